@@ -1,0 +1,44 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this doc fragment is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # The options that every member of the action group takes.
+    DOCUMENTATION = r"""
+options:
+  store:
+    description:
+      - Directory of the store that holds the content of all backups of the host.
+      - The first backup creates it.
+    type: path
+    default: /var/lib/volt/cas
+  backup_dir:
+    description:
+      - Directory that holds one small JSON file for each backup.
+    type: path
+    default: /var/lib/volt/backups
+  lock_timeout:
+    description:
+      - How many seconds to wait for the store while another run uses it alone.
+      - After that the task fails; the lock of the other run is never broken.
+    type: int
+    default: 300
+requirements:
+  - Python 3.9 or newer on the managed host
+"""
+
+    # For modules that list paths, in a diff or in a result.
+    DIFF_LIMIT = r"""
+options:
+  diff_limit:
+    description:
+      - How many paths a diff or a list of contents names at most.
+      - Where there are more, it says how many. Counts are always exact.
+    type: int
+    default: 1000
+"""

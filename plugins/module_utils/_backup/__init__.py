@@ -1,0 +1,18 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Named backups: what one is, which there are, making, restoring and deleting them. Knows nothing of Ansible.
+
+A backup is two small files over a store: the *manifest* (in the store's refs/: root tree, tables, totals; named by its own digest) and the
+*sidecar* (in the backup directory: what people ask about). The sidecar is written last and deleted first, so whatever is listed has its
+manifest, and whatever has a manifest has its data.
+
+Rooms: `names` (ids, workloads, times, spans of time), `records` (sidecar and manifest), `catalog` (listing, the newest, damage), `create`,
+`restore` (the target is compared, a strategy chosen), `replace` (a new tree beside the old, exchanged), `signals`, and `manager`, the
+door through which modules and the command come.
+"""
+
+from __future__ import annotations

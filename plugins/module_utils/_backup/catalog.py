@@ -1,0 +1,208 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Which backups there are, and what state they are in. A backup that lacks something is shown as damaged, never passed over in silence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+
+from .._store import layout
+from .._store.errors import Damaged, NotFound, StoreError, reason, store_failure
+from .._store.reader import Store
+from .._tree import chunks, entry as tree, links
+from .._tree.entry import CHUNKED, DIRECTORY, FILE
+from . import records
+from .names import check_id, matches_tags, parse_time
+from .records import Manifest, Sidecar
+
+
+class Catalog:
+    """The backups of one store and backup directory. Reads; only `remove` writes."""
+
+    def __init__(self, store: Store, backup_dir: str) -> None:
+        self._store = store
+        self._directory = backup_dir
+        self._whole: t.Set[bytes] = set()
+
+    # ---- listing
+
+    def ids(self) -> t.List[str]:
+        """Ids of all sidecars; StoreError where they cannot be listed, for that is not the same as none."""
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"Backup directory {self._directory} cannot be listed: {reason(error)}.") from None
+        return [name[:-5] for name in names if name.endswith(".json") and not name.startswith(".")]
+
+    def sidecar(self, backup: str) -> Sidecar:
+        """One sidecar; NotFound, or Damaged."""
+        try:
+            sidecar = records.decode_sidecar(records.read_record(self._path(backup)))
+        except FileNotFoundError:
+            raise NotFound(f"There is no backup {backup} in {self._directory}; list the backups to see which there are.") from None
+        if sidecar["id"] != backup:
+            raise Damaged(f"The sidecar says that it is {sidecar['id']!r}.")
+        parse_created(sidecar)
+        return sidecar
+
+    def _path(self, backup: str) -> str:
+        return os.path.join(self._directory, f"{backup}.json")
+
+    def list(self) -> t.List[Sidecar]:
+        """All sidecars, newest first, unreadable ones last with `damage`; nothing is checked beyond the sidecars."""
+        sound, broken = [], []
+        for backup in self.ids():
+            try:
+                sound.append(self.sidecar(backup))
+            except NotFound:
+                continue  # deleted meanwhile
+            except Damaged as error:
+                broken.append(unreadable(backup, error.message))
+        sound.sort(key=lambda sidecar: (sidecar["created_at"], sidecar["id"]), reverse=True)
+        return sound + sorted(broken, key=lambda sidecar: t.cast(str, sidecar["id"]))
+
+    def newest(self, wanted: t.Callable[[Sidecar], bool], deep: bool) -> t.Tuple[t.Optional[Sidecar], t.List[t.Dict[str, str]]]:
+        """The newest complete, undamaged backup that is wanted, and what was passed over on the way to it.
+
+        :param deep: look for all its content, not for its manifest alone.
+        """
+        passed = []
+        for sidecar in self.list():
+            trouble = sidecar.get("damage")
+            if trouble is None and not wanted(sidecar):
+                continue
+            if trouble is None and not sidecar["complete"]:
+                trouble = "It is incomplete."
+            if trouble is None:
+                try:
+                    manifest = self.manifest(sidecar)
+                    if deep:
+                        self.check(manifest)
+                    return sidecar, passed
+                except Damaged as error:
+                    trouble = error.message
+            passed.append({"id": sidecar["id"], "reason": trouble})
+        return None, passed
+
+    # ---- state
+
+    def manifest(self, sidecar: Sidecar) -> Manifest:
+        """The manifest of a backup; Damaged where it is missing or altered."""
+        name = sidecar["manifest_ref"]
+        try:
+            check_id(name)
+            data = records.read_record(self._store.full_path(f"refs/{name}.json"))
+        except FileNotFoundError:
+            raise Damaged(f"Manifest {name} is missing from the store.") from None
+        if hashlib.sha256(data).hexdigest() != sidecar["manifest_sha256"]:
+            raise Damaged(f"Manifest {name} is altered.")
+        manifest = records.decode_manifest(data)
+        if manifest.backup["id"] != sidecar["id"]:
+            raise Damaged(f"Manifest {name} is of another backup.")
+        return manifest
+
+    def check(self, manifest: Manifest) -> None:
+        """Damaged unless all trees are sound and all content is present; shared trees are looked at once in a catalog's life."""
+        store, whole = self._store, self._whole
+        if manifest.links and manifest.links not in whole:
+            links.decode(store.read(manifest.links, links.LIMIT))
+            whole.add(manifest.links)
+        todo = [manifest.root.content]
+        while todo:
+            digest = todo.pop()
+            if digest in whole:
+                continue
+            below = []
+            for item in tree.load(store.read, digest):
+                if item.kind == FILE:
+                    if not item.size:
+                        continue
+                    if item.size <= chunks.PACKED_MOST:
+                        present = store.index.find(item.content) is not None or store.object_form(item.content) is not None
+                    else:
+                        present = store.has_large(item.content, item.size)
+                    if not present:
+                        raise Damaged(f"Blob {item.content.hex()} is missing or altered.")
+                elif item.kind == DIRECTORY:
+                    below.append(item.content)
+                elif item.kind == CHUNKED and item.content not in whole:
+                    for _offset, length, chunk in chunks.decode(store.read(item.content, chunks.LIST_LIMIT), item.size).chunks():
+                        if not store.has_large(chunk, length):
+                            raise Damaged(f"Chunk {chunk.hex()} is missing or altered.")
+                    whole.add(item.content)
+            whole.add(digest)
+            todo += below
+
+    def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
+        """The hard-link groups of a backup."""
+        return links.decode(self._store.read(manifest.links, links.LIMIT)) if manifest.links else []
+
+    def judged(self, sidecar: Sidecar) -> Sidecar:
+        """The sidecar with `damaged` and `damage` (what is wrong, or None) found out."""
+        damage = sidecar.get("damage")
+        if damage is None:
+            try:
+                self.check(self.manifest(sidecar))
+            except Damaged as error:
+                damage = error.message
+        return {**sidecar, "damaged": damage is not None, "damage": damage}
+
+    # ---- removal
+
+    def remove(self, backup: str) -> bool:
+        """Delete a backup, sidecar first; whether there was anything. Works on damaged ones as well."""
+        names = [name for name in self._store.references() if name[:-13] == backup and name[-13:-12] == "-"]
+        there = os.path.lexists(self._path(backup))
+        try:
+            if there:
+                os.unlink(self._path(backup))
+                layout.sync_directory(self._directory)
+            for name in names:
+                os.unlink(self._store.full_path(f"refs/{name}.json"))
+            if names:
+                layout.sync_directory(self._store.full_path("refs"))
+        except OSError as error:
+            raise store_failure(f"deleting backup {backup}", error) from None
+        return there
+
+    def exists(self, backup: str) -> bool:
+        return os.path.lexists(self._path(backup))
+
+
+def parse_created(sidecar: Sidecar) -> t.Any:
+    """The moment of a backup; Damaged where the sidecar does not tell."""
+    try:
+        return parse_time(sidecar["created_at"])
+    except Exception:
+        raise Damaged("The sidecar has no time.") from None
+
+
+def unreadable(backup: str, damage: str) -> Sidecar:
+    """What can be said of a backup whose sidecar cannot be read: its id, and by that its workload and type."""
+    sidecar: Sidecar = dict.fromkeys(records.SIDECAR)
+    parts = backup.split("-")
+    stamp = next((n for n in range(len(parts) - 1) if len(parts[n]) == 8 and len(parts[n + 1]) == 6 and (parts[n] + parts[n + 1]).isdigit()), 0)
+    sidecar.update(id=backup, workload_name="-".join(parts[:stamp]) or None, tags=[], exclude=[], skipped=[], complete=False, damage=damage)
+    return sidecar
+
+
+def selects(workload: t.Optional[str], kind: t.Optional[str], tags: t.Iterable[str]) -> t.Callable[[Sidecar], bool]:
+    """A filter on sidecars."""
+    wanted = list(tags)
+
+    def accept(sidecar: Sidecar) -> bool:
+        return (
+            (workload is None or sidecar["workload_name"] == workload)
+            and (kind is None or sidecar["type"] == kind)
+            and matches_tags(sidecar["tags"], wanted)
+        )
+
+    return accept

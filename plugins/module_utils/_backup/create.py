@@ -1,0 +1,334 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Making a backup: capture, commit, manifest, sidecar, in this order."""
+
+from __future__ import annotations
+
+import datetime
+import grp
+import hashlib
+import os
+import pwd
+import socket
+import stat
+import time
+import typing as t
+
+from .._store import layout
+from .._store.errors import Damaged, SourceError, UsageError, reason, store_failure
+from .._store.reader import Store
+from .._store.run import Run
+from .._tree import compare, metadata
+from .._tree.capture import Capture, Captured, Options
+from .._tree.compare import Changes
+from .._tree.exclude import Exclusions
+from .._tree.names import parse, show
+from .._tree.scan import Scan
+from . import records
+from .catalog import Catalog, parse_created
+from .names import check_type, check_workload, new_id, now, parse_span, show_time
+from .records import Manifest, Sidecar
+
+#: Paths that a sidecar names; the manifest has them all.
+_NAMED = 100
+
+Progress = t.Callable[[int, int], None]
+
+
+class Request(t.NamedTuple):
+    """What is asked of `create`; names as in the contract."""
+
+    workload: str
+    source: str
+    type: str = "manual"
+    workload_mode: t.Optional[str] = None
+    tags: t.Sequence[str] = ()
+    notes: t.Optional[str] = None
+    exclude: t.Sequence[str] = ()
+    exclude_caches: bool = False
+    one_file_system: bool = False
+    compression: str = "auto"
+    only_if_changed: bool = False
+    max_age: t.Optional[str] = None
+    diff_limit: int = 1000
+
+
+class Created(t.NamedTuple):
+    """What `create` did: `backup` is the new sidecar, or the matched one where nothing changed."""
+
+    backup: Sidecar
+    changed: bool
+    diff: t.Dict[str, t.Any]
+    skipped: t.List[t.Dict[str, str]]
+    warnings: t.List[str]
+
+
+class Creator:
+    """One creation. Use once."""
+
+    def __init__(self, store: Store, backup_dir: str, request: Request, dry: bool, progress: Progress) -> None:
+        check_workload(request.workload)
+        check_type(request.type)
+        self._exclude = Exclusions(request.exclude)
+        self._max_age = parse_span(request.max_age) if request.max_age else None
+        self._store, self._directory, self._request = store, backup_dir, request
+        self._dry, self._progress = dry, progress
+        self._source = _source(request.source)
+        _refuse_inside(self._source, store.path, backup_dir)
+        self._shown = show(self._source)
+
+    def __call__(self) -> Created:
+        request = self._request
+        started, created = time.monotonic_ns(), now()
+        if not self._dry:
+            _make_directory(self._directory)
+        with Run(self._store, request.compression, self._dry) as run:
+            catalog = Catalog(self._store, self._directory)
+            young = self._young_enough(catalog, created)
+            if young is not None:
+                return young
+            base, passed = catalog.newest(lambda sidecar: sidecar["workload_name"] == request.workload, deep=False)
+            captured = self._capture(run)
+            old = catalog.manifest(base) if base is not None else None
+            if request.only_if_changed and base is not None and old is not None and self._same_rules(base) and _equal(old, captured):
+                run.commit()  # what a damaged store lacked is whole again
+                self._keep_scan(run, captured)
+                return Created(base, False, Changes(0).as_dict(), passed, [])
+            run.commit()
+            sidecar, manifest = self._describe(created, captured, run)
+            changes = self._changes(run, old, manifest)
+            sidecar["duration"] = time.monotonic_ns() - started
+            if not self._dry:
+                self._publish(sidecar, manifest, created)
+                self._keep_scan(run, captured)
+            return Created(sidecar, True, changes.as_dict(), passed, self._warnings(captured))
+
+    # ---- steps
+
+    def _young_enough(self, catalog: Catalog, created: datetime.datetime) -> t.Optional[Created]:
+        """With `max_age`: the newest backup of the same source and rules, if it is young enough."""
+        if self._max_age is None:
+            return None
+        match, passed = catalog.newest(
+            lambda sidecar: sidecar["workload_name"] == self._request.workload and self._same_rules(sidecar), deep=True
+        )
+        if match is None or created - parse_created(match) >= self._max_age:
+            return None
+        return Created(match, False, Changes(0).as_dict(), passed, [])
+
+    def _same_rules(self, sidecar: Sidecar) -> bool:
+        request = self._request
+        return (sidecar["source_path"], sidecar["exclude"], sidecar["exclude_caches"], sidecar["one_file_system"]) == (
+            self._shown, list(request.exclude), request.exclude_caches, request.one_file_system
+        )  # fmt: skip
+
+    def _scan_path(self) -> str:
+        return self._store.full_path(f"cache/{hashlib.sha256(self._source).hexdigest()[:32]}.scan")
+
+    def _capture(self, run: Run) -> Captured:
+        apart = _identities(self._store.path, self._directory)
+        options = Options(self._exclude, self._request.exclude_caches, self._request.one_file_system, apart)
+        try:
+            return self._walk(run, options, Scan(self._scan_path()))
+        except Damaged:
+            return self._walk(run, options, Scan(os.devnull))  # a tree that the cache relied on is altered: read everything
+
+    def _walk(self, run: Run, options: Options, old: Scan) -> Captured:
+        if self._dry:
+            captured = Capture(run, options, old, None, self._progress)(self._source)
+            run.finish()
+            return captured
+        try:
+            file = open(os.path.join(run.directory, "scan"), "wb")
+        except OSError as error:
+            raise store_failure("writing the stat cache", error) from None
+        with ScanFile(file) as out:
+            return Capture(run, options, old, out, self._progress)(self._source)
+
+    def _keep_scan(self, run: Run, captured: Captured) -> None:
+        if captured.rescanned and not self._dry:
+            try:
+                os.rename(os.path.join(run.directory, "scan"), self._scan_path())
+            except OSError as error:
+                raise store_failure("keeping the stat cache", error) from None
+
+    def _describe(self, created: datetime.datetime, captured: Captured, run: Run) -> t.Tuple[Sidecar, Manifest]:
+        request, notes, stats = self._request, captured.notes, captured.stats
+        unread = [item for item in notes.skipped if item.reason == "unreadable"]
+        sidecar: Sidecar = dict.fromkeys(records.SIDECAR)
+        sidecar.update(
+            workload_name=request.workload,
+            workload_mode=request.workload_mode,
+            type=request.type,
+            tags=list(request.tags),
+            created_at=show_time(created),
+            blob_count=stats.blobs,
+            total_size=stats.size,
+            new_blobs=min(run.new_blobs, stats.blobs),
+            dedup_blobs=stats.blobs - min(run.new_blobs, stats.blobs),
+            pushed_to_cdn=False,
+            source_path=self._shown,
+            notes=request.notes,
+            format=records.FORMAT,
+            host=socket.gethostname(),
+            host_id=machine_id(),
+            complete=not unread,
+            exclude=list(request.exclude),
+            exclude_caches=request.exclude_caches,
+            one_file_system=request.one_file_system,
+            file_count=stats.files,
+            new_bytes=run.new_bytes,
+            stored_bytes=run.stored_bytes,
+            skipped=[{"path": show(item.path), "reason": item.reason, "detail": item.detail} for item in notes.skipped[:_NAMED]],
+            skipped_count=len(notes.skipped),
+            changed_while_read=[show(path) for path in notes.changed[:_NAMED]],
+            changed_while_read_count=len(notes.changed),
+        )
+        manifest = Manifest(
+            backup={key: sidecar[key] for key in records.REPEATED},
+            root=captured.root,
+            links=captured.links,
+            links_size=captured.links_size,
+            users=metadata.names_of(notes.uids, pwd.getpwuid),
+            groups=metadata.names_of(notes.gids, grp.getgrgid),
+            skipped=notes.skipped,
+            totals=stats._asdict(),
+        )
+        return sidecar, manifest
+
+    def _changes(self, run: Run, old: t.Optional[Manifest], new: Manifest) -> Changes:
+        """Against the newest: what came, changed and went. Without one, everything came."""
+        changes = Changes(self._request.diff_limit)
+        if old is not None:
+            try:
+                compare.diff(self._store.read, run.read, old.root, new.root, changes)
+                return changes
+            except Damaged:
+                changes = Changes(self._request.diff_limit)  # the older backup is; this one is whole
+        total = sum(new.totals[key] for key in ("files", "directories", "symlinks", "others"))
+        compare.everything(run.read, new.root, total, changes)
+        return changes
+
+    def _publish(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
+        """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
+        number = 1
+        while True:
+            sidecar["id"] = new_id(self._request.workload, created, self._request.type, number)
+            data = records.encode_manifest(manifest._replace(backup={**manifest.backup, "id": sidecar["id"]}))
+            sidecar["manifest_ref"], sidecar["manifest_sha256"] = records.reference(sidecar["id"], data)
+            path = os.path.join(self._directory, f"{sidecar['id']}.json")
+            if os.path.lexists(path):
+                number += 1
+                continue
+            reference = self._store.full_path(f"refs/{sidecar['manifest_ref']}.json")
+            try:
+                layout.write_file(reference, data)
+                layout.write_file(path, records.encode_sidecar(sidecar), exclusive=True)
+                return
+            except FileExistsError:
+                os.unlink(reference)
+                number += 1
+            except OSError as error:
+                raise store_failure("writing the backup's records", error) from None
+
+    def _warnings(self, captured: Captured) -> t.List[str]:
+        notes = captured.notes
+        found = []
+        if notes.changed:
+            found.append(f"{len(notes.changed)} file(s) kept changing while they were read, first {show(notes.changed[0])}.")
+        unread = [item for item in notes.skipped if item.reason == "unreadable"]
+        if unread:
+            found.append(
+                f"{len(unread)} path(s) could not be read, first {show(unread[0].path)} ({unread[0].detail}): the backup is incomplete."
+            )
+        return found
+
+
+class ScanFile:
+    """A file whose write errors are the store's."""
+
+    def __init__(self, file: t.BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise store_failure("writing the stat cache", error) from None
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise store_failure("writing the stat cache", error) from None
+
+    def __enter__(self) -> t.Any:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            raise store_failure("writing the stat cache", error) from None
+
+
+def _equal(old: Manifest, captured: Captured) -> bool:
+    """Same content and attributes, down to the root's own; the root's time is one of them."""
+    return old.root == captured.root and old.links == captured.links and not any(
+        item.reason == "unreadable" for item in captured.notes.skipped
+    )
+
+
+def _source(text: str) -> bytes:
+    """The source's real path; SourceError where there is no directory to back up."""
+    path = os.path.abspath(parse(os.path.expanduser(text)))
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        raise SourceError(f"Source {show(path)} does not exist; name a directory on this host.") from None
+    except OSError as error:
+        raise SourceError(f"Source {show(path)} cannot be reached: {reason(error)}.") from None
+    if not stat.S_ISDIR(info.st_mode):
+        raise SourceError(f"Source {show(path)} is not a directory; name the directory that holds it.")
+    return os.path.realpath(path)
+
+
+def _refuse_inside(source: bytes, *places: str) -> None:
+    for place in places:
+        real = os.path.realpath(os.fsencode(place))
+        if source == real or source.startswith(real.rstrip(b"/") + b"/"):
+            raise UsageError(f"Source {show(source)} lies in {show(real)}, where backups are kept; name what is to be backed up.")
+
+
+def _identities(*places: str) -> t.FrozenSet[t.Tuple[int, int]]:
+    """Directories by device and inode, so that a walk knows them under any name."""
+    found = set()
+    for place in places:
+        try:
+            info = os.stat(place)
+        except OSError:
+            continue  # check mode, and they do not exist yet
+        found.add((info.st_dev, info.st_ino))
+    return frozenset(found)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"Backup directory {path} is not a directory; name another backup_dir.") from None
+    except OSError as error:
+        raise store_failure(f"making the backup directory {path}", error) from None
+
+
+def machine_id() -> t.Optional[str]:
+    """This host's machine id (machine-id(5)), if it has one."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return file.read().strip() or None
+    except (OSError, ValueError):
+        return None

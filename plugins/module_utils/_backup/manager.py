@@ -1,0 +1,231 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The door to the engine: what modules and the command call."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import typing as t
+
+from .._store.errors import NotFound, UsageError
+from .._store.lock import Lock
+from .._store.reader import Store
+from .._tree import compare, entry as tree
+from .._tree.compare import Changes
+from .._tree.entry import DIRECTORY, Entry
+from .._tree.names import parse, show
+from .._tree.walk import join
+from . import create, restore
+from .catalog import Catalog, parse_created, selects
+from .names import check_id, check_type, check_workload, parse_time
+from .records import Manifest, Sidecar
+
+_KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
+
+
+def _ignore(_files: int, _size: int) -> None:
+    """Nobody watches the progress."""
+
+
+class Query(t.NamedTuple):
+    """Which backups; names as in the contract."""
+
+    workload: t.Optional[str] = None
+    type: t.Optional[str] = None
+    tags: t.Sequence[str] = ()
+    id: t.Optional[str] = None
+    host: t.Optional[str] = None
+    since: t.Optional[str] = None
+    until: t.Optional[str] = None
+    limit: int = 0
+
+
+class Manager:
+    """All that can be done with the backups of one store.
+
+    :param store: path of the store. :param backup_dir: path of the sidecars. :param lock_timeout: seconds.
+    """
+
+    def __init__(self, store: str, backup_dir: str, lock_timeout: float = 300) -> None:
+        self._store_path = os.fsdecode(os.path.abspath(parse(os.path.expanduser(store))))
+        self._directory = os.fsdecode(os.path.abspath(parse(os.path.expanduser(backup_dir))))
+        self._timeout = lock_timeout
+
+    def _open(self) -> t.Tuple[Store, Catalog]:
+        store = Store(self._store_path, self._timeout)
+        return store, Catalog(store, self._directory)
+
+    def create(self, request: create.Request, dry: bool = False, progress: create.Progress = _ignore) -> create.Created:
+        """Make a backup. `dry` computes it and writes nothing."""
+        store = Store(self._store_path, self._timeout)
+        return create.Creator(store, self._directory, request, dry, progress)()
+
+    def restore(
+        self,
+        backup: t.Optional[str],
+        request: restore.Request,
+        newest: t.Optional[Query] = None,
+        before: t.Optional[str] = None,
+        dry: bool = False,
+        progress: restore.Progress = _ignore,
+    ) -> t.Tuple[restore.Restored, t.List[t.Dict[str, str]]]:
+        """Restore a backup by id, or the newest that a query finds; also what was passed over on the way to it."""
+        store, catalog = self._open()
+        limit = parse_time(before) if before else None
+        with store.lock():
+            passed: t.List[t.Dict[str, str]] = []
+            if backup is not None:
+                sidecar: t.Optional[Sidecar] = catalog.sidecar(check_id(backup))
+            else:
+                query = newest or Query()
+                if query.workload is None:
+                    raise UsageError("Say which backup to restore: an id, or a workload for its newest.")
+                accept = selects(check_workload(query.workload), query.type, query.tags)
+                sidecar, passed = catalog.newest(
+                    lambda found: accept(found) and (limit is None or parse_created(found) < limit), deep=True
+                )
+                if sidecar is None:
+                    raise NotFound(f"Workload {query.workload} has no complete, sound backup that matches; list its backups.", skipped=passed)
+            restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, progress)
+            return restorer(), passed
+
+    def delete(self, backup: str, dry: bool = False) -> t.Optional[Sidecar]:
+        """Delete a backup; its sidecar as it was, or None where there was none."""
+        check_id(backup)
+        store, catalog = self._open()
+        if not catalog.exists(backup):
+            return None
+        with Lock(store.path, self._timeout, write=not dry) if store.exists else store.lock():
+            found = next((sidecar for sidecar in catalog.list() if sidecar["id"] == backup), None)
+            if found is not None and not dry:
+                catalog.remove(backup)
+            return found
+
+    def find(self, query: Query) -> t.List[Sidecar]:
+        """Sidecars that match, newest first, each with `damaged` and `damage`."""
+        if query.id is not None:
+            check_id(query.id)
+        if query.workload is not None:
+            check_workload(query.workload)
+        if query.type is not None:
+            check_type(query.type)
+        since, until = (parse_time(text) if text else None for text in (query.since, query.until))
+        store, catalog = self._open()
+        accept = selects(query.workload, query.type, query.tags)
+        found = []
+        with store.lock():
+            for sidecar in catalog.list():
+                if query.id is not None and sidecar["id"] != query.id:
+                    continue
+                if sidecar.get("damage") is not None:
+                    unknown = query.type or query.tags or query.host or since or until
+                    if not unknown and query.workload in (None, sidecar["workload_name"]) or query.id is not None:
+                        found.append(catalog.judged(sidecar))
+                elif accept(sidecar) and query.host in (None, sidecar["host"]) and _between(parse_created(sidecar), since, until):
+                    found.append(catalog.judged(sidecar))
+                if query.limit and len(found) == query.limit:
+                    break
+        return found
+
+    def diff(self, old: str, new: str, limit: int = 1000) -> t.Dict[str, t.Any]:
+        """What leads from one backup to another."""
+        store, catalog = self._open()
+        with store.lock():
+            before, after = (catalog.manifest(catalog.sidecar(check_id(backup))) for backup in (old, new))
+            changes = Changes(limit)
+            compare.diff(store.read, store.read, before.root, after.root, changes)
+            return changes.as_dict()
+
+    def changes(self, sidecars: t.Sequence[Sidecar], limit: int) -> t.Dict[str, t.Any]:
+        """For each backup by id, what came since the one before it of the same workload; None for damaged and first ones."""
+        store, catalog = self._open()
+        found: t.Dict[str, t.Any] = {}
+        with store.lock():
+            everything = [sidecar for sidecar in catalog.list() if sidecar.get("damage") is None]
+            for sidecar in sidecars:
+                older = [
+                    other
+                    for other in everything
+                    if other["workload_name"] == sidecar["workload_name"] and (other["created_at"] or "") < (sidecar["created_at"] or "")
+                ]
+                if sidecar["damaged"] or not older:
+                    found[sidecar["id"]] = None
+                    continue
+                before, after = catalog.manifest(older[0]), catalog.manifest(sidecar)
+                changes = Changes(limit)
+                compare.diff(store.read, store.read, before.root, after.root, changes)
+                found[sidecar["id"]] = {"since": older[0]["id"], **changes.as_dict()}
+        return found
+
+    def contents(self, backup: str, limit: int) -> t.Dict[str, t.Any]:
+        """What is in a backup: at most `limit` entries in walk order, and how many more there are."""
+        store, catalog = self._open()
+        with store.lock():
+            sidecar = catalog.sidecar(check_id(backup))
+            manifest = catalog.manifest(sidecar)
+            total = 1 + sum(manifest.totals[key] for key in ("files", "directories", "symlinks", "others"))
+            listed: t.List[t.Dict[str, t.Any]] = []
+            todo: t.List[t.Tuple[bytes, Entry]] = [(b"", manifest.root)]
+            while todo and len(listed) < limit:
+                path, item = todo.pop()
+                listed.append(_describe(path, item, manifest))
+                if item.kind == DIRECTORY:
+                    children = tree.load(store.read, item.content)
+                    todo += [(join(path, child.name), child) for child in reversed(children)]
+            return {"entries": listed, "count": total, "more": total - len(listed)}
+
+    def usage(self) -> t.Dict[str, t.Any]:
+        """Figures of the store as it lies on disk."""
+        store, catalog = self._open()
+        kinds = {"objects": 0, "packs": 0}
+        stored = 0
+        for kind in kinds:
+            for top, _directories, names in os.walk(store.full_path(kind)):
+                kinds[kind] += len(names)
+                stored += sum(os.lstat(os.path.join(top, name)).st_size for name in names)
+        backups = [sidecar for sidecar in catalog.list() if sidecar.get("damage") is None]
+        logical = sum(sidecar["total_size"] for sidecar in backups)
+        return {
+            "path": show(store.path),
+            "format": 1,
+            "exists": store.exists,
+            "backups": len(backups),
+            "logical_bytes": logical,
+            "stored_bytes": stored,
+            "ratio": round(logical / stored, 2) if stored else None,
+            **kinds,
+        }
+
+
+def _between(moment: datetime.datetime, since: t.Optional[datetime.datetime], until: t.Optional[datetime.datetime]) -> bool:
+    return (since is None or moment >= since) and (until is None or moment <= until)
+
+
+def _describe(path: bytes, item: Entry, manifest: Manifest) -> t.Dict[str, t.Any]:
+    return {
+        "path": show(path) or ".",
+        "type": _KINDS[chr(item.kind)],
+        "mode": f"{item.mode:04o}",
+        "uid": item.uid,
+        "gid": item.gid,
+        "user": manifest.users.get(item.uid),
+        "group": manifest.groups.get(item.gid),
+        "size": item.size,
+        "mtime": _moment(item),
+        "target": show(item.extra.target) if item.extra.target else None,
+        "xattrs": [show(name) for name, _value in item.extra.xattrs],
+    }
+
+
+def _moment(item: Entry) -> str:
+    """The modification time as text: a year that datetime does not know is given in seconds."""
+    try:
+        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=item.seconds)
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{item.nanos:09d}Z"
+    except OverflowError:
+        return f"@{item.seconds}.{item.nanos:09d}"

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Names and times as users give them, checked before anything else happens."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import typing as t
+
+from .._store.errors import UsageError
+
+TYPES = ("manual", "scheduled", "snapshot", "pre-deploy")
+
+_WORKLOAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\Z")
+_SPAN = re.compile(r"(?:\d+(?:s|m|h|d|w))+\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def check_workload(name: str) -> str:
+    """A workload's name, or UsageError."""
+    if not _WORKLOAD.match(name):
+        raise UsageError(
+            f"Workload name {name!r} is not allowed; use 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or digit."
+        )
+    return name
+
+
+def check_type(kind: str) -> str:
+    if kind not in TYPES:
+        raise UsageError(f"Backup type {kind!r} is not known; use one of {', '.join(TYPES)}.")
+    return kind
+
+
+def check_id(backup: str) -> str:
+    """A backup's id, or UsageError for what can be none."""
+    if not _ID.match(backup):
+        raise UsageError(f"{backup!r} cannot be a backup's id; copy one from the list of backups.")
+    return backup
+
+
+def new_id(workload: str, created: datetime.datetime, kind: str, number: int) -> str:
+    """<workload>-<YYYYMMDD-HHMMSS>-<type>, from the second of one second on with a number."""
+    text = f"{workload}-{created:%Y%m%d-%H%M%S}-{kind}"
+    return text if number == 1 else f"{text}-{number}"
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def show_time(moment: datetime.datetime) -> str:
+    """RFC 3339 in UTC, with microseconds."""
+    return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime.datetime:
+    """A date or time of ISO 8601; UTC where no zone is given."""
+    form = text.strip()
+    if form[-1:] in "zZ" and form:
+        form = form[:-1] + "+00:00"
+    try:
+        moment = datetime.datetime.fromisoformat(re.sub(r"\.(\d{6})\d+", r".\1", form))
+    except ValueError:
+        raise UsageError(f"Time {text!r} is not understood; write it like 2026-11-23 or 2026-11-23T10:00:00Z.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
+
+
+def parse_span(text: str) -> datetime.timedelta:
+    """A span of time such as 90m, 6h, 1d or 1d12h."""
+    form = str(text).strip()
+    if not _SPAN.match(form):
+        raise UsageError(f"Span of time {text!r} is not understood; write it like 90m, 6h, 1d or 1d12h.")
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(\D)", form))
+    try:
+        return datetime.timedelta(seconds=seconds)
+    except OverflowError:
+        raise UsageError(f"Span of time {text!r} is too long.") from None
+
+
+def matches_tags(tags: t.Iterable[str], wanted: t.Iterable[str]) -> bool:
+    """Whether all wanted tags are there."""
+    return set(wanted) <= set(tags)

@@ -1,0 +1,164 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The two records of a backup, sidecar and manifest, as JSON.
+
+The manifest has what a restore needs, and a copy of the facts that cannot be computed again, so that a lost backup directory can be
+made anew from a store. It is never changed. The sidecar has what people ask about; outside its first keys, which are those of the original
+system, keys may be added.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import typing as t
+
+from .._store.errors import Damaged, reason
+from .._tree.entry import DIRECTORY, NOTHING, Entry, Extra
+from .._tree.found import Skipped
+from .._tree.names import parse, show
+
+FORMAT = 1
+#: Keys of a sidecar, in order.
+SIDECAR = (
+    "id", "workload_name", "workload_mode", "type", "manifest_ref", "tags", "created_at", "blob_count", "total_size", "new_blobs",
+    "dedup_blobs", "duration", "pushed_to_cdn", "source_path", "notes",
+    "format", "host", "host_id", "manifest_sha256", "complete", "exclude", "exclude_caches", "one_file_system", "file_count",
+    "new_bytes", "stored_bytes", "skipped", "skipped_count", "changed_while_read", "changed_while_read_count",
+)  # fmt: skip
+#: Keys that a manifest repeats.
+REPEATED = (
+    "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
+    "exclude", "exclude_caches", "one_file_system",
+)  # fmt: skip
+_READ_MOST = 1 << 30
+
+Sidecar = t.Dict[str, t.Any]
+
+
+class Manifest(t.NamedTuple):
+    """A decoded manifest. `root` is the entry of the source directory itself, under an empty name."""
+
+    backup: t.Dict[str, t.Any]
+    root: Entry
+    links: bytes
+    links_size: int
+    users: t.Dict[int, str]
+    groups: t.Dict[int, str]
+    skipped: t.List[Skipped]
+    totals: t.Dict[str, int]
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    root = manifest.root
+    value = {
+        "format": FORMAT,
+        "backup": {key: manifest.backup[key] for key in REPEATED},
+        "root": {
+            "tree": root.content.hex(),
+            "mode": root.mode,
+            "uid": root.uid,
+            "gid": root.gid,
+            "mtime": [root.seconds, root.nanos],
+            "xattrs": [[show(name), base64.b64encode(data).decode()] for name, data in root.extra.xattrs],
+        },
+        "links": {"table": manifest.links.hex(), "size": manifest.links_size} if manifest.links else None,
+        "users": {str(number): name for number, name in sorted(manifest.users.items())},
+        "groups": {str(number): name for number, name in sorted(manifest.groups.items())},
+        "skipped": [[show(item.path), item.reason, item.detail] for item in manifest.skipped],
+        "totals": manifest.totals,
+    }
+    return (json.dumps(value, sort_keys=True, indent=1) + "\n").encode()
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Damaged for anything but a manifest of this format."""
+    value = _load(data, "manifest")
+    try:
+        root, table = value["root"], value["links"]
+        seconds, nanos = root["mtime"]
+        xattrs = tuple((parse(name), base64.b64decode(text, validate=True)) for name, text in root["xattrs"])
+        entry = Entry(
+            b"", DIRECTORY, _int(root["mode"]), _int(root["uid"]), _int(root["gid"]), int(seconds), _int(nanos), 0,
+            _digest(root["tree"]), Extra(xattrs=xattrs) if xattrs else NOTHING,
+        )  # fmt: skip
+        return Manifest(
+            backup={key: value["backup"][key] for key in REPEATED},
+            root=entry,
+            links=_digest(table["table"]) if table else b"",
+            links_size=_int(table["size"]) if table else 0,
+            users={int(number): str(name) for number, name in value["users"].items()},
+            groups={int(number): str(name) for number, name in value["groups"].items()},
+            skipped=[Skipped(parse(path), str(why), str(detail)) for path, why, detail in value["skipped"]],
+            totals={str(key): int(number) for key, number in value["totals"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(f"The manifest is not complete: {error!r}.") from None
+
+
+def _int(value: t.Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError("a number is none, or negative")
+    return value
+
+
+def _digest(text: str) -> bytes:
+    digest = bytes.fromhex(text)
+    if len(digest) != 32:
+        raise ValueError("a digest is none")
+    return digest
+
+
+def reference(backup: str, data: bytes) -> t.Tuple[str, str]:
+    """(manifest_ref, SHA-256 in hex) of an encoded manifest."""
+    digest = hashlib.sha256(data).hexdigest()
+    return f"{backup}-{digest[:12]}", digest
+
+
+def encode_sidecar(sidecar: Sidecar) -> bytes:
+    return (json.dumps({key: sidecar[key] for key in SIDECAR}, indent=1) + "\n").encode()
+
+
+def decode_sidecar(data: bytes) -> Sidecar:
+    """Damaged for anything but a sidecar of this format; keys that we do not know are kept."""
+    value = _load(data, "sidecar")
+    for key in SIDECAR:
+        if key not in value:
+            raise Damaged(f"The sidecar has no {key}.")
+    texts = ("id", "workload_name", "type", "manifest_ref", "manifest_sha256", "created_at", "source_path")
+    lists = ("tags", "exclude", "skipped")
+    if not all(isinstance(value[key], str) for key in texts) or not all(isinstance(value[key], list) for key in lists):
+        raise Damaged("The sidecar's values are not of their kinds.")
+    return value
+
+
+def _load(data: bytes, what: str) -> t.Dict[str, t.Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Damaged(f"The {what} is not JSON.") from None
+    if not isinstance(value, dict) or "format" not in value:
+        raise Damaged(f"The {what} is not one of volt.backup's.")
+    if value["format"] != FORMAT:
+        raise Damaged(f"The {what} has format {value['format']!r}, and this version knows format {FORMAT} alone; update volt.backup.")
+    return value
+
+
+def read_record(path: str) -> bytes:
+    """A sidecar's or manifest's bytes; Damaged where they cannot be had, FileNotFoundError where there is no file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            if os.fstat(fd).st_size > _READ_MOST:
+                raise Damaged("The file is absurdly large.")
+            return file.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(f"The file cannot be read: {reason(error)}.") from None

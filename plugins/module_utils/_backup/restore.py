@@ -1,0 +1,277 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Restoring: compare first, then choose how, then do it so that nothing is lost if it fails.
+
+::
+
+    refuse targets that cannot be meant (inside the store, around it, no parent)
+    check that the backup is whole
+    compare backup and target; equal: done, whatever was forced
+    there is something else and nobody said force: refuse
+    replace  a new tree beside the old, exchanged with it in one step
+    in place each file beside its name, then renamed; needed where trees cannot be exchanged, or where that would lose something
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import typing as t
+
+from .._store.errors import TargetDiffers, TargetError, UsageError, reason, target_failure
+from .._store.reader import Store
+from .._tree import content, metadata, mounts
+from .._tree.assemble import Assembler, Tally
+from .._tree.compare import REMOVED
+from .._tree.exclude import Exclusions
+from .._tree.found import Skipped
+from .._tree.leave import Leave
+from .._tree.live import Comparer, Selection, Survey, Surveyor
+from .._tree.metadata import Owners, Setter
+from .._tree.names import parse, show
+from .catalog import Catalog
+from .records import Manifest, Sidecar
+from .replace import Impossible, Rules, Stage
+
+STRATEGIES = ("auto", "replace", "in_place")
+LINKS = ("auto", "reflink", "hardlink", "copy")
+#: Space that a replacing restore leaves free beyond what it needs: directories, inodes, the file system's own books.
+_SPARE = 16 << 20
+
+Progress = t.Callable[[int, int], None]
+
+
+class Request(t.NamedTuple):
+    """What is asked of `restore`; names as in the contract. `target` None means the recorded source."""
+
+    target: t.Optional[str] = None
+    force: bool = False
+    strategy: str = "auto"
+    delete: bool = False
+    paths: t.Sequence[str] = ()
+    link: str = "auto"
+    verify: bool = False
+    numeric_owner: bool = False
+    keep_previous: bool = False
+    diff_limit: int = 1000
+
+
+class Restored(t.NamedTuple):
+    """What `restore` did: the contract's `restore`, and more."""
+
+    restore: t.Dict[str, t.Any]
+    changed: bool
+    diff: t.Dict[str, t.Any]
+    warnings: t.List[str]
+
+
+class Restorer:
+    """One restore. Use once, under the store's shared lock."""
+
+    def __init__(
+        self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: Request, dry: bool, progress: Progress
+    ) -> None:
+        for value, allowed, name in ((request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Kind of link")):
+            if value not in allowed:
+                raise UsageError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}.")
+        if request.paths and request.strategy == "replace":
+            raise UsageError("Some paths of a backup can only be restored in place; leave out strategy: replace.")
+        if request.delete and request.strategy == "replace":
+            raise UsageError("delete belongs to in_place; replace leaves nothing of the old tree but what the backup excluded.")
+        self._store, self._catalog, self._directory = store, catalog, backup_dir
+        self._sidecar, self._request, self._dry, self._progress = sidecar, request, dry, progress
+        self._started = time.monotonic_ns()
+        self._selection = [parse(path) for path in request.paths]
+        self._target = self._resolve(request.target if request.target is not None else sidecar["source_path"])
+        self._warnings: t.List[str] = []
+
+    # ---- the target
+
+    def _resolve(self, text: str) -> bytes:
+        path = os.path.abspath(parse(os.path.expanduser(text)))
+        real = os.path.realpath(path)
+        if os.path.lexists(real) and not os.path.isdir(real):
+            raise TargetError(f"Target {show(path)} is not a directory; name a directory, or a path that does not exist yet.")
+        if not os.path.isdir(os.path.dirname(real)):
+            raise TargetError(f"Target {show(path)} has no parent directory; make {show(os.path.dirname(real))} first.")
+        for place in (self._store.path, self._directory):
+            kept = os.path.realpath(os.fsencode(place))
+            if _within(real, kept):
+                raise TargetError(f"Target {show(path)} lies in {show(kept)}, where backups are kept; choose another.")
+            if _within(kept, real) and self._touches(real, kept):
+                raise TargetError(
+                    f"Target {show(path)} holds {show(kept)}, where backups are kept; restore elsewhere, or only the paths you need."
+                )
+        return real
+
+    def _touches(self, target: bytes, kept: bytes) -> bool:
+        """Whether what is to be restored could reach the store below the target."""
+        below = os.path.relpath(kept, target)
+        return not self._selection or any(_within(below, path.strip(b"/")) or _within(path.strip(b"/"), below) for path in self._selection)
+
+    # ---- the run
+
+    def __call__(self) -> Restored:
+        request, target = self._request, self._target
+        manifest = self._catalog.manifest(self._sidecar)
+        self._catalog.check(manifest)
+        exists = os.path.isdir(target)
+        below = [os.path.relpath(point, target) for point in mounts.below(target)] if exists else []
+        rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], manifest.skipped)
+        leave = Leave(
+            Exclusions(rules.exclude), rules.caches, [*rules.skipped, *(Skipped(path, "mount", "") for path in below)]
+        )
+        owners = Owners({}, {}) if request.numeric_owner else Owners(manifest.users, manifest.groups)
+        comparer = Comparer(self._store.read, self._store.read_object, owners, request.verify)
+        groups = self._catalog.groups(manifest)
+        survey = self._survey(manifest, comparer, leave, groups, exists)
+        wanted = survey.changes if self._removes() else survey.changes.without(REMOVED)
+        diff = wanted.as_dict()
+        if not wanted:
+            return self._result("none", Tally(), diff, changed=False)
+        if exists and not request.force:
+            raise TargetDiffers(
+                f"Target {show(target)} exists and differs from the backup ({_counts(diff)}); say force: true to overwrite it.",
+                diff=diff,
+            )
+        strategy = self._choose(survey, exists, below)
+        if self._dry:
+            return self._result(strategy, Tally(), diff, changed=True)
+        setter = Setter(owners)
+        filler = content.Filler(self._store, request.link, request.verify)
+        assembler = Assembler(self._store.read, filler, setter, comparer, groups, self._progress)
+        previous = None
+        if strategy == "replace":
+            try:
+                previous = self._replace(assembler, manifest, rules, survey, exists)
+            except Impossible:
+                self._warnings.append("Trees cannot be exchanged here, so the target was restored in place.")
+                strategy = "in_place"
+                assembler = assembler.again()
+        if strategy == "in_place":
+            self._in_place(assembler, manifest, leave, survey, exists)
+        if setter.refused:
+            self._warnings.append(f"{setter.refused} path(s) kept this user's ownership or lack privileged attributes: not running as root.")
+        result = self._result(strategy, assembler.tally, diff, changed=True)
+        result.restore.update(files_linked=filler.linked, files_copied=filler.copied, previous=show(previous) if previous else None)
+        return result
+
+    def _removes(self) -> bool:
+        """Whether what the backup lacks shall go."""
+        request = self._request
+        return request.delete or request.strategy == "replace"
+
+    def _survey(self, manifest: Manifest, comparer: Comparer, leave: Leave, groups: t.List[t.List[bytes]], exists: bool) -> Survey:
+        surveyor = Surveyor(
+            self._store.read, comparer, leave, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink"
+        )
+        try:
+            fd = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if exists else None
+            return surveyor(manifest.root, fd)
+        except OSError as error:
+            raise TargetError(f"Target {show(self._target)} cannot be compared: {reason(error)}.") from None
+
+    def _choose(self, survey: Survey, exists: bool, below: t.List[bytes]) -> str:
+        """The contract's auto: replace where nothing can be lost by it, else in place."""
+        request, target = self._request, self._target
+        if request.strategy == "replace" and below:
+            raise TargetError(
+                f"Something is mounted below target {show(target)} (at {show(below[0])}); unmount it, or use strategy: in_place.",
+                mounts=[show(path) for path in below],
+            )
+        if not exists:
+            return "in_place" if self._selection or request.strategy == "in_place" else "replace"
+        if self._selection or request.strategy == "in_place":
+            strategy = "in_place"
+        elif mounts.is_mount_point(target) or target == b"/":
+            if request.strategy == "replace":
+                self._warnings.append(f"Target {show(target)} is a mount point, so it was restored in place.")
+            strategy = "in_place"
+        elif request.strategy == "auto" and (below or (survey.changes.counts[REMOVED] and not request.delete)):
+            strategy = "in_place"
+        elif survey.size + _SPARE > _free(target):
+            self._warnings.append(f"There is no space for two trees at {show(target)}, so it was restored in place.")
+            strategy = "in_place"
+        else:
+            strategy = "replace"
+        if strategy == "in_place" and survey.blocked and not self._removes():
+            raise TargetError(
+                f"{show(survey.blocked[0])} in the target is a directory with content, and the backup has something else there;"
+                " move it away, or say delete: true.",
+                paths=[show(path) for path in survey.blocked],
+            )
+        return strategy
+
+    def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, survey: Survey, exists: bool) -> t.Optional[bytes]:
+        target, request = self._target, self._request
+        with Stage(target) as stage:
+            self._warnings += stage.sweep()
+            content.probe(self._store, request.link, stage.directory)
+            old = None
+            if exists and not request.keep_previous:
+                old = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            assembler.fresh(manifest.root, stage.tree, old, lambda path: path not in survey.unequal_links)
+            stage.settle()
+            if not exists:
+                stage.put()
+                return None
+            previous = target + b".previous-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()).encode()
+            removed, warnings = stage.exchange(rules, os.path.basename(previous) if request.keep_previous else None)
+            assembler.tally.removed = survey.changes.counts[REMOVED]
+            self._warnings += warnings
+            return previous if request.keep_previous else None
+
+    def _in_place(self, assembler: Assembler, manifest: Manifest, leave: Leave, survey: Survey, exists: bool) -> None:
+        target, request = self._target, self._request
+        try:
+            if not exists:
+                os.mkdir(target, 0o700)
+            fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise target_failure(f"opening {show(target)}", error) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            content.probe(self._store, request.link, fd)
+            assembler.in_place(manifest.root, fd, Selection(self._selection), leave, survey.unequal_links, self._removes())
+            assembler.sync(fd)
+        except BlockingIOError:
+            raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None
+        finally:
+            os.close(fd)
+        if assembler.tally.kept:
+            kept = assembler.tally.kept
+            self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted, or came in meanwhile.")
+
+    def _result(self, strategy: str, tally: Tally, diff: t.Dict[str, t.Any], changed: bool) -> Restored:
+        restore = {
+            "backup_id": self._sidecar["id"],
+            "target_dir": show(self._target),
+            "strategy": strategy,
+            "files_linked": 0,
+            "files_copied": 0,
+            "files_unchanged": tally.unchanged,
+            "files_removed": tally.removed,
+            "total_size": self._sidecar["total_size"],
+            "duration": time.monotonic_ns() - self._started,
+            "previous": None,
+        }
+        return Restored(restore, changed, diff, self._warnings)
+
+
+def _within(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top.rstrip(b"/") + b"/") or not top
+
+
+def _free(path: bytes) -> int:
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def _counts(diff: t.Dict[str, t.Any]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in diff["counts"].items())
+

@@ -1,0 +1,30 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The store: bytes and digests, and nothing else.
+
+A *blob* is a run of bytes, named by the SHA-256 of its content. Small blobs travel together in *packs*; a large blob is
+an *object*, a file of its own. Whoever asks for a digest does not care which. Nothing here knows what a blob means:
+trees, manifests and backups are the business of the packages above.
+
+How bytes come in::
+
+    take the gate, then the shared lock; sweep what dead runs left under tmp/
+    make tmp/<run>/
+    for each blob that is not known:
+        small: add it to the open pack; when the content says "cut here", a worker compresses and writes the pack
+        large: a worker compresses (or clones) it into an object file
+    sync the file system, rename everything into place, sync again
+    write the index of what is new; it can be lost, packs describe themselves
+
+How bytes come out::
+
+    find the digest in the index (or, for an object, in its directory)
+    read, decompress within a bound, hash; a wrong hash is never returned
+
+Rooms: `layout` (where files lie, format.json), `codec` (compression), `pack` (the pack format), `table` and `index` (where a
+blob is), `lock`, `reader` (out), `run` (in), `kernel` (the few system calls that Python lacks), `errors`.
+"""

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The one family of exceptions that the engine raises.
+
+A message is one sentence that names the thing and the way out. `code` is for programs: a playbook can branch on it.
+`details` holds further fields of the failure, ready for JSON.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import typing as t
+
+
+class VoltError(Exception):
+    """Anything that the engine refuses or fails to do."""
+
+    code = "error"
+
+    def __init__(self, message: str, **details: t.Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class UsageError(VoltError):
+    """The request itself is wrong; nothing was touched."""
+
+    code = "usage"
+
+
+class NotFound(VoltError):
+    """There is no such backup."""
+
+    code = "not_found"
+
+
+class SourceError(VoltError):
+    """The tree to back up cannot be read."""
+
+    code = "source"
+
+
+class StoreError(VoltError):
+    """The store or the backup directory cannot be used, or could not be written."""
+
+    code = "store"
+
+
+class StoreFull(StoreError):
+    """No space (or quota) left in the store."""
+
+    code = "store_full"
+
+
+class LockTimeout(StoreError):
+    """Somebody else held the store's lock for longer than the caller would wait."""
+
+    code = "lock_timeout"
+
+
+class Damaged(VoltError):
+    """Something in the store is missing or altered."""
+
+    code = "damaged"
+
+
+class TargetError(VoltError):
+    """The place to restore to is unsuitable, or could not be written."""
+
+    code = "target"
+
+
+class TargetFull(TargetError):
+    """No space (or quota) left at the restore target."""
+
+    code = "target_full"
+
+
+class TargetDiffers(TargetError):
+    """The target holds something else, and nobody said `force`."""
+
+    code = "target_differs"
+
+
+class Incomplete(VoltError):
+    """The backup was made and kept, but lacks what could not be read."""
+
+    code = "incomplete"
+
+
+class Interrupted(VoltError):
+    """A signal asked us to stop; everything half-done was taken back."""
+
+    code = "interrupted"
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def reason(error: OSError) -> str:
+    """The system's words for an error, in lower case and without Python's decoration."""
+    text = os.strerror(error.errno) if error.errno else str(error)
+    return text[:1].lower() + text[1:]
+
+
+def store_failure(action: str, error: OSError) -> StoreError:
+    """What to raise when a write-side system call on the store failed."""
+    if error.errno in _FULL:
+        return StoreFull(
+            f"The store's file system is full ({action}): {reason(error)}; free space or delete backups, then run again."
+        )
+    if error.errno == errno.EROFS:
+        return StoreError(f"The store is on a read-only file system ({action}); remount it writable or choose another.")
+    return StoreError(f"The store could not be written ({action}): {reason(error)}.")
+
+
+def target_failure(action: str, error: OSError) -> TargetError:
+    """What to raise when a write-side system call on a restore target failed."""
+    if error.errno in _FULL:
+        return TargetFull(f"The target's file system is full ({action}): {reason(error)}; free space, then restore again.")
+    if error.errno == errno.EROFS:
+        return TargetError(f"The target is on a read-only file system ({action}); remount it writable or choose another.")
+    return TargetError(f"The target could not be written ({action}): {reason(error)}.")

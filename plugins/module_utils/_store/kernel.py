@@ -1,0 +1,85 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""System calls that Python's standard library lacks: syncfs, renameat2, and the clone ioctls.
+
+Sources: syncfs(2), rename(2), ioctl_ficlone(2), ioctl_ficlonerange(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import struct
+import typing as t
+
+_FICLONE = 0x40049409
+_FICLONERANGE = 0x4020940D
+_RENAME_EXCHANGE = 2
+_PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
+_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i686": 353, "ppc64le": 357, "s390x": 347}
+
+#: What the clone ioctls say where a pair of file systems cannot share blocks at all ...
+NEVER_CLONES = (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS)
+#: ... or where this one file cannot (swap files, files without copy-on-write, odd alignment).
+NO_CLONE = NEVER_CLONES + (errno.EINVAL, errno.EPERM, errno.ETXTBSY)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def syncfs(fd: int) -> None:
+    """Write everything dirty of the file system that `fd` lies on; OSError where a write failed."""
+    call = getattr(_libc, "syncfs", None)
+    if call is None:
+        os.sync()
+        return
+    _check(call(ctypes.c_int(fd)))
+
+
+def exchange(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, new_dir: int) -> None:
+    """Swap two names atomically (RENAME_EXCHANGE); OSError with EXDEV, EINVAL or ENOSYS where that is not possible."""
+    arguments = (
+        ctypes.c_int(old_dir),
+        ctypes.c_char_p(os.fsencode(old)),
+        ctypes.c_int(new_dir),
+        ctypes.c_char_p(os.fsencode(new)),
+        ctypes.c_uint(_RENAME_EXCHANGE),
+    )
+    call = getattr(_libc, "renameat2", None)
+    if call is not None:
+        _check(call(*arguments))
+        return
+    number = _RENAMEAT2.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    _check(_libc.syscall(ctypes.c_long(number), *arguments))
+
+
+def clone(source: int, target: int) -> None:
+    """Make the file `target` share all blocks of `source`."""
+    fcntl.ioctl(target, _FICLONE, source)
+
+
+def clone_range(source: int, source_offset: int, length: int, target: int, target_offset: int) -> None:
+    """Share `length` bytes of blocks; length 0 means to the end of the source."""
+    fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, source_offset, length, target_offset))
+
+
+def punch(fd: int, offset: int, length: int) -> None:
+    """Make a hole in a file (fallocate(2), FALLOC_FL_PUNCH_HOLE); quietly not, where the file system has no holes."""
+    call = getattr(_libc, "fallocate64", None) or _libc.fallocate
+    result = call(ctypes.c_int(fd), ctypes.c_int(_PUNCH_HOLE), ctypes.c_int64(offset), ctypes.c_int64(length))
+    if result != 0 and ctypes.get_errno() not in (errno.EOPNOTSUPP, errno.ENOSYS):
+        _check(result)

@@ -1,0 +1,172 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Where things lie in a store, and how a store begins.
+
+::
+
+    format.json          {"format": 1, ...}; written last when a store is made, so it marks a finished one
+    objects/ab/<hex>[.zst|.zz]        large blobs
+    packs/ab/<hex>.pack[.zst|.zz]     small blobs
+    refs/                manifests
+    index/  cache/       derived: safe to delete
+    tmp/  trash/  quarantine/  lock  gate  CACHEDIR.TAG
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import typing as t
+
+from .errors import StoreError, StoreFull, reason, store_failure
+
+FORMAT = 1
+DIRECTORIES = ("objects", "packs", "refs", "index", "cache", "tmp", "trash", "quarantine")
+_OURS = frozenset(DIRECTORIES + ("lock", "gate", "CACHEDIR.TAG"))
+_CACHEDIR_TAG = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# A volt.backup store: backups of this host need not contain its backups.\n"
+)
+OBJECT_NAME = re.compile(r"([0-9a-f]{64})(|\.zst|\.zz)\Z")
+PACK_NAME = re.compile(r"([0-9a-f]{64})\.pack(|\.zst|\.zz)\Z")
+
+
+def object_path(digest: bytes, suffix: str) -> str:
+    name = digest.hex()
+    return f"objects/{name[:2]}/{name}{suffix}"
+
+
+def pack_path(digest: bytes, suffix: str) -> str:
+    name = digest.hex()
+    return f"packs/{name[:2]}/{name}.pack{suffix}"
+
+
+def exists(path: str) -> bool:
+    """Whether a store is at `path`; StoreError where something else is, or one of a format we do not know.
+
+    An empty or absent directory is no store, nor is one in which making a store was cut short.
+    """
+    try:
+        with open(os.path.join(path, "format.json"), "rb") as file:
+            text = file.read(65536)
+    except FileNotFoundError:
+        _check_vacant(path)
+        return False
+    except OSError as error:
+        raise StoreError(f"Store {path} cannot be read: {reason(error)}; name a directory that this user may read.") from None
+    try:
+        number = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{path}/format.json is not a store's; put back the true one, or name another store.") from None
+    if number != FORMAT:
+        raise StoreError(
+            f"Store {path} has format {number!r}, and this version knows format {FORMAT} alone; update volt.backup on this host."
+        )
+    return True
+
+
+def _check_vacant(path: str) -> None:
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise StoreError(f"Store {path} is not a directory; name a directory, or a path that does not exist yet.") from None
+    except OSError as error:
+        raise StoreError(f"Store {path} cannot be read: {reason(error)}.") from None
+    strange = sorted(set(names) - _OURS - {"lost+found"})
+    if strange:
+        raise StoreError(f"{path} holds other things ({strange[0]}) and no format.json; name an empty directory, or a store.")
+    for part in ("objects", "packs", "refs"):
+        if part in names and any(files for _top, _dirs, files in os.walk(os.path.join(path, part))):
+            raise StoreError(f"Store {path} has data but no format.json; put it back ({{\"format\": {FORMAT}}}) to use the store.")
+
+
+def make(path: str) -> None:
+    """Make a store, or finish one whose making was cut short; StoreError with nothing left behind where that fails."""
+    made = _first_missing(path)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        for name in DIRECTORIES:
+            os.makedirs(os.path.join(path, name), mode=0o700, exist_ok=True)
+        write_file(os.path.join(path, "CACHEDIR.TAG"), _CACHEDIR_TAG.encode())
+        text = json.dumps({"format": FORMAT, "made_by": "volt.backup"}, indent=1) + "\n"
+        write_file(os.path.join(path, "format.json"), text.encode())
+    except OSError as error:
+        _undo(path, made)
+        failure = store_failure(f"making it at {path}", error)
+        raise failure if isinstance(failure, StoreFull) else StoreError(
+            f"A store cannot be made at {path}: {reason(error)}; choose another place, or mend this one."
+        ) from None
+
+
+def _first_missing(path: str) -> t.Optional[str]:
+    """The topmost directory that making `path` would make."""
+    missing = None
+    path = os.path.abspath(path)
+    while not os.path.lexists(path):
+        missing, path = path, os.path.dirname(path)
+    return missing
+
+
+def _undo(path: str, made: t.Optional[str]) -> None:
+    for name in ("format.json", "CACHEDIR.TAG"):
+        _quietly(os.unlink, os.path.join(path, name))
+    for name in DIRECTORIES:
+        _quietly(os.rmdir, os.path.join(path, name))
+    while made is not None and len(path) >= len(made):
+        _quietly(os.rmdir, path)
+        path = os.path.dirname(path)
+
+
+def _quietly(call: t.Callable[[str], None], path: str) -> None:
+    try:
+        call(path)
+    except OSError:
+        pass
+
+
+def write_file(path: str, data: bytes, exclusive: bool = False) -> None:
+    """Write a small file so that it is there whole, and durable, or not at all: beside, sync, rename, sync the directory.
+
+    :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
+    """
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if exclusive:
+            os.link(beside, path)
+            os.unlink(beside)
+        else:
+            os.rename(beside, path)
+    except BaseException:
+        _quietly(os.unlink, beside)
+        raise
+    sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: t.Any) -> None:
+    """Write every byte: one call as a rule, more where the kernel takes less."""
+    written = os.write(fd, data)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(fd, view[written:])

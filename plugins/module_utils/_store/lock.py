@@ -1,0 +1,98 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Kernel locks: many users side by side, one collector alone, and a gate so that neither starves.
+
+Everybody passes the *gate* (an exclusive lock, held for moments) before asking for the store's *lock*. Who wants the store
+alone keeps the gate while waiting, so no newcomer slips in before. The kernel drops both when a process dies, however it
+dies: there is no stale lock to break. Source: flock(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+import typing as t
+
+from .errors import LockTimeout, StoreError, reason, store_failure
+
+_POLL_FIRST, _POLL_MOST = 0.005, 0.1
+
+
+def _open(path: str, write: bool) -> t.Optional[int]:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | ((os.O_RDWR | os.O_CREAT) if write else os.O_RDONLY)
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        if not write and error.errno in (errno.ENOENT, errno.EACCES):
+            return None  # a store nobody ever wrote to, or that we may only look at: nothing to wait for
+        raise (store_failure("opening its lock", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
+
+
+def _wait(fd: int, mode: int, deadline: float, what: str) -> None:
+    pause = _POLL_FIRST
+    while True:
+        try:
+            fcntl.flock(fd, mode | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise LockTimeout(
+                    f"Another run holds {what}; wait for it to end, or raise lock_timeout."
+                ) from None
+        time.sleep(pause)
+        pause = min(pause * 2, _POLL_MOST)
+
+
+class Lock:
+    """The store's lock, held shared or exclusively while the context lasts.
+
+    :param directory: the store.
+    :param timeout: seconds to wait before LockTimeout.
+    :param write: False where nothing may be created (check mode, read-only media); a missing lock file is then no obstacle.
+    :param at_gate: called once while both gate and lock are held: the moment in which nobody else starts or ends.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        timeout: float,
+        exclusive: bool = False,
+        write: bool = True,
+        at_gate: t.Optional[t.Callable[[], None]] = None,
+    ) -> None:
+        self._directory = directory
+        self._timeout = timeout
+        self._mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        self._write = write
+        self._at_gate = at_gate
+        self._fd: t.Optional[int] = None
+
+    def __enter__(self) -> Lock:
+        deadline = time.monotonic() + self._timeout
+        gate = _open(os.path.join(self._directory, "gate"), self._write)
+        try:
+            if gate is not None:
+                _wait(gate, fcntl.LOCK_EX, deadline, f"the gate of store {self._directory}")
+            self._fd = _open(os.path.join(self._directory, "lock"), self._write)
+            if self._fd is not None:
+                _wait(self._fd, self._mode, deadline, f"the lock of store {self._directory}")
+            if self._at_gate is not None:
+                self._at_gate()
+        except BaseException:
+            self.__exit__()
+            raise
+        finally:
+            if gate is not None:
+                os.close(gate)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

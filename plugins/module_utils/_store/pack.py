@@ -1,0 +1,112 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The pack format: small blobs behind a table that names them.
+
+::
+
+    8 bytes   "VOLTPAK1"
+    u32       kind: 0 file content, 1 metadata (trees, chunk lists, tables)
+    u32       count
+    count x   32 bytes digest, u32 length
+    ...       the blobs, in the order of the table
+
+Integers are little-endian. A pack is named by the SHA-256 of all of this, so its name vouches for its table, and a lost index
+costs nothing but time. Where a pack ends is decided by the content alone (see `Builder.add`), so the same blobs in
+the same order make the same packs on every host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import typing as t
+
+from .errors import Damaged
+
+CONTENT, METADATA = 0, 1
+
+HEADER = struct.Struct("<8sII")
+ENTRY = struct.Struct("<32sI")
+_MAGIC = b"VOLTPAK1"
+
+_LEAST = 256 << 10
+_MEAN = 1 << 20
+_MOST = 8 << 20
+#: The largest blob that may go into a pack; anything larger is an object.
+BLOB_MOST = 8 << 20
+#: No sound pack is larger: the last blob may start just below `_MOST`.
+PACK_MOST = _MOST + BLOB_MOST + HEADER.size + ENTRY.size
+
+
+class Builder:
+    """The open pack of one kind. Not thread-safe: the order of blobs is the point."""
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        self._digests: t.List[bytes] = []
+        self._blobs: t.List[bytes] = []
+        self._payload = 0
+        self._size = 0
+
+    def add(self, digest: bytes, blob: bytes) -> t.Tuple[int, bool]:
+        """Append a blob: (its offset behind the table, whether the pack ends here).
+
+        A blob takes its bytes and its line in the table; that sum is its size. With 256 KiB in the pack, a blob whose digest's
+        first 8 bytes (big-endian) are below size x 2^64 / 1 MiB ends it; at 8 MiB it ends in any case. Large blobs thus end packs more
+        often, and the mean is about 1 MiB whatever the sizes.
+        """
+        offset = self._payload
+        self._digests.append(digest)
+        self._blobs.append(blob)
+        length = len(blob)
+        self._payload = offset + length
+        size = length + ENTRY.size
+        self._size += size
+        ends = self._size >= _LEAST and (
+            self._size >= _MOST or int.from_bytes(digest[:8], "big") < (size << 64) // _MEAN
+        )
+        return offset, ends
+
+    def take(self) -> t.List[bytes]:
+        """The pieces of the finished pack, to be joined by whoever has the time; the builder starts anew."""
+        pieces = [HEADER.pack(_MAGIC, self.kind, len(self._digests))]
+        pieces += [ENTRY.pack(digest, len(blob)) for digest, blob in zip(self._digests, self._blobs)]
+        pieces += self._blobs
+        self._digests, self._blobs, self._payload, self._size = [], [], 0, 0
+        return pieces
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+
+def table_size(count: int) -> int:
+    """Where the first blob starts in a pack of `count` blobs."""
+    return HEADER.size + ENTRY.size * count
+
+
+def first_blob(data: bytes) -> int:
+    """Where the first blob of this pack starts; Damaged where that cannot be."""
+    if len(data) < HEADER.size:
+        raise Damaged("A pack is shorter than its header.")
+    magic, kind, count = HEADER.unpack_from(data)
+    if magic != _MAGIC or kind not in (CONTENT, METADATA) or table_size(count) > len(data):
+        raise Damaged("A pack does not begin as packs do.")
+    return table_size(count)
+
+
+def parse(data: bytes, name: bytes) -> t.List[t.Tuple[bytes, int, int]]:
+    """What a pack holds: (digest, offset behind the table, length); Damaged unless its bytes are those it is named by."""
+    start = first_blob(data)
+    if hashlib.sha256(data).digest() != name:
+        raise Damaged(f"Pack {name.hex()} is altered.")
+    entries, offset = [], 0
+    for digest, length in ENTRY.iter_unpack(data[HEADER.size : start]):
+        entries.append((digest, offset, length))
+        offset += length
+    if start + offset != len(data):
+        raise Damaged(f"Pack {name.hex()} has a table that does not fit its blobs.")
+    return entries

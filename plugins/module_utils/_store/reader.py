@@ -1,0 +1,164 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Reading a store: is this blob here, what does it say, and may its file be shared.
+
+A store that does not exist yet reads as an empty one, so that check mode needs no special case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+import typing as t
+from collections import OrderedDict
+
+from . import codec, layout, pack
+from .errors import Damaged, StoreError, reason
+from .index import Index, Place, State, read_bounded
+from .lock import Lock
+
+#: Plain packs kept at hand: enough for the packs that one directory's files are spread over.
+_KEEP = 48 << 20
+
+
+class Store:
+    """A store opened for reading. `has_*` may be asked from several threads; `read` from one, except for objects."""
+
+    def __init__(self, path: str, lock_timeout: float = 300) -> None:
+        self.path = os.path.abspath(path)
+        self.lock_timeout = lock_timeout
+        self.exists = layout.exists(self.path)
+        self.index = Index(self.path)
+        self._plain: t.OrderedDict[bytes, t.Tuple[bytes, int]] = OrderedDict()
+        self._plain_size = 0
+        self._mutex = threading.Lock()
+
+    def lock(self) -> Lock:
+        """The shared lock for somebody who only reads."""
+        return Lock(self.path, self.lock_timeout, write=False)
+
+    def full_path(self, relative: str) -> str:
+        return os.path.join(self.path, relative)
+
+    # ---- presence
+
+    def has_large(self, digest: bytes, size: int) -> bool:
+        """Whether a blob of object size is here: most likely as an object."""
+        return self.object_form(digest, size) is not None or self.index.find(digest) is not None
+
+    def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, State]]:
+        """(suffix, state) of a sound object file; None where there is none.
+
+        A file in another state than when last hashed is hashed now; one that nobody has hashed as far as we remember is taken by
+        its presence, and by its size where that is known and the file is plain.
+        """
+        for suffix in codec.SUFFIXES:
+            try:
+                info = os.lstat(self.full_path(layout.object_path(digest, suffix)))
+            except OSError:
+                continue
+            if not stat.S_ISREG(info.st_mode) or (suffix == codec.NONE and size >= 0 and info.st_size != size):
+                continue
+            state = (info.st_size, info.st_ctime_ns)
+            remembered = self.index.object_state(digest)
+            if remembered is None or remembered == state or self._hash_again(digest, suffix, state):
+                return suffix, state
+        return None
+
+    def object_trusted(self, digest: bytes, size: int) -> t.Optional[str]:
+        """The suffix of an object that has been hashed in its present state (now, if need be), so that its file may be linked."""
+        form = self.object_form(digest, size)
+        if form is None:
+            return None
+        suffix, state = form
+        if self.index.object_state(digest) != state and not self._hash_again(digest, suffix, state):
+            return None
+        return suffix
+
+    def _hash_again(self, digest: bytes, suffix: str, state: State) -> bool:
+        try:
+            self._read_object(digest, suffix, pack.BLOB_MOST if suffix else max(state[0], 1))
+        except Damaged as error:
+            self.index.damaged[digest] = error.message
+            return False
+        self.index.object_verified(digest, state)
+        return True
+
+    # ---- content
+
+    def read(self, digest: bytes, limit: int) -> bytes:
+        """A blob's bytes, hashed; Damaged where it is missing, altered, or longer than `limit`."""
+        place = self.index.find(digest)
+        if place is None:
+            return self.read_object(digest, limit)
+        try:
+            data, start = self._plain.get(place[0]) or self._load(place)
+            start += place[1]
+            blob = data[start : start + place[2]]
+            if len(blob) <= limit and hashlib.sha256(blob).digest() == digest:
+                return blob
+            raise Damaged(f"Blob {digest.hex()} is altered in pack {place[0].hex()}.")
+        except Damaged as error:
+            self.index.condemn(place[0], error.message)
+            if self.index.find(digest) is not None or self.object_form(digest) is not None:
+                return self.read(digest, limit)  # another copy may be sound
+            raise
+
+    def read_object_first(self, digest: bytes, limit: int) -> bytes:
+        """The same for blobs that are objects as a rule, and in a pack only by chance."""
+        try:
+            return self.read_object(digest, limit)
+        except Damaged:
+            if self.index.find(digest) is None:
+                raise
+            return self.read(digest, limit)
+
+    def read_object(self, digest: bytes, limit: int) -> bytes:
+        """A blob that lies in an object file; any thread may call this."""
+        trouble: t.Optional[Damaged] = None
+        for suffix in codec.SUFFIXES:
+            if not os.path.lexists(self.full_path(layout.object_path(digest, suffix))):
+                continue
+            try:
+                return self._read_object(digest, suffix, limit)
+            except Damaged as error:
+                trouble = error  # another form of the same blob may be sound
+        raise trouble or Damaged(f"Blob {digest.hex()} is missing from the store.")
+
+    def _read_object(self, digest: bytes, suffix: str, limit: int) -> bytes:
+        path = self.full_path(layout.object_path(digest, suffix))
+        blob = codec.decompress(read_bounded(path, limit), suffix, limit)
+        if hashlib.sha256(blob).digest() != digest:
+            raise Damaged(f"Object {digest.hex()} is altered.")
+        return blob
+
+    def _load(self, place: Place) -> t.Tuple[bytes, int]:
+        name = place[0]
+        data = self.index.read_pack(name, self.index.packs[name].suffix)
+        entry = (data, pack.first_blob(data))
+        self._plain[name] = entry
+        self._plain_size += len(data)
+        while self._plain_size > _KEEP and len(self._plain) > 1:
+            _name, (old, _start) = self._plain.popitem(last=False)
+            self._plain_size -= len(old)
+        return entry
+
+    # ---- references
+
+    def references(self) -> t.List[str]:
+        """Names of all manifests; StoreError where they cannot be listed, for that is not the same as none."""
+        try:
+            names = os.listdir(self.full_path("refs"))
+        except FileNotFoundError:
+            if self.exists:
+                raise StoreError(f"Store {self.path} has no refs directory; put it back before anything else.") from None
+            return []
+        except OSError as error:
+            raise StoreError(f"The manifests of store {self.path} cannot be listed: {reason(error)}.") from None
+        return sorted(name[:-5] for name in names if name.endswith(".json") and not name.startswith("."))
