@@ -29,6 +29,7 @@ class Catalog:
         self._store = store
         self._directory = backup_dir
         self._whole: t.Set[bytes] = set()
+        self.load = tree.Loader(store.read)
 
     # ---- listing
 
@@ -121,7 +122,7 @@ class Catalog:
             if digest in whole:
                 continue
             below = []
-            for item in tree.load(store.read, digest):
+            for item in self.load(digest):
                 if item.kind == FILE:
                     if not item.size:
                         continue

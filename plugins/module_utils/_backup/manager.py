@@ -132,6 +132,12 @@ class Manager:
                     break
         return found
 
+    def last_size(self, workload: str) -> int:
+        """Bytes of content in a workload's last backup, 0 without one: a guess at how much is to come."""
+        _store, catalog = self._open()
+        sizes = [sidecar["total_size"] for sidecar in catalog.list() if sidecar["workload_name"] == workload and "damage" not in sidecar]
+        return sizes[0] if sizes else 0
+
     def diff(self, old: str, new: str, limit: int = 1000) -> t.Dict[str, t.Any]:
         """What leads from one backup to another."""
         store, catalog = self._open()

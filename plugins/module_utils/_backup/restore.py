@@ -144,7 +144,7 @@ class Restorer:
             return self._result(strategy, Tally(), diff, changed=True)
         setter = Setter(owners)
         filler = content.Filler(self._store, request.link, request.verify)
-        assembler = Assembler(self._store.read, filler, setter, comparer, groups, self._progress)
+        assembler = Assembler(self._catalog.load, filler, setter, comparer, groups, self._progress)
         previous = None
         if strategy == "replace":
             try:
@@ -168,7 +168,7 @@ class Restorer:
 
     def _survey(self, manifest: Manifest, comparer: Comparer, leave: Leave, groups: t.List[t.List[bytes]], exists: bool) -> Survey:
         surveyor = Surveyor(
-            self._store.read, comparer, leave, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink"
+            self._catalog.load, comparer, leave, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink"
         )
         try:
             fd = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if exists else None

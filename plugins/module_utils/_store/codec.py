@@ -22,7 +22,8 @@ from .errors import Damaged, UsageError
 
 NONE, ZSTD, ZLIB = "", ".zst", ".zz"
 SUFFIXES = (NONE, ZSTD, ZLIB)
-_ZSTD_LEVEL = 3
+#: Measured on Debian trees in packs of 1 MiB: two thirds of level 3's time, and 4% more bytes.
+_ZSTD_LEVEL = 2
 _ZLIB_LEVEL = 4
 #: Below this gain a compressed form is not worth the reader's time.
 _WORTH = 0.97
@@ -100,8 +101,14 @@ def _system_zstd() -> Pair:
         size = lib.ZSTD_getFrameContentSize(data, ctypes.c_size_t(len(data)))
         if size > limit:  # also the two largest numbers, which mean "unknown" and "not zstd": we always write the size
             raise ValueError("not a zstd frame, or larger than expected")
-        room = ctypes.create_string_buffer(max(size, 1))
-        got = lib.ZSTD_decompress(room, ctypes.c_size_t(size), data, ctypes.c_size_t(len(data)))
+        try:
+            room = own.room
+        except AttributeError:
+            room = ctypes.create_string_buffer(1 << 20)
+        if len(room) < size:
+            room = ctypes.create_string_buffer(size)
+        own.room = room
+        got = lib.ZSTD_decompress(room, ctypes.c_size_t(len(room)), data, ctypes.c_size_t(len(data)))
         if lib.ZSTD_isError(ctypes.c_size_t(got)) or got != size:
             raise ValueError("corrupt zstd frame")
         return ctypes.string_at(room, size)

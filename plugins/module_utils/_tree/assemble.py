@@ -24,7 +24,7 @@ from .._store import kernel
 from .._store.errors import VoltError, target_failure
 from . import entry as tree, metadata
 from .content import Filler
-from .entry import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry, Read
+from .entry import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
 from .leave import Leave
 from .live import Comparer, Selection, same_type
 from .metadata import Setter
@@ -105,10 +105,10 @@ class Assembler:
     """Restores one tree. Use once."""
 
     def __init__(
-        self, read: Read, filler: Filler, setter: Setter, comparer: Comparer, groups: t.List[t.List[bytes]],
+        self, load: tree.Loader, filler: Filler, setter: Setter, comparer: Comparer, groups: t.List[t.List[bytes]],
         progress: t.Callable[[int, int], None],
     ) -> None:  # fmt: skip
-        self._read, self._filler, self._setter, self._comparer, self._groups = read, filler, setter, comparer, groups
+        self._load, self._filler, self._setter, self._comparer, self._groups = load, filler, setter, comparer, groups
         self._progress = progress
         self._temporary = b".volt-restore." + os.urandom(8).hex().encode() + b"."
         self._links = Links([], -1)
@@ -119,7 +119,7 @@ class Assembler:
     def again(self) -> Assembler:
         """One for a second attempt, with nothing done yet."""
         self._filler.linked = self._filler.copied = self._setter.refused = 0
-        return Assembler(self._read, self._filler, self._setter, self._comparer, self._groups, self._progress)
+        return Assembler(self._load, self._filler, self._setter, self._comparer, self._groups, self._progress)
 
     # ---- new
 
@@ -133,9 +133,11 @@ class Assembler:
             with Trail(os.dup(target)) as trail:
                 self._links = Links(self._groups, target)
                 follower = Follower(old)
+                mask = os.umask(0)  # nobody else can enter this directory, and every mode is said outright
                 try:
                     self._fresh(root, trail, follower, may_link)
                 finally:
+                    os.umask(mask)
                     follower.close()
         except OSError as error:
             raise target_failure("writing the new tree", error) from None
@@ -143,6 +145,7 @@ class Assembler:
     def _fresh(self, root: Entry, trail: Trail, old: Follower, may_link: t.Callable[[bytes], bool]) -> None:
         todo: t.List[t.Tuple[bytes, Entry, bool]] = [(b"", root, False)]
         inherits = bool(metadata.read_xattrs(trail.fd))
+        own = not inherits and self._setter.owns_new(os.fstat(trail.fd))
         while todo:
             path, entry, leaving = todo.pop()
             if leaving:
@@ -157,7 +160,7 @@ class Assembler:
                 old.enter(entry.name)
             todo.append((path, entry, True))
             below = []
-            for child in tree.load(self._read, entry.content):
+            for child in self._load(entry.content):
                 here = join(path, child.name)
                 if child.kind == DIRECTORY:
                     below.append((here, child, False))
@@ -168,7 +171,7 @@ class Assembler:
                 elif self._link_old(here, child, old.fd, trail.fd, may_link):
                     self.tally.unchanged += 1
                 else:
-                    self._create(trail.fd, child.name, child, inherits)
+                    self._create(trail.fd, child.name, child, inherits, own)
                 self.tally.size += child.size
                 self._progress(1, child.size)
             todo += reversed(below)
@@ -225,7 +228,7 @@ class Assembler:
             live = {name: item[1] for name, item in zip(names, items)}
             present = set(live)
             below = []
-            for child in tree.load(self._read, entry.content):
+            for child in self._load(entry.content):
                 here = join(path, child.name)
                 look, wanted = selection.wants(here, inside)
                 info = live.pop(child.name, None)
@@ -315,8 +318,11 @@ class Assembler:
 
     # ---- one thing
 
-    def _create(self, directory: int, name: bytes, entry: Entry, strip: bool) -> None:
-        """Make a file, symlink, fifo, socket or device under a new name, complete with its attributes."""
+    def _create(self, directory: int, name: bytes, entry: Entry, strip: bool, own: bool = False) -> None:
+        """Make a file, symlink, fifo, socket or device under a new name, complete with its attributes.
+
+        :param strip: a new file may have inherited attributes. :param own: a new file has our owner and the mode that it is given.
+        """
         if entry.kind == SYMLINK:
             os.symlink(entry.extra.target, name, dir_fd=directory)
             self._setter.symlink(directory, name, entry)
@@ -324,9 +330,13 @@ class Assembler:
             if self._filler.hardlinks and self._filler.hardlink(entry, directory, name, lambda info: self._comparer.fits(entry, info)):
                 self._hardlinked(directory, name, entry)
                 return
-            fd = os.open(name, _CREATE, 0o600, dir_fd=directory)
+            finished = own and self._setter.is_born(entry)
+            fd = os.open(name, _CREATE, entry.mode if finished else 0o600, dir_fd=directory)
             try:
                 self._filler.fill(fd, entry)
+                if finished:
+                    os.utime(fd, ns=(entry.mtime, entry.mtime))
+                    return
                 if strip:
                     self._setter.strip(fd, entry.extra.xattrs)
                 self._setter.file(fd, entry)

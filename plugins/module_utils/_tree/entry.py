@@ -243,6 +243,30 @@ def part_digests(blob: bytes) -> t.Optional[t.List[bytes]]:
 Read = t.Callable[[bytes, int], bytes]
 
 
+class Loader:
+    """Loads directories, and keeps the last ones: a restore looks at each several times.
+
+    :param read: (digest, limit) -> bytes.
+    """
+
+    _ROOM = 50_000  # entries
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        self._kept: t.Dict[bytes, t.List[Entry]] = {}
+        self._size = 0
+
+    def __call__(self, digest: bytes) -> t.List[Entry]:
+        """All entries of a directory; not to be changed."""
+        found = self._kept.get(digest)
+        if found is None:
+            found = self._kept[digest] = load(self.read, digest)
+            self._size += len(found)
+            while self._size > self._ROOM and len(self._kept) > 1:
+                self._size -= len(self._kept.pop(next(iter(self._kept))))
+        return found
+
+
 def load(read: Read, digest: bytes) -> t.List[Entry]:
     """All entries of a directory; `read` is (digest, limit) -> bytes."""
     blob = read(digest, BLOB_LIMIT)

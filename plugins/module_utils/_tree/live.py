@@ -163,11 +163,11 @@ class Surveyor:
     """Walks a tree and a target side by side. Use once."""
 
     def __init__(
-        self, read: Read, comparer: Comparer, leave: Leave, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
+        self, load: tree.Loader, comparer: Comparer, leave: Leave, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
         shared_links: bool,
     ) -> None:  # fmt: skip
         """:param shared_links: files may share an inode with others that are equal (restored as hard links into the store)."""
-        self._read, self._comparer, self._leave, self._selection = read, comparer, leave, selection
+        self._load, self._comparer, self._leave, self._selection = load, comparer, leave, selection
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
         self._inodes: t.Dict[bytes, t.Tuple[int, int]] = {}
         self._shared_links = shared_links
@@ -222,7 +222,7 @@ class Surveyor:
         todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]],
     ) -> None:  # fmt: skip
         """Compare what is in one directory. `entry` is None for one that the backup lacks, `trail` for one that the target lacks."""
-        entries = tree.load(self._read, entry.content) if entry is not None else []
+        entries = self._load(entry.content) if entry is not None else []
         live: t.Dict[bytes, os.stat_result] = {}
         fd = -1
         if trail is not None:

@@ -103,6 +103,14 @@ class Setter:
         self._root = os.geteuid() == 0
         self.refused = 0
 
+    def owns_new(self, directory: os.stat_result) -> bool:
+        """Whether what we make in a new directory, and in directories in it, gets our own user and group."""
+        return self._root and directory.st_gid == os.getegid() and not directory.st_mode & stat.S_ISGID
+
+    def is_born(self, entry: Entry) -> bool:
+        """Whether a file that we made with the entry's mode lacks nothing more but its times."""
+        return entry.extra is NOTHING and entry.mode & 0o6000 == 0 and self._owners.local(entry) == (0, os.getegid())
+
     def file(self, fd: int, entry: Entry) -> None:
         """For an open regular file or directory."""
         refused = False

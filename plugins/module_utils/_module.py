@@ -1,0 +1,124 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What Ansible is told, and how: the one file of the engine's house that knows AnsibleModule.
+
+::
+
+    a module      its options, the rules among them, and one function that takes a Task and returns a result
+    run           options of all modules + its own -> AnsibleModule
+                  its function, with signals as exceptions
+                  a result -> exit_json;  a VoltError -> fail_json, its sentence as msg, its code as code
+    both          text that is not valid UTF-8 leaves as \\xNN, as paths do
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._backup.manager import Manager
+from ._backup.signals import interruptible
+from ._store.errors import UsageError, VoltError
+
+Options = t.Dict[str, t.Dict[str, t.Any]]
+Result = t.Dict[str, t.Any]
+_Tuple = t.TypeVar("_Tuple", bound=t.Tuple[t.Any, ...])
+
+#: Options of every member of the action group; doc_fragments/_store.py documents them.
+SHARED: Options = {
+    "store": {"type": "path", "default": "/var/lib/volt/cas"},
+    "backup_dir": {"type": "path", "default": "/var/lib/volt/backups"},
+    "lock_timeout": {"type": "int", "default": 300},
+}
+#: For modules that list paths.
+DIFF_LIMIT: Options = {"diff_limit": {"type": "int", "default": 1000}}
+
+#: Ansible takes a task whose result has a true `skipped` for one that did not run, whatever else the result says.
+_RENAMED = {"skipped": "passed_over"}
+_OLDEST = (3, 9)
+
+
+class Task(t.NamedTuple):
+    """What a module's function sees of Ansible: its parameters, whether this is check mode, and a way to warn."""
+
+    manager: Manager
+    params: t.Dict[str, t.Any]
+    dry: bool
+    warn: t.Callable[[str], None]
+
+    def pick(self, kind: t.Type[_Tuple], **other: t.Any) -> _Tuple:
+        """An engine's request, filled from the parameters of the same names."""
+        names = t.cast(t.Any, kind)._fields
+        return kind(**{**{name: self.params[name] for name in names if name in self.params}, **other})
+
+
+class _Module(AnsibleModule):
+    """Failures of Ansible's own, about options, have a code as well."""
+
+    def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
+        super().fail_json(msg, **{"code": UsageError.code, **kwargs})
+
+
+def run(work: t.Callable[[Task], Result], options: Options, **rules: t.Any) -> None:
+    """Be a module.
+
+    :param work: does it. :param options: argument spec without the shared options. :param rules: required_if and its kin.
+    """
+    spec = {**SHARED, **options}
+    module = _Module(argument_spec=spec, supports_check_mode=True, **rules)
+    failure: t.Optional[VoltError] = None
+    result: Result = {}
+    try:
+        _check(module.params, spec)
+        params = module.params
+        manager = Manager(params["store"], params["backup_dir"], params["lock_timeout"])
+        with interruptible():
+            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(text))))
+    except VoltError as error:
+        failure = error  # outside of the handler nothing adds the exception's own words to the message
+    if failure is not None:
+        details = {_RENAMED.get(key, key): value for key, value in failure.details.items()}
+        module.fail_json(**_utf8({**details, "msg": failure.message, "code": failure.code}))
+    module.exit_json(**_utf8(result))
+
+
+def _check(params: t.Dict[str, t.Any], spec: Options) -> None:
+    """Rules that an argument spec cannot tell. An option that is given as null has its default."""
+    if sys.version_info < _OLDEST:
+        raise UsageError("Python 3.9 or newer is needed on the managed host; set ansible_python_interpreter to one.")
+    for name, option in spec.items():
+        if params[name] is None:
+            params[name] = option.get("default")
+        value = params[name]
+        if value is None:
+            continue
+        if option["type"] == "path" and not os.path.isabs(value):
+            raise UsageError(f"Option {name} must be an absolute path, and {value!r} is none.")
+        if option["type"] == "int" and value < 0:
+            raise UsageError(f"Option {name} must not be negative, and {value} is.")
+
+
+def _utf8(value: t.Any) -> t.Any:
+    """The same value with bytes that came in through the file system, and are not UTF-8, as \\xNN; newer Ansible refuses them."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+            return value
+        except UnicodeEncodeError:
+            pass
+        try:
+            return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {_utf8(key): _utf8(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_utf8(item) for item in value]
+    return value

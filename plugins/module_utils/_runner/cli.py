@@ -1,0 +1,323 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The words of the command, and what each calls."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import typing as t
+
+from .._backup import create, restore
+from .._backup.manager import Manager, Query
+from .._backup.names import TYPES
+from .._backup.signals import interruptible
+from .._store.errors import NotFound, UsageError, VoltError
+from . import screen
+
+STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
+DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
+
+Arguments = argparse.Namespace
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--store", default=STORE, metavar="DIR", help="the store (default: %(default)s)")
+    shared.add_argument("--backup-dir", default=BACKUPS, metavar="DIR", help="where the backups' records are (default: %(default)s)")
+    shared.add_argument("--lock-timeout", default=300, type=int, metavar="SECONDS", help="how long to wait for others (default: %(default)s)")
+    shared.add_argument("--json", action="store_true", help="print the result as JSON")
+    shared.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    limited = argparse.ArgumentParser(add_help=False)
+    limited.add_argument("--diff-limit", default=1000, type=int, metavar="N", help="how many paths to list (default: %(default)s)")
+
+    top = argparse.ArgumentParser(prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.")
+    words = top.add_subparsers(dest="word", required=True, metavar="COMMAND")
+
+    def word(name: str, call: t.Callable[[Arguments], int], text: str, *more: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made = words.add_parser(name, help=text, description=text, parents=[shared, *more])
+        made.set_defaults(call=call)
+        return made
+
+    made = word("create", _create, "back up a directory", limited)
+    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("--source", required=True, metavar="DIR", help="the directory to back up")
+    made.add_argument("--type", default="manual", choices=TYPES)
+    made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG")
+    made.add_argument("--notes", metavar="TEXT")
+    made.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave out what matches (as in .gitignore)")
+    made.add_argument("--exclude-caches", action="store_true", help="leave out what is in directories with a CACHEDIR.TAG")
+    made.add_argument("--one-file-system", action="store_true", help="do not enter other file systems")
+    made.add_argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"))
+    made.add_argument("--only-if-changed", action="store_true", help="make no backup where nothing changed since the newest")
+    made.add_argument("--max-age", metavar="SPAN", help="make no backup where the newest is younger, such as 6h")
+    made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+    made = word("list", _list, "list backups, newest first")
+    made.add_argument("workload", nargs="?", metavar="WORKLOAD")
+    made.add_argument("--type", choices=TYPES)
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG")
+    made.add_argument("--host", metavar="NAME")
+    made.add_argument("--since", metavar="TIME")
+    made.add_argument("--until", metavar="TIME")
+    made.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many (default: all)")
+
+    made = word("show", _show, "show one backup", limited)
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--contents", action="store_true", help="list what is in it")
+
+    made = word("diff", _diff, "show what changed from one backup to another", limited)
+    made.add_argument("old", metavar="ID")
+    made.add_argument("new", metavar="ID")
+
+    made = word("restore", _restore, "restore a backup", limited)
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--target", metavar="DIR", help="where to (default: where it came from)")
+    made.add_argument("--force", action="store_true", help="overwrite a target that differs")
+    made.add_argument("--strategy", default="auto", choices=restore.STRATEGIES)
+    made.add_argument("--delete", action="store_true", help="in place: remove what the backup lacks")
+    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and what is below it")
+    made.add_argument("--link", default="auto", choices=restore.LINKS)
+    made.add_argument("--verify", action="store_true", help="hash what is in place already, and what is linked")
+    made.add_argument("--numeric-owner", action="store_true", help="restore owners by number, not by name")
+    made.add_argument("--keep-previous", action="store_true", help="keep the replaced tree beside the target")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+    made = word("delete", _delete, "delete a backup")
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    return top
+
+
+def _manager(args: Arguments) -> Manager:
+    return Manager(args.store, args.backup_dir, args.lock_timeout)
+
+
+def _say(args: Arguments, value: t.Any, text: t.Callable[[], str]) -> None:
+    if args.json:
+        screen.as_json(value)
+    elif not args.quiet:
+        screen.out(text())
+
+
+def _warn(args: Arguments, warnings: t.Iterable[str]) -> None:
+    for warning in warnings:
+        if not args.json:
+            screen.complain(warning)
+
+
+def _create(args: Arguments) -> int:
+    request = create.Request(
+        args.workload, args.source, args.type, args.workload_mode, args.tags, args.notes, args.exclude, args.exclude_caches,
+        args.one_file_system, args.compression, args.only_if_changed, args.max_age, args.diff_limit,
+    )  # fmt: skip
+    manager = _manager(args)
+    progress = screen.Progress(_expected(manager, args), args.quiet or args.json)
+    try:
+        made = manager.create(request, args.dry_run, progress)
+    finally:
+        progress.end()
+    backup = made.backup
+    _warn(args, made.warnings)
+    _say(
+        args,
+        {"backup": backup, "changed": made.changed, "diff": made.diff, "passed_over": made.skipped, "warnings": made.warnings},
+        lambda: _created(made),
+    )
+    return INCOMPLETE if made.changed and not backup["complete"] and not args.allow_incomplete else DONE
+
+
+def _expected(manager: Manager, args: Arguments) -> int:
+    """Bytes of the workload's last backup: what the progress bar takes for the whole."""
+    if not sys.stderr.isatty() or args.quiet or args.json:
+        return 0
+    return manager.last_size(args.workload)
+
+
+def _created(made: create.Created) -> str:
+    backup = made.backup
+    if not made.changed:
+        return f"Nothing to do: {backup['id']} stands for it.\n"
+    counts = made.diff["counts"]
+    rows = [
+        ("backup", backup["id"] or "(dry run, nothing was written)"),
+        ("source", backup["source_path"]),
+        ("content", f"{backup['file_count']} files, {screen.size(backup['total_size'])}"),
+        ("changes", ", ".join(f"{number} {kind}" for kind, number in counts.items())),
+        ("new", f"{backup['new_blobs']} of {backup['blob_count']} blobs, {screen.size(backup['new_bytes'])}"),
+        ("stored", f"{screen.size(backup['stored_bytes'])} in {screen.span(backup['duration'])}"),
+        ("skipped", f"{backup['skipped_count']} paths" if backup["skipped_count"] else ""),
+    ]
+    return screen.fields(rows)
+
+
+def _list(args: Arguments) -> int:
+    query = Query(args.workload, args.type, args.tags, None, args.host, args.since, args.until, args.limit)
+    found = _manager(args).find(query)
+    _say(args, {"backups": found, "count": len(found), "changed": False}, lambda: _listed(found))
+    return DONE
+
+
+def _listed(found: t.List[t.Dict[str, t.Any]]) -> str:
+    if not found:
+        return "No backups.\n"
+    rows = [
+        (
+            backup["id"],
+            (backup["created_at"] or "")[:19].replace("T", " "),
+            screen.size(backup["total_size"]),
+            screen.size(backup["new_bytes"]),
+            ",".join(backup["tags"]),
+            _state(backup),
+        )
+        for backup in found
+    ]
+    return screen.table(("ID", "CREATED (UTC)", "SIZE", "NEW", "TAGS", "STATE"), rows, right=(2, 3))
+
+
+def _state(backup: t.Dict[str, t.Any]) -> str:
+    if backup["damaged"]:
+        return f"DAMAGED: {backup['damage']}"
+    return "ok" if backup["complete"] else "incomplete"
+
+
+def _show(args: Arguments) -> int:
+    manager = _manager(args)
+    found = manager.find(Query(id=args.id))
+    if not found:
+        raise _unknown(args)
+    backup = found[0]
+    value: t.Dict[str, t.Any] = {"backups": found, "count": 1, "changed": False}
+    contents: t.Dict[str, t.Any] = {}
+    if args.contents:
+        contents = value["contents"] = manager.contents(args.id, args.diff_limit)
+    _say(args, value, lambda: _shown(backup) + (_contents(contents) if contents else ""))
+    return FAILED if backup["damaged"] else DONE
+
+
+def _shown(backup: t.Dict[str, t.Any]) -> str:
+    skipped = "; ".join(f"{item['path']} ({item['reason']})" for item in backup["skipped"] or [])
+    return screen.fields(
+        [
+            ("id", backup["id"]),
+            ("state", _state(backup)),
+            ("workload", backup["workload_name"]),
+            ("mode", backup["workload_mode"]),
+            ("type", backup["type"]),
+            ("tags", ", ".join(backup["tags"])),
+            ("notes", backup["notes"]),
+            ("created", backup["created_at"]),
+            ("took", screen.span(backup["duration"])),
+            ("host", backup["host"]),
+            ("source", backup["source_path"]),
+            ("content", f"{backup['file_count']} files, {screen.size(backup['total_size'])}"),
+            ("new", f"{backup['new_blobs']} of {backup['blob_count']} blobs, {screen.size(backup['new_bytes'])}"),
+            ("stored", screen.size(backup["stored_bytes"])),
+            ("excluded", ", ".join(backup["exclude"])),
+            ("skipped", skipped),
+            ("manifest", backup["manifest_ref"]),
+        ]
+    )
+
+
+def _contents(contents: t.Dict[str, t.Any]) -> str:
+    rows = [
+        (
+            entry["type"],
+            entry["mode"],
+            entry["user"] or entry["uid"],
+            entry["group"] or entry["gid"],
+            screen.size(entry["size"]) if entry["type"] == "file" else "",
+            entry["mtime"][:19].replace("T", " "),
+            screen.plain(entry["path"]) + (f" -> {screen.plain(entry['target'])}" if entry["target"] else ""),
+        )
+        for entry in contents["entries"]
+    ]
+    more = f"... and {contents['more']} more\n" if contents["more"] else ""
+    return "\n" + screen.table(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,)) + more
+
+
+def _diff(args: Arguments) -> int:
+    found = _manager(args).diff(args.old, args.new, args.diff_limit)
+    _say(args, {"diff": found, "changed": False}, lambda: _differences(found))
+    return DONE
+
+
+def _differences(found: t.Dict[str, t.Any]) -> str:
+    lines = found["prepared"].split("\n")[:-1]
+    counts = ", ".join(f"{number} {kind}" for kind, number in found["counts"].items())
+    return "".join(screen.plain(line) + "\n" for line in lines) + counts + "\n"
+
+
+def _restore(args: Arguments) -> int:
+    request = restore.Request(
+        args.target, args.force, args.strategy, args.delete, args.paths, args.link, args.verify, args.numeric_owner,
+        args.keep_previous, args.diff_limit,
+    )  # fmt: skip
+    manager = _manager(args)
+    progress = screen.Progress(0, args.quiet or args.json)
+    try:
+        done, passed = manager.restore(args.id, request, dry=args.dry_run, progress=progress)
+    finally:
+        progress.end()
+    _warn(args, done.warnings)
+    value = {"restore": done.restore, "changed": done.changed, "diff": done.diff, "passed_over": passed, "warnings": done.warnings}
+    _say(args, value, lambda: _restored(done, args.dry_run))
+    return DONE
+
+
+def _restored(done: restore.Restored, dry: bool) -> str:
+    result = done.restore
+    if not done.changed:
+        return f"Nothing to do: {screen.plain(result['target_dir'])} equals {result['backup_id']}.\n"
+    counts = ", ".join(f"{number} {kind}" for kind, number in done.diff["counts"].items())
+    files = f"{result['files_copied']} copied, {result['files_linked']} linked, {result['files_unchanged']} unchanged"
+    return screen.fields(
+        [
+            ("backup", result["backup_id"]),
+            ("target", result["target_dir"] + (" (dry run, nothing was written)" if dry else "")),
+            ("strategy", result["strategy"]),
+            ("changes", counts),
+            ("files", "" if dry else files),
+            ("previous", result["previous"]),
+            ("took", screen.span(result["duration"])),
+        ]
+    )
+
+
+def _delete(args: Arguments) -> int:
+    found = _manager(args).delete(args.id, args.dry_run)
+    if found is None:
+        raise _unknown(args)
+    verb = "Would delete" if args.dry_run else "Deleted"
+    _say(args, {"backup": found, "changed": True}, lambda: f"{verb} {args.id}.\n")
+    return DONE
+
+
+def _unknown(args: Arguments) -> NotFound:
+    return NotFound(f"There is no backup {args.id} in {args.backup_dir}; list the backups to see which there are.")
+
+
+def main(words: t.Optional[t.Sequence[str]] = None) -> int:
+    """Run one command; its exit status."""
+    args = parser().parse_args(words)
+    try:
+        with interruptible():
+            return t.cast(int, args.call(args))
+    except VoltError as error:
+        if args.json:
+            screen.as_json({"failed": True, "msg": error.message, "code": error.code, **error.details})
+        screen.complain(error.message)
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED

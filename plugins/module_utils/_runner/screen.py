@@ -1,0 +1,121 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Everything that is printed: for people aligned and in their units, for programs as JSON, and progress only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import time
+import typing as t
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def plain(text: t.Any) -> str:
+    """Text for one line of a terminal: control characters (a name may hold a line break, or worse) become escapes."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if text is None else str(text))
+
+
+def size(number: t.Optional[float]) -> str:
+    """Bytes in a unit that fits."""
+    if number is None:
+        return "?"
+    unit = 0
+    while number >= 1024 and unit < len(_UNITS) - 1:
+        number /= 1024
+        unit += 1
+    return f"{number:.0f} B" if not unit else f"{number:.1f} {_UNITS[unit]}"
+
+
+def span(nanoseconds: t.Optional[int]) -> str:
+    """A duration in words."""
+    if nanoseconds is None:
+        return "?"
+    seconds = nanoseconds / 1e9
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Container[int] = ()) -> str:
+    """Aligned columns; those in `right` to the right."""
+    cells = [list(head)] + [[plain(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths)))
+        for row in cells
+    ]
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def fields(pairs: t.Iterable[t.Tuple[str, t.Any]]) -> str:
+    """One thing a line: name, value."""
+    shown = [(name, plain(value)) for name, value in pairs if value not in (None, "", [])]
+    width = max(len(name) for name, _value in shown)
+    return "".join(f"{name.ljust(width)}  {value}\n" for name, value in shown)
+
+
+def out(text: str) -> None:
+    sys.stdout.write(text)
+
+
+def as_json(value: t.Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def complain(text: str) -> None:
+    sys.stderr.write(f"volt-backup: {plain(text)}\n")
+
+
+class Progress:
+    """A line that is drawn over: done, rate, and time left where a total is known. Silent where nobody watches.
+
+    :param total: bytes expected, from the last backup or the one being restored; 0 if unknown.
+    """
+
+    _EVERY = 0.1
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self._on = not quiet and sys.stderr.isatty()
+        self._total = total
+        self._files = self._size = 0
+        self._began = time.monotonic()
+        self._last = 0.0
+
+    def __call__(self, files: int, amount: int) -> None:
+        self._files += files
+        self._size += amount
+        if self._on and time.monotonic() - self._last >= self._EVERY:
+            self._last = time.monotonic()
+            self._draw()
+
+    def _draw(self) -> None:
+        passed = max(self._last - self._began, 0.001)
+        rate = self._size / passed
+        parts = [f"{self._files} files", size(self._size), f"{size(rate)}/s"]
+        line = ""
+        if self._total and self._size <= self._total:
+            share = self._size / self._total
+            left = (self._total - self._size) / rate if rate else 0
+            parts.append(f"{span(int(left * 1e9))} left")
+            width = 24
+            line = "[" + "#" * int(share * width) + "." * (width - int(share * width)) + f"] {share:4.0%}  "
+        columns = shutil.get_terminal_size().columns
+        sys.stderr.write("\r" + (line + ", ".join(parts))[: columns - 1].ljust(columns - 1))
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Wipe the line."""
+        if self._on and self._last:
+            sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            sys.stderr.flush()

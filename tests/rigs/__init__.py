@@ -1,0 +1,31 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests stand on: hard inputs, file systems, faults, and judges nobody here wrote.
+
+torture.py   a tree with every kind of file, and edits to it
+debian.py    a real Debian root file system, cached outside the checkout
+mounts.py    file systems on loop devices, and cutting their power
+strace.py    killing a command at a chosen system call
+oracle.py    are two trees the same?
+
+Where the machine lacks a tool or a right, `Unavailable` is raised: a test turns it into a skip that names what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+
+class Unavailable(Exception):
+    """This machine cannot do it; the message says what is missing."""
+
+
+def need(*tools: str, root: bool = False) -> None:
+    """Raise Unavailable unless all tools are installed (and we are root)."""
+    if root and os.geteuid() != 0:
+        raise Unavailable("needs root")
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        raise Unavailable("not installed: " + ", ".join(missing))

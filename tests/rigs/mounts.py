@@ -1,0 +1,152 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real file systems on loop devices, each in a scratch directory of its own, taken down again whatever happens.
+
+    with mounts.mount("xfs", scratch, mounts.GIB) as where: ...
+
+Only the mount and the loop device that a call made are undone by it. XFS and Btrfs share blocks (reflink), ext4 and tmpfs
+do not; "overlay" is an overlayfs over ext4.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import Unavailable, need
+
+MIB = 1 << 20
+GIB = 1 << 30
+KINDS = ("ext4", "xfs", "btrfs", "tmpfs", "overlay")
+
+_EXT4_IOC_SHUTDOWN = 0x8004587D
+_NO_LOG_FLUSH = 2
+_MAKE = {
+    "ext4": ["mkfs.ext4", "-q", "-F", "-E", "nodiscard"],
+    "xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"],
+    "btrfs": ["mkfs.btrfs", "-q", "-f"],
+}
+
+
+@contextmanager
+def mount(kind: str, scratch: str | os.PathLike[str], size: int = GIB) -> Iterator[Path]:
+    """An empty file system of a kind and size, mounted below `scratch`. Its image is sparse. XFS needs 300 MiB, Btrfs 110 MiB."""
+    maker = {"tmpfs": _tmpfs, "overlay": _overlay}.get(kind)
+    with tempfile.TemporaryDirectory(prefix=kind + "-", dir=scratch) as room:
+        with maker(Path(room), size) if maker else _loop(kind, Path(room), size) as where:
+            yield where
+
+
+@contextmanager
+def image(path: Path, where: Path, options: str = "") -> Iterator[Path]:
+    """The file system in an image file, mounted at an existing directory."""
+    need("losetup", "mount", root=True)
+    device = _attempt("losetup", "--find", "--show", str(path))
+    try:
+        with _mounted(where, "-o", options or "defaults", device):
+            yield where
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def make(kind: str, path: Path, size: int) -> None:
+    """Make `path` a sparse image holding an empty file system."""
+    command = _MAKE[kind]
+    need(command[0], root=True)
+    with open(path, "wb") as stream:
+        stream.truncate(size)
+    _attempt(*command, str(path))
+
+
+def power_cut(mountpoint: str | os.PathLike[str]) -> None:
+    """Lose what an ext4 has not yet made durable, as when power fails, then mount it again at the same place.
+
+    What runs there must have ended: nothing on the old mount may be open.
+    """
+    device, options = _mount_of(mountpoint)
+    handle = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(handle, _EXT4_IOC_SHUTDOWN, _NO_LOG_FLUSH.to_bytes(4, "little"))
+    finally:
+        os.close(handle)
+    _unmount(Path(mountpoint))
+    _attempt("mount", "-t", "ext4", "-o", options, device, os.fspath(mountpoint))
+
+
+@contextmanager
+def _loop(kind: str, room: Path, size: int) -> Iterator[Path]:
+    make(kind, room / "image", size)
+    where = room / "mnt"
+    where.mkdir()
+    # Without noinit_itable the kernel goes on writing inode tables in the background.
+    with image(room / "image", where, "noinit_itable" if kind == "ext4" else ""):
+        yield where
+
+
+@contextmanager
+def _tmpfs(room: Path, size: int) -> Iterator[Path]:
+    need("mount", root=True)
+    where = room / "mnt"
+    where.mkdir()
+    with _mounted(where, "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
+        yield where
+
+
+@contextmanager
+def _overlay(room: Path, size: int) -> Iterator[Path]:
+    with _loop("ext4", room, size) as disk:
+        for name in ("lower", "upper", "work"):
+            (disk / name).mkdir()
+        where = room / "merged"
+        where.mkdir()
+        layers = ",".join(f"{name}dir={disk / name}" for name in ("lower", "upper", "work"))
+        with _mounted(where, "-t", "overlay", "-o", layers, "overlay"):
+            yield where
+
+
+@contextmanager
+def _mounted(where: Path, *how: str) -> Iterator[None]:
+    _attempt("mount", *how, str(where))
+    try:
+        yield
+    finally:
+        _unmount(where)
+
+
+def _unmount(where: Path) -> None:
+    """Unmount what is mounted at a place, and below; a process that is just ending gets a few seconds."""
+    for _attempts in range(50):
+        if subprocess.run(["umount", "--recursive", str(where)], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return
+        time.sleep(0.1)
+    # Out of the way at least, so that nothing later runs into it; the loop device goes when its last user does.
+    subprocess.run(["umount", "--recursive", "--lazy", str(where)], check=True)
+    raise RuntimeError(f"{where} was still in use when it had to be unmounted")
+
+
+def _mount_of(mountpoint: str | os.PathLike[str]) -> tuple[str, str]:
+    wanted = os.path.realpath(mountpoint)
+    for line in reversed(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()):
+        left, right = line.split(" - ")
+        fields = left.split(" ")
+        if re.sub(r"\\(\d{3})", lambda octal: chr(int(octal.group(1), 8)), fields[4]) == wanted:
+            kind, device, _options = right.split(" ", 2)
+            if kind != "ext4":
+                raise Unavailable(f"power is cut on ext4 only, not on {kind}")
+            return device, fields[5]
+    raise ValueError(f"nothing is mounted at {mountpoint}")
+
+
+def _attempt(*command: str) -> str:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"{command[0]}: {done.stderr.strip() or done.returncode}")
+    return done.stdout.strip()
