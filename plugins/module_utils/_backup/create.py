@@ -18,7 +18,7 @@ import stat
 import time
 import typing as t
 
-from .._store import layout
+from .._store import codec, layout
 from .._store.errors import Damaged, SourceError, UsageError, reason, store_failure
 from .._store.reader import Store
 from .._store.run import Run
@@ -26,6 +26,7 @@ from .._tree import compare, metadata
 from .._tree.capture import Capture, Captured, Options
 from .._tree.compare import Changes
 from .._tree.exclude import Exclusions
+from .._tree.mounts import PSEUDO, Kinds
 from .._tree.names import parse, show
 from .._tree.scan import Scan
 from . import records
@@ -73,6 +74,7 @@ class Creator:
     def __init__(self, store: Store, backup_dir: str, request: Request, dry: bool, progress: Progress) -> None:
         check_workload(request.workload)
         check_type(request.type)
+        codec.choose(request.compression)
         self._exclude = Exclusions(request.exclude)
         self._max_age = parse_span(request.max_age) if request.max_age else None
         self._store, self._directory, self._request = store, backup_dir, request
@@ -80,6 +82,7 @@ class Creator:
         self._source = _source(request.source)
         _refuse_inside(self._source, store.path, backup_dir)
         self._shown = show(self._source)
+        self._passed: t.List[t.Dict[str, str]] = []
 
     def __call__(self) -> Created:
         request = self._request
@@ -92,6 +95,7 @@ class Creator:
             if young is not None:
                 return young
             base, passed = catalog.newest(lambda sidecar: sidecar["workload_name"] == request.workload, deep=False)
+            passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
             old = catalog.manifest(base) if base is not None else None
             if request.only_if_changed and base is not None and old is not None and self._same_rules(base) and _equal(old, captured):
@@ -116,6 +120,7 @@ class Creator:
         match, passed = catalog.newest(
             lambda sidecar: sidecar["workload_name"] == self._request.workload and self._same_rules(sidecar), deep=True
         )
+        self._passed += passed
         if match is None or created - parse_created(match) >= self._max_age:
             return None
         return Created(match, False, Changes(0).as_dict(), passed, [])
@@ -294,6 +299,13 @@ def _source(text: str) -> bytes:
         raise SourceError(f"Source {show(path)} cannot be reached: {reason(error)}.") from None
     if not stat.S_ISDIR(info.st_mode):
         raise SourceError(f"Source {show(path)} is not a directory; name the directory that holds it.")
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise SourceError(f"Source {show(path)} cannot be read: {reason(error)}; run as a user who may read it.") from None
+    kind = Kinds()(info.st_dev)
+    if kind in PSEUDO:
+        raise UsageError(f"Source {show(path)} is on a {kind} file system, which holds no data to back up.")
     return os.path.realpath(path)
 
 

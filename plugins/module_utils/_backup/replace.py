@@ -295,9 +295,11 @@ class Carrier:
             for part in path.split(b"/") if path else ():
                 old, before = os.open(part, _OPEN, dir_fd=old), old
                 os.close(before)
+                times = os.fstat(new)
                 try:
                     os.mkdir(part, 0o700, dir_fd=new)
                     made = True
+                    os.utime(new, ns=(times.st_atime_ns, times.st_mtime_ns))
                 except FileExistsError:
                     made = False
                 new, before = os.open(part, _OPEN, dir_fd=new), new

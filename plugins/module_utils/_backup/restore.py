@@ -237,7 +237,7 @@ class Restorer:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             content.probe(self._store, request.link, fd)
-            assembler.in_place(manifest.root, fd, Selection(self._selection), leave, survey.unequal_links, self._removes())
+            assembler.in_place(manifest.root, fd, Selection(self._selection), leave, survey, self._removes())
             assembler.sync(fd)
         except BlockingIOError:
             raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None

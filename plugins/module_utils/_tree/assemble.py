@@ -26,7 +26,7 @@ from . import entry as tree, metadata
 from .content import Filler
 from .entry import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
 from .leave import Leave
-from .live import Comparer, Selection, same_type
+from .live import Comparer, Selection, Survey, same_type
 from .metadata import Setter
 from .names import show
 from .remove import Remover
@@ -43,9 +43,10 @@ DEBRIS = re.compile(rb"\.volt-restore\.[0-9a-f]{16}\.\d+\Z")
 class Links:
     """Hard-link groups while they are being restored: where the first member of each was put."""
 
-    def __init__(self, groups: t.List[t.List[bytes]], root: int) -> None:
+    def __init__(self, groups: t.List[t.List[bytes]], root: int, anchors: t.Mapping[int, bytes]) -> None:
+        """:param anchors: members that are in place already and will not be touched, by number of their group."""
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
-        self._placed: t.Dict[int, bytes] = {}
+        self._placed = dict(anchors)
         self._root = root
 
     def grouped(self, path: bytes) -> bool:
@@ -111,7 +112,7 @@ class Assembler:
         self._load, self._filler, self._setter, self._comparer, self._groups = load, filler, setter, comparer, groups
         self._progress = progress
         self._temporary = b".volt-restore." + os.urandom(8).hex().encode() + b"."
-        self._links = Links([], -1)
+        self._links = Links([], -1, {})
         self._count = 0
         self._new_directories: t.Set[bytes] = set()
         self.tally = Tally()
@@ -131,7 +132,7 @@ class Assembler:
         """
         try:
             with Trail(os.dup(target)) as trail:
-                self._links = Links(self._groups, target)
+                self._links = Links(self._groups, target, {})
                 follower = Follower(old)
                 mask = os.umask(0)  # nobody else can enter this directory, and every mode is said outright
                 try:
@@ -193,12 +194,12 @@ class Assembler:
 
     # ---- in place
 
-    def in_place(self, root: Entry, target: int, selection: Selection, leave: Leave, unequal_links: t.Set[bytes], delete: bool) -> None:
+    def in_place(self, root: Entry, target: int, selection: Selection, leave: Leave, survey: Survey, delete: bool) -> None:
         """Make an existing directory equal to the tree, file by file; with `delete` also remove what the tree lacks."""
-        self._links = Links(self._groups, target)
+        self._links = Links(self._groups, target, survey.anchors)
         try:
             with Trail(os.dup(target)) as trail:
-                self._in_place(root, trail, selection, leave, unequal_links, delete)
+                self._in_place(root, trail, selection, leave, survey.unequal_links, delete)
         except OSError as error:
             raise self._stopped(target_failure("restoring in place", error)) from None
         except VoltError as error:
@@ -237,7 +238,7 @@ class Assembler:
                 if child.kind == DIRECTORY:
                     below.append((here, child, False, wanted))
                 elif wanted:
-                    self._file(fd, here, child, info, here in unequal_links)
+                    self._file(fd, here, child, info, here in unequal_links, leave)
             for name in [name for name in live if DEBRIS.match(name)]:
                 del live[name]
                 _unlink(name, fd)
@@ -269,21 +270,23 @@ class Assembler:
         if path not in self._new_directories:
             self.tally.did(path)
 
-    def _file(self, directory: int, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool) -> None:
+    def _file(
+        self, directory: int, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool, leave: Leave
+    ) -> None:
         same = info is not None and same_type(entry, info) and self._comparer.alike(entry, info, directory, entry.name)
         if same and not relink:
             self._links.first(path)
             self.tally.unchanged += entry.is_file
             self._progress(1, entry.size)
             return
-        if info is not None and stat.S_ISDIR(info.st_mode):
-            os.rmdir(entry.name, dir_fd=directory)  # the survey found it empty
         self._count += 1
         beside = self._temporary + str(self._count).encode()
         try:
             first = self._links.first(path)
             if first is None or not self._links.link(first, directory, beside):
                 self._create(directory, beside, entry, True)
+            if info is not None and stat.S_ISDIR(info.st_mode):
+                self._remove(directory, entry.name, path, leave)  # empty, or somebody said delete: the survey saw to that
             os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
             # a rename between two names of one inode does nothing, and says so to nobody (rename(2))
             _unlink(beside, directory)
@@ -303,12 +306,15 @@ class Assembler:
             if stat.S_ISDIR(info.st_mode) and info.st_dev != device:
                 self.tally.kept.append(show(here))  # mounted
                 continue
-            remover = Remover(leave)
-            remover.remove(trail.fd, name, here)
-            self.tally.removed += remover.removed
-            self.tally.kept += map(show, remover.kept)
-            if remover.removed:
-                self.tally.did(here)
+            self._remove(trail.fd, name, here, leave)
+
+    def _remove(self, directory: int, name: bytes, path: bytes, leave: Leave) -> None:
+        remover = Remover(leave)
+        remover.remove(directory, name, path)
+        self.tally.removed += remover.removed
+        self.tally.kept += map(show, remover.kept)
+        if remover.removed:
+            self.tally.did(path)
 
     def sync(self, target: int) -> None:
         try:

@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from .._store import kernel
-from .._store.errors import SourceError, UsageError, reason
+from .._store.errors import SourceError, reason
 from .._store.run import Run
 from . import entry as tree, links, metadata, scan
 from .entry import DIRECTORY, Entry
@@ -80,11 +80,10 @@ class Capture:
             raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}.") from None
         with trail:
             info = os.fstat(trail.fd)
-            self._refuse(source, info)
             self._sync(trail.fd, info.st_dev)
             writer = scan.Writer(self._new, time.time_ns()) if self._new is not None else None
             settler = Settler(self._run, self._notes, writer)
-            root = Directory(b"", None, self._old.root, info.st_dev)
+            root = Directory(b"", None, self._old.root(), info.st_dev)
             entry = describe(info, DIRECTORY, b"", metadata.read_xattrs(trail.fd))
             self._walk(root, trail, settler)
             settler.finish()
@@ -99,13 +98,6 @@ class Capture:
             still = (name for name in self._old.packs if name in self._run.store.index.packs)
             t.cast(scan.Writer, writer).end(t.cast(Place, root.known), {*still, *self._run.relied_on()})
         return Captured(entry._replace(content=root.digest), digest, len(table), settler.stats, self._notes, rescanned)
-
-    def _refuse(self, source: bytes, info: os.stat_result) -> None:
-        kind = self._kinds(info.st_dev)
-        if kind in PSEUDO:
-            raise UsageError(f"Source {show(source)} is on a {kind} file system, which holds no data to back up.")
-        if (info.st_dev, info.st_ino) in self._options.apart:
-            raise UsageError(f"Source {show(source)} is the store or the backup directory itself; name what is to be backed up.")
 
     def _walk(self, root: Directory, trail: Trail, settler: Settler) -> None:
         here: t.Optional[Directory] = root

@@ -149,6 +149,7 @@ class Survey:
     :ivar changes: paths to add, change and remove (what the backup lacks and does not leave alone).
     :ivar size: bytes of file content that would have to be written.
     :ivar unequal_links: files whose hard links are not those of the backup.
+    :ivar anchors: for each hard-link group that has a sound member, that member: the others are to be linked with it.
     :ivar blocked: directories with content where the backup has something else: to restore that, the content must go.
     """
 
@@ -156,6 +157,7 @@ class Survey:
         self.changes = Changes(limit)
         self.size = 0
         self.unequal_links: t.Set[bytes] = set()
+        self.anchors: t.Dict[int, bytes] = {}
         self.blocked: t.List[bytes] = []
 
 
@@ -294,19 +296,21 @@ class Surveyor:
 
     def _check_links(self) -> None:
         """Files are linked with just those that the backup says; else they count as changed."""
-        members: t.Dict[t.Tuple[int, int], t.List[bytes]] = {}
-        for path, inode in self._inodes.items():
-            members.setdefault(inode, []).append(path)
-        wrong = self.result.unequal_links
-        first: t.Dict[int, t.Tuple[int, int]] = {}
-        for path, inode in self._inodes.items():
-            group = self._group_of.get(path)
+        sharing: t.Dict[t.Tuple[int, int], int] = {}
+        for inode in self._inodes.values():
+            sharing[inode] = sharing.get(inode, 0) + 1
+        claimed: t.Dict[t.Tuple[int, int], int] = {}
+        wrong, anchors = self.result.unequal_links, self.result.anchors
+        for path in sorted(self._inodes):
+            group, inode = self._group_of.get(path), self._inodes[path]
             if group is None:
-                if len(members[inode]) > 1 and not self._shared_links:
+                if sharing[inode] > 1 and not self._shared_links:
                     wrong.add(path)
-            elif first.setdefault(group, inode) != inode:
-                wrong.add(path)
-            elif any(self._group_of.get(other) != group for other in members[inode]) and not self._shared_links:
+            elif path not in self._counted and group not in anchors and claimed.setdefault(inode, group) == group:
+                anchors[group] = path
+        for path, inode in self._inodes.items():
+            anchor = anchors.get(self._group_of.get(path, -1))
+            if path in self._group_of and (anchor is None or self._inodes[anchor] != inode):
                 wrong.add(path)
         for path in sorted(wrong - self._counted):
             self.result.changes.add(CHANGED, path)

@@ -101,10 +101,10 @@ class Record:
 
 
 class Scan:
-    """A scan file, mapped. `root` is None where there is no usable one."""
+    """A scan file, mapped. `root()` is None where there is no usable one."""
 
     def __init__(self, path: str) -> None:
-        self.root: t.Optional[Record] = None
+        self._root = -1
         self.packs: t.List[bytes] = []
         self.view = b""  # type: t.Any
         try:
@@ -121,7 +121,11 @@ class Scan:
         if (order, magic) != (_ORDER, _MAGIC) or packs < _BEGIN.size or zlib.crc32(self.view[packs : start + 20]) != checksum:
             return
         self.packs = [self.view[at : at + 32] for at in range(packs, start, 32)]
-        self.root = self.record(root)
+        self._root = root
+
+    def root(self) -> t.Optional[Record]:
+        """The record of the source directory; made anew, so that a scan and its records form no cycle and the map ends with them."""
+        return self.record(self._root) if self._root >= 0 else None
 
     def record(self, offset: int) -> t.Optional[Record]:
         view = self.view

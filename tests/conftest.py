@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
-from . import Unavailable
+from ansible_collections.volt.backup.tests.rigs import Unavailable
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,540 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: volt_backup
+short_description: Back up a directory tree, or delete a backup
+version_added: 0.1.0
+description:
+  - Backs up a directory tree of the managed host, a I(workload), into a content-addressed store on that host. What the store
+    holds already, from whatever backup, is not stored again.
+  - A backup keeps everything that a root file system may hold. These are modes, owners, times to the nanosecond, symbolic and hard links,
+    extended attributes, ACLs, file capabilities, holes in sparse files, device nodes, named pipes, sockets, and names of any bytes.
+  - Pseudo file systems such as C(/proc) and C(/sys) are never entered. The store itself and O(backup_dir) are left out
+    where they lie in the source.
+  - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\). Options that take paths accept
+    this form.
+author:
+  - volt.backup contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - volt.backup._attributes
+  - volt.backup._attributes.actiongroup_volt
+  - volt.backup._store
+  - volt.backup._store.diff_limit
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Reads the source as a backup would, so that the result tells what would be new, and writes nothing.
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details:
+      - With O(state=present) each run makes a backup. With O(only_if_changed) or O(max_age), it makes one where one is needed.
+      - With O(state=absent) the module is idempotent.
+requirements:
+  - python3-zstandard on the managed host for the best compression, or the system's libzstd in its place; without either, zlib is used
+options:
+  state:
+    description:
+      - V(present) makes a backup.
+      - V(absent) deletes the backup O(id), damaged or not. What only this backup refers to stays in the store as unreferenced content.
+    type: str
+    choices:
+      - present
+      - absent
+    default: present
+  workload:
+    description:
+      - Name of what is backed up. Backups of one name are a series, whatever their source.
+      - 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.
+      - Required with O(state=present).
+    type: str
+    aliases:
+      - workload_name
+      - name
+  source:
+    description:
+      - The directory to back up, as an absolute path. A symbolic link to a directory is followed.
+      - Required with O(state=present).
+    type: path
+    aliases:
+      - source_path
+      - path
+  type:
+    description:
+      - What the backup is for. It is a label, and part of the backup's id.
+    type: str
+    choices:
+      - manual
+      - scheduled
+      - snapshot
+      - pre-deploy
+    default: manual
+    aliases:
+      - backup_type
+  workload_mode:
+    description:
+      - How the workload runs. It is a label, for example V(container), V(hybrid-native), V(hybrid-kvm), V(hybrid-emulated),
+        or any other text.
+    type: str
+  tags:
+    description:
+      - Labels to find the backup by.
+    type: list
+    elements: str
+    default: []
+  notes:
+    description:
+      - Text for whoever looks at the backup later.
+    type: str
+  exclude:
+    description:
+      - Patterns of what to leave out, as in V(.gitignore). A pattern with a slash at its beginning or middle is relative to O(source),
+        one without matches a name at any depth, one that ends with a slash matches directories only, and V(!) takes back an earlier one.
+      - A restore leaves alone at its target what these patterns match.
+    type: list
+    elements: str
+    default: []
+  exclude_caches:
+    description:
+      - Leave out the content of directories with a valid C(CACHEDIR.TAG).
+    type: bool
+    default: false
+  one_file_system:
+    description:
+      - Stay on the file system of O(source). Directories where another one is mounted are kept empty.
+    type: bool
+    default: false
+  compression:
+    description:
+      - How to store new content.
+      - V(auto) takes zstd where it can be had, else zlib, and clones larger files instead of compressing them where the file
+        system can (reflinks, for example on XFS or Btrfs).
+      - The task fails if V(zstd) is asked for and cannot be had. Content that is stored already stays as it is.
+    type: str
+    choices:
+      - auto
+      - none
+      - zstd
+      - zlib
+    default: auto
+  only_if_changed:
+    description:
+      - Make no backup if the newest complete and undamaged one of this workload has the same source and exclusions, and the same content and
+        attributes. The task is then unchanged and returns that one.
+    type: bool
+    default: false
+  max_age:
+    description:
+      - Make no backup if the newest complete and undamaged one of this workload with the same source and exclusions is younger than this,
+        for example V(90m), V(6h) or V(1d12h). The task is then unchanged and returns that one. The source is not looked at.
+    type: str
+  allow_incomplete:
+    description:
+      - A backup that lacks something because it could not be read is kept and marked, and the task fails with RV(code=incomplete).
+        With this option the task warns instead.
+    type: bool
+    default: false
+  id:
+    description:
+      - The backup to delete. An id that does not exist is no failure.
+      - Required with O(state=absent), and only allowed there.
+    type: str
+    aliases:
+      - backup_id
+seealso:
+  - module: volt.backup.volt_backup_info
+  - module: volt.backup.volt_restore
+"""
+
+EXAMPLES = r"""
+- name: Back up an application's data
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    exclude:
+      - /tmp/
+      - "*.log"
+
+- name: Back up a container's root file system, unless nothing in it has changed
+  volt.backup.volt_backup:
+    workload: web
+    source: /var/lib/machines/web
+    workload_mode: container
+    tags:
+      - nightly
+    one_file_system: true
+    only_if_changed: true
+
+- name: Make sure that there is a backup from the last six hours
+  volt.backup.volt_backup:
+    workload: web
+    source: /var/lib/machines/web
+    one_file_system: true
+    max_age: 6h
+
+- name: Back up before a deploy
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    type: pre-deploy
+    notes: Before release 42
+  register: before_deploy
+
+- name: Say what the backup took
+  ansible.builtin.debug:
+    msg: >-
+      {{ before_deploy.backup.id }}: {{ before_deploy.backup.new_blobs }} of {{ before_deploy.backup.blob_count }} blobs were new,
+      {{ before_deploy.backup.stored_bytes }} bytes were written, {{ before_deploy.diff.counts.changed }} paths had changed
+
+- name: Delete this backup
+  volt.backup.volt_backup:
+    state: absent
+    id: "{{ before_deploy.backup.id }}"
+  when: not ansible_check_mode # where no backup was made, and has no id
+"""
+
+RETURN = r"""
+backup:
+  description:
+    - The backup that was made. In check mode the one that would be, with RV(backup.id), RV(backup.manifest_ref) and
+      RV(backup.manifest_sha256) null. The matching one where nothing had to be done.
+    - With O(state=absent) the backup that was there. If its own record could not be read, most of its keys are null.
+  returned: success, and on failure with RV(code=incomplete); with O(state=absent) if there was such a backup
+  type: dict
+  contains:
+    id:
+      description: The backup's id, C(<workload>-<YYYYMMDD-HHMMSS>-<type>) in UTC, with a number behind it where that was taken.
+      type: str
+      returned: always
+      sample: app-20261123-100000-manual
+    workload_name:
+      description: Name of the workload.
+      type: str
+      returned: always
+      sample: app
+    workload_mode:
+      description: How the workload runs, or null.
+      type: str
+      returned: always
+      sample: container
+    type:
+      description: What the backup is for.
+      type: str
+      returned: always
+      sample: manual
+    manifest_ref:
+      description: Name of the backup's manifest in the store.
+      type: str
+      returned: always
+      sample: app-20261123-100000-manual-90a8f0f0c8d1
+    tags:
+      description: Labels.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    created_at:
+      description: When the backup was begun, in UTC.
+      type: str
+      returned: always
+      sample: '2026-11-23T10:00:00.123456Z'
+    blob_count:
+      description: Blobs that the content of all files consists of. A small file is one, a large file one for each MiB that is no hole.
+      type: int
+      returned: always
+      sample: 9021
+    total_size:
+      description: Sum of the sizes of all files in bytes.
+      type: int
+      returned: always
+      sample: 485123456
+    new_blobs:
+      description: How many of these blobs the store did not have.
+      type: int
+      returned: always
+      sample: 12
+    dedup_blobs:
+      description: How many of these blobs the store had, or the backup has more than once.
+      type: int
+      returned: always
+      sample: 9009
+    duration:
+      description: How long it took, in nanoseconds.
+      type: int
+      returned: always
+      sample: 734000000
+    pushed_to_cdn:
+      description: Whether a copy was pushed to a remote.
+      type: bool
+      returned: always
+      sample: false
+    source_path:
+      description: The directory that was backed up, with symbolic links resolved.
+      type: str
+      returned: always
+      sample: /srv/app
+    notes:
+      description: The notes, or null.
+      type: str
+      returned: always
+      sample: Before release 42
+    format:
+      description: Version of the record's format.
+      type: int
+      returned: always
+      sample: 1
+    host:
+      description: Name of the host that made the backup.
+      type: str
+      returned: always
+      sample: node1
+    host_id:
+      description: Machine id of that host, or null if it had none.
+      type: str
+      returned: always
+      sample: 8e1f6a2c5d4b4f7d9a0b1c2d3e4f5a6b
+    manifest_sha256:
+      description: SHA-256 of the manifest.
+      type: str
+      returned: always
+      sample: 90a8f0f0c8d1a0f3a0c7f6f1d5b1c3e4d2a19f8e7d6c5b4a39281706f5e4d3c2
+    complete:
+      description: Whether everything could be read that was to be backed up.
+      type: bool
+      returned: always
+      sample: true
+    exclude:
+      description: Patterns of what was left out.
+      type: list
+      elements: str
+      returned: always
+      sample:
+        - /tmp/
+        - '*.log'
+    exclude_caches:
+      description: Whether content of cache directories was left out.
+      type: bool
+      returned: always
+      sample: false
+    one_file_system:
+      description: Whether other file systems below the source were left out.
+      type: bool
+      returned: always
+      sample: false
+    file_count:
+      description: Number of files. Directories, links and special files are not counted.
+      type: int
+      returned: always
+      sample: 8711
+    new_bytes:
+      description: Size in bytes of the content that was new to the store, before compression.
+      type: int
+      returned: always
+      sample: 104211
+    stored_bytes:
+      description: Bytes that the backup added to the store, compressed and with metadata.
+      type: int
+      returned: always
+      sample: 39022
+    skipped:
+      description:
+        - What is not in the backup for other reasons than a pattern, at most 100 paths.
+      type: list
+      elements: dict
+      returned: always
+      sample: []
+      contains:
+        path:
+          description: The path, relative to the source.
+          type: str
+          returned: always
+          sample: proc
+        reason:
+          description:
+            - V(unreadable) for what could not be read, which makes a backup incomplete.
+            - V(pseudo) for a pseudo file system, V(mount) for another file system, of which the directory itself is kept.
+            - V(store) for the store and the backup directory.
+          type: str
+          returned: always
+          sample: pseudo
+        detail:
+          description: More about it, or an empty text.
+          type: str
+          returned: always
+          sample: ''
+    skipped_count:
+      description: How many paths were skipped in all.
+      type: int
+      returned: always
+      sample: 0
+    changed_while_read:
+      description: Files that kept changing while they were read, at most 100. The backup has each as it was read last.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    changed_while_read_count:
+      description: How many files kept changing.
+      type: int
+      returned: always
+      sample: 0
+diff:
+  description:
+    - What the backup has that the newest complete and undamaged one of the workload has not. Where there is none, everything was added.
+    - With O(state=absent) it has C(before) and C(after), which hold the id.
+  returned: success, and on failure with RV(code=incomplete)
+  type: dict
+  contains:
+    added:
+      description: Paths that are new, relative to the source.
+      type: list
+      elements: str
+      returned: O(state=present)
+      sample:
+        - etc/app/new.conf
+    changed:
+      description: Paths of which content or attributes have changed. V(.) is the source itself.
+      type: list
+      elements: str
+      returned: O(state=present)
+      sample:
+        - etc/app/app.conf
+    removed:
+      description: Paths that are gone.
+      type: list
+      elements: str
+      returned: O(state=present)
+      sample: []
+    counts:
+      description: Exact numbers.
+      type: dict
+      returned: O(state=present)
+      contains:
+        added:
+          description: Number of paths that are new.
+          type: int
+          returned: always
+          sample: 1
+        changed:
+          description: Number of paths that have changed.
+          type: int
+          returned: always
+          sample: 1
+        removed:
+          description: Number of paths that are gone.
+          type: int
+          returned: always
+          sample: 0
+    more:
+      description: How many paths are not listed because of O(diff_limit).
+      type: int
+      returned: O(state=present)
+      sample: 0
+    prepared:
+      description: The same as text, which C(--diff) prints.
+      type: str
+      returned: O(state=present)
+      sample: "+etc/app/new.conf\n~etc/app/app.conf\n"
+    before:
+      description: The id of the backup and a line break, or an empty text where there was none.
+      type: str
+      returned: O(state=absent)
+      sample: "app-20261123-100000-manual\n"
+    after:
+      description: An empty text.
+      type: str
+      returned: O(state=absent)
+      sample: ''
+passed_over:
+  description:
+    - Backups that are newer than the one that was compared with, or that matched, but are damaged or incomplete.
+    - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
+  returned: O(state=present) and success, and on failure with RV(code=incomplete)
+  type: list
+  elements: dict
+  sample: []
+  contains:
+    id:
+      description: The backup's id.
+      type: str
+      returned: always
+      sample: app-20261122-100000-manual
+    reason:
+      description: What is wrong with it, as a sentence.
+      type: str
+      returned: always
+      sample: It is incomplete.
+code:
+  description:
+    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
+      not there or no directory, V(incomplete) for a backup that was kept but lacks what could not be read, V(store) and V(store_full) for
+      a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
+      something is missing or altered, V(interrupted) for a run that was told to stop.
+  returned: failure
+  type: str
+  sample: incomplete
+"""
+
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import Request
+from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import Incomplete, UsageError
+
+OPTIONS = dict(
+    DIFF_LIMIT,
+    state=dict(type="str", choices=["present", "absent"], default="present"),
+    workload=dict(type="str", aliases=["workload_name", "name"]),
+    source=dict(type="path", aliases=["source_path", "path"]),
+    type=dict(type="str", choices=["manual", "scheduled", "snapshot", "pre-deploy"], default="manual", aliases=["backup_type"]),
+    workload_mode=dict(type="str"),
+    tags=dict(type="list", elements="str", default=[]),
+    notes=dict(type="str"),
+    exclude=dict(type="list", elements="str", default=[]),
+    exclude_caches=dict(type="bool", default=False),
+    one_file_system=dict(type="bool", default=False),
+    compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),
+    only_if_changed=dict(type="bool", default=False),
+    max_age=dict(type="str"),
+    allow_incomplete=dict(type="bool", default=False),
+    id=dict(type="str", aliases=["backup_id"]),
+)
+RULES = [("state", "present", ["workload", "source"]), ("state", "absent", ["id"])]
+
+
+def work(task: Task) -> Result:
+    return delete(task) if task.params["state"] == "absent" else create(task)
+
+
+def delete(task: Task) -> Result:
+    gone = task.manager.delete(task.params["id"], task.dry)
+    found = {} if gone is None else {"backup": gone}
+    before = "" if gone is None else f"{gone['id']}\n"
+    return {"changed": gone is not None, "diff": {"before": before, "after": ""}, **found}
+
+
+def create(task: Task) -> Result:
+    if task.params["id"] is not None:
+        raise UsageError("Option id belongs to state: absent; a backup that is made gets an id of its own.")
+    made = task.manager.create(task.pick(Request), task.dry)
+    result = {"changed": made.changed, "backup": made.backup, "diff": made.diff, "passed_over": made.skipped}
+    for text in made.warnings:
+        task.warn(text)
+    if not made.backup["complete"] and not task.params["allow_incomplete"]:
+        kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
+        raise Incomplete(f"{made.warnings[-1]} {kept}; say allow_incomplete: true where that is enough.", **result)
+    return result
+
+
+def main() -> None:
+    run(work, OPTIONS, required_if=RULES)
+
+
+if __name__ == "__main__":
+    main()

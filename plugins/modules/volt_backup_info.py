@@ -1,0 +1,528 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: volt_backup_info
+short_description: List backups, and look into them
+version_added: 0.1.0
+description:
+  - Lists the backups of the managed host, newest first. Options filter them, and what is given must all match.
+  - For each backup it makes sure that all content is in the store. Whether each byte is as it was is not read.
+  - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\).
+author:
+  - volt.backup contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - volt.backup._attributes
+  - volt.backup._attributes.info_module
+  - volt.backup._attributes.actiongroup_volt
+  - volt.backup._store
+  - volt.backup._store.diff_limit
+options:
+  workload:
+    description:
+      - Only backups of this workload.
+    type: str
+  type:
+    description:
+      - Only backups of this type.
+    type: str
+    choices:
+      - manual
+      - scheduled
+      - snapshot
+      - pre-deploy
+  tags:
+    description:
+      - Only backups that have all of these tags.
+    type: list
+    elements: str
+    default: []
+  id:
+    description:
+      - Only the backup of this id. An id that does not exist gives an empty list.
+    type: str
+  host:
+    description:
+      - Only backups made by the host of this name.
+    type: str
+  since:
+    description:
+      - Only backups begun at this time or later, for example V(2026-11-23) or V(2026-11-23T10:00:00+01:00). Without a zone it is UTC.
+    type: str
+  until:
+    description:
+      - Only backups begun at this time or earlier.
+    type: str
+  limit:
+    description:
+      - How many backups to list at most. V(0) lists all.
+    type: int
+    default: 0
+  include:
+    description:
+      - What to return besides the backups.
+      - V(contents) lists what is in the backup O(id), which must be given.
+      - V(changes) tells for each backup what it has that the one before it of the same workload has not.
+      - V(store) has figures of the store.
+    type: list
+    elements: str
+    choices:
+      - contents
+      - changes
+      - store
+    default: []
+seealso:
+  - module: volt.backup.volt_backup
+  - module: volt.backup.volt_restore
+"""
+
+EXAMPLES = r"""
+- name: Back up an application's data
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+  register: made
+
+- name: List all backups of this host
+  volt.backup.volt_backup_info:
+  register: all_backups
+
+- name: Find the newest complete and undamaged backup of the application
+  volt.backup.volt_backup_info:
+    workload: app
+  register: app_backups
+
+- name: Name it
+  ansible.builtin.debug:
+    msg: "{{ app_backups.backups | rejectattr('damaged') | selectattr('complete') | map(attribute='id') | first | default('none') }}"
+
+- name: See what changed from one backup to the next in the last days
+  volt.backup.volt_backup_info:
+    workload: app
+    since: "2026-11-20"
+    include:
+      - changes
+
+- name: See what is in one backup, and how large the store is
+  volt.backup.volt_backup_info:
+    id: "{{ made.backup.id }}"
+    include:
+      - contents
+      - store
+  register: looked_into
+  when: not ansible_check_mode # where no backup was made, and has no id
+
+- name: Fail where a backup is damaged
+  ansible.builtin.assert:
+    that: all_backups.backups | selectattr('damaged') | length == 0
+"""
+
+RETURN = r"""
+backups:
+  description:
+    - The backups, newest first, each with every key of its record. Those of which the record cannot be read come last, with most keys null.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The backup's id, C(<workload>-<YYYYMMDD-HHMMSS>-<type>) in UTC, with a number behind it where that was taken.
+      type: str
+      returned: always
+      sample: app-20261123-100000-manual
+    workload_name:
+      description: Name of the workload.
+      type: str
+      returned: always
+      sample: app
+    workload_mode:
+      description: How the workload runs, or null.
+      type: str
+      returned: always
+      sample: container
+    type:
+      description: What the backup is for.
+      type: str
+      returned: always
+      sample: manual
+    manifest_ref:
+      description: Name of the backup's manifest in the store.
+      type: str
+      returned: always
+      sample: app-20261123-100000-manual-90a8f0f0c8d1
+    tags:
+      description: Labels.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    created_at:
+      description: When the backup was begun, in UTC.
+      type: str
+      returned: always
+      sample: '2026-11-23T10:00:00.123456Z'
+    blob_count:
+      description: Blobs that the content of all files consists of. A small file is one, a large file one for each MiB that is no hole.
+      type: int
+      returned: always
+      sample: 9021
+    total_size:
+      description: Sum of the sizes of all files in bytes.
+      type: int
+      returned: always
+      sample: 485123456
+    new_blobs:
+      description: How many of these blobs the store did not have.
+      type: int
+      returned: always
+      sample: 12
+    dedup_blobs:
+      description: How many of these blobs the store had, or the backup has more than once.
+      type: int
+      returned: always
+      sample: 9009
+    duration:
+      description: How long it took, in nanoseconds.
+      type: int
+      returned: always
+      sample: 734000000
+    pushed_to_cdn:
+      description: Whether a copy was pushed to a remote.
+      type: bool
+      returned: always
+      sample: false
+    source_path:
+      description: The directory that was backed up, with symbolic links resolved.
+      type: str
+      returned: always
+      sample: /srv/app
+    notes:
+      description: The notes, or null.
+      type: str
+      returned: always
+      sample: Before release 42
+    format:
+      description: Version of the record's format.
+      type: int
+      returned: always
+      sample: 1
+    host:
+      description: Name of the host that made the backup.
+      type: str
+      returned: always
+      sample: node1
+    host_id:
+      description: Machine id of that host, or null if it had none.
+      type: str
+      returned: always
+      sample: 8e1f6a2c5d4b4f7d9a0b1c2d3e4f5a6b
+    manifest_sha256:
+      description: SHA-256 of the manifest.
+      type: str
+      returned: always
+      sample: 90a8f0f0c8d1a0f3a0c7f6f1d5b1c3e4d2a19f8e7d6c5b4a39281706f5e4d3c2
+    complete:
+      description: Whether everything could be read that was to be backed up.
+      type: bool
+      returned: always
+      sample: true
+    exclude:
+      description: Patterns of what was left out.
+      type: list
+      elements: str
+      returned: always
+      sample:
+        - /tmp/
+        - '*.log'
+    exclude_caches:
+      description: Whether content of cache directories was left out.
+      type: bool
+      returned: always
+      sample: false
+    one_file_system:
+      description: Whether other file systems below the source were left out.
+      type: bool
+      returned: always
+      sample: false
+    file_count:
+      description: Number of files. Directories, links and special files are not counted.
+      type: int
+      returned: always
+      sample: 8711
+    new_bytes:
+      description: Size in bytes of the content that was new to the store, before compression.
+      type: int
+      returned: always
+      sample: 104211
+    stored_bytes:
+      description: Bytes that the backup added to the store, compressed and with metadata.
+      type: int
+      returned: always
+      sample: 39022
+    skipped:
+      description:
+        - What is not in the backup for other reasons than a pattern, at most 100 paths.
+      type: list
+      elements: dict
+      returned: always
+      sample: []
+      contains:
+        path:
+          description: The path, relative to the source.
+          type: str
+          returned: always
+          sample: proc
+        reason:
+          description:
+            - V(unreadable) for what could not be read, which makes a backup incomplete.
+            - V(pseudo) for a pseudo file system, V(mount) for another file system, of which the directory itself is kept.
+            - V(store) for the store and the backup directory.
+          type: str
+          returned: always
+          sample: pseudo
+        detail:
+          description: More about it, or an empty text.
+          type: str
+          returned: always
+          sample: ''
+    skipped_count:
+      description: How many paths were skipped in all.
+      type: int
+      returned: always
+      sample: 0
+    changed_while_read:
+      description: Files that kept changing while they were read, at most 100. The backup has each as it was read last.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    changed_while_read_count:
+      description: How many files kept changing.
+      type: int
+      returned: always
+      sample: 0
+    damaged:
+      description: Whether something of the backup is missing or altered, so that it cannot be restored.
+      type: bool
+      returned: always
+      sample: false
+    damage:
+      description: What is wrong with it, as a sentence, or null.
+      type: str
+      returned: always
+      sample: null
+count:
+  description: How many backups are listed.
+  returned: success
+  type: int
+  sample: 3
+contents:
+  description:
+    - What is in the backup O(id), or null where there is no such backup or it is too damaged to tell.
+  returned: O(include) has V(contents)
+  type: dict
+  contains:
+    entries:
+      description: The first O(diff_limit) entries, depth first, names sorted as bytes. The first is the source itself.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        path:
+          description: The path, relative to the source. V(.) is the source itself.
+          type: str
+          returned: always
+          sample: etc/app/app.conf
+        type:
+          description: One of V(file), V(directory), V(symlink), V(fifo), V(socket), V(character) and V(block).
+          type: str
+          returned: always
+          sample: file
+        mode:
+          description: Permissions, in octal.
+          type: str
+          returned: always
+          sample: '0644'
+        uid:
+          description: Number of the owner.
+          type: int
+          returned: always
+          sample: 0
+        gid:
+          description: Number of the group.
+          type: int
+          returned: always
+          sample: 0
+        user:
+          description: Name of the owner when the backup was made, or null if there was none.
+          type: str
+          returned: always
+          sample: root
+        group:
+          description: Name of the group when the backup was made, or null if there was none.
+          type: str
+          returned: always
+          sample: root
+        size:
+          description: Size of a file in bytes.
+          type: int
+          returned: always
+          sample: 1204
+        mtime:
+          description: Time of the last modification, in UTC to the nanosecond. Beyond the years 1 to 9999 V(@) and the seconds since 1970.
+          type: str
+          returned: always
+          sample: '2026-11-20T08:15:00.000000000Z'
+        target:
+          description: What a symbolic link points to, else null.
+          type: str
+          returned: always
+          sample: null
+        xattrs:
+          description: Names of extended attributes.
+          type: list
+          elements: str
+          returned: always
+          sample: []
+    count:
+      description: How many entries there are.
+      type: int
+      returned: always
+      sample: 9876
+    more:
+      description: How many of them are not listed because of O(diff_limit).
+      type: int
+      returned: always
+      sample: 8876
+changes:
+  description:
+    - By a backup's id, what it has that the one before it of the same workload has not.
+    - Null for the first one of a workload, and for damaged ones.
+  returned: O(include) has V(changes)
+  type: dict
+  sample:
+    app-20261123-100000-manual:
+      since: app-20261122-100000-manual
+      added: []
+      changed:
+        - etc/app/app.conf
+      removed: []
+      counts:
+        added: 0
+        changed: 1
+        removed: 0
+      more: 0
+      prepared: "~etc/app/app.conf\n"
+store:
+  description:
+    - Figures of the store.
+  returned: O(include) has V(store)
+  type: dict
+  contains:
+    path:
+      description: Where it is.
+      type: str
+      returned: always
+      sample: /var/lib/volt/cas
+    format:
+      description: Version of its format.
+      type: int
+      returned: always
+      sample: 1
+    exists:
+      description: Whether it has been created.
+      type: bool
+      returned: always
+      sample: true
+    backups:
+      description: How many backups have a readable record in O(backup_dir).
+      type: int
+      returned: always
+      sample: 30
+    logical_bytes:
+      description: Sum of the sizes of all files in these backups.
+      type: int
+      returned: always
+      sample: 14553703680
+    stored_bytes:
+      description: Sum of the sizes of all files that hold content in the store.
+      type: int
+      returned: always
+      sample: 231000000
+    ratio:
+      description: The former divided by the latter, or null for an empty store.
+      type: float
+      returned: always
+      sample: 63.0
+    objects:
+      description: Files with one large blob each.
+      type: int
+      returned: always
+      sample: 812
+    packs:
+      description: Files with many small blobs each.
+      type: int
+      returned: always
+      sample: 240
+code:
+  description:
+    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for
+      a store or a backup directory that cannot be read, V(lock_timeout) where others used the store alone for too long.
+  returned: failure
+  type: str
+  sample: usage
+"""
+
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, UsageError
+
+OPTIONS = dict(
+    DIFF_LIMIT,
+    workload=dict(type="str"),
+    type=dict(type="str", choices=["manual", "scheduled", "snapshot", "pre-deploy"]),
+    tags=dict(type="list", elements="str", default=[]),
+    id=dict(type="str"),
+    host=dict(type="str"),
+    since=dict(type="str"),
+    until=dict(type="str"),
+    limit=dict(type="int", default=0),
+    include=dict(type="list", elements="str", choices=["contents", "changes", "store"], default=[]),
+)
+
+
+def work(task: Task) -> Result:
+    manager, params = task.manager, task.params
+    if "contents" in params["include"] and params["id"] is None:
+        raise UsageError("include: contents lists what is in one backup; say which with id.")
+    found = manager.find(task.pick(Query))
+    result = {"changed": False, "backups": found, "count": len(found)}
+    if "contents" in params["include"]:
+        result["contents"] = contents(task) if found else None
+    if "changes" in params["include"]:
+        result["changes"] = manager.changes(found, params["diff_limit"])
+    if "store" in params["include"]:
+        result["store"] = manager.usage()
+    return result
+
+
+def contents(task: Task) -> Result | None:
+    """Of a damaged backup, as long as its trees can be read."""
+    try:
+        return task.manager.contents(task.params["id"], task.params["diff_limit"])
+    except Damaged as error:
+        task.warn(f"The contents of {task.params['id']} cannot be told: {error.message}")
+        return None
+
+
+def main() -> None:
+    run(work, OPTIONS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Modules, run as Ansible runs them but without Ansible around: each in a process of its own, parameters in, JSON out."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+PACKAGE = "ansible_collections.volt.backup.plugins.modules"
+NOBODY = 65534
+
+
+class Running:
+    """A module under way."""
+
+    def __init__(self, name: str, parameters: dict[str, Any], check: bool, user: int | None) -> None:
+        module = importlib.import_module(f"{PACKAGE}.{name}")  # before the fork: another user may not be able to
+        read, write = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                os.close(read)
+                os.dup2(write, 1)
+                if user is not None:
+                    os.setgroups([])
+                    os.setresgid(user, user, user)
+                    os.setresuid(user, user, user)
+                with patch_module_args({**parameters, "_ansible_check_mode": check, "_ansible_remote_tmp": "/tmp"}):
+                    sys.stdout = os.fdopen(1, "w", encoding="utf-8")  # strict: what is no UTF-8 must not get here
+                    module.main()
+            except SystemExit:
+                sys.stdout.flush()
+            finally:
+                os._exit(0)
+        os.close(write)
+        self._output = os.fdopen(read, encoding="utf-8")
+
+    def signal(self, number: int, after: float) -> None:
+        time.sleep(after)
+        os.kill(self.pid, number)
+
+    def end(self) -> dict[str, Any]:
+        with self._output as output:
+            text = output.read()
+        os.waitpid(self.pid, 0)
+        return json.loads(text)
+
+
+class Host:
+    """A store and a tree of its own for each test, and the modules on them."""
+
+    def __init__(self, top: Path) -> None:
+        self.top, self.tree = top, top / "tree"
+        self.store, self.backups = top / "cas", top / "backups"
+        (self.tree / "conf").mkdir(parents=True)
+        (self.tree / "conf" / "app.conf").write_text("port = 80\n")
+
+    def start(self, name: str, check: bool = False, user: int | None = None, **parameters: Any) -> Running:
+        return Running(name, {"store": str(self.store), "backup_dir": str(self.backups), "lock_timeout": 10, **parameters}, check, user)
+
+    def run(self, name: str, check: bool = False, user: int | None = None, **parameters: Any) -> dict[str, Any]:
+        return self.start(name, check, user, **parameters).end()
+
+    def back_up(self, check: bool = False, user: int | None = None, **parameters: Any) -> dict[str, Any]:
+        return self.run("volt_backup", check, user, **{"workload": "app", "source": str(self.tree), **parameters})
+
+    def restore(self, check: bool = False, **parameters: Any) -> dict[str, Any]:
+        return self.run("volt_restore", check, **parameters)
+
+    def info(self, **parameters: Any) -> dict[str, Any]:
+        return self.run("volt_backup_info", **parameters)
+
+    def everything(self) -> set[bytes]:
+        """All there is, the tree included."""
+        top = os.fsencode(self.top)
+        return {os.path.join(where, name) for where, names, files in os.walk(top) for name in names + files}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.fixture
+def stop() -> Callable[[Running, float], dict[str, Any]]:
+    """Send SIGTERM after a while; the result."""
+
+    def send(running: Running, after: float) -> dict[str, Any]:
+        running.signal(signal.SIGTERM, after)
+        return running.end()
+
+    return send

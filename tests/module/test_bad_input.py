@@ -1,0 +1,150 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What modules refuse: one sentence each, a code to branch on, nothing written, in check mode the same."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from .conftest import Host
+
+NOT_ALLOWED = "is not allowed; use 1 to 128 letters"
+
+BACKUP = {
+    "source missing": ({"source": "{top}/none"}, "source", "{top}/none does not exist"),
+    "source is a file": ({"source": "{top}/file"}, "source", "{top}/file is not a directory"),
+    "source is a dangling link": ({"source": "{top}/dangling"}, "source", "does not exist"),
+    "source relative": ({"source": "tree"}, "usage", "source must be an absolute path, and 'tree' is none"),
+    "source empty": ({"source": ""}, "usage", "source must be an absolute path"),
+    "source in the store": ({"source": "{top}/cas/objects"}, "usage", "where backups are kept"),
+    "source is the store": ({"source": "{top}/cas"}, "usage", "where backups are kept"),
+    "source is the backup directory": ({"source": "{top}/backups"}, "usage", "where backups are kept"),
+    "no source": ({"source": None}, "usage", "source"),
+    "workload empty": ({"workload": ""}, "usage", NOT_ALLOWED),
+    "workload with a slash": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
+    "workload of dots": ({"workload": ".."}, "usage", NOT_ALLOWED),
+    "workload with a line break": ({"workload": "a\nb"}, "usage", NOT_ALLOWED),
+    "workload with a line break at its end": ({"workload": "a\n"}, "usage", NOT_ALLOWED),
+    "workload of 129 characters": ({"workload": "a" * 129}, "usage", NOT_ALLOWED),
+    "workload not ASCII": ({"workload": "caf\u00e9"}, "usage", NOT_ALLOWED),
+    "age without a unit": ({"max_age": "6"}, "usage", "Span of time '6' is not understood"),
+    "age of an unknown unit": ({"max_age": "1y"}, "usage", "Span of time '1y' is not understood"),
+    "age absurd": ({"max_age": "99999999999999w"}, "usage", "Span of time"),
+    "exclusion with a line break": ({"exclude": ["a\nb"]}, "usage", "line break"),
+    "exclusion of everything": ({"exclude": ["/"]}, "usage", "would name the source itself"),
+    "type unknown": ({"type": "weekly"}, "usage", "value of type must be one of"),
+    "compression unknown": ({"compression": "lz4"}, "usage", "value of compression must be one of"),
+    "id for a new backup": ({"id": "x"}, "usage", "Option id belongs to state: absent"),
+    "diff_limit negative": ({"diff_limit": -1}, "usage", "diff_limit must not be negative"),
+    "lock_timeout negative": ({"lock_timeout": -1}, "usage", "lock_timeout must not be negative"),
+    "store is a file": ({"store": "{top}/file"}, "store", "not a directory"),
+    "store in a file": ({"store": "{top}/file/cas"}, "store", "{top}/file"),
+    "store is another directory": ({"store": "{top}/tree"}, "store", "{top}/tree"),
+    "backup_dir is a file": ({"backup_dir": "{top}/file"}, None, "{top}/file"),
+    "backup_dir relative": ({"backup_dir": "backups"}, "usage", "backup_dir must be an absolute path"),
+    "absent without id": ({"state": "absent"}, "usage", "missing: id"),
+    "absent, id empty": ({"state": "absent", "id": ""}, "usage", "cannot be a backup's id"),
+    "absent, id with a slash": ({"state": "absent", "id": "a/b"}, "usage", "cannot be a backup's id"),
+    "absent, id that leads out": ({"state": "absent", "id": "../x"}, "usage", "cannot be a backup's id"),
+    "absent, id with a line break": ({"state": "absent", "id": "x\n"}, "usage", "cannot be a backup's id"),
+    "option of a later version": ({"keep": {"last": 1}}, "usage", "Unsupported parameters"),
+}
+
+RESTORE = {
+    "id unknown": ({"id": "unknown"}, "not_found", "There is no backup unknown"),
+    "id with a slash": ({"id": "a/b"}, "usage", "cannot be a backup's id"),
+    "id and workload": ({"workload": "app"}, "usage", "mutually exclusive: id|workload"),
+    "id and type": ({"type": "manual"}, "usage", "Option type helps to find"),
+    "id and tags": ({"tags": ["x"]}, "usage", "Option tags helps to find"),
+    "id and before": ({"before": "2026-01-01"}, "usage", "Option before helps to find"),
+    "target is a file": ({"target": "{top}/file"}, "target", "{top}/file is not a directory"),
+    "target without a parent": ({"target": "{top}/none/such"}, "target", "has no parent directory"),
+    "target in the store": ({"target": "{top}/cas/in"}, "target", "where backups are kept"),
+    "target is the store": ({"target": "{top}/cas"}, "target", "where backups are kept"),
+    "target in the backup directory": ({"target": "{top}/backups/in"}, "target", "where backups are kept"),
+    "target holds the store": ({"target": "{top}"}, "target", "where backups are kept"),
+    "target relative": ({"target": "never"}, "usage", "target must be an absolute path"),
+    "target empty": ({"target": ""}, "usage", "target must be an absolute path"),
+    "target differs": ({"target": "{top}/other"}, "target_differs", "say force: true"),
+    "paths and replace": ({"paths": ["conf"], "strategy": "replace"}, "usage", "only be restored in place"),
+    "delete and replace": ({"delete": True, "strategy": "replace"}, "usage", "delete belongs to in_place"),
+    "path that leads out": ({"paths": ["../x"]}, "usage", "leads out of the backup"),
+    "path that is not there": ({"paths": ["none"]}, None, "none"),
+    "strategy unknown": ({"strategy": "hope"}, "usage", "value of strategy must be one of"),
+    "link unknown": ({"link": "soft"}, "usage", "value of link must be one of"),
+}
+
+NEWEST = {
+    "neither id nor workload": ({}, "usage", "one of the following is required: id, workload"),
+    "workload unknown": ({"workload": "nobody"}, "not_found", "Workload nobody has no complete"),
+    "workload not a name": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
+    "workload empty": ({"workload": ""}, "usage", NOT_ALLOWED),
+    "time not understood": ({"workload": "app", "before": "yesterday"}, "usage", "Time 'yesterday' is not understood"),
+    "nothing so old": ({"workload": "app", "before": "1999-01-01"}, "not_found", "Workload app has no complete"),
+}
+
+
+def cases(table: dict[str, Any]) -> Any:
+    return pytest.mark.parametrize(("parameters", "code", "says"), table.values(), ids=table.keys())
+
+
+@pytest.fixture
+def ready(host: Host) -> Host:
+    """With a backup, and things that are in the way."""
+    made = host.back_up()
+    assert made["changed"]
+    (host.top / "file").touch()
+    (host.top / "dangling").symlink_to("nowhere")
+    (host.top / "other").mkdir()
+    (host.top / "other" / "precious").touch()
+    host.id = made["backup"]["id"]
+    return host
+
+
+def refused(host: Host, module: str, parameters: dict[str, Any], code: str | None, says: str) -> None:
+    filled = {key: value.format(top=host.top) if isinstance(value, str) else value for key, value in parameters.items()}
+    before = host.everything()
+    failures = [host.run(module, check, **filled) for check in (True, False)]
+    for failure in failures:
+        assert failure["failed"]
+        assert says.format(top=host.top) in failure["msg"]
+        assert "\n" not in failure["msg"]
+        assert failure["code"] == (code or failure["code"])
+    assert failures[0]["msg"] == failures[1]["msg"]
+    assert host.everything() == before
+
+
+@cases(BACKUP)
+def test_backup(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
+    refused(ready, "volt_backup", {"workload": "app", "source": str(ready.tree), **parameters}, code, says)
+
+
+@cases(RESTORE)
+def test_restore(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
+    refused(ready, "volt_restore", {"id": ready.id, "target": f"{ready.top}/never", **parameters}, code, says)
+
+
+@cases(NEWEST)
+def test_restore_newest(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
+    refused(ready, "volt_restore", {"target": f"{ready.top}/never", **parameters}, code, says)
+
+
+@pytest.mark.parametrize("name", ["source", "store", "backup_dir", "target"])
+@pytest.mark.parametrize("text", ["/tmp/a\0b", r"/tmp/a\x00b"], ids=["NUL", "NUL in its escaped form"])
+def test_path_with_nul(ready: Host, name: str, text: str) -> None:
+    module, more = ("volt_restore", {"id": ready.id}) if name == "target" else ("volt_backup", {"workload": "app", "source": str(ready.tree)})
+    refused(ready, module, {**more, name: text}, "usage", "NUL")
+
+
+def test_messages_are_utf8(ready: Host) -> None:
+    """A byte in an option's path, given as \\xNN, comes back like that in every message."""
+    failure = ready.back_up(source=f"{ready.top}/caf\\xe9 \\\\")
+    assert f"{ready.top}/caf\\xe9 \\\\ does not exist" in failure["msg"]
+    failure = ready.restore(id="unknown", backup_dir=f"{ready.top}/caf\\xe9")
+    assert f"{ready.top}/caf\\xe9" in failure["msg"]
+    assert os.path.exists(ready.top)

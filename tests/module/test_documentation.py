@@ -1,0 +1,59 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a module says that it returns is what it returns."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.volt.backup.plugins.module_utils._backup.records import SIDECAR
+
+from .conftest import PACKAGE, Host
+
+MODULES = ("volt_backup", "volt_backup_info", "volt_restore")
+
+
+def returns(module: str) -> dict[str, Any]:
+    return yaml.safe_load(importlib.import_module(f"{PACKAGE}.{module}").RETURN)
+
+
+def undocumented(value: Any, documented: dict[str, Any], where: str = "") -> list[str]:
+    """Keys of a result that the documentation does not have."""
+    missing = []
+    for key, item in value.items():
+        path = f"{where}.{key}" if where else key
+        if key not in documented:
+            missing.append(path)
+            continue
+        for inner in item if isinstance(item, list) else [item]:
+            if isinstance(inner, dict) and "contains" in documented[key]:
+                missing += undocumented(inner, documented[key]["contains"], path)
+    return missing
+
+
+def test_every_key_of_a_backup_is_documented() -> None:
+    assert tuple(returns("volt_backup")["backup"]["contains"]) == SIDECAR
+    assert tuple(returns("volt_backup_info")["backups"]["contains"]) == (*SIDECAR, "damaged", "damage")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_returned_key_is_documented(host: Host, module: str) -> None:
+    made = host.back_up()
+    results = {
+        "volt_backup": [made, host.back_up(check=True), host.back_up(only_if_changed=True), host.back_up(state="gone")],
+        "volt_backup_info": [host.info(id=made["backup"]["id"], include=["contents", "changes", "store"])],
+        "volt_restore": [
+            host.restore(id=made["backup"]["id"], target=str(host.top / "new")),
+            host.restore(check=True, id=None),
+            host.restore(id=made["backup"]["id"], target=str(host.tree / "conf")),
+        ],
+    }
+    results["volt_backup"].append(host.back_up(state="absent", id=made["backup"]["id"]))
+    of_ansible = dict.fromkeys(("invocation", "changed", "failed", "msg", "warnings"), {})
+    for result in results[module]:
+        assert undocumented(result, {**of_ansible, **returns(module)}) == []

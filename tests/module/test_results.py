@@ -1,0 +1,121 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Results that Ansible targets cannot easily provoke: unreadable files, other users, signals, names of any bytes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import Any, Callable
+
+import pytest
+
+from .conftest import NOBODY, Host, Running
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become a user that may not read everything")
+
+
+@pytest.fixture
+def private(host: Host) -> Host:
+    """A tree that nobody may enter, with one file in it that nobody may not read."""
+    (host.tree / "secret").write_text("x")
+    (host.tree / "secret").chmod(0o600)
+    for path in (host.top, *host.top.parents):
+        if not os.stat(path).st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o011)
+    os.chown(host.top, NOBODY, NOBODY)
+    return host
+
+
+@only_root
+def test_incomplete_backup_is_kept_and_fails(private: Host) -> None:
+    planned = private.back_up(check=True, user=NOBODY)
+    failure = private.back_up(user=NOBODY)
+    for result in (planned, failure):
+        assert result["failed"] and result["code"] == "incomplete" and result["changed"]
+        assert "1 path(s) could not be read, first secret (permission denied)" in result["msg"]
+        assert result["backup"]["skipped"] == [{"path": "secret", "reason": "unreadable", "detail": "permission denied"}]
+        assert result["diff"]["added"] == ["conf", "conf/app.conf"]
+    assert planned["backup"]["id"] is None
+    assert failure["backup"]["id"] in failure["msg"]
+    (listed,) = private.info(user=NOBODY)["backups"]
+    assert listed == {**failure["backup"], "damaged": False, "damage": None}
+    assert listed["complete"] is False
+
+
+@only_root
+def test_incomplete_backup_may_be_allowed(private: Host) -> None:
+    made = private.back_up(user=NOBODY, allow_incomplete=True)
+    assert made["changed"] and not made.get("failed") and not made["backup"]["complete"]
+    assert any("could not be read" in str(warning) for warning in made["warnings"])
+
+
+@only_root
+def test_incomplete_backup_is_passed_over(private: Host) -> None:
+    (private.tree / "secret").chmod(0o644)
+    whole = private.back_up(user=NOBODY)
+    (private.tree / "secret").chmod(0o600)
+    lacking = private.back_up(user=NOBODY, allow_incomplete=True)
+    again = private.back_up(user=NOBODY, allow_incomplete=True)
+    passed = [{"id": lacking["backup"]["id"], "reason": "It is incomplete."}]
+    assert again["passed_over"] == passed and again["diff"]["removed"] == ["secret"]
+    restored = private.run("volt_restore", user=NOBODY, workload="app", target=str(private.top / "restored"))
+    assert restored["restore"]["backup_id"] == whole["backup"]["id"]
+    assert restored["passed_over"] == [{"id": again["backup"]["id"], "reason": "It is incomplete."}, *passed]
+    assert "skipped" not in restored and "skipped" not in again
+    assert any("not running as root" in str(warning) for warning in restored.get("warnings", [])) == (whole["backup"]["file_count"] > 0)
+
+
+def test_names_of_any_bytes(host: Host) -> None:
+    name = b"caf\xe9 \\ \xff\n\x1b[31m"
+    (host.tree / os.fsdecode(name)).touch()
+    made = host.back_up()
+    assert r"caf\xe9 \\ \xff" in "".join(made["diff"]["added"])
+    contents = host.info(id=made["backup"]["id"], include=["contents"])["contents"]
+    (path,) = (entry["path"] for entry in contents["entries"] if entry["path"].startswith("caf"))
+    restored = host.restore(id=made["backup"]["id"], target=str(host.top / "restored"), paths=[path])
+    assert os.listdir(os.fsencode(host.top / "restored")) == [name]
+    assert path in restored["diff"]["added"]
+
+
+def test_text_for_a_screen_has_no_control_characters(host: Host) -> None:
+    """A file's name must not draw on the terminal of whoever runs --diff, nor look like a line of its own."""
+    (host.tree / "a\n~conf\x1b[31m").touch()
+    assert sorted(host.back_up()["diff"]["prepared"].splitlines()) == ["+a\\x0a~conf\\x1b[31m", "+conf", "+conf/app.conf"]
+
+
+def test_null_stands_for_the_default(host: Host) -> None:
+    nulls = dict.fromkeys(("type", "tags", "exclude", "exclude_caches", "compression", "state", "diff_limit", "lock_timeout"))
+    made = host.back_up(**nulls)
+    assert made["backup"]["type"] == "manual" and made["backup"]["tags"] == [] and made["backup"]["exclude_caches"] is False
+
+
+@pytest.mark.parametrize("text", [None, ""], ids=["null", "what ansible-core 2.18 makes of null"])
+def test_unknown_id_in_check_mode(host: Host, text: str | None) -> None:
+    planned = host.restore(check=True, id=text)
+    assert planned["changed"] and planned["restore"]["backup_id"] is None
+    failure = host.restore(id=text)
+    assert failure["failed"] and failure["code"] == "usage"
+
+
+@pytest.fixture
+def locked(host: Host) -> Any:
+    """The store is in the hands of somebody who wants it alone."""
+    host.back_up()
+    with open(host.store / "lock", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield host
+
+
+def test_waiting_for_the_lock_ends(locked: Host) -> None:
+    failure = locked.back_up(lock_timeout=1)
+    assert failure["failed"] and failure["code"] == "lock_timeout"
+
+
+def test_signal(locked: Host, stop: Callable[[Running, float], dict[str, Any]]) -> None:
+    before = locked.everything()
+    failure = stop(locked.start("volt_backup", workload="app", source=str(locked.tree), lock_timeout=60), 1)
+    assert failure["failed"] and failure["code"] == "interrupted" and "SIGTERM" in failure["msg"]
+    assert locked.everything() == before

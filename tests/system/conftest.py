@@ -1,0 +1,79 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A store, its backups and a place to work in, for each test."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.tests.rigs import mounts
+
+
+class Bench:
+    """A scratch directory with a store in it, and short words for what tests do all the time."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.store, self.backups, self.source, self.target = (top / name for name in ("store", "backups", "source", "target"))
+        self.manager = Manager(str(self.store), str(self.backups), 5)
+
+    def files(self, **contents: bytes) -> None:
+        """Write files below the source; `__` in a name stands for a slash. All look old, so that the stat cache believes them."""
+        for name, content in contents.items():
+            path = self.source / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def create(self, dry: bool = False, **options: Any) -> create.Created:
+        return self.manager.create(create.Request("work", str(options.pop("source", self.source)), **options), dry)
+
+    def restore(self, backup: Any = None, dry: bool = False, **options: Any) -> restore.Restored:
+        backup = backup or self.manager.find(Query())[0]["id"]
+        options.setdefault("target", str(self.target))
+        return self.manager.restore(backup, restore.Request(**options), dry=dry)[0]
+
+    def found(self) -> list[dict[str, Any]]:
+        return self.manager.find(Query())
+
+    def snapshot(self) -> dict[str, tuple[int, int, int]]:
+        """Every file below the top with inode, size and change time: to show that nothing was written."""
+        found = {}
+        for top, directories, names in os.walk(self.top):
+            for name in directories + names:
+                info = os.lstat(os.path.join(top, name))
+                found[os.path.join(top, name)] = (info.st_ino, info.st_size, info.st_ctime_ns)
+        return found
+
+    def debris(self) -> list[str]:
+        """What no finished run may leave: things under tmp/, and stages beside targets."""
+        tmp = [f"tmp/{name}" for name in os.listdir(self.store / "tmp")] if self.store.exists() else []
+        return tmp + [name for name in os.listdir(self.top) if ".volt-" in name]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def bench_on(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """A bench on a file system of its own: `bench_on("xfs", size)`."""
+    opened = []
+
+    def make(kind: str, size: int = mounts.GIB) -> Bench:
+        context = mounts.mount(kind, tmp_path, size)
+        where = context.__enter__()
+        opened.append(context)
+        return Bench(where)
+
+    yield make
+    gc.collect()  # a caught exception may hold frames that hold memory maps
+    for context in opened:
+        context.__exit__(None, None, None)

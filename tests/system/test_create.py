@@ -1,0 +1,396 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making backups: what is seen, what is believed, what is left out, and that check mode only looks."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._store import errors
+from ansible_collections.volt.backup.tests.rigs import need, oracle
+
+
+def settle() -> None:
+    """Let what was written become old enough for the stat cache."""
+    time.sleep(2.1)
+
+
+def test_nothing_changed_reads_nothing(bench, monkeypatch):
+    bench.files(a=b"1", d__b=b"2" * 200_000)
+    settle()
+    bench.create()
+    opened = []
+    from ansible_collections.volt.backup.plugins.module_utils._tree import reading
+
+    real = reading.open_file
+    monkeypatch.setattr(reading, "open_file", lambda name, directory: opened.append(name) or real(name, directory))
+    second = bench.create()
+    assert opened == []
+    assert second.changed and second.backup["new_blobs"] == 0 and second.backup["stored_bytes"] == 0
+    assert second.diff["counts"] == {"added": 0, "changed": 0, "removed": 0}
+
+
+def test_same_size_same_mtime_is_seen(bench):
+    bench.files(a=b"old")
+    before = os.stat(bench.source / "a")
+    settle()
+    bench.create()
+    (bench.source / "a").write_bytes(b"new")
+    os.utime(bench.source / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert bench.create().backup["new_blobs"] == 1
+    bench.restore()
+    assert (bench.target / "a").read_bytes() == b"new"
+
+
+def test_written_in_the_tick_of_the_scan(bench):
+    """What is as young as the scan is read again next time, whatever its stat says."""
+    for content in (b"aaaa", b"bbbb", b"cccc", b"dddd"):
+        bench.files(a=content)
+        bench.create()
+        bench.restore(force=True)
+        assert (bench.target / "a").read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["ext4", "tmpfs", "xfs", "btrfs"])
+def test_store_through_a_memory_map(bench_on, kind):
+    """The map is dirty before the first backup, so later stores fault no page in unless the scan syncs first."""
+    bench = bench_on(kind)
+    bench.files(a=b"0" * 8192)
+    settle()
+    with open(bench.source / "a", "r+b") as file, mmap.mmap(file.fileno(), 8192) as view:
+        view[0:1] = b"1"
+        settle()
+        bench.create()
+        view[1:2] = b"2"
+        time.sleep(0.05)
+        bench.create()
+        bench.restore()
+        assert (bench.target / "a").read_bytes()[:3] == b"120"
+
+
+def test_a_missing_pack_is_stored_again(bench):
+    bench.files(a=b"precious", b=b"x" * 500_000)
+    settle()
+    bench.create()
+    for path in [*(bench.store / "packs").rglob("*.pack*"), *(path for path in (bench.store / "objects").rglob("*") if path.is_file())]:
+        path.unlink()
+    assert all(backup["damaged"] for backup in bench.found())
+    again = bench.create()
+    assert again.backup["new_blobs"] == 2
+    assert not any(backup["damaged"] for backup in bench.found()), "the same content heals the older backup as well"
+    bench.restore()
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+@pytest.mark.parametrize("where", ["packs", "objects"])
+def test_an_altered_file_is_stored_again(bench, where):
+    bench.files(a=b"precious", b=os.urandom(500_000))
+    settle()
+    bench.create()
+    for path in (bench.store / where).rglob("*"):
+        if path.is_file():
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+    assert bench.found()[0]["damaged"]
+    bench.create()
+    assert not bench.found()[0]["damaged"]
+    bench.restore()
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+def test_lost_index_and_cache_cost_only_time(bench):
+    bench.files(a=b"1", b=b"x" * 500_000)
+    settle()
+    first = bench.create().backup
+    for name in ("index", "cache"):
+        for path in (bench.store / name).iterdir():
+            path.unlink()
+    second = bench.create().backup
+    assert second["new_blobs"] == 0 and second["blob_count"] == first["blob_count"]
+    for path in (bench.store / "index").iterdir():
+        path.write_bytes(os.urandom(1000))
+    for path in (bench.store / "cache").iterdir():
+        path.write_bytes(path.read_bytes()[:-7])
+    assert bench.create().backup["new_blobs"] == 0
+    bench.restore()
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+def test_check_mode_writes_nothing(bench):
+    bench.files(a=b"1", d__b=b"2" * 200_000)
+    before = bench.snapshot()
+    dry = bench.create(dry=True)
+    assert dry.changed and dry.backup["id"] is None and dry.backup["new_blobs"] == 2 and dry.diff["counts"]["added"] == 3
+    assert bench.snapshot() == before
+    bench.create()
+    (bench.source / "a").write_bytes(b"other")
+    (bench.source / "c").write_bytes(b"new")
+    before = bench.snapshot()
+    dry = bench.create(dry=True)
+    assert (dry.diff["added"], dry.diff["changed"]) == (["c"], ["a"])
+    bench.restore(dry=True)
+    assert bench.snapshot() == before
+    real = bench.create()
+    assert {key: real.backup[key] for key in ("new_blobs", "total_size", "blob_count")} == {
+        key: dry.backup[key] for key in ("new_blobs", "total_size", "blob_count")
+    }
+    assert real.diff == dry.diff
+
+
+def test_only_if_changed(bench):
+    bench.files(a=b"1")
+    first = bench.create(only_if_changed=True)
+    assert first.changed
+    again = bench.create(only_if_changed=True)
+    assert not again.changed and again.backup["id"] == first.backup["id"]
+    assert bench.create(only_if_changed=True, exclude=["*.log"]).changed, "other rules are another backup"
+    os.chmod(bench.source / "a", 0o600)
+    assert bench.create(only_if_changed=True, exclude=["*.log"]).changed
+
+
+def test_max_age(bench):
+    bench.files(a=b"1")
+    first = bench.create(max_age="1h")
+    (bench.source / "a").write_bytes(b"2")
+    again = bench.create(max_age="1h")
+    assert first.changed and not again.changed and again.backup["id"] == first.backup["id"]
+    assert bench.create(max_age="1h", exclude=["b"]).changed
+    time.sleep(1)
+    assert bench.create(max_age="1s").changed
+    for path in (bench.store / "packs").rglob("*.pack*"):
+        path.unlink()
+    third = bench.create(max_age="1h")
+    assert third.changed, "a damaged backup is no reason to make none"
+    assert third.skipped
+
+
+def test_exclusions(bench):
+    bench.files(keep=b"1", a__x__log=b"2", b__cache__deep__file=b"3", c__keep__tmp=b"4", tmp=b"5")
+    (bench.source / "thumbs").mkdir()
+    (bench.source / "thumbs" / "CACHEDIR.TAG").write_bytes(b"Signature: 8a477f597d28d172789f06886806bc55\n")
+    (bench.source / "thumbs" / "picture").write_bytes(b"6")
+    backup = bench.create(exclude=["tmp", "/b/cache/", "!c/keep/tmp"], exclude_caches=True).backup
+    bench.restore()
+    left = sorted(str(path.relative_to(bench.target)) for path in bench.target.rglob("*"))
+    assert left == ["a", "a/x", "a/x/log", "b", "c", "c/keep", "c/keep/tmp", "keep", "thumbs", "thumbs/CACHEDIR.TAG"]
+    assert backup["exclude"] == ["tmp", "/b/cache/", "!c/keep/tmp"] and backup["exclude_caches"]
+
+
+def test_store_inside_the_source_is_left_out(bench):
+    bench.files(a=b"1")
+    from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+
+    bench.store, bench.backups = bench.source / "var" / "cas", bench.source / "var" / "backups"
+    bench.manager = Manager(str(bench.store), str(bench.backups), 5)
+    first = bench.create().backup
+    assert {(item["path"], item["reason"]) for item in first["skipped"]} == {("var/cas", "store"), ("var/backups", "store")}
+    assert bench.create().diff["counts"] == {"added": 0, "changed": 0, "removed": 0}
+
+
+def test_pseudo_file_systems_and_mounts(bench):
+    need("mount", root=True)
+    bench.files(a=b"1")
+    for name, kind in (("proc", "proc"), ("sys", "sysfs"), ("data", "tmpfs")):
+        (bench.source / name).mkdir()
+        subprocess.run(["mount", "-t", kind, kind, bench.source / name], check=True)
+    try:
+        (bench.source / "data" / "inside").write_bytes(b"2")
+        backup = bench.create().backup
+        assert {(item["path"], item["reason"]) for item in backup["skipped"]} == {("proc", "pseudo"), ("sys", "pseudo")}
+        assert backup["file_count"] == 2 and backup["complete"]
+        alone = bench.create(one_file_system=True).backup
+        assert ("data", "mount") in {(item["path"], item["reason"]) for item in alone["skipped"]}
+        assert alone["file_count"] == 1
+    finally:
+        for name in ("proc", "sys", "data"):
+            subprocess.run(["umount", bench.source / name], check=True)
+
+
+def test_names_that_are_not_utf8(bench):
+    bench.files(plain=b"1")
+    odd = os.path.join(os.fsencode(bench.source), b"caf\xe9\\n\n")
+    Path(os.fsdecode(odd)).write_bytes(b"2")
+    made = bench.create()
+    assert "caf\\xe9\\\\n\n" in made.diff["added"]
+    contents = bench.manager.contents(made.backup["id"], 100)
+    assert [entry["path"] for entry in contents["entries"]] == [".", "caf\\xe9\\\\n\n", "plain"]
+    bench.restore(paths=["caf\\xe9\\\\n\n"])
+    assert os.listdir(os.fsencode(bench.target)) == [b"caf\xe9\\n\n"]
+
+
+def test_a_source_whose_name_is_not_utf8(bench):
+    raw = os.path.join(os.fsencode(bench.top), b"s\xff")
+    os.mkdir(raw)
+    Path(os.fsdecode(raw), "a").write_bytes(b"1")
+    made = bench.create(source=os.path.join(str(bench.top), "s\\xff"))
+    assert made.backup["source_path"].endswith("/s\\xff") and made.backup["file_count"] == 1
+
+
+def test_two_in_one_second_get_two_ids(bench):
+    bench.files(a=b"1")
+    ids = [bench.create().backup["id"] for _ in range(4)]
+    assert len(set(ids)) == 4 and len(bench.found()) == 4
+
+
+def test_same_tree_same_names_everywhere(bench_on, tmp_path):
+    """Other inode order, other access times, other file system: data packs, objects and trees have identical names."""
+    names = []
+    for number, kind in enumerate(("ext4", "xfs")):
+        bench = bench_on(kind)
+        paths = [f"d{n % 7}/f{n:04}" for n in range(3000)]
+        for path in paths if number else reversed(paths):
+            place = bench.source / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.encode() * (len(path) * 37 % 300) * (50 if path.endswith("00") else 1))
+            os.utime(place, (number, 1_700_000_000))
+        (bench.source / "image").write_bytes(bytes(9_000_000))
+        os.utime(bench.source / "image", (number, 1_700_000_000))
+        for directory in [bench.source, *(path for path in bench.source.iterdir() if path.is_dir())]:
+            os.utime(directory, (number, 1_700_000_000))
+        bench.create(compression="none" if number else "auto")
+        found = {path.name.split(".")[0] for top in ("packs", "objects") for path in (bench.store / top).rglob("*") if path.is_file()}
+        assert len(found) > 10
+        names.append(found)
+    assert names[0] == names[1]
+
+
+def test_sockets_and_fifos_do_not_block(bench):
+    bench.source.mkdir()
+    os.mkfifo(bench.source / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(bench.source / "socket"))
+        assert bench.create().backup["complete"]
+    bench.restore()
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"source": "/nowhere/at/all"}, errors.SourceError, "does not exist"),
+        ({"source": "/etc/passwd"}, errors.SourceError, "not a directory"),
+        ({"source": "/proc"}, errors.UsageError, "proc file system"),
+        ({"exclude": ["a[b"]}, errors.UsageError, "not a valid pattern"),
+        ({"exclude": ["/"]}, errors.UsageError, "the source itself"),
+        ({"type": "weekly"}, errors.UsageError, "not known"),
+        ({"compression": "lzma"}, errors.UsageError, "Unknown compression"),
+        ({"max_age": "yesterday"}, errors.UsageError, "not understood"),
+    ],
+)
+def test_refusals_write_nothing(bench, options, kind, words):
+    bench.files(a=b"1")
+    before = bench.snapshot()
+    with pytest.raises(kind, match=words) as caught:
+        bench.create(**options)
+    assert bench.snapshot() == before
+    assert caught.value.message.count(". ") == 0 and caught.value.message.endswith(".")
+
+
+def test_a_source_in_the_store_is_refused(bench):
+    bench.files(a=b"1")
+    bench.create()
+    for inside in (bench.store, bench.store / "refs", bench.backups):
+        with pytest.raises(errors.UsageError, match="where backups are kept"):
+            bench.create(source=inside)
+
+
+@pytest.mark.parametrize("content", [b'{"format": 2}', b"not JSON", b"{}", b"[]"])
+def test_an_unknown_format_is_refused(bench, content):
+    bench.files(a=b"1")
+    bench.create()
+    (bench.store / "format.json").write_bytes(content)
+    for call in (bench.create, bench.found, bench.restore):
+        with pytest.raises(errors.StoreError, match="format"):
+            call()
+
+
+def test_a_store_that_is_something_else(bench):
+    bench.files(a=b"1")
+    bench.store.write_bytes(b"a file")
+    with pytest.raises(errors.StoreError, match="not a directory"):
+        bench.create()
+    bench.store.unlink()
+    bench.store.mkdir()
+    (bench.store / "letters").mkdir()
+    with pytest.raises(errors.StoreError, match="holds other things"):
+        bench.create()
+    assert os.listdir(bench.store) == ["letters"]
+
+
+def test_a_store_on_a_read_only_file_system(bench_on):
+    bench = bench_on("ext4")
+    bench.files(a=b"1")
+    bench.create()
+    subprocess.run(["mount", "-o", "remount,ro", bench.top], check=True)
+    with pytest.raises(errors.StoreError, match="read-only"):
+        bench.create()
+    assert len(bench.found()) == 1, "reading goes on"
+
+
+def test_a_file_that_cannot_be_read(bench):
+    """Not root, because nothing is unreadable to root."""
+    need("setpriv", root=True)
+    bench.files(a=b"1", secret=b"2", dark__b=b"3")
+    os.chmod(bench.source / "secret", 0)
+    os.chmod(bench.source / "dark", 0)
+    subprocess.run(["chown", "-R", "65534:65534", bench.top], check=True)
+    for path in (bench.top, *bench.top.parents):
+        if path != Path("/") and not path.stat().st_mode & 1:
+            os.chmod(path, path.stat().st_mode | 0o111)
+    os.chown(bench.source / "secret", 0, 0)
+    os.chown(bench.source / "dark", 0, 0)
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            made = bench.create()
+            good = not made.backup["complete"] and {item["path"] for item in made.backup["skipped"]} == {"secret", "dark"} and made.warnings
+            os._exit(0 if good else 1)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    found = bench.found()[0]
+    assert not found["complete"] and not found["damaged"]
+    with pytest.raises(errors.NotFound) as caught:
+        from ansible_collections.volt.backup.plugins.module_utils._backup import restore
+        from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+
+        bench.manager.restore(None, restore.Request(str(bench.target)), Query("work"))
+    assert caught.value.details["skipped"][0]["reason"] == "It is incomplete."
+    bench.restore(found["id"])
+    (bench.target / "secret").write_bytes(b"kept")
+    bench.restore(found["id"], force=True, strategy="in_place", delete=True)
+    assert (bench.target / "secret").read_bytes() == b"kept", "what the backup skipped is left alone"
+
+
+def test_disk_full_during_create(bench_on, tmp_path):
+    bench = bench_on("ext4", 64 << 20)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "small").write_bytes(b"1")
+    first = bench.create(source=source).backup
+    for number in range(40):
+        (source / f"large{number}").write_bytes(os.urandom(3 << 20))
+    with pytest.raises(errors.StoreFull, match="store's file system is full"):
+        bench.create(source=source)
+    assert bench.debris() == []
+    assert [backup["id"] for backup in bench.found()] == [first["id"]]
+    for number in range(1, 40):
+        (source / f"large{number}").unlink()
+    assert bench.create(source=source).backup["complete"]

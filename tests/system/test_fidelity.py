@@ -1,0 +1,90 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is restored is what was backed up, to the last attribute, by tools that are not ours; on each file system, by each way."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.volt.backup.tests.rigs import debian, oracle, torture
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "overlay"])
+def test_debian_and_torture(bench_on, kind):
+    bench = bench_on(kind, 3 << 30)
+    debian.copy(None, bench.source)
+    lacking = torture.build(bench.source / "torture")
+    assert kind == "xfs" or not lacking, lacking
+    first = bench.create()
+    assert first.backup["complete"] and first.changed and not first.warnings
+    for link in ("auto", "reflink", "copy"):
+        if link == "reflink" and kind in ("ext4", "overlay"):
+            continue
+        for strategy in ("replace", "in_place"):
+            where = bench.top / f"{link}-{strategy}"
+            done = bench.restore(target=str(where), strategy=strategy, link=link)
+            assert done.restore["strategy"] == strategy
+            assert oracle.differences(bench.source, where) == []
+            if link != "copy" and kind in ("xfs", "btrfs"):
+                assert done.restore["files_linked"] > 100
+            assert not bench.restore(target=str(where), strategy=strategy, link=link, verify=True).changed
+            debian._discard(where)
+    assert bench.debris() == []
+
+
+@pytest.mark.parametrize("strategy", ["replace", "in_place"])
+def test_hard_links_into_the_store(bench_on, strategy):
+    """Files share inodes with the store because that was asked for; content and attributes are right all the same."""
+    bench = bench_on("ext4")
+    torture.build(bench.source, entries=10)
+    bench.create(compression="none")
+    done = bench.restore(link="hardlink", strategy=strategy)
+    assert done.restore["files_linked"] > 5
+    differences = [line for line in oracle.differences(bench.source, bench.target) if "links None against" not in line]
+    assert differences == []
+    assert not bench.restore(link="hardlink").changed
+
+
+@pytest.mark.parametrize("strategy", ["replace", "in_place"])
+@pytest.mark.parametrize("seed", range(4))
+def test_changed_trees_over_each_other(bench_on, strategy, seed):
+    """Restore an older state over a newer one, and the newer over the older."""
+    bench = bench_on("ext4")
+    torture.build(bench.source, entries=50)
+    old = bench.create().backup["id"]
+    reference = bench.top / "reference"
+    bench.restore(old, target=str(reference))
+    torture.mutate(bench.source, seed)
+    new = bench.create()
+    assert new.changed and new.backup["complete"]
+    options = {"delete": True} if strategy == "in_place" else {}
+    bench.restore(new.backup["id"])
+    assert oracle.differences(bench.source, bench.target) == []
+    done = bench.restore(old, force=True, strategy=strategy, verify=True, **options)
+    assert done.restore["strategy"] == strategy and done.restore["files_unchanged"] > 20
+    assert oracle.differences(reference, bench.target) == []
+    bench.restore(new.backup["id"], force=True, strategy=strategy, verify=True, **options)
+    assert oracle.differences(bench.source, bench.target) == []
+    assert bench.debris() == []
+
+
+def test_no_inode_is_shared_with_the_store(bench):
+    bench.files(large=b"x" * 300_000, small=b"y" * 100)
+    bench.create(compression="none")
+    bench.restore()
+    inside = {path.stat().st_ino for path in bench.store.rglob("*") if path.is_file()}
+    assert not inside & {path.stat().st_ino for path in bench.target.iterdir()}
+
+
+def test_a_directory_of_100000_entries(bench_on):
+    bench = bench_on("ext4", 8 << 30)  # for its number of inodes
+    torture.build(bench.source, entries=100_000, long_paths=False)
+    first = bench.create().backup
+    assert first["file_count"] > 100_000
+    many = max((path for path in bench.source.iterdir() if path.is_dir()), key=lambda path: path.stat().st_size)
+    (many / "zz-one-more").write_bytes(b"new")
+    second = bench.create()
+    assert second.diff["counts"]["added"] == 1 and second.backup["new_blobs"] <= 1
+    assert second.backup["stored_bytes"] < 1 << 20, "a new name rewrites one part of a large directory"
+    bench.restore()
+    assert oracle.differences(bench.source, bench.target) == []

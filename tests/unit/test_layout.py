@@ -1,0 +1,211 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a store begins, what is taken for one, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.volt.backup.plugins.module_utils._store import layout
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import StoreError
+
+EVERYTHING = {*layout.DIRECTORIES, "format.json", "CACHEDIR.TAG"}
+
+
+def test_make(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "down" / "store"
+    layout.make(str(path))
+    assert layout.exists(str(path))
+    assert set(os.listdir(path)) == EVERYTHING
+    assert all(stat.S_IMODE((path / name).stat().st_mode) & 0o077 == 0 for name in EVERYTHING)
+    assert json.loads((path / "format.json").read_bytes())["format"] == 1
+    assert (path / "CACHEDIR.TAG").read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
+
+
+def plant(path: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            (path / name).mkdir(exist_ok=True)
+        else:
+            (path / name).write_bytes(data)
+
+
+VACANT: dict[str, dict[str, bytes]] = {
+    "nothing": {},
+    "a fresh file system": {"lost+found/": b""},
+    "making cut short": {"objects/": b"", "packs/": b"", "refs/": b"", "CACHEDIR.TAG": b"x", "lock": b"", "gate": b""},
+    "empty shelves": {"objects/ab/": b"", "packs/cd/": b""},
+}
+
+
+@pytest.mark.parametrize("name", VACANT)
+def test_vacant_is_no_store_yet_and_can_become_one(tmp_path: Path, name: str) -> None:
+    plant(tmp_path, VACANT[name])
+    assert not layout.exists(str(tmp_path))
+    layout.make(str(tmp_path))
+    assert layout.exists(str(tmp_path))
+
+
+def test_absent(tmp_path: Path) -> None:
+    assert not layout.exists(str(tmp_path / "absent"))
+
+
+REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
+    "other things": ({"precious": b""}, "other things"),
+    "an object without format": ({"objects/ab/cd": b"x"}, "no format.json"),
+    "a pack without format": ({"packs/ab/cd": b"x"}, "no format.json"),
+    "a manifest without format": ({"refs/x.json": b"x"}, "no format.json"),
+    "format 2": ({"format.json": b'{"format": 2}'}, "knows format 1"),
+    "format as text": ({"format.json": b'{"format": "1"}'}, "knows format 1"),
+    "format 0": ({"format.json": b'{"format": 0}'}, "knows format 1"),
+    "format none": ({"format.json": b'{"format": null}'}, "knows format 1"),
+    "no format": ({"format.json": b"{}"}, "is not a store's"),
+    "a list": ({"format.json": b"[1]"}, "is not a store's"),
+    "a number": ({"format.json": b"1"}, "is not a store's"),
+    "empty": ({"format.json": b""}, "is not a store's"),
+    "cut short": ({"format.json": b'{"format": 1'}, "is not a store's"),
+    "not text": ({"format.json": b"\xff\xfe\x00"}, "is not a store's"),
+    "endless": ({"format.json": b" " * 100_000 + b'{"format": 1}'}, "is not a store's"),
+    "deeply nested": ({"format.json": b"[" * 60_000}, "is not a store's"),
+    "a directory": ({"format.json/": b""}, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+    files, words = REFUSED[name]
+    plant(tmp_path, files)
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    with pytest.raises(StoreError, match=words):
+        layout.exists(str(tmp_path))
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError):
+        layout.exists(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_making_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool) -> None:
+    path = tmp_path / "a" / "b"
+    if not missing:
+        path.mkdir(parents=True)
+
+    def fail(name: str, _data: bytes) -> None:
+        if name.endswith("format.json"):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(layout, "write_file", fail)
+    with pytest.raises(StoreError, match="cannot be made"):
+        layout.make(str(path))
+    assert os.listdir(tmp_path) == ([] if missing else ["a"])
+    assert missing or os.listdir(path) == []
+
+
+def test_paths() -> None:
+    digest = bytes.fromhex("ab" * 32)
+    assert layout.object_path(digest, ".zst") == f"objects/ab/{'ab' * 32}.zst"
+    assert layout.pack_path(digest, "") == f"packs/ab/{'ab' * 32}.pack"
+
+
+@pytest.mark.parametrize("suffix", ["", ".zst", ".zz"])
+def test_names_of_ours(suffix: str) -> None:
+    assert layout.OBJECT_NAME.match("0f" * 32 + suffix)
+    assert layout.PACK_NAME.match("0f" * 32 + ".pack" + suffix)
+
+
+@pytest.mark.parametrize(
+    "name", ["0f" * 31, "0F" * 32, "0f" * 32 + "\n", "0f" * 32 + ".gz", "0f" * 33, "." + "0f" * 32, "0f" * 32 + ".zst.tmp", "../" + "0f" * 32, ""]
+)
+def test_names_not_of_ours(name: str) -> None:
+    assert not layout.OBJECT_NAME.match(name)
+    assert not layout.PACK_NAME.match(name + ".pack")
+
+
+# ---- small files
+
+
+def test_write_file_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for data in (b"old", b"new and longer", b""):
+        layout.write_file(str(path), data)
+        assert path.read_bytes() == data
+    assert os.listdir(tmp_path) == ["file"] and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_write_file_exclusive(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    layout.write_file(str(path), b"first", exclusive=True)
+    with pytest.raises(FileExistsError):
+        layout.write_file(str(path), b"second", exclusive=True)
+    assert path.read_bytes() == b"first" and os.listdir(tmp_path) == ["file"]
+
+
+def test_long_names(tmp_path: Path) -> None:
+    """The file beside must not be longer than a name may be."""
+    path = tmp_path / ("n" * 255)
+    layout.write_file(str(path), b"x")
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_write_file_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*_arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(OSError, match="No space"):
+            layout.write_file(str(path), b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_write_file_syncs_before_and_after_its_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: (calls.append(name), real(*arguments))[1])
+
+    for name in ("write", "fsync", "rename"):
+        watch(name)
+    layout.write_file(str(tmp_path / "file"), b"x")
+    assert calls == ["write", "fsync", "rename", "fsync"]
+
+
+def test_write_file_does_not_follow_a_planted_symlink(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"safe")
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / f".file.{os.getpid()}.tmp").symlink_to(victim)
+    with pytest.raises(OSError):
+        layout.write_file(str(store / "file"), b"evil")
+    (store / "link").symlink_to(victim)
+    layout.write_file(str(store / "link"), b"new")  # the name is replaced, not what it leads to
+    assert victim.read_bytes() == b"safe"
+
+
+def test_short_writes_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = bytearray()
+
+    def some(_fd: int, data: Any) -> int:
+        taken.extend(data[:3])
+        return len(data[:3])
+
+    monkeypatch.setattr(os, "write", some)
+    layout.write_all(1, b"0123456789")
+    assert bytes(taken) == b"0123456789"

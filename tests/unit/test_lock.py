@@ -1,0 +1,152 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The store's lock, between real processes: who waits for whom, who goes first, and what death releases."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, StoreError
+from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
+
+from .kit import Child
+
+
+def hold(pipe: Any, store: str, exclusive: bool = False, timeout: float = 10) -> None:
+    """Say "held" once the lock is held, and release it on any word."""
+    try:
+        with Lock(store, timeout, exclusive):
+            pipe.send("held")
+            pipe.recv()
+        pipe.send("released")
+    except LockTimeout as error:
+        pipe.send(error.message)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return str(tmp_path)
+
+
+def test_shared_beside_shared(store: str) -> None:
+    with Child(hold, store) as one, Child(hold, store) as two:
+        assert one.hear() == two.hear() == "held"
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, True), (True, False), (True, True)])
+def test_exclusive_is_alone(store: str, first: bool, second: bool) -> None:
+    with Child(hold, store, first) as one:
+        assert one.hear() == "held"
+        with Child(hold, store, second) as two:
+            assert two.quiet()
+            one.tell()
+            assert (one.hear(), two.hear()) == ("released", "held")
+
+
+def test_newcomers_do_not_starve_who_wants_it_alone(store: str) -> None:
+    """While somebody waits for the store alone, a newcomer waits at the gate, though the lock would be shared with it."""
+    with Child(hold, store) as reader:
+        assert reader.hear() == "held"
+        with Child(hold, store, True) as collector:
+            assert collector.quiet()
+            with Child(hold, store) as newcomer:
+                assert newcomer.quiet()
+                reader.tell()
+                assert collector.hear() == "held"
+                assert newcomer.quiet()
+                collector.tell()
+                assert newcomer.hear() == "held"
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_death_releases(store: str, exclusive: bool) -> None:
+    child = Child(hold, store, exclusive)
+    assert child.hear() == "held"
+    with pytest.raises(LockTimeout), Lock(store, 0, exclusive=True):
+        pass
+    child.kill()
+    with Lock(store, 0, exclusive=True):
+        pass
+
+
+def test_death_at_the_gate_releases(store: str) -> None:
+    with Child(hold, store) as reader:
+        assert reader.hear() == "held"
+        waiting = Child(hold, store, True)
+        assert waiting.quiet()
+        waiting.kill()
+        with Lock(store, 0):
+            pass
+
+
+@pytest.mark.parametrize(("timeout", "least"), [(0, 0.0), (0.2, 0.2)])
+def test_timeout(store: str, timeout: float, least: float) -> None:
+    with Child(hold, store) as reader:
+        assert reader.hear() == "held"
+        started = time.monotonic()
+        with pytest.raises(LockTimeout, match=f"the lock of store {store}.*lock_timeout") as caught, Lock(store, timeout, exclusive=True):
+            pass
+        assert least <= time.monotonic() - started < 5
+        assert caught.value.code == "lock_timeout"
+        with Lock(store, 0):  # who gave up holds nothing: neither gate nor lock
+            pass
+
+
+def test_timeout_at_the_gate_says_so(store: str) -> None:
+    with Child(hold, store) as reader, Child(hold, store, True, 3) as waiting:
+        assert reader.hear() == "held" and waiting.quiet()
+        with pytest.raises(LockTimeout, match=f"the gate of store {store}"), Lock(store, 0.1):
+            pass
+
+
+def test_at_gate_is_alone_and_its_failure_releases(store: str) -> None:
+    def fail() -> None:
+        with pytest.raises(LockTimeout), Lock(store, 0):  # even a reader cannot come in
+            pass
+        raise RuntimeError("at the gate")
+
+    with pytest.raises(RuntimeError, match="at the gate"), Lock(store, 0, at_gate=fail):
+        pass
+    with Lock(store, 0, exclusive=True):
+        pass
+
+
+def test_reader_of_nothing_makes_nothing(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "missing"):
+        with Lock(str(place), 0, write=False):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_reader_waits_where_there_is_a_lock(store: str) -> None:
+    with Child(hold, store, True) as writer:
+        assert writer.hear() == "held"
+        with pytest.raises(LockTimeout), Lock(store, 0, write=False):
+            pass
+
+
+@pytest.mark.parametrize("name", ["gate", "lock"])
+@pytest.mark.parametrize("write", [True, False])
+def test_planted_symlink_is_not_followed(tmp_path: Path, name: str, write: bool) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=os.strerror(errno.ELOOP)[1:]), Lock(str(store), 0, write=write):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_no_descriptor_is_left(store: str) -> None:
+    before = os.listdir("/proc/self/fd")
+    with Lock(store, 0):
+        pass
+    with Lock(store, 0, exclusive=True), pytest.raises(LockTimeout), Lock(store, 0):
+        pass
+    assert os.listdir("/proc/self/fd") == before
