@@ -17,6 +17,7 @@ SCRATCH := $(ROOT)/.cache
 MIRROR := $(SCRATCH)/mirror/ansible_collections/volt/backup
 LINK := $(SCRATCH)/link
 ARTIFACT := $(SCRATCH)/artifact
+DEMO := $(SCRATCH)/demo
 INSTALLED := $(SCRATCH)/installed
 
 # Every CPython found that the engine supports, colon separated: the tests run the engine under each.
@@ -106,6 +107,26 @@ unit: export XDG_CACHE_HOME ?= $(HOME)/.cache
 unit: scratch
 	$(call headline, pytest)
 	@$(HERMETIC) PYTHONPATH=$(LINK) ANSIBLE_COLLECTIONS_PATH=$(LINK) HYPOTHESIS_STORAGE_DIRECTORY=$(SCRATCH)/hypothesis python -m pytest
+
+$(DEMO)/venv/.stamp: tests/demo/requirements.txt
+	python3 -m venv $(DEMO)/venv
+	$(DEMO)/venv/bin/python -m pip install -qq --disable-pip-version-check --no-cache-dir -r $<
+	touch $@
+
+.PHONY: demo
+# Not a gate: shows what the collection does, on a directory of this machine. Needs python3 with venv and make, nothing else.
+demo: export HOME := $(SCRATCH)/home
+demo: export PATH := $(DEMO)/venv/bin:$(PATH)
+demo: export ANSIBLE_COLLECTIONS_PATH := $(DEMO)/collections
+demo: export ANSIBLE_CALLBACK_RESULT_FORMAT := yaml
+demo: $(DEMO)/venv/.stamp
+	$(call headline, ansible-galaxy builds the collection and installs it)
+	@rm -rf $(DEMO)/collections $(DEMO)/*.tar.gz
+	@ansible-galaxy collection build --output-path $(DEMO) $(ROOT)
+	@ansible-galaxy collection install --offline -p $(DEMO)/collections $(DEMO)/*.tar.gz
+	$(call headline, ansible-playbook backs up and restores)
+	@env -u NO_COLOR ansible-playbook -i localhost, -e work=$(DEMO)/work tests/demo/demo.yml
+	@printf '\n%s\n' 'That was tests/demo/demo.yml. Its store is gone again; Ansible stays in .cache/demo until "make clean".'
 
 .PHONY: changelog
 # Not a gate: writes the changelog of the version in galaxy.yml anew, from the fragments and the modules there are.

@@ -26,6 +26,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ._backup.manager import Manager
 from ._backup.signals import interruptible
 from ._store.errors import UsageError, VoltError
+from ._tree.names import parse
 
 Options = t.Dict[str, t.Dict[str, t.Any]]
 Result = t.Dict[str, t.Any]
@@ -76,7 +77,7 @@ def run(work: t.Callable[[Task], Result], options: Options, **rules: t.Any) -> N
     failure: t.Optional[VoltError] = None
     result: Result = {}
     try:
-        _check(module.params, spec)
+        _check(module.params, spec, **rules)
         params = module.params
         manager = Manager(params["store"], params["backup_dir"], params["lock_timeout"])
         with interruptible():
@@ -89,18 +90,20 @@ def run(work: t.Callable[[Task], Result], options: Options, **rules: t.Any) -> N
     module.exit_json(**_utf8(result))
 
 
-def _check(params: t.Dict[str, t.Any], spec: Options) -> None:
-    """Rules that an argument spec cannot tell. An option that is given as null has its default."""
+def _check(params: t.Dict[str, t.Any], spec: Options, required_if: t.Sequence[t.Tuple[str, t.Any, t.Sequence[str]]] = (), **_rules: t.Any) -> None:
+    """Rules that an argument spec cannot tell, and one that it tells differently: to Ansible a null is given, to us it is not."""
     if sys.version_info < _OLDEST:
         raise UsageError("Python 3.9 or newer is needed on the managed host; set ansible_python_interpreter to one.")
+    for name, value, needed in required_if:
+        missing = [other for other in needed if params[other] is None]
+        if params[name] == value and missing:
+            raise UsageError(f"{name} is {value} but all of the following are missing: {', '.join(missing)}")
     for name, option in spec.items():
-        if params[name] is None:
-            params[name] = option.get("default")
         value = params[name]
         if value is None:
             continue
-        if option["type"] == "path" and not os.path.isabs(value):
-            raise UsageError(f"Option {name} must be an absolute path, and {value!r} is none.")
+        if option["type"] == "path" and (not os.path.isabs(value) or b"\0" in parse(value)):
+            raise UsageError(f"Option {name} must be an absolute path without NUL, and {value!r} is none.")
         if option["type"] == "int" and value < 0:
             raise UsageError(f"Option {name} must not be negative, and {value} is.")
 

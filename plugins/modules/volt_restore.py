@@ -95,7 +95,8 @@ options:
     default: auto
   delete:
     description:
-      - In place, remove what the backup lacks. What it excluded or skipped, and what is mounted, is left alone.
+      - Remove what the backup lacks. What it excluded or skipped, and what is mounted, is left alone.
+      - With O(strategy=auto) the tree may then be replaced. With O(strategy=replace) this option is refused, for it would say nothing.
     type: bool
     default: false
   paths:
@@ -167,17 +168,15 @@ EXAMPLES = r"""
   volt.backup.volt_restore:
     workload: app
     type: manual
-    before: "2126-11-23T12:00:00"
+    before: "2026-11-23T12:00:00"
     strategy: replace
     keep_previous: true
     force: true
   register: restored
-  when: not ansible_check_mode # where the backup above was not made
 
 - name: Say where that is
   ansible.builtin.debug:
     msg: "{{ restored.restore.previous | default('Nothing had to be replaced', true) }}"
-  when: restored is not skipped
 """
 
 RETURN = r"""

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import json
 import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Callable
 
@@ -26,7 +28,9 @@ class Running:
     """A module under way."""
 
     def __init__(self, name: str, parameters: dict[str, Any], check: bool, user: int | None) -> None:
-        module = importlib.import_module(f"{PACKAGE}.{name}")  # before the fork: another user may not be able to
+        # Before the fork, for another user may not be able to read our Python.
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+        codecs.lookup("ascii")
         read, write = os.pipe()
         self.pid = os.fork()
         if not self.pid:
@@ -42,6 +46,8 @@ class Running:
                     module.main()
             except SystemExit:
                 sys.stdout.flush()
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         os.close(write)

@@ -12,6 +12,7 @@ do not; "overlay" is an overlayfs over ext4.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import re
 import subprocess
@@ -71,12 +72,22 @@ def power_cut(mountpoint: str | os.PathLike[str]) -> None:
 
     What runs there must have ended: nothing on the old mount may be open.
     """
-    device, options = _mount_of(mountpoint)
+    shut_down(mountpoint)
+    remount(mountpoint)
+
+
+def shut_down(mountpoint: str | os.PathLike[str]) -> None:
+    """The first half: from now on every call there fails, and nothing more reaches the disk."""
     handle = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(handle, _EXT4_IOC_SHUTDOWN, _NO_LOG_FLUSH.to_bytes(4, "little"))
     finally:
         os.close(handle)
+
+
+def remount(mountpoint: str | os.PathLike[str]) -> None:
+    """The second half, once nothing there is open any more."""
+    device, options = _mount_of(mountpoint)
     _unmount(Path(mountpoint))
     _attempt("mount", "-t", "ext4", "-o", options, device, os.fspath(mountpoint))
 
@@ -123,6 +134,7 @@ def _mounted(where: Path, *how: str) -> Iterator[None]:
 
 def _unmount(where: Path) -> None:
     """Unmount what is mounted at a place, and below; a process that is just ending gets a few seconds."""
+    gc.collect()  # cycles and caught exceptions may hold memory maps of files there
     for _attempts in range(50):
         if subprocess.run(["umount", "--recursive", str(where)], stderr=subprocess.DEVNULL, check=False).returncode == 0:
             return

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -74,6 +73,5 @@ def bench_on(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
         return Bench(where)
 
     yield make
-    gc.collect()  # a caught exception may hold frames that hold memory maps
     for context in opened:
         context.__exit__(None, None, None)

@@ -65,7 +65,7 @@ class Stage:
     def __init__(self, target: bytes) -> None:
         self.target = target
         self._parent_path, self._name = os.path.split(target)
-        self._prefix = b"." + self._name[:200] + b".volt-"
+        self._prefix = _prefix(self._name)
         self.parent = self.directory = self.tree = -1
         self._own = b""
 
@@ -86,63 +86,12 @@ class Stage:
     def __exit__(self, *_exception: object) -> None:
         if self.directory >= 0:
             with contextlib.suppress(OSError, VoltError):
-                self._clear(self.directory, self._own)
+                _clear(self.parent, self.directory, self._own)
+                kernel.syncfs(self.parent)  # else a power cut brings back names of the old tree, linked with files of the new
         for fd in (self.tree, self.directory, self.parent):
             if fd >= 0:
                 os.close(fd)
         self.tree = self.directory = self.parent = -1
-
-    # ---- what dead runs left
-
-    def sweep(self) -> t.List[str]:
-        """Finish or remove what earlier runs to this target left when they died; warnings."""
-        warnings = []
-        for name in os.listdir(self.parent):
-            raw = os.fsencode(name)
-            if not raw.startswith(self._prefix) or raw == self._own:
-                continue
-            try:
-                fd = os.open(raw, _OPEN, dir_fd=self.parent)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not self._recover(fd, raw):
-                    path = os.path.join(self._parent_path, raw)
-                    warnings.append(f"{show(path)} is an earlier restore's, cut short, and holds a tree of unknown standing; look at it, then remove it.")
-            except BlockingIOError:
-                raise TargetError(f"Another restore to {show(self.target)} is under way; wait for it to end.") from None
-            finally:
-                os.close(fd)
-        return warnings
-
-    def _recover(self, directory: int, name: bytes) -> bool:
-        """Finish one dead run; False where it cannot be told what its tree is."""
-        journal = _read_journal(directory)
-        if journal is not None:
-            inode, rules = journal
-            here = _inode(directory, b"tree")
-            if here not in (inode, None):
-                if _inode(self.parent, self._name) != inode:
-                    return False
-                old = os.open(b"tree", _OPEN, dir_fd=directory)
-                new = os.open(self._name, _OPEN, dir_fd=self.parent)
-                try:
-                    Carrier(old, new, rules.leave())()
-                finally:
-                    os.close(old)
-                    os.close(new)
-        self._clear(directory, name)
-        return True
-
-    def _clear(self, directory: int, name: bytes) -> None:
-        """Remove a stage whose tree, if there is one, is nobody's."""
-        remover = Remover(None)
-        for part in (b"tree", b"journal.json", b"probe"):
-            with contextlib.suppress(FileNotFoundError):
-                remover.remove(directory, part, b"")
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(name, dir_fd=self.parent)
 
     # ---- putting the new tree in place
 
@@ -179,7 +128,7 @@ class Stage:
                 os.fsync(self.parent)
                 kept = Carrier(old, self.tree, rules.leave())()
                 if kept:
-                    keep = keep or self._prefix[1:-5] + b"volt-kept-" + self._own.rpartition(b"-")[2]
+                    keep = keep or self._name[:200] + b".volt-kept-" + self._own.rpartition(b"-")[2]
                 if keep is not None:
                     os.rename(b"tree", keep, src_dir_fd=self.directory, dst_dir_fd=self.parent)
                 os.fsync(self.directory)
@@ -215,6 +164,73 @@ class Stage:
             os.fsync(self.directory)
         except OSError as error:
             raise target_failure("writing the journal", error) from None
+
+
+def _prefix(name: bytes) -> bytes:
+    return b"." + name[:200] + b".volt-"
+
+
+def sweep(target: bytes) -> t.List[str]:
+    """Finish or remove what earlier restores to this target left when they died; warnings."""
+    parent_path, last = os.path.split(target)
+    warnings = []
+    parent = os.open(parent_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(os.fsencode(parent_path)):
+            if not name.startswith(_prefix(last)):
+                continue
+            try:
+                directory = os.open(name, _OPEN, dir_fd=parent)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                place = show(os.path.join(parent_path, name))
+                if _recover(parent, last, directory, name):
+                    warnings.append(f"An earlier restore to {show(target)} had been cut short; it was cleaned up.")
+                else:
+                    warnings.append(f"{place} is an earlier restore's and holds a tree of unknown standing; look at it, then remove it.")
+            except BlockingIOError:
+                raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None
+            finally:
+                os.close(directory)
+    except OSError as error:
+        raise target_failure(f"cleaning up beside {show(target)}", error) from None
+    finally:
+        os.close(parent)
+    return warnings
+
+
+def _recover(parent: int, target: bytes, directory: int, name: bytes) -> bool:
+    """Finish one dead run; False where it cannot be told what its tree is.
+
+    The journal has the new root's inode. A tree of another inode is the old one, and its target must be the new one.
+    """
+    journal = _read_journal(directory)
+    if journal is not None:
+        inode, rules = journal
+        if _inode(directory, b"tree") not in (inode, None):
+            if _inode(parent, target) != inode:
+                return False
+            old, new = os.open(b"tree", _OPEN, dir_fd=directory), os.open(target, _OPEN, dir_fd=parent)
+            try:
+                if Carrier(old, new, rules.leave())():
+                    return False
+            finally:
+                os.close(old)
+                os.close(new)
+    _clear(parent, directory, name)
+    return True
+
+
+def _clear(parent: int, directory: int, name: bytes) -> None:
+    """Remove a stage whose tree, if there is one, is nobody's."""
+    remover = Remover(None)
+    for part in (b"tree", b"journal.json", b"probe"):
+        with contextlib.suppress(FileNotFoundError):
+            remover.remove(directory, part, b"")
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=parent)
 
 
 def _inode(directory: int, name: bytes) -> t.Optional[int]:

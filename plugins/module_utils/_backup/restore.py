@@ -36,7 +36,7 @@ from .._tree.metadata import Owners, Setter
 from .._tree.names import parse, show
 from .catalog import Catalog
 from .records import Manifest, Sidecar
-from .replace import Impossible, Rules, Stage
+from .replace import Impossible, Rules, Stage, sweep
 
 STRATEGIES = ("auto", "replace", "in_place")
 LINKS = ("auto", "reflink", "hardlink", "copy")
@@ -120,6 +120,8 @@ class Restorer:
         request, target = self._request, self._target
         manifest = self._catalog.manifest(self._sidecar)
         self._catalog.check(manifest)
+        if not self._dry:
+            self._warnings += sweep(target)
         exists = os.path.isdir(target)
         below = [os.path.relpath(point, target) for point in mounts.below(target)] if exists else []
         rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], manifest.skipped)
@@ -210,7 +212,6 @@ class Restorer:
     def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, survey: Survey, exists: bool) -> t.Optional[bytes]:
         target, request = self._target, self._request
         with Stage(target) as stage:
-            self._warnings += stage.sweep()
             content.probe(self._store, request.link, stage.directory)
             old = None
             if exists and not request.keep_previous:

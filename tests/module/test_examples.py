@@ -1,0 +1,151 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every example that a user may copy runs as it stands: those in the modules' documentation, and the playbooks of the README.
+
+Nothing but their paths and times is changed: /srv and /var/lib lie in a temporary directory here, and so does the store; what was at noon
+is taken for the future.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .conftest import PACKAGE
+
+MODULES = ("volt_backup", "volt_backup_info", "volt_restore")
+README = Path(__file__).parents[2] / "README.md"
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+_YAML = re.compile(r"(?P<mark><!-- not run: [^>]* -->\n)?```yaml\n(?P<text>.*?)```", re.DOTALL)
+DEPLOYS = {
+    "good": "- ansible.builtin.copy: {dest: /srv/app/app.conf, content: 'release 42', mode: '0644'}\n",
+    "bad": "- ansible.builtin.copy: {dest: /srv/app/new, content: 'release 42', mode: '0644'}\n- ansible.builtin.command: 'false'\n",
+}
+
+
+class Machine:
+    """A place where the paths of the examples are."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        for name in ("srv/app/conf", "srv/app/tmp", "var/lib/machines/web/etc", "srv/backup"):
+            (top / name).mkdir(parents=True)
+        (top / "srv/app/app.conf").write_text("release 41")
+        (top / "srv/app/conf/old").write_text("x")
+        (top / "var/lib/machines/web/etc/hostname").write_text("web\n")
+
+    def move(self, text: str) -> str:
+        return re.sub(r"(?<![\w./}])/(srv|var/lib)/", rf"{self.top}/\1/", text).replace("2026-11-23T12:00:00", "2999-11-23T12:00:00")
+
+    def play(self, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        plays = yaml.safe_load(self.move(text))
+        for play in plays:
+            play.setdefault("module_defaults", {}).setdefault(
+                "group/volt.backup.volt", {"store": f"{self.top}/cas", "backup_dir": f"{self.top}/backups"}
+            )
+        (self.top / "play.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
+        (self.top / "inventory").write_text(
+            f"[app]\nnode1 ansible_connection=local ansible_become=false ansible_python_interpreter={sys.executable} release=42\n"
+        )
+        environment = {**os.environ, "HOME": str(self.top / "home"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
+        command = [str(PLAYBOOK), "-i", "inventory", "play.yml", "-D", *arguments]
+        return subprocess.run(
+            command, cwd=self.top, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+
+    def files(self) -> dict[str, Any]:
+        """What is below the paths of the examples."""
+        return {
+            str(path): (path.read_bytes() if path.is_file() else None, path.lstat().st_mtime_ns)
+            for part in ("srv", "var", "cas", "backups")
+            for path in (self.top / part).rglob("*")
+        }
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def readme() -> list[str]:
+    return [match["text"] for match in _YAML.finditer(README.read_text(encoding="utf-8")) if not match["mark"]]
+
+
+def playbook(about: str) -> str:
+    (found,) = (text for text in readme() if about in text)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module(machine: Machine, module: str) -> None:
+    tasks = yaml.safe_load(importlib.import_module(f"{PACKAGE}.{module}").EXAMPLES)
+    play = yaml.safe_dump([{"hosts": "app", "gather_facts": False, "tasks": tasks}], sort_keys=False)
+    played = machine.play(play)
+    assert played.returncode == 0, played.stdout
+    assert "[WARNING]" not in played.stdout and "[DEPRECATION" not in played.stdout, played.stdout
+    before = machine.files()
+    checked = machine.play(play, "--check")
+    assert checked.returncode == 0, checked.stdout
+    assert machine.files() == before
+
+
+def test_every_playbook_of_the_readme_is_known() -> None:
+    kinds = [yaml.safe_load(text) for text in readme()]
+    assert [kind[0]["name"] if isinstance(kind, list) else list(kind) for kind in kinds] == [
+        ["workloads"], "Back up every host's workloads", "Deploy, or be as before", "Use another store for all of it",
+    ]  # fmt: skip
+
+
+def test_every_hosts_workloads(machine: Machine) -> None:
+    (machine.top / "host_vars").mkdir()
+    (machine.top / "host_vars" / "node1.yml").write_text(machine.move(playbook("workloads:\n")))
+    play = playbook("Back up every host's workloads")
+    before = machine.files()
+    for arguments, count in ((["--check"], "changed=1"), ([], "changed=1"), (["--check"], "changed=0"), ([], "changed=0")):
+        played = machine.play(play, *arguments)
+        assert played.returncode == 0 and count in played.stdout, played.stdout
+        if arguments and count == "changed=1":
+            assert machine.files() == before
+            assert "+app.conf" in played.stdout and "+tmp" not in played.stdout
+
+
+@pytest.mark.parametrize("deploy", DEPLOYS)
+def test_deploy(machine: Machine, deploy: str) -> None:
+    (machine.top / "deploy.yml").write_text(machine.move(DEPLOYS[deploy]))
+    play = playbook("Deploy, or be as before")
+    before = machine.files()
+    checked = machine.play(play, "--check")
+    assert checked.returncode == 0, checked.stdout  # a command is skipped in check mode
+    assert machine.files() == before
+    played = machine.play(play)
+    conf, new = machine.top / "srv/app/app.conf", machine.top / "srv/app/new"
+    if deploy == "good":
+        assert played.returncode == 0, played.stdout
+        assert conf.read_text() == "release 42"
+    else:
+        assert played.returncode == 2, played.stdout
+        assert re.search(r"The deploy of 42 failed; app-\d{8}-\d{6}-pre-deploy is restored", played.stdout), played.stdout
+        assert conf.read_text() == "release 41" and not new.exists()
+
+
+def test_restore_of_the_unknown_in_check_mode(machine: Machine) -> None:
+    """The deploy fails in check mode already: the restore of a backup that was not made is planned, not refused."""
+    (machine.top / "deploy.yml").write_text("- ansible.builtin.fail: {msg: no such release}\n")
+    checked = machine.play(playbook("Deploy, or be as before"), "--check")
+    assert checked.returncode == 2 and "rescued=1" in checked.stdout, checked.stdout
+    assert "The id is null" not in checked.stdout and "Restore that backup" in checked.stdout
+
+
+def test_another_store(machine: Machine) -> None:
+    played = machine.play(playbook("Use another store"))
+    assert played.returncode == 0, played.stdout

@@ -1,0 +1,335 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where blobs are: tables that may be lost, packs that may be altered, and never a wrong byte."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.volt.backup.plugins.module_utils._store import codec, pack
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, StoreError
+from ansible_collections.volt.backup.plugins.module_utils._store.index import Index, read_bounded
+from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
+
+from .kit import Child, cuts, digest, flips, noise, within
+from .test_run import files, put
+
+BLOBS = [noise(2000, number) for number in range(20)]
+LARGE = noise(300_000, "large")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    put(path, *BLOBS, LARGE)
+    return path
+
+
+def whole(path: Path) -> bool:
+    store = Store(str(path))
+    return all(store.read(digest(blob), len(blob)) == blob for blob in [*BLOBS, LARGE])
+
+
+def the(path: Path, kind: str) -> Path:
+    (name,) = files(path, kind)
+    return path / name
+
+
+# ---- derived files
+
+
+@pytest.mark.parametrize("lost", ["packs-", "objects-", ""])
+def test_a_lost_table_is_no_loss(path: Path, lost: str) -> None:
+    for name in files(path, "index"):
+        if lost in name:
+            (path / name).unlink()
+    assert whole(path)
+    assert put(path, *BLOBS, LARGE).new_blobs == 0
+    assert whole(path)
+
+
+def test_a_lost_index_directory_is_no_loss_to_readers(path: Path) -> None:
+    shutil.rmtree(path / "index")
+    assert whole(path)
+
+
+def test_a_lost_table_is_written_again(path: Path) -> None:
+    for name in files(path, "index"):
+        (path / name).unlink()
+    put(path, b"one more")
+    (table,) = (name for name in files(path, "index") if "packs-" in name)
+    for name in files(path, "packs"):  # all is in the new table: packs need not be read
+        (path / name).chmod(0o600)
+    index = Index(str(path))
+    index.load()
+    assert table and all(index.find(digest(blob)) for blob in [*BLOBS, b"one more"])
+
+
+def test_damaged_tables(path: Path) -> None:
+    for name in files(path, "index"):
+        table = path / name
+        good = table.read_bytes()
+        for bad in (*cuts(good, 12), *(changed for _at, changed in flips(good, 25)), bytes(len(good))):
+            table.write_bytes(bad)
+            assert whole(path)
+        table.write_bytes(good)
+
+
+@pytest.mark.parametrize("plant", ["directory", "symlink loop", "strange names"])
+def test_planted_in_the_index(path: Path, plant: str) -> None:
+    if plant == "directory":
+        (path / "index" / "packs-9").mkdir()
+        (path / "index" / "objects-9").mkdir()
+    elif plant == "symlink loop":
+        (path / "index" / "packs-9").symlink_to("packs-9")
+    else:
+        (path / "index" / "packs-").write_bytes(b"")
+        (path / "index" / "other").write_bytes(b"")
+    assert whole(path)
+
+
+def test_many_runs_leave_few_tables(path: Path) -> None:
+    more = [noise(1000, ("more", number)) for number in range(15)]
+    for number, blob in enumerate(more):
+        put(path, blob, noise(200_000, ("large", number)))
+    assert len(files(path, "index")) <= 4
+    store = Store(str(path))
+    assert all(store.read(digest(blob), 1000) == blob for blob in more)
+    assert all(store.index.object_state(digest(noise(200_000, ("large", number)))) for number in range(15))
+    assert whole(path)
+
+
+# ---- packs
+
+
+def test_altered_packs_are_never_believed(path: Path) -> None:
+    """A changed byte changes ctime, so the pack is hashed and refused, at the first look."""
+    file = the(path, "packs")
+    good = file.read_bytes()
+    for bad in (*cuts(good, 12), *(changed for _at, changed in flips(good, 25)), good + b"\0"):
+        file.write_bytes(bad)
+        store = Store(str(path))
+        assert store.index.packs == {}
+        assert len(store.index.damaged) == 1
+        with pytest.raises(Damaged):
+            store.read(digest(BLOBS[0]), 2000)
+    file.write_bytes(good)
+    assert whole(path)
+
+
+def test_rot_below_an_unchanged_ctime_is_found_on_reading(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state agrees, the bytes do not: what is read is hashed, and the pack is condemned."""
+    file = the(path, "packs")
+    good = file.read_bytes()
+    place = len(good) - 1  # in the last blob
+    rotten = good[:place] + bytes([good[place] ^ 1])
+    monkeypatch.setattr(Index, "read_pack", lambda _self, _name, _suffix: rotten)
+    store = Store(str(path))
+    assert store.read(digest(BLOBS[0]), 2000) == BLOBS[0]
+    with pytest.raises(Damaged, match="altered"):
+        store.read(digest(BLOBS[-1]), 2000)
+    assert store.index.packs == {}
+
+
+def test_what_is_damaged_is_stored_anew(path: Path) -> None:
+    file = the(path, "packs")
+    good = file.read_bytes()
+    file.write_bytes(good[:-1])
+    run = put(path, *BLOBS, LARGE)
+    assert run.new_blobs == len(BLOBS)
+    assert file.read_bytes() == good
+    assert whole(path)
+
+
+def test_a_damaged_form_beside_a_sound_one(path: Path) -> None:
+    file = the(path, "packs")
+    file.with_suffix(".pack.zz").write_bytes(b"rubbish")
+    assert whole(path)
+    good = file.read_bytes()
+    file.with_suffix(".pack.zz").write_bytes(zlib.compress(good))
+    file.write_bytes(b"rubbish")
+    assert whole(path)
+
+
+def test_a_pack_touched_but_sound_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chmod(the(path, "packs"), 0o640)
+    reads = []
+    real = Index.read_pack
+    monkeypatch.setattr(Index, "read_pack", lambda self, name, suffix: (reads.append(name), real(self, name, suffix))[1])
+    Index(str(path)).load()
+    assert len(reads) == 1
+    put(path, b"new")  # a run remembers what it found
+    reads.clear()
+    Index(str(path)).load()
+    assert reads == []
+
+
+@pytest.mark.parametrize(
+    "name", ["ab/short.pack", "ab/" + "AB" * 32 + ".pack", "cd/" + "ab" * 32 + ".pack", "ab/" + "ab" * 32 + ".pack.gz", "ab/." + "ab" * 32 + ".pack.tmp"]
+)
+def test_strange_files_among_packs(path: Path, name: str) -> None:
+    file = path / "packs" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"rubbish")
+    store = Store(str(path))
+    assert len(store.index.packs) == 1 and not store.index.damaged
+    assert whole(path)
+
+
+@pytest.mark.parametrize("plant", ["symlink", "directory", "sparse giant", "bomb"])
+def test_planted_packs(path: Path, plant: str) -> None:
+    name = path / "packs" / "ab" / ("ab" * 32 + (".pack.zz" if plant == "bomb" else ".pack"))
+    name.parent.mkdir(exist_ok=True)
+    if plant == "symlink":
+        name.symlink_to("/etc/passwd")
+    elif plant == "directory":
+        name.mkdir()
+    elif plant == "sparse giant":
+        with open(name, "wb") as file:
+            file.truncate(1 << 40)
+    else:
+        name.write_bytes(codec.compress(bytes(64 << 20), codec.ZLIB)[1])
+    with within(1, 60):
+        store = Store(str(path))
+        assert len(store.index.packs) == 1 and list(store.index.damaged) == [bytes.fromhex("ab" * 32)]
+        assert whole(path)
+
+
+def look(pipe: Any, path: str, kind: str) -> None:
+    if kind == "packs":
+        index = Index(path)
+        index.load()
+        pipe.send(len(index.damaged))
+    else:
+        try:
+            Store(path).read(b"\xab" * 32, 100)
+        except Damaged:
+            pipe.send(1)
+
+
+@pytest.mark.parametrize("kind", ["packs", "objects"])
+def test_a_planted_fifo_does_not_stop_us(path: Path, kind: str) -> None:
+    """Opening one waits for a writer, for ever."""
+    name = path / kind / "ab" / ("ab" * 32 + (".pack" if kind == "packs" else ""))
+    name.parent.mkdir(exist_ok=True)
+    os.mkfifo(name)
+    with Child(look, str(path), kind) as child:
+        assert child.hear(2) == 1
+
+
+def test_a_limit_too_small_says_nothing_about_the_pack(path: Path) -> None:
+    """An entry that lies about a size is refused, and what else lies in the same pack is still read."""
+    store = Store(str(path))
+    with pytest.raises(Damaged):
+        store.read(digest(BLOBS[0]), 1999)
+    assert store.index.packs and store.read(digest(BLOBS[1]), 2000) == BLOBS[1]
+
+
+def test_unlistable_packs_are_not_an_empty_store(path: Path) -> None:
+    shutil.rmtree(path / "packs")
+    (path / "packs").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be listed"):
+        Index(str(path)).load()
+
+
+def test_a_lying_digest_in_a_sound_pack(path: Path, tmp_path: Path) -> None:
+    """Somebody made a pack whose table names other bytes: its own name is true, and still nothing wrong comes out."""
+    victim = digest(b"the truth")
+    data = b"VOLTPAK1" + (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + victim + (3).to_bytes(4, "little") + b"lie"
+    name = digest(data)
+    file = path / "packs" / name.hex()[:2] / f"{name.hex()}.pack"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(data)
+    store = Store(str(path))
+    assert name in store.index.packs
+    with pytest.raises(Damaged):
+        store.read(victim, 100)
+    assert whole(path)
+
+
+# ---- objects
+
+
+def test_altered_objects_are_never_believed(path: Path) -> None:
+    file = the(path, "objects")
+    good = file.read_bytes()
+    for bad in (b"", good[:-1], good + b"\0", bytes(len(good)), *(changed for _at, changed in flips(good, 5))):
+        file.write_bytes(bad)
+        store = Store(str(path))
+        assert not store.has_large(digest(LARGE), len(LARGE))
+        assert store.object_trusted(digest(LARGE), len(LARGE)) is None
+        with pytest.raises(Damaged):
+            store.read(digest(LARGE), len(LARGE))
+    assert put(path, LARGE).new_blobs == 1
+    assert whole(path)
+
+
+@pytest.mark.parametrize("plant", ["symlink", "directory", "missing"])
+def test_planted_objects(path: Path, tmp_path: Path, plant: str) -> None:
+    file = the(path, "objects")
+    if plant == "symlink":
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")  # the right bytes, but not the store's
+    else:
+        file.unlink()
+        if plant == "directory":
+            file.mkdir()
+    store = Store(str(path))
+    assert not store.has_large(digest(LARGE), len(LARGE))
+    with pytest.raises(Damaged):
+        store.read(digest(LARGE), len(LARGE))
+
+
+def test_another_form_of_an_object_counts(path: Path) -> None:
+    blob = bytes(500_000)
+    put(path, blob, compression="zlib")
+    store = Store(str(path))
+    assert store.object_form(digest(blob), len(blob))[0] == ".zz"  # type: ignore[index]
+    assert put(path, blob, compression="none").new_blobs == 0
+    plain = path / "objects" / digest(blob).hex()[:2] / digest(blob).hex()
+    plain.write_bytes(b"rubbish")
+    assert Store(str(path)).read(digest(blob), len(blob)) == blob
+
+
+def test_read_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"12345")
+    assert read_bounded(str(file), 5) == b"12345"
+    for bad, limit in ((file, 4), (tmp_path / "none", 5), (tmp_path, 1 << 30)):
+        with pytest.raises(Damaged):
+            read_bounded(str(bad), limit)
+
+
+def test_no_descriptors_are_left(path: Path) -> None:
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = count()
+    for _time in range(3):
+        assert whole(path)
+    assert count() <= before + 1
+
+
+def test_memory_of_reading_is_bounded(path: Path) -> None:
+    """Plain packs are kept, but not all of them."""
+    put(path, *(noise(100_000, ("big", number)) for number in range(30)))
+    store = Store(str(path))
+    from ansible_collections.volt.backup.plugins.module_utils._store import reader
+
+    keep, reader._KEEP = reader._KEEP, 100_000
+    try:
+        for number in range(30):
+            blob = noise(100_000, ("big", number))
+            assert store.read(digest(blob), len(blob)) == blob
+            assert len(store._plain) <= 2
+            assert store._plain_size == sum(len(data) for data, _start in store._plain.values())
+    finally:
+        reader._KEEP = keep
+    assert pack.PACK_MOST < keep

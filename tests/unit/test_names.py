@@ -1,0 +1,69 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bytes on their way to a screen and back: nothing lost, nothing ambiguous, always UTF-8."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from hypothesis import given, strategies as st
+
+from ansible_collections.volt.backup.plugins.module_utils._tree.names import parse, show
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"", ""),
+        (b"plain/path.txt", "plain/path.txt"),
+        ("käse/日本".encode(), "käse/日本"),
+        (b"\xff", r"\xff"),
+        (b"a\\b", r"a\\b"),
+        (b"\\xff", r"\\xff"),
+        (b"\\\xff", r"\\\xff"),
+        (b"\xed\xa0\x80", r"\xed\xa0\x80"),  # a lone surrogate is not UTF-8
+        (b"\xc0\x80", r"\xc0\x80"),  # nor is an overlong NUL
+        (b"caf\xe9", r"caf\xe9"),
+        (b"line\nbreak\ttab\x1b[0m", "line\nbreak\ttab\x1b[0m"),
+    ],
+)
+def test_table(raw: bytes, shown: str) -> None:
+    assert show(raw) == shown
+    assert parse(shown) == raw
+
+
+@given(st.binary(max_size=60))
+def test_round_trip(raw: bytes) -> None:
+    shown = show(raw)
+    assert parse(shown) == raw
+    assert parse(json.loads(json.dumps(shown).encode("utf-8"))) == raw
+
+
+@given(st.lists(st.sampled_from([b"\\", b"x", b"\xff", b"f", b"4", b"1", b"\xc3", b"\xa9"]), max_size=12).map(b"".join))
+def test_round_trip_around_backslashes(raw: bytes) -> None:
+    assert parse(show(raw)) == raw
+
+
+@given(st.binary(max_size=30), st.binary(max_size=30))
+def test_different_names_look_different(one: bytes, two: bytes) -> None:
+    assert (show(one) == show(two)) == (one == two)
+
+
+@given(st.text(max_size=40))
+def test_any_text_that_a_user_types_is_some_path(text: str) -> None:
+    assert isinstance(parse(text.encode("utf-8", "replace").decode()), bytes)
+
+
+@pytest.mark.parametrize(
+    ("typed", "raw"), [(r"\xFF", b"\xff"), (r"\x4", rb"\x4"), (r"\xgg", rb"\xgg"), ("\\", b"\\"), (r"\n", rb"\n"), (r"a\b", rb"a\b"), (r"\\\\", rb"\\")]
+)
+def test_other_backslashes_stand_for_themselves(typed: str, raw: bytes) -> None:
+    assert parse(typed) == raw
+
+
+def test_names_as_python_lists_them() -> None:
+    """os.listdir gives text with surrogates for such bytes."""
+    assert show(os.fsdecode(b"a\xff\\")) == r"a\xff\\"
