@@ -394,3 +394,89 @@ def test_disk_full_during_create(bench_on, tmp_path):
     for number in range(1, 40):
         (source / f"large{number}").unlink()
     assert bench.create(source=source).backup["complete"]
+
+
+def test_leaving_a_mount_out_after_it_was_in(bench):
+    """The stat cache knows the mount's content; a backup of one file system must not take it from there."""
+    need("mount", root=True)
+    bench.files(a=b"1")
+    (bench.source / "data").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", bench.source / "data"], check=True)
+    try:
+        (bench.source / "data" / "inside").write_bytes(b"2")
+        settle()
+        for one_file_system, files in ((False, 2), (False, 2), (True, 1), (True, 1), (False, 2)):
+            backup = bench.create(one_file_system=one_file_system).backup
+            assert backup["file_count"] == files
+            assert any(entry["path"] == "data/inside" for entry in bench.manager.contents(backup["id"], 10)["entries"]) != one_file_system
+    finally:
+        subprocess.run(["umount", bench.source / "data"], check=True)
+
+
+def test_a_full_file_system_is_left_without_half_a_store(bench_on, tmp_path):
+    bench = bench_on("ext4", 16 << 20)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_bytes(b"1")
+    with open(bench.top / "ballast", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+    before = sorted(os.listdir(bench.top))
+    with pytest.raises(errors.StoreFull):
+        bench.create(source=source)
+    assert sorted(os.listdir(bench.top)) == before
+
+
+def test_a_clock_that_jumps_back(bench):
+    need("faketime")
+    import sys
+
+    bench.files(a=b"1")
+    settle()
+    first = bench.create().backup["id"]
+    (bench.source / "a").write_bytes(b"2")
+    runner = "ansible_collections.volt.backup.plugins.module_utils._runner"
+    words = ["create", "work", "--source", bench.source, "--store", bench.store, "--backup-dir", bench.backups, "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    for _ in range(2):
+        subprocess.run(["faketime", "-f", "-30d", sys.executable, "-m", runner, *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+    found = bench.found()
+    assert len(found) == 3 and found[0]["id"] == first and not any(backup["damaged"] for backup in found)
+    (bench.source / "a").write_bytes(b"3")
+    last = bench.create().backup["id"]
+    bench.restore(last)
+    assert (bench.target / "a").read_bytes() == b"3"
+
+
+def test_a_file_that_keeps_changing_is_reported(bench):
+    import threading
+
+    bench.files(busy=b"0" * 100_000, large=b"0" * 600_000)
+    stop = threading.Event()
+
+    def scribble():
+        number = 0
+        while not stop.is_set():
+            for name in ("busy", "large"):
+                with open(bench.source / name, "r+b", buffering=0) as file:
+                    file.write(str(number).encode())
+            number += 1
+
+    thread = threading.Thread(target=scribble)
+    thread.start()
+    try:
+        made = bench.create()
+    finally:
+        stop.set()
+        thread.join()
+    assert made.backup["complete"]
+    if made.backup["changed_while_read_count"]:
+        assert made.warnings and "kept changing" in made.warnings[0]
+    bench.restore()
+    again = bench.create()
+    assert again.backup["changed_while_read_count"] == 0
+    bench.restore(again.backup["id"], force=True)
+    assert oracle.differences(bench.source, bench.target) == []

@@ -87,9 +87,9 @@ class Creator:
     def __call__(self) -> Created:
         request = self._request
         started, created = time.monotonic_ns(), now()
-        if not self._dry:
-            _make_directory(self._directory)
         with Run(self._store, request.compression, self._dry) as run:
+            if not self._dry:
+                _make_directory(self._directory)
             catalog = Catalog(self._store, self._directory)
             young = self._young_enough(catalog, created)
             if young is not None:
@@ -329,8 +329,11 @@ def _identities(*places: str) -> t.FrozenSet[t.Tuple[int, int]]:
 
 
 def _make_directory(path: str) -> None:
+    if os.path.isdir(path):
+        return
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
+        layout.sync_directory(os.path.dirname(path))
     except FileExistsError:
         raise UsageError(f"Backup directory {path} is not a directory; name another backup_dir.") from None
     except OSError as error:

@@ -132,11 +132,13 @@ class Manager:
                     break
         return found
 
-    def last_size(self, workload: str) -> int:
-        """Bytes of content in a workload's last backup, 0 without one: a guess at how much is to come."""
+    def expected(self, workload: t.Optional[str] = None, backup: t.Optional[str] = None) -> int:
+        """Bytes of content in a backup, or in a workload's last one; 0 where that is not known. For a progress bar."""
         _store, catalog = self._open()
-        sizes = [sidecar["total_size"] for sidecar in catalog.list() if sidecar["workload_name"] == workload and "damage" not in sidecar]
-        return sizes[0] if sizes else 0
+        for sidecar in catalog.list():
+            if "damage" not in sidecar and (sidecar["id"] == backup or sidecar["workload_name"] == workload):
+                return t.cast(int, sidecar["total_size"])
+        return 0
 
     def diff(self, old: str, new: str, limit: int = 1000) -> t.Dict[str, t.Any]:
         """What leads from one backup to another."""

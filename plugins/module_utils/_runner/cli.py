@@ -121,7 +121,7 @@ def _create(args: Arguments) -> int:
         args.one_file_system, args.compression, args.only_if_changed, args.max_age, args.diff_limit,
     )  # fmt: skip
     manager = _manager(args)
-    progress = screen.Progress(_expected(manager, args), args.quiet or args.json)
+    progress = _progress(args, lambda: manager.expected(workload=args.workload))
     try:
         made = manager.create(request, args.dry_run, progress)
     finally:
@@ -136,11 +136,10 @@ def _create(args: Arguments) -> int:
     return INCOMPLETE if made.changed and not backup["complete"] and not args.allow_incomplete else DONE
 
 
-def _expected(manager: Manager, args: Arguments) -> int:
-    """Bytes of the workload's last backup: what the progress bar takes for the whole."""
-    if not sys.stderr.isatty() or args.quiet or args.json:
-        return 0
-    return manager.last_size(args.workload)
+def _progress(args: Arguments, expected: t.Callable[[], int]) -> screen.Progress:
+    """A progress bar, where somebody watches; only then is it worth a look at what to expect."""
+    watched = sys.stderr.isatty() and not args.quiet and not args.json
+    return screen.Progress(expected() if watched else 0, watched)
 
 
 def _created(made: create.Created) -> str:
@@ -264,7 +263,7 @@ def _restore(args: Arguments) -> int:
         args.keep_previous, args.diff_limit,
     )  # fmt: skip
     manager = _manager(args)
-    progress = screen.Progress(0, args.quiet or args.json)
+    progress = _progress(args, lambda: manager.expected(backup=args.id))
     try:
         done, passed = manager.restore(args.id, request, dry=args.dry_run, progress=progress)
     finally:

@@ -85,8 +85,8 @@ class Progress:
 
     _EVERY = 0.1
 
-    def __init__(self, total: int, quiet: bool) -> None:
-        self._on = not quiet and sys.stderr.isatty()
+    def __init__(self, total: int, watched: bool) -> None:
+        self._on = watched
         self._total = total
         self._files = self._size = 0
         self._began = time.monotonic()

@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -145,14 +146,27 @@ def write_file(path: str, data: bytes, exclusive: bool = False) -> None:
         finally:
             os.close(fd)
         if exclusive:
-            os.link(beside, path)
-            os.unlink(beside)
+            _name(beside, path)
         else:
             os.rename(beside, path)
     except BaseException:
         _quietly(os.unlink, beside)
         raise
     sync_directory(os.path.dirname(path))
+
+
+def _name(beside: str, path: str) -> None:
+    """Give a file its name unless somebody else has it; file systems without hard links leave a moment's doubt."""
+    try:
+        os.link(beside, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
+        os.rename(beside, path)
+    else:
+        os.unlink(beside)
 
 
 def sync_directory(path: str) -> None:

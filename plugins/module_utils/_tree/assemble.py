@@ -283,8 +283,8 @@ class Assembler:
         beside = self._temporary + str(self._count).encode()
         try:
             first = self._links.first(path)
-            if first is None or not self._links.link(first, directory, beside):
-                self._create(directory, beside, entry, True)
+            if (first is None or not self._links.link(first, directory, beside)) and not self._create(directory, beside, entry, True):
+                return
             if info is not None and stat.S_ISDIR(info.st_mode):
                 self._remove(directory, entry.name, path, leave)  # empty, or somebody said delete: the survey saw to that
             os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -324,8 +324,8 @@ class Assembler:
 
     # ---- one thing
 
-    def _create(self, directory: int, name: bytes, entry: Entry, strip: bool, own: bool = False) -> None:
-        """Make a file, symlink, fifo, socket or device under a new name, complete with its attributes.
+    def _create(self, directory: int, name: bytes, entry: Entry, strip: bool, own: bool = False) -> bool:
+        """Make a file, symlink, fifo, socket or device under a new name, complete with its attributes; False for a device that we may not make.
 
         :param strip: a new file may have inherited attributes. :param own: a new file has our owner and the mode that it is given.
         """
@@ -335,14 +335,14 @@ class Assembler:
         elif entry.is_file:
             if self._filler.hardlinks and self._filler.hardlink(entry, directory, name, lambda info: self._comparer.fits(entry, info)):
                 self._hardlinked(directory, name, entry)
-                return
+                return True
             finished = own and self._setter.is_born(entry)
             fd = os.open(name, _CREATE, entry.mode if finished else 0o600, dir_fd=directory)
             try:
                 self._filler.fill(fd, entry)
                 if finished:
                     os.utime(fd, ns=(entry.mtime, entry.mtime))
-                    return
+                    return True
                 if strip:
                     self._setter.strip(fd, entry.extra.xattrs)
                 self._setter.file(fd, entry)
@@ -353,10 +353,11 @@ class Assembler:
                 os.mknod(name, _NODES[entry.kind] | 0o600, os.makedev(*entry.extra.device), dir_fd=directory)
             except PermissionError:
                 self._setter.refused += 1
-                return
+                return False
             if strip:
                 self._setter.strip(metadata.beneath(directory, name), entry.extra.xattrs)
             self._setter.special(directory, name, entry)
+        return True
 
     def _hardlinked(self, directory: int, name: bytes, entry: Entry) -> None:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

@@ -131,7 +131,7 @@ class Capture:
         position = parent.subdirectories[place]
         name, listed = parent.items[position]
         try:
-            info = trail.enter(name, os.O_NOATIME if os.geteuid() == 0 else 0)
+            info = self._descend(trail, name)
         except OSError as error:
             self._doubt(parent)
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # gone, or a symlink by now
@@ -141,19 +141,27 @@ class Capture:
                 self._notes.unreadable(parent, position, reason(error))
                 self._leave_empty(parent, position, listed)
             return None
-        stays_out = self._stays_out(parent, position, info)
-        if not parent.same:
-            self._complete(parent, position, info, trail.fd, stays_out == "pseudo")
-        elif stays_out:
+        why = self._stays_out(parent, position, info)
+        if why:
             self._doubt(parent)
-            self._complete(parent, position, info, trail.fd, stays_out == "pseudo")
-        if stays_out:
+            parent.doubtful.append(position)
+            parent.slots[position] = None  # its old entry may have had content
+        if not parent.same:
+            self._complete(parent, position, info, trail.fd, why == "pseudo")
+        if why:
             trail.leave()
             return None
         self._sync(trail.fd, info.st_dev)
         child = Directory(parent.path_of(position), parent, self._record_below(parent, place, position), info.st_dev)
         self._visit(child, trail.fd)
         return child
+
+    def _descend(self, trail: Trail, name: str) -> os.stat_result:
+        """Enter without touching the access time, where that is granted."""
+        try:
+            return trail.enter(name, os.O_NOATIME)
+        except PermissionError:
+            return trail.enter(name)
 
     def _stays_out(self, parent: Directory, position: int, info: os.stat_result) -> str:
         """Why a directory that can be entered is not: "pseudo", "mount", or nothing."""
@@ -168,7 +176,7 @@ class Capture:
     def _complete(self, parent: Directory, position: int, info: os.stat_result, fd: int, pseudo: bool) -> None:
         """The entry of a subdirectory, now that it is open: by the last scan where its numbers agreed, else with its attributes."""
         slot = parent.slots[position]
-        if isinstance(slot, Entry) and numbers_of([("", info)]) == parent.numbers[32 * position : 32 * position + 32] and not pseudo:
+        if isinstance(slot, Entry) and numbers_of([("", info)]) == parent.numbers[32 * position : 32 * position + 32]:
             return
         try:
             xattrs = () if pseudo else metadata.read_xattrs(fd)

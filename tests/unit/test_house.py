@@ -1,0 +1,143 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of the house, held against its files: imports run downward, the engine knows no Ansible, every file opens as files do."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+ENGINE = PLUGINS / "module_utils"
+HEADER = [
+    "# Copyright (c) 2026, volt.backup contributors",
+    "# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)",
+    "# SPDX-License-Identifier: GPL-3.0-or-later",
+]
+MOST = 500
+
+#: Floors from the ground up: a file may import from its own room, and from floors below its own.
+FLOORS = {"_store": 0, "_tree": 1, "_backup": 2, "_schedule": 2, "_remote": 2, "_runner": 3, "_module": 4, "modules": 5, "doc_fragments": 5}
+KNOWS_ANSIBLE = {"_module", "modules", "doc_fragments"}
+OUTSIDE = ("ansible", "ansible_collections")
+#: Beyond the standard library, and only where it may be missing.
+OPTIONAL = {"zstandard"}
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in PLUGINS.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def room(path: Path) -> str:
+    """The package below module_utils, or the sort of plugin, that a file belongs to."""
+    base = ENGINE if ENGINE in path.parents else PLUGINS
+    return path.relative_to(base).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all that a file imports, wherever in it; relative ones from plugins/ downward."""
+    package = list(path.relative_to(PLUGINS).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            if node.level and node.level > len(package):
+                yield node.lineno, "outside"
+            for alias in node.names:
+                yield node.lineno, ".".join([*base, *([node.module] if node.module else []), alias.name])
+
+
+def target(name: str) -> str | None:
+    """The room that a dotted name leads to; None for what is not ours."""
+    parts = name.split(".")
+    if parts[:3] == ["ansible_collections", "volt", "backup"]:
+        parts = parts[4:]
+    if parts[0] == "module_utils":
+        parts = parts[1:]
+    return parts[0] if parts and parts[0] in FLOORS else None
+
+
+def faults(path: Path) -> list[str]:
+    """What a file imports and must not."""
+    here, found = room(path), []
+    engine = ENGINE in path.parents and here not in KNOWS_ANSIBLE
+    for line, name in imports(path):
+        there, top = target(name), name.split(".")[0]
+        if there is not None and there != here and FLOORS[there] >= FLOORS[here]:
+            found.append(f"{line}: {here} is not above {there}")
+        if engine and top in OUTSIDE:
+            found.append(f"{line}: the engine imports {name}; use relative imports, and no Ansible")
+        if engine and there is None and top not in (*OUTSIDE, "module_utils", *OPTIONAL, *STANDARD):
+            found.append(f"{line}: {name} is not in the standard library")
+        if name == "outside":
+            found.append(f"{line}: leads out of plugins/")
+    return found
+
+
+#: Of Python 3.9 and newer: what sys.stdlib_module_names lists is that of the Python that runs the tests.
+STANDARD = frozenset(
+    "__future__ argparse array ast base64 collections compression concurrent contextlib ctypes datetime errno fcntl functools grp hashlib"
+    " heapq io itertools json locale math mmap operator os platform pwd queue re secrets select shlex shutil signal socket stat string struct"
+    " subprocess sys tempfile textwrap threading time traceback typing types unicodedata urllib uuid weakref zlib http ssl hmac gzip bisect".split()
+)
+
+SOURCES = {str(path.relative_to(PLUGINS)): path for path in sources()}
+
+
+def test_there_are_sources() -> None:
+    assert {"module_utils/_store/pack.py", "module_utils/_tree/entry.py", "module_utils/_backup/records.py"} <= SOURCES.keys()
+    assert {room(path) for path in SOURCES.values()} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_imports_run_downward(name: str) -> None:
+    assert faults(SOURCES[name]) == []
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_opening(name: str) -> None:
+    """The licence's three lines; a docstring, which modules have as DOCUMENTATION; no file too long to read."""
+    text = SOURCES[name].read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert [line for line in lines[:4] if not line.startswith("#!")][:3] == HEADER
+    parsed = ast.parse(text)
+    names = {getattr(goal, "id", "") for node in parsed.body if isinstance(node, ast.Assign) for goal in node.targets}
+    assert ast.get_docstring(parsed) or "DOCUMENTATION" in names or room(SOURCES[name]) == "doc_fragments"
+    engine = ENGINE in SOURCES[name].parents
+    assert len(lines) <= MOST or not engine
+    assert len([line for line in lines if line.strip() and not line.strip().startswith("#")]) <= MOST or engine or "DOCUMENTATION" in names
+
+
+UPWARD = {
+    "from .._tree import entry": ("_store/x.py", True),
+    "from .._tree.entry import Entry": ("_store/x.py", True),
+    "def f():\n    from .._backup import names": ("_tree/x.py", True),
+    "from .. import _runner": ("_backup/x.py", True),
+    "from .._schedule import slots": ("_backup/x.py", True),
+    "from ansible.module_utils.basic import AnsibleModule": ("_runner/x.py", True),
+    "import ansible.module_utils.common": ("_store/x.py", True),
+    "from ansible_collections.volt.backup.plugins.module_utils._store import pack": ("_tree/x.py", True),
+    "import requests": ("_remote/x.py", True),
+    "from .._store import pack": ("_tree/x.py", False),
+    "from . import pack": ("_store/x.py", False),
+    "from .._backup import manager": ("_runner/x.py", False),
+    "import zstandard": ("_store/x.py", False),
+    "from ansible.module_utils.basic import AnsibleModule\nfrom ._backup import manager": ("_module.py", False),
+}
+
+
+@pytest.mark.parametrize("text", UPWARD)
+def test_the_judge_sees(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, wrong = UPWARD[text]
+    monkeypatch.setitem(globals(), "PLUGINS", tmp_path)
+    monkeypatch.setitem(globals(), "ENGINE", tmp_path / "module_utils")
+    path = tmp_path / "module_utils" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert bool(faults(path)) == wrong
