@@ -118,6 +118,7 @@ $(DEMO)/venv/.stamp: tests/demo/requirements.txt
 demo: export HOME := $(SCRATCH)/home
 demo: export PATH := $(DEMO)/venv/bin:$(PATH)
 demo: export ANSIBLE_COLLECTIONS_PATH := $(DEMO)/collections
+demo: export ANSIBLE_REMOTE_TMP := $(DEMO)/tmp
 demo: export ANSIBLE_CALLBACK_RESULT_FORMAT := yaml
 demo: $(DEMO)/venv/.stamp
 	$(call headline, ansible-galaxy builds the collection and installs it)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
-
 from ansible_collections.volt.backup.tests.rigs import Unavailable
 
 

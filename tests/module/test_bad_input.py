@@ -151,7 +151,6 @@ def test_messages_are_utf8(ready: Host) -> None:
     assert os.path.exists(ready.top)
 
 
-@pytest.mark.xfail(strict=True, reason="the engine says it otherwise in check mode")
 def test_backup_directory_is_a_file(ready: Host) -> None:
     parameters = {"workload": "app", "source": str(ready.tree), "backup_dir": f"{ready.top}/file"}
     refused(ready, "volt_backup", parameters, "usage", "{top}/file is not a directory")

@@ -57,7 +57,8 @@ class Machine:
         (self.top / "inventory").write_text(
             f"[app]\nnode1 ansible_connection=local ansible_become=false ansible_python_interpreter={sys.executable} release=42\n"
         )
-        environment = {**os.environ, "HOME": str(self.top / "home"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
+        own = {"HOME": str(self.top / "home"), "ANSIBLE_REMOTE_TMP": str(self.top / "remote"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
+        environment = {**os.environ, **own}
         command = [str(PLAYBOOK), "-i", "inventory", "play.yml", "-D", *arguments]
         return subprocess.run(
             command, cwd=self.top, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False

@@ -80,7 +80,6 @@ def test_names_of_any_bytes(host: Host) -> None:
     assert path in restored["diff"]["added"]
 
 
-@pytest.mark.xfail(strict=True, reason="the engine's `prepared` has names as they are")
 def test_text_for_a_screen_has_no_control_characters(host: Host) -> None:
     """A file's name must not draw on the terminal of whoever runs --diff, nor look like a line of its own."""
     (host.tree / "a\n~conf\x1b[31m").touch()

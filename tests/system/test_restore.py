@@ -233,7 +233,8 @@ def test_a_damaged_backup_is_refused_and_nothing_is_touched(made, where, harm, s
     kept = {path for path in (made.store / where).rglob("*") if path.is_file()}
     fresh = made.manager.contents(sound, 10)
     assert fresh["count"] == 2
-    for path in sorted(kept, key=lambda path: path.stat().st_mtime_ns)[:1] if where == "objects" else sorted(kept, key=lambda path: path.stat().st_mtime_ns)[:2]:
+    oldest = sorted(kept, key=lambda path: path.stat().st_mtime_ns)
+    for path in oldest[:1] if where == "objects" else oldest[:2]:
         if harm == "missing":
             path.unlink()
         else:

@@ -10,10 +10,9 @@ import os
 import time
 
 import pytest
-from hypothesis import given, strategies as st
-
 from ansible_collections.volt.backup.plugins.module_utils._backup import names
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
+from hypothesis import given, strategies as st
 
 UTC = datetime.timezone.utc
 MOMENT = datetime.datetime(2026, 11, 23, 10, 0, 0, tzinfo=UTC)
@@ -24,7 +23,8 @@ def test_workloads(name: str) -> None:
     assert names.check_workload(name) == name
 
 
-HOSTILE = ["", "/", "..", ".", "a/b", "../a", "a\nb", "a\n", "\na", "a" * 129, "-a", "_a", ".a", " a", "a ", "a b", "ä", "a\0", "a\\b", "a;b", "a%b", "$a", "*", "٣"]
+HOSTILE = ["", "/", "..", ".", "a/b", "../a", "a\nb", "a\n", "\na", "a" * 129, "-a", "_a", ".a", " a", "a ", "a b"]
+HOSTILE += ["ä", "a\0", "a\\b", "a;b", "a%b", "$a", "*", "٣"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -123,8 +123,9 @@ def test_the_host_s_zone_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90m", 5400), ("6h", 21600), ("1d", 86400), ("1d12h", 129600), ("2w", 1209600), ("45s", 45), ("0s", 0), ("1h30m15s", 5415), (" 1d ", 86400), ("007m", 420)],
-)
+    [("90m", 5400), ("6h", 21600), ("1d", 86400), ("1d12h", 129600), ("2w", 1209600), ("45s", 45), ("0s", 0), ("1h30m15s", 5415),
+     (" 1d ", 86400), ("007m", 420)],
+)  # fmt: skip
 def test_spans(text: str, seconds: int) -> None:
     assert names.parse_span(text) == datetime.timedelta(seconds=seconds)
 
@@ -139,7 +140,8 @@ def test_no_spans(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("tags", "wanted", "matches"),
-    [([], [], True), (["a"], [], True), ([], ["a"], False), (["a", "b"], ["b"], True), (["a", "b"], ["b", "a", "b"], True), (["a"], ["a", "b"], False), (["ab"], ["a"], False)],
-)
+    [([], [], True), (["a"], [], True), ([], ["a"], False), (["a", "b"], ["b"], True), (["a", "b"], ["b", "a", "b"], True),
+     (["a"], ["a", "b"], False), (["ab"], ["a"], False)],
+)  # fmt: skip
 def test_tags(tags: list[str], wanted: list[str], matches: bool) -> None:
     assert names.matches_tags(tags, wanted) is matches

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
-
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
 from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
 from ansible_collections.volt.backup.plugins.module_utils._tree import chunks
 from ansible_collections.volt.backup.plugins.module_utils._tree.chunks import CHUNK
 from ansible_collections.volt.backup.plugins.module_utils._tree.intake import count_chunks
+from hypothesis import given, strategies as st
 
 from .kit import Child, cuts, digest, flips, within
 

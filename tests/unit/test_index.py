@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.volt.backup.plugins.module_utils._store import codec, pack
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._store.index import Index, read_bounded

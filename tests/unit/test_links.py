@@ -8,10 +8,9 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, strategies as st
-
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
 from ansible_collections.volt.backup.plugins.module_utils._tree import links
+from hypothesis import given, strategies as st
 
 from .kit import cuts, flips, within
 

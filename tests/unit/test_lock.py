@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable, Iterable
 
 import pytest
-
 from ansible_collections.volt.backup.plugins.module_utils._store import pack
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
 
@@ -87,7 +86,7 @@ def test_mean_is_about_one_mebibyte(name: str) -> None:
 
     def lengths() -> Iterable[int]:
         total = 0
-        while total < (60 * MIB if name == "all 100 bytes" else 400 * MIB):
+        while total < (40 * MIB if name == "all 100 bytes" else 300 * MIB):
             length = draw(rng)
             total += length + pack.ENTRY.size
             yield length

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
-
 from ansible_collections.volt.backup.plugins.module_utils._backup import records
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
 from ansible_collections.volt.backup.plugins.module_utils._tree.entry import DIRECTORY, NOTHING, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._tree.found import Skipped
+from hypothesis import given, strategies as st
 
 from .kit import Child, cuts, within
 
@@ -62,7 +61,10 @@ def test_manifest_round_trip(change: dict[str, Any]) -> None:
     assert records.decode_manifest(records.encode_manifest(held)) == held
 
 
-@given(st.lists(st.tuples(st.binary(max_size=20), st.text(max_size=5)), max_size=4), st.dictionaries(st.integers(0, 2**32 - 1), st.text(max_size=5), max_size=4))
+TEXT = st.text("a\\\"\n\0é日😀\u2028", max_size=5)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=20), TEXT), max_size=4), st.dictionaries(st.integers(0, 2**32 - 1), TEXT, max_size=4))
 def test_any_path_and_owner(paths: list[tuple[bytes, str]], users: dict[int, str]) -> None:
     held = manifest(skipped=[Skipped(path, why, "") for path, why in paths], users=users)
     assert records.decode_manifest(records.encode_manifest(held)) == held
@@ -207,7 +209,8 @@ def test_each_key_is_needed(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [("id", 5), ("id", None), ("workload_name", []), ("created_at", 5), ("source_path", None), ("manifest_sha256", 1), ("tags", "a"), ("tags", None),
-     ("tags", [{}]), ("tags", [["a"]]), ("exclude", None), ("exclude", [1]), ("skipped", {}), ("total_size", "much"), ("total_size", None), ("complete", "yes"), ("format", 2), ("format", None)],
+     ("tags", [{}]), ("tags", [["a"]]), ("exclude", None), ("exclude", [1]), ("skipped", {}),
+     ("total_size", "much"), ("total_size", None), ("complete", "yes"), ("format", 2), ("format", None)],
 )  # fmt: skip
 def test_values_of_other_kinds(key: str, value: object) -> None:
     with pytest.raises(Damaged):
@@ -227,7 +230,8 @@ def read(pipe: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "expected"), [("file", b"data"), ("nothing", "missing"), ("directory", "damaged"), ("symlink", "damaged"), ("sparse giant", "damaged"), ("fifo", b"")]
+    ("plant", "expected"),
+    [("file", b"data"), ("nothing", "missing"), ("directory", "damaged"), ("symlink", "damaged"), ("sparse giant", "damaged"), ("fifo", b"")],
 )
 def test_read_record(tmp_path: Path, plant: str, expected: object) -> None:
     path = tmp_path / "record.json"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.volt.backup.plugins.module_utils._store import kernel, layout, pack
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, LockTimeout, StoreError, StoreFull, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock

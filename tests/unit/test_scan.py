@@ -13,9 +13,8 @@ from array import array
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
-
 from ansible_collections.volt.backup.plugins.module_utils._tree.scan import NEVER, RACY, Facts, Known, Record, Scan, Stats, Writer
+from hypothesis import given, strategies as st
 
 from .kit import cuts, digest, flips, within
 

@@ -10,10 +10,9 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
-
 from ansible_collections.volt.backup.plugins.module_utils._store import table as module
 from ansible_collections.volt.backup.plugins.module_utils._store.table import Doubtful, Table
+from hypothesis import given, strategies as st
 
 from .kit import cuts, digest, flips
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.volt.backup.plugins.module_utils._tree import walk
 from ansible_collections.volt.backup.plugins.module_utils._tree.walk import Moved, Trail, join, listing, open_directory
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import typing as t
 
 from .._store import layout
@@ -58,27 +59,28 @@ class Catalog:
         return os.path.join(self._directory, f"{backup}.json")
 
     def list(self) -> t.List[Sidecar]:
-        """All sidecars, newest first, unreadable ones last with `damage`; nothing is checked beyond the sidecars."""
-        sound, broken = [], []
+        """All sidecars, newest first, unreadable ones with `damage`; nothing is checked beyond the sidecars."""
+        found = []
         for backup in self.ids():
             try:
-                sound.append(self.sidecar(backup))
+                found.append(self.sidecar(backup))
             except NotFound:
                 continue  # deleted meanwhile
             except Damaged as error:
-                broken.append(unreadable(backup, error.message))
-        sound.sort(key=lambda sidecar: (sidecar["created_at"], sidecar["id"]), reverse=True)
-        return sound + sorted(broken, key=lambda sidecar: t.cast(str, sidecar["id"]))
+                found.append(unreadable(backup, error.message))
+        return sorted(found, key=lambda sidecar: (sidecar["created_at"] or "", sidecar["id"]), reverse=True)
 
-    def newest(self, wanted: t.Callable[[Sidecar], bool], deep: bool) -> t.Tuple[t.Optional[Sidecar], t.List[t.Dict[str, str]]]:
-        """The newest complete, undamaged backup that is wanted, and what was passed over on the way to it.
+    def newest(
+        self, workload: str, deep: bool, wanted: t.Callable[[Sidecar], bool] = lambda _sidecar: True
+    ) -> t.Tuple[t.Optional[Sidecar], t.List[t.Dict[str, str]]]:
+        """The newest complete, undamaged backup of a workload that is wanted, and what was passed over on the way to it.
 
         :param deep: look for all its content, not for its manifest alone.
         """
         passed = []
         for sidecar in self.list():
             trouble = sidecar.get("damage")
-            if trouble is None and not wanted(sidecar):
+            if sidecar["workload_name"] != workload or trouble is None and not wanted(sidecar):
                 continue
             if trouble is None and not sidecar["complete"]:
                 trouble = "It is incomplete."
@@ -186,12 +188,17 @@ def parse_created(sidecar: Sidecar) -> t.Any:
         raise Damaged("The sidecar has no time.") from None
 
 
+_ID = re.compile(r"(.+)-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-(manual|scheduled|snapshot|pre-deploy)(-\d+)?\Z")
+
+
 def unreadable(backup: str, damage: str) -> Sidecar:
-    """What can be said of a backup whose sidecar cannot be read: its id, and by that its workload and type."""
+    """What can be said of a backup whose sidecar cannot be read: its id, and by that its workload, time and type."""
     sidecar: Sidecar = dict.fromkeys(records.SIDECAR)
-    parts = backup.split("-")
-    stamp = next((n for n in range(len(parts) - 1) if len(parts[n]) == 8 and len(parts[n + 1]) == 6 and (parts[n] + parts[n + 1]).isdigit()), 0)
-    sidecar.update(id=backup, workload_name="-".join(parts[:stamp]) or None, tags=[], exclude=[], skipped=[], complete=False, damage=damage)
+    sidecar.update(id=backup, tags=[], exclude=[], skipped=[], changed_while_read=[], complete=False, damage=damage, damaged=True)
+    match = _ID.match(backup)
+    if match:
+        workload, year, month, day, hour, minute, second, kind, _number = match.groups()
+        sidecar.update(workload_name=workload, type=kind, created_at=f"{year}-{month}-{day}T{hour}:{minute}:{second}.000000Z")
     return sidecar
 
 

@@ -81,6 +81,8 @@ class Creator:
         self._dry, self._progress = dry, progress
         self._source = _source(request.source)
         _refuse_inside(self._source, store.path, backup_dir)
+        if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
+            raise UsageError(f"Backup directory {backup_dir} is not a directory; name another backup_dir.")
         self._shown = show(self._source)
         self._passed: t.List[t.Dict[str, str]] = []
 
@@ -94,7 +96,7 @@ class Creator:
             young = self._young_enough(catalog, created)
             if young is not None:
                 return young
-            base, passed = catalog.newest(lambda sidecar: sidecar["workload_name"] == request.workload, deep=False)
+            base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
             old = catalog.manifest(base) if base is not None else None
@@ -117,9 +119,7 @@ class Creator:
         """With `max_age`: the newest backup of the same source and rules, if it is young enough."""
         if self._max_age is None:
             return None
-        match, passed = catalog.newest(
-            lambda sidecar: sidecar["workload_name"] == self._request.workload and self._same_rules(sidecar), deep=True
-        )
+        match, passed = catalog.newest(self._request.workload, True, self._same_rules)
         self._passed += passed
         if match is None or created - parse_created(match) >= self._max_age:
             return None
@@ -334,8 +334,6 @@ def _make_directory(path: str) -> None:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         layout.sync_directory(os.path.dirname(path))
-    except FileExistsError:
-        raise UsageError(f"Backup directory {path} is not a directory; name another backup_dir.") from None
     except OSError as error:
         raise store_failure(f"making the backup directory {path}", error) from None
 

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import gc
 import os
 import typing as t
 
@@ -30,6 +32,18 @@ _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo
 
 def _ignore(_files: int, _size: int) -> None:
     """Nobody watches the progress."""
+
+
+@contextlib.contextmanager
+def _no_cycles() -> t.Iterator[None]:
+    """Without the cycle collector, which would look at every entry again and again: the engine makes next to no cycles."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Query(t.NamedTuple):
@@ -63,7 +77,8 @@ class Manager:
     def create(self, request: create.Request, dry: bool = False, progress: create.Progress = _ignore) -> create.Created:
         """Make a backup. `dry` computes it and writes nothing."""
         store = Store(self._store_path, self._timeout)
-        return create.Creator(store, self._directory, request, dry, progress)()
+        with _no_cycles():
+            return create.Creator(store, self._directory, request, dry, progress)()
 
     def restore(
         self,
@@ -87,12 +102,13 @@ class Manager:
                     raise UsageError("Say which backup to restore: an id, or a workload for its newest.")
                 accept = selects(check_workload(query.workload), query.type, query.tags)
                 sidecar, passed = catalog.newest(
-                    lambda found: accept(found) and (limit is None or parse_created(found) < limit), deep=True
+                    query.workload, True, lambda found: accept(found) and (limit is None or parse_created(found) < limit)
                 )
                 if sidecar is None:
                     raise NotFound(f"Workload {query.workload} has no complete, sound backup that matches; list its backups.", skipped=passed)
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, progress)
-            return restorer(), passed
+            with _no_cycles():
+                return restorer(), passed
 
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Sidecar]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
@@ -116,17 +132,17 @@ class Manager:
             check_type(query.type)
         since, until = (parse_time(text) if text else None for text in (query.since, query.until))
         store, catalog = self._open()
-        accept = selects(query.workload, query.type, query.tags)
+        accept, by_id = selects(query.workload, query.type, query.tags), selects(query.workload, query.type, ())
         found = []
         with store.lock():
             for sidecar in catalog.list():
                 if query.id is not None and sidecar["id"] != query.id:
                     continue
-                if sidecar.get("damage") is not None:
-                    unknown = query.type or query.tags or query.host or since or until
-                    if not unknown and query.workload in (None, sidecar["workload_name"]) or query.id is not None:
-                        found.append(catalog.judged(sidecar))
-                elif accept(sidecar) and query.host in (None, sidecar["host"]) and _between(parse_created(sidecar), since, until):
+                readable = sidecar.get("damage") is None
+                # what an unreadable one was tagged with nobody knows, and it must not be passed over in silence
+                if not (accept(sidecar) and query.host in (None, sidecar["host"]) if readable else by_id(sidecar)):
+                    continue
+                if sidecar["created_at"] is None or _between(parse_created(sidecar), since, until):
                     found.append(catalog.judged(sidecar))
                 if query.limit and len(found) == query.limit:
                     break

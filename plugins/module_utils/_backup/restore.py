@@ -25,7 +25,7 @@ import typing as t
 
 from .._store.errors import TargetDiffers, TargetError, UsageError, reason, target_failure
 from .._store.reader import Store
-from .._tree import content, metadata, mounts
+from .._tree import content, mounts
 from .._tree.assemble import Assembler, Tally
 from .._tree.compare import REMOVED
 from .._tree.exclude import Exclusions

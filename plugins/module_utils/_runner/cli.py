@@ -18,6 +18,7 @@ from .._backup.manager import Manager, Query
 from .._backup.names import TYPES
 from .._backup.signals import interruptible
 from .._store.errors import NotFound, UsageError, VoltError
+from .._tree.names import one_line
 from . import screen
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
@@ -237,7 +238,7 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
             entry["group"] or entry["gid"],
             screen.size(entry["size"]) if entry["type"] == "file" else "",
             entry["mtime"][:19].replace("T", " "),
-            screen.plain(entry["path"]) + (f" -> {screen.plain(entry['target'])}" if entry["target"] else ""),
+            one_line(entry["path"]) + (f" -> {one_line(entry['target'])}" if entry["target"] else ""),
         )
         for entry in contents["entries"]
     ]
@@ -252,9 +253,8 @@ def _diff(args: Arguments) -> int:
 
 
 def _differences(found: t.Dict[str, t.Any]) -> str:
-    lines = found["prepared"].split("\n")[:-1]
     counts = ", ".join(f"{number} {kind}" for kind, number in found["counts"].items())
-    return "".join(screen.plain(line) + "\n" for line in lines) + counts + "\n"
+    return f"{found['prepared']}{counts}\n"
 
 
 def _restore(args: Arguments) -> int:
@@ -277,7 +277,7 @@ def _restore(args: Arguments) -> int:
 def _restored(done: restore.Restored, dry: bool) -> str:
     result = done.restore
     if not done.changed:
-        return f"Nothing to do: {screen.plain(result['target_dir'])} equals {result['backup_id']}.\n"
+        return f"Nothing to do: {one_line(result['target_dir'])} equals {result['backup_id']}.\n"
     counts = ", ".join(f"{number} {kind}" for kind, number in done.diff["counts"].items())
     files = f"{result['files_copied']} copied, {result['files_linked']} linked, {result['files_unchanged']} unchanged"
     return screen.fields(

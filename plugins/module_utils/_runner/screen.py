@@ -9,19 +9,14 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 import time
 import typing as t
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from .._tree.names import one_line
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def plain(text: t.Any) -> str:
-    """Text for one line of a terminal: control characters (a name may hold a line break, or worse) become escapes."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if text is None else str(text))
 
 
 def size(number: t.Optional[float]) -> str:
@@ -49,7 +44,7 @@ def span(nanoseconds: t.Optional[int]) -> str:
 
 def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Container[int] = ()) -> str:
     """Aligned columns; those in `right` to the right."""
-    cells = [list(head)] + [[plain(cell) for cell in row] for row in rows]
+    cells = [list(head)] + [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = [
         "  ".join(cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths)))
@@ -60,7 +55,7 @@ def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.C
 
 def fields(pairs: t.Iterable[t.Tuple[str, t.Any]]) -> str:
     """One thing a line: name, value."""
-    shown = [(name, plain(value)) for name, value in pairs if value not in (None, "", [])]
+    shown = [(name, one_line(value)) for name, value in pairs if value not in (None, "", [])]
     width = max(len(name) for name, _value in shown)
     return "".join(f"{name.ljust(width)}  {value}\n" for name, value in shown)
 
@@ -73,8 +68,8 @@ def as_json(value: t.Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def complain(text: str) -> None:
-    sys.stderr.write(f"volt-backup: {plain(text)}\n")
+def comone_line(text: str) -> None:
+    sys.stderr.write(f"volt-backup: {one_line(text)}\n")
 
 
 class Progress:

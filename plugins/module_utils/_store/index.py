@@ -70,7 +70,7 @@ class Index:
 
     def find(self, digest: bytes) -> t.Optional[Place]:
         """(pack, offset behind its table, length) of a packed blob."""
-        packs = self.packs
+        packs = self._packs if self._packs is not None else self.packs
         for entry in self._tables:
             position = entry.table.find(digest)
             if position >= 0:

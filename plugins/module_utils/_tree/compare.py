@@ -12,7 +12,7 @@ import typing as t
 
 from . import entry as tree
 from .entry import DIRECTORY, Entry, Read
-from .names import show
+from .names import one_line, show
 from .walk import join
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
@@ -59,11 +59,12 @@ class Changes:
     def as_dict(self) -> t.Dict[str, t.Any]:
         """For JSON: the paths, the counts, how many paths are not listed, and one text for a screen."""
         total = sum(self.counts.values())
-        lines = [sign + path for sign, kind in (("+", ADDED), ("~", CHANGED), ("-", REMOVED)) for path in self.paths[kind]]
+        paths = {kind: sorted(listed) for kind, listed in self.paths.items()}
+        lines = [sign + one_line(path) for sign, kind in (("+", ADDED), ("~", CHANGED), ("-", REMOVED)) for path in paths[kind]]
         if total > self._listed:
             lines.append(f"... and {total - self._listed} more")
         text = "".join(line + "\n" for line in lines)
-        return {**self.paths, "counts": dict(self.counts), "more": total - self._listed, "prepared": text}
+        return {**paths, "counts": dict(self.counts), "more": total - self._listed, "prepared": text}
 
 
 def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Changes) -> None:
@@ -143,12 +144,12 @@ def _whole(read: Read, path: bytes, top: Entry, kind: str, changes: Changes) -> 
 def everything(read: Read, root: Entry, total: int, changes: Changes) -> None:
     """All of a tree as added: the first paths by name, the rest by number. `total` counts its entries, without the root."""
     todo = [(b"", root)]
-    seen = 0
+    seen = -1  # the root itself is not counted
     while todo and not changes.full:
         path, entry = todo.pop()
-        children = tree.load(read, entry.content)
-        for child in children:
-            changes.add(ADDED, join(path, child.name))
-        seen += len(children)
-        todo += [(join(path, child.name), child) for child in reversed(children) if child.kind == DIRECTORY]
+        if path:
+            changes.add(ADDED, path)
+        seen += 1
+        if entry.kind == DIRECTORY:
+            todo += [(join(path, child.name), child) for child in reversed(tree.load(read, entry.content))]
     changes.add_unlisted(ADDED, total - seen)

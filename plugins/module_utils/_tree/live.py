@@ -17,7 +17,7 @@ import os
 import stat
 import typing as t
 
-from .._store.errors import Damaged, TargetError, UsageError, reason
+from .._store.errors import TargetError, UsageError, reason
 from . import chunks, entry as tree, metadata, reading
 from .compare import ADDED, CHANGED, REMOVED, Changes
 from .entry import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
@@ -26,7 +26,6 @@ from .leave import Leave
 from .metadata import Owners
 from .names import show
 from .walk import Trail, join, listing
-
 
 
 class Selection:

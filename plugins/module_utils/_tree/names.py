@@ -16,6 +16,9 @@ import os
 import re
 import typing as t
 
+from .._store.errors import UsageError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(\\))")
 
 
@@ -25,6 +28,14 @@ def show(name: t.Union[bytes, str]) -> str:
     return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
+def one_line(text: t.Any) -> str:
+    """Text that cannot leave its line or steer a terminal: control characters, which a name may hold, become escapes."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if text is None else str(text))
+
+
 def parse(text: str) -> bytes:
     """The path that `show` would have printed like this; a backslash before anything else stands for itself."""
-    return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", os.fsencode(text))
+    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", os.fsencode(text))
+    if b"\0" in raw:
+        raise UsageError(f"Path {one_line(text)} holds a NUL, which no path can.")
+    return raw

@@ -20,7 +20,6 @@ import typing as t
 from .leave import Leave
 from .walk import Trail, join, listing
 
-
 #: (directory, name, path from the root) -> whether the thing is at its new place now.
 Carry = t.Callable[[int, bytes, bytes], bool]
 
