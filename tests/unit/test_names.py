@@ -9,7 +9,8 @@ import json
 import os
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._tree.names import parse, show
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._tree.names import one_line, parse, show
 from hypothesis import given, strategies as st
 
 
@@ -34,7 +35,11 @@ def test_table(raw: bytes, shown: str) -> None:
     assert parse(shown) == raw
 
 
-@given(st.binary(max_size=60))
+#: Any bytes that a path can have.
+PATHS = st.binary(max_size=60).map(lambda raw: raw.replace(b"\0", b"\1"))
+
+
+@given(PATHS)
 def test_round_trip(raw: bytes) -> None:
     shown = show(raw)
     assert parse(shown) == raw
@@ -46,7 +51,7 @@ def test_round_trip_around_backslashes(raw: bytes) -> None:
     assert parse(show(raw)) == raw
 
 
-@given(st.binary(max_size=30), st.binary(max_size=30))
+@given(PATHS, PATHS)
 def test_different_names_look_different(one: bytes, two: bytes) -> None:
     assert (show(one) == show(two)) == (one == two)
 
@@ -66,3 +71,22 @@ def test_other_backslashes_stand_for_themselves(typed: str, raw: bytes) -> None:
 def test_names_as_python_lists_them() -> None:
     """os.listdir gives text with surrogates for such bytes."""
     assert show(os.fsdecode(b"a\xff\\")) == r"a\xff\\"
+
+
+@pytest.mark.parametrize("typed", ["\0", "a\0b", r"a\x00b"])
+def test_no_path_has_a_nul(typed: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(typed)
+    assert "\0" not in caught.value.message
+
+
+@given(st.text("a\n\r\t\x1b\x7f\x85\x9b\\é日", max_size=20))
+def test_one_line(text: str) -> None:
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1 and "\x1b" not in line and "\x9b" not in line
+    assert one_line(line) == line
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, ""), (5, "5"), ("a\nb", r"a\x0ab"), ("käse", "käse")])
+def test_one_line_of(value: object, shown: str) -> None:
+    assert one_line(value) == shown

@@ -62,9 +62,10 @@ def test_manifest_round_trip(change: dict[str, Any]) -> None:
 
 
 TEXT = st.text("a\\\"\n\0é日😀\u2028", max_size=5)
+PATHS = st.binary(max_size=20).map(lambda raw: raw.replace(b"\0", b"\1"))
 
 
-@given(st.lists(st.tuples(st.binary(max_size=20), TEXT), max_size=4), st.dictionaries(st.integers(0, 2**32 - 1), TEXT, max_size=4))
+@given(st.lists(st.tuples(PATHS, TEXT), max_size=4), st.dictionaries(st.integers(0, 2**32 - 1), TEXT, max_size=4))
 def test_any_path_and_owner(paths: list[tuple[bytes, str]], users: dict[int, str]) -> None:
     held = manifest(skipped=[Skipped(path, why, "") for path, why in paths], users=users)
     assert records.decode_manifest(records.encode_manifest(held)) == held
@@ -135,6 +136,7 @@ BAD_MANIFESTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "users not numbered": put("users", {"root": "root"}),
     "skipped one alone": put("skipped", [["a"]]),
     "skipped a surrogate that is none": put("skipped", [["\ud800", "", ""]]),
+    "skipped with a NUL": put("skipped", [["a\0", "", ""]]),
     "totals text": put("totals", {"files": "many"}),
     "totals infinite": put("totals", {"files": INFINITY}),
     "backup without its id": lambda value: value["backup"].pop("id"),
