@@ -105,4 +105,3 @@ def test_restore(tmp_path):
             assert sorted(os.listdir(where)) == ["lost+found", "target"]
     bench.sound()
     bench.equals(first, old, tmp_path / "scratch")
-

@@ -236,7 +236,7 @@ def test_a_source_whose_name_is_not_utf8(bench):
 
 def test_two_in_one_second_get_two_ids(bench):
     bench.files(a=b"1")
-    ids = [bench.create().backup["id"] for _ in range(4)]
+    ids = [bench.create().backup["id"] for _turn in range(4)]
     assert len(set(ids)) == 4 and len(bench.found()) == 4
 
 
@@ -441,7 +441,7 @@ def test_a_clock_that_jumps_back(bench):
     runner = "ansible_collections.volt.backup.plugins.module_utils._runner"
     words = ["create", "work", "--source", bench.source, "--store", bench.store, "--backup-dir", bench.backups, "--json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    for _ in range(2):
+    for _turn in range(2):
         subprocess.run(["faketime", "-f", "-30d", sys.executable, "-m", runner, *words], env=environment, check=True, stdout=subprocess.DEVNULL)
     found = bench.found()
     assert len(found) == 3 and found[0]["id"] == first and not any(backup["damaged"] for backup in found)

@@ -260,6 +260,7 @@ def test_dry_writes_nothing(path: Path) -> None:
 def test_write_errors_are_the_stores_and_leave_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type, what: str) -> None:
     put(path, b"before")
     before = files(path)
+
     def fail(_fd: int, _data: bytes) -> None:
         raise OSError(code, os.strerror(code))
 

@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def facts(label: str, subdirectories: int = 0, files: int = 2) -> Facts:
 Shape = dict  # name -> Shape
 
 
-def write(shape: Shape, out: io.BytesIO, packs: list[bytes] = []) -> None:  # noqa: B006
+def write(shape: Shape, out: io.BytesIO, packs: Sequence[bytes] = ()) -> None:
     writer = Writer(out, STARTED)
 
     def place(label: str, below: Shape) -> Known:
@@ -56,7 +57,7 @@ def write(shape: Shape, out: io.BytesIO, packs: list[bytes] = []) -> None:  # no
 SHAPE: Shape = {"a": {"deep": {"deeper": {}}}, "b": {}, "c": {"x": {}, "y": {"z": {}}}, "gone": None}
 
 
-def save(tmp_path: Path, shape: Shape, packs: list[bytes] = [], name: str = "scan") -> str:  # noqa: B006
+def save(tmp_path: Path, shape: Shape, packs: Sequence[bytes] = (), name: str = "scan") -> str:
     out = io.BytesIO()
     write(shape, out, packs)
     (tmp_path / name).write_bytes(out.getvalue())

@@ -48,7 +48,6 @@ def make(directory: Path, compression: str = "none") -> Path:
             run.add_object(digest(large), large)
         run.add_small(digest(SPARSE), SPARSE)
         assert not run.add_small(digest(HELLO), HELLO)
-        tree.store(run.add_metadata, [])  # the walk puts it in wherever it enters a subdirectory
         below = tree.store(run.add_metadata, [hello])
         image = run.add_metadata(chunks.encode(IMAGE_SIZE, IMAGE_HOLES, [digest(TAIL)]))
         top = tree.store(

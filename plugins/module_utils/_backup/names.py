@@ -76,10 +76,9 @@ def parse_span(text: str) -> datetime.timedelta:
     form = str(text).strip()
     if not _SPAN.match(form):
         raise UsageError(f"Span of time {text!r} is not understood; write it like 90m, 6h, 1d or 1d12h.")
-    seconds = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(\D)", form))
     try:
-        return datetime.timedelta(seconds=seconds)
-    except OverflowError:
+        return datetime.timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(\D)", form)))
+    except (OverflowError, ValueError):  # Python reads no number of thousands of digits
         raise UsageError(f"Span of time {text!r} is too long.") from None
 
 

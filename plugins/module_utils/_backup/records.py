@@ -19,12 +19,13 @@ import json
 import os
 import typing as t
 
-from .._store.errors import Damaged, reason
+from .._store.errors import Damaged, UsageError, reason
 from .._tree.entry import DIRECTORY, NOTHING, Entry, Extra
 from .._tree.found import Skipped
 from .._tree.names import parse, show
 
 FORMAT = 1
+_U32 = (1 << 32) - 1
 #: Keys of a sidecar, in order.
 SIDECAR = (
     "id", "workload_name", "workload_mode", "type", "manifest_ref", "tags", "created_at", "blob_count", "total_size", "new_blobs",
@@ -83,9 +84,13 @@ def decode_manifest(data: bytes) -> Manifest:
     try:
         root, table = value["root"], value["links"]
         seconds, nanos = root["mtime"]
+        if not _texts(value["backup"]["exclude"]) or not _texts(value["backup"]["tags"]):
+            raise ValueError("lists of texts are none")
+        if any(name in ("", None) or "\0" in name for name, _text in root["xattrs"]):
+            raise ValueError("an attribute without a proper name")
         xattrs = tuple((parse(name), base64.b64decode(text, validate=True)) for name, text in root["xattrs"])
         entry = Entry(
-            b"", DIRECTORY, _int(root["mode"]), _int(root["uid"]), _int(root["gid"]), int(seconds), _int(nanos), 0,
+            b"", DIRECTORY, _int(root["mode"], 0o7777), _int(root["uid"], _U32), _int(root["gid"], _U32), _seconds(seconds), _int(nanos, 999_999_999), 0,
             _digest(root["tree"]), Extra(xattrs=xattrs) if xattrs else NOTHING,
         )  # fmt: skip
         return Manifest(
@@ -98,14 +103,24 @@ def decode_manifest(data: bytes) -> Manifest:
             skipped=[Skipped(parse(path), str(why), str(detail)) for path, why, detail in value["skipped"]],
             totals={str(key): int(number) for key, number in value["totals"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
         raise Damaged(f"The manifest is not complete: {error!r}.") from None
 
 
-def _int(value: t.Any) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise ValueError("a number is none, or negative")
+def _int(value: t.Any, most: int = (1 << 63) - 1) -> int:
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError("a number is none, or out of range")
     return value
+
+
+def _seconds(value: t.Any) -> int:
+    if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("a time is none")
+    return value
+
+
+def _texts(value: t.Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _digest(text: str) -> bytes:
@@ -132,8 +147,15 @@ def decode_sidecar(data: bytes) -> Sidecar:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")
     texts = ("id", "workload_name", "type", "manifest_ref", "manifest_sha256", "created_at", "source_path")
-    lists = ("tags", "exclude", "skipped")
-    if not all(isinstance(value[key], str) for key in texts) or not all(isinstance(value[key], list) for key in lists):
+    numbers = ("blob_count", "total_size", "new_blobs", "dedup_blobs", "duration", "file_count", "new_bytes", "stored_bytes")
+    sound = (
+        all(isinstance(value[key], str) for key in texts)
+        and all(_texts(value[key]) for key in ("tags", "exclude"))
+        and all(isinstance(value[key], list) for key in ("skipped", "changed_while_read"))
+        and all(isinstance(value[key], int) for key in numbers)
+        and isinstance(value["complete"], bool)
+    )
+    if not sound:
         raise Damaged("The sidecar's values are not of their kinds.")
     return value
 
@@ -153,9 +175,8 @@ def _load(data: bytes, what: str) -> t.Dict[str, t.Any]:
 def read_record(path: str) -> bytes:
     """A sidecar's or manifest's bytes; Damaged where they cannot be had, FileNotFoundError where there is no file."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            if os.fstat(fd).st_size > _READ_MOST:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+            if os.fstat(file.fileno()).st_size > _READ_MOST:
                 raise Damaged("The file is absurdly large.")
             return file.read()
     except FileNotFoundError:

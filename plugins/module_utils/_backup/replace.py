@@ -29,7 +29,7 @@ import time
 import typing as t
 
 from .._store import kernel
-from .._store.errors import TargetError, VoltError, target_failure
+from .._store.errors import TargetError, UsageError, VoltError, target_failure
 from .._tree import metadata
 from .._tree.exclude import Exclusions
 from .._tree.found import Skipped
@@ -250,7 +250,7 @@ def _read_journal(directory: int) -> t.Optional[t.Tuple[int, Rules]]:
             value = json.load(file)
             skipped = [Skipped(parse(path), why, detail) for path, why, detail in value["skipped"]]
             return int(value["inode"]), Rules(value["exclude"], value["caches"], skipped)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, UsageError):
             return None  # cut short: it is durable before the exchange, so there was none
 
 

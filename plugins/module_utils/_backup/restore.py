@@ -275,4 +275,3 @@ def _free(path: bytes) -> int:
 
 def _counts(diff: t.Dict[str, t.Any]) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in diff["counts"].items())
-

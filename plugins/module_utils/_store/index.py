@@ -17,6 +17,7 @@ A run adds one table of each sort, and folds smaller neighbours into it, so that
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import typing as t
 
@@ -87,7 +88,7 @@ class Index:
         for path in self._files("packs-"):
             try:
                 self._tables.append(_PackTable(Table.load(path, _PLACE.size), path))
-            except (Doubtful, FileNotFoundError):
+            except (Doubtful, OSError):
                 continue  # what it told is told by the packs
         known: t.Dict[bytes, State] = {}
         for entry in reversed(self._tables):  # oldest first: the newest word on a pack counts
@@ -164,7 +165,7 @@ class Index:
             for path in self._files("objects-"):
                 try:
                     self._objects.append((Table.load(path, _STATE.size), path))
-                except (Doubtful, FileNotFoundError):
+                except (Doubtful, OSError):
                     continue
         for table, _path in self._objects:
             position = table.find(digest)
@@ -264,7 +265,10 @@ def read_bounded(path: str, limit: int) -> bytes:
     """A file of at most `limit` bytes; Damaged where it is missing, larger, or cannot be read."""
     try:
         with open(path, "rb", buffering=0, opener=_no_follow) as file:
-            size = os.fstat(file.fileno()).st_size
+            info = os.fstat(file.fileno())
+            size = info.st_size
+            if not stat.S_ISREG(info.st_mode):
+                raise Damaged(f"{path} is not a file.")
             if size > limit:
                 raise Damaged(f"{path} is larger than anything a store holds.")
             data = file.read(size + 1)
@@ -278,4 +282,4 @@ def read_bounded(path: str, limit: int) -> bytes:
 
 
 def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -62,7 +62,7 @@ def exists(path: str) -> bool:
         raise StoreError(f"Store {path} cannot be read: {reason(error)}; name a directory that this user may read.") from None
     try:
         number = json.loads(text)["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise StoreError(f"{path}/format.json is not a store's; put back the true one, or name another store.") from None
     if number != FORMAT:
         raise StoreError(

@@ -67,7 +67,7 @@ class Store:
                 continue
             state = (info.st_size, info.st_ctime_ns)
             remembered = self.index.object_state(digest)
-            if remembered is None or remembered == state or self._hash_again(digest, suffix, state):
+            if remembered is None or remembered == state or self._hash_again(digest, suffix, state, size):
                 return suffix, state
         return None
 
@@ -77,13 +77,13 @@ class Store:
         if form is None:
             return None
         suffix, state = form
-        if self.index.object_state(digest) != state and not self._hash_again(digest, suffix, state):
+        if self.index.object_state(digest) != state and not self._hash_again(digest, suffix, state, size):
             return None
         return suffix
 
-    def _hash_again(self, digest: bytes, suffix: str, state: State) -> bool:
+    def _hash_again(self, digest: bytes, suffix: str, state: State, size: int) -> bool:
         try:
-            self._read_object(digest, suffix, pack.BLOB_MOST if suffix else max(state[0], 1))
+            self._read_object(digest, suffix, max(size, pack.BLOB_MOST) if suffix else max(state[0], 1))
         except Damaged as error:
             self.index.damaged[digest] = error.message
             return False
@@ -97,11 +97,13 @@ class Store:
         place = self.index.find(digest)
         if place is None:
             return self.read_object(digest, limit)
+        if place[2] > limit:
+            raise Damaged(f"Blob {digest.hex()} is larger than its place allows.")
         try:
             data, start = self._plain.get(place[0]) or self._load(place)
             start += place[1]
             blob = data[start : start + place[2]]
-            if len(blob) <= limit and hashlib.sha256(blob).digest() == digest:
+            if hashlib.sha256(blob).digest() == digest:
                 return blob
             raise Damaged(f"Blob {digest.hex()} is altered in pack {place[0].hex()}.")
         except Damaged as error:

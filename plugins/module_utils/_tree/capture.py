@@ -188,10 +188,9 @@ class Capture:
     def _leave_empty(
         self, parent: Directory, position: int, info: os.stat_result, xattrs: metadata.Xattrs = (), pseudo: bool = False
     ) -> None:
-        """An entry whose tree is empty until somebody fills it. The times of a pseudo file system change at every boot: none."""
+        """An entry without a tree, which settling gives it. The times of a pseudo file system change at every boot: none."""
         entry = describe(info, DIRECTORY, parent.names[position], xattrs)
-        empty = tree.store(self._run.add_metadata, [])
-        parent.slots[position] = entry._replace(content=empty, **({"seconds": 0, "nanos": 0} if pseudo else {}))
+        parent.slots[position] = entry._replace(seconds=0, nanos=0) if pseudo else entry
 
     def _doubt(self, here: Directory) -> None:
         """Take back the belief that a directory is as the last scan saw it: something below it is not."""

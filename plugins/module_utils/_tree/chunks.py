@@ -24,6 +24,7 @@ import errno
 import os
 import struct
 import typing as t
+from bisect import bisect_right
 
 from .._store.errors import Damaged
 
@@ -69,19 +70,24 @@ def find_holes(fd: int, size: int) -> Holes:
 
 def spans(size: int, holes: Holes) -> t.Iterator[t.Tuple[int, int]]:
     """(offset, length) of each chunk that holds data."""
-    index = 0
-    for offset in range(0, size, CHUNK):
+    index = offset = 0
+    while offset < size:
         end = min(offset + CHUNK, size)
-        while index < len(holes) and holes[index][0] + holes[index][1] <= offset:
+        while index < len(holes) and sum(holes[index]) <= offset:
             index += 1
-        if index < len(holes) and holes[index][0] <= offset and holes[index][0] + holes[index][1] >= end:
+        if index < len(holes) and holes[index][0] <= offset and sum(holes[index]) >= end:
+            stop = sum(holes[index])
+            offset = size if stop >= size else stop - stop % CHUNK  # in one step, however long the hole is
             continue
         yield offset, end - offset
+        offset = end
 
 
 def data_ranges(start: int, end: int, holes: Holes) -> t.Iterator[t.Tuple[int, int]]:
     """(offset, length) of what is not hole between two offsets."""
-    for hole, length in holes:
+    first = max(0, bisect_right(holes, (start, 0)) - 1)  # the last that begins at or before start, or the one behind
+    for index in range(first, len(holes)):
+        hole, length = holes[index]
         if hole + length <= start:
             continue
         if hole >= end:

@@ -186,4 +186,3 @@ def probe(store: Store, link: str, directory: int) -> None:
             os.unlink(b"probe", dir_fd=directory)
         except FileNotFoundError:
             pass
-

@@ -37,6 +37,7 @@ import typing as t
 import zlib
 
 from .._store.errors import Damaged
+from .chunks import check_holes
 
 FILE, CHUNKED, DIRECTORY, SYMLINK, FIFO, SOCKET, CHARACTER, BLOCK = b"fFdlpscb"
 
@@ -165,7 +166,9 @@ def _decode(blob: bytes) -> t.List[Entry]:
     extras = [NOTHING] * count
     for position, extra in _extras(blob, offset):
         extras[position] = extra
-    for kind, extra in zip(kinds, extras):
+    for kind, size, extra in zip(kinds, sizes, extras):
+        if extra.holes:
+            check_holes(extra.holes, size)
         if kind == SYMLINK and not extra.target:
             raise ValueError("a symlink without target")
     return list(map(Entry, names, kinds, modes, uids, gids, seconds, nanos, sizes, contents, extras))
@@ -205,6 +208,8 @@ def _extras(blob: bytes, offset: int) -> t.Iterator[t.Tuple[int, Extra]]:
                 device = t.cast("t.Tuple[int, int]", struct.unpack("<II", data))
             elif tag == 3:
                 (size,) = struct.unpack_from("<H", data)
+                if not 0 < size <= len(data) - 2 or b"\0" in data[2 : 2 + size]:
+                    raise ValueError("an attribute without a proper name")
                 xattrs.append((data[2 : 2 + size], data[2 + size :]))
             elif tag == 4:
                 holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", struct.iter_unpack("<QQ", data)))

@@ -61,7 +61,7 @@ def _compile(text: str) -> t.Optional[_Rule]:
         raise UsageError(f"Exclusion {text!r} has a line break or NUL; give one pattern an item.")
     pattern = os.fsencode(text)
     stripped = pattern.rstrip(b" ")
-    if stripped.endswith(b"\\") and stripped != pattern:
+    if (len(stripped) - len(stripped.rstrip(b"\\"))) % 2 and stripped != pattern:
         stripped += b" "
     if not stripped or stripped.startswith(b"#"):
         return None
@@ -121,8 +121,11 @@ def _bracket(rest: bytes) -> t.Tuple[bytes, int]:
     while rest[i : i + 1] != b"]" or i == start:
         if i >= len(rest):
             _bad()
-        if rest.startswith(b"[:", i):
-            end = rest.index(b":]", i)
+        end = rest.find(b"]", i + 2)
+        if rest.startswith(b"[:", i) and end < 0:
+            _bad()
+        if rest.startswith(b"[:", i) and end > i + 2 and rest[end - 1 : end] == b":":
+            end -= 1
             inside += _classes(rest[i + 2 : end])
             i = end + 2
         elif rest[i : i + 1] == b"\\":
@@ -130,7 +133,7 @@ def _bracket(rest: bytes) -> t.Tuple[bytes, int]:
             i += 2
         else:
             char = rest[i : i + 1]
-            inside += char if char == b"-" and start < i else re.escape(char)
+            inside += char if char == b"-" and start < i and inside[-1:] != b"-" else re.escape(char)
             i += 1
     return b"(?!/)[" + (b"^" if negated else b"") + inside + b"]", i + 1
 

@@ -189,8 +189,7 @@ class Intake:
 
 def count_chunks(run: Run, digest: bytes, size: int) -> int:
     """How many chunks a chunked file has, or -1 where not all of them are stored."""
-    if not run.has_small(digest):
-        return -1
+    run.has_small(digest)  # which remembers the pack; a list above 8 MiB is an object, and reading finds it there
     try:
         found = chunks.decode(run.store.read(digest, chunks.LIST_LIMIT), size)
     except Damaged:

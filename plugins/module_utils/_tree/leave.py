@@ -44,5 +44,3 @@ class Leave:
         if path in self._hollow or path in self._whole:
             return True
         return self._caches and path != b"" and CACHEDIR_TAG in names and is_cache(directory)
-
-

@@ -84,8 +84,10 @@ class Settler:
             entry = slot.settle() if isinstance(slot, Later) else slot
             if entry is None:
                 continue
-            child = children.get(position)
-            entries.append(entry if child is None else entry._replace(content=child.digest))
+            if entry.kind == DIRECTORY:
+                child = children.get(position)  # none: it was not entered, and stays empty
+                entry = entry._replace(content=tree.store(self._run.add_metadata, []) if child is None else child.digest)
+            entries.append(entry)
         here.digest = tree.store(self._run.add_metadata, entries)
         stats, objects, chunked = self._summary(entries)
         self.stats = self.stats + stats
@@ -136,6 +138,4 @@ class Settler:
 
 
 def _ready(here: Directory) -> bool:
-    return all(slot.done() for slot in here.slots if type(slot) is Later)
-
-
+    return all(slot.done() for slot in here.slots if isinstance(slot, Later))

@@ -123,5 +123,3 @@ def is_directory(info: os.stat_result) -> bool:
 def join(parent: bytes, name: bytes) -> bytes:
     """A path relative to a root, which itself is empty."""
     return parent + b"/" + name if parent else name
-
-
