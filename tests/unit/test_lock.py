@@ -99,10 +99,12 @@ def test_timeout(store: str, timeout: float, least: float) -> None:
 
 
 def test_timeout_at_the_gate_says_so(store: str) -> None:
-    with Child(hold, store) as reader, Child(hold, store, True, 3) as waiting:
-        assert reader.hear() == "held" and waiting.quiet()
-        with pytest.raises(LockTimeout, match=f"the gate of store {store}"), Lock(store, 0.1):
-            pass
+    with Child(hold, store) as reader:
+        assert reader.hear() == "held"
+        with Child(hold, store, True, 3) as waiting:
+            assert waiting.quiet(0.8)
+            with pytest.raises(LockTimeout, match=f"the gate of store {store}"), Lock(store, 0.1):
+                pass
 
 
 def test_at_gate_is_alone_and_its_failure_releases(store: str) -> None:
