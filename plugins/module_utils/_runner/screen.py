@@ -68,7 +68,7 @@ def as_json(value: t.Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def comone_line(text: str) -> None:
+def complain(text: str) -> None:
     sys.stderr.write(f"volt-backup: {one_line(text)}\n")
 
 
