@@ -480,3 +480,42 @@ def test_a_file_that_keeps_changing_is_reported(bench):
     assert again.backup["changed_while_read_count"] == 0
     bench.restore(again.backup["id"], force=True)
     assert oracle.differences(bench.source, bench.target) == []
+
+
+def test_a_backup_from_the_future_is_no_reason_to_make_none(bench):
+    need("faketime")
+    import sys
+
+    bench.files(a=b"1")
+    words = ["create", "work", "--source", bench.source, "--store", bench.store, "--backup-dir", bench.backups, "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    runner = "ansible_collections.volt.backup.plugins.module_utils._runner"
+    subprocess.run(["faketime", "-f", "+3650d", sys.executable, "-m", runner, *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert bench.create(max_age="6h").changed
+
+
+def test_another_file_system_in_the_same_place_is_read_anew(tmp_path, bench):
+    """Two images made alike down to inodes and times, one after the other at one mount point."""
+    need("mount", "mkfs.ext4", root=True)
+    images = []
+    for number in (1, 2):
+        tree = tmp_path / f"tree{number}"
+        tree.mkdir()
+        (tree / "conf").write_bytes(b"version=%d" % number)
+        os.utime(tree / "conf", (1_600_000_000, 1_600_000_000))
+        image = tmp_path / f"image{number}"
+        with open(image, "wb") as file:
+            file.truncate(8 << 20)
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1600000000"}
+        subprocess.run(["mkfs.ext4", "-q", "-d", tree, image], check=True, env=environment)
+        subprocess.run(["debugfs", "-w", "-R", "set_inode_field conf ctime @1600000000", image], check=True, capture_output=True)
+        images.append(image)
+    bench.source.mkdir()
+    for number, image in enumerate(images, 1):
+        subprocess.run(["mount", "-o", "loop,ro", image, bench.source], check=True)
+        try:
+            made = bench.create()
+        finally:
+            subprocess.run(["umount", bench.source], check=True)
+        bench.restore(made.backup["id"], target=str(bench.top / f"out{number}"), numeric_owner=True)
+        assert (bench.top / f"out{number}" / "conf").read_bytes() == b"version=%d" % number

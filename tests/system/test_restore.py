@@ -419,3 +419,218 @@ def test_a_crash_right_after_the_exchange_is_finished_by_the_next_restore(bench,
     bench.restore(force=True, strategy="replace")
     assert (bench.target / "uploads" / "picture").read_bytes() == b"precious" and (bench.target / "a").read_bytes() == b"1"
     assert bench.debris() == []
+
+
+# ---- found by a hostile reader
+
+
+def test_a_path_that_means_everything_does_not_reach_the_store(bench):
+    bench.files(a=b"1")
+    bench.create()
+    host = bench.top / "host"
+    host.mkdir()
+    from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+
+    bench.store.rename(host / "cas")
+    bench.backups.rename(host / "backups")
+    bench.store, bench.backups = host / "cas", host / "backups"
+    bench.manager = Manager(str(bench.store), str(bench.backups), 5)
+    for path in (".", "./", "cas/..", "./cas"):
+        with pytest.raises((errors.TargetError, errors.UsageError)):
+            bench.restore(target=str(host), force=True, paths=[path], strategy="in_place", delete=True)
+    assert not bench.found()[0]["damaged"]
+    bench.restore(target=str(host), force=True, paths=["a"])
+    assert (host / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("strategy", ["auto", "in_place"])
+def test_auto_does_not_take_a_directory_of_files_for_a_change(made, strategy):
+    made.restore()
+    (made.target / "a").unlink()
+    (made.target / "a").mkdir()
+    (made.target / "a" / "only-copy").write_bytes(b"precious")
+    with pytest.raises(errors.TargetError, match="directory with content"):
+        made.restore(force=True, strategy=strategy)
+    assert (made.target / "a" / "only-copy").read_bytes() == b"precious"
+
+
+def test_excluded_things_in_the_way_are_refused_in_place_and_kept_by_replace(bench):
+    bench.files(d=b"file", cache=b"file")
+    bench.create(exclude=["*.log", "cache/"])
+    bench.restore()
+    for name in ("d", "cache"):
+        (bench.target / name).unlink()
+        (bench.target / name).mkdir()
+    (bench.target / "d" / "x.log").write_bytes(b"log")
+    (bench.target / "cache" / "excluded").write_bytes(b"cached")
+    with pytest.raises(errors.TargetError, match="left alone"):
+        bench.restore(force=True, strategy="in_place", delete=True)
+    done = bench.restore(force=True, strategy="replace")
+    kept = done.restore["previous"]
+    assert kept and any("had no place" in warning for warning in done.warnings)
+    assert open(os.path.join(kept, "d", "x.log"), "rb").read() == b"log"
+    assert open(os.path.join(kept, "cache", "excluded"), "rb").read() == b"cached"
+
+
+def test_keep_previous_twice_in_one_second_and_with_a_long_name(made):
+    target = made.top / ("n" * 240)
+    made.restore(target=str(target))
+    kept = []
+    for number in range(3):
+        (target / "a").write_bytes(b"%d!" % number)
+        kept.append(made.restore(target=str(target), force=True, strategy="replace", keep_previous=True).restore["previous"])
+    assert [open(os.path.join(place, "a"), "rb").read() for place in kept] == [b"0!", b"1!", b"2!"]
+    assert made.debris() == []
+
+
+def test_keep_previous_is_kept_or_refused(made):
+    made.restore()
+    (made.target / "mine").write_bytes(b"mine")
+    done = made.restore(force=True, keep_previous=True)
+    assert done.restore["strategy"] == "replace"
+    assert open(os.path.join(done.restore["previous"], "mine"), "rb").read() == b"mine"
+    for options in ({"strategy": "in_place"}, {"paths": ["a"]}):
+        with pytest.raises(errors.UsageError, match="keep_previous"):
+            made.restore(force=True, keep_previous=True, **options)
+
+
+@pytest.mark.parametrize("moment", ["before the rename", "after an error"])
+def test_keep_previous_survives_a_crash(made, moment):
+    made.restore()
+    (made.target / "a").write_bytes(b"before")
+    child = os.fork()
+    if not child:
+        real = kernel.exchange
+
+        def ends(*arguments):
+            real(*arguments)
+            if moment == "before the rename":
+                os.kill(os.getpid(), 9)
+            os.rename = lambda *_a, **_k: (_ for _ in ()).throw(OSError(5, "injected"))
+
+        kernel.exchange = ends
+        try:
+            made.restore(force=True, keep_previous=True)
+        except errors.TargetError as error:
+            os._exit(0 if "next restore" in error.message else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (-9 if moment == "before the rename" else 0)
+    done = made.restore(force=True)
+    assert any("kept in" in warning for warning in done.warnings)
+    kept = [name for name in os.listdir(made.top) if name.startswith("target.previous-")]
+    assert len(kept) == 1 and (made.top / kept[0] / "a").read_bytes() == b"before"
+    assert made.debris() == []
+
+
+def test_what_comes_in_while_auto_replaces_is_carried_over(made, monkeypatch):
+    made.restore()
+    (made.target / "a").write_bytes(b"changed")
+    real = kernel.exchange
+
+    def late(*arguments):
+        (made.target / "d" / "late").write_bytes(b"late")
+        (made.target / "newdir").mkdir()
+        (made.target / "newdir" / "x").write_bytes(b"x")
+        real(*arguments)
+
+    monkeypatch.setattr(kernel, "exchange", late)
+    assert made.restore(force=True).restore["strategy"] == "replace"
+    assert (made.target / "d" / "late").read_bytes() == b"late" and (made.target / "newdir" / "x").read_bytes() == b"x"
+
+
+def test_restores_to_one_target_exclude_each_other(made, monkeypatch):
+    made.restore()
+    (made.target / "a").write_bytes(b"changed")
+    real = kernel.exchange
+    seen = []
+
+    def meanwhile(*arguments):
+        for strategy in WAYS:
+            try:
+                made.restore(force=True, strategy=strategy)
+            except errors.TargetError as error:
+                seen.append(error.message)
+        real(*arguments)
+
+    monkeypatch.setattr(kernel, "exchange", meanwhile)
+    made.restore(force=True, strategy="replace")
+    assert len(seen) == 2 and all("under way" in message for message in seen)
+
+
+def test_an_immutable_file_does_not_block_the_target_for_good(bench_on):
+    need("chattr", root=True)
+    made = bench_on("ext4")
+    made.files(a=b"1", im=b"2")
+    made.create()
+    made.restore()
+    (made.target / "im").write_bytes(b"3")
+    subprocess.run(["chattr", "+i", made.target / "im"], check=True)
+    try:
+        done = made.restore(force=True, strategy="replace")
+        assert any("could not be removed entirely" in warning for warning in done.warnings)
+        assert (made.target / "im").read_bytes() == b"2"
+        (made.target / "a").write_bytes(b"changed")
+        again = made.restore(force=True)
+        assert any("cannot be cleaned up" in warning for warning in again.warnings)
+        assert (made.target / "a").read_bytes() == b"1"
+    finally:
+        subprocess.run(["chattr", "-R", "-i", made.top], check=False, stderr=subprocess.DEVNULL)
+
+
+def test_a_user_s_own_directory_with_such_a_name_is_left_alone(made):
+    for name in (".target.volt-data", ".target.volt-0123456789abcdef", ".target.volt-kept-0123456789abcdef"):
+        (made.top / name / "tree").mkdir(parents=True)
+        (made.top / name / "tree" / "p").write_bytes(b"mine")
+    made.restore()
+    (made.target / "a").write_bytes(b"changed")
+    made.restore(force=True)
+    assert len(list(made.top.glob(".target.volt-*/tree/p"))) == 3
+
+
+def test_a_file_that_is_a_mount_point_is_refused_before_anything_is_written(made, tmp_path):
+    need("mount", root=True)
+    made.restore()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"elsewhere")
+    subprocess.run(["mount", "--bind", elsewhere, made.target / "d" / "b"], check=True)
+    try:
+        (made.target / "a").write_bytes(b"changed")
+        with pytest.raises(errors.TargetError, match="mount point"):
+            made.restore(force=True, strategy="in_place")
+        assert (made.target / "a").read_bytes() == b"changed"
+    finally:
+        subprocess.run(["umount", made.target / "d" / "b"], check=True)
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_a_cache_that_lost_its_tag_keeps_its_content(bench, strategy):
+    bench.files(a=b"1", c__data=b"cached")
+    (bench.source / "c" / "CACHEDIR.TAG").write_bytes(b"Signature: 8a477f597d28d172789f06886806bc55\n")
+    bench.create(exclude_caches=True)
+    bench.restore()
+    (bench.target / "c" / "data").write_bytes(b"cached")
+    (bench.target / "c" / "CACHEDIR.TAG").unlink()
+    options = {"delete": True} if strategy == "in_place" else {}
+    bench.restore(force=True, strategy=strategy, **options)
+    assert (bench.target / "c" / "data").read_bytes() == b"cached" and (bench.target / "c" / "CACHEDIR.TAG").exists()
+
+
+def test_hard_linked_groups_do_not_stay_on_the_store_s_inode(bench):
+    bench.files(o=b"o" * 300_000, p=b"p" * 300_000)
+    os.link(bench.source / "o", bench.source / "o2")
+    bench.create(compression="none")
+    bench.restore(link="hardlink")
+    (bench.target / "p").unlink()
+    (bench.target / "p").write_bytes(b"changed")
+    bench.restore(force=True, strategy="replace", link="copy")
+    inside = {path.stat().st_ino for path in (bench.store / "objects").rglob("*") if path.is_file()}
+    assert not inside & {path.stat().st_ino for path in bench.target.iterdir()}
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+def test_empty_paths_are_refused(made):
+    for options in ({"target": ""}, {"paths": [""]}):
+        with pytest.raises(errors.UsageError, match="empty path"):
+            made.restore(force=True, **options)
+    with pytest.raises(errors.UsageError, match="empty path"):
+        made.create(source="")

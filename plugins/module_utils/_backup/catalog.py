@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ from .._store.errors import Damaged, NotFound, StoreError, reason, store_failure
 from .._store.reader import Store
 from .._tree import chunks, entry as tree, links
 from .._tree.entry import CHUNKED, DIRECTORY, FILE
+from .._tree.names import show
 from . import records
 from .names import check_id, matches_tags, parse_time
 from .records import Manifest, Sidecar
@@ -67,7 +69,7 @@ class Catalog:
             except NotFound:
                 continue  # deleted meanwhile
             except Damaged as error:
-                found.append(unreadable(backup, error.message))
+                found.append(unreadable(show(backup), error.message))
         return sorted(found, key=lambda sidecar: (sidecar["created_at"] or "", sidecar["id"]), reverse=True)
 
     def newest(
@@ -129,7 +131,7 @@ class Catalog:
                     if not item.size:
                         continue
                     if item.size <= chunks.PACKED_MOST:
-                        present = store.index.find(item.content) is not None or store.object_form(item.content) is not None
+                        present = store.index.find(item.content) is not None or store.object_form(item.content, item.size) is not None
                     else:
                         present = store.has_large(item.content, item.size)
                     if not present:
@@ -197,8 +199,13 @@ def unreadable(backup: str, damage: str) -> Sidecar:
     sidecar.update(id=backup, tags=[], exclude=[], skipped=[], changed_while_read=[], complete=False, damage=damage, damaged=True)
     match = _ID.match(backup)
     if match:
-        workload, year, month, day, hour, minute, second, kind, _number = match.groups()
-        sidecar.update(workload_name=workload, type=kind, created_at=f"{year}-{month}-{day}T{hour}:{minute}:{second}.000000Z")
+        workload, *numbers, kind, _number = match.groups()
+        sidecar.update(workload_name=workload, type=kind)
+        try:
+            year, month, day, hour, minute, second = map(int, numbers)
+            sidecar["created_at"] = f"{datetime.datetime(year, month, day, hour, minute, second).isoformat()}.000000Z"
+        except ValueError:
+            pass  # no moment at all: nobody knows when
     return sidecar
 
 

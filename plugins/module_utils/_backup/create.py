@@ -121,7 +121,8 @@ class Creator:
             return None
         match, passed = catalog.newest(self._request.workload, True, self._same_rules)
         self._passed += passed
-        if match is None or created - parse_created(match) >= self._max_age:
+        # one that claims to be of the future (the clock was wrong) says nothing about its age
+        if match is None or not datetime.timedelta(0) <= created - parse_created(match) < self._max_age:
             return None
         return Created(match, False, Changes(0).as_dict(), passed, [])
 
@@ -290,6 +291,8 @@ def _equal(old: Manifest, captured: Captured) -> bool:
 
 def _source(text: str) -> bytes:
     """The source's real path; SourceError where there is no directory to back up."""
+    if not text:
+        raise UsageError("The source is an empty path; name the directory to back up.")
     path = os.path.abspath(parse(os.path.expanduser(text)))
     try:
         info = os.stat(path)

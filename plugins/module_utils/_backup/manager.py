@@ -66,6 +66,9 @@ class Manager:
     """
 
     def __init__(self, store: str, backup_dir: str, lock_timeout: float = 300) -> None:
+        for name, path in (("store", store), ("backup_dir", backup_dir)):
+            if not path:
+                raise UsageError(f"The {name} is an empty path; name a directory.")
         self._store_path = os.fsdecode(os.path.abspath(parse(os.path.expanduser(store))))
         self._directory = os.fsdecode(os.path.abspath(parse(os.path.expanduser(backup_dir))))
         self._timeout = lock_timeout

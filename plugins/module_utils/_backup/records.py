@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 import typing as t
 
@@ -23,6 +24,8 @@ from .._store.errors import Damaged, UsageError, reason
 from .._tree.entry import DIRECTORY, NOTHING, Entry, Extra
 from .._tree.found import Skipped
 from .._tree.names import parse, show
+from .._tree.scan import Stats
+from .names import parse_time
 
 FORMAT = 1
 _U32 = (1 << 32) - 1
@@ -39,6 +42,7 @@ REPEATED = (
     "exclude", "exclude_caches", "one_file_system",
 )  # fmt: skip
 _READ_MOST = 1 << 30
+_MOST = (1 << 63) - 1
 
 Sidecar = t.Dict[str, t.Any]
 
@@ -75,7 +79,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "skipped": [[show(item.path), item.reason, item.detail] for item in manifest.skipped],
         "totals": manifest.totals,
     }
-    return (json.dumps(value, sort_keys=True, indent=1) + "\n").encode()
+    return (json.dumps(_utf8(value), sort_keys=True, indent=1) + "\n").encode()
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -84,8 +88,9 @@ def decode_manifest(data: bytes) -> Manifest:
     try:
         root, table = value["root"], value["links"]
         seconds, nanos = root["mtime"]
-        if not _texts(value["backup"]["exclude"]) or not _texts(value["backup"]["tags"]):
-            raise ValueError("lists of texts are none")
+        wrong = [key for key in REPEATED if not KINDS[key](value["backup"][key])]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not of its kind")
         if any(name in ("", None) or "\0" in name for name, _text in root["xattrs"]):
             raise ValueError("an attribute without a proper name")
         xattrs = tuple((parse(name), base64.b64decode(text, validate=True)) for name, text in root["xattrs"])
@@ -98,29 +103,77 @@ def decode_manifest(data: bytes) -> Manifest:
             root=entry,
             links=_digest(table["table"]) if table else b"",
             links_size=_int(table["size"]) if table else 0,
-            users={int(number): str(name) for number, name in value["users"].items()},
-            groups={int(number): str(name) for number, name in value["groups"].items()},
-            skipped=[Skipped(parse(path), str(why), str(detail)) for path, why, detail in value["skipped"]],
-            totals={str(key): int(number) for key, number in value["totals"].items()},
+            users={int(number): _str(name) for number, name in value["users"].items()},
+            groups={int(number): _str(name) for number, name in value["groups"].items()},
+            skipped=[Skipped(parse(path), _str(why), _str(detail)) for path, why, detail in value["skipped"]],
+            totals={key: _int(value["totals"][key]) for key in {**dict.fromkeys(Stats._fields), **value["totals"]}},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
         raise Damaged(f"The manifest is not complete: {error!r}.") from None
 
 
-def _int(value: t.Any, most: int = (1 << 63) - 1) -> int:
-    if not isinstance(value, int) or not 0 <= value <= most:
+def _int(value: t.Any, most: int = _MOST) -> int:
+    if not _number(value) or value > most:
         raise ValueError("a number is none, or out of range")
     return value
 
 
 def _seconds(value: t.Any) -> int:
-    if not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
+    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value < 1 << 63:
         raise ValueError("a time is none")
     return value
 
 
+def _str(value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text is none")
+    return value
+
+
+def _text(value: t.Any) -> bool:
+    return isinstance(value, str)
+
+
+def _text_or_none(value: t.Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _number(value: t.Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+
+
+def _flag(value: t.Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _texts(value: t.Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _paths(value: t.Any) -> bool:
+    """Paths that were skipped, and why."""
+    keys = ("path", "reason", "detail")
+    return isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
+
+
+def _time(value: t.Any) -> bool:
+    try:
+        parse_time(value)
+    except Exception:  # each Python has its own words for what is no time
+        return False
+    return True
+
+
+#: Of each key of a sidecar, whether a value can be its.
+KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
+    **dict.fromkeys(SIDECAR, _number),
+    **dict.fromkeys(("id", "workload_name", "type", "manifest_ref", "source_path", "host", "manifest_sha256"), _text),
+    **dict.fromkeys(("workload_mode", "notes", "host_id"), _text_or_none),
+    **dict.fromkeys(("tags", "exclude", "changed_while_read"), _texts),
+    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system"), _flag),
+    "created_at": _time,
+    "skipped": _paths,
+}
 
 
 def _digest(text: str) -> bytes:
@@ -137,7 +190,7 @@ def reference(backup: str, data: bytes) -> t.Tuple[str, str]:
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
-    return (json.dumps({key: sidecar[key] for key in SIDECAR}, indent=1) + "\n").encode()
+    return (json.dumps(_utf8({key: sidecar[key] for key in SIDECAR}), indent=1) + "\n").encode()
 
 
 def decode_sidecar(data: bytes) -> Sidecar:
@@ -146,29 +199,44 @@ def decode_sidecar(data: bytes) -> Sidecar:
     for key in SIDECAR:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")
-    texts = ("id", "workload_name", "type", "manifest_ref", "manifest_sha256", "created_at", "source_path")
-    numbers = ("blob_count", "total_size", "new_blobs", "dedup_blobs", "duration", "file_count", "new_bytes", "stored_bytes")
-    sound = (
-        all(isinstance(value[key], str) for key in texts)
-        and all(_texts(value[key]) for key in ("tags", "exclude"))
-        and all(isinstance(value[key], list) for key in ("skipped", "changed_while_read"))
-        and all(isinstance(value[key], int) for key in numbers)
-        and isinstance(value["complete"], bool)
-    )
-    if not sound:
-        raise Damaged("The sidecar's values are not of their kinds.")
+        if not KINDS[key](value[key]):
+            raise Damaged(f"The sidecar's {key} is not of its kind.")
+    return value
+
+
+def _utf8(value: t.Any) -> t.Any:
+    """The same with all text fit to be read again: host and owner names, too, come from the system as any bytes."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            return os.fsencode(value).decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _utf8(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_utf8(item) for item in value]
     return value
 
 
 def _load(data: bytes, what: str) -> t.Dict[str, t.Any]:
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
+        if b"\\ud" in data.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError):
         raise Damaged(f"The {what} is not JSON.") from None
     if not isinstance(value, dict) or "format" not in value:
         raise Damaged(f"The {what} is not one of volt.backup's.")
-    if value["format"] != FORMAT:
+    if value["format"] != FORMAT or not _number(value["format"]):
         raise Damaged(f"The {what} has format {value['format']!r}, and this version knows format {FORMAT} alone; update volt.backup.")
+    return value
+
+
+def _finite(text: str) -> float:
+    """Numbers that JSON has; ValueError for NaN, and for what is beyond all numbers."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
     return value
 
 

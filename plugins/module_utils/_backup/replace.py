@@ -24,13 +24,15 @@ import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import time
 import typing as t
 
 from .._store import kernel
-from .._store.errors import TargetError, UsageError, VoltError, target_failure
+from .._store.errors import TargetError, UsageError, VoltError, reason, target_failure
 from .._tree import metadata
+from .._tree.assemble import Follower
 from .._tree.exclude import Exclusions
 from .._tree.found import Skipped
 from .._tree.leave import Leave
@@ -65,26 +67,28 @@ class Stage:
     def __init__(self, target: bytes) -> None:
         self.target = target
         self._parent_path, self._name = os.path.split(target)
-        self._prefix = _prefix(self._name)
+        self._half_way = False  # exchanged, and the old tree not yet dealt with: only a restore that finishes this may touch it
         self.parent = self.directory = self.tree = -1
         self._own = b""
 
     def __enter__(self) -> Stage:
         try:
             self.parent = os.open(self._parent_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._own = self._prefix + f"{time.time_ns():x}".encode()
+            self._own = _prefix(self._name) + f"{time.time_ns():016x}".encode()
             os.mkdir(self._own, 0o700, dir_fd=self.parent)
             self.directory = os.open(self._own, _OPEN, dir_fd=self.parent)
             fcntl.flock(self.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _mark(self.directory, self._name)
             os.mkdir(b"tree", 0o700, dir_fd=self.directory)
             self.tree = os.open(b"tree", _OPEN, dir_fd=self.directory)
+            fcntl.flock(self.tree, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it will be the target: nobody else's before we are done
         except OSError as error:
             self.__exit__()
             raise target_failure(f"making a directory beside {show(self.target)}", error) from None
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self.directory >= 0:
+        if self.directory >= 0 and not self._half_way:
             with contextlib.suppress(OSError, VoltError):
                 _clear(self.parent, self.directory, self._own)
                 kernel.syncfs(self.parent)  # else a power cut brings back names of the old tree, linked with files of the new
@@ -110,14 +114,20 @@ class Stage:
         except OSError as error:
             raise target_failure(f"putting the new tree at {show(self.target)}", error) from None
 
-    def exchange(self, rules: Rules, keep: t.Optional[bytes]) -> t.Tuple[int, t.List[str]]:
-        """Swap new and old, carry over what the backup never held, remove the old (or `keep` it under that name).
+    def exchange(self, rules: Rules, keep: bool, newcomers: bool) -> t.Tuple[t.Optional[bytes], t.List[str]]:
+        """Swap new and old, carry over what the backup never held, then remove the old tree, or `keep` it.
 
-        :returns: how many things of the old tree were removed, and warnings. Impossible where trees cannot be swapped.
+        :param newcomers: carry over also what came into the old tree meanwhile: nothing else in it is missing from the new one.
+        :returns: where the old tree is kept, if it is, and warnings. Impossible where trees cannot be swapped: nothing was touched.
         """
-        old = os.open(self._name, _OPEN, dir_fd=self.parent)
+        warnings: t.List[str] = []
         try:
-            self._write_journal(rules)
+            previous = self._unused(b".previous-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()).encode()) if keep else None
+            self._write_journal(rules, previous, newcomers)
+            old = os.open(self._name, _OPEN, dir_fd=self.parent)
+        except OSError as error:
+            raise target_failure("preparing to exchange the trees", error) from None
+        try:
             with held():
                 try:
                     kernel.exchange(b"tree", self._name, self.directory, self.parent)
@@ -125,32 +135,46 @@ class Stage:
                     if error.errno in CANNOT:
                         raise Impossible from None
                     raise target_failure("exchanging the trees", error) from None
+                self._half_way = True
                 os.fsync(self.parent)
-                kept = Carrier(old, self.tree, rules.leave())()
-                if kept:
-                    keep = keep or self._name[:200] + b".volt-kept-" + self._own.rpartition(b"-")[2]
-                if keep is not None:
-                    os.rename(b"tree", keep, src_dir_fd=self.directory, dst_dir_fd=self.parent)
+                kept = Carrier(old, self.tree, rules.leave(), newcomers)()
+                if kept and previous is None:
+                    previous = self._unused(b".volt-kept-" + self._own.rpartition(b"-")[2])
+                if previous is not None:
+                    os.rename(b"tree", previous, src_dir_fd=self.directory, dst_dir_fd=self.parent)
                 os.fsync(self.directory)
                 os.unlink(b"journal.json", dir_fd=self.directory)
-            warnings = []
-            if kept:
-                place = show(os.path.join(self._parent_path, t.cast(bytes, keep)))
-                warnings.append(f"{len(kept)} path(s) that the backup does not hold could not be carried over, first {kept[0]}; they are kept in {place}.")
-            if keep is not None:
-                return 0, warnings
-            remover = Remover(None)
-            try:
-                remover.remove(self.directory, b"tree", b"")
-            except OSError as error:
-                warnings.append(f"The old tree could not be removed entirely: {os.strerror(error.errno or 0)}.")
-            return remover.removed, warnings
+                self._half_way = False
+        except OSError as error:
+            place = show(os.path.join(self._parent_path, self._own))
+            raise target_failure(f"the new tree is in place, the old one in {place}, to be dealt with by the next restore", error) from None
         finally:
             os.close(old)
+        where = os.path.join(self._parent_path, previous) if previous is not None else None
+        if kept:
+            warnings.append(f"{len(kept)} path(s) that the backup leaves alone had no place in it, first {kept[0]}; they are in {show(where or b'')}.")
+        if where is None:
+            try:
+                Remover(None).remove(self.directory, b"tree", b"")
+            except OSError as error:
+                warnings.append(f"The old tree, in {show(os.path.join(self._parent_path, self._own))}, could not be removed entirely: {reason(error)}.")
+        return where, warnings
 
-    def _write_journal(self, rules: Rules) -> None:
+    def _unused(self, ending: bytes) -> bytes:
+        """A name beside the target that nothing has, cut to what a file system takes."""
+        number = 1
+        while True:
+            tail = ending if number == 1 else ending + b"-%d" % number
+            name = self._name[: 255 - len(tail)] + tail
+            if _inode(self.parent, name) is None:
+                return name
+            number += 1
+
+    def _write_journal(self, rules: Rules, keep: t.Optional[bytes], newcomers: bool) -> None:
         value = {
             "inode": os.fstat(self.tree).st_ino,
+            "keep": show(keep) if keep is not None else None,
+            "newcomers": newcomers,
             "exclude": rules.exclude,
             "caches": rules.caches,
             "skipped": [[show(item.path), item.reason, item.detail] for item in rules.skipped],
@@ -170,65 +194,89 @@ def _prefix(name: bytes) -> bytes:
     return b"." + name[:200] + b".volt-"
 
 
+_MARK = b"volt-restore"
+
+
+def _mark(directory: int, name: bytes) -> None:
+    """Say whose a stage is: a name alone might be a user's own."""
+    fd = os.open(_MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        os.write(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _is_marked(directory: int, name: bytes) -> bool:
+    try:
+        fd = os.open(_MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return not os.listdir(directory)  # died before it could say so
+    try:
+        return os.read(fd, 256) == name
+    finally:
+        os.close(fd)
+
+
 def sweep(target: bytes) -> t.List[str]:
     """Finish or remove what earlier restores to this target left when they died; warnings."""
     parent_path, last = os.path.split(target)
-    warnings = []
-    parent = os.open(parent_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stage = re.compile(re.escape(_prefix(last)) + rb"[0-9a-f]{16}\Z")
+    warnings: t.List[str] = []
     try:
-        for name in os.listdir(os.fsencode(parent_path)):
-            if not name.startswith(_prefix(last)):
-                continue
+        parent = os.open(parent_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise target_failure(f"looking beside {show(target)}", error) from None
+    try:
+        for name in filter(stage.match, os.listdir(os.fsencode(parent_path))):
+            place = show(os.path.join(parent_path, name))
             try:
                 directory = os.open(name, _OPEN, dir_fd=parent)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                place = show(os.path.join(parent_path, name))
-                if _recover(parent, last, directory, name):
-                    warnings.append(f"An earlier restore to {show(target)} had been cut short; it was cleaned up.")
-                else:
-                    warnings.append(f"{place} is an earlier restore's and holds a tree of unknown standing; look at it, then remove it.")
+                try:
+                    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if _is_marked(directory, last):
+                        warnings.append(_recover(parent, last, directory, name, place))
+                finally:
+                    os.close(directory)
             except BlockingIOError:
                 raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None
-            finally:
-                os.close(directory)
-    except OSError as error:
-        raise target_failure(f"cleaning up beside {show(target)}", error) from None
+            except OSError as error:
+                warnings.append(f"{place} is left from an earlier restore and cannot be cleaned up: {reason(error)}.")
     finally:
         os.close(parent)
     return warnings
 
 
-def _recover(parent: int, target: bytes, directory: int, name: bytes) -> bool:
-    """Finish one dead run; False where it cannot be told what its tree is.
+def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str) -> str:
+    """Finish one dead run; what became of it.
 
-    The journal has the new root's inode. A tree of another inode is the old one, and its target must be the new one.
+    The journal has the new root's inode. A tree of another inode is the old one, and then the target must be the new one.
     """
     journal = _read_journal(directory)
-    if journal is not None:
-        inode, rules = journal
-        if _inode(directory, b"tree") not in (inode, None):
-            if _inode(parent, target) != inode:
-                return False
-            old, new = os.open(b"tree", _OPEN, dir_fd=directory), os.open(target, _OPEN, dir_fd=parent)
-            try:
-                if Carrier(old, new, rules.leave())():
-                    return False
-            finally:
-                os.close(old)
-                os.close(new)
+    if journal is not None and _inode(directory, b"tree") not in (journal.inode, None):
+        if _inode(parent, target) != journal.inode:
+            return f"{place} is an earlier restore's and holds a tree of unknown standing; look at it, then remove it."
+        old, new = os.open(b"tree", _OPEN, dir_fd=directory), os.open(target, _OPEN, dir_fd=parent)
+        try:
+            kept = Carrier(old, new, journal.rules.leave(), journal.newcomers)()
+        finally:
+            os.close(old)
+            os.close(new)
+        keep = journal.keep or (target[:220] + b".volt-kept-" + name.rpartition(b"-")[2] if kept else None)
+        if keep is not None:
+            if _inode(parent, keep) is not None:
+                return f"{place} holds the tree before an earlier restore, whose place is taken; look at it, then remove it."
+            os.rename(b"tree", keep, src_dir_fd=directory, dst_dir_fd=parent)
+            _clear(parent, directory, name)
+            return f"An earlier restore had been cut short; the tree before it is kept in {show(keep)}."
     _clear(parent, directory, name)
-    return True
+    return "An earlier restore to this target had been cut short; it was cleaned up."
 
 
 def _clear(parent: int, directory: int, name: bytes) -> None:
     """Remove a stage whose tree, if there is one, is nobody's."""
-    remover = Remover(None)
-    for part in (b"tree", b"journal.json", b"probe"):
+    for part in (b"tree", b"journal.json", b"probe", _MARK):
         with contextlib.suppress(FileNotFoundError):
-            remover.remove(directory, part, b"")
+            Remover(None).remove(directory, part, b"")
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(name, dir_fd=parent)
 
@@ -240,7 +288,16 @@ def _inode(directory: int, name: bytes) -> t.Optional[int]:
         return None
 
 
-def _read_journal(directory: int) -> t.Optional[t.Tuple[int, Rules]]:
+class Journal(t.NamedTuple):
+    """How to go on after an exchange: the new root's inode, what the backup leaves alone, where the old tree is to be kept."""
+
+    inode: int
+    rules: Rules
+    keep: t.Optional[bytes]
+    newcomers: bool
+
+
+def _read_journal(directory: int) -> t.Optional[Journal]:
     try:
         fd = os.open(b"journal.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -249,44 +306,60 @@ def _read_journal(directory: int) -> t.Optional[t.Tuple[int, Rules]]:
         try:
             value = json.load(file)
             skipped = [Skipped(parse(path), why, detail) for path, why, detail in value["skipped"]]
-            return int(value["inode"]), Rules(value["exclude"], value["caches"], skipped)
+            keep = parse(value["keep"]) if value["keep"] is not None else None
+            return Journal(int(value["inode"]), Rules(value["exclude"], value["caches"], skipped), keep, bool(value["newcomers"]))
         except (ValueError, KeyError, TypeError, UsageError):
             return None  # cut short: it is durable before the exchange, so there was none
 
 
 class Carrier:
-    """Moves what the backup never held from the old tree to the same places in the new one."""
+    """Moves what the backup never held from the old tree to the same places in the new one.
 
-    def __init__(self, old: int, new: int, leave: Leave) -> None:
-        self._old, self._new, self._leave = old, new, leave
+    :param newcomers: move also what the new tree has no name for.
+    """
+
+    def __init__(self, old: int, new: int, leave: Leave, newcomers: bool) -> None:
+        self._old, self._new, self._leave, self._newcomers = old, new, leave, newcomers
         self._kept: t.List[str] = []
 
     def __call__(self) -> t.List[str]:
         """Paths that could not be moved."""
-        if not self._leave:
+        if not self._leave and not self._newcomers:
             return []
         todo: t.List[t.Tuple[bytes, bool]] = [(b"", False)]
-        with Trail(os.dup(self._old)) as trail:
-            while todo:
-                path, up = todo.pop()
-                if up:
-                    trail.leave()
-                    continue
-                if path:
-                    try:
-                        trail.enter(path.rpartition(b"/")[2])
-                    except OSError:
+        follower = Follower(os.dup(self._new))
+        try:
+            with Trail(os.dup(self._old)) as trail:
+                while todo:
+                    path, up = todo.pop()
+                    if up:
+                        trail.leave()
+                        follower.leave()
                         continue
-                    todo.append((path, True))
-                items, names = listing(trail.fd)
-                hollow = self._leave.covers_inside(path, trail.fd, set(names))
-                for raw, (_name, info) in zip(names, items):
-                    directory = stat.S_ISDIR(info.st_mode)
-                    if hollow or self._leave.covers(path, raw, directory):
-                        self._move(trail.fd, path, raw)
-                    elif directory:
-                        todo.append((join(path, raw), False))
+                    if path:
+                        try:
+                            trail.enter(path.rpartition(b"/")[2])
+                        except OSError:
+                            self._kept.append(show(path))
+                            continue
+                        follower.enter(path.rpartition(b"/")[2])
+                        todo.append((path, True))
+                    todo += [(below, False) for below in self._look(path, trail.fd, follower.fd)]
+        finally:
+            follower.close()
         return self._kept
+
+    def _look(self, path: bytes, old: int, new: int) -> t.Iterator[bytes]:
+        """Move what is to be moved from one directory; its subdirectories that need a look."""
+        items, names = listing(old)
+        tagged = new >= 0 and path != b"" and self._leave.is_tagged(new)
+        hollow = self._leave.covers_inside(path, old, set(names), tagged)
+        for raw, (_name, info) in zip(names, items):
+            directory = stat.S_ISDIR(info.st_mode)
+            if hollow or self._leave.covers(path, raw, directory) or self._newcomers and new >= 0 and _inode(new, raw) is None:
+                self._move(old, path, raw)
+            elif directory:
+                yield join(path, raw)
 
     def _move(self, directory: int, parent: bytes, name: bytes) -> None:
         try:

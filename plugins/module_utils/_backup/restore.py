@@ -81,18 +81,23 @@ class Restorer:
                 raise UsageError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}.")
         if request.paths and request.strategy == "replace":
             raise UsageError("Some paths of a backup can only be restored in place; leave out strategy: replace.")
+        if request.keep_previous and (request.paths or request.strategy == "in_place"):
+            raise UsageError("keep_previous keeps the tree that replace puts aside; in place nothing is put aside, so leave it out.")
         if request.delete and request.strategy == "replace":
             raise UsageError("delete belongs to in_place; replace leaves nothing of the old tree but what the backup excluded.")
         self._store, self._catalog, self._directory = store, catalog, backup_dir
         self._sidecar, self._request, self._dry, self._progress = sidecar, request, dry, progress
         self._started = time.monotonic_ns()
         self._selection = [parse(path) for path in request.paths]
+        self._lock = -1
         self._target = self._resolve(request.target if request.target is not None else sidecar["source_path"])
         self._warnings: t.List[str] = []
 
     # ---- the target
 
     def _resolve(self, text: str) -> bytes:
+        if not text:
+            raise UsageError("The target is an empty path; name a directory, or leave it out for the recorded source.")
         path = os.path.abspath(parse(os.path.expanduser(text)))
         real = os.path.realpath(path)
         if os.path.lexists(real) and not os.path.isdir(real):
@@ -112,26 +117,58 @@ class Restorer:
     def _touches(self, target: bytes, kept: bytes) -> bool:
         """Whether what is to be restored could reach the store below the target."""
         below = os.path.relpath(kept, target)
-        return not self._selection or any(_within(below, path.strip(b"/")) or _within(path.strip(b"/"), below) for path in self._selection)
+        paths = [Selection.clean(path) for path in self._selection]
+        return not paths or any(_within(below, path) or _within(path, below) for path in paths)
+
+    def _take(self) -> bool:
+        """Lock the target against other restores, for as long as we live; whether it exists."""
+        while True:
+            try:
+                fd = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise TargetError(f"Target {show(self._target)} cannot be opened: {reason(error)}.") from None
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                raise TargetError(f"Another restore to {show(self._target)} is under way; wait for it to end.") from None
+            try:
+                same = os.path.samestat(os.fstat(fd), os.stat(self._target))
+            except FileNotFoundError:
+                same = False
+            if same:
+                self._lock = fd
+                return True
+            os.close(fd)  # exchanged while we waited
 
     # ---- the run
 
     def __call__(self) -> Restored:
+        try:
+            return self._run()
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+
+    def _run(self) -> Restored:
         request, target = self._request, self._target
         manifest = self._catalog.manifest(self._sidecar)
         self._catalog.check(manifest)
+        exists = os.path.isdir(target) if self._dry else self._take()
         if not self._dry:
             self._warnings += sweep(target)
-        exists = os.path.isdir(target)
+            exists = exists or self._take()
         below = [os.path.relpath(point, target) for point in mounts.below(target)] if exists else []
         rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], manifest.skipped)
-        leave = Leave(
-            Exclusions(rules.exclude), rules.caches, [*rules.skipped, *(Skipped(path, "mount", "") for path in below)]
-        )
+        ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), target) for place in (self._store.path, self._directory)]
+        apart = [Skipped(path, "mount", "") for path in below] + [Skipped(path, "store", "") for path in ours]
+        leave = Leave(Exclusions(rules.exclude), rules.caches, [*rules.skipped, *apart])
         owners = Owners({}, {}) if request.numeric_owner else Owners(manifest.users, manifest.groups)
         comparer = Comparer(self._store.read, self._store.read_object, owners, request.verify)
         groups = self._catalog.groups(manifest)
-        survey = self._survey(manifest, comparer, leave, groups, exists)
+        survey = self._survey(manifest, comparer, leave, groups, exists, frozenset(below))
         wanted = survey.changes if self._removes() else survey.changes.without(REMOVED)
         diff = wanted.as_dict()
         if not wanted:
@@ -152,6 +189,8 @@ class Restorer:
             try:
                 previous = self._replace(assembler, manifest, rules, survey, exists)
             except Impossible:
+                self._needs_replace("trees cannot be exchanged here")
+                self._refuse_in_place(survey)
                 self._warnings.append("Trees cannot be exchanged here, so the target was restored in place.")
                 strategy = "in_place"
                 assembler = assembler.again()
@@ -168,9 +207,11 @@ class Restorer:
         request = self._request
         return request.delete or request.strategy == "replace"
 
-    def _survey(self, manifest: Manifest, comparer: Comparer, leave: Leave, groups: t.List[t.List[bytes]], exists: bool) -> Survey:
+    def _survey(
+        self, manifest: Manifest, comparer: Comparer, leave: Leave, groups: t.List[t.List[bytes]], exists: bool, below: t.FrozenSet[bytes]
+    ) -> Survey:
         surveyor = Surveyor(
-            self._catalog.load, comparer, leave, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink"
+            self._catalog.load, comparer, leave, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink", below
         )
         try:
             fd = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if exists else None
@@ -188,26 +229,46 @@ class Restorer:
             )
         if not exists:
             return "in_place" if self._selection or request.strategy == "in_place" else "replace"
+        strategy = "replace"
         if self._selection or request.strategy == "in_place":
             strategy = "in_place"
         elif mounts.is_mount_point(target) or target == b"/":
+            self._needs_replace("the target is a mount point")
             if request.strategy == "replace":
                 self._warnings.append(f"Target {show(target)} is a mount point, so it was restored in place.")
             strategy = "in_place"
-        elif request.strategy == "auto" and (below or (survey.changes.counts[REMOVED] and not request.delete)):
+        elif below:
+            self._needs_replace(f"something is mounted below the target (at {show(below[0])})")
             strategy = "in_place"
         elif survey.size + _SPARE > _free(target):
+            self._needs_replace("there is no space for two trees")
             self._warnings.append(f"There is no space for two trees at {show(target)}, so it was restored in place.")
             strategy = "in_place"
-        else:
-            strategy = "replace"
-        if strategy == "in_place" and survey.blocked and not self._removes():
+        elif survey.changes.counts[REMOVED] and not (self._removes() or request.keep_previous):
+            strategy = "in_place"
+        if strategy == "in_place":
+            self._refuse_in_place(survey)
+        return strategy
+
+    def _needs_replace(self, why: str) -> None:
+        """Refuse where the previous tree was to be kept, and there will be none."""
+        if self._request.keep_previous:
+            raise TargetError(f"keep_previous needs the target to be replaced as a whole, but {why}; leave it out to restore in place.")
+
+    def _refuse_in_place(self, survey: Survey) -> None:
+        """Refuse, before anything is written, what would stop halfway or lose something."""
+        if survey.guarded:
+            raise TargetError(
+                f"{show(survey.guarded[0])} in the target is a mount point or what the backup left alone, and the backup has something else there;"
+                " move or unmount it.",
+                paths=[show(path) for path in survey.guarded],
+            )
+        if survey.blocked and not self._removes():
             raise TargetError(
                 f"{show(survey.blocked[0])} in the target is a directory with content, and the backup has something else there;"
                 " move it away, or say delete: true.",
                 paths=[show(path) for path in survey.blocked],
             )
-        return strategy
 
     def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, survey: Survey, exists: bool) -> t.Optional[bytes]:
         target, request = self._target, self._request
@@ -221,29 +282,23 @@ class Restorer:
             if not exists:
                 stage.put()
                 return None
-            previous = target + b".previous-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()).encode()
-            removed, warnings = stage.exchange(rules, os.path.basename(previous) if request.keep_previous else None)
+            newcomers = not survey.changes.counts[REMOVED] and not self._removes()
+            previous, warnings = stage.exchange(rules, request.keep_previous, newcomers)
             assembler.tally.removed = survey.changes.counts[REMOVED]
             self._warnings += warnings
-            return previous if request.keep_previous else None
+            return previous
 
     def _in_place(self, assembler: Assembler, manifest: Manifest, leave: Leave, survey: Survey, exists: bool) -> None:
         target, request = self._target, self._request
-        try:
-            if not exists:
+        if not exists:
+            try:
                 os.mkdir(target, 0o700)
-            fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise target_failure(f"opening {show(target)}", error) from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            content.probe(self._store, request.link, fd)
-            assembler.in_place(manifest.root, fd, Selection(self._selection), leave, survey, self._removes())
-            assembler.sync(fd)
-        except BlockingIOError:
-            raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None
-        finally:
-            os.close(fd)
+            except OSError as error:
+                raise target_failure(f"making {show(target)}", error) from None
+            self._take()
+        content.probe(self._store, request.link, self._lock)
+        assembler.in_place(manifest.root, self._lock, Selection(self._selection), leave, survey, self._removes())
+        assembler.sync(self._lock)
         if assembler.tally.kept:
             kept = assembler.tally.kept
             self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted, or came in meanwhile.")

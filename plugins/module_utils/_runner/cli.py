@@ -17,12 +17,16 @@ from .._backup import create, restore
 from .._backup.manager import Manager, Query
 from .._backup.names import TYPES
 from .._backup.signals import interruptible
-from .._store.errors import NotFound, UsageError, VoltError
-from .._tree.names import one_line
+from .._store.errors import NotFound, UsageError, VoltError, reason
+from .._tree.names import one_line, show
 from . import screen
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
+
+#: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
+_PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
+_CALLED = {"workload_mode": "mode", "tags": "tag", "old": "id", "new": "id"}
 
 Arguments = argparse.Namespace
 
@@ -306,17 +310,37 @@ def _unknown(args: Arguments) -> NotFound:
     return NotFound(f"There is no backup {args.id} in {args.backup_dir}; list the backups to see which there are.")
 
 
+def _check_texts(args: Arguments) -> None:
+    """UsageError for a text that is not UTF-8: it would be kept for ever and could be shown nowhere."""
+    for name, value in vars(args).items():
+        for text in value if isinstance(value, list) else [value]:
+            if name not in _PATHS and isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise UsageError(f"The {_CALLED.get(name, name)} {show(text)} is not valid UTF-8; write it in UTF-8.") from None
+
+
+def _failed(args: Arguments, message: str, code: str, **details: t.Any) -> None:
+    if args.json:
+        screen.as_json({"failed": True, "msg": message, "code": code, **details})
+    screen.complain(message)
+
+
 def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     """Run one command; its exit status."""
     args = parser().parse_args(words)
     try:
+        _check_texts(args)
         with interruptible():
             return t.cast(int, args.call(args))
     except VoltError as error:
-        if args.json:
-            screen.as_json({"failed": True, "msg": error.message, "code": error.code, **error.details})
-        screen.complain(error.message)
+        _failed(args, error.message, error.code, **error.details)
         return USAGE if isinstance(error, UsageError) else FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        place = f" at {show(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+        _failed(args, f"Something unexpected went wrong{place}: {reason(error)}; mend that, then run again.", VoltError.code)
         return FAILED

@@ -8,7 +8,7 @@
 
 Derived knowledge, kept in `index/` as tables (see `table`): *pack tables* name the blobs of packs, and in their appendix the packs
 with size and ctime as they were when last hashed; *object tables* the same for objects. A file whose size or ctime is another
-now is hashed before it is believed again; one that fails is taken for absent, so the next backup stores its content anew. Packs that
+now, or that nobody remembers, is hashed before it is believed; one that fails is taken for absent, so the next backup stores its content anew. Packs that
 no table names are read: the whole index can be lost.
 
 A run adds one table of each sort, and folds smaller neighbours into it, so that there are few, of growing sizes.
@@ -58,6 +58,7 @@ class Index:
         self._tables: t.List[_PackTable] = []
         self._objects: t.Optional[t.List[t.Tuple[Table, str]]] = None
         self._verified: t.Dict[bytes, State] = {}
+        self._refuted: t.Set[t.Tuple[bytes, State]] = set()
         self._read_anew: t.List[bytes] = []
         self.damaged: t.Dict[bytes, str] = {}
 
@@ -130,16 +131,18 @@ class Index:
     def _list_packs(self) -> t.Iterator[t.Tuple[bytes, str, State]]:
         top = os.path.join(self._path, "packs")
         try:
-            for directory in os.listdir(top):
+            with os.scandir(top) as found:  # what lies behind a symlink is not the store's
+                shelves = [shelf.name for shelf in found if shelf.is_dir(follow_symlinks=False)]
+            for directory in shelves:
                 with os.scandir(os.path.join(top, directory)) as entries:
                     for entry in entries:
                         match = layout.PACK_NAME.match(entry.name)
                         if match and entry.name[:2] == directory:
                             info = entry.stat(follow_symlinks=False)
                             yield bytes.fromhex(match[1]), match[2], (info.st_size, info.st_ctime_ns)
-        except FileNotFoundError:
-            return
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not os.path.lexists(top):
+                return
             # a listing that fails must never look like an empty store
             raise StoreError(f"The packs of store {self._path} cannot be listed: {reason(error)}.") from None
 
@@ -161,12 +164,13 @@ class Index:
         if state is not None:
             return state
         if self._objects is None:
-            self._objects = []
+            loaded = []  # another thread must not see half of it
             for path in self._files("objects-"):
                 try:
-                    self._objects.append((Table.load(path, _STATE.size), path))
+                    loaded.append((Table.load(path, _STATE.size), path))
                 except (Doubtful, OSError):
                     continue
+            self._objects = loaded
         for table, _path in self._objects:
             position = table.find(digest)
             if position >= 0:
@@ -174,8 +178,16 @@ class Index:
         return None
 
     def object_verified(self, digest: bytes, state: State) -> None:
-        """Remember that an object was hashed and found true in this state."""
+        """Remember that an object was hashed and found true in this state; the next run writes it down."""
         self._verified[digest] = state
+
+    def object_refuted(self, digest: bytes, state: State, message: str) -> None:
+        """Remember that an object was hashed and found false in this state, so that nobody reads it again in vain."""
+        self._refuted.add((digest, state))
+        self.damaged[digest] = message
+
+    def is_refuted(self, digest: bytes, state: State) -> bool:
+        return (digest, state) in self._refuted
 
     # ---- writing
 
@@ -235,8 +247,8 @@ class Index:
         top = os.path.join(self._path, "index")
         try:
             return [os.path.join(top, name) for name in sorted(os.listdir(top), reverse=True) if name.startswith(prefix)]
-        except FileNotFoundError:
-            return []
+        except OSError:
+            return []  # what it would tell is told by the packs and objects
 
 
 def _pack_names(packs: t.Iterable[t.Tuple[bytes, State]]) -> bytes:

@@ -55,37 +55,40 @@ class Store:
     def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, State]]:
         """(suffix, state) of a sound object file; None where there is none.
 
-        A file in another state than when last hashed is hashed now; one that nobody has hashed as far as we remember is taken by
-        its presence, and by its size where that is known and the file is plain.
+        A file that is not as it was when last hashed, or that nobody has hashed as far as we remember, is hashed now: an index is
+        lost more easily than its loss is noticed. The outcome is remembered.
         """
+        doubtful = []
         for suffix in codec.SUFFIXES:
             try:
                 info = os.lstat(self.full_path(layout.object_path(digest, suffix)))
             except OSError:
                 continue
             if not stat.S_ISREG(info.st_mode) or (suffix == codec.NONE and size >= 0 and info.st_size != size):
+                self.index.damaged[digest] = f"Object {digest.hex()} is not as it should be."  # to be replaced, not to be kept
                 continue
             state = (info.st_size, info.st_ctime_ns)
-            remembered = self.index.object_state(digest)
-            if remembered is None or remembered == state or self._hash_again(digest, suffix, state, size):
+            if self.index.object_state(digest) == state:
+                return suffix, state
+            doubtful.append((suffix, state))
+        for suffix, state in doubtful:
+            if self._prove(digest, suffix, state, size):
                 return suffix, state
         return None
 
     def object_trusted(self, digest: bytes, size: int) -> t.Optional[str]:
         """The suffix of an object that has been hashed in its present state (now, if need be), so that its file may be linked."""
         form = self.object_form(digest, size)
-        if form is None:
-            return None
-        suffix, state = form
-        if self.index.object_state(digest) != state and not self._hash_again(digest, suffix, state, size):
-            return None
-        return suffix
+        return form[0] if form is not None else None
 
-    def _hash_again(self, digest: bytes, suffix: str, state: State, size: int) -> bool:
+    def _prove(self, digest: bytes, suffix: str, state: State, size: int) -> bool:
+        """Hash an object's file, unless this one has been found false before."""
+        if self.index.is_refuted(digest, state):
+            return False
         try:
             self._read_object(digest, suffix, max(size, pack.BLOB_MOST) if suffix else max(state[0], 1))
         except Damaged as error:
-            self.index.damaged[digest] = error.message
+            self.index.object_refuted(digest, state, error.message)
             return False
         self.index.object_verified(digest, state)
         return True

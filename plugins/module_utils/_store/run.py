@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import threading
 import time
 import typing as t
@@ -185,11 +186,10 @@ class Run:
         data = b"".join(pieces)
         pieces.clear()
         name = hashlib.sha256(data).digest()
-        if self.dry and kind != pack.METADATA:
-            return
         suffix, stored = codec.compress(data, self._pack_suffix)
         if self.dry:
-            self._kept[number] = (suffix, stored)
+            if kind == pack.METADATA:
+                self._kept[number] = (suffix, stored)
         else:
             self._write(os.path.join("packs", f"{name.hex()}.pack{suffix}"), stored)
         with self._mutex:
@@ -198,12 +198,24 @@ class Run:
 
     def claim(self, digest: bytes, size: int) -> bool:
         """Whether a large blob is new to store and run. The first to ask is told so and must add it; any thread."""
+        if not self._is_new(digest, size):
+            return False
         with self._mutex:
-            if self._objects.find(digest) >= 0 or self.store.has_large(digest, size):
-                return False
-            self._objects.add(digest, state_record((0, 0)))
             self.new_blobs += 1
             self.new_bytes += size
+        return True
+
+    def _is_new(self, digest: bytes, size: int) -> bool:
+        """Whether an object is neither in the store nor promised by this run, which promises it now; any thread."""
+        with self._mutex:
+            if self._objects.find(digest) >= 0:
+                return False
+        if self.store.has_large(digest, size):  # not under the mutex, for this may hash a file that nobody remembers
+            return False
+        with self._mutex:
+            if self._objects.find(digest) >= 0:
+                return False
+            self._objects.add(digest, state_record((0, 0)))
             return True
 
     def add_object(self, digest: bytes, blob: bytes) -> None:
@@ -215,8 +227,7 @@ class Run:
             self.stored_bytes += len(stored)
 
     def _object(self, digest: bytes, blob: bytes) -> None:
-        if self._objects.find(digest) < 0 and not self.store.has_large(digest, len(blob)):
-            self._objects.add(digest, state_record((0, 0)))
+        if self._is_new(digest, len(blob)):
             self.add_object(digest, blob)
 
     def add_clone(self, digest: bytes, source: int, offset: int, length: int, whole: bool) -> bool:
@@ -333,13 +344,11 @@ class Run:
         """Rename all files of one kind into place; file name -> state."""
         states = {}
         top = os.path.join(self.directory, kind)
-        made = set(os.listdir(self.store.full_path(kind)))
-        for name in sorted(os.listdir(top)):
-            shelf = name[:2]
-            if shelf not in made:
-                os.makedirs(self.store.full_path(f"{kind}/{shelf}"), mode=0o700, exist_ok=True)
-                made.add(shelf)
-            final = self.store.full_path(f"{kind}/{shelf}/{name}")
+        names = sorted(os.listdir(top))
+        for shelf in sorted({name[:2] for name in names}):
+            _shelve(self.store.full_path(f"{kind}/{shelf}"))
+        for name in names:
+            final = self.store.full_path(f"{kind}/{name[:2]}/{name}")
             if bytes.fromhex(name[:64]) in self.store.index.damaged or not os.path.lexists(final):
                 os.rename(os.path.join(top, name), final)  # else another run was first, with the same bytes
             info = os.lstat(final)
@@ -368,6 +377,15 @@ class Run:
             os.rename(path, self.store.full_path(f"index/{name}"))
             superfluous += folded
         return superfluous
+
+
+def _shelve(path: str) -> None:
+    """Make a shelf, or see that it is one: nothing is put behind a symlink, which leads out of the store."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise StoreError(f"{path} is not a directory of the store; remove it, or put the true one back, then run again.") from None
 
 
 def _sweep(path: str) -> None:

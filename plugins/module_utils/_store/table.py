@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 import typing as t
 import zlib
@@ -113,11 +114,15 @@ class Table:
     @classmethod
     def load(cls, path: str, value_size: int) -> Table:
         """Map a file that `parts` made; Doubtful for any other, FileNotFoundError where there is none."""
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < _HEADER.size:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a planted fifo is not waited for
+        try:
+            info = os.fstat(fd)
+            size = info.st_size
+            if not stat.S_ISREG(info.st_mode) or size < _HEADER.size:
                 raise Doubtful(path)
-            view = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+            view = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+        finally:
+            os.close(fd)
         magic, checksum, order, count, slots, width, appendix = _HEADER.unpack_from(view)
         start = _HEADER.size + appendix
         records = count * (_DIGEST + width)

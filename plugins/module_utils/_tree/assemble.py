@@ -21,10 +21,11 @@ import stat
 import typing as t
 
 from .._store import kernel
-from .._store.errors import VoltError, target_failure
+from .._store.errors import Interrupted, VoltError, target_failure
 from . import entry as tree, metadata
 from .content import Filler
 from .entry import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
+from .exclude import CACHEDIR_TAG
 from .leave import Leave
 from .live import Comparer, Selection, Survey, same_type
 from .metadata import Setter
@@ -46,11 +47,14 @@ class Links:
     def __init__(self, groups: t.List[t.List[bytes]], root: int, anchors: t.Mapping[int, bytes]) -> None:
         """:param anchors: members that are in place already and will not be touched, by number of their group."""
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
+        self._sizes = [len(paths) for paths in groups]
         self._placed = dict(anchors)
         self._root = root
 
-    def grouped(self, path: bytes) -> bool:
-        return path in self._group_of
+    def size(self, path: bytes) -> int:
+        """How many names the backup gives the file at a path."""
+        group = self._group_of.get(path)
+        return 1 if group is None else self._sizes[group]
 
     def first(self, path: bytes) -> t.Optional[bytes]:
         """The member of the path's group that is in place already; the path itself becomes it where there is none."""
@@ -185,7 +189,7 @@ class Assembler:
             info = os.stat(entry.name, dir_fd=old, follow_symlinks=False)
             if not self._comparer.alike(entry, info, old, entry.name):
                 return False
-            if info.st_nlink != 1 and not self._links.grouped(path):
+            if info.st_nlink > self._links.size(path):
                 return False  # somebody else holds it, too: perhaps the store
             os.link(entry.name, entry.name, src_dir_fd=old, dst_dir_fd=directory, follow_symlinks=False)
         except OSError:
@@ -206,6 +210,11 @@ class Assembler:
             raise self._stopped(error) from None
 
     def _stopped(self, error: VoltError) -> VoltError:
+        if isinstance(error, Interrupted):
+            error = Interrupted(
+                f"Stopped after {self.tally.done_count} path(s) were restored in place, each whole, the rest as it was; restore again to finish.",
+                **error.details,
+            )
         error.details.update(restored=self.tally.done, restored_count=self.tally.done_count)
         return error
 
@@ -242,7 +251,8 @@ class Assembler:
             for name in [name for name in live if DEBRIS.match(name)]:
                 del live[name]
                 _unlink(name, fd)
-            if delete and inside and live and not leave.covers_inside(path, fd, present):
+            tagged = any(item.name == CACHEDIR_TAG for item in self._load(entry.content))
+            if delete and inside and live and not leave.covers_inside(path, fd, present, tagged):
                 self._delete(trail, path, live, leave)
             todo += reversed(below)
 

@@ -24,9 +24,9 @@ from .._store.run import Run
 from . import entry as tree, links, metadata, scan
 from .entry import DIRECTORY, Entry
 from .exclude import CACHEDIR_SIGNATURE, CACHEDIR_TAG, Exclusions
-from .found import Directory, Notes, Skipped, describe, numbers_of
+from .found import Directory, Notes, Skipped, describe, identity, numbers_of
 from .intake import Intake, Progress, count_chunks
-from .mounts import IN_MEMORY, PSEUDO, Kinds
+from .mounts import PSEUDO, Kinds, untrusted
 from .names import show
 from .scan import Facts, Place, Record, Stats
 from .settle import Settler
@@ -83,7 +83,7 @@ class Capture:
             self._sync(trail.fd, info.st_dev)
             writer = scan.Writer(self._new, time.time_ns()) if self._new is not None else None
             settler = Settler(self._run, self._notes, writer)
-            root = Directory(b"", None, self._old.root(), info.st_dev)
+            root = Directory(b"", None, self._old.root(), info.st_dev, identity(trail.fd))
             entry = describe(info, DIRECTORY, b"", metadata.read_xattrs(trail.fd))
             self._walk(root, trail, settler)
             settler.finish()
@@ -152,7 +152,8 @@ class Capture:
             trail.leave()
             return None
         self._sync(trail.fd, info.st_dev)
-        child = Directory(parent.path_of(position), parent, self._record_below(parent, place, position), info.st_dev)
+        system = parent.system if info.st_dev == parent.device else identity(trail.fd)
+        child = Directory(parent.path_of(position), parent, self._record_below(parent, place, position), info.st_dev, system)
         self._visit(child, trail.fd)
         return child
 
@@ -176,7 +177,7 @@ class Capture:
     def _complete(self, parent: Directory, position: int, info: os.stat_result, fd: int, pseudo: bool) -> None:
         """The entry of a subdirectory, now that it is open: by the last scan where its numbers agreed, else with its attributes."""
         slot = parent.slots[position]
-        if isinstance(slot, Entry) and numbers_of([("", info)]) == parent.numbers[32 * position : 32 * position + 32]:
+        if isinstance(slot, Entry) and numbers_of([("", info)], parent.system) == parent.numbers[32 * position : 32 * position + 32]:
             return
         try:
             xattrs = () if pseudo else metadata.read_xattrs(fd)
@@ -223,8 +224,8 @@ class Capture:
         options = self._options
         if options.exclude or options.caches or options.apart:
             items, names = self._wanted(here, fd, items, names)
-        here.items, here.names, here.numbers = items, names, numbers_of(items)
-        here.in_memory = self._kinds(here.device) in IN_MEMORY
+        here.items, here.names, here.numbers = items, names, numbers_of(items, here.system)
+        here.untrusted = untrusted(self._kinds(here.device))
         if here.record is not None and self._all_packs and self._unchanged(here, here.record.facts):
             facts = here.record.facts
             here.same = True

@@ -54,20 +54,21 @@ Slot = t.Union[Entry, Later, None]
 class Directory:
     """A directory under way.
 
+    :ivar device: st_dev. :ivar system: identity of its file system.
     :ivar same: nothing in the directory itself differs from the last scan; then `slots` stay empty.
     :ivar doubtful: positions that the next scan must not believe.
     :ivar known: once settled, its record: the old one where nothing at all changed.
     """
 
-    def __init__(self, path: bytes, parent: t.Optional[Directory], record: t.Optional[Record], device: int) -> None:
-        self.path, self.parent, self.record, self.device = path, parent, record, device
+    def __init__(self, path: bytes, parent: t.Optional[Directory], record: t.Optional[Record], device: int, system: int) -> None:
+        self.path, self.parent, self.record, self.device, self.system = path, parent, record, device, system
         self.items: t.List[Item] = []
         self.names: t.List[bytes] = []
         self.numbers = b""
         self.slots: t.List[Slot] = []
         self.same = False
         self.doubtful: t.List[int] = []
-        self.in_memory = False
+        self.untrusted = False  # stats prove nothing on its file system
         self.subdirectories: t.List[int] = []
         self.linked: t.List[int] = []
         self.children: t.List[t.Optional[Directory]] = []
@@ -111,9 +112,17 @@ def describe(info: os.stat_result, kind: int, name: bytes, xattrs: Xattrs = (), 
     return Entry(name, kind, info.st_mode & 0o7777, info.st_uid, info.st_gid, seconds, nanos, 0, b"", more)
 
 
-def numbers_of(items: t.Sequence[Item]) -> bytes:
-    """Inode, size, mtime and ctime of each entry: what tells one state of it from another."""
-    flat = [n for _name, i in items for n in (i.st_ino, i.st_size, i.st_mtime_ns, i.st_ctime_ns)]
+def identity(fd: int) -> int:
+    """A number for the file system that a directory lies on (statfs(2): f_fsid), to mix with inode numbers."""
+    return os.fstatvfs(fd).f_fsid & ((1 << 62) - 1)
+
+
+def numbers_of(items: t.Sequence[Item], system: int) -> bytes:
+    """Inode, size, mtime and ctime of each entry: what tells one state of it from another.
+
+    An inode number means something within its file system only, so that system's `identity` is mixed into it.
+    """
+    flat = [n for _name, i in items for n in (i.st_ino ^ system, i.st_size, i.st_mtime_ns, i.st_ctime_ns)]
     try:
         return array("q", flat).tobytes()
     except OverflowError:  # inodes of 64 bits, times beyond 2262

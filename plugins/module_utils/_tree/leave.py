@@ -36,11 +36,15 @@ class Leave:
             return True
         return bool(self._exclude) and self._exclude.excludes(parent, name, is_directory)
 
-    def covers_inside(self, path: bytes, directory: int, names: t.Container[bytes]) -> bool:
+    def covers_inside(self, path: bytes, directory: int, names: t.Container[bytes], tagged: bool = False) -> bool:
         """Whether what is in this directory (save a cache's tag) is none of the backup's business.
 
-        :param directory: a descriptor of it; `names`: what is in it.
+        :param directory: a descriptor of it; `names`: what is in it. :param tagged: the backup has the directory with a cache's tag.
         """
         if path in self._hollow or path in self._whole:
             return True
-        return self._caches and path != b"" and CACHEDIR_TAG in names and is_cache(directory)
+        return self._caches and path != b"" and (tagged or CACHEDIR_TAG in names and is_cache(directory))
+
+    def is_tagged(self, directory: int) -> bool:
+        """Whether a directory, were it the backup's, is a cache of which only the tag was taken."""
+        return self._caches and is_cache(directory)

@@ -21,6 +21,7 @@ from .._store.errors import TargetError, UsageError, reason
 from . import chunks, entry as tree, metadata, reading
 from .compare import ADDED, CHANGED, REMOVED, Changes
 from .entry import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
+from .exclude import CACHEDIR_TAG
 from .intake import SPECIAL
 from .leave import Leave
 from .metadata import Owners
@@ -32,14 +33,17 @@ class Selection:
     """The part of a tree that a restore is about: all of it, or some paths with what is below them."""
 
     def __init__(self, paths: t.Iterable[bytes]) -> None:
-        self._paths = [self._clean(path) for path in paths]
+        self._paths = [self.clean(path) for path in paths]
         self._above = {b"/".join(parts[:n]) for parts in (path.split(b"/") for path in self._paths) for n in range(len(parts))}
         self._exact = set(self._paths)
         self.everything = not self._paths or b"" in self._exact
         self.found: t.Set[bytes] = set()
 
     @staticmethod
-    def _clean(path: bytes) -> bytes:
+    def clean(path: bytes) -> bytes:
+        """A path below the root as its parts joined; UsageError for one that leads out, or says nothing."""
+        if not path:
+            raise UsageError("An empty path names nothing; give paths as the backup's contents show them, or none for everything.")
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
             raise UsageError(f"Path {show(path)} leads out of the backup; give paths as the backup's contents show them.")
@@ -150,6 +154,8 @@ class Survey:
     :ivar unequal_links: files whose hard links are not those of the backup.
     :ivar anchors: for each hard-link group that has a sound member, that member: the others are to be linked with it.
     :ivar blocked: directories with content where the backup has something else: to restore that, the content must go.
+    :ivar guarded: places where the backup has something, and the target something that must not go: what the backup leaves alone,
+        or a mount point.
     """
 
     def __init__(self, limit: int) -> None:
@@ -158,6 +164,7 @@ class Survey:
         self.unequal_links: t.Set[bytes] = set()
         self.anchors: t.Dict[int, bytes] = {}
         self.blocked: t.List[bytes] = []
+        self.guarded: t.List[bytes] = []
 
 
 class Surveyor:
@@ -165,15 +172,18 @@ class Surveyor:
 
     def __init__(
         self, load: tree.Loader, comparer: Comparer, leave: Leave, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
-        shared_links: bool,
+        shared_links: bool, mounted: t.Container[bytes],
     ) -> None:  # fmt: skip
-        """:param shared_links: files may share an inode with others that are equal (restored as hard links into the store)."""
+        """:param shared_links: files may share an inode with others that are equal (restored as hard links into the store).
+        :param mounted: mount points below the target."""
+        self._mounted = mounted
         self._load, self._comparer, self._leave, self._selection = load, comparer, leave, selection
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
         self._inodes: t.Dict[bytes, t.Tuple[int, int]] = {}
         self._shared_links = shared_links
         self._counted: t.Set[bytes] = set()
         self._keeps: t.List[bool] = []
+        self._in_the_way: t.Set[bytes] = set()
         self.result = Survey(limit)
 
     def __call__(self, root: Entry, target: t.Optional[int]) -> Survey:
@@ -246,14 +256,19 @@ class Surveyor:
             if not same_type(item, info):
                 result.changes.add(CHANGED, here)
                 result.size += item.size
-                if stat.S_ISDIR(info.st_mode):
+                if here in self._mounted or self._leave.covers(path, item.name, stat.S_ISDIR(info.st_mode)):
+                    result.guarded.append(here)
+                elif stat.S_ISDIR(info.st_mode):
                     self._blocked(here, item.name, fd)
+                    below.append((here, None, True, True))
                 elif item.kind == DIRECTORY:
                     below.append((here, item, False, wanted))
                 continue
             if wanted and not self._comparer.alike(item, info, fd, item.name):
                 result.changes.add(CHANGED, here)
                 self._counted.add(here)
+                if item.kind != DIRECTORY and here in self._mounted:
+                    result.guarded.append(here)
                 if item.is_file:
                     result.size += item.size
             if item.kind == DIRECTORY:
@@ -261,12 +276,12 @@ class Surveyor:
             elif info.st_nlink > 1 or here in self._group_of:
                 self._inodes[here] = (info.st_dev, info.st_ino)
         if inside and live:
-            self._extra(path, fd, live, live.keys() | {item.name for item in entries}, below)
+            tagged = any(item.name == CACHEDIR_TAG for item in entries)
+            self._extra(path, live, self._leave.covers_inside(path, fd, live.keys() | {item.name for item in entries}, tagged), below)
         todo += reversed(below)
 
-    def _extra(self, path: bytes, fd: int, live: t.Dict[bytes, os.stat_result], names: t.AbstractSet[bytes], below: t.List[t.Any]) -> None:
+    def _extra(self, path: bytes, live: t.Dict[bytes, os.stat_result], hollow: bool, below: t.List[t.Any]) -> None:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
-        hollow = self._leave.covers_inside(path, fd, names)
         for name, info in live.items():
             directory = stat.S_ISDIR(info.st_mode)
             if hollow or self._leave.covers(path, name, directory):
@@ -280,12 +295,16 @@ class Surveyor:
     def _up(self, path: bytes) -> None:
         """Leave a directory that the backup lacks."""
         keeps = self._keeps.pop()
-        if not keeps:
+        if path in self._in_the_way:
+            if keeps:
+                self.result.guarded.append(path)
+        elif not keeps:
             self.result.changes.add(REMOVED, path)
         elif self._keeps:
             self._keeps[-1] = True
 
     def _blocked(self, path: bytes, name: bytes, directory: int) -> None:
+        self._in_the_way.add(path)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             if os.listdir(fd):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 import typing as t
 import zlib
@@ -108,13 +109,19 @@ class Scan:
         self.packs: t.List[bytes] = []
         self.view = b""  # type: t.Any
         try:
-            with open(path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < _BEGIN.size + _TRAILER.size:
-                    return
-                self.view = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a planted fifo is not waited for
         except OSError:
             return
+        try:
+            info = os.fstat(fd)
+            size = info.st_size
+            if not stat.S_ISREG(info.st_mode) or size < _BEGIN.size + _TRAILER.size:
+                return
+            self.view = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+        except OSError:
+            return
+        finally:
+            os.close(fd)
         start = size - _TRAILER.size
         root, count, order, checksum, magic = _TRAILER.unpack_from(self.view, start)
         packs = start - 32 * count

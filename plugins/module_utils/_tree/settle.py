@@ -100,7 +100,7 @@ class Settler:
             tree=here.digest,
             stats=stats,
             names=b"\0".join(here.names),
-            numbers=self._writer.distrust(here.numbers, here.in_memory, here.doubtful),
+            numbers=self._writer.distrust(here.numbers, here.untrusted, here.doubtful),
             subdirectories=array("I", here.subdirectories),
             linked=array("I", here.linked),
             objects=objects,
