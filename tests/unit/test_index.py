@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._store import codec, pack
+from ansible_collections.volt.backup.plugins.module_utils._store import codec, pack, reader
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._store.index import Index, read_bounded
 from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
 
 from .kit import Child, cuts, digest, flips, noise, within
 from .test_run import files, put
@@ -332,3 +333,104 @@ def test_memory_of_reading_is_bounded(path: Path) -> None:
     finally:
         reader._KEEP = keep
     assert pack.PACK_MOST < keep
+
+
+def hashed(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read of objects from now on."""
+    read: list[str] = []
+    real = reader.read_bounded
+    monkeypatch.setattr(reader, "read_bounded", lambda path, limit: read.append(path) or real(path, limit))
+    return read
+
+
+def lose_index(path: Path) -> None:
+    for name in files(path, "index"):
+        (path / name).unlink()
+
+
+def test_what_nobody_remembers_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = hashed(Store(str(path)), monkeypatch)
+    assert put(path, LARGE).new_blobs == 0 and read == []
+    lose_index(path)
+    assert put(path, LARGE, LARGE).new_blobs == 0 and len(read) == 1
+    assert put(path, LARGE).new_blobs == 0 and len(read) == 1, "the run wrote down what it found out, though it stored nothing"
+
+
+def test_without_an_index_presence_proves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = the(path, "objects")
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)  # same size
+    lose_index(path)
+    store = Store(str(path))
+    read = hashed(store, monkeypatch)
+    for _time in range(3):
+        assert store.object_form(digest(LARGE), len(LARGE)) is None and store.object_trusted(digest(LARGE), len(LARGE)) is None
+    assert len(read) == 1, "what was found false is not read again in vain"
+    assert put(path, LARGE).new_blobs == 1
+    assert whole(path)
+
+
+@pytest.mark.parametrize("size", [0, 1000, len(LARGE) - 1, len(LARGE) + 1])
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_object_of_another_size_is_replaced(path: Path, size: int, lost: bool) -> None:
+    os.truncate(the(path, "objects"), size)
+    if lost:
+        lose_index(path)
+    assert put(path, LARGE).new_blobs == 1
+    assert whole(path)
+
+
+def test_a_planted_symlink_is_replaced(path: Path, tmp_path: Path) -> None:
+    file = the(path, "objects")
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert put(path, LARGE).new_blobs == 1
+    assert whole(path) and not file.is_symlink()
+
+
+def test_many_threads_ask_an_index_that_nobody_has_read(path: Path) -> None:
+    blobs = [noise(200_000, ("thread", number)) for number in range(8)]
+    put(path, *blobs)
+    for lost in (False, True):
+        if lost:
+            lose_index(path)
+        with Run(Store(str(path), 5), "none") as run:
+            asked = [run.submit(run.claim, digest(blob), len(blob)) for _turn in range(4) for blob in blobs]
+            assert not any(future.result() for future in asked)
+            new = noise(200_000, ("thread", "new"))
+            claims = [run.submit(run.claim, digest(new), len(new)) for _turn in range(16)]
+            assert sum(future.result() for future in claims) == 1
+            assert run.new_blobs == 1
+
+
+@pytest.mark.parametrize("kind", ["objects", "packs"])
+@pytest.mark.parametrize("plant", ["symlink", "dangling", "file"])
+def test_nothing_is_put_behind_a_planted_shelf(path: Path, tmp_path: Path, kind: str, plant: str) -> None:
+    elsewhere, shelf = tmp_path / "elsewhere", the(path, kind).parent
+    shelf.rename(elsewhere)
+    if plant == "file":
+        shelf.write_bytes(b"")
+    else:
+        shelf.symlink_to(elsewhere if plant == "symlink" else tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("elsewhere/*"))
+    blob = next(blob for blob in (noise(200_000 if kind == "objects" else 2000, ("shelf", number)) for number in range(100_000))
+                if name_of(blob, kind)[:2] == shelf.name)  # fmt: skip
+    with pytest.raises(StoreError, match=f"^{shelf} is not a directory of the store; .*again[.]$"):
+        put(path, blob)
+    assert sorted(tmp_path.rglob("elsewhere/*")) == before and not (tmp_path / "nowhere").exists()
+    assert files(path, "tmp") == []
+    if kind == "packs":
+        assert not Store(str(path)).index.packs, "what lies behind it is not the store's"
+    shelf.unlink()
+    put(path, *BLOBS, LARGE, blob)
+    assert whole(path)
+
+
+def name_of(blob: bytes, kind: str) -> str:
+    """The name that a blob's file gets, alone in a run."""
+    if kind == "objects":
+        return digest(blob).hex()
+    builder = pack.Builder(pack.CONTENT)
+    builder.add(digest(blob), blob)
+    return digest(b"".join(builder.take())).hex()

@@ -18,6 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.records import
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
 from ansible_collections.volt.backup.plugins.module_utils._tree.entry import DIRECTORY, NOTHING, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._tree.found import Skipped
+from ansible_collections.volt.backup.plugins.module_utils._tree.scan import Stats
 from hypothesis import given, strategies as st
 
 from .kit import Child, cuts, within
@@ -28,7 +29,7 @@ ID = "web-20261123-100000-manual"
 def backup(**more: Any) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(records.REPEATED)
     values.update(id=ID, workload_name="web", type="manual", tags=["a"], created_at="2026-11-23T10:00:00.000000Z", source_path="/srv",
-                  complete=True, exclude=[], exclude_caches=False, one_file_system=False)  # fmt: skip
+                  host="h", complete=True, exclude=[], exclude_caches=False, one_file_system=False)  # fmt: skip
     return {**values, **more}
 
 
@@ -36,14 +37,14 @@ def manifest(**more: Any) -> Manifest:
     root = Entry(b"", DIRECTORY, 0o2755, 1000, 4294967295, -5, 999_999_999, 0, b"t" * 32, Extra(xattrs=((b"user.\xff", b"\0\xff"),)))
     values: dict[str, Any] = {
         "backup": backup(), "root": root, "links": b"l" * 32, "links_size": 40, "users": {0: "root", 1000: "käthe"}, "groups": {},
-        "skipped": [Skipped(b"a\xff\\b\n", "unreadable", "permission denied")], "totals": {"files": 1},
+        "skipped": [Skipped(b"a\xff\\b\n", "unreadable", "permission denied")], "totals": {**dict.fromkeys(Stats._fields, 0), "files": 1},
     }  # fmt: skip
     return Manifest(**{**values, **more})
 
 
 def sidecar(**more: Any) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(records.SIDECAR, 0)
-    values.update(backup(), format=1, manifest_ref=f"{ID}-{'0' * 12}", manifest_sha256="0" * 64, host="h", skipped=[], changed_while_read=[],
+    values.update(backup(), format=1, manifest_ref=f"{ID}-{'0' * 12}", manifest_sha256="0" * 64, skipped=[], changed_while_read=[],
                   workload_mode=None, notes=None, host_id=None, pushed_to_cdn=False)  # fmt: skip
     return {**values, **more}
 
@@ -139,6 +140,17 @@ BAD_MANIFESTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "skipped with a NUL": put("skipped", [["a\0", "", ""]]),
     "totals text": put("totals", {"files": "many"}),
     "totals infinite": put("totals", {"files": INFINITY}),
+    "totals of some": lambda value: value["totals"].pop("files"),
+    "totals true": put("totals", "files", True),
+    "format true": put("format", True),
+    "mode true": put("root", "mode", True),
+    "users numbered": put("users", {"0": 5}),
+    "users half of a pair": put("users", {"0": "\ud800"}),
+    "notes half of a pair": put("backup", "notes", "\ud800"),
+    "an unknown key without a number": put("later", NOT_A_NUMBER),
+    "created at no time": put("backup", "created_at", "20261399"),
+    "host a list": put("backup", "host", ["h"]),
+    "skipped for numbers": put("skipped", [["a", 1, 2]]),
     "backup without its id": lambda value: value["backup"].pop("id"),
     "backup none": put("backup", None),
     "exclusions a number": put("backup", "exclude", 5),
@@ -208,15 +220,61 @@ def test_each_key_is_needed(key: str) -> None:
         records.decode_sidecar(json.dumps(value).encode())
 
 
+OTHER_KINDS: list[Any] = [None, True, 5, -1, 1 << 63, 1.5, "text", "2026-11-23T10:00:00Z", "2026-13-99T00:00:00Z", [], ["text"], [5], [{}], {},
+               [{"path": "p", "reason": "r"}], [{"path": "p", "reason": "r", "detail": 5}], [{"path": "p", "reason": "r", "detail": "d"}]]  # fmt: skip
+TEXTS, NUMBERS, FLAGS, LISTS = (6, 7, 8), (2,), (1,), (9, 10)
+FITTING = {
+    **dict.fromkeys(records.SIDECAR, NUMBERS),
+    **dict.fromkeys(("id", "workload_name", "type", "manifest_ref", "source_path", "host", "manifest_sha256"), TEXTS),
+    **dict.fromkeys(("workload_mode", "notes", "host_id"), (0, *TEXTS)),
+    **dict.fromkeys(("tags", "exclude", "changed_while_read"), LISTS),
+    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system"), FLAGS),
+    "created_at": (7,), "skipped": (9, 16), "format": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", records.SIDECAR)
+def test_each_key_has_its_kind(key: str) -> None:
+    """Everybody who gets a sidecar may take its values for what they are."""
+    fits = []
+    for number, value in enumerate(OTHER_KINDS):
+        try:
+            records.decode_sidecar(json.dumps(sidecar(**{key: value})).encode())
+            fits.append(number)
+        except Damaged:
+            continue
+    assert tuple(fits) == FITTING[key]
+
+
+HALF, WHOLE = "\ud800", "\U0001f600"
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("id", 5), ("id", None), ("workload_name", []), ("created_at", 5), ("source_path", None), ("manifest_sha256", 1), ("tags", "a"), ("tags", None),
-     ("tags", [{}]), ("tags", [["a"]]), ("exclude", None), ("exclude", [1]), ("skipped", {}),
-     ("total_size", "much"), ("total_size", None), ("complete", "yes"), ("format", 2), ("format", None)],
+    "change",
+    [{"notes": HALF}, {"tags": ["\udcff"]}, {"later": {HALF: 1}}, {"later": [HALF]}, {"skipped": [{"path": HALF, "reason": "", "detail": ""}]},
+     {"later": float("nan")}, {"duration": float("inf")}, {"later": [-float("inf")]}],
 )  # fmt: skip
-def test_values_of_other_kinds(key: str, value: object) -> None:
+@pytest.mark.parametrize("ascii", [True, False])
+def test_what_no_json_holds(change: dict[str, Any], ascii: bool) -> None:
+    data = json.dumps(sidecar(**change), ensure_ascii=ascii).encode("utf-8", "surrogatepass")
     with pytest.raises(Damaged):
-        records.decode_sidecar(json.dumps(sidecar(**{key: value})).encode())
+        records.decode_sidecar(data)
+
+
+def test_a_number_beyond_all_numbers() -> None:
+    with pytest.raises(Damaged):
+        records.decode_sidecar(json.dumps({**sidecar(), "later": 1}).replace('"later": 1', '"later": 1e999').encode())
+
+
+def test_characters_in_two_halves_are_whole() -> None:
+    assert records.decode_sidecar(records.encode_sidecar(sidecar(notes=WHOLE)))["notes"] == WHOLE
+
+
+def test_what_the_system_calls_by_no_text_is_kept_as_text() -> None:
+    """Names of hosts, users and groups are bytes to the system: a backup must not be damaged by them from its first day."""
+    held = manifest(users={5: "k\udce4the"}, backup=backup(host="h\udcff"))
+    assert records.decode_manifest(records.encode_manifest(held)).users == {5: "k\\xe4the"}
+    assert records.decode_sidecar(records.encode_sidecar(sidecar(host="h\udcff", notes=HALF)))["host"] == "h\\xff"
 
 
 # ---- files

@@ -323,3 +323,22 @@ def test_store_is_whole_after_a_move(path: Path, tmp_path: Path) -> None:
     store = Store(str(copy))
     assert all(store.read(digest(blob), len(blob)) == blob for blob in SMALL + LARGE)
     assert put(copy, *SMALL, *LARGE).new_blobs == 0
+
+
+@pytest.mark.parametrize("compression", ["none", "zlib", "auto"])
+def test_dry_counts_the_bytes_that_a_run_would_store(path: Path, compression: str) -> None:
+    blobs = [*SMALL, *LARGE, b"text " * 5000, *(noise(3000, number) for number in range(500))]
+    counts = []
+    for dry in (True, False):
+        with Run(Store(str(path), 5), compression, dry) as run:
+            for blob in blobs:
+                if len(blob) <= 128 << 10:
+                    run.add_small(digest(blob), blob)
+                elif run.claim(digest(blob), len(blob)):
+                    run.add_object(digest(blob), blob)
+            run.add_metadata(b"tree " * 1000)
+            run.commit()
+            counts.append((run.new_blobs, run.new_bytes, run.stored_bytes))
+            assert not dry or all(len(kept) < 6000 for _suffix, kept in run._kept.values()), "content is not kept"
+    assert counts[0] == counts[1]
+    assert counts[0][2] == sum((path / name).stat().st_size for name in files(path, "objects", "packs"))

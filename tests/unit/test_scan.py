@@ -12,12 +12,13 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._tree.scan import NEVER, RACY, Facts, Known, Record, Scan, Stats, Writer
 from hypothesis import given, strategies as st
 
-from .kit import cuts, digest, flips, within
+from .kit import Child, cuts, digest, flips, within
 
 STARTED = 10**18
 OLD = STARTED - RACY
@@ -204,3 +205,19 @@ def test_memory_map_ends_with_the_scan(tmp_path: Path) -> None:
     assert path in Path("/proc/self/maps").read_text()
     del scan
     assert path not in Path("/proc/self/maps").read_text()
+
+
+def look(pipe: Any, path: str) -> None:
+    pipe.send(Scan(path).root() is None)
+
+
+@pytest.mark.parametrize("plant", ["fifo", "symlink"])
+def test_planted(tmp_path: Path, plant: str) -> None:
+    """A fifo is not waited for, and a symlink not followed."""
+    path = tmp_path / "planted"
+    if plant == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(save(tmp_path, SHAPE))
+    with Child(look, str(path)) as child:
+        assert child.hear(5) is True

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._store import table as module
 from ansible_collections.volt.backup.plugins.module_utils._store.table import Doubtful, Table
 from hypothesis import given, strategies as st
 
-from .kit import cuts, digest, flips
+from .kit import Child, cuts, digest, flips
 
 MANY = 100_000
 
@@ -144,3 +146,24 @@ def test_other_byte_order_is_doubtful(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_ORDER", 0x04030201)
     with pytest.raises(Doubtful):
         Table.load(path, 8)
+
+
+def load(pipe: Any, path: str) -> None:
+    try:
+        Table.load(path, 4)
+    except (Doubtful, OSError):
+        pipe.send("doubtful")
+
+
+@pytest.mark.parametrize("plant", ["fifo", "symlink", "directory", "device"])
+def test_planted(tmp_path: Path, plant: str) -> None:
+    """Whatever is in a table's place, it is no table, and is not waited for."""
+    path = tmp_path / "table"
+    if plant == "fifo":
+        os.mkfifo(path)
+    elif plant == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(save(Table(4), tmp_path / "elsewhere") if plant == "symlink" else "/dev/zero")
+    with Child(load, str(path)) as child:
+        assert child.hear(5) == "doubtful"

@@ -79,7 +79,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "skipped": [[show(item.path), item.reason, item.detail] for item in manifest.skipped],
         "totals": manifest.totals,
     }
-    return (json.dumps(_utf8(value), sort_keys=True, indent=1) + "\n").encode()
+    return (json.dumps(utf8(value), sort_keys=True, indent=1) + "\n").encode()
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -190,7 +190,7 @@ def reference(backup: str, data: bytes) -> t.Tuple[str, str]:
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
-    return (json.dumps(_utf8({key: sidecar[key] for key in SIDECAR}), indent=1) + "\n").encode()
+    return (json.dumps(utf8({key: sidecar[key] for key in SIDECAR}), indent=1) + "\n").encode()
 
 
 def decode_sidecar(data: bytes) -> Sidecar:
@@ -204,17 +204,17 @@ def decode_sidecar(data: bytes) -> Sidecar:
     return value
 
 
-def _utf8(value: t.Any) -> t.Any:
+def utf8(value: t.Any) -> t.Any:
     """The same with all text fit to be read again: host and owner names, too, come from the system as any bytes."""
     if isinstance(value, str) and not value.isascii():
         try:
-            return os.fsencode(value).decode("utf-8", "backslashreplace")
+            return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         except UnicodeEncodeError:
             return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {key: _utf8(item) for key, item in value.items()}
+        return {key: utf8(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_utf8(item) for item in value]
+        return [utf8(item) for item in value]
     return value
 
 
