@@ -131,7 +131,9 @@ options:
     default: false
   keep_previous:
     description:
-      - With V(replace), keep the old tree beside the target. RV(restore.previous) tells its name.
+      - Keep the old tree beside the target. RV(restore.previous) tells its name.
+      - The target is then replaced as a whole also where the backup lacks something of it, for nothing is lost by that. Where it can only be
+        restored in place, this is refused.
     type: bool
     default: false
 seealso:
@@ -231,7 +233,9 @@ restore:
       returned: always
       sample: 1734000000
     previous:
-      description: With O(keep_previous), where the old tree is, else null.
+      description: >-
+        Where the old tree is, with O(keep_previous), and where it holds something that the backup leaves alone and that had no place in the new tree
+        (a warning says so); else null.
       type: str
       returned: always
       sample: /srv/app.previous-20261123-100000
