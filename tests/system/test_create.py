@@ -519,3 +519,13 @@ def test_another_file_system_in_the_same_place_is_read_anew(tmp_path, bench):
             subprocess.run(["umount", bench.source], check=True)
         bench.restore(made.backup["id"], target=str(bench.top / f"out{number}"), numeric_owner=True)
         assert (bench.top / f"out{number}" / "conf").read_bytes() == b"version=%d" % number
+
+
+def test_a_pattern_that_is_not_utf8_is_refused(bench):
+    """It would come back from the records as another pattern, and a restore would not know what was excluded."""
+    bench.files(a=b"1")
+    with pytest.raises(errors.UsageError, match="not UTF-8"):
+        bench.create(exclude=["\udcff*"])
+    odd = os.path.join(os.fsencode(bench.source), b"x\xff")
+    Path(os.fsdecode(odd)).write_bytes(b"2")
+    assert bench.create(exclude=["x?"]).backup["file_count"] == 1

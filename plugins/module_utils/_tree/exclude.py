@@ -59,6 +59,9 @@ class Exclusions:
 def _compile(text: str) -> t.Optional[_Rule]:
     if "\n" in text or "\0" in text:
         raise UsageError(f"Exclusion {text!r} has a line break or NUL; give one pattern an item.")
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        # records are UTF-8, and a pattern that comes back from them as another would protect other things
+        raise UsageError(f"Exclusion {os.fsencode(text)!r} is not UTF-8; write ? for each byte that is not.")
     pattern = os.fsencode(text)
     stripped = pattern.rstrip(b" ")
     if (len(stripped) - len(stripped.rstrip(b"\\"))) % 2 and stripped != pattern:
