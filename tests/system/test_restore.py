@@ -506,7 +506,11 @@ def test_keep_previous_survives_a_crash(made, moment):
             real(*arguments)
             if moment == "before the rename":
                 os.kill(os.getpid(), 9)
-            os.rename = lambda *_a, **_k: (_ for _ in ()).throw(OSError(5, "injected"))
+
+            def fails(*_arguments, **_options):
+                raise OSError(5, "injected")
+
+            os.rename = fails
 
         kernel.exchange = ends
         try:

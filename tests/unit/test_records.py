@@ -220,8 +220,10 @@ def test_each_key_is_needed(key: str) -> None:
         records.decode_sidecar(json.dumps(value).encode())
 
 
-OTHER_KINDS: list[Any] = [None, True, 5, -1, 1 << 63, 1.5, "text", "2026-11-23T10:00:00Z", "2026-13-99T00:00:00Z", [], ["text"], [5], [{}], {},
-               [{"path": "p", "reason": "r"}], [{"path": "p", "reason": "r", "detail": 5}], [{"path": "p", "reason": "r", "detail": "d"}]]  # fmt: skip
+OTHER_KINDS: list[Any] = [
+    None, True, 5, -1, 1 << 63, 1.5, "text", "2026-11-23T10:00:00Z", "2026-13-99T00:00:00Z", [], ["text"], [5], [{}], {},
+    [{"path": "p", "reason": "r"}], [{"path": "p", "reason": "r", "detail": 5}], [{"path": "p", "reason": "r", "detail": "d"}],
+]  # fmt: skip
 TEXTS, NUMBERS, FLAGS, LISTS = (6, 7, 8), (2,), (1,), (9, 10)
 FITTING = {
     **dict.fromkeys(records.SIDECAR, NUMBERS),

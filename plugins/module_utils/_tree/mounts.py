@@ -24,13 +24,12 @@ PSEUDO = frozenset(
 #: File systems whose stats prove nothing. In memory, only the first store through a memory map moves a file's times (measured). Images
 #: and foreign formats have times that no kernel keeps, and the next image may have them all alike; user space promises nothing.
 _UNTRUSTED = frozenset("tmpfs ramfs squashfs erofs cramfs romfs iso9660 udf vfat msdos exfat hfs hfsplus ntfs ntfs3 fuse fuseblk".split())
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 def untrusted(kind: str) -> bool:
     """Whether a file of this kind of file system may change and keep its stats."""
     return kind in _UNTRUSTED or kind.startswith("fuse.")
-
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 class Mount(t.NamedTuple):
