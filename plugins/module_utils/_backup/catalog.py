@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import os
 import re
@@ -18,8 +19,8 @@ from .._store import layout
 from .._store.errors import Damaged, NotFound, StoreError, reason, store_failure
 from .._store.reader import Store
 from .._tree import chunks, entry as tree, links
-from .._tree.entry import CHUNKED, DIRECTORY, FILE
 from .._tree.names import show
+from .._tree.reach import Reach
 from . import records
 from .names import check_id, matches_tags, parse_time
 from .records import Manifest, Sidecar
@@ -31,7 +32,7 @@ class Catalog:
     def __init__(self, store: Store, backup_dir: str) -> None:
         self._store = store
         self._directory = backup_dir
-        self._whole: t.Set[bytes] = set()
+        self._reach = Reach(store.read, functools.partial(present, store))  # not a method of ours: that would be a cycle, and keep maps of the index open
         self.load = tree.Loader(store.read)
 
     # ---- listing
@@ -116,35 +117,7 @@ class Catalog:
 
     def check(self, manifest: Manifest) -> None:
         """Damaged unless all trees are sound and all content is present; shared trees are looked at once in a catalog's life."""
-        store, whole = self._store, self._whole
-        if manifest.links and manifest.links not in whole:
-            links.decode(store.read(manifest.links, links.LIMIT))
-            whole.add(manifest.links)
-        todo = [manifest.root.content]
-        while todo:
-            digest = todo.pop()
-            if digest in whole:
-                continue
-            below = []
-            for item in self.load(digest):
-                if item.kind == FILE:
-                    if not item.size:
-                        continue
-                    if item.size <= chunks.PACKED_MOST:
-                        present = store.index.find(item.content) is not None or store.object_form(item.content, item.size) is not None
-                    else:
-                        present = store.has_large(item.content, item.size)
-                    if not present:
-                        raise Damaged(f"Blob {item.content.hex()} is missing or altered.")
-                elif item.kind == DIRECTORY:
-                    below.append(item.content)
-                elif item.kind == CHUNKED and item.content not in whole:
-                    for _offset, length, chunk in chunks.decode(store.read(item.content, chunks.LIST_LIMIT), item.size).chunks():
-                        if not store.has_large(chunk, length):
-                            raise Damaged(f"Chunk {chunk.hex()} is missing or altered.")
-                    whole.add(item.content)
-            whole.add(digest)
-            todo += below
+        self._reach(manifest.root.content, manifest.links)
 
     def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
         """The hard-link groups of a backup."""
@@ -168,10 +141,10 @@ class Catalog:
         there = os.path.lexists(self._path(backup))
         try:
             if there:
-                os.unlink(self._path(backup))
+                there = _unlink(self._path(backup))
                 layout.sync_directory(self._directory)
             for name in names:
-                os.unlink(self._store.full_path(f"refs/{name}.json"))
+                _unlink(self._store.full_path(f"refs/{name}.json"))
             if names:
                 layout.sync_directory(self._store.full_path("refs"))
         except OSError as error:
@@ -180,6 +153,26 @@ class Catalog:
 
     def exists(self, backup: str) -> bool:
         return os.path.lexists(self._path(backup))
+
+
+def _unlink(path: str) -> bool:
+    """Remove a file; False where another run has done so meanwhile."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def present(store: Store, digest: bytes, size: int) -> None:
+    """Damaged unless a blob of content is in the store, in its length."""
+    if size <= chunks.PACKED_MOST:
+        place = store.index.find(digest)
+        found = place is not None and place[2] == size or store.object_form(digest, size) is not None
+    else:
+        found = store.has_large(digest, size)
+    if not found:
+        raise Damaged(f"Blob {digest.hex()} is missing or altered.")
 
 
 def parse_created(sidecar: Sidecar) -> t.Any:

@@ -32,6 +32,7 @@ whose CRC-32 has its low 12 bits zero, and at 1 MiB in any case: a new file chan
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import typing as t
 import zlib
@@ -129,13 +130,56 @@ def _encode_extra(position: int, extra: Extra) -> bytes:
 
 def decode(blob: bytes) -> t.List[Entry]:
     """The entries of one tree or part; Damaged for anything that `encode` cannot have made or that no directory holds."""
+    with _reading():
+        return list(map(Entry, *_columns(blob)))
+
+
+class References(t.NamedTuple):
+    """What a tree (or part) refers to: (digest, size) of files and of chunked files, digests of subdirectories; and its first and last name."""
+
+    files: t.List[t.Tuple[bytes, int]]
+    chunked: t.List[t.Tuple[bytes, int]]
+    directories: t.List[bytes]
+    first: bytes
+    last: bytes
+
+
+def references(blob: bytes) -> References:
+    """The same checks as `decode`, without making entries: for whoever goes through whole backups."""
+    with _reading():
+        columns = _columns(blob)
+    found: t.Dict[int, t.List[t.Tuple[bytes, int]]] = {FILE: [], CHUNKED: [], DIRECTORY: []}
+    for kind, size, content in zip(columns.kinds, columns.sizes, columns.contents):
+        if content:
+            found[kind].append((content, size))
+    names = columns.names or [b""]
+    return References(found[FILE], found[CHUNKED], [digest for digest, _size in found[DIRECTORY]], names[0], names[-1])
+
+
+@contextlib.contextmanager
+def _reading() -> t.Iterator[None]:
     try:
-        return _decode(blob)
+        yield
     except (struct.error, IndexError, ValueError) as error:
         raise Damaged(f"A tree is not encoded as trees are: {error}.") from None
 
 
-def _decode(blob: bytes) -> t.List[Entry]:
+class _Columns(t.NamedTuple):
+    """A tree taken apart and checked, before its entries are made."""
+
+    names: t.List[bytes]
+    kinds: t.Tuple[int, ...]
+    modes: t.Tuple[int, ...]
+    uids: t.Tuple[int, ...]
+    gids: t.Tuple[int, ...]
+    seconds: t.Tuple[int, ...]
+    nanos: t.Tuple[int, ...]
+    sizes: t.Tuple[int, ...]
+    contents: t.List[bytes]
+    extras: t.List[Extra]
+
+
+def _columns(blob: bytes) -> _Columns:
     magic, count, block_size, digest_count, extras_size = _HEADER.unpack_from(blob)
     if magic != _MAGIC or len(blob) != _HEADER.size + block_size + _FIXED * count + 32 * digest_count + extras_size:
         raise ValueError("lengths disagree")
@@ -171,7 +215,7 @@ def _decode(blob: bytes) -> t.List[Entry]:
             check_holes(extra.holes, size)
         if kind == SYMLINK and not extra.target:
             raise ValueError("a symlink without target")
-    return list(map(Entry, names, kinds, modes, uids, gids, seconds, nanos, sizes, contents, extras))
+    return _Columns(names, kinds, modes, uids, gids, seconds, nanos, sizes, contents, extras)
 
 
 def _names(block: bytes, count: int) -> t.List[bytes]:

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Everything that can be reached from the roots of backups, each shared tree visited once.
+
+The one walk behind three questions: is all of it there (list, verify), what must not be swept (gc), how much is it (info).
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._store.errors import Damaged
+from .._store.table import Table
+from . import chunks, entry as tree, links
+
+Visit = t.Callable[[bytes, int], None]
+
+
+def _nothing(_digest: bytes) -> None:
+    """Nobody asks for metadata."""
+
+
+class Reach:
+    """A walk over the trees of one backup after another.
+
+    :param read: (digest, limit) -> bytes of a metadata blob, or Damaged.
+    :param content: called with digest and size of each blob of file content, at least once for each tree or list that refers to it. It may raise
+        Damaged: the walk ends, and what contains the blob is visited again next time.
+    :param metadata: called with the digest of each tree, part, list and table before it is read.
+    :param broken: called with the digest of metadata that cannot be read, and why; the walk goes on beside it. Without it, the walk ends.
+    """
+
+    def __init__(
+        self,
+        read: tree.Read,
+        content: Visit,
+        metadata: t.Callable[[bytes], None] = _nothing,
+        broken: t.Optional[t.Callable[[bytes, Damaged], None]] = None,
+    ) -> None:
+        self._read, self._content, self._metadata, self._broken = read, content, metadata, broken
+        # Of trees and of lists apart, and of neither together with content: a file may hold the very bytes of a tree.
+        self._trees, self._lists = Table(0), Table(0)
+
+    def __call__(self, root: bytes, table: bytes) -> None:
+        """Visit a backup: its root tree, and its table of hard links if there is one (else empty)."""
+        if table and self._lists.find(table) < 0:
+            self._metadata(table)
+            self._attempt(table, lambda: links.decode(self._read(table, links.LIMIT)))
+            self._lists.add(table, b"")
+        todo = [(root, False)]
+        while todo:
+            digest, left = todo.pop()
+            if self._trees.find(digest) >= 0:
+                continue
+            if left:
+                self._trees.add(digest, b"")  # only now is all below it known to be as it should
+                continue
+            todo.append((digest, True))
+            below: t.List[bytes] = []
+            self._attempt(digest, lambda: below.extend(self._visit(digest)))  # noqa: B023  called at once
+            todo += [(child, False) for child in below]
+
+    def _attempt(self, digest: bytes, call: t.Callable[[], t.Any]) -> None:
+        try:
+            call()
+        except Damaged as error:
+            if self._broken is None:
+                raise
+            self._broken(digest, error)
+
+    def _visit(self, digest: bytes) -> t.List[bytes]:
+        """One directory: its content and lists; the digests of its subdirectories."""
+        self._metadata(digest)
+        blob = self._read(digest, tree.BLOB_LIMIT)
+        parts = tree.part_digests(blob)
+        if parts is None:
+            return self._entries(tree.references(blob))
+        below, last = [], b""
+        for part in parts:
+            self._metadata(part)
+            found = tree.references(self._read(part, tree.BLOB_LIMIT))
+            if found.last:
+                if found.first <= last:
+                    raise Damaged("The parts of a tree overlap.")
+                last = found.last
+            below += self._entries(found)
+        return below
+
+    def _entries(self, found: tree.References) -> t.List[bytes]:
+        content = self._content
+        for digest, size in found.files:
+            content(digest, size)
+        for digest, size in found.chunked:
+            if self._lists.find(digest) < 0:
+                self._metadata(digest)
+                self._attempt(digest, lambda: self._chunks(digest, size))  # noqa: B023  called at once
+                self._lists.add(digest, b"")
+        return found.directories
+
+    def _chunks(self, digest: bytes, size: int) -> None:
+        for _offset, length, chunk in chunks.decode(self._read(digest, chunks.LIST_LIMIT), size).chunks():
+            self._content(chunk, length)

@@ -1,0 +1,18 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A store that lacks something, or holds something false: it is told for every backup that it hurts."""
+
+from __future__ import annotations
+
+import os
+
+
+def test_every_backup_that_shares_the_damage_is_listed_with_it(bench):
+    """Two backups of one unchanged tree; what one lacks the other lacks."""
+    bench.files(top=b"1", below__deeper__object=os.urandom(300_000))
+    for _backup in range(2):
+        bench.create()
+    (thing,) = (path for path in (bench.store / "objects").rglob("*") if path.is_file())
+    thing.unlink()
+    assert [backup["damaged"] for backup in bench.found()] == [True, True]
