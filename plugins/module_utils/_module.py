@@ -41,6 +41,22 @@ SHARED: Options = {
 #: For modules that list paths.
 DIFF_LIMIT: Options = {"diff_limit": {"type": "int", "default": 1000}}
 
+_COUNT: t.Dict[str, t.Any] = {"type": "int"}
+#: What to keep, as a suboption each; doc_fragments/_keep.py documents them.
+KEEP: t.Dict[str, t.Any] = {
+    "type": "dict",
+    "options": {
+        "last": _COUNT,
+        "hourly": _COUNT,
+        "daily": _COUNT,
+        "weekly": _COUNT,
+        "monthly": _COUNT,
+        "yearly": _COUNT,
+        "within": {"type": "str"},
+        "tags": {"type": "list", "elements": "str"},
+    },
+}
+
 #: Ansible takes a task whose result has a true `skipped` for one that did not run, whatever else the result says.
 _RENAMED = {"skipped": "passed_over"}
 _OLDEST = (3, 9)

@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - volt.backup._attributes.actiongroup_volt
   - volt.backup._store
   - volt.backup._store.diff_limit
+  - volt.backup._keep.create
 attributes:
   check_mode:
     support: full
@@ -151,6 +152,7 @@ options:
       - backup_id
 seealso:
   - module: volt.backup.volt_backup_info
+  - module: volt.backup.volt_backup_prune
   - module: volt.backup.volt_restore
 """
 
@@ -179,6 +181,17 @@ EXAMPLES = r"""
     source: /var/lib/machines/web
     one_file_system: true
     max_age: 6h
+
+- name: Back up every night, and keep a week of days, a year of months, and what is tagged release
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    type: scheduled
+    keep:
+      daily: 7
+      monthly: 12
+      tags:
+        - release
 
 - name: Back up before a deploy
   volt.backup.volt_backup:
@@ -453,6 +466,57 @@ diff:
       type: str
       returned: O(state=absent)
       sample: ''
+pruned:
+  description: What O(keep) did. In check mode what it would do; the backup that would be made is there without an id.
+  returned: O(state=present), if O(keep) is given and the task succeeded
+  type: dict
+  contains:
+    kept:
+      description: Backups that stay, newest first.
+      type: list
+      elements: dict
+      returned: always
+      contains: &row
+        id:
+          description: The backup's id. Null in check mode for the one that would be made.
+          type: str
+          returned: always
+          sample: app-20261123-100000-scheduled
+        created_at:
+          description: When it was begun, in UTC. Null if nobody can tell.
+          type: str
+          returned: always
+          sample: '2026-11-23T10:00:00.123456Z'
+        type:
+          description: What it is for.
+          type: str
+          returned: always
+          sample: scheduled
+        rule:
+          description:
+            - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest), or V(future) for one
+              that claims to be made later than now, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
+              or V(no complete and sound backup is left).
+            - V(no rule keeps it) for one that goes.
+          type: str
+          returned: always
+          sample: last, daily 2026-11-23
+        complete:
+          description: Whether it is complete.
+          type: bool
+          returned: always
+          sample: true
+        damaged:
+          description: Whether it is damaged. Null where O(keep) keeps all backups, for then nobody looked.
+          type: bool
+          returned: always
+          sample: false
+    removed:
+      description: Backups that are deleted, newest first.
+      type: list
+      elements: dict
+      returned: always
+      contains: *row
 passed_over:
   description:
     - Backups that are newer than the one that was compared with, or that matched, but are damaged or incomplete.
@@ -484,8 +548,9 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import Request
-from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Incomplete, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
+from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import Incomplete, UsageError, VoltError
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -503,6 +568,7 @@ OPTIONS = dict(
     only_if_changed=dict(type="bool", default=False),
     max_age=dict(type="str"),
     allow_incomplete=dict(type="bool", default=False),
+    keep=KEEP,
     id=dict(type="str", aliases=["backup_id"]),
 )
 RULES = [("state", "present", ["workload", "source"]), ("state", "absent", ["id"])]
@@ -522,6 +588,8 @@ def delete(task: Task) -> Result:
 def create(task: Task) -> Result:
     if task.params["id"] is not None:
         raise UsageError("Option id belongs to state: absent; a backup that is made gets an id of its own.")
+    if task.params["keep"] is not None:
+        parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
     made = task.manager.create(task.pick(Request), task.dry)
     result = {"changed": made.changed, "backup": made.backup, "diff": made.diff, "passed_over": made.skipped}
     for text in made.warnings:
@@ -529,7 +597,20 @@ def create(task: Task) -> Result:
     if not made.backup["complete"] and not task.params["allow_incomplete"]:
         kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
         raise Incomplete(f"{made.warnings[-1]} {kept}; say allow_incomplete: true where that is enough.", **result)
-    return result
+    return result if task.params["keep"] is None else retain(task, result)
+
+
+def retain(task: Task, result: Result) -> Result:
+    """Delete what is not to be kept beside the backup that was made, or that made another one needless."""
+    params, backup = task.params, result["backup"]
+    try:
+        coming = backup if backup["id"] is None else None
+        done = task.manager.prune(params["workload"], params["keep"], [params["type"]], task.dry, coming)
+    except VoltError as error:
+        made = f"Backup {backup['id']} was made" if result["changed"] else "No backup was needed"
+        raise type(error)(f"{made}, but older ones could not be pruned: {error.message}", **{**error.details, **result}) from None
+    diff = {**result["diff"], "prepared": result["diff"]["prepared"] + done.diff["prepared"]}
+    return {**result, "changed": result["changed"] or done.changed, "diff": diff, "pruned": {"kept": done.kept, "removed": done.removed}}
 
 
 def main() -> None:

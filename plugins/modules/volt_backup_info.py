@@ -440,22 +440,52 @@ store:
       returned: always
       sample: true
     backups:
-      description: How many backups have a readable record in O(backup_dir).
+      description: How many backups have readable records.
       type: int
       returned: always
       sample: 30
+    blobs:
+      description: Distinct blobs of file content that these backups refer to.
+      type: int
+      returned: always
+      sample: 10211
     logical_bytes:
       description: Sum of the sizes of all files in these backups.
       type: int
       returned: always
       sample: 14553703680
+    unique_bytes:
+      description: Size of the distinct content, before compression.
+      type: int
+      returned: always
+      sample: 512000000
+    metadata_bytes:
+      description: Size of the distinct trees and lists, before compression.
+      type: int
+      returned: always
+      sample: 1200000
     stored_bytes:
-      description: Sum of the sizes of all files that hold content in the store.
+      description: Size of all files that hold content in the store, referred to or not.
       type: int
       returned: always
       sample: 231000000
+    dedup_ratio:
+      description: RV(store.logical_bytes) divided by RV(store.unique_bytes), or null for nothing.
+      type: float
+      returned: always
+      sample: 28.43
+    compression_ratio:
+      description: Plain bytes of what backups refer to, divided by the bytes that this occupies in the store, or null for nothing.
+      type: float
+      returned: always
+      sample: 2.22
+    unreferenced_bytes:
+      description: How much of RV(store.stored_bytes) no backup refers to. M(volt.backup.volt_cas_gc) frees most of it.
+      type: int
+      returned: always
+      sample: 3100000
     ratio:
-      description: The former divided by the latter, or null for an empty store.
+      description: RV(store.logical_bytes) divided by RV(store.stored_bytes), or null for an empty store.
       type: float
       returned: always
       sample: 63.0
@@ -469,6 +499,73 @@ store:
       type: int
       returned: always
       sample: 240
+    trash_bytes:
+      description: Size of what collection has taken out and not yet deleted.
+      type: int
+      returned: always
+      sample: 0
+    quarantine_bytes:
+      description: Size of damaged files that repair has taken out.
+      type: int
+      returned: always
+      sample: 0
+    damaged:
+      description: Whether something could not be read, so that the figures lack it.
+      type: bool
+      returned: always
+      sample: false
+    workloads:
+      description:
+        - The figures of each workload, by name. What several workloads share is counted for each of them.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        workload_name:
+          description: Name of the workload.
+          type: str
+          returned: always
+          sample: app
+        backups:
+          description: How many backups have readable records.
+          type: int
+          returned: always
+          sample: 30
+        blobs:
+          description: Distinct blobs of file content that these backups refer to.
+          type: int
+          returned: always
+          sample: 10211
+        logical_bytes:
+          description: Sum of the sizes of all files in these backups.
+          type: int
+          returned: always
+          sample: 14553703680
+        unique_bytes:
+          description: Size of the distinct content, before compression.
+          type: int
+          returned: always
+          sample: 512000000
+        metadata_bytes:
+          description: Size of the distinct trees and lists, before compression.
+          type: int
+          returned: always
+          sample: 1200000
+        stored_bytes:
+          description: How much of the store the workload's backups occupy.
+          type: int
+          returned: always
+          sample: 231000000
+        dedup_ratio:
+          description: RV(store.workloads.logical_bytes) divided by RV(store.workloads.unique_bytes), or null for nothing.
+          type: float
+          returned: always
+          sample: 28.43
+        compression_ratio:
+          description: Plain bytes of what the workload's backups refer to, divided by the bytes that this occupies in the store, or null for nothing.
+          type: float
+          returned: always
+          sample: 2.22
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for

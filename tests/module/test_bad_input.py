@@ -15,6 +15,18 @@ from .conftest import Host
 
 NOT_ALLOWED = "is not allowed; use 1 to 128 letters"
 
+KEEP = {
+    "empty": ({}, "Nothing is said to be kept"),
+    "of nothing": ({"last": 0, "tags": [], "within": ""}, "Nothing is said to be kept"),
+    "negative": ({"last": -1}, "How many to keep by last is a number from 0 up, and -1 is none"),
+    "no number": ({"daily": "many"}, "'many'"),
+    "unknown": ({"last": 1, "newest": 1}, "Unsupported parameters for"),
+    "span without a unit": ({"within": "30"}, "Span of time '30' is not understood"),
+    "span in years": ({"within": "1y"}, "Span of time '1y' is not understood"),
+    "tag empty": ({"tags": [""]}, "Tags to keep are a list of texts that are not empty"),
+    "no dictionary": ("three", "dict"),
+}
+
 BACKUP = {
     "source missing": ({"source": "{top}/none"}, "source", "{top}/none does not exist"),
     "source is a file": ({"source": "{top}/file"}, "source", "{top}/file is not a directory"),
@@ -53,7 +65,33 @@ BACKUP = {
     "absent, id with a slash": ({"state": "absent", "id": "a/b"}, "usage", "cannot be a backup's id"),
     "absent, id that leads out": ({"state": "absent", "id": "../x"}, "usage", "cannot be a backup's id"),
     "absent, id with a line break": ({"state": "absent", "id": "x\n"}, "usage", "cannot be a backup's id"),
-    "option of a later version": ({"keep": {"last": 1}}, "usage", "Unsupported parameters"),
+    "option of a later version": ({"remote": "offsite"}, "usage", "Unsupported parameters"),
+    **{f"keep {name}": ({"keep": keep}, "usage", says) for name, (keep, says) in KEEP.items()},
+}
+
+PRUNE = {
+    "keep null": ({"keep": None}, "usage", "keep' is of type NoneType"),
+    "workload null": ({"workload": None}, "usage", NOT_ALLOWED),
+    "workload with a slash": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
+    "type unknown": ({"types": ["weekly"]}, "usage", "value of types must be one or more of"),
+    "lock_timeout negative": ({"lock_timeout": -1}, "usage", "lock_timeout must not be negative"),
+    **{f"keep {name}": ({"keep": keep}, "usage", says) for name, (keep, says) in KEEP.items()},
+}
+
+UPKEEP = {
+    "grace without a unit": ({"module": "volt_cas_gc", "grace": "24"}, "usage", "Span of time '24' is not understood"),
+    "grace negative": ({"module": "volt_cas_gc", "grace": "-1h"}, "usage", "Span of time '-1h' is not understood"),
+    "level unknown": ({"module": "volt_cas_verify", "level": "all"}, "usage", "value of level must be one of"),
+    "budget of nothing": ({"module": "volt_cas_verify", "level": "content", "budget": "0%"}, "usage", "Budget 0% is out of range"),
+    "budget above all": ({"module": "volt_cas_verify", "level": "content", "budget": "101%"}, "usage", "Budget 101% is out of range"),
+    "budget without a unit": ({"module": "volt_cas_verify", "level": "content", "budget": "5"}, "usage", "Budget '5' is not understood"),
+    "budget for structure": ({"module": "volt_cas_verify", "budget": "5%"}, "usage", "A budget is for reading the content"),
+    "budget for some backups": (
+        {"module": "volt_cas_verify", "level": "content", "budget": "5%", "ids": ["app-20261123-100000-manual"]},
+        "usage", "A budget is for reading the content",
+    ),
+    "id that leads out": ({"module": "volt_cas_verify", "ids": ["../x"]}, "usage", "cannot be a backup's id"),
+    "id unknown": ({"module": "volt_cas_verify", "ids": ["app-20000101-000000-manual"]}, "not_found", "There is no backup app-20000101-000000-manual"),
 }
 
 RESTORE = {
@@ -123,6 +161,17 @@ def refused(host: Host, module: str, parameters: dict[str, Any], code: str | Non
 @cases(BACKUP)
 def test_backup(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
     refused(ready, "volt_backup", {"workload": "app", "source": str(ready.tree), **parameters}, code, says)
+
+
+@cases(PRUNE)
+def test_prune(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
+    refused(ready, "volt_backup_prune", {"workload": "app", "keep": {"last": 1}, **parameters}, code, says)
+
+
+@cases(UPKEEP)
+def test_upkeep(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
+    options = dict(parameters)
+    refused(ready, options.pop("module"), options, code, says)
 
 
 @cases(RESTORE)

@@ -15,7 +15,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.records import
 
 from .conftest import PACKAGE, Host
 
-MODULES = ("volt_backup", "volt_backup_info", "volt_restore")
+MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore")
 
 
 def returns(module: str) -> dict[str, Any]:
@@ -45,14 +45,26 @@ def test_every_key_of_a_backup_is_documented() -> None:
 def test_every_returned_key_is_documented(host: Host, module: str) -> None:
     made = host.back_up()
     results = {
-        "volt_backup": [made, host.back_up(check=True), host.back_up(only_if_changed=True), host.back_up(state="gone")],
+        "volt_backup": [made, host.back_up(check=True), host.back_up(only_if_changed=True), host.back_up(state="gone"),
+                        *(host.back_up(check, keep={"last": 2}) for check in (True, False))],
         "volt_backup_info": [host.info(id=made["backup"]["id"], include=["contents", "changes", "store"])],
+        "volt_backup_prune": [host.run("volt_backup_prune", check, workload="app", keep={"last": 1}) for check in (True, False)],
+        "volt_cas_gc": [host.run("volt_cas_gc", check, grace="0s") for check in (True, False)],
+        "volt_cas_verify": [
+            host.run("volt_cas_verify", check, level="content", **more)
+            for more in ({"budget": "5%"}, {"repair": True}, {"ids": [made["backup"]["id"]]})
+            for check in (True, False)
+        ],
         "volt_restore": [
             host.restore(id=made["backup"]["id"], target=str(host.top / "new")),
             host.restore(check=True, id=None),
             host.restore(id=made["backup"]["id"], target=str(host.tree / "conf")),
         ],
     }
+    for path in (host.store / "packs").rglob("*.pack*"):
+        path.write_bytes(b"x")
+    results["volt_cas_gc"].append(host.run("volt_cas_gc"))
+    results["volt_cas_verify"] += [host.run("volt_cas_verify", check, repair=True) for check in (True, False)]
     results["volt_backup"].append(host.back_up(state="absent", id=made["backup"]["id"]))
     of_ansible = dict.fromkeys(("invocation", "changed", "failed", "msg", "warnings"), {})
     for result in results[module]:

@@ -68,6 +68,52 @@ def test_incomplete_backup_is_passed_over(private: Host) -> None:
     assert any("not running as root" in str(warning) for warning in restored.get("warnings", [])) == (whole["backup"]["file_count"] > 0)
 
 
+def rules(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["id"], row["rule"]) for row in rows]
+
+
+@only_root
+def test_keep_after_an_incomplete_backup(private: Host) -> None:
+    """One that fails the task deletes nothing; one that is allowed counts for nothing, and retention goes on without it."""
+    (private.tree / "secret").chmod(0o644)
+    whole = [private.back_up(user=NOBODY)["backup"]["id"] for _turn in range(3)]
+    (private.tree / "secret").chmod(0o600)
+    failure = private.back_up(user=NOBODY, keep={"last": 2})
+    assert failure["code"] == "incomplete" and "pruned" not in failure and private.info()["count"] == 4
+    planned = private.back_up(check=True, user=NOBODY, keep={"last": 2}, allow_incomplete=True)
+    made = private.back_up(user=NOBODY, keep={"last": 2}, allow_incomplete=True)
+    expected = [made["backup"]["id"], failure["backup"]["id"], *whole[:0:-1]]
+    assert [row["id"] for row in made["pruned"]["kept"]] == expected
+    assert [row["id"] for row in planned["pruned"]["kept"]] == [None, *expected[1:]]
+    assert [row["id"] for row in made["pruned"]["removed"]] == [row["id"] for row in planned["pruned"]["removed"]] == whole[:1]
+    assert [row["complete"] for row in made["pruned"]["kept"]] == [False, False, True, True]
+
+
+def test_keep_where_no_backup_was_needed(host: Host) -> None:
+    ids = [host.back_up()["backup"]["id"] for _turn in range(3)]
+    scheduled = host.back_up(type="scheduled")["backup"]["id"]
+    for check, changed in ((True, True), (False, True), (True, False), (False, False)):
+        result = host.back_up(check=check, max_age="1h", keep={"last": 1})
+        assert result["changed"] is changed and result["backup"]["id"] == scheduled
+        assert rules(result["pruned"]["kept"]) == [(ids[2], "last")]
+        assert rules(result["pruned"]["removed"]) == [(name, "no rule keeps it") for name in ids[1::-1] if changed]
+        assert (f"remove {ids[0]} (no rule keeps it)\n" in result["diff"]["prepared"]) is changed
+    assert host.info()["count"] == 2
+
+
+def test_a_backup_that_was_made_is_told_where_pruning_fails(host: Host) -> None:
+    host.back_up()
+    running = host.back_up(keep={"last": 1, "within": "999999999d"})
+    assert len(running["pruned"]["kept"]) == 2
+    record = host.backups / f"{running['backup']['id']}.json"
+    record.rename(host.top / "aside")
+    record.mkdir()  # a record that cannot be removed as a file is
+    (record / "x").touch()
+    failure = host.back_up(keep={"last": 1})
+    assert failure["failed"] and failure["code"] == "store" and failure["changed"], failure
+    assert failure["msg"].startswith(f"Backup {failure['backup']['id']} was made, but older ones could not be pruned: ")
+
+
 def test_names_of_any_bytes(host: Host) -> None:
     name = b"caf\xe9 \\ \xff\n\x1b[31m"
     (host.tree / os.fsdecode(name)).touch()

@@ -16,3 +16,15 @@ def test_every_backup_that_shares_the_damage_is_listed_with_it(bench):
     (thing,) = (path for path in (bench.store / "objects").rglob("*") if path.is_file())
     thing.unlink()
     assert [backup["damaged"] for backup in bench.found()] == [True, True]
+
+
+def test_a_manifest_without_a_sidecar_can_be_deleted(bench):
+    """What a crash left between the two, or a lost record."""
+    bench.files(a=b"1")
+    backup = bench.create().backup["id"]
+    (bench.backups / f"{backup}.json").unlink()
+    assert bench.manager.delete(backup, dry=True)["id"] == backup
+    assert len(os.listdir(bench.store / "refs")) == 1
+    assert bench.manager.delete(backup)["id"] == backup
+    assert os.listdir(bench.store / "refs") == []
+    assert bench.manager.delete(backup) is None

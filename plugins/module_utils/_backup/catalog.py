@@ -24,6 +24,7 @@ from .._tree.reach import Reach
 from . import records
 from .names import check_id, matches_tags, parse_time
 from .records import Manifest, Sidecar
+from .turn import turn
 
 
 class Catalog:
@@ -50,7 +51,7 @@ class Catalog:
     def sidecar(self, backup: str) -> Sidecar:
         """One sidecar; NotFound, or Damaged."""
         try:
-            sidecar = records.decode_sidecar(records.read_record(self._path(backup)))
+            sidecar = records.decode_sidecar(records.read_record(self.path(backup)))
         except FileNotFoundError:
             raise NotFound(f"There is no backup {backup} in {self._directory}; list the backups to see which there are.") from None
         if sidecar["id"] != backup:
@@ -58,7 +59,8 @@ class Catalog:
         parse_created(sidecar)
         return sidecar
 
-    def _path(self, backup: str) -> str:
+    def path(self, backup: str) -> str:
+        """Where a backup's sidecar is."""
         return os.path.join(self._directory, f"{backup}.json")
 
     def list(self) -> t.List[Sidecar]:
@@ -115,6 +117,15 @@ class Catalog:
             raise Damaged(f"Manifest {name} is of another backup.")
         return manifest
 
+    def referenced(self, name: str) -> t.Tuple[Manifest, str]:
+        """A manifest by its name in the store, whether or not a sidecar has it, and its SHA-256; FileNotFoundError where it is gone, else Damaged."""
+        data = records.read_record(self._store.full_path(f"refs/{name}.json"))
+        manifest = records.decode_manifest(data)
+        said, digest = records.reference(manifest.backup["id"], data)
+        if said != name:
+            raise Damaged(f"Manifest {name} is altered.")
+        return manifest, digest
+
     def check(self, manifest: Manifest) -> None:
         """Damaged unless all trees are sound and all content is present; shared trees are looked at once in a catalog's life."""
         self._reach(manifest.root.content, manifest.links)
@@ -135,13 +146,29 @@ class Catalog:
 
     # ---- removal
 
-    def remove(self, backup: str) -> bool:
-        """Delete a backup, sidecar first; whether there was anything. Works on damaged ones as well."""
-        names = [name for name in self._store.references() if name[:-13] == backup and name[-13:-12] == "-"]
-        there = os.path.lexists(self._path(backup))
+    def remove(self, backup: str, meant: t.Optional[Sidecar] = None) -> bool:
+        """Delete a backup, sidecar first; whether there was anything. Works on damaged ones as well.
+
+        :param meant: how it was listed; another backup that has got its id since is left alone.
+        """
+        with turn(self._directory, self._store.lock_timeout):
+            if meant is not None and self._reference(backup) != meant["manifest_ref"]:
+                return False
+            return self._remove(backup)
+
+    def _reference(self, backup: str) -> t.Optional[str]:
+        """The name of a backup's manifest, as far as there is a sidecar to tell it."""
+        try:
+            return t.cast(str, self.sidecar(backup)["manifest_ref"])
+        except (Damaged, NotFound):
+            return None
+
+    def _remove(self, backup: str) -> bool:
+        names = self.manifests_of(backup)
+        there = os.path.lexists(self.path(backup))
         try:
             if there:
-                there = _unlink(self._path(backup))
+                there = _unlink(self.path(backup))
                 layout.sync_directory(self._directory)
             for name in names:
                 _unlink(self._store.full_path(f"refs/{name}.json"))
@@ -151,8 +178,12 @@ class Catalog:
             raise store_failure(f"deleting backup {backup}", error) from None
         return there
 
+    def manifests_of(self, backup: str) -> t.List[str]:
+        """Names of a backup's manifests: one as a rule; another without a sidecar where a run died."""
+        return [name for name in self._store.references() if name[:-13] == backup and name[-13:-12] == "-"]
+
     def exists(self, backup: str) -> bool:
-        return os.path.lexists(self._path(backup))
+        return os.path.lexists(self.path(backup))
 
 
 def _unlink(path: str) -> bool:

@@ -33,9 +33,7 @@ from . import records
 from .catalog import Catalog, parse_created
 from .names import check_type, check_workload, new_id, now, parse_span, show_time
 from .records import Manifest, Sidecar
-
-#: Paths that a sidecar names; the manifest has them all.
-_NAMED = 100
+from .turn import turn
 
 Progress = t.Callable[[int, int], None]
 
@@ -99,7 +97,7 @@ class Creator:
             base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
-            old = catalog.manifest(base) if base is not None else None
+            old = self._manifest(catalog, base)
             if request.only_if_changed and base is not None and old is not None and self._same_rules(base) and _equal(old, captured):
                 run.commit()  # what a damaged store lacked is whole again
                 self._keep_scan(run, captured)
@@ -126,6 +124,14 @@ class Creator:
             return None
         return Created(match, False, Changes(0).as_dict(), passed, [])
 
+    @staticmethod
+    def _manifest(catalog: Catalog, base: t.Optional[Sidecar]) -> t.Optional[Manifest]:
+        """The newest backup's, if nobody has deleted it since: a capture takes its time."""
+        try:
+            return None if base is None else catalog.manifest(base)
+        except Damaged:
+            return None
+
     def _same_rules(self, sidecar: Sidecar) -> bool:
         request = self._request
         return (sidecar["source_path"], sidecar["exclude"], sidecar["exclude_caches"], sidecar["one_file_system"]) == (
@@ -133,7 +139,7 @@ class Creator:
         )  # fmt: skip
 
     def _scan_path(self) -> str:
-        return self._store.full_path(f"cache/{hashlib.sha256(self._source).hexdigest()[:32]}.scan")
+        return self._store.full_path(f"cache/{scan_name(self._source)}")
 
     def _capture(self, run: Run) -> Captured:
         apart = _identities(self._store.path, self._directory)
@@ -189,9 +195,9 @@ class Creator:
             file_count=stats.files,
             new_bytes=run.new_bytes,
             stored_bytes=run.stored_bytes,
-            skipped=[{"path": show(item.path), "reason": item.reason, "detail": item.detail} for item in notes.skipped[:_NAMED]],
+            skipped=[{"path": show(item.path), "reason": item.reason, "detail": item.detail} for item in notes.skipped[:records.NAMED]],
             skipped_count=len(notes.skipped),
-            changed_while_read=[show(path) for path in notes.changed[:_NAMED]],
+            changed_while_read=[show(path) for path in notes.changed[:records.NAMED]],
             changed_while_read_count=len(notes.changed),
         )
         manifest = Manifest(
@@ -221,6 +227,10 @@ class Creator:
 
     def _publish(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
+        with turn(self._directory, self._store.lock_timeout):
+            self._write_records(sidecar, manifest, created)
+
+    def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         number = 1
         while True:
             sidecar["id"] = new_id(self._request.workload, created, self._request.type, number)
@@ -280,6 +290,21 @@ class ScanFile:
             self._file.close()
         except OSError as error:
             raise store_failure("writing the stat cache", error) from None
+
+
+def retake(run: Run, backup: t.Mapping[str, t.Any], *apart: str) -> None:
+    """Read a backup's source again by the same rules, without believing any cache, into a run; SourceError where it is not there.
+
+    :param apart: store and backup directory, which are left out.
+    """
+    options = Options(Exclusions(backup["exclude"]), backup["exclude_caches"], backup["one_file_system"], _identities(*apart))
+    Capture(run, options, Scan(os.devnull), None, lambda _files, _size: None)(_source(backup["source_path"]))
+    run.finish()
+
+
+def scan_name(source: bytes) -> str:
+    """The file below cache/ in which the stat cache of a source is kept."""
+    return f"{hashlib.sha256(source).hexdigest()[:32]}.scan"
 
 
 def _equal(old: Manifest, captured: Captured) -> bool:

@@ -14,7 +14,7 @@ import gc
 import os
 import typing as t
 
-from .._store.errors import NotFound, UsageError
+from .._store.errors import Damaged, NotFound, UsageError
 from .._store.lock import Lock
 from .._store.reader import Store
 from .._tree import compare, entry as tree
@@ -22,10 +22,11 @@ from .._tree.compare import Changes
 from .._tree.entry import DIRECTORY, Entry
 from .._tree.names import parse, show
 from .._tree.walk import join
-from . import create, restore
-from .catalog import Catalog, parse_created, selects
+from . import collect, create, prune, repair, restore, usage, verify
+from .catalog import Catalog, parse_created, selects, unreadable
 from .names import check_id, check_type, check_workload, parse_time
 from .records import Manifest, Sidecar
+from .retention import Keep
 
 _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
 
@@ -110,20 +111,48 @@ class Manager:
                 if sidecar is None:
                     raise NotFound(f"Workload {query.workload} has no complete, sound backup that matches; list its backups.", skipped=passed)
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, progress)
-            with _no_cycles():
-                return restorer(), passed
+            try:
+                with _no_cycles():
+                    return restorer(), passed
+            except Damaged:
+                if not dry:
+                    store.index.remember_doubts()  # so that the next listing does not promise it again
+                raise
 
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Sidecar]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
         check_id(backup)
         store, catalog = self._open()
-        if not catalog.exists(backup):
+        if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
         with Lock(store.path, self._timeout, write=not dry) if store.exists else store.lock():
             found = next((sidecar for sidecar in catalog.list() if sidecar["id"] == backup), None)
+            if found is None and catalog.manifests_of(backup):
+                found = unreadable(backup, "Its sidecar is missing.")  # a run that died before it wrote or after it removed it
             if found is not None and not dry:
-                catalog.remove(backup)
+                catalog.remove(backup, found)
             return found
+
+    def prune(
+        self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Sidecar] = None
+    ) -> prune.Pruned:
+        """Delete a workload's backups that a policy does not keep. `coming` is one that only a real run would have made."""
+        store, catalog = self._open()
+        pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming)
+        with _no_cycles():
+            return pruner()
+
+    def collect(self, grace: str = "24h", repack: bool = True, dry: bool = False) -> t.Dict[str, t.Any]:
+        """Collect garbage: what no backup refers to goes to the trash, and from there after `grace`, a span of time."""
+        store = Store(self._store_path, self._timeout)
+        with _no_cycles():
+            return collect.collect(store, self._directory, grace, repack, dry)
+
+    def verify(self, request: verify.Request, dry: bool = False, progress: verify.Progress = _ignore) -> verify.Verified:
+        """Look whether everything is there and sound; with `request.repair`, mend what can be."""
+        store, catalog = self._open()
+        with _no_cycles():
+            return repair.verified(store, catalog, self._directory, request, dry, progress)
 
     def find(self, query: Query) -> t.List[Sidecar]:
         """Sidecars that match, newest first, each with `damaged` and `damage`."""
@@ -207,26 +236,10 @@ class Manager:
             return {"entries": listed, "count": total, "more": total - len(listed)}
 
     def usage(self) -> t.Dict[str, t.Any]:
-        """Figures of the store as it lies on disk."""
+        """What the store holds and what that costs, in all and by workload."""
         store, catalog = self._open()
-        kinds = {"objects": 0, "packs": 0}
-        stored = 0
-        for kind in kinds:
-            for top, _directories, names in os.walk(store.full_path(kind)):
-                kinds[kind] += len(names)
-                stored += sum(os.lstat(os.path.join(top, name)).st_size for name in names)
-        backups = [sidecar for sidecar in catalog.list() if sidecar.get("damage") is None]
-        logical = sum(sidecar["total_size"] for sidecar in backups)
-        return {
-            "path": show(store.path),
-            "format": 1,
-            "exists": store.exists,
-            "backups": len(backups),
-            "logical_bytes": logical,
-            "stored_bytes": stored,
-            "ratio": round(logical / stored, 2) if stored else None,
-            **kinds,
-        }
+        with store.lock(), _no_cycles():
+            return usage.usage(store, catalog)
 
 
 def _between(moment: datetime.datetime, since: t.Optional[datetime.datetime], until: t.Optional[datetime.datetime]) -> bool:

@@ -41,6 +41,8 @@ REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
     "exclude", "exclude_caches", "one_file_system",
 )  # fmt: skip
+#: Paths that a sidecar names; the manifest has them all.
+NAMED = 100
 _READ_MOST = 1 << 30
 _MOST = (1 << 63) - 1
 
@@ -187,6 +189,27 @@ def reference(backup: str, data: bytes) -> t.Tuple[str, str]:
     """(manifest_ref, SHA-256 in hex) of an encoded manifest."""
     digest = hashlib.sha256(data).hexdigest()
     return f"{backup}-{digest[:12]}", digest
+
+
+def rebuilt_sidecar(manifest: Manifest, name: str, digest: str) -> Sidecar:
+    """A sidecar made from a manifest alone. What only the lost one told (what was new, how long it took) is 0."""
+    totals = manifest.totals
+    sidecar: Sidecar = dict.fromkeys(SIDECAR, 0)
+    sidecar.update(manifest.backup)
+    sidecar.update(
+        manifest_ref=name,
+        manifest_sha256=digest,
+        blob_count=totals["blobs"],
+        dedup_blobs=totals["blobs"],
+        total_size=totals["size"],
+        file_count=totals["files"],
+        pushed_to_cdn=False,
+        format=FORMAT,
+        skipped=[{"path": show(item.path), "reason": item.reason, "detail": item.detail} for item in manifest.skipped[:NAMED]],
+        skipped_count=len(manifest.skipped),
+        changed_while_read=[],
+    )
+    return sidecar
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import typing as t
@@ -19,14 +20,14 @@ from .._backup.names import TYPES
 from .._backup.signals import interruptible
 from .._store.errors import NotFound, UsageError, VoltError, reason
 from .._tree.names import one_line, show
-from . import screen
+from . import screen, upkeep
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
 _PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
-_CALLED = {"workload_mode": "mode", "tags": "tag", "old": "id", "new": "id"}
+_CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}
 
 Arguments = argparse.Namespace
 
@@ -100,6 +101,9 @@ def parser() -> argparse.ArgumentParser:
     made = word("delete", _delete, "delete a backup")
     made.add_argument("id", metavar="ID")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+    for entry in upkeep.WORDS:
+        entry.options(word(entry.name, functools.partial(_upkeep, entry.work), entry.about))
     return top
 
 
@@ -303,6 +307,16 @@ def _delete(args: Arguments) -> int:
         raise _unknown(args)
     verb = "Would delete" if args.dry_run else "Deleted"
     _say(args, {"backup": found, "changed": True}, lambda: f"{verb} {args.id}.\n")
+    return DONE
+
+
+def _upkeep(work: t.Callable[[Arguments, Manager], upkeep.Outcome], args: Arguments) -> int:
+    outcome = work(args, _manager(args))
+    _warn(args, outcome.value.get("warnings", ()))
+    if outcome.failure is None or not args.json:
+        _say(args, outcome.value, outcome.text)
+    if outcome.failure is not None:
+        raise outcome.failure
     return DONE
 
 

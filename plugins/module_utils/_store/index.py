@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import time
 import typing as t
 
 from . import codec, layout, pack
@@ -27,17 +28,23 @@ from .table import Doubtful, Table
 
 _PLACE = struct.Struct("=III")  # number of the pack in the table's appendix, offset behind the pack's table, length
 _STATE = struct.Struct("=Qq")  # size of the file, ctime in ns
-_PACK = struct.Struct("=32sQq")
+_PACK = struct.Struct("=32sQqQ")  # name, size of the file, its ctime in ns, plain size
+#: A state that no file has: what is remembered with it is hashed before it is believed.
+DOUBT = (0, 0)
 
 State = t.Tuple[int, int]
 Place = t.Tuple[bytes, int, int]
+#: A pack as a table's appendix has it: name, state, plain size. The size is 0 in a line that has news of the state alone: the pack's blobs
+#: are then in another table.
+PackLine = t.Tuple[bytes, State, int]
 
 
 class PackFile(t.NamedTuple):
-    """A sound pack file: the form it has, and its state when last hashed."""
+    """A sound pack file: the form it has, its state when last hashed, and its plain size in bytes."""
 
     suffix: str
     state: State
+    plain: int
 
 
 class _PackTable:
@@ -46,7 +53,7 @@ class _PackTable:
     def __init__(self, table: Table, path: t.Optional[str]) -> None:
         self.table = table
         self.path = path
-        self.packs = [(name, (size, ctime)) for name, size, ctime in _PACK.iter_unpack(table.appendix)]
+        self.packs: t.List[PackLine] = [(name, (size, ctime), plain) for name, size, ctime, plain in _PACK.iter_unpack(table.appendix)]
 
 
 class Index:
@@ -60,6 +67,8 @@ class Index:
         self._verified: t.Dict[bytes, State] = {}
         self._refuted: t.Set[t.Tuple[bytes, State]] = set()
         self._read_anew: t.List[bytes] = []
+        self._doubted: t.List[bytes] = []
+        self._useless: t.List[str] = []
         self.damaged: t.Dict[bytes, str] = {}
 
     # ---- packs
@@ -90,42 +99,46 @@ class Index:
             try:
                 self._tables.append(_PackTable(Table.load(path, _PLACE.size), path))
             except (Doubtful, OSError):
-                continue  # what it told is told by the packs
+                self._useless.append(path)  # what it told is told by the packs
         known: t.Dict[bytes, State] = {}
+        sizes: t.Dict[bytes, int] = {}  # of packs whose blobs some table has
         for entry in reversed(self._tables):  # oldest first: the newest word on a pack counts
-            known.update(entry.packs)
-        named = set(known)
+            for name, state, plain in entry.packs:
+                known[name] = state
+                if plain:
+                    sizes[name] = plain
         packs: t.Dict[bytes, PackFile] = {}
         self._packs = packs
         strange = []
         for name, suffix, state in self._list_packs():
             if name in packs:
                 continue  # a second form of a sound pack
-            if known.get(name) == state:
-                packs[name] = PackFile(suffix, state)
+            if name in sizes and known[name] == state:
+                packs[name] = PackFile(suffix, state, sizes[name])
                 self.damaged.pop(name, None)
             else:
                 strange.append((name, suffix, state))
         recovered = Table(_PLACE.size)
-        numbers: t.List[t.Tuple[bytes, State]] = []
+        numbers: t.List[PackLine] = []
         for name, suffix, state in strange:
             if name in packs:
                 continue
             try:
-                entries = pack.parse(self.read_pack(name, suffix), name)
+                data = self.read_pack(name, suffix)
+                entries = pack.parse(data, name)
             except Damaged as error:
                 self.damaged[name] = error.message
                 continue
-            packs[name] = PackFile(suffix, state)
+            packs[name] = PackFile(suffix, state, len(data))
             self.damaged.pop(name, None)
             self._read_anew.append(name)
-            if name not in named:
+            if name not in sizes:
                 for digest, offset, length in entries:
                     if recovered.find(digest) < 0:
                         recovered.add(digest, _PLACE.pack(len(numbers), offset, length))
-                numbers.append((name, state))
+                numbers.append((name, state, len(data)))
         if numbers:
-            recovered.appendix = _pack_names(numbers)
+            recovered.appendix = _pack_lines(numbers)
             self._tables.append(_PackTable(recovered, None))
 
     def _list_packs(self) -> t.Iterator[t.Tuple[bytes, str, State]]:
@@ -154,7 +167,19 @@ class Index:
     def condemn(self, name: bytes, message: str) -> None:
         """Believe no more in a pack: its file looks as it should, but its bytes are not those it is named by."""
         self.damaged[name] = message
-        self.packs.pop(name, None)
+        self._doubted.append(name)
+        found = self.packs.pop(name, None)
+        for suffix in codec.SUFFIXES:  # the same pack may be there in another form
+            path = os.path.join(self._path, layout.pack_path(name, suffix))
+            if found is not None and suffix != found.suffix and os.path.lexists(path):
+                try:
+                    data = self.read_pack(name, suffix)
+                    pack.check(data, name)
+                    info = os.lstat(path)
+                except (Damaged, OSError):
+                    continue
+                self.packs[name] = PackFile(suffix, (info.st_size, info.st_ctime_ns), len(data))
+                return
 
     # ---- objects
 
@@ -169,7 +194,7 @@ class Index:
                 try:
                     loaded.append((Table.load(path, _STATE.size), path))
                 except (Doubtful, OSError):
-                    continue
+                    self._useless.append(path)
             self._objects = loaded
         for table, _path in self._objects:
             position = table.find(digest)
@@ -185,51 +210,93 @@ class Index:
         """Remember that an object was hashed and found false in this state, so that nobody reads it again in vain."""
         self._refuted.add((digest, state))
         self.damaged[digest] = message
+        self._verified[digest] = DOUBT
+
+    def object_doubted(self, digest: bytes) -> None:
+        """Whatever is remembered of an object, its file was found false: let it be hashed before it is believed again."""
+        self._verified[digest] = DOUBT
 
     def is_refuted(self, digest: bytes, state: State) -> bool:
         return (digest, state) in self._refuted
 
     # ---- writing
 
-    def tables(self, run: str, packs: t.List[t.Tuple[bytes, State]], places: t.Optional[Table], objects: Table) -> t.Iterator[
-        t.Tuple[str, Table, t.List[str]]
-    ]:
+    def tables(
+        self, run: str, packs: t.List[PackLine], places: t.Optional[Table], objects: Table, everything: bool = False
+    ) -> t.Iterator[t.Tuple[str, Table, t.List[str]]]:
         """The tables to write at the end of a run: (file name, table, files it makes superfluous).
 
         :param packs: the run's packs in the order in which `places` numbers them.
         :param places: digest -> (number, offset, length) of the run's packed blobs.
         :param objects: digest -> state of the run's objects.
+        :param everything: fold all older tables, and forget what is no longer in the store.
         """
         known = self.packs
-        fold = self._foldable([(len(entry.table), entry) for entry in self._tables], len(places) if places else 0)
-        fold += [entry for entry in self._tables if entry.path is None and entry not in fold]
-        renewed = [(name, known[name].state) for name in self._read_anew]
-        if packs or renewed or any(entry.path is None for entry in fold):
-            names = list(packs)
+        fold = list(self._tables)
+        if not everything:
+            fold = self._foldable([(len(entry.table), entry) for entry in self._tables], len(places) if places else 0)
+            fold += [entry for entry in self._tables if entry.path is None and entry not in fold]
+        fresh = {name: known[name].state for name in self._read_anew if name in known}
+        fresh.update(dict.fromkeys(self._doubted, DOUBT))
+        if packs or fresh or any(entry.path is None for entry in fold) or everything:
             result = places if places is not None else Table(_PLACE.size)
+            lines = list(packs)
+            numbers = {name: number for number, (name, _state, _plain) in enumerate(lines)}
             for entry in fold:
-                shift = len(names)
-                names += entry.packs
-                for position in range(len(entry.table)):
-                    number, offset, length = _PLACE.unpack(entry.table.value(position))
-                    digest = entry.table.digest(position)
-                    if entry.packs[number][0] in known and result.find(digest) < 0:
-                        result.add(digest, _PLACE.pack(shift + number, offset, length))
-            # of several lines on one pack the last counts when the table is read, so the newest words go last
-            result.appendix = _pack_names(names + renewed + list(packs))
+                self._fold(entry, result, lines, numbers)
+            lines += [(name, state, 0) for name, state in fresh.items() if name not in numbers]
+            result.appendix = _pack_lines(lines)
             yield f"packs-{run}", result, [entry.path for entry in fold if entry.path]
         for digest, state in self._verified.items():
             if objects.find(digest) < 0:
                 objects.add(digest, _STATE.pack(*state))
-        if len(objects):
+        if len(objects) or everything:
             self.object_state(b"\0" * 32)
-            old = self._foldable([(len(table), (table, path)) for table, path in self._objects or []], len(objects))
+            old = self._objects or []
+            if not everything:
+                old = self._foldable([(len(table), (table, path)) for table, path in old], len(objects))
             for table, _path in old:
                 for position in range(len(table)):
                     digest = table.digest(position)
-                    if objects.find(digest) < 0:
+                    if objects.find(digest) < 0 and not (everything and self._is_gone(digest)):
                         objects.add(digest, table.value(position))
-            yield f"objects-{run}", objects, [path for _table, path in old]
+            yield f"objects-{run}", objects, [path for _table, path in old] + (self._useless if everything else [])
+
+    def _fold(self, entry: _PackTable, result: Table, lines: t.List[PackLine], numbers: t.Dict[bytes, int]) -> None:
+        """Take an older table's knowledge of packs that are still there into a newer one, one line a pack."""
+        known = self.packs
+        for name, _state, plain in entry.packs:
+            if name not in known and name not in self.damaged:
+                continue
+            if name not in numbers:
+                numbers[name] = len(lines)
+                lines.append((name, known[name].state if name in known else DOUBT, plain))
+            elif plain and not lines[numbers[name]][2]:
+                lines[numbers[name]] = (name, lines[numbers[name]][1], plain)
+        for position in range(len(entry.table)):
+            number, offset, length = _PLACE.unpack(entry.table.value(position))
+            name, digest = entry.packs[number][0], entry.table.digest(position)
+            if name in known and result.find(digest) < 0:
+                result.add(digest, _PLACE.pack(numbers[name], offset, length))
+
+    def _is_gone(self, digest: bytes) -> bool:
+        return not any(os.path.lexists(os.path.join(self._path, layout.object_path(digest, suffix))) for suffix in codec.SUFFIXES)
+
+    def remember_doubts(self) -> None:
+        """Write down what this process found false, for those who come later; quietly not, where that cannot be done."""
+        lines = [(name, DOUBT, 0) for name in self._doubted]
+        packs, objects = Table(_PLACE.size), Table(_STATE.size)
+        packs.appendix = _pack_lines(lines)
+        for digest, state in self._verified.items():
+            if state == DOUBT:
+                objects.add(digest, _STATE.pack(*state))
+        run = run_name()
+        for name, table, worth in ((f"packs-{run}", packs, lines), (f"objects-{run}", objects, len(objects))):
+            if worth:
+                try:
+                    layout.write_file(os.path.join(self._path, "index", name), b"".join(table.parts()))
+                except OSError:
+                    return  # a store that may only be read, or is full; the damage is found again
 
     @staticmethod
     def _foldable(tables: t.List[t.Tuple[int, t.Any]], size: int) -> t.List[t.Any]:
@@ -251,8 +318,13 @@ class Index:
             return []  # what it would tell is told by the packs and objects
 
 
-def _pack_names(packs: t.Iterable[t.Tuple[bytes, State]]) -> bytes:
-    return b"".join(_PACK.pack(name, *state) for name, state in packs)
+def _pack_lines(packs: t.Iterable[PackLine]) -> bytes:
+    return b"".join(_PACK.pack(name, *state, plain) for name, state, plain in packs)
+
+
+def run_name() -> str:
+    """A name that sorts by time, for a run's directory and the tables that it leaves."""
+    return f"{time.time_ns():020d}-{os.getpid()}"
 
 
 def place(number: int, offset: int, length: int) -> bytes:

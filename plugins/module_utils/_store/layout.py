@@ -34,6 +34,8 @@ _CACHEDIR_TAG = (
     "# A volt.backup store: backups of this host need not contain its backups.\n"
 )
 OBJECT_NAME = re.compile(r"([0-9a-f]{64})(|\.zst|\.zz)\Z")
+#: What `write_file` leaves where it is killed.
+LEFTOVER_NAME = re.compile(r"\..+\.\d+\.tmp\Z")
 PACK_NAME = re.compile(r"([0-9a-f]{64})\.pack(|\.zst|\.zz)\Z")
 
 

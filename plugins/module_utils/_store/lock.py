@@ -6,9 +6,10 @@
 
 """Kernel locks: many users side by side, one collector alone, and a gate so that neither starves.
 
-Everybody passes the *gate* (an exclusive lock, held for moments) before asking for the store's *lock*. Who wants the store
-alone keeps the gate while waiting, so no newcomer slips in before. The kernel drops both when a process dies, however it
-dies: there is no stale lock to break. Source: flock(2).
+Whoever writes passes the *gate* (an exclusive lock, held for moments) before asking for the store's *lock*. Who wants the store
+alone keeps the gate while waiting, so no newcomer slips in before: long enough to outlast ordinary runs, not so long that the
+newcomers' own patience ends. Readers, above all restores, do not pass the gate, so they wait for nobody who is only waiting. The kernel drops
+both when a process dies, however it dies: there is no stale lock to break. Source: flock(2).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import typing as t
 from .errors import LockTimeout, StoreError, reason, store_failure
 
 _POLL_FIRST, _POLL_MOST = 0.005, 0.1
+#: Seconds for which the gate stays closed while somebody waits for the store alone, and for which it is then open.
+_PATIENCE, _PAUSE = 45.0, 1.0
 
 
 def _open(path: str, write: bool) -> t.Optional[int]:
@@ -34,7 +37,8 @@ def _open(path: str, write: bool) -> t.Optional[int]:
         raise (store_failure("opening its lock", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
 
 
-def _wait(fd: int, mode: int, deadline: float, what: str) -> None:
+def wait(fd: int, mode: int, deadline: float, what: str) -> None:
+    """Take a kernel lock; LockTimeout when the deadline (of time.monotonic) has passed."""
     pause = _POLL_FIRST
     while True:
         try:
@@ -54,7 +58,9 @@ class Lock:
 
     :param directory: the store.
     :param timeout: seconds to wait before LockTimeout.
+    :param exclusive: alone. Everybody's newcomers but readers then wait at the gate, `_PATIENCE` seconds at a time.
     :param write: False where nothing may be created (check mode, read-only media); a missing lock file is then no obstacle.
+    :param gate: False for readers, who are let in whenever nobody has the store alone, also while somebody waits for that.
     :param at_gate: called once while both gate and lock are held: the moment in which nobody else starts or ends.
     """
 
@@ -64,24 +70,37 @@ class Lock:
         timeout: float,
         exclusive: bool = False,
         write: bool = True,
+        gate: bool = True,
         at_gate: t.Optional[t.Callable[[], None]] = None,
     ) -> None:
         self._directory = directory
         self._timeout = timeout
         self._mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         self._write = write
+        self._gate = gate
         self._at_gate = at_gate
         self._fd: t.Optional[int] = None
 
     def __enter__(self) -> Lock:
         deadline = time.monotonic() + self._timeout
-        gate = _open(os.path.join(self._directory, "gate"), self._write)
+        while self._mode == fcntl.LOCK_EX:
+            turn = time.monotonic() + _PATIENCE
+            if turn >= deadline:
+                break
+            try:
+                return self._enter(turn)
+            except LockTimeout:
+                time.sleep(_PAUSE)  # a long run is at work: let those in who came after it, then close the gate again
+        return self._enter(deadline)
+
+    def _enter(self, deadline: float) -> Lock:
+        gate = _open(os.path.join(self._directory, "gate"), self._write) if self._gate else None
         try:
             if gate is not None:
-                _wait(gate, fcntl.LOCK_EX, deadline, f"the gate of store {self._directory}")
+                wait(gate, fcntl.LOCK_EX, deadline, f"the gate of store {self._directory}")
             self._fd = _open(os.path.join(self._directory, "lock"), self._write)
             if self._fd is not None:
-                _wait(self._fd, self._mode, deadline, f"the lock of store {self._directory}")
+                wait(self._fd, self._mode, deadline, f"the lock of store {self._directory}")
             if self._at_gate is not None:
                 self._at_gate()
         except BaseException:

@@ -98,6 +98,12 @@ def first_blob(data: bytes) -> int:
     return table_size(count)
 
 
+def kind(data: bytes) -> int:
+    """CONTENT or METADATA; Damaged where these are not the bytes of a pack."""
+    first_blob(data)
+    return t.cast(int, HEADER.unpack_from(data)[1])
+
+
 def parse(data: bytes, name: bytes) -> t.List[t.Tuple[bytes, int, int]]:
     """What a pack holds: (digest, offset behind the table, length); Damaged unless its bytes are those it is named by."""
     start = first_blob(data)
@@ -110,3 +116,24 @@ def parse(data: bytes, name: bytes) -> t.List[t.Tuple[bytes, int, int]]:
     if start + offset != len(data):
         raise Damaged(f"Pack {name.hex()} has a table that does not fit its blobs.")
     return entries
+
+
+def check(data: bytes, name: bytes) -> None:
+    """Damaged unless these are the bytes of a pack of this name, and each blob is what the table says."""
+    start = first_blob(data)
+    for digest, offset, length in parse(data, name):
+        if hashlib.sha256(data[start + offset : start + offset + length]).digest() != digest:
+            raise Damaged(f"Pack {name.hex()} holds a blob that is not what its table says.")
+
+
+def salvage(data: bytes) -> t.Iterator[t.Tuple[bytes, int, int]]:
+    """What a damaged pack may still hold: (digest, offset in the pack, length), each to be hashed before it is believed."""
+    try:
+        start = offset = first_blob(data)
+    except Damaged:
+        return
+    for digest, length in ENTRY.iter_unpack(data[HEADER.size : start]):
+        if offset + length > len(data):
+            return
+        yield digest, offset, length
+        offset += length

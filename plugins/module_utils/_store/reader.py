@@ -37,11 +37,12 @@ class Store:
         self.index = Index(self.path)
         self._plain: t.OrderedDict[bytes, t.Tuple[bytes, int]] = OrderedDict()
         self._plain_size = 0
+        self._shelves: t.Dict[int, bool] = {}
         self._mutex = threading.Lock()
 
     def lock(self) -> Lock:
-        """The shared lock for somebody who only reads."""
-        return Lock(self.path, self.lock_timeout, write=False)
+        """The shared lock for somebody who only reads: not held up at the gate by who waits for the store alone."""
+        return Lock(self.path, self.lock_timeout, write=False, gate=False)
 
     def full_path(self, relative: str) -> str:
         return os.path.join(self.path, relative)
@@ -59,7 +60,7 @@ class Store:
         lost more easily than its loss is noticed. The outcome is remembered.
         """
         doubtful = []
-        for suffix in codec.SUFFIXES:
+        for suffix in codec.SUFFIXES if self._has_shelf(digest) else ():
             try:
                 info = os.lstat(self.full_path(layout.object_path(digest, suffix)))
             except OSError:
@@ -81,17 +82,36 @@ class Store:
         form = self.object_form(digest, size)
         return form[0] if form is not None else None
 
+    def _has_shelf(self, digest: bytes) -> bool:
+        """Whether an object's directory is one: what lies behind a symlink is not the store's. Looked at once."""
+        shelf = digest[0]
+        found = self._shelves.get(shelf)
+        if not found:
+            try:
+                found = stat.S_ISDIR(os.lstat(self.full_path(f"objects/{shelf:02x}")).st_mode)
+            except OSError:
+                return False  # it may come with the next object
+            self._shelves[shelf] = found
+        return found
+
     def _prove(self, digest: bytes, suffix: str, state: State, size: int) -> bool:
         """Hash an object's file, unless this one has been found false before."""
         if self.index.is_refuted(digest, state):
             return False
         try:
-            self._read_object(digest, suffix, max(size, pack.BLOB_MOST) if suffix else max(state[0], 1))
+            self.read_form(digest, suffix, self.object_bound(suffix, state[0], size))
         except Damaged as error:
             self.index.object_refuted(digest, state, error.message)
             return False
         self.index.object_verified(digest, state)
         return True
+
+    @staticmethod
+    def object_bound(suffix: str, stored: int, size: int = -1) -> int:
+        """How many plain bytes an object's file may have: what is known, else as much as its stored size makes believable."""
+        if suffix == codec.NONE:
+            return max(stored, 1)
+        return size if size > pack.BLOB_MOST else min(max(pack.BLOB_MOST, 256 * stored), 1 << 30)
 
     # ---- content
 
@@ -128,15 +148,17 @@ class Store:
         """A blob that lies in an object file; any thread may call this."""
         trouble: t.Optional[Damaged] = None
         for suffix in codec.SUFFIXES:
-            if not os.path.lexists(self.full_path(layout.object_path(digest, suffix))):
+            if not self._has_shelf(digest) or not os.path.lexists(self.full_path(layout.object_path(digest, suffix))):
                 continue
             try:
-                return self._read_object(digest, suffix, limit)
+                return self.read_form(digest, suffix, limit)
             except Damaged as error:
+                self.index.object_doubted(digest)
                 trouble = error  # another form of the same blob may be sound
         raise trouble or Damaged(f"Blob {digest.hex()} is missing from the store.")
 
-    def _read_object(self, digest: bytes, suffix: str, limit: int) -> bytes:
+    def read_form(self, digest: bytes, suffix: str, limit: int) -> bytes:
+        """One form of an object, hashed; Damaged where it is not what its name says."""
         path = self.full_path(layout.object_path(digest, suffix))
         blob = codec.decompress(read_bounded(path, limit), suffix, limit)
         if hashlib.sha256(blob).digest() != digest:

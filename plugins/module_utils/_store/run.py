@@ -21,13 +21,12 @@ import os
 import shutil
 import stat
 import threading
-import time
 import typing as t
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from . import codec, kernel, layout, pack
 from .errors import Damaged, StoreError, store_failure
-from .index import PLACE_SIZE, STATE_SIZE, Index, place, state_record, unplace
+from .index import DOUBT, PLACE_SIZE, STATE_SIZE, Index, place, run_name, state_record, unplace
 from .lock import Lock
 from .reader import Store
 from .table import Table
@@ -37,17 +36,28 @@ _WORKERS = max(2, min(4, os.cpu_count() or 2))
 _WAITING = 2 * _WORKERS
 
 
+class Sealed(t.NamedTuple):
+    """A finished pack of a run; sizes in bytes."""
+
+    name: bytes
+    suffix: str
+    plain: int
+    stored: int
+
+
 class Run:
     """A context that holds the shared lock and collects what is new; `dry` counts and remembers, and writes nothing.
 
+    :param only: where given, blobs that are not in it are taken for known: nobody wants them.
     :ivar new_blobs: blobs of content that were not in the store before.
     :ivar new_bytes: their plain size in bytes.
     :ivar stored_bytes: bytes that the run adds to the store, metadata included, as written.
     """
 
-    def __init__(self, store: Store, compression: str = "auto", dry: bool = False) -> None:
+    def __init__(self, store: Store, compression: str = "auto", dry: bool = False, only: t.Optional[t.Container[bytes]] = None) -> None:
         self.store = store
         self.dry = dry
+        self._only = only
         self.may_clone = compression == "auto"
         self._no_clones: t.Set[int] = set()
         self._pack_suffix = self._object_suffix = codec.choose(compression)
@@ -59,7 +69,7 @@ class Run:
         self._places = Table(PLACE_SIZE)
         self._objects = Table(STATE_SIZE)
         self._relied: t.Set[bytes] = set()
-        self._sealed: t.Dict[int, t.Tuple[bytes, str]] = {}
+        self._sealed: t.Dict[int, Sealed] = {}
         self._kept: t.Dict[int, t.Tuple[str, bytes]] = {}  # a dry run's metadata
         self._mutex = threading.Lock()
         self._jobs: t.List[Future[None]] = []
@@ -98,7 +108,7 @@ class Run:
         try:
             for entry in os.listdir(tmp):
                 _sweep(os.path.join(tmp, entry))
-            self.name = f"{time.time_ns():020d}-{os.getpid()}"
+            self.name = run_name()
             self.directory = os.path.join(tmp, self.name)
             os.mkdir(self.directory, 0o700)
             self._lock_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -139,6 +149,8 @@ class Run:
         """
         if self._places.find(digest) >= 0:
             return True
+        if self._only is not None and digest not in self._only:
+            return True
         place = self.store.index.find(digest)
         if place is None:
             return False
@@ -147,7 +159,11 @@ class Run:
 
     def relied_on(self) -> t.Set[bytes]:
         """The packs in which this run found or put what it needs; call `finish` first."""
-        return self._relied.union(name for name, _suffix in self._sealed.values())
+        return self._relied.union(self.sealed())
+
+    def sealed(self) -> t.Dict[bytes, int]:
+        """The packs that this run made, or would, with their sizes as stored; call `finish` first."""
+        return {made.name: made.stored for made in self._sealed.values()}
 
     def add_small(self, digest: bytes, blob: bytes) -> bool:
         """Put a blob of content into the open pack; False where it is known already."""
@@ -166,6 +182,20 @@ class Run:
         elif not self.has_small(digest):
             self._pack(self._metadata, digest, blob)
         return digest
+
+    def move(self, kind: int, digest: bytes, blob: bytes) -> None:
+        """Put a blob into a new pack although an old one has it, so that the old one can go."""
+        if self._places.find(digest) < 0:
+            self._pack(self._metadata if kind == pack.METADATA else self._content, digest, blob)
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether this run brings a blob, or would if it were not dry."""
+        return self._places.find(digest) >= 0 or self._objects.find(digest) >= 0
+
+    @property
+    def brought(self) -> int:
+        """How many blobs of any kind this run brings; ask before `commit`, which merges what it knows into the index."""
+        return len(self._places) + len(self._objects)
 
     def _pack(self, builder: pack.Builder, digest: bytes, blob: bytes) -> None:
         offset, ends = builder.add(digest, blob)
@@ -194,7 +224,7 @@ class Run:
             self._write(os.path.join("packs", f"{name.hex()}.pack{suffix}"), stored)
         with self._mutex:
             self.stored_bytes += len(stored)
-            self._sealed[number] = (name, suffix)
+            self._sealed[number] = Sealed(name, suffix, len(data), len(stored))
 
     def claim(self, digest: bytes, size: int) -> bool:
         """Whether a large blob is new to store and run. The first to ask is told so and must add it; any thread."""
@@ -210,6 +240,8 @@ class Run:
         with self._mutex:
             if self._objects.find(digest) >= 0:
                 return False
+        if self._only is not None and digest not in self._only:
+            return False
         if self.store.has_large(digest, size):  # not under the mutex, for this may hash a file that nobody remembers
             return False
         with self._mutex:
@@ -225,6 +257,14 @@ class Run:
             self._write(os.path.join("objects", digest.hex() + suffix), stored)
         with self._mutex:
             self.stored_bytes += len(stored)
+
+    def restore_object(self, digest: bytes, blob: bytes) -> None:
+        """Bring back a large blob that the store has lost; counts as nothing new."""
+        with self._mutex:
+            if self._objects.find(digest) >= 0:
+                return
+            self._objects.add(digest, state_record(DOUBT))
+        self.add_object(digest, blob)
 
     def _object(self, digest: bytes, blob: bytes) -> None:
         if self._is_new(digest, len(blob)):
@@ -320,8 +360,11 @@ class Run:
         if self._broken is not None:
             raise self._broken
 
-    def commit(self) -> None:
-        """Make everything durable under its final name. Only after this may a manifest be written."""
+    def commit(self, compact: bool = False) -> None:
+        """Make everything durable under its final name. Only after this may a manifest be written.
+
+        :param compact: write the whole index anew, without what is no longer in the store.
+        """
         self.finish()
         if self.dry:
             return
@@ -329,7 +372,7 @@ class Run:
             kernel.syncfs(self._lock_fd)
             objects = self._publish("objects")
             packs = self._publish("packs")
-            superfluous = self._write_tables(objects, packs)
+            superfluous = self._write_tables(objects, packs, compact)
             kernel.syncfs(self._lock_fd)
         except OSError as error:
             raise store_failure("making the new data durable", error) from None
@@ -355,7 +398,9 @@ class Run:
             states[name] = (info.st_size, info.st_ctime_ns)
         return states
 
-    def _write_tables(self, objects: t.Dict[str, t.Tuple[int, int]], packs: t.Dict[str, t.Tuple[int, int]]) -> t.List[str]:
+    def _write_tables(
+        self, objects: t.Dict[str, t.Tuple[int, int]], packs: t.Dict[str, t.Tuple[int, int]], compact: bool
+    ) -> t.List[str]:
         known = Table(STATE_SIZE, len(objects))
         for name, state in objects.items():
             digest = bytes.fromhex(name[:64])
@@ -364,12 +409,13 @@ class Run:
         numbered = []
         for number in range(self._numbers):
             if number in self._sealed:
-                name, suffix = self._sealed[number]
-                numbered.append((name, packs[f"{name.hex()}.pack{suffix}"]))
+                sealed = self._sealed[number]
+                numbered.append((sealed.name, packs[f"{sealed.name.hex()}.pack{sealed.suffix}"], sealed.plain))
             else:
-                numbered.append((b"\0" * 32, (0, 0)))  # an open pack that nothing went into
+                numbered.append((b"\0" * 32, DOUBT, 0))  # an open pack that nothing went into
         superfluous: t.List[str] = []
-        for name, table, folded in self.store.index.tables(self.name, numbered if len(self._places) else [], self._places, known):
+        lines = numbered if len(self._places) else []
+        for name, table, folded in self.store.index.tables(self.name, lines, self._places, known, compact):
             path = os.path.join(self.directory, name)
             with open(path, "xb") as file:
                 for piece in table.parts():

@@ -21,7 +21,7 @@ import typing as t
 import zlib
 from array import array
 
-_MAGIC = b"VOLTIDX1"
+_MAGIC = b"VOLTIDX2"
 _HEADER = struct.Struct("=8sIIIIII")  # magic, CRC-32 of all behind it, byte order, records, slots, value size, appendix size
 _ORDER = 0x01020304
 _DIGEST = 32
@@ -99,9 +99,9 @@ class Table:
         start = position * self._width
         self._records[start + _DIGEST : start + self._width] = value
 
-    def parts(self) -> t.Iterator[bytes]:
+    def parts(self) -> t.Iterator[t.Any]:
         """The file form, piece by piece."""
-        body = [self.appendix, bytes(self._records), self._slots.tobytes()]
+        body = [self.appendix, memoryview(self._records), memoryview(self._slots).cast("B")]
         header = _HEADER.pack(
             _MAGIC, 0, _ORDER, self._count, self._mask + 1, self._width - _DIGEST, len(self.appendix)
         )

@@ -6,7 +6,8 @@
 
 """Everything that can be reached from the roots of backups, each shared tree visited once.
 
-The one walk behind three questions: is all of it there (list, verify), what must not be swept (gc), how much is it (info).
+The one walk behind three questions: is all of it there (list, verify), what must not be swept (gc), how much is it (info). And what damage means
+for those who look at paths.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import typing as t
 from .._store.errors import Damaged
 from .._store.table import Table
 from . import chunks, entry as tree, links
+from .walk import join
 
 Visit = t.Callable[[bytes, int], None]
 
@@ -104,3 +106,50 @@ class Reach:
     def _chunks(self, digest: bytes, size: int) -> None:
         for _offset, length, chunk in chunks.decode(self._read(digest, chunks.LIST_LIMIT), size).chunks():
             self._content(chunk, length)
+
+
+class Tracer:
+    """Names the paths of a backup that need what is lacking; sound subtrees are looked at once, however many backups share them.
+
+    :param lacking: digests of content or metadata, with what is wrong with each.
+    """
+
+    def __init__(self, read: tree.Read, lacking: t.Mapping[bytes, str]) -> None:
+        self._read, self._lacking = read, lacking
+        self._sound = Table(0)
+
+    def __call__(self, root: bytes, table: bytes) -> t.Iterator[t.Tuple[bytes, bytes, str]]:
+        """(path, digest of what it lacks, what is wrong) for each; a directory whose own listing is lost stands for all below it."""
+        found = 0
+        if table in self._lacking:
+            yield b"", table, self._lacking[table]
+        todo: t.List[t.Tuple[bytes, bytes, int]] = [(b"", root, -1)]
+        while todo:
+            path, digest, before = todo.pop()
+            if before >= 0:
+                if found == before:
+                    self._sound.add(digest, b"")
+            elif digest in self._lacking:
+                found += 1
+                yield path, digest, self._lacking[digest]
+            elif self._sound.find(digest) < 0:
+                todo.append((path, digest, found))
+                for item in tree.load(self._read, digest):
+                    here = join(path, item.name)
+                    if item.kind == tree.DIRECTORY:
+                        todo.append((here, item.content, -1))
+                    elif item.content:
+                        for blob in self._of_file(item):
+                            found += 1
+                            yield here, blob, self._lacking[blob]
+
+    def _of_file(self, item: tree.Entry) -> t.Iterator[bytes]:
+        """What a file lacks."""
+        if item.content in self._lacking:
+            yield item.content
+        elif item.kind == tree.CHUNKED and self._sound.find(item.content) < 0:
+            found = chunks.decode(self._read(item.content, chunks.LIST_LIMIT), item.size).digests
+            lost = [chunk for chunk in found if chunk in self._lacking]
+            if not lost:
+                self._sound.add(item.content, b"")
+            yield from lost

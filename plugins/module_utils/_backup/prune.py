@@ -1,0 +1,134 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+"""Pruning: what retention does not keep is deleted, oldest first, so that wherever it stops the rest is a history that makes sense.
+
+::
+
+    under the lock that create and restore hold as well:
+        list the workload's backups (of these types, as one series)
+        the policy would keep all of them -> done; whether one is damaged makes no difference then
+        look which are damaged
+        the policy among the good, and among all -> what goes
+        delete, oldest first: sidecar, then manifest; content is the collector's
+
+Two prunes at once each keep what they would keep alone, the newest good backup included: what is gone already is nobody's error.
+"""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+from .._store.errors import Damaged
+from .._store.lock import Lock
+from .._store.reader import Store
+from .._tree.names import one_line
+from . import retention
+from .catalog import Catalog, parse_created
+from .names import check_type, check_workload, now
+from .records import Sidecar
+
+Row = t.Dict[str, t.Any]
+
+
+class Pruned(t.NamedTuple):
+    """What `prune` did. `kept` and `removed`, newest first, have id, time, type, rule and state of each backup."""
+
+    kept: t.List[Row]
+    removed: t.List[Row]
+    diff: t.Dict[str, t.Any]
+    changed: bool
+
+
+class Pruner:
+    """One pruning. Use once.
+
+    :param types: which types of backups; none for all of them. :param coming: in check mode, the backup that would be there by then.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        workload: str,
+        keep: retention.Keep,
+        types: t.Sequence[str] = (),
+        dry: bool = False,
+        coming: t.Optional[Sidecar] = None,
+    ) -> None:
+        self._store, self._catalog, self._dry, self._coming = store, catalog, dry, coming
+        self._workload = check_workload(workload)
+        self._types = [check_type(kind) for kind in types]
+        self._policy = retention.parse_policy(keep)
+
+    def __call__(self) -> Pruned:
+        store = self._store
+        with Lock(store.path, store.lock_timeout, write=not self._dry) if store.exists else store.lock():
+            found, rules = self._judged()
+            rows = [_row(sidecar, rule) for sidecar, rule in zip(found, rules)]
+            going = [sidecar for sidecar, rule in zip(found, rules) if rule is None]
+            gone = {sidecar["id"] for sidecar in reversed(going) if self._dry or self._catalog.remove(sidecar["id"], sidecar)}
+        stays = {row["id"] for row, rule in zip(rows, rules) if rule is not None}
+        kept, removed = ([row for row in rows if row["id"] in ids] for ids in (stays, gone))
+        lines = [_line(row, row["id"] in gone) for row in rows if row["id"] in stays or row["id"] in gone]
+        return Pruned(kept, removed, {"prepared": "".join(line + "\n" for line in lines)}, bool(removed))
+
+    def _judged(self) -> t.Tuple[t.List[Sidecar], t.List[t.Optional[str]]]:
+        """All backups in question with their state, and the rules that keep each."""
+        found = [sidecar for sidecar in self._catalog.list() if self._wanted(sidecar)]
+        if self._coming is not None:
+            found.insert(0, self._coming)
+        moment = now()
+        items = [_item(sidecar) for sidecar in found]
+        if not all(retention.decide(self._policy, [item._replace(good=True) for item in items], moment)):
+            found = [sidecar for sidecar in map(self._look, found) if sidecar is not None]
+            items = [_item(sidecar) for sidecar in found]
+        return found, retention.decide(self._policy, items, moment)
+
+    def _wanted(self, sidecar: Sidecar) -> bool:
+        return sidecar["workload_name"] == self._workload and (not self._types or sidecar["type"] in self._types)
+
+    def _look(self, sidecar: Sidecar) -> t.Optional[Sidecar]:
+        """The same with `damaged` found out; None if it was deleted meanwhile."""
+        if sidecar is self._coming:
+            return {**sidecar, "damaged": False}
+        judged = self._catalog.judged(sidecar)
+        return None if judged["damaged"] and not self._catalog.exists(sidecar["id"]) else judged
+
+
+def _item(sidecar: Sidecar) -> retention.Item:
+    unreadable = "damage" in sidecar and sidecar["manifest_ref"] is None
+    good = bool(sidecar["complete"]) and not sidecar.get("damaged")
+    return retention.Item(sidecar["id"] or "", _moment(sidecar), None if unreadable else sidecar["tags"], good)
+
+
+def _moment(sidecar: Sidecar) -> t.Optional[datetime.datetime]:
+    try:
+        return t.cast(datetime.datetime, parse_created(sidecar).astimezone(datetime.timezone.utc))
+    except (Damaged, OverflowError):
+        return None
+
+
+def _row(sidecar: Sidecar, rule: t.Optional[str]) -> Row:
+    return {
+        "id": sidecar["id"],
+        "created_at": sidecar["created_at"],
+        "type": sidecar["type"],
+        "rule": rule or retention.GOES,
+        "complete": bool(sidecar["complete"]),
+        "damaged": sidecar.get("damaged"),
+    }
+
+
+def state(row: Row) -> str:
+    """What is wrong with a backup, in a word; empty where nothing is known to be."""
+    return "damaged" if row["damaged"] else "" if row["complete"] else "incomplete"
+
+
+def _line(row: Row, goes: bool) -> str:
+    """For a diff on the screen."""
+    about = f"{row['rule']}; {state(row)}" if state(row) else row["rule"]
+    return one_line(f"{'remove' if goes else 'keep  '} {row['id'] or '(the new backup)'} ({about})")

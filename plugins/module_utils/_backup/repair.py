@@ -1,0 +1,221 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Repair: what verification found false is taken out, and what is missing is looked for wherever it may still be.
+
+::
+
+    move false files to quarantine/
+    take again, from quarantine and trash, every blob that backups lack: trees first, for only they tell what else is needed
+    lists of what is still missing in hand, read the live sources again as a backup would: what they still hold is stored once more
+    make sidecars anew for manifests that have none, or none that can be read
+    write the index anew; drop stat caches that cannot be read
+
+Nothing is destroyed: false files stay in quarantine, and a backup that stays damaged stays listed as damaged.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._store import examine, layout, pack
+from .._store.collect import alone
+from .._store.errors import Damaged, NotFound, SourceError, UsageError, store_failure
+from .._store.lock import Lock
+from .._store.mend import Quarantine, Remains
+from .._store.reader import Store
+from .._store.run import Run
+from .._tree import chunks
+from .._tree.scan import Scan
+from . import records
+from .catalog import Catalog, present
+from .create import retake
+from .names import check_id
+from .verify import Progress, Request, Survey, Verified, Verifier
+
+
+class Repairer:
+    """Repairs what a verification has found. Use once.
+
+    :ivar done: what was done: `quarantined` (paths below the store), `blobs` (taken again), `sources` (read again), `sidecars` (ids, made anew).
+    """
+
+    def __init__(self, store: Store, catalog: Catalog, backup_dir: str, verifier: Verifier, dry: bool) -> None:
+        self._store, self._catalog, self._directory, self._verifier, self._dry = store, catalog, backup_dir, verifier, dry
+        self.done: t.Dict[str, t.Any] = {"quarantined": [], "blobs": 0, "sources": [], "sidecars": []}
+
+    @property
+    def changed(self) -> bool:
+        return any(self.done.values())
+
+    def __call__(self) -> None:
+        """Afterwards the verifier's survey tells what stays lost; dry, `done` tells what would be taken out and made anew, as far as it is known."""
+        if not self._store.exists:
+            return
+        if self._dry:
+            self.done["quarantined"] = [file.path for file, _wrong in self._verifier.files]
+            self.done["sidecars"] = [name[:-13] for name in self._sidecars_to_make()]
+            return
+        with alone(self._store):
+            quarantine = Quarantine(self._store)
+            self.done["quarantined"] = quarantine.take([file for file, _wrong in self._verifier.files])
+            self._verifier.files = []
+            if self.done["quarantined"] or self._verifier.survey.lacking:
+                self._take_again()
+                if self._verifier.survey.lacking:
+                    self._read_sources()
+            self._make_sidecars(quarantine)
+            self._renew_derived()
+        with self._store.lock():
+            survey = Survey(self._store, self._catalog, self._verifier.ids)
+            survey.read_records()
+            survey.look()
+            self._verifier.survey = survey
+
+    # ---- blobs
+
+    def _take_again(self) -> None:
+        """One walk that reads trees from the store or from what remains of them, and keeps what the store lacks."""
+        store = self._store
+        with Run(store) as run:
+            remains = Remains(store)
+
+            def keep(digest: bytes, error: Damaged) -> bytes:
+                blob = remains.get(digest)
+                if blob is None:
+                    raise error
+                return blob
+
+            def read(digest: bytes, limit: int) -> bytes:
+                try:
+                    return store.read(digest, limit)
+                except Damaged as error:
+                    blob = keep(digest, error)
+                    if len(blob) > pack.BLOB_MOST:
+                        run.restore_object(digest, blob)
+                    else:
+                        run.move(pack.METADATA, digest, blob)
+                    return blob
+
+            def content(digest: bytes, size: int) -> None:
+                try:
+                    present(store, digest, size)
+                except Damaged as error:
+                    if run.holds(digest):
+                        return
+                    blob = keep(digest, error)
+                    if size <= chunks.PACKED_MOST:
+                        run.move(pack.CONTENT, digest, blob)
+                    else:
+                        run.restore_object(digest, blob)
+
+            self._verifier.survey.look(read, content)
+            self.done["blobs"] += run.brought
+            run.commit()
+
+    def _read_sources(self) -> None:
+        """Read live sources again, newest backups first, until nothing is missing; each source once for each set of rules."""
+        store, survey = self._store, self._verifier.survey
+        tried: t.List[t.Tuple[t.Any, ...]] = []
+        for _backup, manifest in sorted(survey.whole, key=lambda pair: pair[1].backup["created_at"], reverse=True):
+            facts = manifest.backup
+            rules = tuple(facts[key] for key in ("source_path", "exclude", "exclude_caches", "one_file_system"))
+            if rules in tried:
+                continue
+            tried.append(rules)
+            # below a lost tree nobody knows what is missing, so then everything that the store lacks is taken
+            with Run(store, only=None if survey.trees else set(survey.lacking)) as run:
+                try:
+                    retake(run, facts, store.path, self._directory)
+                except (SourceError, UsageError):
+                    continue  # not on this host any more
+                self.done["blobs"] += run.brought
+                run.commit()
+            self.done["sources"].append(facts["source_path"])
+            with store.lock():
+                survey.look()
+            if not survey.lacking:
+                return
+
+    # ---- records
+
+    def _sidecars_to_make(self) -> t.List[str]:
+        """Manifests without a sidecar, or whose sidecar cannot be read."""
+        found = list(self._verifier.survey.unlisted)
+        unreadable = self._verifier.survey.records
+        for name in self._store.references():
+            if name[:-13] in unreadable and name not in found and self._readable(name):
+                found.append(name)
+        return found
+
+    def _readable(self, name: str) -> bool:
+        try:
+            self._catalog.referenced(name)
+            return True
+        except (Damaged, FileNotFoundError):
+            return False
+
+    def _make_sidecars(self, quarantine: Quarantine) -> None:
+        wanted = self._sidecars_to_make()
+        if not wanted:
+            return
+        # alone: a run that is just between its manifest and its sidecar must not find the sidecar's name taken
+        with Lock(self._store.path, self._store.lock_timeout, exclusive=True):
+            for name in wanted:
+                try:
+                    manifest, digest = self._catalog.referenced(name)
+                    backup = check_id(manifest.backup["id"])
+                except (Damaged, FileNotFoundError, UsageError):
+                    continue
+                path = self._catalog.path(backup)
+                try:
+                    self._catalog.sidecar(backup)
+                    continue  # it has come meanwhile
+                except NotFound:
+                    pass
+                except Damaged:
+                    self.done["quarantined"].append(quarantine.move(path, "backups"))
+                try:
+                    os.makedirs(self._directory, mode=0o700, exist_ok=True)
+                    layout.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest)), exclusive=True)
+                except OSError as error:
+                    raise store_failure(f"writing the sidecar of {backup}", error) from None
+                self.done["sidecars"].append(backup)
+
+    # ---- derived
+
+    def _renew_derived(self) -> None:
+        """The index, if anything was wrong; stat caches that nobody can read."""
+        if self.changed:
+            with Run(self._store) as run:
+                run.commit(compact=True)
+        top = self._store.full_path("cache")
+        for name in os.listdir(top) if os.path.isdir(top) else ():
+            path = os.path.join(top, name)
+            if name.endswith(".scan") and Scan(path).root() is None:
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass  # a walk passes over it as well
+
+
+def verified(store: Store, catalog: Catalog, backup_dir: str, request: Request, dry: bool, progress: Progress) -> Verified:
+    """Verify, and repair where that is asked for and something is wrong."""
+    verifier = Verifier(store, catalog, request, dry, progress)
+    verifier()
+    done, changed = None, False
+    if request.repair:
+        repairer = Repairer(store, catalog, backup_dir, verifier, dry)
+        repairer()
+        done, changed = repairer.done, repairer.changed
+    listed, count, hurt = verifier.damage()
+    covered = None if verifier.at is None else round(100 * verifier.at / examine.SPACE, 2) or 100.0
+    survey = verifier.survey
+    return Verified(
+        listed, count, hurt, survey.unlisted, len(survey.whole) + len(survey.records), verifier.read_files, verifier.read_bytes, covered,
+        done, changed, verifier.warnings,
+    )  # fmt: skip

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What a store holds and what that costs, in all and by workload.
+
+A small blob shares its pack with others, and the pack is compressed as a whole; the blob is said to occupy the share of the pack's file that it has of the
+pack's plain bytes. What several workloads share is counted for each of them, and once in all.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._store import pack
+from .._store.errors import Damaged
+from .._store.reader import Store
+from .._store.table import Table
+from .._tree.names import show
+from .._tree.reach import Reach
+from .catalog import Catalog
+from .records import Manifest
+
+
+class _Account:
+    """Adds up what is met, each blob once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen = Table(0)
+        self.unique = self.metadata_bytes = self.blobs = 0
+        self.stored = 0.0
+        self.whole = True
+
+    def content(self, digest: bytes, size: int) -> None:
+        if self._is_new(digest):
+            self.unique += size
+            self.blobs += 1
+            self._occupy(digest, size)
+
+    def metadata(self, digest: bytes) -> None:
+        if self._is_new(digest):
+            self.metadata_bytes += self._occupy(digest, -1)
+
+    def broken(self, _digest: bytes, _error: Damaged) -> None:
+        self.whole = False
+
+    def _is_new(self, digest: bytes) -> bool:
+        if self._seen.find(digest) >= 0:
+            return False
+        self._seen.add(digest, b"")
+        return True
+
+    def _occupy(self, digest: bytes, size: int) -> int:
+        """Add what a blob occupies; its plain size."""
+        index = self._store.index
+        place = index.find(digest)
+        if place is not None:
+            found = index.packs[place[0]]
+            self.stored += (place[2] + pack.ENTRY.size) * found.state[0] / found.plain
+            return place[2]
+        form = self._store.object_form(digest, size)
+        if form is not None:
+            self.stored += form[1][0]
+            return form[1][0] if size < 0 else size
+        self.whole = False
+        return 0
+
+
+def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
+    """Figures for `volt_backup_info`; sizes in bytes. Under the lock."""
+    files = {part: _files(store, part) for part in ("objects", "packs", "trash", "quarantine")}
+    by_workload: t.Dict[str, t.List[t.Tuple[int, Manifest]]] = {}
+    whole = True
+    for sidecar in catalog.list():
+        if sidecar.get("damage") is not None:
+            whole = False
+            continue
+        try:
+            manifest = catalog.manifest(sidecar)
+        except Damaged:
+            whole = False
+            continue
+        by_workload.setdefault(sidecar["workload_name"], []).append((sidecar["total_size"], manifest))
+    everything = [pair for pairs in by_workload.values() for pair in pairs]
+    total, total_whole = _figures(store, everything)
+    stored = files["objects"][1] + files["packs"][1]
+    referenced = total.pop("stored_bytes")
+    return {
+        "path": show(os.fsencode(store.path)),
+        "format": 1,
+        "exists": store.exists,
+        **total,
+        "stored_bytes": stored,
+        "unreferenced_bytes": max(0, stored - referenced),
+        "ratio": _ratio(total["logical_bytes"], stored),
+        "objects": files["objects"][0],
+        "packs": files["packs"][0],
+        "trash_bytes": files["trash"][1],
+        "quarantine_bytes": files["quarantine"][1],
+        "damaged": not (whole and total_whole),
+        "workloads": [{"workload_name": name, **_figures(store, by_workload[name])[0]} for name in sorted(by_workload)],
+    }
+
+
+def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]]) -> t.Tuple[t.Dict[str, t.Any], bool]:
+    account = _Account(store)
+    reach = Reach(store.read, account.content, account.metadata, account.broken)
+    for _size, manifest in backups:
+        reach(manifest.root.content, manifest.links)
+    logical, stored = sum(size for size, _manifest in backups), round(account.stored)
+    return {
+        "backups": len(backups),
+        "blobs": account.blobs,
+        "logical_bytes": logical,
+        "unique_bytes": account.unique,
+        "metadata_bytes": account.metadata_bytes,
+        "stored_bytes": stored,
+        "dedup_ratio": _ratio(logical, account.unique),
+        "compression_ratio": _ratio(account.unique + account.metadata_bytes, stored),
+    }, account.whole
+
+
+def _ratio(large: int, small: int) -> t.Optional[float]:
+    return round(large / small, 2) if small else None
+
+
+def _files(store: Store, part: str) -> t.Tuple[int, int]:
+    """How many files there are below a part of the store, and their bytes."""
+    count = size = 0
+    for top, _directories, names in os.walk(store.full_path(part)):
+        for name in names:
+            try:
+                size += os.lstat(os.path.join(top, name)).st_size
+            except FileNotFoundError:
+                continue  # emptied at this moment
+            count += 1
+    return count, size

@@ -1,0 +1,310 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Verification: is everything there that the backups need, and is it what it should be.
+
+*Structure* looks at every record, tree and list, and for every blob of content; it reads no content. *Content* first reads files of the store and hashes
+them: all of them, those of some backups, or as many as a budget allows. What is found false counts as missing, so structure then tells which
+backups and paths it hurts. A file that no backup needs is damage as well: a disk that lies about one file will lie about others.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import typing as t
+
+from .._store import examine
+from .._store.errors import Damaged, NotFound, StoreError, UsageError
+from .._store.examine import Examination, StoreFile
+from .._store.reader import Store
+from .._tree.names import one_line, show
+from .._tree.reach import Reach, Tracer
+from .catalog import Catalog, present
+from .names import check_id, parse_span
+from .records import Manifest
+
+LEVELS = ("structure", "content")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%\Z")
+
+Progress = t.Callable[[int, int], None]
+
+
+class Request(t.NamedTuple):
+    """What is asked of `verify`; names as in the contract."""
+
+    level: str = "structure"
+    budget: t.Optional[str] = None
+    ids: t.Sequence[str] = ()
+    repair: bool = False
+    diff_limit: int = 1000
+
+
+class Verified(t.NamedTuple):
+    """What verification found, and with repair what is left of it.
+
+    `damage` are the first paths and files that are hurt, `damage_count` all of them, `damaged` the ids of the backups concerned, `unlisted` the manifests
+    without a sidecar. Counts are of backups looked at, and of files and bytes of the store that were read for their content. `covered` is
+    how far the round has come that a budget divides, in percent. `repaired` is what was done, or None.
+    """
+
+    damage: t.List[t.Dict[str, t.Any]]
+    damage_count: int
+    damaged: t.List[str]
+    unlisted: t.List[str]
+    backup_count: int
+    file_count: int
+    byte_count: int
+    covered: t.Optional[float]
+    repaired: t.Optional[t.Dict[str, t.Any]]
+    changed: bool
+    warnings: t.List[str]
+
+    def result(self) -> t.Dict[str, t.Any]:
+        """As modules return it and --json prints it."""
+        done = self.repaired or {}
+        lines = [f"quarantine {path}\n" for path in done.get("quarantined", ())] + [f"sidecar {backup}\n" for backup in done.get("sidecars", ())]
+        lines += [f"blobs {done['blobs']}\n"] if done.get("blobs") else []
+        return {**self._asdict(), "diff": {"prepared": "".join(lines)}}
+
+    def failure(self) -> t.Optional[Damaged]:
+        """What to raise where something is damaged."""
+        if not self.damage_count:
+            return None
+        first = self.damage[0] if self.damage else {"reason": "see damaged"}
+        where = " ".join(one_line(first[key]) for key in ("id", "path", "file") if first.get(key))
+        hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else "No backup is hurt, but the store has damaged files"
+        if self.repaired is None:
+            way = "run verify with repair to mend what can be mended"
+        elif self.damaged:
+            way = "nothing here holds what is missing: bring it back from another copy, or delete these backups"
+        else:
+            way = "run verify with repair again"
+        return Damaged(f"{hurt} ({self.damage_count} in all, first {where}: {first['reason'].rstrip('.')}); {way}.", **self.result())
+
+
+class Budget(t.NamedTuple):
+    """How much content to read: a share of all names, or seconds."""
+
+    names: int = examine.SPACE
+    seconds: t.Optional[float] = None
+
+
+def parse_budget(text: str) -> Budget:
+    """A percentage such as 5%, or a span of time such as 30m."""
+    match = _PERCENT.match(text.strip())
+    if match is None:
+        try:
+            return Budget(seconds=parse_span(text).total_seconds())
+        except UsageError:
+            raise UsageError(f"Budget {text!r} is not understood; write a percentage like 5% or a span of time like 30m.") from None
+    millionths = round(float(match[1]) * 10_000)
+    if not 0 < millionths <= 1_000_000:
+        raise UsageError(f"Budget {text} is out of range; write a percentage above 0 and up to 100.")
+    return Budget(names=-(-examine.SPACE * millionths // 1_000_000))  # rounded up: 20 times 5% must be all
+
+
+class Survey:
+    """The structure of all backups, or of some.
+
+    :ivar whole: (id, manifest) of each backup whose records can be read, listed or not.
+    :ivar records: id -> what is wrong with its sidecar or manifest.
+    :ivar unlisted: manifests that no sidecar names.
+    :ivar lacking: digest -> what is wrong: blobs, trees and lists that backups need.
+    :ivar trees: whether any of these is a tree or list, below which nobody can see.
+    """
+
+    def __init__(self, store: Store, catalog: Catalog, ids: t.Sequence[str]) -> None:
+        self._store, self._catalog, self._ids = store, catalog, ids
+        self.whole: t.List[t.Tuple[str, Manifest]] = []
+        self.records: t.Dict[str, str] = {}
+        self.unlisted: t.List[str] = []
+        self.lacking: t.Dict[bytes, str] = {}
+        self.trees = False
+
+    def read_records(self) -> None:
+        """Sidecars and manifests; under the lock."""
+        catalog = self._catalog
+        references = set(self._store.references())
+        for backup in sorted(self._ids or catalog.ids()):
+            try:
+                sidecar = catalog.sidecar(backup)
+                references.discard(sidecar["manifest_ref"])
+                self.whole.append((backup, catalog.manifest(sidecar)))
+            except NotFound:
+                if self._ids:
+                    raise
+            except Damaged as error:
+                if catalog.exists(backup):  # else deleted at this moment
+                    self.records[show(backup)] = error.message
+        if self._ids:
+            return
+        for name in sorted(references):
+            try:
+                manifest, _digest = catalog.referenced(name)
+            except FileNotFoundError:
+                continue
+            except Damaged as error:
+                self.records.setdefault(name[:-13], error.message)
+                continue
+            self.unlisted.append(name)
+            self.whole.append((manifest.backup["id"], manifest))
+
+    def look(self, read: t.Optional[t.Callable[[bytes, int], bytes]] = None, content: t.Optional[t.Callable[[bytes, int], None]] = None) -> None:
+        """Go through all trees; under the lock.
+
+        :param read: how to read trees, if not from the store alone. :param content: how to look for content, likewise.
+        """
+        while True:
+            known = len(self._store.index.damaged)
+            self._look(read, content)
+            if len(self._store.index.damaged) == known:
+                return  # else blobs that were still taken for sound are in a file that is none
+
+    def _look(self, read: t.Any, content: t.Any) -> None:
+        self.lacking, self.trees = {}, False
+        store, lacking = self._store, self.lacking
+        look = content or (lambda digest, size: present(store, digest, size))
+        broken: t.List[bytes] = []
+
+        def blob(digest: bytes, size: int) -> None:
+            if digest not in lacking:
+                try:
+                    look(digest, size)
+                except Damaged as error:
+                    lacking[digest] = error.message
+
+        def tree(digest: bytes, error: Damaged) -> None:
+            lacking[digest] = error.message
+            broken.append(digest)
+
+        reach = Reach(read or store.read, blob, broken=tree)
+        for _backup, manifest in self.whole:
+            reach(manifest.root.content, manifest.links)
+        self.trees = bool(broken)
+
+    def damage(self, limit: int) -> t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]:
+        """(the first so many, how many in all, ids of the backups concerned): what is wrong by backup and path."""
+        listed: t.List[t.Dict[str, t.Any]] = []
+        count, hurt = len(self.records), set(self.records)
+        for backup, reason in sorted(self.records.items()):
+            listed.append({"id": backup, "path": None, "file": None, "reason": reason})
+        if self.lacking:
+            trace = Tracer(self._store.read, self.lacking)
+            for backup, manifest in self.whole:
+                for path, _digest, reason in trace(manifest.root.content, manifest.links):
+                    count += 1
+                    hurt.add(backup)
+                    if len(listed) < limit:
+                        listed.append({"id": backup, "path": show(path) or ".", "file": None, "reason": reason})
+        return listed[:limit], count, sorted(hurt)
+
+
+class Verifier:
+    """One verification without repair. Use once."""
+
+    def __init__(self, store: Store, catalog: Catalog, request: Request, dry: bool, progress: Progress) -> None:
+        if request.level not in LEVELS:
+            raise UsageError(f"Level {request.level!r} is not known; use structure or content.")
+        if request.budget and (request.level != "content" or request.ids):
+            raise UsageError("A budget is for reading the content of a whole store; leave it out, or use level content without ids.")
+        self._store, self._catalog, self._request, self._dry, self._progress = store, catalog, request, dry, progress
+        self._budget = parse_budget(request.budget) if request.budget else None
+        self.ids = [check_id(backup) for backup in request.ids]
+        self.files: t.List[t.Tuple[StoreFile, str]] = []
+        self.survey = Survey(store, catalog, self.ids)
+        self.read_files = self.read_bytes = 0
+        self.at: t.Optional[int] = None
+        self.warnings: t.List[str] = []
+
+    def __call__(self) -> None:
+        store = self._store
+        if not store.exists:
+            self.survey.read_records()  # sidecars there may be
+            return
+        if self._request.level == "content" and not self.ids:
+            self._examine_store()
+        with store.lock():
+            store.index.load()
+            self.survey.read_records()
+            if self._request.level == "content" and self.ids:
+                self._examine_backups()
+            self._tell_index()
+            self.survey.look()
+            self._collect_files()
+        if not self._dry:
+            store.index.remember_doubts()
+        if self.survey.unlisted:
+            self.warnings.append(
+                f"{len(self.survey.unlisted)} manifest(s) have no sidecar, first {self.survey.unlisted[0]}: repair lists them again as backups."
+            )
+
+    # ---- content
+
+    def _examine_store(self) -> None:
+        store, budget = self._store, self._budget
+        begin = examine.position(store) if budget is not None else 0
+        until = time.monotonic() + budget.seconds if budget is not None and budget.seconds is not None else None
+        walk = Examination(store, begin, budget.names if budget is not None else examine.SPACE, until, self._progress)
+        walk()
+        self.files, self.read_files, self.read_bytes = walk.faults, walk.files, walk.bytes
+        if budget is not None:
+            self.at = walk.at
+            if not self._dry:
+                try:
+                    examine.remember(store, walk.at)
+                except StoreError as error:
+                    self.warnings.append(f"The next verification begins where this one did. {error.message}")
+
+    def _examine_backups(self) -> None:
+        """Read every file of the store that some backups need; a pack is read once."""
+        store, seen = self._store, set()
+
+        def file(digest: bytes) -> None:
+            place = store.index.find(digest)
+            kind, name = ("packs", place[0]) if place is not None else ("objects", digest)
+            if (kind, name) in seen:
+                return
+            seen.add((kind, name))
+            for found in examine.forms(store, kind, name):
+                wrong = examine.fault(store, found)
+                self.read_files += 1
+                self.read_bytes += found.state[0]
+                self._progress(1, found.state[0])
+                if wrong is not None:
+                    self.files.append((found, wrong))
+
+        reach = Reach(store.read, lambda digest, _size: file(digest), file, lambda _digest, _error: None)
+        for _backup, manifest in self.survey.whole:
+            reach(manifest.root.content, manifest.links)
+
+    def _tell_index(self) -> None:
+        """What was found false counts as missing from now on."""
+        index = self._store.index
+        for file, wrong in self.files:
+            if file.kind == "packs":
+                index.condemn(file.name, wrong)
+            else:
+                index.object_refuted(file.name, file.state, wrong)
+
+    def _collect_files(self) -> None:
+        """Add the files that were found false on the way: packs that changed since they were last hashed, objects that did."""
+        known = {file for file, _wrong in self.files}
+        for name, wrong in self._store.index.damaged.items():
+            for kind in ("packs", "objects"):
+                for file in examine.forms(self._store, kind, name):
+                    if file not in known and examine.fault(self._store, file) is not None:
+                        self.files.append((file, wrong))
+
+    # ---- what is told
+
+    def damage(self) -> t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]:
+        """As `Survey.damage`, and the false files of the store."""
+        limit = self._request.diff_limit
+        with self._store.lock():
+            listed, count, hurt = self.survey.damage(limit)
+        files = [{"id": None, "path": None, "file": file.path, "reason": wrong} for file, wrong in sorted(self.files)]
+        return (files + listed)[:limit], count + len(files), hurt

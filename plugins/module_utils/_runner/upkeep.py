@@ -1,0 +1,152 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+"""The words of the command that keep a store in order. Each is an entry of WORDS: its options, and what it does.
+
+`cli` puts them among its own words, prints what they return, and knows no more of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import typing as t
+
+from .._backup import prune, verify
+from .._backup.manager import Manager
+from .._backup.names import TYPES
+from .._backup.retention import COUNTS
+from .._store.errors import VoltError
+from . import screen
+
+Arguments = argparse.Namespace
+
+
+class Outcome(t.NamedTuple):
+    """What a word did: the result for programs, the same for people, and what makes it a failure."""
+
+    value: t.Dict[str, t.Any]
+    text: t.Callable[[], str]
+    failure: t.Optional[VoltError] = None
+
+
+class Word(t.NamedTuple):
+    """A word of the command."""
+
+    name: str
+    about: str
+    options: t.Callable[[argparse.ArgumentParser], None]
+    work: t.Callable[[Arguments, Manager], Outcome]
+
+
+# ---- prune
+
+
+def _prune_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("--keep", dest="last", type=int, metavar="N", help="keep the newest N")
+    for name in COUNTS[1:]:
+        made.add_argument(f"--keep-{name}", dest=name, type=int, metavar="N", help=f"keep the newest of each of the newest N {_spans(name)}")
+    made.add_argument("--keep-within", dest="within", metavar="SPAN", help="keep what is younger than this, such as 30d")
+    made.add_argument("--keep-tag", dest="keep_tags", action="append", default=[], metavar="TAG", help="keep what bears this tag (or this one ...)")
+    made.add_argument("--type", dest="types", action="append", default=[], choices=TYPES, help="look at these backups alone (default: all)")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _spans(name: str) -> str:
+    return {"daily": "days"}.get(name, name[:-2] + "s")
+
+
+def _prune(args: Arguments, manager: Manager) -> Outcome:
+    keep = {**{name: getattr(args, name) for name in COUNTS}, "within": args.within, "tags": args.keep_tags}
+    done = manager.prune(args.workload, keep, args.types, args.dry_run)
+    value = {"changed": done.changed, "kept": done.kept, "removed": done.removed, "diff": done.diff}
+    return Outcome(value, lambda: _pruned(done, args.dry_run))
+
+
+def _pruned(done: prune.Pruned, dry: bool) -> str:
+    rows = [(row["id"], word, row["rule"], prune.state(row)) for word, part in (("keep", done.kept), ("remove", done.removed)) for row in part]
+    if not rows:
+        return "No backups.\n"
+    verb = "Would remove" if dry else "Removed"
+    return screen.table(("ID", "", "WHY", "STATE"), rows) + f"{verb} {len(done.removed)} of {len(rows)}.\n"
+
+
+# ---- gc
+
+
+def _collect_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--grace", default="24h", metavar="SPAN", help="how long files stay in the trash (default: %(default)s)")
+    made.add_argument("--no-repack", dest="repack", action="store_false", help="do not rewrite packs that are mostly unused")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _collect(args: Arguments, manager: Manager) -> Outcome:
+    done = manager.collect(args.grace, args.repack, args.dry_run)
+    return Outcome(done, lambda: _collected(done, args.dry_run))
+
+
+def _collected(done: t.Dict[str, t.Any], dry: bool) -> str:
+    if not done["changed"]:
+        return "Nothing to collect.\n"
+    rows = [
+        ("to the trash", f"{done['trashed_files']} files, {screen.size(done['trashed_bytes'])}"),
+        ("rewritten", f"{done['repacked_packs']} packs, as {screen.size(done['written_bytes'])}" if done["repacked_packs"] else ""),
+        ("deleted", f"{done['freed_files']} files, {screen.size(done['freed_bytes'])}"),
+        ("in use", f"{done['live_blobs']} blobs"),
+    ]
+    return screen.fields(rows) + ("(dry run, nothing was written)\n" if dry else "")
+
+
+# ---- verify
+
+
+def _verify_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--content", dest="level", action="store_const", const="content", default="structure", help="read and hash all content, too")
+    made.add_argument("--budget", metavar="SHARE", help="with --content, read only so much, such as 5%% or 30m, and go on from there next time")
+    made.add_argument("--id", dest="ids", action="append", default=[], metavar="ID", help="look at this backup alone (or this one ...)")
+    made.add_argument("--repair", action="store_true", help="mend what can be mended")
+    made.add_argument("--diff-limit", default=1000, type=int, metavar="N", help="how many paths to list (default: %(default)s)")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _verify(args: Arguments, manager: Manager) -> Outcome:
+    request = verify.Request(args.level, args.budget, args.ids, args.repair, args.diff_limit)
+    progress = screen.Progress(0, sys.stderr.isatty() and not args.quiet and not args.json)
+    try:
+        found = manager.verify(request, args.dry_run, progress)
+    finally:
+        progress.end()
+    return Outcome(found.result(), lambda: _verified(found, args.dry_run), found.failure())
+
+
+def _verified(found: verify.Verified, dry: bool) -> str:
+    rows = [
+        ("backups", f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
+        ("content", f"{found.file_count} files, {screen.size(found.byte_count)}" if found.file_count else ""),
+        ("round", "" if found.covered is None else f"{found.covered}%"),
+    ]
+    done = found.repaired
+    if done is not None and found.changed:
+        rows += [
+            ("quarantine", f"{len(done['quarantined'])} files" if done["quarantined"] else ""),
+            ("taken again", f"{done['blobs']} blobs" if done["blobs"] else ""),
+            ("read again", ", ".join(done["sources"])),
+            ("made anew", f"{len(done['sidecars'])} sidecars" if done["sidecars"] else ""),
+        ]
+    text = screen.fields(rows) + ("(dry run, nothing was written)\n" if dry and done is not None else "")
+    if found.damage:
+        told = [(item["id"] or "", item["path"] or item["file"] or "", item["reason"]) for item in found.damage]
+        text += "\n" + screen.table(("BACKUP", "PATH OR FILE", "DAMAGE"), told)
+        more = found.damage_count - len(found.damage)
+        text += f"... and {more} more\n" if more else ""
+    return text
+
+
+WORDS = (
+    Word("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
+    Word("gc", "remove from the store what no backup refers to", _collect_options, _collect),
+    Word("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),
+)

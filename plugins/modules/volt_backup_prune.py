@@ -1,0 +1,177 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: volt_backup_prune
+short_description: Delete the backups of a workload that no rule keeps
+version_added: 0.1.0
+description:
+  - Deletes those backups of a workload that O(keep) does not keep, oldest first. What only they refer to stays in the store as
+    unreferenced content.
+  - The newest complete and undamaged backup is kept in any case.
+  - Incomplete and damaged backups count for nothing. So they never push out a good one, and they are deleted where a good one in their place would
+    be. Where no good one is left, nothing is deleted.
+  - A backup that claims to be made later than now, because a clock was wrong, is kept, and counts for nothing until its time comes. One whose record
+    cannot be read is kept if its time is not known, or if its tags would matter.
+  - Hours, days, weeks, months and years are those of the managed host's time zone, through daylight saving time. The rules are those
+    of C(restic forget).
+author:
+  - volt.backup contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - volt.backup._attributes
+  - volt.backup._attributes.actiongroup_volt
+  - volt.backup._store
+  - volt.backup._keep.prune
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - Lists every backup with what keeps it, or that it goes.
+  idempotent:
+    support: full
+options:
+  workload:
+    description:
+      - Name of the workload. One that has no backups is no failure.
+    type: str
+    required: true
+    aliases:
+      - workload_name
+      - name
+  types:
+    description:
+      - Which types of backups to look at, as one series. Others are neither counted nor deleted.
+      - By default all of them.
+    type: list
+    elements: str
+    choices:
+      - manual
+      - scheduled
+      - snapshot
+      - pre-deploy
+    default: []
+seealso:
+  - module: volt.backup.volt_backup
+  - module: volt.backup.volt_backup_info
+"""
+
+EXAMPLES = r"""
+- name: Keep a week of days, a month of weeks and a year of months
+  volt.backup.volt_backup_prune:
+    workload: app
+    keep:
+      daily: 7
+      weekly: 5
+      monthly: 12
+
+- name: Keep the newest three of what was backed up before deploys, and all of the last 30 days
+  volt.backup.volt_backup_prune:
+    workload: app
+    types:
+      - pre-deploy
+    keep:
+      last: 3
+      within: 30d
+  register: pruned
+
+- name: Say what is kept, and why
+  ansible.builtin.debug:
+    msg: "{{ item.id }}: {{ item.rule }}"
+  loop: "{{ pruned.kept }}"
+"""
+
+RETURN = r"""
+kept:
+  description: Backups that stay, newest first.
+  type: list
+  elements: dict
+  returned: success
+  contains: &row
+    id:
+      description: The backup's id.
+      type: str
+      returned: always
+      sample: app-20261123-100000-scheduled
+    created_at:
+      description: When it was begun, in UTC. Null if nobody can tell.
+      type: str
+      returned: always
+      sample: '2026-11-23T10:00:00.123456Z'
+    type:
+      description: What it is for.
+      type: str
+      returned: always
+      sample: scheduled
+    rule:
+      description:
+        - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest), or V(future) for one
+          that claims to be made later than now, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
+          or V(no complete and sound backup is left).
+        - V(no rule keeps it) for one that goes.
+      type: str
+      returned: always
+      sample: last, daily 2026-11-23
+    complete:
+      description: Whether it is complete.
+      type: bool
+      returned: always
+      sample: true
+    damaged:
+      description: Whether it is damaged. Null where O(keep) keeps all backups, for then nobody looked.
+      type: bool
+      returned: always
+      sample: false
+removed:
+  description: Backups that are deleted, newest first.
+  type: list
+  elements: dict
+  returned: success
+  contains: *row
+diff:
+  description: What happened to each backup.
+  returned: success
+  type: dict
+  contains:
+    prepared:
+      description: One line for each backup, newest first, which C(--diff) prints.
+      type: str
+      returned: always
+      sample: "keep   app-20261123-100000-scheduled (last, daily 2026-11-23)\nremove app-20261023-100000-scheduled (no rule keeps it)\n"
+code:
+  description:
+    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for a store or
+      a O(backup_dir) that cannot be read or written, V(lock_timeout) where others used the store alone for too long, V(interrupted) for a run that
+      was told to stop.
+  returned: failure
+  type: str
+  sample: usage
+"""
+
+from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
+
+OPTIONS = dict(
+    workload=dict(type="str", required=True, aliases=["workload_name", "name"]),
+    keep=dict(KEEP, required=True),
+    types=dict(type="list", elements="str", choices=["manual", "scheduled", "snapshot", "pre-deploy"], default=[]),
+)
+
+
+def work(task: Task) -> Result:
+    params = task.params
+    done = task.manager.prune(params["workload"], params["keep"], params["types"], task.dry)
+    return {"changed": done.changed, "kept": done.kept, "removed": done.removed, "diff": done.diff}
+
+
+def main() -> None:
+    run(work, OPTIONS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verification sees damage of every kind, and repair mends what can be mended from what is still there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import Request, parse_budget
+from ansible_collections.volt.backup.plugins.module_utils._store import examine
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, NotFound, UsageError
+from ansible_collections.volt.backup.tests.rigs import oracle
+
+
+def fill(bench, turn: int = 1) -> str:
+    """Packed files, an object, a file in chunks, a hard link; the id of a backup of them."""
+    chance = random.Random(turn)
+    for number in range(60):
+        bench.files(**{f"d{number % 5}__deep__f{number}": chance.randbytes(3000)})
+    bench.files(object=chance.randbytes(400_000), d1__chunked=chance.randbytes(9 << 20))
+    if not (bench.source / "again").exists():
+        os.link(bench.source / "object", bench.source / "again")
+    return bench.create().backup["id"]
+
+
+def store_files(bench, kind: str) -> list[Path]:
+    return sorted(path for path in (bench.store / kind).rglob("*") if path.is_file())
+
+
+def pack(bench, metadata: bool) -> Path:
+    """A pack of content or of metadata, by how well it compresses: content is random here."""
+    packs = sorted(store_files(bench, "packs"), key=lambda path: path.stat().st_size)
+    return packs[0] if metadata else packs[-1]
+
+
+def flip(path: Path, quietly: bool = True) -> None:
+    """Change one bit in the middle of a file; quietly: as a disk does it, without a trace in the index's eyes."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if quietly:
+        forge_index(path, before.st_ctime_ns)
+
+
+def forge_index(path: Path, old: int) -> None:
+    """ctime cannot be set back, so the index is told the new one instead."""
+    info = path.stat()
+    name = bytes.fromhex(path.name[:64])
+    lines = [name + struct.pack("=Qq", info.st_size, moment) for moment in (old, info.st_ctime_ns)]
+    for table in (path.parents[2] / "index").iterdir():
+        data = table.read_bytes().replace(*lines)
+        table.write_bytes(data[:8] + struct.pack("=I", zlib.crc32(data[12:])) + data[12:])
+
+
+def verify(bench, dry: bool = False, **options):
+    return bench.manager.verify(Request(**options), dry)
+
+
+def test_a_sound_store(bench):
+    fill(bench)
+    for level in ("structure", "content"):
+        found = verify(bench, level=level)
+        assert (found.damage, found.damage_count, found.damaged, found.unlisted, found.changed) == ([], 0, [], [], False)
+    assert found.file_count == len(store_files(bench, "objects") + store_files(bench, "packs"))
+    assert verify(bench, level="content", repair=True).changed is False
+
+
+@pytest.mark.parametrize("what", ["object", "pack", "metadata"])
+@pytest.mark.parametrize("how", ["flipped", "gone", "cut", "a directory", "a link"])
+def test_damage_is_seen_told_and_mended_from_the_source(bench, what, how):
+    backup = fill(bench)
+    victim = store_files(bench, "objects")[0] if what == "object" else pack(bench, what == "metadata")
+    data = victim.read_bytes()
+    if how == "flipped":
+        flip(victim)
+        assert bool(verify(bench, dry=True).damage) == (what == "metadata"), "structure reads trees, and no content"
+    elif how == "cut":
+        victim.write_bytes(data[:-1])
+    else:
+        victim.unlink()
+    if how == "a directory":
+        victim.mkdir()
+    elif how == "a link":
+        (bench.top / "elsewhere").write_bytes(data)
+        victim.symlink_to(bench.top / "elsewhere")
+    before = bench.snapshot()
+    dry = verify(bench, dry=True, level="content")
+    planned = verify(bench, dry=True, level="content", repair=True)
+    assert bench.snapshot() == before
+    assert dry.damaged == [backup] and dry.damage_count == len(dry.damage) and planned.damage == dry.damage
+    assert planned.changed == (how != "gone")
+    shown = {item["path"] for item in dry.damage if item["id"] == backup}
+    assert shown, dry.damage
+    if what == "pack":
+        assert all("deep/f" in path for path in shown)
+    done = verify(bench, level="content", repair=True)
+    assert done.changed and done.damage == [] and done.repaired["blobs"] > 0, (done, dry)
+    assert verify(bench, level="content").damage == []
+    assert [item["damaged"] for item in bench.found()] == [False]
+    bench.restore(backup)
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+def test_what_no_source_holds_stays_lost_and_is_told(bench):
+    backup = fill(bench)
+    bench.files(d2__deep__f2=b"other now")
+    second = bench.create().backup["id"]
+    for path in store_files(bench, "packs"):
+        if path.stat().st_size > 50_000:
+            path.write_bytes(os.urandom(1000))
+    done = verify(bench, level="content", repair=True)
+    assert [(item["id"], item["path"]) for item in done.damage] == [(backup, "d2/deep/f2")]
+    assert done.damaged == [backup] and done.repaired["quarantined"]
+    assert [item["damaged"] for item in bench.found()] == [False, True]
+    bench.restore(second)
+    assert oracle.differences(bench.source, bench.target) == []
+    assert list((bench.store / "quarantine").rglob("*.pack*")), "destroyed nothing"
+
+
+def test_blobs_come_back_from_the_trash(bench):
+    """The source is gone, the trash is not: trees and content alike."""
+    backup = fill(bench)
+    shutil.copytree(bench.source, bench.top / "kept", symlinks=True)
+    trash = bench.store / "trash" / "00000000000000000001-1"
+    for kind in ("objects", "packs"):
+        (trash / kind).mkdir(parents=True)
+        for path in store_files(bench, kind):
+            path.rename(trash / kind / path.name)
+    shutil.rmtree(bench.source)
+    assert verify(bench).damaged == [backup]
+    done = verify(bench, repair=True)
+    assert done.damage == [] and done.repaired["sources"] == []
+    bench.restore(backup)
+    for name in ("object", "d1/chunked", "d3/deep/f3"):
+        assert (bench.target / name).read_bytes() == (bench.top / "kept" / name).read_bytes()
+    assert verify(bench, level="content").damage == []
+
+
+def test_sound_blobs_of_a_damaged_pack_are_taken_out_of_it(bench):
+    for number in range(60):
+        bench.files(**{f"f{number:02}": bytes([number]) * 3000})
+    backup = bench.create(compression="none").backup["id"]
+    flip(pack(bench, metadata=False))
+    shutil.rmtree(bench.source)
+    done = verify(bench, level="content", repair=True)
+    assert done.damage_count == 1 and done.repaired["blobs"] == 59, done
+    assert done.damaged == [backup]
+
+
+def test_an_object_changed_through_a_hard_link_is_caught(bench):
+    backup = fill(bench)
+    bench.restore(backup, link="hardlink")
+    with open(bench.target / "object", "r+b") as file:
+        file.write(b"edited in place")
+    assert bench.found()[0]["damaged"]
+    found = verify(bench)
+    assert {item["path"] for item in found.damage if item["id"]} == {"object", "again"}
+    done = verify(bench, repair=True)
+    assert done.damage == []
+    shutil.rmtree(bench.target)
+    bench.restore(backup)
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+def test_damage_is_remembered(bench):
+    """Bits that flipped without a trace: found once by content, known to all from then on, and stored anew by the next backup."""
+    fill(bench)
+    flip(pack(bench, metadata=False))
+    flip(store_files(bench, "objects")[0])
+    assert not bench.found()[0]["damaged"]
+    verify(bench, level="content")
+    assert bench.found()[0]["damaged"]
+    bench.create()
+    assert verify(bench, level="content").damaged == []
+    assert [item["damaged"] for item in bench.found()] == [False, False]
+
+
+def test_a_restore_that_meets_damage_makes_it_known(bench):
+    backup = fill(bench)
+    flip(pack(bench, metadata=False))
+    with pytest.raises(Damaged):
+        bench.restore(backup)
+    assert bench.found()[0]["damaged"]
+
+
+def test_a_budget_covers_everything_in_its_time(bench):
+    fill(bench)
+    names = {path.name for kind in ("objects", "packs") for path in store_files(bench, kind)}
+    seen = 0
+    at = []
+    for _night in range(20):
+        found = verify(bench, level="content", budget="5%")
+        seen += found.file_count
+        at.append(found.covered)
+    assert seen == len(names)
+    assert at == sorted(at) and at[0] == 5.0 and at[-1] == 100.0
+    for path in store_files(bench, "packs"):
+        flip(path)
+    assert sum(verify(bench, level="content", budget="33.4%").damage_count > 0 for _night in range(3)) >= 1
+    assert verify(bench, level="content", budget="10m").file_count == len(names)
+
+
+def test_budgets():
+    assert 20 * parse_budget("5%").names >= examine.SPACE > 19 * parse_budget("5%").names
+    assert parse_budget("90s").seconds == 90
+    for text in ("0%", "101%", "5", "%", "", "-1%", "5 %"):
+        with pytest.raises(UsageError, match="Budget"):
+            parse_budget(text)
+
+
+def test_lost_and_unreadable_records(bench):
+    one = fill(bench)
+    bench.files(more=b"x")
+    two = bench.create().backup["id"]
+    three = bench.create().backup["id"]
+    originals = {backup: json.loads((bench.backups / f"{backup}.json").read_text()) for backup in (one, two)}
+    (bench.backups / f"{one}.json").unlink()
+    (bench.backups / f"{two}.json").write_text("{}")
+    manifest = next((bench.store / "refs").glob(f"{three}-*"))
+    manifest.write_text(manifest.read_text() + " ")
+    found = verify(bench)
+    assert sorted(item["id"] for item in found.damage) == sorted([two, three]) and len(found.unlisted) == 2
+    done = verify(bench, repair=True)
+    assert done.damaged == [three] and sorted(done.repaired["sidecars"]) == sorted([one, two]) and done.unlisted == []
+    for backup, original in originals.items():
+        made = json.loads((bench.backups / f"{backup}.json").read_text())
+        figures = {"new_blobs", "dedup_blobs", "new_bytes", "stored_bytes", "duration"}
+        assert {key: made[key] for key in made if key not in figures} == {key: original[key] for key in original if key not in figures}
+    assert (next((bench.store / "quarantine").rglob(f"{two}.json"))).read_text() == "{}"
+    bench.restore(one)
+
+
+def test_some_backups_only(bench):
+    one = fill(bench, 1)
+    for path in bench.source.rglob("f*"):
+        path.unlink()
+    two = fill(bench, 2)
+    for path in store_files(bench, "packs"):
+        flip(path)
+        if verify(bench, level="content", ids=[one]).damaged:
+            break
+    assert verify(bench, level="content", ids=[one]).damaged == [one]
+    with pytest.raises(NotFound):
+        verify(bench, ids=["work-20000101-000000-manual"])
+    with pytest.raises(UsageError, match="budget"):
+        verify(bench, level="content", ids=[two], budget="5%")
+
+
+def test_derived_files_that_lie(bench):
+    """Index and stat cache are replaced by rubbish: nothing is lost, and repair makes them anew."""
+    backup = fill(bench)
+    for part in ("index", "cache"):
+        for path in (bench.store / part).iterdir():
+            path.write_bytes(os.urandom(5000))
+    assert verify(bench, level="content").damage == []
+    verify(bench, repair=True)
+    assert bench.restore(backup).changed
+    assert bench.create().backup["new_blobs"] == 0
+
+
+def test_an_object_shelf_that_leads_elsewhere(bench):
+    fill(bench)
+    shelf = store_files(bench, "objects")[0].parent
+    shutil.move(shelf, bench.top / "moved")
+    shelf.symlink_to(bench.top / "moved")
+    assert verify(bench).damaged and bench.found()[0]["damaged"]
+
+
+def test_an_empty_place(bench):
+    found = verify(bench, level="content", repair=True)
+    assert found.damage == [] and not bench.store.exists()
