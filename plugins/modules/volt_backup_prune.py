@@ -113,7 +113,7 @@ kept:
       description:
         - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest), or V(future) for one
           that claims to be made later than now, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
-          or V(no complete and sound backup is left).
+          or V(no complete and sound backup is left), or V(its record changed meanwhile).
         - V(no rule keeps it) for one that goes.
       type: str
       returned: always

@@ -1,88 +1,121 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command as a child process that can be killed, and what must hold afterwards."""
+"""Tests that try to lose data: kills, errors, power cuts and signals at the engine's own system calls.
+
+As a rule a sample is taken, evenly spread and the same each time. VOLT_TESTS=long takes every point, on more file systems. How many
+faults there were is said at the end of the run.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Optional
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.tests.rigs import oracle
+from ansible_collections.volt.backup.tests.crash.cases import Case
+from ansible_collections.volt.backup.tests.crash.scene import COLLECTS, HASTE, Scene
+from ansible_collections.volt.backup.tests.rigs import Unavailable, forks, mounts, strace
 
-RUNNER = "ansible_collections.volt.backup.plugins.module_utils._runner"
+LONG = os.environ.get("VOLT_TESTS") == "long"
+FAULTS: Counter[str] = Counter()
 
 
-class Bench:
-    """A store under `top` whose first backup is a promise: it must restore to the same tree whatever happens later."""
+class World:
+    """A scene, the server that runs commands in it, and the cases that were prepared so far."""
 
-    def __init__(self, top: Path, python: str = sys.executable) -> None:
-        self.top, self.python = top, python
-        self.store, self.backups, self.source, self.target = (top / name for name in ("store", "backups", "source", "target"))
-        self.manager = Manager(str(self.store), str(self.backups), 30)
-        self.version = 0
+    def __init__(self, scene: Scene, server: forks.Server) -> None:
+        self.scene, self.server = scene, server
+        self._cases: dict[type[Case], Case] = {}
+        self._traces: dict[type[Case], list[tuple[strace.Point, str]]] = {}
 
-    def fill(self) -> None:
-        """A small source with every way in which content is stored."""
-        for number in range(24):
-            place = self.source / f"d{number % 5}" / f"f{number}"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(os.urandom(100 * number))
-        (self.source / "object").write_bytes(os.urandom(300_000))
-        (self.source / "chunked").write_bytes(os.urandom(9 << 20))
-        os.symlink("object", self.source / "link")
-        os.link(self.source / "object", self.source / "d0" / "again")
+    def case(self, kind: type[Case]) -> Case:
+        """Prepared, and the scene in the state that it begins with."""
+        if not kind.exists:
+            pytest.skip(f"the engine has no {kind.__name__.lower()} yet")
+        if kind not in self._cases:
+            self.scene.reset()
+            made = kind(self.scene)
+            made.prepare()
+            self.scene.disk.keep(kind.__name__)
+            self._cases[kind] = made
+        self.reset(kind)
+        return self._cases[kind]
 
-    def edit(self) -> None:
-        """Something new in each of these."""
-        self.version += 1
-        (self.source / "d1" / f"new{self.version}").write_bytes(os.urandom(2000))
-        (self.source / "d2" / "f2").write_bytes(os.urandom(500))
-        (self.source / "object").write_bytes(os.urandom(300_000))
-        with open(self.source / "chunked", "r+b") as file:
-            file.seek(3 << 20)
-            file.write(os.urandom(5000))
+    def reset(self, kind: type[Case]) -> None:
+        self.scene.reset(kind.__name__)
 
-    def command(self, *words: str) -> list[str]:
-        return [self.python, "-m", RUNNER, *words, "--store", str(self.store), "--backup-dir", str(self.backups), "--json"]
+    def reset_to_start(self) -> None:
+        self.scene.reset()
 
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONDONTWRITEBYTECODE": "1"}
+    def trace(self, kind: type[Case]) -> list[tuple[strace.Point, str]]:
+        """All write-side system calls of the command."""
+        if kind not in self._traces:
+            case = self.case(kind)
+            self._traces[kind] = strace.trace(self.server, case.words(), success=case.status == 0)
+            self.reset(kind)
+        return self._traces[kind]
 
-    def creation(self) -> list[str]:
-        return self.command("create", "work", "--source", str(self.source))
+    def points(self, kind: type[Case]) -> list[strace.Point]:
+        return list(dict.fromkeys(point for point, _line in self.trace(kind)))
 
-    def promise(self, kept: Path) -> str:
-        """Make the first backup, and a copy of the source to compare with."""
-        subprocess.run(["cp", "-a", self.source, kept], check=True)
-        return str(self.manager.create(create.Request("work", str(self.source))).backup["id"])
+    def explain(self, kind: type[Case], wanted: strace.Point) -> str:
+        """What a point is, for a message."""
+        return f"{kind.__name__}, {wanted}: " + "; ".join(line[:400] for point, line in self.trace(kind) if point == wanted)
 
-    def sound(self) -> list[dict[str, Any]]:
-        """All backups, none of which is damaged."""
-        found = self.manager.find(Query())
-        assert [(backup["id"], backup["damage"]) for backup in found if backup["damaged"]] == []
-        return found
 
-    def equals(self, backup: str, kept: Path, scratch: Path) -> None:
-        """A backup, restored with every byte hashed, equals a tree."""
-        shutil.rmtree(scratch, ignore_errors=True)
-        self.manager.restore(backup, restore.Request(str(scratch), link="copy"))
-        assert oracle.differences(kept, scratch) == []
-        shutil.rmtree(scratch)
+class Worlds:
+    """One for each kind of file system, made when it is asked for."""
 
-    def debris(self) -> list[str]:
-        return os.listdir(self.store / "tmp") + [name for name in os.listdir(self.top) if ".volt-" in name]
+    def __init__(self, stack: ExitStack, room: Path) -> None:
+        self._stack, self._room = stack, room
+        self._made: dict[str, World] = {}
+        self._lack: dict[str, str] = {}
+        self._server: Optional[forks.Server] = None
+
+    def __getitem__(self, kind: str) -> World:
+        if kind in self._lack:
+            raise Unavailable(self._lack[kind])
+        if kind not in self._made:
+            self._server = self._server or self._stack.enter_context(forks.Server(f"{forks.ENGINE}\n{HASTE if COLLECTS else ''}"))
+            room = self._room / kind
+            room.mkdir(exist_ok=True)
+            try:
+                scene = self._stack.enter_context(Scene(kind, room))
+            except Unavailable as lack:
+                self._lack[kind] = str(lack)
+                raise
+            scene.build()
+            self._made[kind] = World(scene, self._server)
+        return self._made[kind]
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    with ExitStack() as stack:
+        room = stack.enter_context(mounts.memory()) or tmp_path_factory.mktemp("crash")
+        yield Worlds(stack, room)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = Bench(tmp_path)
-    made.fill()
-    return made
+def count(request: pytest.FixtureRequest, record_property):
+    """Count faults by what they were: `count("killed")`."""
+    mine: Counter[str] = Counter()
+
+    def one(what: str, times: int = 1) -> None:
+        mine[what] += times
+        FAULTS[what] += times
+
+    yield one
+    for what, number in mine.items():
+        record_property(what, number)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if FAULTS:
+        mode = "every point" if LONG else "a sample; VOLT_TESTS=long takes every point"
+        terminalreporter.write_line(f"faults ({mode}): " + ", ".join(f"{number} {what}" for what, number in sorted(FAULTS.items())))

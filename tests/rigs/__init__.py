@@ -5,8 +5,9 @@
 
 torture.py   a tree with every kind of file, and edits to it
 debian.py    a real Debian root file system, cached outside the checkout
-mounts.py    file systems on loop devices, and cutting their power
-strace.py    killing a command at a chosen system call
+mounts.py    file systems on loop devices, putting them back to how they were, and cutting their power
+forks.py     running a command many times without Python's start each time
+strace.py    killing or failing such a command at a chosen system call
 oracle.py    are two trees the same?
 
 Where the machine lacks a tool or a right, `Unavailable` is raised: a test turns it into a skip that names what is missing.

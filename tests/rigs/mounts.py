@@ -5,6 +5,8 @@
 
     with mounts.mount("xfs", scratch, mounts.GIB) as where: ...
 
+    with mounts.Disk("ext4", scratch, size) as disk: fill(disk.where); disk.keep(); ...; disk.reset()
+
 Only the mount and the loop device that a call made are undone by it. XFS and Btrfs share blocks (reflink), ext4 and tmpfs
 do not; "overlay" is an overlayfs over ext4.
 """
@@ -15,11 +17,12 @@ import fcntl
 import gc
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from . import Unavailable, need
@@ -65,6 +68,70 @@ def make(kind: str, path: Path, size: int) -> None:
     with open(path, "wb") as stream:
         stream.truncate(size)
     _attempt(*command, str(path))
+
+
+class Disk:
+    """A file system that can be put back to how it was: to the inode and the change time, which no copying of files can do.
+
+    :ivar where: its mount point, the same at all times.
+    """
+
+    def __init__(self, kind: str, scratch: str | os.PathLike[str], size: int = 128 * MIB) -> None:
+        self._kind, self._scratch, self._size = kind, scratch, size
+        self._mount: ExitStack | None = None
+
+    def __enter__(self) -> Disk:
+        self._room = Path(tempfile.mkdtemp(prefix=self._kind + "-", dir=self._scratch))
+        self.where = self._room / "mnt"
+        try:
+            self.where.mkdir()
+            make(self._kind, self._room / "image", self._size)
+            self._on()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._off()
+        shutil.rmtree(self._room)
+
+    def keep(self, name: str = "kept") -> None:
+        """Remember the state of now."""
+        self._off()
+        self._copy("image", name)
+        self._on()
+
+    def reset(self, name: str = "kept") -> None:
+        """Be as at that time."""
+        self._off()
+        self._copy(name, "image")
+        self._on()
+
+    def _copy(self, old: str, new: str) -> None:
+        subprocess.run(["cp", "--sparse=always", self._room / old, self._room / new], check=True)
+
+    def _on(self) -> None:
+        with ExitStack() as stack:
+            stack.enter_context(image(self._room / "image", self.where, "noinit_itable" if self._kind == "ext4" else ""))
+            self._mount = stack.pop_all()
+
+    def _off(self) -> None:
+        if self._mount is not None:
+            mount, self._mount = self._mount, None
+            mount.close()
+
+
+@contextmanager
+def memory(needed: int = 2 * GIB) -> Iterator[Path | None]:
+    """A scratch directory in memory, for what would wait for disks thousands of times; None where there is no room for it."""
+    shared = "/dev/shm"
+    room = os.statvfs(shared) if os.path.ismount(shared) and os.access(shared, os.W_OK) else None
+    if room is None or room.f_bavail * room.f_frsize < needed:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="volt-tests-", dir=shared) as made:
+        yield Path(made)
 
 
 def power_cut(mountpoint: str | os.PathLike[str]) -> None:

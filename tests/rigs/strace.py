@@ -1,13 +1,13 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kill or fail a command at a chosen system call.
+"""Kill or fail a command at a chosen system call: strace, attached to a worker of a fork server before its command begins.
 
-    for call, n in strace.points(command, 100):
-        prepare(); strace.run(command, call, n); inspect()
+    for point in strace.points(server, words):
+        prepare(); strace.run(server, words, point, "signal=KILL"); inspect()
 
-strace counts calls for each thread and process by itself, so a point is "the n-th such call of any one of them". Where a
-worker process reaches it first, it is the worker that dies and the command must cope; a thread takes its process along.
+strace counts calls for each thread by itself, so a point is "the n-th such call of any one thread"; a signal takes the whole process
+along, an error meets every thread that comes so far. A signal that kills comes instead of the call, any other one after it.
 """
 
 from __future__ import annotations
@@ -18,85 +18,102 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from . import Unavailable, need
+from .forks import Result, Server, Worker
 
-# What changes the world, and what learns about it: death between any two of these is what matters.
+#: What changes the world, or makes the change last: death between any two of these is what matters.
 CALLS = tuple(
-    "openat mkdirat mknodat symlinkat linkat unlinkat unlink rename renameat renameat2 write pwrite64 writev ftruncate fallocate"
-    " copy_file_range ioctl fsync fdatasync syncfs fchmod fchmodat chmod fchown fchownat lchown utimensat setxattr fsetxattr lsetxattr"
-    " removexattr lremovexattr fremovexattr flock close read pread64 getdents64 newfstatat statx".split()
+    "mkdir mkdirat mknod mknodat symlink symlinkat link linkat unlink unlinkat rmdir rename renameat renameat2 write writev pwrite64 truncate"
+    " ftruncate fallocate copy_file_range sendfile splice fsync fdatasync syncfs msync chmod fchmod fchmodat chown fchown lchown fchownat utimensat"
+    " setxattr fsetxattr lsetxattr removexattr fremovexattr lremovexattr flock".split()
 )
+#: Calls that change something with certain arguments only; all of them are counted, for strace counts so.
+SOMETIMES = {"openat": rb"O_CREAT|O_TRUNC|O_TMPFILE", "ioctl": rb"FICLONE|FIDEDUPE"}
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a command ended: status is negative for a signal, as in subprocess."""
+class Point(NamedTuple):
+    """The `number`-th `call` of any one thread."""
 
-    status: int
-    output: bytes
-    errors: bytes
-
-    @property
-    def killed(self) -> bool:
-        return self.status == -9
+    call: str
+    number: int
 
 
-def run(command: Sequence[str], call: str, when: int, fault: str = "signal=KILL", timeout: float = 600, **popen: object) -> Result:
-    """Run a command with a fault at the `when`-th `call`: `signal=KILL`, `signal=TERM`, `error=ENOSPC`, ..."""
-    _check()
-    # Without the filter: strace 6.1 injects nothing where --seccomp-bpf is given.
-    return _strace(["-e", "trace=" + call, "-e", f"inject={call}:{fault}:when={when}"], "/dev/null", command, timeout, popen)
+def points(
+    server: Server, words: Sequence[str], calls: Sequence[str] = (*CALLS, *SOMETIMES), success: bool = True, every: bool = False
+) -> list[Point]:
+    """Run a command once, whole, and name all its write-side system calls in their order; those of several threads that are alike once.
+
+    :param success: an error where the command fails. :param every: name also calls whose arguments change nothing.
+    """
+    return list(dict.fromkeys(point for point, _line in trace(server, words, calls, success, every)))
 
 
-def points(command: Sequence[str], number: int, calls: Sequence[str] = CALLS, timeout: float = 600, **popen: object) -> list[tuple[str, int]]:
-    """Run a command once, whole, and name up to `number` different calls spread evenly over its run."""
-    _check()
-    seen: list[tuple[str, int]] = []
-    counts: Counter[tuple[str, str]] = Counter()
-    with tempfile.TemporaryDirectory() as room:
+def trace(
+    server: Server, words: Sequence[str], calls: Sequence[str] = (*CALLS, *SOMETIMES), success: bool = True, every: bool = False
+) -> list[tuple[Point, str]]:
+    """The same with what strace says of each call, paths of descriptors included."""
+    seen: list[tuple[Point, str]] = []
+    counts: Counter[tuple[bytes, bytes]] = Counter()
+    with tempfile.TemporaryDirectory(prefix="strace-") as room:
         log = os.path.join(room, "log")
         # A `?` before a name lets strace pass over calls that this machine's architecture does not have.
-        done = _strace(["--seccomp-bpf", "-e", "trace=" + ",".join("?" + name for name in calls), "-e", "signal=none"], log, command, timeout, popen)
-        if done.status:
-            raise RuntimeError(f"the command fails by itself, status {done.status}: {done.errors[-500:]!r}")
+        result = _traced(server, words, ["-y", "-e", "trace=" + ",".join("?" + name for name in calls)], log)
+        if result.status and success:
+            raise RuntimeError(f"the command fails by itself, status {result.status}: {result.errors[-2000:]}")
         with open(log, "rb") as stream:
             for line in stream:
                 match = re.match(rb"(\d+) +(\w+)\(", line)
                 if match:
-                    process, name = match.group(1).decode(), match.group(2).decode()
-                    counts[process, name] += 1
-                    seen.append((name, counts[process, name]))
-    number = min(number, len(seen))
-    chosen = [seen[index * len(seen) // number] for index in range(number)]
-    return list(dict.fromkeys(chosen))
+                    counts[match.groups()] += 1
+                    name = match.group(2).decode()
+                    if every or name not in SOMETIMES or re.search(SOMETIMES[name], line):
+                        seen.append((Point(name, counts[match.groups()]), line.decode("utf-8", "backslashreplace").rstrip()))
+    return seen
 
 
-def counts(command: Sequence[str], calls: Sequence[str] = CALLS, **popen: object) -> dict[str, int]:
-    """How often a command makes each call, as the thread or process that makes it most often."""
-    most: dict[str, int] = {}
-    for name, ordinal in points(command, 1 << 62, calls, **popen):
-        most[name] = max(most.get(name, 0), ordinal)
-    return most
+def run(server: Server, words: Sequence[str], point: Point, fault: str, timeout: float = 120) -> Result:
+    """Run a command with a fault at a point: `signal=KILL`, `signal=TERM`, `error=ENOSPC`, ..."""
+    # Without --seccomp-bpf: strace 6.1 injects nothing where that is given.
+    return _traced(server, words, ["-e", "trace=" + point.call, "-e", f"inject={point.call}:{fault}:when={point.number}"], os.devnull, timeout)
 
 
-def _check() -> None:
+def spread(points: Sequence[Point], number: int, offset: int = 0) -> list[Point]:
+    """At most `number` of the points, evenly; different offsets give different ones where there are enough."""
+    number = min(number, len(points))
+    return [points[min(len(points) - 1, (index * len(points) + offset % max(1, len(points))) // number)] for index in range(number)]
+
+
+def _traced(server: Server, words: Sequence[str], how: list[str], log: str, timeout: float = 120) -> Result:
     need("strace")
-    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
-    if scope.exists() and scope.read_text(encoding="ascii").strip() == "3":
-        raise Unavailable("this kernel forbids tracing")
-
-
-def _strace(how: list[str], log: str, command: Sequence[str], timeout: float, popen: dict) -> Result:
-    # --kill-on-exit is not in every strace, so a session of its own lets a timeout end the traced tree too.
-    full = ["strace", "-f", "-qq", "-o", log, *how, "--", *command]
-    process = subprocess.Popen(full, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **popen)
+    worker = Worker(server, words)
+    command = ["strace", "-f", "-o", log, "-e", "signal=none", *how, "-p", str(worker.pid)]
+    tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        output, errors = process.communicate(timeout=timeout)
-    except BaseException:
-        os.killpg(process.pid, 9)
-        process.communicate()
-        raise
-    return Result(process.returncode, output, errors)
+        _attached(tracer, worker.pid)
+        worker.go()
+        return worker.end(timeout)
+    finally:
+        # It ends with what it traces.
+        try:
+            tracer.communicate(timeout=10)
+        except BaseException:
+            worker.kill()
+            tracer.kill()
+            tracer.communicate()
+            raise
+
+
+def _attached(tracer: subprocess.Popen[bytes], pid: int) -> None:
+    """Wait until strace says that it has the process: only then is every call counted."""
+    said = tracer.stderr.readline()
+    while said and b" attached" not in said:
+        if b"ptrace" in said or b"attach:" in said:
+            break
+        said = tracer.stderr.readline()
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    if f"TracerPid:\t{tracer.pid}" not in status:
+        os.kill(pid, 9)
+        raise Unavailable(f"strace cannot attach: {said.decode(errors='replace').strip()}")

@@ -9,12 +9,12 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from . import debian, mounts, oracle, strace, torture
+from . import debian, forks, mounts, oracle, strace, torture
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -187,26 +187,72 @@ def test_power_cut_loses_what_was_not_synced(tmp_path: Path) -> None:
         assert not (where / "unsafe").exists() or (where / "unsafe").stat().st_size == 0
 
 
-def test_strace_kills_at_points_spread_over_the_run(tmp_path: Path) -> None:
-    script = "import os\nfor n in range(40): os.mkdir(f'd{n}'); os.rename(f'd{n}', f'e{n}')"
-    command = [sys.executable, "-S", "-c", script]
+LOOP = """
+import os, sys
+def main(words):
+    os.chdir(words[0])
+    for n in range(40):
+        os.mkdir(f"d{n}")
+        os.rename(f"d{n}", f"e{n}")
+    open("late", "x").close()
+    print("done")
+    return 0
+"""
 
-    def fresh(name: str) -> Path:
+
+def test_strace_kills_at_every_point_of_a_worker(tmp_path: Path) -> None:
+    def fresh(name: str) -> list[str]:
         (tmp_path / name).mkdir()
-        return tmp_path / name
+        return [str(tmp_path / name)]
 
-    calls = ["mkdir", "mkdirat", "rename", "renameat"]
-    assert sorted(strace.counts(command, calls, cwd=fresh("counted")).values()) == [40, 40]
-    points = strace.points(command, 10, calls, cwd=fresh("whole"))
-    assert len(points) == 10
-    done = []
-    for number, (call, when) in enumerate(points):
-        where = fresh(str(number))
-        assert strace.run(command, call, when, cwd=where).killed
-        done.append(len(list(where.iterdir())))
-    assert done == sorted(done) and done[0] == 0 and done[-1] >= 36
-    failed = strace.run(command, points[5][0], points[5][1], fault="error=ENOSPC", cwd=fresh("full"))
-    assert failed.status == 1 and b"No space left" in failed.errors
+    with forks.Server(LOOP) as server:
+        assert server.run(fresh("plain")) == forks.Result(0, "done\n", "")
+        points = strace.points(server, fresh("whole"))
+        # Not one of Python's own, and of the openat calls the one that makes a file.
+        assert [call for call, _number in points] == ["mkdir", "rename"] * 40 + ["openat"]
+        assert [number for _call, number in points[:-1]] == [number for number in range(1, 41) for _twice in range(2)]
+        for index in range(0, 81, 9):
+            (where,) = fresh(str(index))
+            assert strace.run(server, [where], points[index], "signal=KILL").killed
+            assert len(os.listdir(where)) == (index + 1) // 2
+        failed = strace.run(server, fresh("full"), points[11], "error=ENOSPC")
+        assert failed.status == 1 and "No space left" in failed.errors
+        assert [len(strace.spread(points, number)) for number in (1, 7, 81, 1000)] == [1, 7, 81, 81]
+        assert strace.spread(points, 81) == points
+
+
+def test_forked_workers_are_awaited_and_ended(tmp_path: Path) -> None:
+    with forks.Server("import time\ndef main(words): time.sleep(float(words[0]))") as server:
+        slow, quick = server.start(["60"]), server.start(["0"])
+        assert quick.end().status == 0 and slow.poll() is None
+        slow.kill()
+        assert slow.end().killed
+        with pytest.raises(TimeoutError):
+            server.run(["60"], timeout=0.1)
+        waiting = forks.Worker(server, ["0"])
+    with pytest.raises(ProcessLookupError):
+        for _attempt in range(100):
+            os.kill(waiting.pid, 0)
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_disk_is_put_back_to_the_change_time(kind: str, tmp_path: Path) -> None:
+    def state(top: Path) -> list[tuple]:
+        return sorted((str(path), *[getattr(os.lstat(path), f"st_{name}") for name in ("ino", "mtime_ns", "ctime_ns", "size")]) for path in top.rglob("*"))
+
+    with mounts.Disk(kind, tmp_path, 300 * mounts.MIB if kind == "xfs" else 128 * mounts.MIB) as disk:
+        small_tree(disk.where / "tree")
+        disk.keep()
+        before = state(disk.where)
+        shutil.rmtree(disk.where / "tree" / "dir")
+        disk.keep("later")
+        (disk.where / "tree" / "file").write_bytes(b"x")
+        disk.reset()
+        assert state(disk.where) == before
+        disk.reset("later")
+        assert not (disk.where / "tree" / "dir").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_debian_tree_names_no_host() -> None:

@@ -152,16 +152,20 @@ class Catalog:
         :param meant: how it was listed; another backup that has got its id since is left alone.
         """
         with turn(self._directory, self._store.lock_timeout):
-            if meant is not None and self._reference(backup) != meant["manifest_ref"]:
+            if meant is not None and not self._still(backup, meant):
                 return False
             return self._remove(backup)
 
-    def _reference(self, backup: str) -> t.Optional[str]:
-        """The name of a backup's manifest, as far as there is a sidecar to tell it."""
+    def _still(self, backup: str, meant: Sidecar) -> bool:
+        """Whether an id is still the backup's that was listed."""
         try:
-            return t.cast(str, self.sidecar(backup)["manifest_ref"])
-        except (Damaged, NotFound):
-            return None
+            return t.cast(bool, self.sidecar(backup)["manifest_ref"] == meant["manifest_ref"])
+        except NotFound:
+            return meant["manifest_ref"] is None  # there was none then either
+        except Damaged as error:
+            if meant["manifest_ref"] is None:
+                return True
+            raise StoreError(f"Backup {backup} was not deleted, for its sidecar cannot be read any more ({error.message}); try again.") from None
 
     def _remove(self, backup: str) -> bool:
         names = self.manifests_of(backup)
@@ -176,7 +180,7 @@ class Catalog:
                 layout.sync_directory(self._store.full_path("refs"))
         except OSError as error:
             raise store_failure(f"deleting backup {backup}", error) from None
-        return there
+        return there or bool(names)
 
     def manifests_of(self, backup: str) -> t.List[str]:
         """Names of a backup's manifests: one as a rule; another without a sidecar where a run died."""

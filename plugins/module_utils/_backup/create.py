@@ -100,16 +100,16 @@ class Creator:
             old = self._manifest(catalog, base)
             if request.only_if_changed and base is not None and old is not None and self._same_rules(base) and _equal(old, captured):
                 run.commit()  # what a damaged store lacked is whole again
-                self._keep_scan(run, captured)
-                return Created(base, False, Changes(0).as_dict(), passed, [])
+                return Created(base, False, Changes(0).as_dict(), passed, self._keep_scan(run, captured))
             run.commit()
             sidecar, manifest = self._describe(created, captured, run)
             changes = self._changes(run, old, manifest)
             sidecar["duration"] = time.monotonic_ns() - started
+            warnings: t.List[str] = []
             if not self._dry:
                 self._publish(sidecar, manifest, created)
-                self._keep_scan(run, captured)
-            return Created(sidecar, True, changes.as_dict(), passed, self._warnings(captured))
+                warnings = self._keep_scan(run, captured)
+            return Created(sidecar, True, changes.as_dict(), passed, warnings + self._warnings(captured))
 
     # ---- steps
 
@@ -161,12 +161,14 @@ class Creator:
         with ScanFile(file) as out:
             return Capture(run, options, old, out, self._progress)(self._source)
 
-    def _keep_scan(self, run: Run, captured: Captured) -> None:
+    def _keep_scan(self, run: Run, captured: Captured) -> t.List[str]:
+        """Keep the stat cache for the next run, or say why not: the backup is made either way."""
         if captured.rescanned and not self._dry:
             try:
                 os.rename(os.path.join(run.directory, "scan"), self._scan_path())
             except OSError as error:
-                raise store_failure("keeping the stat cache", error) from None
+                return [f"The stat cache could not be kept ({reason(error)}), so the next backup will read more than it needs."]
+        return []
 
     def _describe(self, created: datetime.datetime, captured: Captured, run: Run) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats

@@ -129,8 +129,8 @@ class Manager:
             found = next((sidecar for sidecar in catalog.list() if sidecar["id"] == backup), None)
             if found is None and catalog.manifests_of(backup):
                 found = unreadable(backup, "Its sidecar is missing.")  # a run that died before it wrote or after it removed it
-            if found is not None and not dry:
-                catalog.remove(backup, found)
+            if found is not None and not dry and not catalog.remove(backup, found):
+                return None  # somebody else was first
             return found
 
     def prune(

@@ -71,7 +71,10 @@ class Pruner:
             rows = [_row(sidecar, rule) for sidecar, rule in zip(found, rules)]
             going = [sidecar for sidecar, rule in zip(found, rules) if rule is None]
             gone = {sidecar["id"] for sidecar in reversed(going) if self._dry or self._catalog.remove(sidecar["id"], sidecar)}
-        stays = {row["id"] for row, rule in zip(rows, rules) if rule is not None}
+        for row in rows:
+            if row["rule"] == retention.GOES and row["id"] not in gone and self._catalog.exists(row["id"]):
+                row["rule"] = "its record changed meanwhile"
+        stays = {row["id"] for row in rows if row["rule"] != retention.GOES}
         kept, removed = ([row for row in rows if row["id"] in ids] for ids in (stays, gone))
         lines = [_line(row, row["id"] in gone) for row in rows if row["id"] in stays or row["id"] in gone]
         return Pruned(kept, removed, {"prepared": "".join(line + "\n" for line in lines)}, bool(removed))

@@ -140,6 +140,10 @@ def _text_or_none(value: t.Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _absolute(value: t.Any) -> bool:
+    return isinstance(value, str) and value.startswith("/")
+
+
 def _number(value: t.Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
 
@@ -174,6 +178,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     **dict.fromkeys(("tags", "exclude", "changed_while_read"), _texts),
     **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system"), _flag),
     "created_at": _time,
+    "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
 }
 

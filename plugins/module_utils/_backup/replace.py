@@ -73,25 +73,35 @@ class Stage:
 
     def __enter__(self) -> Stage:
         try:
-            self.parent = os.open(self._parent_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._own = _prefix(self._name) + f"{time.time_ns():016x}".encode()
-            os.mkdir(self._own, 0o700, dir_fd=self.parent)
-            self.directory = os.open(self._own, _OPEN, dir_fd=self.parent)
-            fcntl.flock(self.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _mark(self.directory, self._name)
-            os.mkdir(b"tree", 0o700, dir_fd=self.directory)
-            self.tree = os.open(b"tree", _OPEN, dir_fd=self.directory)
-            fcntl.flock(self.tree, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it will be the target: nobody else's before we are done
-        except OSError as error:
+            with held():
+                self._make()
+        except BaseException as error:
             self.__exit__()
-            raise target_failure(f"making a directory beside {show(self.target)}", error) from None
+            if isinstance(error, OSError):
+                raise target_failure(f"making a directory beside {show(self.target)}", error) from None
+            raise
         return self
+
+    def _make(self) -> None:
+        self.parent = os.open(self._parent_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        own = _prefix(self._name) + f"{time.time_ns():016x}".encode()
+        os.mkdir(own, 0o700, dir_fd=self.parent)
+        self._own = own
+        self.directory = os.open(self._own, _OPEN, dir_fd=self.parent)
+        fcntl.flock(self.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _mark(self.directory, self._name)
+        os.mkdir(b"tree", 0o700, dir_fd=self.directory)
+        self.tree = os.open(b"tree", _OPEN, dir_fd=self.directory)
+        fcntl.flock(self.tree, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it will be the target: nobody else's before we are done
 
     def __exit__(self, *_exception: object) -> None:
         if self.directory >= 0 and not self._half_way:
             with contextlib.suppress(OSError, VoltError):
                 _clear(self.parent, self.directory, self._own)
                 kernel.syncfs(self.parent)  # else a power cut brings back names of the old tree, linked with files of the new
+        elif self._own and self.directory < 0:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._own, dir_fd=self.parent)
         for fd in (self.tree, self.directory, self.parent):
             if fd >= 0:
                 os.close(fd)
@@ -109,7 +119,9 @@ class Stage:
     def put(self) -> None:
         """Give the new tree the target's name, which nothing has."""
         try:
+            mtime = os.fstat(self.tree).st_mtime_ns
             os.rename(b"tree", self._name, src_dir_fd=self.directory, dst_dir_fd=self.parent)
+            _arrived(self.tree, mtime)
             os.fsync(self.parent)
         except OSError as error:
             raise target_failure(f"putting the new tree at {show(self.target)}", error) from None
@@ -129,6 +141,7 @@ class Stage:
             raise target_failure("preparing to exchange the trees", error) from None
         try:
             with held():
+                mtime = os.fstat(self.tree).st_mtime_ns
                 try:
                     kernel.exchange(b"tree", self._name, self.directory, self.parent)
                 except OSError as error:
@@ -136,6 +149,7 @@ class Stage:
                         raise Impossible from None
                     raise target_failure("exchanging the trees", error) from None
                 self._half_way = True
+                _arrived(self.tree, mtime)
                 os.fsync(self.parent)
                 kept = Carrier(old, self.tree, rules.leave(), newcomers)()
                 if kept and previous is None:
@@ -173,6 +187,7 @@ class Stage:
     def _write_journal(self, rules: Rules, keep: t.Optional[bytes], newcomers: bool) -> None:
         value = {
             "inode": os.fstat(self.tree).st_ino,
+            "mtime": os.fstat(self.tree).st_mtime_ns,
             "keep": show(keep) if keep is not None else None,
             "newcomers": newcomers,
             "exclude": rules.exclude,
@@ -188,6 +203,14 @@ class Stage:
             os.fsync(self.directory)
         except OSError as error:
             raise target_failure("writing the journal", error) from None
+
+
+def _arrived(tree: int, mtime: int) -> None:
+    """Give a new tree's root its time again: some file systems (XFS) move it when a directory gets another parent."""
+    info = os.fstat(tree)
+    if info.st_mtime_ns != mtime:
+        os.utime(tree, ns=(info.st_atime_ns, mtime))
+        os.fsync(tree)
 
 
 def _prefix(name: bytes) -> bytes:
@@ -257,6 +280,7 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
             return f"{place} is an earlier restore's and holds a tree of unknown standing; look at it, then remove it."
         old, new = os.open(b"tree", _OPEN, dir_fd=directory), os.open(target, _OPEN, dir_fd=parent)
         try:
+            _arrived(new, journal.mtime)
             kept = Carrier(old, new, journal.rules.leave(), journal.newcomers)()
         finally:
             os.close(old)
@@ -289,9 +313,10 @@ def _inode(directory: int, name: bytes) -> t.Optional[int]:
 
 
 class Journal(t.NamedTuple):
-    """How to go on after an exchange: the new root's inode, what the backup leaves alone, where the old tree is to be kept."""
+    """How to go on after an exchange: the new root's inode and modification time, what the backup leaves alone, where the old tree is to be kept."""
 
     inode: int
+    mtime: int
     rules: Rules
     keep: t.Optional[bytes]
     newcomers: bool
@@ -307,7 +332,7 @@ def _read_journal(directory: int) -> t.Optional[Journal]:
             value = json.load(file)
             skipped = [Skipped(parse(path), why, detail) for path, why, detail in value["skipped"]]
             keep = parse(value["keep"]) if value["keep"] is not None else None
-            return Journal(int(value["inode"]), Rules(value["exclude"], value["caches"], skipped), keep, bool(value["newcomers"]))
+            return Journal(int(value["inode"]), int(value["mtime"]), Rules(value["exclude"], value["caches"], skipped), keep, bool(value["newcomers"]))
         except (ValueError, KeyError, TypeError, UsageError):
             return None  # cut short: it is durable before the exchange, so there was none
 

@@ -9,6 +9,7 @@ again within its second, and must not be deleted a second time in the name of it
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -16,6 +17,9 @@ import typing as t
 
 from .._store.errors import store_failure
 from .._store.lock import wait
+
+#: What a file system says that has no locks.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
@@ -26,10 +30,8 @@ def turn(directory: str, timeout: float) -> t.Iterator[None]:
     except OSError as error:
         raise store_failure(f"opening the backup directory {directory}", error) from None
     try:
-        try:
-            wait(fd, fcntl.LOCK_EX, time.monotonic() + timeout, f"the backup directory {directory}")
-        except OSError:
-            pass  # a file system without locks: names are taken one at a time there as well
+        # On a file system without locks, names are taken one at a time as well.
+        wait(fd, fcntl.LOCK_EX, time.monotonic() + timeout, f"the lock of backup directory {directory}", NO_LOCKS)
         yield
     finally:
         os.close(fd)

@@ -270,8 +270,9 @@ class Index:
                 continue
             if name not in numbers:
                 numbers[name] = len(lines)
-                lines.append((name, known[name].state if name in known else DOUBT, plain))
-            elif plain and not lines[numbers[name]][2]:
+                # a doubted pack's blobs stay behind, so the line must not say that they are here: one failed read may be the last
+                lines.append((name, known[name].state, plain) if name in known else (name, DOUBT, 0))
+            elif plain and name in known and not lines[numbers[name]][2]:
                 lines[numbers[name]] = (name, lines[numbers[name]][1], plain)
         for position in range(len(entry.table)):
             number, offset, length = _PLACE.unpack(entry.table.value(position))

@@ -82,7 +82,8 @@ def _check_vacant(path: str) -> None:
         raise StoreError(f"Store {path} is not a directory; name a directory, or a path that does not exist yet.") from None
     except OSError as error:
         raise StoreError(f"Store {path} cannot be read: {reason(error)}.") from None
-    strange = sorted(set(names) - _OURS - {"lost+found"})
+    # what a run left that was killed while it made a store is ours as well
+    strange = sorted(name for name in set(names) - _OURS - {"lost+found"} if not LEFTOVER_NAME.match(name))
     if strange:
         raise StoreError(f"{path} holds other things ({strange[0]}) and no format.json; name an empty directory, or a store.")
     for part in ("objects", "packs", "refs"):
@@ -100,8 +101,10 @@ def make(path: str) -> None:
         write_file(os.path.join(path, "CACHEDIR.TAG"), _CACHEDIR_TAG.encode())
         text = json.dumps({"format": FORMAT, "made_by": "volt.backup"}, indent=1) + "\n"
         write_file(os.path.join(path, "format.json"), text.encode())
-    except OSError as error:
+    except BaseException as error:
         _undo(path, made)
+        if not isinstance(error, OSError):
+            raise
         failure = store_failure(f"making it at {path}", error)
         raise failure if isinstance(failure, StoreFull) else StoreError(
             f"A store cannot be made at {path}: {reason(error)}; choose another place, or mend this one."
@@ -118,13 +121,21 @@ def _first_missing(path: str) -> t.Optional[str]:
 
 
 def _undo(path: str, made: t.Optional[str]) -> None:
-    for name in ("format.json", "CACHEDIR.TAG"):
+    leftovers = [name for name in _names(path) if LEFTOVER_NAME.match(name)]
+    for name in ("format.json", "CACHEDIR.TAG", *leftovers):
         _quietly(os.unlink, os.path.join(path, name))
     for name in DIRECTORIES:
         _quietly(os.rmdir, os.path.join(path, name))
     while made is not None and len(path) >= len(made):
         _quietly(os.rmdir, path)
         path = os.path.dirname(path)
+
+
+def _names(path: str) -> t.List[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 
 
 def _quietly(call: t.Callable[[str], None], path: str) -> None:

@@ -37,8 +37,11 @@ def _open(path: str, write: bool) -> t.Optional[int]:
         raise (store_failure("opening its lock", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
 
 
-def wait(fd: int, mode: int, deadline: float, what: str) -> None:
-    """Take a kernel lock; LockTimeout when the deadline (of time.monotonic) has passed."""
+def wait(fd: int, mode: int, deadline: float, what: str, without: t.Container[t.Optional[int]] = ()) -> None:
+    """Take a kernel lock; LockTimeout when the deadline (of time.monotonic) has passed.
+
+    :param without: errors upon which to go on without a lock.
+    """
     pause = _POLL_FIRST
     while True:
         try:
@@ -49,6 +52,10 @@ def wait(fd: int, mode: int, deadline: float, what: str) -> None:
                 raise LockTimeout(
                     f"Another run holds {what}; wait for it to end, or raise lock_timeout."
                 ) from None
+        except OSError as error:
+            if error.errno in without:
+                return
+            raise StoreError(f"Taking {what} failed: {reason(error)}; it needs a file system with locks.") from None
         time.sleep(pause)
         pause = min(pause * 2, _POLL_MOST)
 

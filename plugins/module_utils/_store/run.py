@@ -93,8 +93,12 @@ class Run:
         if not store.exists:
             layout.make(store.path)
             store.exists = True
-        self._lock = Lock(store.path, store.lock_timeout, at_gate=self._begin).__enter__()
-        self._look()
+        try:
+            self._lock = Lock(store.path, store.lock_timeout, at_gate=self._begin).__enter__()
+            self._look()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def _look(self) -> None:
@@ -121,8 +125,9 @@ class Run:
     def __exit__(self, *_exception: object) -> None:
         self._broken = self._broken or StoreError("The run has ended.")
         self.pool.shutdown(wait=True, cancel_futures=True)
-        if self._lock_fd >= 0:
+        if self.directory:
             shutil.rmtree(self.directory, ignore_errors=True)
+        if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
         if self._lock is not None:

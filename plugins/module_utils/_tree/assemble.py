@@ -362,6 +362,8 @@ class Assembler:
             try:
                 os.mknod(name, _NODES[entry.kind] | 0o600, os.makedev(*entry.extra.device), dir_fd=directory)
             except PermissionError:
+                if entry.kind not in (tree.CHARACTER, tree.BLOCK):
+                    raise  # pipes and sockets need no privilege
                 self._setter.refused += 1
                 return False
             if strip:
