@@ -638,3 +638,31 @@ def test_empty_paths_are_refused(made):
             made.restore(force=True, **options)
     with pytest.raises(errors.UsageError, match="empty path"):
         made.create(source="")
+
+
+@pytest.mark.parametrize("link", ["reflink", "hardlink"])
+@pytest.mark.parametrize("there", [True, False])
+def test_check_mode_refuses_a_kind_of_link_that_the_run_would_refuse(bench, bench_on, link, there):
+    other = bench_on("ext4", 64 << 20)
+    bench.files(object=b"x" * 300_000)
+    bench.create()
+    if there:
+        other.target.mkdir()
+    before = other.snapshot()
+    for dry in (True, False):
+        with pytest.raises(errors.TargetError, match=f"cannot share files with the store's by {link}; use link: auto"):
+            bench.restore(target=str(other.target), link=link, force=True, dry=dry)
+    assert {path: facts for path, facts in other.snapshot().items() if "target" not in path} == {
+        path: facts for path, facts in before.items() if "target" not in path
+    }
+
+
+def test_check_mode_promises_links_where_there_will_be_some(bench_on):
+    bench = bench_on("xfs")
+    bench.files(object=b"x" * 300_000)
+    bench.create()
+    before = bench.snapshot()
+    for link in ("reflink", "hardlink"):
+        assert bench.restore(link=link, dry=True).changed
+    assert bench.snapshot() == before
+    assert bench.restore(link="reflink").changed

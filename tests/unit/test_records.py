@@ -231,7 +231,7 @@ FITTING = {
     **dict.fromkeys(("workload_mode", "notes", "host_id"), (0, *TEXTS)),
     **dict.fromkeys(("tags", "exclude", "changed_while_read"), LISTS),
     **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system"), FLAGS),
-    "created_at": (7,), "skipped": (9, 16), "format": (),
+    "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (),
 }  # fmt: skip
 
 

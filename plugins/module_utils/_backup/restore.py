@@ -178,6 +178,8 @@ class Restorer:
                 f"Target {show(target)} exists and differs from the backup ({_counts(diff)}); say force: true to overwrite it.",
                 diff=diff,
             )
+        if self._dry:
+            content.foresee(self._store, request.link, target if exists else os.path.dirname(target))
         strategy = self._choose(survey, exists, below)
         if self._dry:
             return self._result(strategy, Tally(), diff, changed=True)

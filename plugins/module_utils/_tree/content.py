@@ -175,14 +175,52 @@ def probe(store: Store, link: str, directory: int) -> None:
             finally:
                 os.close(fd)
     except OSError as error:
-        if error.errno in kernel.NO_CLONE:
-            raise TargetError(
-                f"The target's file system cannot share files with the store's by {link}; use link: auto or link: copy."
-            ) from None
-        raise target_failure("trying its file system", error) from None
+        raise _unsuitable(link, error) from None
     finally:
         os.close(sample)
         try:
             os.unlink(b"probe", dir_fd=directory)
         except FileNotFoundError:
             pass
+
+
+def foresee(store: Store, link: str, place: bytes) -> None:
+    """The same for check mode: nothing that anybody could see is written.
+
+    :param place: a directory on the target's file system.
+    """
+    if link not in ("reflink", "hardlink") or not store.exists:
+        return
+    sample = os.open(store.full_path("format.json"), os.O_RDONLY | os.O_CLOEXEC)
+    directory = nameless = -1
+    try:
+        directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if link == "hardlink":
+            if _mount_of(sample) != _mount_of(directory):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        else:
+            try:
+                nameless = os.open(place, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                    return  # without files that have no name nobody can tell beforehand
+                raise
+            kernel.clone(sample, nameless)
+    except OSError as error:
+        raise _unsuitable(link, error) from None
+    finally:
+        for fd in (sample, directory, nameless):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _mount_of(fd: int) -> bytes:
+    """The mount that an open file was reached through: links do not lead from one to another, not even on one file system."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return next((line for line in file if line.startswith(b"mnt_id:")), b"")
+
+
+def _unsuitable(link: str, error: OSError) -> TargetError:
+    if error.errno in kernel.NO_CLONE:
+        return TargetError(f"The target's file system cannot share files with the store's by {link}; use link: auto or link: copy.")
+    return target_failure("trying its file system", error)
