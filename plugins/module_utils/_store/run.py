@@ -110,6 +110,9 @@ class Run:
         """Called at the gate, where no other run begins: sweep the dead, then show that we live."""
         tmp = self.store.full_path("tmp")
         try:
+            for name in layout.DIRECTORIES:
+                if name != "refs":  # losing the manifests is no small thing; all else may be deleted or comes again
+                    os.makedirs(self.store.full_path(name), mode=0o700, exist_ok=True)
             for entry in os.listdir(tmp):
                 _sweep(os.path.join(tmp, entry))
             self.name = run_name()
