@@ -193,3 +193,22 @@ def test_backups_made_meanwhile_are_kept(bench, monkeypatch):
     (backup,) = bench.found()
     assert backup["id"] == late[0] and not backup["damaged"] and backup["new_blobs"] == 0
     bench.restore(late[0])
+
+
+def test_a_clock_that_went_back(bench, monkeypatch):
+    """What was learned last counts, whatever the clock says: repacked packs are found, and the old ones go."""
+    chance = random.Random(4)
+    for number in range(300):
+        bench.files(**{f"a{number:03}": chance.randbytes(4000)})
+    first = bench.create().backup["id"]
+    for path in [path for path in bench.source.iterdir() if int(path.name[1:]) % 3]:
+        path.unlink()
+    bench.create()
+    bench.manager.delete(first)
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() - 10**9 * 86400)
+    before = stored(bench)
+    done = bench.manager.collect("0s")
+    assert done["repacked_packs"] and stored(bench) < before / 2
+    assert not bench.manager.collect("0s")["changed"]
+    assert bench.restore().changed

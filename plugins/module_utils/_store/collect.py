@@ -33,7 +33,7 @@ import typing as t
 
 from . import codec, kernel, layout, pack
 from .errors import Damaged, StoreError, StoreFull, reason, store_failure
-from .index import Index, run_name
+from .index import Index
 from .lock import Lock, wait
 from .reader import Store
 from .run import Run
@@ -103,7 +103,7 @@ class Collector:
         self._repacked = self._written = 0
         self._kinds: t.Dict[bytes, int] = {}
         self._trash = os.path.join(store.path, "trash")
-        self._bin = os.path.join(self._trash, run_name())
+        self._bin = os.path.join(self._trash, f"{time.time_ns():020d}-{os.getpid()}")
         self.warnings: t.List[str] = []
 
     def __call__(self) -> Collected:

@@ -291,7 +291,7 @@ class Index:
         for digest, state in self._verified.items():
             if state == DOUBT:
                 objects.add(digest, _STATE.pack(*state))
-        run = run_name()
+        run = run_name(self._path)
         for name, table, worth in ((f"packs-{run}", packs, lines), (f"objects-{run}", objects, len(objects))):
             if worth:
                 try:
@@ -323,9 +323,17 @@ def _pack_lines(packs: t.Iterable[PackLine]) -> bytes:
     return b"".join(_PACK.pack(name, *state, plain) for name, state, plain in packs)
 
 
-def run_name() -> str:
-    """A name that sorts by time, for a run's directory and the tables that it leaves."""
-    return f"{time.time_ns():020d}-{os.getpid()}"
+def run_name(store: str) -> str:
+    """A name for a run's directory and the tables that it leaves: it sorts behind those of all earlier tables, also where the clock went back."""
+    moment = time.time_ns()
+    try:
+        for name in os.listdir(os.path.join(store, "index")):
+            number = name.partition("-")[2].partition("-")[0]
+            if number.isdigit() and len(number) == 20:
+                moment = max(moment, int(number) + 1)
+    except OSError:
+        pass  # no tables, nothing to sort behind
+    return f"{moment:020d}-{os.getpid()}"
 
 
 def place(number: int, offset: int, length: int) -> bytes:

@@ -20,7 +20,7 @@ import typing as t
 from . import codec, layout, pack
 from .errors import Damaged, UsageError, store_failure
 from .examine import StoreFile, forms
-from .index import read_bounded, run_name
+from .index import read_bounded
 from .lock import Lock
 from .reader import Store
 from .table import Table
@@ -34,7 +34,7 @@ class Quarantine:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._relative = f"quarantine/{run_name()}"
+        self._relative = f"quarantine/{time.time_ns():020d}-{os.getpid()}"
 
     def take(self, files: t.Sequence[StoreFile]) -> t.List[str]:
         """Move files that were found false, unless they have been replaced meanwhile; what was moved, as paths below the store."""

@@ -115,7 +115,7 @@ class Run:
                     os.makedirs(self.store.full_path(name), mode=0o700, exist_ok=True)
             for entry in os.listdir(tmp):
                 _sweep(os.path.join(tmp, entry))
-            self.name = run_name()
+            self.name = run_name(self.store.path)
             self.directory = os.path.join(tmp, self.name)
             os.mkdir(self.directory, 0o700)
             self._lock_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
