@@ -147,6 +147,21 @@ def test_restore_of_the_unknown_in_check_mode(machine: Machine) -> None:
     assert "The id is null" not in checked.stdout and "Restore that backup" in checked.stdout
 
 
+def test_operations(machine: Machine) -> None:
+    """The play of docs/operations.md, on what the README's play has backed up; then once more, with something damaged."""
+    (machine.top / "host_vars").mkdir()
+    (machine.top / "host_vars" / "node1.yml").write_text(machine.move(playbook("workloads:\n")))
+    assert machine.play(playbook("Back up every host's workloads")).returncode == 0
+    (match,) = _YAML.finditer((README.parent / "docs" / "operations.md").read_text(encoding="utf-8"))
+    for arguments, count in ((["--check"], "changed=1"), ([], "changed=1"), ([], "changed=0")):  # two workloads' tiny packs are merged
+        played = machine.play(match["text"], *arguments)
+        assert played.returncode == 0 and count in played.stdout, played.stdout
+    for path in (machine.top / "cas" / "packs").rglob("*.pack*"):
+        path.write_bytes(b"x")
+    played = machine.play(match["text"])
+    assert played.returncode == 2 and "backup(s) are damaged" in played.stdout and "Free what" not in played.stdout, played.stdout
+
+
 def test_another_store(machine: Machine) -> None:
     played = machine.play(playbook("Use another store"))
     assert played.returncode == 0, played.stdout
