@@ -127,8 +127,10 @@ def test_a_lost_store_is_no_reason(bench, history):
     (bench.store / "refs").rename(bench.top / "refs")
     assert not bench.manager.prune("work", {"last": 1}).changed, "every manifest is missing"
     bench.store.rename(bench.top / "elsewhere")
-    done = bench.manager.prune("work", {"last": 1})
-    assert not done.changed and len(bench.found()) == 5
+    for call in (bench.manager.collect, lambda: bench.manager.prune("work", {"last": 1}), lambda: bench.manager.delete(history[0])):
+        with pytest.raises(errors.StoreError, match="There is no store at .* lists 5 backup"):
+            call()
+    assert len(bench.found()) == 5
 
 
 def test_what_cannot_be_told_is_kept(bench, history):
@@ -235,7 +237,7 @@ def test_an_id_that_was_given_again_is_another_backup(bench, history, clock):
 
 def test_waiting_for_the_backup_directory_ends(bench, history):
     with turn.turn(str(bench.backups), 1):
-        with pytest.raises(errors.LockTimeout, match="holds the backup directory"):
+        with pytest.raises(errors.LockTimeout, match="holds the lock of backup directory"):
             Manager(str(bench.store), str(bench.backups), 0).prune("work", {"last": 1})
     assert len(bench.found()) == 5
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -14,9 +15,15 @@ import zlib
 from pathlib import Path
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import create
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import Request, parse_budget
 from ansible_collections.volt.backup.plugins.module_utils._store import examine
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, NotFound, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._store.mend import Remains
+from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
+from ansible_collections.volt.backup.plugins.module_utils._tree import chunks
 from ansible_collections.volt.backup.tests.rigs import oracle
 
 
@@ -229,7 +236,7 @@ def test_lost_and_unreadable_records(bench):
     manifest = next((bench.store / "refs").glob(f"{three}-*"))
     manifest.write_text(manifest.read_text() + " ")
     found = verify(bench)
-    assert sorted(item["id"] for item in found.damage) == sorted([two, three]) and len(found.unlisted) == 2
+    assert sorted(item["id"] for item in found.damage) == sorted([two, three]) and len(found.unlisted) == 1
     done = verify(bench, repair=True)
     assert done.damaged == [three] and sorted(done.repaired["sidecars"]) == sorted([one, two]) and done.unlisted == []
     for backup, original in originals.items():
@@ -279,3 +286,90 @@ def test_an_object_shelf_that_leads_elsewhere(bench):
 def test_an_empty_place(bench):
     found = verify(bench, level="content", repair=True)
     assert found.damage == [] and not bench.store.exists()
+
+
+def test_a_list_that_compresses_beyond_belief(bench):
+    """The chunk list of a huge image of one repeated chunk: nothing that is sound is taken out, and it can be taken again from the trash."""
+    count = 300_000
+    blob = bytes(1 << 20)
+    digest = hashlib.sha256(blob).digest()
+    bench.files(a=b"1")
+    bench.create()
+    with Run(Store(str(bench.store))) as run:
+        listed = run.add_metadata(chunks.encode(count << 20, (), [digest] * count))
+        run.commit()
+    found = verify(bench, level="content", repair=True)
+    assert found.damage == [] and not found.changed
+    trash = bench.store / "trash" / "00000000000000000001-1" / "objects"
+    trash.mkdir(parents=True)
+    (thing,) = store_files(bench, "objects")
+    thing.rename(trash / thing.name)
+    assert hashlib.sha256(Remains(Store(str(bench.store))).get(listed) or b"").digest() == listed
+
+
+def test_repair_material_is_not_emptied_from_the_trash(bench):
+    """Small packs are merged, the old ones lie in the trash, and the new ones are damaged: collection keeps what repair needs."""
+    for turn in range(3):
+        bench.files(**{f"f{turn}": os.urandom(500)})
+        bench.create()
+    bench.manager.collect("24h")
+    for path in store_files(bench, "packs"):
+        flip(path)
+    shutil.rmtree(bench.source)
+    with pytest.raises(Damaged, match="Collection refused"):
+        bench.manager.collect("0s")
+    assert verify(bench, level="content", repair=True).damage == []
+
+
+def test_missing_content_keeps_the_trash(bench):
+    backup = fill(bench)
+    next(path for path in store_files(bench, "objects") if path.stat().st_size == 400_000).unlink()
+    bench.files(extra=os.urandom(200_000))
+    bench.manager.delete(bench.create(exclude=["/object"]).backup["id"])
+    done = bench.manager.collect("0s")
+    assert done["trashed_files"] and not done["freed_files"] and "1 blob(s) that backups need are missing" in done["warnings"][0]
+    assert verify(bench).damaged == [backup]
+
+
+def test_two_backup_directories_on_one_store(bench, tmp_path):
+    """What is made and deleted in one leaves the other alone, also within one second."""
+    other = Manager(str(bench.store), str(tmp_path / "other"), 5)
+    bench.files(a=b"1")
+    request = create.Request("work", str(bench.source))
+    ours, theirs = [], []
+    for _turn in range(3):
+        ours.append(bench.manager.create(request).backup["id"])
+        theirs.append(other.create(request).backup["id"])
+    assert not set(ours) & set(theirs)
+    for backup in ours:
+        bench.manager.delete(backup)
+    bench.manager.collect("0s")
+    assert [item["damaged"] for item in other.find(Query())] == [False] * 3
+
+
+def test_a_sound_form_beside_a_damaged_one(bench):
+    backup = fill(bench)
+    victim = pack(bench, metadata=True)
+    assert victim.name.endswith(".pack.zst")
+    victim.with_name(victim.name[:-4]).write_bytes(b"rubbish")
+    found = verify(bench, level="content")
+    assert found.damaged == [] and [item["file"][-5:] for item in found.damage] == [".pack"]
+    assert verify(bench, level="content", repair=True).damage == []
+    bench.restore(backup)
+
+
+def test_a_repair_in_vain_changes_nothing(bench):
+    backup = fill(bench)
+    (bench.source / "d1" / "deep" / "f1").write_bytes(b"other")
+    for path in store_files(bench, "packs"):
+        if path.stat().st_size > 50_000:
+            path.unlink()
+    first = verify(bench, repair=True)
+    assert first.changed and first.damaged == [backup] and first.repaired["blobs"] == 59
+    again = verify(bench, repair=True)
+    assert not again.changed and again.repaired["blobs"] == 0 and again.damage == first.damage
+
+
+def test_no_time_at_all_is_refused():
+    with pytest.raises(UsageError, match="no time at all"):
+        parse_budget("0s")

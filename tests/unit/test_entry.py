@@ -29,6 +29,7 @@ def make(name: bytes, kind: int = tree.FILE, size: int = 1, **more: object) -> E
 
 NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b".."))
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+DEVICE = st.integers(0, 2**31 - 1)
 TEXT = st.binary(min_size=1, max_size=30).filter(lambda text: b"\0" not in text)
 XATTRS = st.dictionaries(TEXT, st.binary(max_size=40), max_size=3).map(lambda found: tuple(sorted(found.items())))
 
@@ -41,7 +42,7 @@ def entries(draw: st.DrawFn) -> list[Entry]:
         size = draw(st.integers(0 if kind == tree.FILE else 1, 2**63)) if kind in (tree.FILE, tree.CHUNKED) else 0
         extra = Extra(
             target=draw(TEXT) if kind == tree.SYMLINK else b"",
-            device=(draw(U32), draw(U32)) if kind in (tree.CHARACTER, tree.BLOCK) else (0, 0),
+            device=(draw(DEVICE), draw(DEVICE)) if kind in (tree.CHARACTER, tree.BLOCK) else (0, 0),
             xattrs=draw(XATTRS),
             holes=((0, 1),) if kind == tree.FILE and size > 1 and draw(st.booleans()) else (),
         )

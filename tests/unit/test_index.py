@@ -320,19 +320,12 @@ def test_no_descriptors_are_left(path: Path) -> None:
 def test_memory_of_reading_is_bounded(path: Path) -> None:
     """Plain packs are kept, but not all of them."""
     put(path, *(noise(100_000, ("big", number)) for number in range(30)))
-    store = Store(str(path))
-    from ansible_collections.volt.backup.plugins.module_utils._store import reader
-
-    keep, reader._KEEP = reader._KEEP, 100_000
-    try:
-        for number in range(30):
-            blob = noise(100_000, ("big", number))
-            assert store.read(digest(blob), len(blob)) == blob
-            assert len(store._plain) <= 2
-            assert store._plain_size == sum(len(data) for data, _start in store._plain.values())
-    finally:
-        reader._KEEP = keep
-    assert pack.PACK_MOST < keep
+    store = Store(str(path), room=100_000)
+    for number in range(30):
+        blob = noise(100_000, ("big", number))
+        assert store.read(digest(blob), len(blob)) == blob
+        assert len(store._plain) <= 2
+        assert store._plain_size == sum(len(data) for data, _start in store._plain.values())
 
 
 def hashed(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -26,6 +26,8 @@ from .names import check_id, matches_tags, parse_time
 from .records import Manifest, Sidecar
 from .turn import turn
 
+MANIFEST_NAME = re.compile(r".+-[0-9a-f]{12}\Z")
+
 
 class Catalog:
     """The backups of one store and backup directory. Reads; only `remove` writes."""
@@ -95,8 +97,12 @@ class Catalog:
                     if deep:
                         self.check(manifest)
                     return sidecar, passed
+                except NotFound:
+                    continue
                 except Damaged as error:
                     trouble = error.message
+                    if not self.exists(sidecar["id"]):
+                        continue  # deleted while we looked
             passed.append({"id": sidecar["id"], "reason": trouble})
         return None, passed
 
@@ -109,6 +115,8 @@ class Catalog:
             check_id(name)
             data = records.read_record(self._store.full_path(f"refs/{name}.json"))
         except FileNotFoundError:
+            if not self.exists(sidecar["id"]):
+                raise NotFound(f"Backup {sidecar['id']} has just been deleted; list the backups to see which there are.") from None
             raise Damaged(f"Manifest {name} is missing from the store.") from None
         if hashlib.sha256(data).hexdigest() != sidecar["manifest_sha256"]:
             raise Damaged(f"Manifest {name} is altered.")
@@ -140,7 +148,7 @@ class Catalog:
         if damage is None:
             try:
                 self.check(self.manifest(sidecar))
-            except Damaged as error:
+            except (Damaged, NotFound) as error:
                 damage = error.message
         return {**sidecar, "damaged": damage is not None, "damage": damage}
 
@@ -154,7 +162,7 @@ class Catalog:
         with turn(self._directory, self._store.lock_timeout):
             if meant is not None and not self._still(backup, meant):
                 return False
-            return self._remove(backup)
+            return self._remove(backup, None if meant is None else meant["manifest_ref"])
 
     def _still(self, backup: str, meant: Sidecar) -> bool:
         """Whether an id is still the backup's that was listed."""
@@ -167,15 +175,15 @@ class Catalog:
                 return True
             raise StoreError(f"Backup {backup} was not deleted, for its sidecar cannot be read any more ({error.message}); try again.") from None
 
-    def _remove(self, backup: str) -> bool:
-        names = self.manifests_of(backup)
+    def _remove(self, backup: str, reference: t.Optional[str]) -> bool:
+        # The manifest that the sidecar names, and no other: another backup directory may have a backup of the same id.
+        names = self.manifests_of(backup) if reference is None else [reference]
         there = os.path.lexists(self.path(backup))
         try:
             if there:
                 there = _unlink(self.path(backup))
                 layout.sync_directory(self._directory)
-            for name in names:
-                _unlink(self._store.full_path(f"refs/{name}.json"))
+            names = [name for name in names if _unlink(self._store.full_path(f"refs/{check_id(name)}.json"))]
             if names:
                 layout.sync_directory(self._store.full_path("refs"))
         except OSError as error:

@@ -17,16 +17,16 @@ import time
 import typing as t
 
 from .._store import layout
-from .._store.collect import Collector
+from .._store.collect import Collector, compact
 from .._store.errors import Damaged, NotFound
 from .._store.index import Index
 from .._store.reader import Store
 from .._store.table import Table
 from .._tree.names import parse, show
 from .._tree.reach import Reach
-from .catalog import Catalog
+from .catalog import MANIFEST_NAME, Catalog
 from .create import scan_name
-from .names import parse_span
+from .names import is_id, parse_span
 
 #: Half-written records of runs that died are removed when they are older, in seconds.
 _LEFTOVER = 86400
@@ -65,8 +65,9 @@ class Marker:
         self.sources: t.Set[str] = set()
 
     def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
-        references = self._store.references()
-        self._check_sidecars(references)
+        ids = self._catalog.ids()
+        references = self._store.references()  # after the sidecars: whoever has one by then has its manifest
+        self._check_sidecars(ids, references)
         new = [name for name in references if name not in self._seen]
         if not new:
             return True
@@ -85,20 +86,25 @@ class Marker:
         return True
 
     def _mark(self, name: str, reach: Reach) -> None:
+        if not MANIFEST_NAME.match(name):
+            raise Damaged(f"Collection refused, since {show(name)}.json in the store's refs directory is no manifest; move it away.")
         try:
             manifest, _digest = self._catalog.referenced(name)
+            self.sources.add(scan_name(parse(manifest.backup["source_path"])))
             reach(manifest.root.content, manifest.links)
         except FileNotFoundError:
             return  # deleted at this moment
         except Damaged as error:
             raise _refusal(f"manifest {name} or a tree below it cannot be read ({error.message})", name[:-13]) from None
 
-    def _check_sidecars(self, references: t.List[str]) -> None:
+    def _check_sidecars(self, ids: t.List[str], references: t.List[str]) -> None:
         """Each sidecar can be read, and has its manifest: one that lacks it may be whole again tomorrow, from another copy."""
         there = set(references)
-        for backup in self._catalog.ids():
+        for backup in ids:
             if backup in self._ids:
                 continue
+            if not is_id(backup):
+                raise Damaged(f"Collection refused, since {show(backup)}.json in the backup directory is no record of a backup; move it away.")
             try:
                 sidecar = self._catalog.sidecar(backup)
             except NotFound:
@@ -109,7 +115,6 @@ class Marker:
                 raise _refusal(f"manifest {sidecar['manifest_ref']} is missing from the store", backup)
             self._ids.add(backup)
             self._named.add(sidecar["manifest_ref"])
-            self.sources.add(scan_name(parse(sidecar["source_path"])))
 
     def unlisted(self) -> t.List[str]:
         """Manifests that no sidecar names."""
@@ -125,11 +130,13 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
     seconds = parse_span(grace).total_seconds()
     marker = Marker(store, Catalog(store, backup_dir))
     collector = Collector(store, marker, seconds, repack, dry)
-    collected = collector()
+    collected, warnings = collector(), list(collector.warnings)
+    unlisted, sources = marker.unlisted(), marker.sources
+    del collector, marker
     if store.exists and not dry:
-        _tidy(store, backup_dir, marker.sources)
-    warnings = list(collector.warnings)
-    unlisted = marker.unlisted()
+        if collected.trashed_files or store.index.is_stale or _names(store.full_path("tmp")):
+            compact(store, warnings)
+        _tidy(store, backup_dir, sources)
     if unlisted:
         warnings.append(
             f"{len(unlisted)} manifest(s) have no sidecar in {show(backup_dir)}, first {unlisted[0]}: their content was kept;"

@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from .._store import codec, layout
-from .._store.errors import Damaged, SourceError, UsageError, reason, store_failure
+from .._store.errors import Damaged, NotFound, SourceError, UsageError, reason, store_failure
 from .._store.reader import Store
 from .._store.run import Run
 from .._tree import compare, metadata
@@ -129,7 +129,7 @@ class Creator:
         """The newest backup's, if nobody has deleted it since: a capture takes its time."""
         try:
             return None if base is None else catalog.manifest(base)
-        except Damaged:
+        except (Damaged, NotFound):
             return None
 
     def _same_rules(self, sidecar: Sidecar) -> bool:
@@ -229,17 +229,19 @@ class Creator:
 
     def _publish(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
-        with turn(self._directory, self._store.lock_timeout):
+        timeout = self._store.lock_timeout
+        with turn(self._directory, timeout), turn(self._store.full_path("refs"), timeout):
             self._write_records(sidecar, manifest, created)
 
     def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         number = 1
+        taken = {name[:-13] for name in self._store.references()}  # of other backup directories, or left by a run that died
         while True:
             sidecar["id"] = new_id(self._request.workload, created, self._request.type, number)
             data = records.encode_manifest(manifest._replace(backup={**manifest.backup, "id": sidecar["id"]}))
             sidecar["manifest_ref"], sidecar["manifest_sha256"] = records.reference(sidecar["id"], data)
             path = os.path.join(self._directory, f"{sidecar['id']}.json")
-            if os.path.lexists(path):
+            if os.path.lexists(path) or sidecar["id"] in taken:
                 number += 1
                 continue
             reference = self._store.full_path(f"refs/{sidecar['manifest_ref']}.json")

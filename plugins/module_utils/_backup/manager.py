@@ -14,9 +14,9 @@ import gc
 import os
 import typing as t
 
-from .._store.errors import Damaged, NotFound, UsageError
+from .._store.errors import Damaged, NotFound, StoreError, UsageError
 from .._store.lock import Lock
-from .._store.reader import Store
+from .._store.reader import WALKER, Store
 from .._tree import compare, entry as tree
 from .._tree.compare import Changes
 from .._tree.entry import DIRECTORY, Entry
@@ -74,9 +74,19 @@ class Manager:
         self._directory = os.fsdecode(os.path.abspath(parse(os.path.expanduser(backup_dir))))
         self._timeout = lock_timeout
 
-    def _open(self) -> t.Tuple[Store, Catalog]:
-        store = Store(self._store_path, self._timeout)
+    def _open(self, **more: int) -> t.Tuple[Store, Catalog]:
+        store = Store(self._store_path, self._timeout, **more)
         return store, Catalog(store, self._directory)
+
+    def _whole(self, **more: int) -> t.Tuple[Store, Catalog]:
+        """The same for whoever takes something away or judges: a store that is not mounted must not pass for an empty one."""
+        store, catalog = self._open(**more)
+        if not store.exists and catalog.ids():
+            raise StoreError(
+                f"There is no store at {show(os.fsencode(store.path))}, but {show(os.fsencode(self._directory))} lists {len(catalog.ids())} backup(s);"
+                " mount the store, or name the right one."
+            )
+        return store, catalog
 
     def create(self, request: create.Request, dry: bool = False, progress: create.Progress = _ignore) -> create.Created:
         """Make a backup. `dry` computes it and writes nothing."""
@@ -122,7 +132,7 @@ class Manager:
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Sidecar]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
         check_id(backup)
-        store, catalog = self._open()
+        store, catalog = self._whole()
         if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
         with Lock(store.path, self._timeout, write=not dry) if store.exists else store.lock():
@@ -137,20 +147,20 @@ class Manager:
         self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Sidecar] = None
     ) -> prune.Pruned:
         """Delete a workload's backups that a policy does not keep. `coming` is one that only a real run would have made."""
-        store, catalog = self._open()
+        store, catalog = self._whole()
         pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming)
         with _no_cycles():
             return pruner()
 
     def collect(self, grace: str = "24h", repack: bool = True, dry: bool = False) -> t.Dict[str, t.Any]:
         """Collect garbage: what no backup refers to goes to the trash, and from there after `grace`, a span of time."""
-        store = Store(self._store_path, self._timeout)
+        store, _catalog = self._whole(room=WALKER)
         with _no_cycles():
             return collect.collect(store, self._directory, grace, repack, dry)
 
     def verify(self, request: verify.Request, dry: bool = False, progress: verify.Progress = _ignore) -> verify.Verified:
         """Look whether everything is there and sound; with `request.repair`, mend what can be."""
-        store, catalog = self._open()
+        store, catalog = self._whole(room=WALKER)
         with _no_cycles():
             return repair.verified(store, catalog, self._directory, request, dry, progress)
 
@@ -175,7 +185,10 @@ class Manager:
                 if not (accept(sidecar) and query.host in (None, sidecar["host"]) if readable else by_id(sidecar)):
                     continue
                 if sidecar["created_at"] is None or _between(parse_created(sidecar), since, until):
-                    found.append(catalog.judged(sidecar))
+                    judged = catalog.judged(sidecar)
+                    if judged["damaged"] and readable and not catalog.exists(sidecar["id"]):
+                        continue  # deleted while we looked
+                    found.append(judged)
                 if query.limit and len(found) == query.limit:
                     break
         return found
@@ -212,9 +225,13 @@ class Manager:
                 if sidecar["damaged"] or not older:
                     found[sidecar["id"]] = None
                     continue
-                before, after = catalog.manifest(older[0]), catalog.manifest(sidecar)
                 changes = Changes(limit)
-                compare.diff(store.read, store.read, before.root, after.root, changes)
+                try:
+                    before, after = catalog.manifest(older[0]), catalog.manifest(sidecar)
+                    compare.diff(store.read, store.read, before.root, after.root, changes)
+                except Damaged:
+                    found[sidecar["id"]] = None  # one of the two is, or has been deleted; that spoils no other
+                    continue
                 found[sidecar["id"]] = {"since": older[0]["id"], **changes.as_dict()}
         return found
 
@@ -237,7 +254,7 @@ class Manager:
 
     def usage(self) -> t.Dict[str, t.Any]:
         """What the store holds and what that costs, in all and by workload."""
-        store, catalog = self._open()
+        store, catalog = self._open(room=WALKER)
         with store.lock(), _no_cycles():
             return usage.usage(store, catalog)
 

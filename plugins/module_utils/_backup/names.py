@@ -37,9 +37,14 @@ def check_type(kind: str) -> str:
     return kind
 
 
+def is_id(backup: str) -> bool:
+    """Whether a text can be a backup's id."""
+    return _ID.match(backup) is not None
+
+
 def check_id(backup: str) -> str:
     """A backup's id, or UsageError for what can be none."""
-    if not _ID.match(backup):
+    if not is_id(backup):
         raise UsageError(f"{backup!r} cannot be a backup's id; copy one from the list of backups.")
     return backup
 

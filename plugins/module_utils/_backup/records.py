@@ -14,13 +14,14 @@ system, keys may be added.
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import math
 import os
 import typing as t
 
-from .._store.errors import Damaged, UsageError, reason
+from .._store.errors import Damaged, StoreError, UsageError, reason
 from .._tree.entry import DIRECTORY, NOTHING, Entry, Extra
 from .._tree.found import Skipped
 from .._tree.names import parse, show
@@ -43,7 +44,7 @@ REPEATED = (
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100
-_READ_MOST = 1 << 30
+_READ_MOST = 256 << 20
 _MOST = (1 << 63) - 1
 
 Sidecar = t.Dict[str, t.Any]
@@ -251,7 +252,7 @@ def _load(data: bytes, what: str) -> t.Dict[str, t.Any]:
         value = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
         if b"\\ud" in data.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         raise Damaged(f"The {what} is not JSON.") from None
     if not isinstance(value, dict) or "format" not in value:
         raise Damaged(f"The {what} is not one of volt.backup's.")
@@ -277,5 +278,9 @@ def read_record(path: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}; run as the user who owns it.") from None
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise StoreError(f"{path} cannot be opened now: {reason(error)}; try again when the host has more to give.") from None
         raise Damaged(f"The file cannot be read: {reason(error)}.") from None

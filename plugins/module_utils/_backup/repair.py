@@ -20,11 +20,13 @@ Nothing is destroyed: false files stay in quarantine, and a backup that stays da
 from __future__ import annotations
 
 import os
+import time
 import typing as t
 
-from .._store import examine, layout, pack
+from .._store import layout, pack
 from .._store.collect import alone
 from .._store.errors import Damaged, NotFound, SourceError, UsageError, store_failure
+from .._store.index import Index
 from .._store.lock import Lock
 from .._store.mend import Quarantine, Remains
 from .._store.reader import Store
@@ -37,6 +39,8 @@ from .create import retake
 from .names import check_id
 from .verify import Progress, Request, Survey, Verified, Verifier
 
+_SLICE = 2.0
+
 
 class Repairer:
     """Repairs what a verification has found. Use once.
@@ -44,13 +48,15 @@ class Repairer:
     :ivar done: what was done: `quarantined` (paths below the store), `blobs` (taken again), `sources` (read again), `sidecars` (ids, made anew).
     """
 
-    def __init__(self, store: Store, catalog: Catalog, backup_dir: str, verifier: Verifier, dry: bool) -> None:
+    def __init__(self, store: Store, catalog: Catalog, backup_dir: str, verifier: Verifier, limit: int, dry: bool) -> None:
         self._store, self._catalog, self._directory, self._verifier, self._dry = store, catalog, backup_dir, verifier, dry
+        self._limit = limit
         self.done: t.Dict[str, t.Any] = {"quarantined": [], "blobs": 0, "sources": [], "sidecars": []}
 
     @property
     def changed(self) -> bool:
-        return any(self.done.values())
+        """A source that was read again in vain changes nothing."""
+        return bool(self.done["quarantined"] or self.done["blobs"] or self.done["sidecars"])
 
     def __call__(self) -> None:
         """Afterwards the verifier's survey tells what stays lost; dry, `done` tells what would be taken out and made anew, as far as it is known."""
@@ -73,7 +79,9 @@ class Repairer:
         with self._store.lock():
             survey = Survey(self._store, self._catalog, self._verifier.ids)
             survey.read_records()
+            self._store.index = Index(self._store.path)
             survey.look()
+            survey.tell(self._limit)
             self._verifier.survey = survey
 
     # ---- blobs
@@ -133,11 +141,14 @@ class Repairer:
                     retake(run, facts, store.path, self._directory)
                 except (SourceError, UsageError):
                     continue  # not on this host any more
-                self.done["blobs"] += run.brought
+                self.done["sources"].append(facts["source_path"])
+                if not any(run.holds(digest) for digest in survey.lacking):
+                    continue  # what it has is of no use here
                 run.commit()
-            self.done["sources"].append(facts["source_path"])
+            before = set(survey.lacking)
             with store.lock():
                 survey.look()
+            self.done["blobs"] += len(before.difference(survey.lacking))
             if not survey.lacking:
                 return
 
@@ -163,28 +174,33 @@ class Repairer:
         wanted = self._sidecars_to_make()
         if not wanted:
             return
-        # alone: a run that is just between its manifest and its sidecar must not find the sidecar's name taken
-        with Lock(self._store.path, self._store.lock_timeout, exclusive=True):
-            for name in wanted:
-                try:
-                    manifest, digest = self._catalog.referenced(name)
-                    backup = check_id(manifest.backup["id"])
-                except (Damaged, FileNotFoundError, UsageError):
-                    continue
-                path = self._catalog.path(backup)
-                try:
-                    self._catalog.sidecar(backup)
-                    continue  # it has come meanwhile
-                except NotFound:
-                    pass
-                except Damaged:
-                    self.done["quarantined"].append(quarantine.move(path, "backups"))
-                try:
-                    os.makedirs(self._directory, mode=0o700, exist_ok=True)
-                    layout.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest)), exclusive=True)
-                except OSError as error:
-                    raise store_failure(f"writing the sidecar of {backup}", error) from None
-                self.done["sidecars"].append(backup)
+        while wanted:
+            # alone: a run that is just between its manifest and its sidecar must not find the sidecar's name taken
+            with Lock(self._store.path, self._store.lock_timeout, exclusive=True):
+                until = time.monotonic() + _SLICE
+                while wanted and time.monotonic() < until:
+                    self._make_sidecar(wanted.pop(), quarantine)
+
+    def _make_sidecar(self, name: str, quarantine: Quarantine) -> None:
+        try:
+            manifest, digest = self._catalog.referenced(name)
+            backup = check_id(manifest.backup["id"])
+        except (Damaged, FileNotFoundError, UsageError):
+            return
+        path = self._catalog.path(backup)
+        try:
+            self._catalog.sidecar(backup)
+            return  # it has come meanwhile
+        except NotFound:
+            pass
+        except Damaged:
+            self.done["quarantined"].append(quarantine.move(path, "backups"))
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            layout.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest)), exclusive=True)
+        except OSError as error:
+            raise store_failure(f"writing the sidecar of {backup}", error) from None
+        self.done["sidecars"].append(backup)
 
     # ---- derived
 
@@ -192,7 +208,7 @@ class Repairer:
         """The index, if anything was wrong; stat caches that nobody can read."""
         if self.changed:
             with Run(self._store) as run:
-                run.commit(compact=True)
+                run.commit(folding="all")
         top = self._store.full_path("cache")
         for name in os.listdir(top) if os.path.isdir(top) else ():
             path = os.path.join(top, name)
@@ -209,13 +225,13 @@ def verified(store: Store, catalog: Catalog, backup_dir: str, request: Request, 
     verifier()
     done, changed = None, False
     if request.repair:
-        repairer = Repairer(store, catalog, backup_dir, verifier, dry)
+        repairer = Repairer(store, catalog, backup_dir, verifier, request.diff_limit, dry)
         repairer()
         done, changed = repairer.done, repairer.changed
     listed, count, hurt = verifier.damage()
-    covered = None if verifier.at is None else round(100 * verifier.at / examine.SPACE, 2) or 100.0
     survey = verifier.survey
+    backups = {backup for backup, _manifest in survey.whole}.union(survey.records)
     return Verified(
-        listed, count, hurt, survey.unlisted, len(survey.whole) + len(survey.records), verifier.read_files, verifier.read_bytes, covered,
+        listed, count, hurt, survey.unlisted, len(backups), verifier.read_files, verifier.read_bytes, verifier.covered,
         done, changed, verifier.warnings,
     )  # fmt: skip

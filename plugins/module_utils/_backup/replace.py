@@ -255,6 +255,8 @@ def sweep(target: bytes) -> t.List[str]:
             try:
                 directory = os.open(name, _OPEN, dir_fd=parent)
                 try:
+                    if os.fstat(directory).st_uid != os.geteuid():
+                        continue  # somebody else's, whatever it says
                     fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if _is_marked(directory, last):
                         warnings.append(_recover(parent, last, directory, name, place))
@@ -324,16 +326,20 @@ class Journal(t.NamedTuple):
 
 def _read_journal(directory: int) -> t.Optional[Journal]:
     try:
-        fd = os.open(b"journal.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        fd = os.open(b"journal.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return None
     with open(fd, encoding="utf-8") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
         try:
             value = json.load(file)
             skipped = [Skipped(parse(path), why, detail) for path, why, detail in value["skipped"]]
             keep = parse(value["keep"]) if value["keep"] is not None else None
+            if keep is not None and (keep in (b"", b".", b"..") or b"/" in keep or b"\0" in keep):
+                return None  # no name beside the target, so not ours
             return Journal(int(value["inode"]), int(value["mtime"]), Rules(value["exclude"], value["caches"], skipped), keep, bool(value["newcomers"]))
-        except (ValueError, KeyError, TypeError, UsageError):
+        except (ValueError, KeyError, TypeError, RecursionError, UsageError):
             return None  # cut short: it is durable before the exchange, so there was none
 
 

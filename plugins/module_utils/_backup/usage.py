@@ -16,7 +16,7 @@ import os
 import typing as t
 
 from .._store import pack
-from .._store.errors import Damaged
+from .._store.errors import Damaged, NotFound
 from .._store.reader import Store
 from .._store.table import Table
 from .._tree.names import show
@@ -81,12 +81,15 @@ def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
             continue
         try:
             manifest = catalog.manifest(sidecar)
+        except NotFound:
+            continue
         except Damaged:
             whole = False
             continue
         by_workload.setdefault(sidecar["workload_name"], []).append((sidecar["total_size"], manifest))
     everything = [pair for pairs in by_workload.values() for pair in pairs]
     total, total_whole = _figures(store, everything)
+    by_name = {name: _figures(store, pairs)[0] for name, pairs in by_workload.items()} if len(by_workload) > 1 else dict.fromkeys(by_workload, dict(total))
     stored = files["objects"][1] + files["packs"][1]
     referenced = total.pop("stored_bytes")
     return {
@@ -102,7 +105,7 @@ def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
         "trash_bytes": files["trash"][1],
         "quarantine_bytes": files["quarantine"][1],
         "damaged": not (whole and total_whole),
-        "workloads": [{"workload_name": name, **_figures(store, by_workload[name])[0]} for name in sorted(by_workload)],
+        "workloads": [{"workload_name": name, **figures} for name, figures in sorted(by_name.items())],
     }
 
 

@@ -13,6 +13,7 @@ backups and paths it hurts. A file that no backup needs is damage as well: a dis
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import typing as t
@@ -20,6 +21,7 @@ import typing as t
 from .._store import examine
 from .._store.errors import Damaged, NotFound, StoreError, UsageError
 from .._store.examine import Examination, StoreFile
+from .._store.index import Index
 from .._store.reader import Store
 from .._tree.names import one_line, show
 from .._tree.reach import Reach, Tracer
@@ -28,9 +30,12 @@ from .names import check_id, parse_span
 from .records import Manifest
 
 LEVELS = ("structure", "content")
+#: Damage is counted up to here: a hostile tree may name one lost blob under more paths than anybody can visit.
+_TOLD = 1_000_000
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%\Z")
 
 Progress = t.Callable[[int, int], None]
+Told = t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]
 
 
 class Request(t.NamedTuple):
@@ -98,9 +103,12 @@ def parse_budget(text: str) -> Budget:
     match = _PERCENT.match(text.strip())
     if match is None:
         try:
-            return Budget(seconds=parse_span(text).total_seconds())
+            seconds = parse_span(text).total_seconds()
         except UsageError:
             raise UsageError(f"Budget {text!r} is not understood; write a percentage like 5% or a span of time like 30m.") from None
+        if not seconds:
+            raise UsageError(f"Budget {text} is no time at all; write a span of time like 30m.")
+        return Budget(seconds=seconds)
     millionths = round(float(match[1]) * 10_000)
     if not 0 < millionths <= 1_000_000:
         raise UsageError(f"Budget {text} is out of range; write a percentage above 0 and up to 100.")
@@ -124,6 +132,7 @@ class Survey:
         self.unlisted: t.List[str] = []
         self.lacking: t.Dict[bytes, str] = {}
         self.trees = False
+        self.told: Told = ([], 0, [])
 
     def read_records(self) -> None:
         """Sidecars and manifests; under the lock."""
@@ -150,7 +159,8 @@ class Survey:
             except Damaged as error:
                 self.records.setdefault(name[:-13], error.message)
                 continue
-            self.unlisted.append(name)
+            if name[:-13] not in self.records:
+                self.unlisted.append(name)
             self.whole.append((manifest.backup["id"], manifest))
 
     def look(self, read: t.Optional[t.Callable[[bytes, int], bytes]] = None, content: t.Optional[t.Callable[[bytes, int], None]] = None) -> None:
@@ -186,8 +196,11 @@ class Survey:
             reach(manifest.root.content, manifest.links)
         self.trees = bool(broken)
 
-    def damage(self, limit: int) -> t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]:
-        """(the first so many, how many in all, ids of the backups concerned): what is wrong by backup and path."""
+    def tell(self, limit: int) -> None:
+        """Put into `told` what is wrong by backup and path: the first so many, how many in all, ids of the backups concerned. Under the lock of `look`."""
+        self.told = self._damage(limit)
+
+    def _damage(self, limit: int) -> Told:
         listed: t.List[t.Dict[str, t.Any]] = []
         count, hurt = len(self.records), set(self.records)
         for backup, reason in sorted(self.records.items()):
@@ -196,6 +209,8 @@ class Survey:
             trace = Tracer(self._store.read, self.lacking)
             for backup, manifest in self.whole:
                 for path, _digest, reason in trace(manifest.root.content, manifest.links):
+                    if count >= _TOLD:
+                        return listed[:limit], count, sorted(hurt)
                     count += 1
                     hurt.add(backup)
                     if len(listed) < limit:
@@ -217,24 +232,25 @@ class Verifier:
         self.files: t.List[t.Tuple[StoreFile, str]] = []
         self.survey = Survey(store, catalog, self.ids)
         self.read_files = self.read_bytes = 0
-        self.at: t.Optional[int] = None
+        self.covered: t.Optional[float] = None
         self.warnings: t.List[str] = []
 
     def __call__(self) -> None:
         store = self._store
         if not store.exists:
-            self.survey.read_records()  # sidecars there may be
+            self.warnings.append(f"There is no store at {show(os.fsencode(store.path))}.")
             return
         if self._request.level == "content" and not self.ids:
             self._examine_store()
         with store.lock():
-            store.index.load()
             self.survey.read_records()
+            store.index = Index(store.path)  # after the records: what they refer to is there by now
             if self._request.level == "content" and self.ids:
                 self._examine_backups()
             self._tell_index()
             self.survey.look()
             self._collect_files()
+            self.survey.tell(self._request.diff_limit)
         if not self._dry:
             store.index.remember_doubts()
         if self.survey.unlisted:
@@ -252,7 +268,7 @@ class Verifier:
         walk()
         self.files, self.read_files, self.read_bytes = walk.faults, walk.files, walk.bytes
         if budget is not None:
-            self.at = walk.at
+            self.covered = 100.0 if walk.at <= begin and walk.came else round(100 * walk.at / examine.SPACE, 2)
             if not self._dry:
                 try:
                     examine.remember(store, walk.at)
@@ -286,7 +302,8 @@ class Verifier:
         index = self._store.index
         for file, wrong in self.files:
             if file.kind == "packs":
-                index.condemn(file.name, wrong)
+                if file.name in index.packs and index.packs[file.name].suffix == file.suffix:  # another form of it may be sound
+                    index.condemn(file.name, wrong)
             else:
                 index.object_refuted(file.name, file.state, wrong)
 
@@ -301,10 +318,9 @@ class Verifier:
 
     # ---- what is told
 
-    def damage(self) -> t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]:
-        """As `Survey.damage`, and the false files of the store."""
+    def damage(self) -> Told:
+        """What the survey told, and the false files of the store."""
         limit = self._request.diff_limit
-        with self._store.lock():
-            listed, count, hurt = self.survey.damage(limit)
+        listed, count, hurt = self.survey.told
         files = [{"id": None, "path": None, "file": file.path, "reason": wrong} for file, wrong in sorted(self.files)]
         return (files + listed)[:limit], count + len(files), hurt

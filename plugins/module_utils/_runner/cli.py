@@ -37,12 +37,12 @@ def parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--store", default=STORE, metavar="DIR", help="the store (default: %(default)s)")
     shared.add_argument("--backup-dir", default=BACKUPS, metavar="DIR", help="where the backups' records are (default: %(default)s)")
-    shared.add_argument("--lock-timeout", default=300, type=int, metavar="SECONDS", help="how long to wait for others (default: %(default)s)")
+    shared.add_argument("--lock-timeout", default=300, type=upkeep.count, metavar="SECONDS", help="how long to wait for others (default: %(default)s)")
     shared.add_argument("--json", action="store_true", help="print the result as JSON")
     shared.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     limited = argparse.ArgumentParser(add_help=False)
-    limited.add_argument("--diff-limit", default=1000, type=int, metavar="N", help="how many paths to list (default: %(default)s)")
+    limited.add_argument("--diff-limit", default=1000, type=upkeep.count, metavar="N", help="how many paths to list (default: %(default)s)")
 
     top = argparse.ArgumentParser(prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.")
     words = top.add_subparsers(dest="word", required=True, metavar="COMMAND")

@@ -41,6 +41,14 @@ class Word(t.NamedTuple):
     work: t.Callable[[Arguments, Manager], Outcome]
 
 
+def count(text: str) -> int:
+    """An argument that is a number from 0 up."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
 # ---- prune
 
 
@@ -108,7 +116,7 @@ def _verify_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--budget", metavar="SHARE", help="with --content, read only so much, such as 5%% or 30m, and go on from there next time")
     made.add_argument("--id", dest="ids", action="append", default=[], metavar="ID", help="look at this backup alone (or this one ...)")
     made.add_argument("--repair", action="store_true", help="mend what can be mended")
-    made.add_argument("--diff-limit", default=1000, type=int, metavar="N", help="how many paths to list (default: %(default)s)")
+    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
 

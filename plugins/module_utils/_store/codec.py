@@ -28,6 +28,9 @@ _ZLIB_LEVEL = 4
 #: Below this gain a compressed form is not worth the reader's time.
 _WORTH = 0.97
 
+#: Room for decompression up to this size is kept by each thread for the next time.
+_KEEP = 32 << 20
+
 Pair = t.Tuple[t.Callable[[bytes], bytes], t.Callable[[bytes, int], bytes]]
 
 
@@ -107,7 +110,8 @@ def _system_zstd() -> Pair:
             room = ctypes.create_string_buffer(1 << 20)
         if len(room) < size:
             room = ctypes.create_string_buffer(size)
-        own.room = room
+        if size <= _KEEP:
+            own.room = room
         got = lib.ZSTD_decompress(room, ctypes.c_size_t(len(room)), data, ctypes.c_size_t(len(data)))
         if lib.ZSTD_isError(ctypes.c_size_t(got)) or got != size:
             raise ValueError("corrupt zstd frame")

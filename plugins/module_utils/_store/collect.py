@@ -8,8 +8,7 @@
 
 ::
 
-    empty the trash of what has lain there for the grace period
-    shared:     mark all that is referred to
+    shared:     mark all that is referred to; empty the trash of what has lain there for the grace period
     alone:      mark what came meanwhile; move to the trash objects without a mark, and packs in which nothing has one
     shared:     rewrite packs that are mostly dead, or tiny: their live blobs go into new packs, durable before anything else happens
     alone:      mark what came meanwhile; move the old packs to the trash
@@ -94,13 +93,14 @@ class Collector:
 
     def __init__(self, store: Store, mark: Mark, grace: float, repack: bool, dry: bool) -> None:
         self._store, self._mark, self._grace, self._repack_too, self._dry = store, mark, grace, repack, dry
-        self._live = Table(0)
         self._index = Index(store.path)
+        self._live = Table(0)
         self._needed: t.Dict[bytes, int] = {}
         self._located = 0
         self._freed = [0, 0]
         self._moved = [0, 0]
-        self._repacked = self._written = 0
+        self._repacked = self._written = self._lacking = 0
+        self._lacks = False
         self._kinds: t.Dict[bytes, int] = {}
         self._trash = os.path.join(store.path, "trash")
         self._bin = os.path.join(self._trash, f"{time.time_ns():020d}-{os.getpid()}")
@@ -110,12 +110,14 @@ class Collector:
         if not self._store.exists:
             return Collected()
         with contextlib.nullcontext() if self._dry else alone(self._store):
-            self._empty_trash()
             with self._store.lock():
+                self._store.index.load()
+                self._live = Table(0, self._store.index.count())
                 self._mark(self._live)
-                self._locate(Index(self._store.path))
+                self._locate(self._store.index)
                 dead = [name for name in self._index.packs if name not in self._needed]
                 self._warn_of_damage()
+                self._empty_trash()
                 if self._dry:
                     self._sweep_slice(list(_SHELVES), dead, None)
             if not self._dry:
@@ -123,16 +125,19 @@ class Collector:
                 self._sweep(list(_SHELVES), dead)
             if self._repack_too:
                 self._attempt(self._repack)
-            if not self._dry and self._moved[0]:
-                self._attempt(self._compact)
-        if self._dry and self._grace == 0:
+        if self._dry and self._grace == 0 and not self._lacks:
             self._freed = [a + b for a, b in zip(self._freed, self._moved)]
         return Collected(*self._freed, *self._moved, self._repacked, self._written, len(self._live))
 
     # ---- trash
 
     def _empty_trash(self) -> None:
-        """Delete what has lain long enough. A name tells when; one from the future (the clock was wrong) waits for its time."""
+        """Delete what has lain long enough. A name tells when; one from the future (the clock was wrong) waits for its time.
+
+        While anything is damaged or missing, the trash may be where it can still be had.
+        """
+        if self._lacks:
+            return
         try:
             names = os.listdir(self._trash)
         except FileNotFoundError:
@@ -141,13 +146,16 @@ class Collector:
             raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}.") from None
         for name in names:
             began = name.partition("-")[0]
-            if not began.isdigit() or time.time() - int(began) / 1e9 < self._grace:
+            if not (began.isascii() and began.isdigit()) or time.time() - int(began) / 1e9 < self._grace:
                 continue
             path = os.path.join(self._trash, name)
             for top, _directories, files in os.walk(path):
                 for file in files:
+                    try:
+                        self._freed[1] += os.lstat(os.path.join(top, file)).st_size
+                    except FileNotFoundError:
+                        continue  # a dry run beside a true one
                     self._freed[0] += 1
-                    self._freed[1] += os.lstat(os.path.join(top, file)).st_size
             if not self._dry:
                 try:
                     shutil.rmtree(path)
@@ -164,8 +172,10 @@ class Collector:
                 os.rename(path, os.path.join(self._bin, kind, name))
             except OSError as error:
                 failure = store_failure("moving a file to its trash", error)
-                if self._grace or not isinstance(failure, StoreFull):
+                if not isinstance(failure, StoreFull):
                     raise failure from None
+                if self._grace:
+                    raise StoreFull("The store's file system has no room even for moving files to the trash; collect with a grace of 0s.") from None
                 os.unlink(path)
                 self._freed[0] += 1
                 self._freed[1] += size
@@ -177,7 +187,7 @@ class Collector:
     def _locate(self, index: Index) -> None:
         """Find out which packs hold live blobs, and how many plain bytes of them."""
         self._index = index
-        self._needed, self._located = {}, 0
+        self._needed, self._located, self._lacking = {}, 0, 0
         self._locate_new()
 
     def _locate_new(self) -> None:
@@ -187,12 +197,17 @@ class Collector:
             place = find(live.digest(position))
             if place is not None:
                 needed[place[0]] = needed.get(place[0], 0) + place[2] + pack.ENTRY.size
+            elif self._index.is_gone(live.digest(position)):
+                self._lacking += 1
         self._located = len(live)
 
     def _warn_of_damage(self) -> None:
-        if self._index.damaged:
+        damaged = len(self._index.damaged)
+        self._lacks = bool(damaged or self._lacking)
+        if self._lacks:
             self.warnings.append(
-                f"{len(self._index.damaged)} pack(s) of the store are damaged and were left alone; run verify with repair."
+                f"{damaged} pack(s) of the store are damaged and {self._lacking} blob(s) that backups need are missing; what is in the trash was kept,"
+                " for some of it may be there: run verify with repair."
             )
 
     # ---- sweeping
@@ -271,6 +286,7 @@ class Collector:
 
     def _repack(self) -> None:
         store = self._store
+        store.index = self._index = Index(store.path)  # lets go of the old one: each maps all tables
         with Run(store, dry=self._dry) as run:
             self._mark(self._live)
             self._locate(store.index)
@@ -281,7 +297,7 @@ class Collector:
             if not chosen:
                 return
             there = set(self._index.packs)
-            run.commit()
+            run.commit(folding="none")  # all are folded at the end
             made = run.sealed()
             superseded = [name for name in chosen if name not in made]  # a new pack may come out as one that was there
             self._written += sum(size for name, size in made.items() if name not in there)
@@ -335,6 +351,12 @@ class Collector:
                     run.move(kind, digest, data[start + offset : start + offset + length])
         return True
 
-    def _compact(self) -> None:
-        with Run(self._store) as run:
-            run.commit(compact=True)
+
+
+def compact(store: Store, warnings: t.List[str]) -> None:
+    """Write the index anew without what is gone, once the marks are no longer in memory."""
+    try:
+        with Run(store) as run:
+            run.commit(folding="all")
+    except StoreFull as error:
+        warnings.append(f"The index was not written anew. {error.message}")

@@ -17,19 +17,21 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from . import codec, layout, pack
-from .errors import Damaged, StoreError, reason, store_failure
-from .index import State
+from .errors import Damaged, StoreError, UsageError, reason, store_failure
+from .index import State, read_bounded
 from .reader import Store
 
 SPACE = 1 << 256
 _SLICE = 3.0
 _WORKERS = max(2, min(4, os.cpu_count() or 2))
+_LONG = threading.Lock()
 _KINDS = {"objects": layout.OBJECT_NAME, "packs": layout.PACK_NAME}
 
 Progress = t.Callable[[int, int], None]
@@ -53,12 +55,24 @@ def fault(store: Store, file: StoreFile) -> t.Optional[str]:
     """What is wrong with a file's bytes, or None. Any thread."""
     try:
         if file.kind == "objects":
-            store.read_form(file.name, file.suffix, store.object_bound(file.suffix, file.state[0]))
+            _read_object(store, file)
         else:
             pack.check(store.index.read_pack(file.name, file.suffix), file.name)
     except Damaged as error:
         return error.message
     return None
+
+
+def _read_object(store: Store, file: StoreFile) -> None:
+    """Read an object; a long one alone, for together they would take too much memory."""
+    usual = store.object_bound(file.suffix, file.state[0], 0)
+    try:
+        store.read_form(file.name, file.suffix, usual)
+    except Damaged:
+        if not file.suffix:
+            raise
+        with _LONG:
+            store.read_form(file.name, file.suffix, store.object_bound(file.suffix, file.state[0]))
 
 
 def forms(store: Store, kind: str, name: bytes) -> t.Iterator[StoreFile]:
@@ -102,14 +116,14 @@ class Examination:
     :param begin: the first name, as a number below 2^256. :param span: how many names.
     :param until: time.monotonic() at which to stop, or None.
     :ivar faults: what was found false, with what is wrong.
-    :ivar at: the first name, as a number, that was not looked at.
+    :ivar at: the first name, as a number, that was not looked at. :ivar came: how many names were.
     """
 
     def __init__(self, store: Store, begin: int, span: int, until: t.Optional[float], progress: Progress) -> None:
         self._store, self._until, self._progress = store, until, progress
         self._left = min(span, SPACE)
         self.at = begin
-        self.files = self.bytes = 0
+        self.files = self.bytes = self.came = 0
         self.faults: t.List[t.Tuple[StoreFile, str]] = []
 
     def __call__(self) -> None:
@@ -144,6 +158,7 @@ class Examination:
         for file, future in waiting:
             self._take(file, future)
         self._left -= stop - first
+        self.came += stop - first
         self.at = stop % SPACE
 
     def _take(self, file: StoreFile, future: Future[t.Optional[str]]) -> None:
@@ -165,10 +180,9 @@ def _round_path(store: Store) -> str:
 def position(store: Store) -> int:
     """Where the next piece begins; 0 where nobody remembers."""
     try:
-        with open(_round_path(store), "rb") as file:
-            text = json.loads(file.read(4096))["next"]
+        text = json.loads(read_bounded(_round_path(store), 4096))["next"]
         return int(text, 16) % SPACE
-    except (OSError, ValueError, KeyError, TypeError):
+    except (Damaged, UsageError, ValueError, KeyError, TypeError, RecursionError):
         return 0
 
 

@@ -53,6 +53,8 @@ class _PackTable:
     def __init__(self, table: Table, path: t.Optional[str]) -> None:
         self.table = table
         self.path = path
+        if len(table.appendix) % _PACK.size:
+            raise Doubtful(path)
         self.packs: t.List[PackLine] = [(name, (size, ctime), plain) for name, size, ctime, plain in _PACK.iter_unpack(table.appendix)]
 
 
@@ -86,10 +88,16 @@ class Index:
             position = entry.table.find(digest)
             if position >= 0:
                 number, offset, length = _PLACE.unpack(entry.table.value(position))
-                name = entry.packs[number][0]
+                name = entry.packs[number][0] if number < len(entry.packs) else b""
                 if name in packs:
                     return name, offset, length
         return None
+
+    def count(self) -> int:
+        """About how many blobs there are."""
+        self.load()
+        self.object_state(b"\0" * 32)
+        return sum(len(entry.table) for entry in self._tables) + sum(len(table) for table, _path in self._objects or [])
 
     def load(self) -> None:
         """List the packs, once; later calls are free."""
@@ -222,19 +230,20 @@ class Index:
     # ---- writing
 
     def tables(
-        self, run: str, packs: t.List[PackLine], places: t.Optional[Table], objects: Table, everything: bool = False
+        self, run: str, packs: t.List[PackLine], places: t.Optional[Table], objects: Table, folding: str = "some"
     ) -> t.Iterator[t.Tuple[str, Table, t.List[str]]]:
         """The tables to write at the end of a run: (file name, table, files it makes superfluous).
 
         :param packs: the run's packs in the order in which `places` numbers them.
         :param places: digest -> (number, offset, length) of the run's packed blobs.
         :param objects: digest -> state of the run's objects.
-        :param everything: fold all older tables, and forget what is no longer in the store.
+        :param folding: "some" folds smaller neighbours; "none" leaves them; "all" folds all, and forgets what is no longer in the store.
         """
         known = self.packs
+        everything = folding == "all"
         fold = list(self._tables)
         if not everything:
-            fold = self._foldable([(len(entry.table), entry) for entry in self._tables], len(places) if places else 0)
+            fold = self._foldable([(len(entry.table), entry) for entry in self._tables], len(places) if places else 0) if folding == "some" else []
             fold += [entry for entry in self._tables if entry.path is None and entry not in fold]
         fresh = {name: known[name].state for name in self._read_anew if name in known}
         fresh.update(dict.fromkeys(self._doubted, DOUBT))
@@ -254,11 +263,11 @@ class Index:
             self.object_state(b"\0" * 32)
             old = self._objects or []
             if not everything:
-                old = self._foldable([(len(table), (table, path)) for table, path in old], len(objects))
+                old = self._foldable([(len(table), (table, path)) for table, path in old], len(objects)) if folding == "some" else []
             for table, _path in old:
                 for position in range(len(table)):
                     digest = table.digest(position)
-                    if objects.find(digest) < 0 and not (everything and self._is_gone(digest)):
+                    if objects.find(digest) < 0 and not (everything and self.is_gone(digest)):
                         objects.add(digest, table.value(position))
             yield f"objects-{run}", objects, [path for _table, path in old] + (self._useless if everything else [])
 
@@ -276,12 +285,20 @@ class Index:
                 lines[numbers[name]] = (name, lines[numbers[name]][1], plain)
         for position in range(len(entry.table)):
             number, offset, length = _PLACE.unpack(entry.table.value(position))
+            if number >= len(entry.packs):
+                continue
             name, digest = entry.packs[number][0], entry.table.digest(position)
             if name in known and result.find(digest) < 0:
                 result.add(digest, _PLACE.pack(numbers[name], offset, length))
 
-    def _is_gone(self, digest: bytes) -> bool:
+    def is_gone(self, digest: bytes) -> bool:
+        """Whether there is no object of this name, in whatever form."""
         return not any(os.path.lexists(os.path.join(self._path, layout.object_path(digest, suffix))) for suffix in codec.SUFFIXES)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether files had to be read because no table knew them, or a table could not be read."""
+        return bool(self._read_anew or self._useless)
 
     def remember_doubts(self) -> None:
         """Write down what this process found false, for those who come later; quietly not, where that cannot be done."""

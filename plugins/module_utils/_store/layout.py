@@ -22,6 +22,7 @@ import errno
 import json
 import os
 import re
+import stat
 import typing as t
 
 from .errors import StoreError, StoreFull, reason, store_failure
@@ -55,8 +56,9 @@ def exists(path: str) -> bool:
     An empty or absent directory is no store, nor is one in which making a store was cut short.
     """
     try:
-        with open(os.path.join(path, "format.json"), "rb") as file:
-            text = file.read(65536)
+        fd = os.open(os.path.join(path, "format.json"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a planted fifo is not waited for
+        with open(fd, "rb") as file:
+            text = file.read(65536) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     except FileNotFoundError:
         _check_vacant(path)
         return False
@@ -66,6 +68,9 @@ def exists(path: str) -> bool:
         number = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise StoreError(f"{path}/format.json is not a store's; put back the true one, or name another store.") from None
+    for name in DIRECTORIES:
+        if os.path.islink(os.path.join(path, name)):
+            raise StoreError(f"{path}/{name} is a symlink, and a store has none; put the directory itself back.")
     if number != FORMAT:
         raise StoreError(
             f"Store {path} has format {number!r}, and this version knows format {FORMAT} alone; update volt.backup on this host."

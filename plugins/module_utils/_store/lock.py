@@ -28,7 +28,7 @@ _PATIENCE, _PAUSE = 45.0, 1.0
 
 
 def _open(path: str, write: bool) -> t.Optional[int]:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW | ((os.O_RDWR | os.O_CREAT) if write else os.O_RDONLY)
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | ((os.O_RDWR | os.O_CREAT) if write else os.O_RDONLY)
     try:
         return os.open(path, flags, 0o600)
     except OSError as error:

@@ -22,7 +22,7 @@ from .errors import Damaged, UsageError, store_failure
 from .examine import StoreFile, forms
 from .index import read_bounded
 from .lock import Lock
-from .reader import Store
+from .reader import OBJECT_MOST, Store
 from .table import Table
 
 _PLACE = struct.Struct("=IQQ")  # file, offset in its plain bytes, length; length 0 for a whole object
@@ -104,7 +104,7 @@ class Remains:
             path, suffix = self._files[number]
             try:
                 stored = read_bounded(path, 1 << 30)
-                data = codec.decompress(stored, suffix, max(pack.PACK_MOST, self._store.object_bound(suffix, len(stored))))
+                data = codec.decompress(stored, suffix, OBJECT_MOST)
             except (Damaged, UsageError):
                 data = b""
             self._last = (number, data)

@@ -25,18 +25,23 @@ from .lock import Lock
 
 #: Plain packs kept at hand: enough for the packs that one directory's files are spread over.
 _KEEP = 48 << 20
+#: The same for whoever walks through all backups, and needs the memory for what it finds.
+WALKER = 12 << 20
+#: No object is longer: a table of hard links may be as long as this.
+OBJECT_MOST = 1 << 30
 
 
 class Store:
     """A store opened for reading. `has_*` may be asked from several threads; `read` from one, except for objects."""
 
-    def __init__(self, path: str, lock_timeout: float = 300) -> None:
+    def __init__(self, path: str, lock_timeout: float = 300, room: int = _KEEP) -> None:
         self.path = os.path.abspath(path)
         self.lock_timeout = lock_timeout
         self.exists = layout.exists(self.path)
         self.index = Index(self.path)
         self._plain: t.OrderedDict[bytes, t.Tuple[bytes, int]] = OrderedDict()
         self._plain_size = 0
+        self._room = room
         self._shelves: t.Dict[int, bool] = {}
         self._mutex = threading.Lock()
 
@@ -51,7 +56,10 @@ class Store:
 
     def has_large(self, digest: bytes, size: int) -> bool:
         """Whether a blob of object size is here: most likely as an object."""
-        return self.object_form(digest, size) is not None or self.index.find(digest) is not None
+        if self.object_form(digest, size) is not None:
+            return True
+        place = self.index.find(digest)
+        return place is not None and place[2] == size
 
     def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, State]]:
         """(suffix, state) of a sound object file; None where there is none.
@@ -108,10 +116,11 @@ class Store:
 
     @staticmethod
     def object_bound(suffix: str, stored: int, size: int = -1) -> int:
-        """How many plain bytes an object's file may have: what is known, else as much as its stored size makes believable."""
+        """How many plain bytes an object's file may have: what is known, else as much as the longest metadata. How well something
+        compresses tells nothing: the chunk list of a disk image that is mostly zeros shrinks to a ten-thousandth."""
         if suffix == codec.NONE:
             return max(stored, 1)
-        return size if size > pack.BLOB_MOST else min(max(pack.BLOB_MOST, 256 * stored), 1 << 30)
+        return max(size, pack.BLOB_MOST) if size >= 0 else OBJECT_MOST
 
     # ---- content
 
@@ -171,7 +180,7 @@ class Store:
         entry = (data, pack.first_blob(data))
         self._plain[name] = entry
         self._plain_size += len(data)
-        while self._plain_size > _KEEP and len(self._plain) > 1:
+        while self._plain_size > self._room and len(self._plain) > 1:
             _name, (old, _start) = self._plain.popitem(last=False)
             self._plain_size -= len(old)
         return entry

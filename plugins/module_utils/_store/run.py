@@ -368,10 +368,10 @@ class Run:
         if self._broken is not None:
             raise self._broken
 
-    def commit(self, compact: bool = False) -> None:
+    def commit(self, folding: str = "some") -> None:
         """Make everything durable under its final name. Only after this may a manifest be written.
 
-        :param compact: write the whole index anew, without what is no longer in the store.
+        :param folding: what becomes of older tables of the index, see `Index.tables`.
         """
         self.finish()
         if self.dry:
@@ -380,7 +380,7 @@ class Run:
             kernel.syncfs(self._lock_fd)
             objects = self._publish("objects")
             packs = self._publish("packs")
-            superfluous = self._write_tables(objects, packs, compact)
+            superfluous = self._write_tables(objects, packs, folding)
             kernel.syncfs(self._lock_fd)
         except OSError as error:
             raise store_failure("making the new data durable", error) from None
@@ -407,7 +407,7 @@ class Run:
         return states
 
     def _write_tables(
-        self, objects: t.Dict[str, t.Tuple[int, int]], packs: t.Dict[str, t.Tuple[int, int]], compact: bool
+        self, objects: t.Dict[str, t.Tuple[int, int]], packs: t.Dict[str, t.Tuple[int, int]], folding: str
     ) -> t.List[str]:
         known = Table(STATE_SIZE, len(objects))
         for name, state in objects.items():
@@ -423,7 +423,7 @@ class Run:
                 numbered.append((b"\0" * 32, DOUBT, 0))  # an open pack that nothing went into
         superfluous: t.List[str] = []
         lines = numbered if len(self._places) else []
-        for name, table, folded in self.store.index.tables(self.name, lines, self._places, known, compact):
+        for name, table, folded in self.store.index.tables(self.name, lines, self._places, known, folding):
             path = os.path.join(self.directory, name)
             with open(path, "xb") as file:
                 for piece in table.parts():

@@ -42,7 +42,7 @@ class Table:
         slots = 1024
         while slots < 2 * expected:
             slots *= 2
-        self._slots: t.Any = array("I", bytes(4 * slots))
+        self._slots: t.Any = array("I", [0]) * slots
         self._mask = slots - 1
         self.appendix = b""  # the owner's own; a multiple of 4 bytes
 
@@ -82,7 +82,8 @@ class Table:
 
     def _grow(self) -> None:
         size = 4 * (self._mask + 1)
-        self._slots = array("I", bytes(4 * size))
+        self._slots = array("I")  # the old one goes first: together they would be the peak of a large walk's memory
+        self._slots = array("I", [0]) * size
         self._mask = size - 1
         for position in range(self._count):
             self._occupy(self.digest(position), position)
@@ -135,6 +136,11 @@ class Table:
         )
         if not sound:
             raise Doubtful(path)
+        slot = view.find(b"\0\0\0\0", start + records)
+        while slot >= 0 and (slot - start - records) % 4:
+            slot = view.find(b"\0\0\0\0", slot + 1)
+        if slot < 0:
+            raise Doubtful(path)  # without an empty slot a search would never end
         table = cls.__new__(cls)
         table._width = _DIGEST + width
         table._records, table._base, table._count = view, start, count

@@ -248,7 +248,7 @@ class Assembler:
                     below.append((here, child, False, wanted))
                 elif wanted:
                     self._file(fd, here, child, info, here in unequal_links, leave)
-            for name in [name for name in live if DEBRIS.match(name)]:
+            for name in [name for name in live if DEBRIS.match(name) and not stat.S_ISDIR(live[name].st_mode)]:
                 del live[name]
                 _unlink(name, fd)
             tagged = any(item.name == CACHEDIR_TAG for item in self._load(entry.content))

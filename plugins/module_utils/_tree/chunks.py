@@ -122,7 +122,7 @@ def decode(blob: bytes, size: int) -> ChunkList:
         raise Damaged("A chunk list is cut short.")
     magic, said, count = _HEADER.unpack_from(blob)
     start = _HEADER.size + _HOLE.size * count
-    if magic != _MAGIC or said != size or start > len(blob):
+    if magic != _MAGIC or said != size or size >= 1 << 63 or start > len(blob):
         raise Damaged("A chunk list does not begin as chunk lists do.")
     holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", _HOLE.iter_unpack(blob[_HEADER.size : start])))
     check_holes(holes, size)

@@ -29,6 +29,7 @@ class Changes:
         self.counts = {ADDED: 0, CHANGED: 0, REMOVED: 0}
         self.paths: t.Dict[str, t.List[str]] = {ADDED: [], CHANGED: [], REMOVED: []}
         self._listed = 0
+        self.sizes: t.Dict[bytes, int] = {}  # how many entries lie below a tree, where that was asked
 
     def add(self, kind: str, path: bytes) -> None:
         self.counts[kind] += 1
@@ -137,8 +138,25 @@ def _whole(read: Read, path: bytes, top: Entry, kind: str, changes: Changes) -> 
     while todo:
         here, entry = todo.pop()
         changes.add(kind, here)
-        if entry.kind == DIRECTORY:
+        if entry.kind == DIRECTORY and changes.full:
+            changes.add_unlisted(kind, _below(read, entry.content, changes.sizes))
+        elif entry.kind == DIRECTORY:
             todo += [(join(here, child.name), child) for child in reversed(tree.load(read, entry.content))]
+
+
+def _below(read: Read, digest: bytes, known: t.Dict[bytes, int]) -> int:
+    """How many entries there are below a tree; each shared one is looked at once, however often it is referred to."""
+    todo = [digest]
+    while todo:
+        here = todo[-1]
+        entries = [] if here in known else tree.load(read, here)
+        below = [entry.content for entry in entries if entry.kind == DIRECTORY]
+        missing = [child for child in below if child not in known]
+        todo += missing
+        if not missing:
+            known.setdefault(here, len(entries) + sum(known[child] for child in below))
+            todo.pop()
+    return known[digest]
 
 
 def everything(read: Read, root: Entry, total: int, changes: Changes) -> None:

@@ -47,6 +47,7 @@ _HEADER = struct.Struct("<8sIIII")
 _FIELD = struct.Struct("<BI")
 _KINDS = frozenset(b"fFdlpscb")
 _FIXED = 1 + 2 + 4 + 4 + 8 + 4 + 8
+_MAJORS = _MINORS = 1 << 31  # far more than a kernel has, and not too much for the C library
 _PART_SIZE = 1 << 20
 _PART_MASK = 0xFFF
 #: The longest tree blob that is read: a part with large extended attributes may exceed `_PART_SIZE` by far.
@@ -250,6 +251,8 @@ def _extras(blob: bytes, offset: int) -> t.Iterator[t.Tuple[int, Extra]]:
                 target = data
             elif tag == 2:
                 device = t.cast("t.Tuple[int, int]", struct.unpack("<II", data))
+                if device[0] >= _MAJORS or device[1] >= _MINORS:
+                    raise ValueError("a device that no kernel has")
             elif tag == 3:
                 (size,) = struct.unpack_from("<H", data)
                 if not 0 < size <= len(data) - 2 or b"\0" in data[2 : 2 + size]:

@@ -140,7 +140,7 @@ class Intake:
         return Later(None, lambda: self._entry(here, position, chunked, xattrs))
 
     def _arrived(
-        self, here: Directory, position: int, result: t.Callable[[], t.Optional[reading.Content]], xattrs: metadata.Xattrs
+        self, here: Directory, position: int, result: t.Callable[[], reading.Content], xattrs: metadata.Xattrs
     ) -> t.Optional[Entry]:
         try:
             content = result()
@@ -151,9 +151,6 @@ class Intake:
             return None
         except OSError as error:
             return self._missing(here, position, error)
-        if content is None:
-            self._notes.unreadable(here, position, "it grew faster than it could be read")
-            return None
         return self._entry(here, position, content, xattrs)
 
     def _entry(self, here: Directory, position: int, content: reading.Content, xattrs: metadata.Xattrs) -> Entry:

@@ -149,7 +149,7 @@ class Tracer:
             yield item.content
         elif item.kind == tree.CHUNKED and self._sound.find(item.content) < 0:
             found = chunks.decode(self._read(item.content, chunks.LIST_LIMIT), item.size).digests
-            lost = [chunk for chunk in found if chunk in self._lacking]
+            lost = list(dict.fromkeys(chunk for chunk in found if chunk in self._lacking))
             if not lost:
                 self._sound.add(item.content, b"")
             yield from lost

@@ -102,14 +102,14 @@ def resized(info: os.stat_result, size: int) -> os.stat_result:
     return os.stat_result(fields, {name: getattr(info, name) for name in names})
 
 
-def read_whole(run: Run, fd: int) -> t.Optional[Content]:
-    """Read a file that is one object; None where it has outgrown that. Closes `fd`. A worker's job."""
+def read_whole(run: Run, fd: int) -> Content:
+    """Read a file that is one object, or in chunks where it has outgrown that. Closes `fd`. A worker's job."""
     clone: t.Optional[int] = None
     try:
         for attempt in range(_TRIES):
             before = os.fstat(fd)
             if before.st_size > chunks.WHOLE_MOST:
-                return None
+                break
             clone = run.clone_of(fd, before.st_dev)
             source = fd if clone is None else clone
             data = _read_up_to(source, before.st_size)
@@ -128,7 +128,7 @@ def read_whole(run: Run, fd: int) -> t.Optional[Content]:
             if clone is not None:
                 os.close(clone)
                 clone = None
-        return None
+        return read_chunked(run, fd, None)
     finally:
         if clone is not None:
             os.close(clone)
@@ -146,8 +146,11 @@ def _read_up_to(fd: int, size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_chunked(run: Run, fd: int, progress: t.Callable[[int, int], None]) -> Content:
-    """Read a large file chunk by chunk, the workers hashing side by side. The walking thread's job, which keeps `fd`."""
+def read_chunked(run: Run, fd: int, progress: t.Optional[t.Callable[[int, int], None]]) -> Content:
+    """Read a large file chunk by chunk, the workers hashing side by side. The walking thread's job, which keeps `fd`.
+
+    :param progress: None where a worker itself reads, which must not wait for others.
+    """
     for attempt in range(_TRIES):
         before = os.fstat(fd)
         clone = run.clone_of(fd, before.st_dev)
@@ -160,6 +163,10 @@ def read_chunked(run: Run, fd: int, progress: t.Callable[[int, int], None]) -> C
             count = 0
             try:
                 for offset, length in chunks.spans(size, holes):
+                    if progress is None:
+                        digests += _chunk(run, source, offset, length, clone is not None)
+                        count += 1
+                        continue
                     pending.append(run.submit(_chunk, run, source, offset, length, clone is not None))
                     count += 1
                     progress(0, length)

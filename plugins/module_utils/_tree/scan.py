@@ -143,6 +143,13 @@ class Scan:
         raw = view[offset : offset + length]
         if length < _RECORD.size or len(raw) != length or zlib.crc32(memoryview(raw)[4:]) != checksum:
             return None
+        try:
+            return self._decode(raw, fields, offset)
+        except (struct.error, ValueError):
+            return None  # a checksum says that it was written so, not that it makes sense
+
+    def _decode(self, raw: bytes, fields: t.Tuple[t.Any, ...], offset: int) -> Record:
+        length, subtree = fields[1:3]
         count, names_size, subs, linked, objects, chunked, uids, gids = fields[3:11]
         at = _RECORD.size
 
