@@ -325,7 +325,7 @@ def test_missing_content_keeps_the_trash(bench):
     backup = fill(bench)
     next(path for path in store_files(bench, "objects") if path.stat().st_size == 400_000).unlink()
     bench.files(extra=os.urandom(200_000))
-    bench.manager.delete(bench.create(exclude=["/object"]).backup["id"])
+    bench.manager.delete(bench.create(exclude=["/object", "/again"]).backup["id"])
     done = bench.manager.collect("0s")
     assert done["trashed_files"] and not done["freed_files"] and "1 blob(s) that backups need are missing" in done["warnings"][0]
     assert verify(bench).damaged == [backup]

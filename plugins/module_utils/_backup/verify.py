@@ -13,6 +13,7 @@ backups and paths it hurts. A file that no backup needs is damage as well: a dis
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -30,8 +31,6 @@ from .names import check_id, parse_span
 from .records import Manifest
 
 LEVELS = ("structure", "content")
-#: Damage is counted up to here: a hostile tree may name one lost blob under more paths than anybody can visit.
-_TOLD = 1_000_000
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%\Z")
 
 Progress = t.Callable[[int, int], None]
@@ -208,13 +207,13 @@ class Survey:
         if self.lacking:
             trace = Tracer(self._store.read, self.lacking)
             for backup, manifest in self.whole:
-                for path, _digest, reason in trace(manifest.root.content, manifest.links):
-                    if count >= _TOLD:
-                        return listed[:limit], count, sorted(hurt)
-                    count += 1
-                    hurt.add(backup)
-                    if len(listed) < limit:
-                        listed.append({"id": backup, "path": show(path) or ".", "file": None, "reason": reason})
+                found = trace.count(manifest.root.content, manifest.links)
+                if not found:
+                    continue
+                count += found
+                hurt.add(backup)
+                for path, reason in itertools.islice(trace(manifest.root.content, manifest.links), max(0, limit - len(listed))):
+                    listed.append({"id": backup, "path": show(path) or ".", "file": None, "reason": reason})
         return listed[:limit], count, sorted(hurt)
 
 

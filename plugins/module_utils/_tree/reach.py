@@ -109,7 +109,8 @@ class Reach:
 
 
 class Tracer:
-    """Names the paths of a backup that need what is lacking; sound subtrees are looked at once, however many backups share them.
+    """Names the paths of a backup that need what is lacking. Each tree is looked at once for all backups, to count what is wrong below it; only
+    where something is, and somebody asks for names, is it gone into again.
 
     :param lacking: digests of content or metadata, with what is wrong with each.
     """
@@ -117,39 +118,65 @@ class Tracer:
     def __init__(self, read: tree.Read, lacking: t.Mapping[bytes, str]) -> None:
         self._read, self._lacking = read, lacking
         self._sound = Table(0)
+        self._hurt: t.Dict[bytes, int] = {}
 
-    def __call__(self, root: bytes, table: bytes) -> t.Iterator[t.Tuple[bytes, bytes, str]]:
-        """(path, digest of what it lacks, what is wrong) for each; a directory whose own listing is lost stands for all below it."""
-        found = 0
-        if table in self._lacking:
-            yield b"", table, self._lacking[table]
-        todo: t.List[t.Tuple[bytes, bytes, int]] = [(b"", root, -1)]
+    def count(self, root: bytes, table: bytes) -> int:
+        """How many findings there are in a backup."""
+        todo = [root]
         while todo:
-            path, digest, before = todo.pop()
-            if before >= 0:
-                if found == before:
-                    self._sound.add(digest, b"")
-            elif digest in self._lacking:
-                found += 1
-                yield path, digest, self._lacking[digest]
-            elif self._sound.find(digest) < 0:
-                todo.append((path, digest, found))
-                for item in tree.load(self._read, digest):
-                    here = join(path, item.name)
-                    if item.kind == tree.DIRECTORY:
-                        todo.append((here, item.content, -1))
-                    elif item.content:
-                        for blob in self._of_file(item):
-                            found += 1
-                            yield here, blob, self._lacking[blob]
+            here = todo[-1]
+            if self._of(here) >= 0:
+                todo.pop()
+                continue
+            entries = tree.load(self._read, here)
+            below = [item.content for item in entries if item.kind == tree.DIRECTORY]
+            unknown = [child for child in below if self._of(child) < 0]
+            todo += unknown
+            if not unknown:
+                found = sum(map(self._of, below)) + sum(len(self._of_file(item)) for item in entries if item.is_file)
+                if found:
+                    self._hurt[here] = found
+                else:
+                    self._sound.add(here, b"")
+                todo.pop()
+        return self._of(root) + (table in self._lacking)
 
-    def _of_file(self, item: tree.Entry) -> t.Iterator[bytes]:
+    def __call__(self, root: bytes, table: bytes) -> t.Iterator[t.Tuple[bytes, str]]:
+        """(path, what is wrong) of each finding, after `count`; a directory whose own listing is lost stands for all below it."""
+        if table in self._lacking:
+            yield b"", self._lacking[table]
+        todo = [(b"", root)]
+        while todo:
+            path, digest = todo.pop()
+            if digest in self._lacking:
+                yield path, self._lacking[digest]
+                continue
+            below = []
+            for item in tree.load(self._read, digest):
+                here = join(path, item.name)
+                if item.kind == tree.DIRECTORY and self._of(item.content) > 0:
+                    below.append((here, item.content))
+                elif item.is_file:
+                    for blob in self._of_file(item):
+                        yield here, self._lacking[blob]
+            todo += reversed(below)
+
+    def _of(self, digest: bytes) -> int:
+        """Findings below a tree, or -1 where that is not known yet."""
+        if digest in self._lacking:
+            return 1
+        if self._sound.find(digest) >= 0:
+            return 0
+        return self._hurt.get(digest, -1)
+
+    def _of_file(self, item: tree.Entry) -> t.List[bytes]:
         """What a file lacks."""
         if item.content in self._lacking:
-            yield item.content
-        elif item.kind == tree.CHUNKED and self._sound.find(item.content) < 0:
-            found = chunks.decode(self._read(item.content, chunks.LIST_LIMIT), item.size).digests
-            lost = list(dict.fromkeys(chunk for chunk in found if chunk in self._lacking))
-            if not lost:
-                self._sound.add(item.content, b"")
-            yield from lost
+            return [item.content]
+        if item.kind != tree.CHUNKED or self._sound.find(item.content) >= 0:
+            return []
+        found = chunks.decode(self._read(item.content, chunks.LIST_LIMIT), item.size).digests
+        lost = list(dict.fromkeys(chunk for chunk in found if chunk in self._lacking))
+        if not lost:
+            self._sound.add(item.content, b"")
+        return lost

@@ -1,0 +1,321 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many at one store: creates, deletions, prunes, collections, verifications, restores, in processes of their own, none of which knows of the others.
+
+25 seconds of it, or three minutes with VOLT_TESTS=long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, restore
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._store import collect as collection, layout
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, NotFound
+from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
+from ansible_collections.volt.backup.tests.rigs import forks, model
+
+LONG = os.environ.get("VOLT_TESTS") == "long"
+RUSH = 180.0 if LONG else 25.0
+VERSIONS = 4
+#: Ends of commands that are no fault while others work: the lock was taken for too long, a backup was deleted, a target busy.
+EXPECTED = ("lock_timeout", "not_found")
+
+
+def version(top: Path, seed: int, count: int = 40) -> None:
+    """A tree of which half is common to all versions, with something of each way to be stored."""
+    for number in range(count):
+        chance = random.Random(number if number % 2 else f"{seed}/{number}")
+        path = top / f"d{number % 5}" / f"f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(chance.randbytes(chance.randrange(20_000)))
+    (top / "object").write_bytes(random.Random(seed).randbytes(200_000))
+    (top / "shared").write_bytes(random.Random(0).randbytes(300_000))
+    with open(top / "chunked", "wb") as file:
+        file.truncate(9 << 20)
+        file.seek((seed % 9) << 20)
+        file.write(random.Random(seed).randbytes(1 << 19))
+    os.link(top / "object", top / "again")
+
+
+class Crowd:
+    """Workloads whose sources never change, so that what a backup must hold is known from its source path."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.places = ["--store", str(top / "store"), "--backup-dir", str(top / "backups"), "--json", "--lock-timeout", "20"]
+        self.sources = {number: top / f"source{number}" for number in range(VERSIONS)}
+        self.wanted: dict[str, model.Snapshot] = {}
+        for number, source in self.sources.items():
+            source.mkdir()
+            version(source, number)
+            self.wanted[str(source)] = model.snapshot(source)
+        self.count: Counter[str] = Counter()
+        self.faults: list[str] = []
+        self.until = time.monotonic() + RUSH
+        self.guard = threading.Lock()
+
+    def words(self, command: str, *options: object) -> list[str]:
+        return [command, *map(str, options), *self.places]
+
+    def run(self, server: forks.Server, chance: random.Random, command: str, *options: object) -> dict | None:
+        """One command; None where it ended in a way that is no fault."""
+        result = server.run(self.words(command, *options))
+        self.count[command] += 1
+        if result.status == 0:
+            return json.loads(result.output)
+        self.count["refused"] += 1
+        text = result.output + result.errors
+        if "Traceback" in text or not any(code in text for code in EXPECTED):
+            self.fault(f"{command} {options}: {text[-1500:]}")
+        return None
+
+    def fault(self, text: str) -> None:
+        with self.guard:
+            self.faults.append(text)
+
+    # ---- what each of the crowd does, over and over
+
+    def creator(self, server: forks.Server, chance: random.Random, me: int) -> None:
+        source = self.sources[chance.randrange(VERSIONS)]
+        changed = ["--only-if-changed"] if chance.random() < 0.3 else []
+        self.run(server, chance, "create", chance.choice(["common", f"own{me}"]), "--source", source, *changed)
+
+    def lister(self, server: forks.Server, chance: random.Random, me: int) -> None:
+        found = self.run(server, chance, "list")
+        for backup in (found or {}).get("backups", []):
+            if backup["damaged"]:
+                self.fault(f"listed as damaged: {backup['id']}: {backup['damage']}")
+
+    def restorer(self, server: forks.Server, chance: random.Random, me: int) -> None:
+        found = (self.run(server, chance, "list") or {}).get("backups", [])
+        if not found:
+            return
+        backup, target = chance.choice(found), self.top / f"target{me}"
+        if self.run(server, chance, "restore", backup["id"], "--target", target, "--force", "--strategy", chance.choice(["replace", "in_place"])) is None:
+            return
+        if chance.random() < 0.5:
+            # in place leaves what the backup lacks: the versions have the same names
+            different = model.unlike(self.wanted[backup["source_path"]], model.snapshot(target))
+            if different:
+                self.fault(f"restored otherwise: {backup['id']}: {different}")
+            self.count["compared"] += 1
+
+    def keeper(self, server: forks.Server, chance: random.Random, me: int) -> None:
+        what = chance.randrange(4)
+        if what == 0:
+            self.run(server, chance, "gc", "--grace", "0s")
+        elif what == 1:
+            self.run(server, chance, "prune", chance.choice(["common", "own0", "own1"]), "--keep", 2)
+        elif what == 2:
+            found = (self.run(server, chance, "list") or {}).get("backups", [])
+            if len(found) > 3:
+                self.run(server, chance, "delete", chance.choice(found)["id"])
+        else:
+            extra = ["--repair"] if chance.random() < 0.4 else []
+            self.run(server, chance, "verify", *(["--content"] if chance.random() < 0.5 else []), *extra)
+
+
+def test_a_crowd_loses_nothing(tmp_path: Path, record_property) -> None:
+    crowd = Crowd(tmp_path)
+    crowd.faults.clear()
+    roles = [crowd.creator, crowd.creator, crowd.lister, crowd.restorer, crowd.keeper, crowd.keeper]
+
+    def one(number: int) -> None:
+        chance = random.Random(number)
+        code = f"{forks.ENGINE}\nfrom ansible_collections.volt.backup.plugins.module_utils._store import collect; collect._BREATH = 0.05"
+        try:
+            with forks.Server(code) as mine:
+                while time.monotonic() < crowd.until and not crowd.faults:
+                    roles[number](mine, chance, number)
+        except BaseException as error:
+            crowd.fault(repr(error))
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(len(roles))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print("crowd:", dict(crowd.count))
+    for what, number in crowd.count.items():
+        record_property(what, number)
+    assert not crowd.faults, crowd.faults[0]
+    with forks.Server() as server:
+        chance = random.Random(0)
+        for command in (["verify", "--content"], ["gc", "--grace", "0s"], ["verify", "--content"]):
+            assert crowd.run(server, chance, *command) is not None, crowd.faults
+        found = crowd.run(server, chance, "list")
+        for backup in found["backups"]:
+            target = tmp_path / "last"
+            assert not backup["damaged"] and crowd.run(server, chance, "restore", backup["id"], "--target", target) is not None, crowd.faults
+            assert not model.unlike(crowd.wanted[backup["source_path"]], model.snapshot(target))
+            shutil.rmtree(target)
+    assert not os.listdir(tmp_path / "store" / "tmp")
+
+
+@pytest.mark.parametrize("look", ["list", "restore newest", "show", "create"])
+def test_a_backup_that_is_deleted_while_somebody_looks_is_not_damaged(bench, monkeypatch, look: str) -> None:
+    """Its sidecar was read, its manifest is gone: it is no more, and that is all."""
+    bench.files(a=b"1")
+    first = bench.create().backup["id"]
+    second = bench.create().backup["id"]
+    real = catalog.Catalog.manifest
+
+    def late(self, sidecar):
+        if sidecar["id"] == second and self.exists(second):
+            Manager(str(bench.store), str(bench.backups), 5).delete(second)
+        return real(self, sidecar)
+
+    monkeypatch.setattr(catalog.Catalog, "manifest", late)
+    if look == "list":
+        assert [(item["id"], item["damaged"]) for item in bench.found()] == [(first, False)]
+    elif look == "show":
+        with pytest.raises(NotFound):
+            bench.manager.contents(second, 10)
+    elif look == "create":
+        assert bench.create(only_if_changed=True).skipped == []
+    else:
+        _done, passed = bench.manager.restore(None, restore.Request(str(bench.target)), newest=Query(workload="work"))
+        assert passed == []
+
+
+# ---- frozen
+
+
+#: A create that tells when it has looked at everything, and then waits to be frozen.
+FREEZE = """
+import os, signal, sys
+from ansible_collections.volt.backup.plugins.module_utils._backup import create
+from ansible_collections.volt.backup.plugins.module_utils._runner.cli import main
+moment = sys.argv.pop(1)
+place, name = {"captured": (create.Creator, "_capture"), "stored": (create.Run, "commit"), "published": (create, "turn")}[moment]
+real = getattr(place, name)
+def stop(*arguments, **options):
+    if moment == "published":
+        setattr(place, name, real)  # once
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return real(*arguments, **options)
+    result = real(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return result
+setattr(place, name, stop)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("moment", ["captured", "stored", "published"])
+def test_a_create_that_is_frozen_loses_nothing(bench, moment: str) -> None:
+    """It has found its blobs in the store; then the one backup that they belong to is deleted, and a collection comes by, twice."""
+    bench.source.mkdir()
+    version(bench.source, 1)
+    wanted = model.snapshot(bench.source)
+    first = bench.create().backup["id"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    places = ["--store", str(bench.store), "--backup-dir", str(bench.backups), "--json"]
+    frozen = subprocess.Popen([sys.executable, "-c", FREEZE, moment, "create", "work", "--source", str(bench.source), *places], env=environment,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    try:
+        _pid, status = os.waitpid(frozen.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGSTOP, frozen.stdout.read()
+        assert bench.manager.delete(first)
+        bench.manager._timeout = 1
+        for _turn in range(2):
+            with pytest.raises(LockTimeout):
+                bench.manager.collect("0s")
+        assert bench.found() == [], "readers are let in meanwhile"
+    finally:
+        os.kill(frozen.pid, signal.SIGCONT)
+        output, _none = frozen.communicate(timeout=60)
+    assert frozen.returncode == 0, output
+    (backup,) = bench.found()
+    assert not backup["damaged"] and backup["new_blobs"] == 0
+    bench.manager.collect("0s")
+    bench.restore(backup["id"], numeric_owner=True)
+    assert not model.unlike(wanted, model.snapshot(bench.target))
+
+
+# ---- nobody starves
+
+
+def busy(store: str, until: float, seed: int) -> None:
+    """What many schedules do: hold the store with others for moments, over and over."""
+    chance = random.Random(seed)
+    while time.monotonic() < until:
+        try:
+            with Lock(store, 60):
+                time.sleep(chance.uniform(0.01, 0.1))
+        except LockTimeout:
+            pass
+
+
+def test_a_collection_gets_its_turn_and_holds_up_nobody(bench, record_property) -> None:
+    """As 200 schedules would: there is always somebody who holds the store. And 20,000 objects are to be swept."""
+    bench.files(a=b"1", object=b"x" * 200_000)
+    keep = bench.create().backup["id"]
+    dead = 100_000 if LONG else 20_000
+    for number in range(dead):
+        name = random.Random(number).randbytes(32).hex()
+        shelf = bench.store / "objects" / name[:2]
+        shelf.mkdir(exist_ok=True)
+        (shelf / name).touch()
+    until = time.monotonic() + 300
+    crowd: list[int] = []
+    waits: dict[str, list[float]] = {"list": [], "restore": []}
+    stop = threading.Event()
+    try:
+        for seed in range(40):
+            child = os.fork()
+            if not child:
+                try:
+                    busy(str(bench.store), until, seed)
+                finally:
+                    os._exit(0)
+            crowd.append(child)
+
+        def measure(what: str) -> None:
+            number = 0
+            while not stop.is_set():
+                began = time.monotonic()
+                number += 1
+                if what == "list":
+                    assert [item["damaged"] for item in bench.found()][-1] is False
+                elif what == "restore":
+                    bench.restore(keep, target=str(bench.top / "measured"))
+                    shutil.rmtree(bench.top / "measured")
+                waits[what].append(time.monotonic() - began)
+
+        threads = [threading.Thread(target=measure, args=(what,)) for what in ("list", "restore")]
+        for thread in threads:
+            thread.start()
+        bench.manager._timeout = 30
+        began = time.monotonic()
+        try:
+            done = bench.manager.collect("0s")
+        finally:
+            took = time.monotonic() - began
+            stop.set()
+            for thread in threads:
+                thread.join()
+    finally:
+        for child in crowd:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    longest = {what: round(max(found), 3) for what, found in waits.items() if found}
+    print(f"collection of {dead} objects among 40 others: {took:.1f} s; longest waits of readers: {longest}")
+    record_property("longest", str(longest))
+    assert done["freed_files"] == dead
+    assert max(longest.values()) < 5
+    assert layout.exists(str(bench.store)) and collection._SLICE < 5
