@@ -557,7 +557,7 @@ store:
           returned: always
           sample: 231000000
         dedup_ratio:
-          description: RV(store.workloads.logical_bytes) divided by RV(store.workloads.unique_bytes), or null for nothing.
+          description: RV(store.workloads[].logical_bytes) divided by RV(store.workloads[].unique_bytes), or null for nothing.
           type: float
           returned: always
           sample: 28.43

@@ -29,6 +29,7 @@ from ansible_collections.volt.backup.tests.rigs import mounts, oracle
 
 KIB = 1 << 10
 
+
 def _has(method: str, word: str) -> bool:
     """Whether the engine can do this: tests of what it will learn switch themselves on."""
     return hasattr(Manager, method) and any(word in (action.choices or ()) for action in cli.parser()._actions)

@@ -74,7 +74,7 @@ def test_looking_fails(worlds, count, kind):
     """Whoever is to blame: one sentence, and nothing is lost."""
     world = worlds["ext4"]
     case = world.case(kind)
-    seen = {point: line for point, line in strace.trace(world.server, case.words(), tuple(LOOKING), success=case.status == 0, every=True)}
+    seen = dict(strace.trace(world.server, case.words(), tuple(LOOKING), success=case.status == 0, every=True))
     faults = [(point, error) for point in seen for error in LOOKING[point.call]]
     for point, error in chosen(faults, READS):
         world.reset(kind)

@@ -62,4 +62,3 @@ def test_signals_end_cleanly(worlds, count, kind):
             error.add_note("signalled: " + world.explain(kind, point))
             raise
         count("signalled")
-

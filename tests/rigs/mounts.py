@@ -127,11 +127,13 @@ def memory(needed: int = 2 * GIB) -> Iterator[Path | None]:
     """A scratch directory in memory, for what would wait for disks thousands of times; None where there is no room for it."""
     shared = "/dev/shm"
     room = os.statvfs(shared) if os.path.ismount(shared) and os.access(shared, os.W_OK) else None
-    if room is None or room.f_bavail * room.f_frsize < needed:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="volt-tests-", dir=shared) as made:
-        yield Path(made)
+    enough = room is not None and room.f_bavail * room.f_frsize >= needed
+    made = tempfile.mkdtemp(prefix="volt-tests-", dir=shared) if enough else None
+    try:
+        yield Path(made) if made else None
+    finally:
+        if made:
+            shutil.rmtree(made)
 
 
 def power_cut(mountpoint: str | os.PathLike[str]) -> None:

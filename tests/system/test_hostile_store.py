@@ -93,7 +93,7 @@ class Victim:
         return [
             ("list", listed),
             ("changes", lambda: len(manager.changes(manager.find(Query()), 10))),
-            ("structure", lambda: verified()),
+            ("structure", verified),
             ("content", lambda: verified(level="content")),
             ("budget", lambda: verified(level="content", budget="50%")),
             ("info", manager.usage),

@@ -98,18 +98,24 @@ def test_rewritten_in_the_tick_of_the_scan(bench, kind):
         time.sleep(chance.choice([0, 0.0007, 0.003]))
 
 
+def edits_once(bench, turn: int):
+    """Writes both files anew when it is called first."""
+    done: list[int] = []
+
+    def edit() -> None:
+        if not done:
+            done.append(turn)
+            for name in ("a", "d/b"):
+                put(bench.source / name, content(turn, 50))
+
+    return edit
+
+
 def test_rewritten_while_the_scan_runs(bench, monkeypatch):
     """Right after its directory was listed, and right after it was read: in the same tick as often as not."""
     bench.files(a=content(0, 50), d__b=content(0, 50))
     for turn, moment in zip(range(1, TURNS), itertools.cycle(["listing", "read_small", "after"])):
-        done = []
-
-        def edit(turn=turn, done=done) -> None:
-            if not done:
-                done.append(turn)
-                for name in ("a", "d/b"):
-                    put(bench.source / name, content(turn, 50))
-
+        edit = edits_once(bench, turn)
         module = capture if moment == "listing" else reading
         with monkeypatch.context() as patch:
             if moment != "after":

@@ -352,7 +352,6 @@ class Collector:
         return True
 
 
-
 def compact(store: Store, warnings: t.List[str]) -> None:
     """Write the index anew without what is gone, once the marks are no longer in memory."""
     try:
