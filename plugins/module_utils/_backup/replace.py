@@ -235,7 +235,8 @@ def _is_marked(directory: int, name: bytes) -> bool:
     except OSError:
         return not os.listdir(directory)  # died before it could say so
     try:
-        return os.read(fd, 256) == name
+        said = os.read(fd, 256)
+        return said == name or not said and os.listdir(directory) == [os.fsdecode(_MARK)]  # died before it could say more
     finally:
         os.close(fd)
 
