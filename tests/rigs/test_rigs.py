@@ -168,12 +168,11 @@ def test_torture_tree_on_every_file_system(kind: str, tmp_path: Path) -> None:
 
 
 def test_mounts_are_undone_after_failure(tmp_path: Path) -> None:
-    before = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
         with mounts.mount("overlay", tmp_path, 64 * mounts.MIB) as where:
             (where / "file").write_text("x", encoding="ascii")
             raise ZeroDivisionError
-    assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == before
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     assert str(tmp_path) not in subprocess.run(["losetup", "--all"], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
