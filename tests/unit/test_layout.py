@@ -208,3 +208,25 @@ def test_short_writes_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", some)
     layout.write_all(1, b"0123456789")
     assert bytes(taken) == b"0123456789"
+
+
+def test_a_store_that_is_made_while_somebody_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """format.json comes between the attempt to open it and the look at what else there is."""
+    path = str(tmp_path / "cas")
+    real = os.open
+
+    def late(name: Any, *arguments: Any, **options: Any) -> int:
+        if str(name).endswith("format.json"):
+            monkeypatch.undo()
+            layout.make(path)
+            raise FileNotFoundError(2, "not yet")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", late)
+    assert layout.exists(path)
+
+
+def test_a_format_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "format.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(StoreError):
+        layout.exists(str(tmp_path))

@@ -50,17 +50,24 @@ def pack_path(digest: bytes, suffix: str) -> str:
     return f"packs/{name[:2]}/{name}.pack{suffix}"
 
 
-def exists(path: str) -> bool:
+def exists(path: str, again: bool = False) -> bool:
     """Whether a store is at `path`; StoreError where something else is, or one of a format we do not know.
 
     An empty or absent directory is no store, nor is one in which making a store was cut short.
+
+    :param again: whether this is the second look.
     """
     try:
         fd = os.open(os.path.join(path, "format.json"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a planted fifo is not waited for
         with open(fd, "rb") as file:
             text = file.read(65536) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     except FileNotFoundError:
-        _check_vacant(path)
+        try:
+            _check_vacant(path)
+        except StoreError:
+            if not again and os.path.lexists(os.path.join(path, "format.json")):
+                return exists(path, again=True)  # another run has made the store at this moment
+            raise
         return False
     except OSError as error:
         raise StoreError(f"Store {path} cannot be read: {reason(error)}; name a directory that this user may read.") from None
