@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+
+import pytest
 
 
 def test_every_backup_that_shares_the_damage_is_listed_with_it(bench):
@@ -28,3 +31,17 @@ def test_a_manifest_without_a_sidecar_can_be_deleted(bench):
     assert bench.manager.delete(backup)["id"] == backup
     assert os.listdir(bench.store / "refs") == []
     assert bench.manager.delete(backup) is None
+
+
+@pytest.mark.parametrize("forged", ["another", "../../backups/x-000000000000", "", "x"])
+def test_a_sidecar_that_names_a_manifest_of_another_costs_that_one_nothing(bench, forged):
+    """A forged or mixed-up record: deleting its backup deletes no manifest but its own."""
+    bench.files(a=b"1")
+    one, other = bench.create().backup, bench.create().backup
+    path = bench.backups / f"{one['id']}.json"
+    record = json.loads(path.read_text())
+    record["manifest_ref"] = other["manifest_ref"] if forged == "another" else forged
+    path.write_text(json.dumps(record))
+    bench.manager.delete(one["id"])
+    assert [(backup["id"], backup["damaged"]) for backup in bench.found()] == [(other["id"], False)]
+    assert os.listdir(bench.store / "refs") == [f"{other['manifest_ref']}.json"]

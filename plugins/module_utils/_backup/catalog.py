@@ -26,8 +26,6 @@ from .names import check_id, matches_tags, parse_time
 from .records import Manifest, Sidecar
 from .turn import turn
 
-MANIFEST_NAME = re.compile(r".+-[0-9a-f]{12}\Z")
-
 
 class Catalog:
     """The backups of one store and backup directory. Reads; only `remove` writes."""
@@ -176,14 +174,15 @@ class Catalog:
             raise StoreError(f"Backup {backup} was not deleted, for its sidecar cannot be read any more ({error.message}); try again.") from None
 
     def _remove(self, backup: str, reference: t.Optional[str]) -> bool:
-        # The manifest that the sidecar names, and no other: another backup directory may have a backup of the same id.
-        names = self.manifests_of(backup) if reference is None else [reference]
+        # The manifest that the sidecar names, and no other: another backup directory may have a backup of the same id. But what a
+        # sidecar says is only believed if the manifest's own name agrees.
+        names = [reference] if reference is not None and records.owner(reference) == backup else self.manifests_of(backup)
         there = os.path.lexists(self.path(backup))
         try:
             if there:
                 there = _unlink(self.path(backup))
                 layout.sync_directory(self._directory)
-            names = [name for name in names if _unlink(self._store.full_path(f"refs/{check_id(name)}.json"))]
+            names = [name for name in names if _unlink(self._store.full_path(f"refs/{name}.json"))]
             if names:
                 layout.sync_directory(self._store.full_path("refs"))
         except OSError as error:
@@ -192,7 +191,7 @@ class Catalog:
 
     def manifests_of(self, backup: str) -> t.List[str]:
         """Names of a backup's manifests: one as a rule; another without a sidecar where a run died."""
-        return [name for name in self._store.references() if name[:-13] == backup and name[-13:-12] == "-"]
+        return [name for name in self._store.references() if records.owner(name) == backup]
 
     def exists(self, backup: str) -> bool:
         return os.path.lexists(self.path(backup))

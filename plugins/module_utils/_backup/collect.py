@@ -24,7 +24,8 @@ from .._store.reader import Store
 from .._store.table import Table
 from .._tree.names import parse, show
 from .._tree.reach import Reach
-from .catalog import MANIFEST_NAME, Catalog
+from . import records
+from .catalog import Catalog
 from .create import scan_name
 from .names import is_id, parse_span
 
@@ -86,7 +87,7 @@ class Marker:
         return True
 
     def _mark(self, name: str, reach: Reach) -> None:
-        if not MANIFEST_NAME.match(name):
+        if not records.owner(name):
             raise Damaged(f"Collection refused, since {show(name)}.json in the store's refs directory is no manifest; move it away.")
         try:
             manifest, _digest = self._catalog.referenced(name)
@@ -95,7 +96,7 @@ class Marker:
         except FileNotFoundError:
             return  # deleted at this moment
         except Damaged as error:
-            raise _refusal(f"manifest {name} or a tree below it cannot be read ({error.message})", name[:-13]) from None
+            raise _refusal(f"manifest {name} or a tree below it cannot be read ({error.message})", records.owner(name)) from None
 
     def _check_sidecars(self, ids: t.List[str], references: t.List[str]) -> None:
         """Each sidecar can be read, and has its manifest: one that lacks it may be whole again tomorrow, from another copy."""

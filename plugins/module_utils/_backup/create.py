@@ -235,7 +235,7 @@ class Creator:
 
     def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         number = 1
-        taken = {name[:-13] for name in self._store.references()}  # of other backup directories, or left by a run that died
+        taken = set(map(records.owner, self._store.references()))  # of other backup directories, or left by a run that died
         while True:
             sidecar["id"] = new_id(self._request.workload, created, self._request.type, number)
             data = records.encode_manifest(manifest._replace(backup={**manifest.backup, "id": sidecar["id"]}))

@@ -22,9 +22,14 @@ _SPAN = re.compile(r"(?:\d+(?:s|m|h|d|w))+\Z")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
+def is_workload(name: str) -> bool:
+    """Whether a text can be a workload's name."""
+    return _WORKLOAD.match(name) is not None
+
+
 def check_workload(name: str) -> str:
     """A workload's name, or UsageError."""
-    if not _WORKLOAD.match(name):
+    if not is_workload(name):
         raise UsageError(
             f"Workload name {name!r} is not allowed; use 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or digit."
         )

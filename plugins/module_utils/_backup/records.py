@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import typing as t
 
 from .._store.errors import Damaged, StoreError, UsageError, reason
@@ -46,6 +47,7 @@ REPEATED = (
 NAMED = 100
 _READ_MOST = 256 << 20
 _MOST = (1 << 63) - 1
+_MANIFEST_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)-[0-9a-f]{12}\Z")
 
 Sidecar = t.Dict[str, t.Any]
 
@@ -195,6 +197,12 @@ def reference(backup: str, data: bytes) -> t.Tuple[str, str]:
     """(manifest_ref, SHA-256 in hex) of an encoded manifest."""
     digest = hashlib.sha256(data).hexdigest()
     return f"{backup}-{digest[:12]}", digest
+
+
+def owner(name: str) -> str:
+    """The id of the backup that a manifest's name says it is of; empty where it is no such name."""
+    match = _MANIFEST_NAME.match(name)
+    return match[1] if match else ""
 
 
 def rebuilt_sidecar(manifest: Manifest, name: str, digest: str) -> Sidecar:

@@ -64,7 +64,7 @@ class Repairer:
             return
         if self._dry:
             self.done["quarantined"] = [file.path for file, _wrong in self._verifier.files]
-            self.done["sidecars"] = [name[:-13] for name in self._sidecars_to_make()]
+            self.done["sidecars"] = [records.owner(name) for name in self._sidecars_to_make()]
             return
         with alone(self._store):
             quarantine = Quarantine(self._store)
@@ -159,7 +159,7 @@ class Repairer:
         found = list(self._verifier.survey.unlisted)
         unreadable = self._verifier.survey.records
         for name in self._store.references():
-            if name[:-13] in unreadable and name not in found and self._readable(name):
+            if records.owner(name) in unreadable and name not in found and self._readable(name):
                 found.append(name)
         return found
 

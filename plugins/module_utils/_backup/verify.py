@@ -26,6 +26,7 @@ from .._store.index import Index
 from .._store.reader import Store
 from .._tree.names import one_line, show
 from .._tree.reach import Reach, Tracer
+from . import records
 from .catalog import Catalog, present
 from .names import check_id, parse_span
 from .records import Manifest
@@ -156,9 +157,9 @@ class Survey:
             except FileNotFoundError:
                 continue
             except Damaged as error:
-                self.records.setdefault(name[:-13], error.message)
+                self.records.setdefault(records.owner(name) or show(name), error.message)
                 continue
-            if name[:-13] not in self.records:
+            if records.owner(name) not in self.records:
                 self.unlisted.append(name)
             self.whole.append((manifest.backup["id"], manifest))
 
