@@ -83,17 +83,18 @@ class _Module(AnsibleModule):
         super().fail_json(msg, **{"code": UsageError.code, **kwargs})
 
 
-def run(work: t.Callable[[Task], Result], options: Options, **rules: t.Any) -> None:
+def run(work: t.Callable[[Task], Result], options: Options, signed: t.Collection[str] = (), **rules: t.Any) -> None:
     """Be a module.
 
-    :param work: does it. :param options: argument spec without the shared options. :param rules: required_if and its kin.
+    :param work: does it. :param options: argument spec without the shared options. :param signed: numbers that may be negative.
+    :param rules: required_if and its kin.
     """
     spec = {**SHARED, **options}
     module = _Module(argument_spec=spec, supports_check_mode=True, **rules)
     failure: t.Optional[VoltError] = None
     result: Result = {}
     try:
-        _check(module.params, spec, **rules)
+        _check(module.params, spec, signed, **rules)
         params = module.params
         manager = Manager(params["store"], params["backup_dir"], params["lock_timeout"])
         with interruptible():
@@ -106,7 +107,13 @@ def run(work: t.Callable[[Task], Result], options: Options, **rules: t.Any) -> N
     module.exit_json(**_utf8(result))
 
 
-def _check(params: t.Dict[str, t.Any], spec: Options, required_if: t.Sequence[t.Tuple[str, t.Any, t.Sequence[str]]] = (), **_rules: t.Any) -> None:
+def _check(
+    params: t.Dict[str, t.Any],
+    spec: Options,
+    signed: t.Collection[str],
+    required_if: t.Sequence[t.Tuple[str, t.Any, t.Sequence[str]]] = (),
+    **_rules: t.Any,
+) -> None:
     """Rules that an argument spec cannot tell, and one that it tells differently: to Ansible a null is given, to us it is not."""
     if sys.version_info < _OLDEST:
         raise UsageError("Python 3.9 or newer is needed on the managed host; set ansible_python_interpreter to one.")
@@ -120,7 +127,7 @@ def _check(params: t.Dict[str, t.Any], spec: Options, required_if: t.Sequence[t.
             continue
         if option["type"] == "path" and (not os.path.isabs(value) or b"\0" in parse(value)):
             raise UsageError(f"Option {name} must be an absolute path without NUL, and {value!r} is none.")
-        if option["type"] == "int" and value < 0:
+        if option["type"] == "int" and value < 0 and name not in signed:
             raise UsageError(f"Option {name} must not be negative, and {value} is.")
 
 

@@ -69,12 +69,14 @@ options:
       - V(contents) lists what is in the backup O(id), which must be given.
       - V(changes) tells for each backup what it has that the one before it of the same workload has not.
       - V(store) has figures of the store.
+      - V(schedules) tells which schedules the host has, and how they fare.
     type: list
     elements: str
     choices:
       - contents
       - changes
       - store
+      - schedules
     default: []
 seealso:
   - module: volt.backup.volt_backup
@@ -566,6 +568,96 @@ store:
           type: float
           returned: always
           sample: 2.22
+schedules:
+  description:
+    - The schedules that are declared on the host, those in trouble first. It is what C(volt-backup status --json) on the host prints.
+    - They belong to the host, not to a store, so the options that choose backups do not choose among them.
+  returned: O(include) has V(schedules)
+  type: list
+  elements: dict
+  contains:
+    workload:
+      description: Name of the workload.
+      type: str
+      returned: always
+      sample: app
+    state:
+      description:
+        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable) and V(source missing). Not in trouble are V(running), V(ok),
+          V(waiting) for a first backup that is not due yet, and V(disabled).
+      type: str
+      returned: always
+      sample: ok
+    overdue:
+      description: Whether a backup was due, time enough has passed, and none has succeeded since.
+      type: bool
+      returned: always
+      sample: false
+    reason:
+      description: What the trouble is, as a sentence. Null where there is none.
+      type: str
+      returned: always
+      sample: null
+    enabled:
+      description: Whether it is to run.
+      type: bool
+      returned: always
+      sample: true
+    failures:
+      description: How many runs have failed since the last success.
+      type: int
+      returned: always
+      sample: 0
+    source:
+      description: The directory that is backed up. Null if the job file cannot be read, and so is all that follows.
+      type: str
+      returned: always
+      sample: /srv/app
+    interval:
+      description: Seconds from one backup to the next, or null for a schedule by calendar.
+      type: int
+      returned: always
+      sample: 21600
+    on_calendar:
+      description: When backups are made, in systemd's words, or null for a schedule by interval.
+      type: str
+      returned: always
+      sample: null
+    last_success:
+      description: When the last run that succeeded has ended, in UTC, or null.
+      type: str
+      returned: always
+      sample: '2026-11-24T00:03:44.000000Z'
+    last_failure:
+      description: When the last run that failed has ended, in UTC, or null.
+      type: str
+      returned: always
+      sample: null
+    next_elapse:
+      description: When the next backup is due, in UTC, or null where none is.
+      type: str
+      returned: always
+      sample: '2026-11-24T06:03:41.000000Z'
+    backup_id:
+      description: The id of the last backup that succeeded, or null.
+      type: str
+      returned: always
+      sample: app-20261124-000341-scheduled
+    duration:
+      description: How long that took, in nanoseconds, or null.
+      type: int
+      returned: always
+      sample: 412000000
+    new_bytes:
+      description: Size of its content that was new, or null.
+      type: int
+      returned: always
+      sample: 1048576
+    total_size:
+      description: Size of its content, or null.
+      type: int
+      returned: always
+      sample: 49283072
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for
@@ -577,6 +669,7 @@ code:
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._schedule import status
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, UsageError
 
 OPTIONS = dict(
@@ -589,7 +682,7 @@ OPTIONS = dict(
     since=dict(type="str"),
     until=dict(type="str"),
     limit=dict(type="int", default=0),
-    include=dict(type="list", elements="str", choices=["contents", "changes", "store"], default=[]),
+    include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules"], default=[]),
 )
 
 
@@ -605,6 +698,8 @@ def work(task: Task) -> Result:
         result["changes"] = manager.changes(found, params["diff_limit"])
     if "store" in params["include"]:
         result["store"] = manager.usage()
+    if "schedules" in params["include"]:
+        result["schedules"] = status.status()
     return result
 
 

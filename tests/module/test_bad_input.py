@@ -94,6 +94,20 @@ UPKEEP = {
     "id unknown": ({"module": "volt_cas_verify", "ids": ["app-20000101-000000-manual"]}, "not_found", "There is no backup app-20000101-000000-manual"),
 }
 
+RUNNER = {
+    "path is a file of somebody's": ({"path": "{top}/file"}, "usage", "{top}/file is no command that volt_runner wrote; move it away"),
+    "path is somebody's, absent": ({"path": "{top}/file", "state": "absent"}, "usage", "{top}/file is no command that volt_runner wrote"),
+    "path is a directory": ({"path": "{top}/other"}, "usage", "{top}/other is no command that volt_runner wrote"),
+    "path is a dangling link": ({"path": "{top}/dangling"}, "usage", "{top}/dangling is a symbolic link"),
+    "path in no directory": ({"path": "{top}/none/such"}, "usage", "{top}/none is no directory; make it"),
+    "path in a file": ({"path": "{top}/file/such"}, "usage", "{top}/file is no directory; make it"),
+    "path ends in a slash": ({"path": "{top}/none/"}, "usage", "{top}/none is no directory; make it"),
+    "path relative": ({"path": "volt-backup"}, "usage", "path must be an absolute path"),
+    "path empty": ({"path": ""}, "usage", "path must be an absolute path"),
+    "state unknown": ({"state": "latest"}, "usage", "value of state must be one of"),
+    "option that is none": ({"force": True}, "usage", "Unsupported parameters"),
+}
+
 RESTORE = {
     "id unknown": ({"id": "unknown"}, "not_found", "There is no backup unknown"),
     "id with a slash": ({"id": "a/b"}, "usage", "cannot be a backup's id"),
@@ -172,6 +186,11 @@ def test_prune(ready: Host, parameters: dict[str, Any], code: str, says: str) ->
 def test_upkeep(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
     options = dict(parameters)
     refused(ready, options.pop("module"), options, code, says)
+
+
+@cases(RUNNER)
+def test_runner(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
+    refused(ready, "volt_runner", {"path": f"{ready.top}/never", **parameters}, code, says)
 
 
 @cases(RESTORE)

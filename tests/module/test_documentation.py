@@ -15,7 +15,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.records import
 
 from .conftest import PACKAGE, Host
 
-MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore")
+MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_runner")
 
 
 def returns(module: str) -> dict[str, Any]:
@@ -60,6 +60,9 @@ def test_every_returned_key_is_documented(host: Host, module: str) -> None:
             host.restore(check=True, id=None),
             host.restore(id=made["backup"]["id"], target=str(host.tree / "conf")),
         ],
+        "volt_runner": [
+            host.run("volt_runner", path=str(host.top / name), state=state) for name in ("volt-backup", "tree") for state in ("present", "absent")
+        ],
     }
     for path in (host.store / "packs").rglob("*.pack*"):
         path.write_bytes(b"x")
@@ -67,5 +70,7 @@ def test_every_returned_key_is_documented(host: Host, module: str) -> None:
     results["volt_cas_verify"] += [host.run("volt_cas_verify", check, repair=True) for check in (True, False)]
     results["volt_backup"].append(host.back_up(state="absent", id=made["backup"]["id"]))
     of_ansible = dict.fromkeys(("invocation", "changed", "failed", "msg", "warnings"), {})
+    if module == "volt_runner":  # to a `path` Ansible adds what the file there is like
+        of_ansible.update(dict.fromkeys(("uid", "gid", "owner", "group", "mode", "size", "state", "secontext"), {}))
     for result in results[module]:
         assert undocumented(result, {**of_ansible, **returns(module)}) == []

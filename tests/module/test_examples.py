@@ -23,7 +23,7 @@ import yaml
 
 from .conftest import PACKAGE
 
-MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore")
+MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_runner")
 README = Path(__file__).parents[2] / "README.md"
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 _YAML = re.compile(r"(?P<mark><!-- not run: [^>]* -->\n)?```yaml\n(?P<text>.*?)```", re.DOTALL)
@@ -38,7 +38,7 @@ class Machine:
 
     def __init__(self, top: Path) -> None:
         self.top = top
-        for name in ("srv/app/conf", "srv/app/tmp", "var/lib/machines/web/etc", "srv/backup"):
+        for name in ("srv/app/conf", "srv/app/tmp", "var/lib/machines/web/etc", "srv/backup", "bin"):
             (top / name).mkdir(parents=True)
         (top / "srv/app/app.conf").write_text("release 41")
         (top / "srv/app/conf/old").write_text("x")
@@ -53,6 +53,7 @@ class Machine:
             play.setdefault("module_defaults", {}).setdefault(
                 "group/volt.backup.volt", {"store": f"{self.top}/cas", "backup_dir": f"{self.top}/backups"}
             )
+            play["module_defaults"].setdefault("volt.backup.volt_runner", {"path": f"{self.top}/bin/volt-backup"})
         (self.top / "play.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
         (self.top / "inventory").write_text(
             f"[app]\nnode1 ansible_connection=local ansible_become=false ansible_python_interpreter={sys.executable} release=42\n"
@@ -68,7 +69,7 @@ class Machine:
         """What is below the paths of the examples."""
         return {
             str(path): (path.read_bytes() if path.is_file() else None, path.lstat().st_mtime_ns)
-            for part in ("srv", "var", "cas", "backups")
+            for part in ("srv", "var", "cas", "backups", "bin")
             for path in (self.top / part).rglob("*")
         }
 

@@ -14,13 +14,14 @@ import os
 import sys
 import typing as t
 
+from .. import _version
 from .._backup import create, restore
 from .._backup.manager import Manager, Query
 from .._backup.names import TYPES
 from .._backup.signals import interruptible
-from .._store.errors import NotFound, UsageError, VoltError, reason
+from .._store.errors import Incomplete, NotFound, UsageError, VoltError, reason
 from .._tree.names import one_line, show
-from . import screen, upkeep
+from . import scheduled, screen, upkeep
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     limited.add_argument("--diff-limit", default=1000, type=upkeep.count, metavar="N", help="how many paths to list (default: %(default)s)")
 
     top = argparse.ArgumentParser(prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.")
+    top.add_argument("--version", action="version", version=f"%(prog)s {_version.VERSION}")
     words = top.add_subparsers(dest="word", required=True, metavar="COMMAND")
 
     def word(name: str, call: t.Callable[[Arguments], int], text: str, *more: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -102,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("id", metavar="ID")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
-    for entry in upkeep.WORDS:
+    for entry in (*upkeep.WORDS, *scheduled.WORDS):
         entry.options(word(entry.name, functools.partial(_upkeep, entry.work), entry.about))
     return top
 
@@ -317,7 +319,7 @@ def _upkeep(work: t.Callable[[Arguments, Manager], upkeep.Outcome], args: Argume
         _say(args, outcome.value, outcome.text)
     if outcome.failure is not None:
         raise outcome.failure
-    return DONE
+    return outcome.status
 
 
 def _unknown(args: Arguments) -> NotFound:
@@ -350,7 +352,7 @@ def main(words: t.Optional[t.Sequence[str]] = None) -> int:
             return t.cast(int, args.call(args))
     except VoltError as error:
         _failed(args, error.message, error.code, **error.details)
-        return USAGE if isinstance(error, UsageError) else FAILED
+        return USAGE if isinstance(error, UsageError) else INCOMPLETE if isinstance(error, Incomplete) else FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -25,11 +25,12 @@ Arguments = argparse.Namespace
 
 
 class Outcome(t.NamedTuple):
-    """What a word did: the result for programs, the same for people, and what makes it a failure."""
+    """What a word did: the result for programs, the same for people, what makes it a failure, and the exit status where nothing does."""
 
     value: t.Dict[str, t.Any]
     text: t.Callable[[], str]
     failure: t.Optional[VoltError] = None
+    status: int = 0
 
 
 class Word(t.NamedTuple):

@@ -1,0 +1,236 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The words of the command that timers call, and the one that tells how they fare. Each is an entry of WORDS.
+
+::
+
+    run W       wait for the workload's turn; pre command; create; prune; note the outcome; post command, whatever came before
+    hook ...    in a unit these are lines of its own, outside of the service's hardening: due, pre, post; `run` then leaves them alone
+    status      all schedules of the host
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import typing as t
+
+from .._backup import create
+from .._backup.manager import Manager
+from .._schedule import job as jobs, status
+from .._schedule.job import Job
+from .._schedule.record import Record
+from .._schedule.units import HOOKED
+from .._store.errors import Incomplete, VoltError, reason
+from . import screen
+from .upkeep import Arguments, Outcome, Word
+
+#: Seconds between asking a command to end and ending it.
+_GRACE = 10.0
+
+
+class HookFailed(VoltError):
+    """A command of the user's failed or took too long."""
+
+    code = "hook"
+
+
+# ---- run
+
+
+def _run_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("--if-due", action="store_true", help="leave unless a backup has become due since the last run")
+
+
+def _run(args: Arguments, _manager: Manager) -> Outcome:
+    job = jobs.load(args.workload)
+    record = Record(job.workload)
+    with record.alone():
+        if args.if_due and not record.due(job.slots):
+            return Outcome({"changed": False, "due": False}, lambda: f"Workload {job.workload} is not due yet.\n")
+        record.begin()
+        by_hand = os.environ.get(HOOKED) != "unit"
+        done: t.Optional[Outcome] = None
+        failure: t.Optional[VoltError] = None
+        try:
+            if by_hand:
+                _call(job, "pre")
+            done = _back_up(job)
+            failure = done.failure
+            if failure is None:
+                record.succeed(_success(done.value["backup"]), _invocation())
+        except VoltError as error:
+            failure = error
+        except OSError as error:
+            failure = VoltError(f"Workload {job.workload} was not backed up: {reason(error)}.")
+        if failure is not None:
+            record.fail(failure.message, _invocation())
+        if by_hand:
+            try:
+                _call(job, "post", failure)
+            except VoltError as error:
+                record.fail(error.message, _invocation())
+                failure = failure or error
+        if failure is not None and done is None:
+            raise failure
+        return t.cast(Outcome, done)._replace(failure=failure)
+
+
+def _back_up(job: Job) -> Outcome:
+    manager = Manager(job.store, job.backup_dir, job.lock_timeout)
+    made = manager.create(
+        create.Request(
+            job.workload, job.source, "scheduled", job.workload_mode, job.tags, None, job.exclude, job.exclude_caches, job.one_file_system, job.compression
+        )
+    )
+    backup = made.backup
+    value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": None}
+    if not backup["complete"]:
+        lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
+        failure = Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup)
+        return Outcome(value, lambda: _line(value), failure)
+    if job.keep is not None:
+        try:
+            done = manager.prune(job.workload, job.keep, ["scheduled"])
+        except VoltError as error:
+            return Outcome(value, lambda: _line(value), type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}"))
+        value["pruned"] = {"kept": done.kept, "removed": done.removed}
+    return Outcome(value, lambda: _line(value))
+
+
+def _line(value: t.Dict[str, t.Any]) -> str:
+    """One line for the journal, each fact under its name."""
+    backup, pruned = value["backup"], value["pruned"]
+    facts = {
+        "workload": backup["workload_name"],
+        "backup": backup["id"],
+        "complete": str(backup["complete"]).lower(),
+        "files": backup["file_count"],
+        "size": backup["total_size"],
+        "new": backup["new_bytes"],
+        "stored": backup["stored_bytes"],
+        "seconds": f"{backup['duration'] / 1e9:.3f}",
+        "pruned": len(pruned["removed"]) if pruned else 0,
+    }
+    return " ".join(f"{name}={fact}" for name, fact in facts.items()) + "\n"
+
+
+def _success(backup: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    return {"backup_id": backup["id"], **{key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes")}}
+
+
+# ---- hook
+
+
+def _hook_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("hook", choices=("due", "pre", "post"))
+    made.add_argument("workload", metavar="WORKLOAD")
+
+
+def _hook(args: Arguments, _manager: Manager) -> Outcome:
+    job = jobs.load(args.workload)
+    record = Record(job.workload)
+    nothing = Outcome({"changed": False}, str)
+    if args.hook == "due":
+        return nothing._replace(status=int(not record.due(job.slots)))
+    failure: t.Optional[VoltError] = None
+    if args.hook == "post":
+        result = os.environ.get("SERVICE_RESULT", "success")
+        if result == "exec-condition":
+            return nothing  # nothing was due
+        if result != "success":
+            # the run itself knows better why it failed, unless it was ended before it could say so
+            failure = VoltError(f"The service ended with {result} ({os.environ.get('EXIT_CODE', '')} {os.environ.get('EXIT_STATUS', '')}).")
+            record.fail(failure.message, _invocation())
+    try:
+        _call(job, args.hook, failure)
+    except VoltError as error:
+        record.fail(error.message, _invocation())
+        raise
+    return nothing
+
+
+def _invocation() -> str:
+    """What tells this run of the unit from others; empty for a run by hand, also from a shell that some unit started."""
+    return os.environ.get("INVOCATION_ID", "") if os.environ.get(HOOKED) == "unit" else ""
+
+
+def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
+    """Run a command of the job's, if it has one; HookFailed if it fails or does not end in time. What it prints goes where we print."""
+    command = job.pre_command if hook == "pre" else job.post_command
+    if not command:
+        return
+    told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source, "VOLT_HOOK": hook}
+    if hook == "post":
+        told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=failure.message if failure else "")
+    try:
+        child = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, env={**os.environ, **told}, start_new_session=True)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
+    try:
+        status_ = child.wait(job.command_timeout)
+    except subprocess.TimeoutExpired:
+        _end(child)
+        raise HookFailed(
+            f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise command_timeout."
+        ) from None
+    except BaseException:
+        _end(child)
+        raise
+    if status_:
+        how = f"exit status {status_}" if status_ > 0 else f"signal {-status_}"
+        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {how}); see what it printed above.")
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End a command with all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE)
+
+
+# ---- status
+
+
+def _status_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--check", action="store_true", help="exit 1 when a schedule is failing, overdue or stopped; for monitoring")
+    made.add_argument("--metrics", metavar="FILE", help="also write them for Prometheus' node exporter")
+
+
+def _status(args: Arguments, _manager: Manager) -> Outcome:
+    rows = status.status()
+    if args.metrics:
+        status.write_metrics(args.metrics)
+    trouble = [row["workload"] for row in rows if row["state"] in status.TROUBLE]
+    value = {"schedules": rows, "count": len(rows), "trouble": trouble, "changed": False}
+    return Outcome(value, lambda: _told(rows), status=int(bool(args.check and trouble)))
+
+
+def _told(rows: t.List[t.Dict[str, t.Any]]) -> str:
+    if not rows:
+        return "No schedules.\n"
+    cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"], _when(row["last_success"]),
+              _when(row["last_failure"]), _when(row["next_elapse"]), row["reason"] or "") for row in rows]  # fmt: skip
+    return screen.table(("WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "NEXT", "WHY"), cells)
+
+
+def _when(text: t.Optional[str]) -> str:
+    return text[:19].replace("T", " ") if text else "-"
+
+
+WORDS = (
+    Word("run", "run the scheduled backup of a workload now", _run_options, _run),
+    Word("hook", "what a unit calls around a run", _hook_options, _hook),
+    Word("status", "tell how the schedules of this host are doing", _status_options, _status),
+)

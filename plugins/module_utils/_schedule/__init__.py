@@ -1,0 +1,27 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Schedules: when a workload's backups are due, and the systemd timers that start them.
+
+A schedule is a job file, which says what to back up and how, and a timer with its service, which say when. Terms: a *slot* is a moment
+at which a backup is due.
+
+::
+
+    slots       at k x interval + phase, in UTC; the phase is a hash of seed and workload within the delay that may be had, so that
+                hosts and workloads spread, and stay where they are for good
+    timer       an interval that divides a day: its slots themselves, as calendar lines; Persistent= makes up for one while off
+                any other: ticks at gcd(interval, one day), which meet all slots; `run --if-due` leaves where no slot began since the
+                last start
+    declare     check everything; render job, service, timer of each schedule; compare with what lies there
+                write what differs, each beside and renamed; one reload; enable, start; removal the other way around
+    run         one of a workload at a time: create, prune, note the outcome for `status`
+
+systemd's own ways do not serve: Persistent= does nothing for OnUnitActiveSec=, RandomizedDelaySec= draws anew each round and may
+skip one, and machine ids of cloned hosts are equal.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,272 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Make a host's schedules what they are declared to be: three files each, written where they differ, and one reload.
+
+::
+
+    check      the command is there and knows the format; sources exist; systemd understands what is new
+    compare    wanted against present; the list of differences is what the diff shows and what is then done
+    write      jobs, then services, then timers, each beside and renamed
+    reload     once, with timers stopped whose times changed; enable by the link that `systemctl enable` makes; start, stop, restart
+    remove     stop, then timer, service, job, record
+
+A timer whose lines change gets a fresh stamp: systemd would otherwise find a slot of the new lines in the past, and start at once, on
+every host of a fleet at the same moment. Source: systemd.timer(5), Persistent=.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import typing as t
+
+from .._store import layout
+from .._store.errors import UsageError, VoltError, reason
+from .._tree.names import parse
+from . import command as commands, job as jobs, systemd, units
+from .job import Job
+from .record import DIRECTORY as RECORDS, Record, unwritten
+
+
+class Places(t.NamedTuple):
+    """Where things are on a host."""
+
+    units: str = systemd.UNITS
+    jobs: str = jobs.DIRECTORY
+    records: str = RECORDS
+    stamps: str = systemd.STAMPS
+    command: str = "/usr/local/bin/volt-backup"
+
+
+class Change(t.NamedTuple):
+    """A file that is not what it should be; None where it is not or should not be."""
+
+    path: str
+    before: t.Optional[str]
+    after: t.Optional[str]
+    mode: int
+
+
+class Declaration:
+    """Schedules of a host as they are to be.
+
+    :param present: jobs that are to be there. :param absent: workloads whose schedule is to go. :param purge: all others go, too.
+    :param manage: whether systemd is told. :param force: take over files of the same name that are not ours.
+    """
+
+    def __init__(self, present: t.Sequence[Job], absent: t.Sequence[str], purge: bool, interpreter: str, manage: bool, force: bool, places: Places) -> None:
+        self._places, self._manage, self._force = places, manage, force
+        self._jobs = {job.workload: job for job in present}
+        names = [*(job.workload for job in present), *absent]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(f"Workload {twice} is declared twice; give each schedule a name of its own.")
+        self._gone = [*absent, *(name for name in jobs.declared(places.jobs) if purge and name not in names)]
+        self._interpreter = interpreter
+        self.files: t.List[Change] = []
+        self.retimed: t.Set[str] = set()
+        self._links: t.List[t.Tuple[str, bool]] = []
+        self._idle: t.List[str] = []
+        self._stale = False
+
+    def plan(self, dry: bool = False) -> t.List[str]:
+        """Find all differences; whatever is wrong with the declaration is raised here, before anything is touched.
+
+        :param dry: a command that is not there is only warned of, since in a dry run what is to write it wrote nothing either.
+        :returns: warnings.
+        """
+        warnings: t.List[str] = []
+        if self._manage and not systemd.running():
+            raise systemd.SystemdError("systemd does not run this host; use manage_units: false to write the files alone.")
+        if self._jobs:
+            warnings += self._check_command(dry)
+        for job in self._jobs.values():
+            if job.enabled and not os.path.isdir(parse(job.source)):
+                raise UsageError(f"Source {job.source} of workload {job.workload} is no directory on this host; make it, or set enabled: false.")
+            self._compare(job)
+        for name in self._gone:
+            for path in reversed(self._paths(f"volt-backup-{name}", name)):
+                self._differ(path, None)
+        self._validate()
+        self._plan_states()
+        return warnings
+
+    def _check_command(self, dry: bool) -> t.List[str]:
+        path = self._places.command
+        found = commands.read(path)
+        if found is None:
+            missing = f"There is no command at {path}; write it with volt_runner first."
+            if dry:
+                return [missing]
+            raise UsageError(missing)
+        if found.job_format < jobs.FORMAT:
+            raise UsageError(f"The command at {path} is of version {found.version}, too old for these job files; write it anew with volt_runner.")
+        return []
+
+    def _paths(self, unit: str, workload: str) -> t.Tuple[str, str, str]:
+        directory = self._places.units
+        return jobs.path(workload, self._places.jobs), os.path.join(directory, f"{unit}.service"), os.path.join(directory, f"{unit}.timer")
+
+    def _compare(self, job: Job) -> None:
+        path, service, timer = self._paths(job.unit, job.workload)
+        self._differ(path, job.text(), 0o600)
+        self._differ(service, units.service(job, self._interpreter, self._places.command, self._places.records))
+        if self._differ(timer, units.timer(job)):
+            self.retimed.add(job.unit)
+
+    def _differ(self, path: str, after: t.Optional[str], mode: int = 0o644) -> bool:
+        before, now = _read(path)
+        if before is None and after is None:
+            return False
+        ours = before is None or before.startswith(units.MARK) or (path.endswith(".json") and _is_job(before, path))
+        if not ours and not self._force:
+            raise UsageError(f"{path} was not written by volt.backup; move it away, choose another workload name, or set force: true.")
+        if before == after and now == mode:
+            return False
+        self.files.append(Change(path, before, after, mode))
+        return True
+
+    def _validate(self) -> None:
+        texts = {os.path.basename(change.path): change.after for change in self.files if change.after is not None and not change.path.endswith(".json")}
+        for job in self._jobs.values():
+            if job.on_calendar is not None and f"{job.unit}.timer" in texts:
+                systemd.check_calendar(job.on_calendar)
+        if texts and self._manage:
+            # a timer is read beside its service
+            for name in [name[:-6] for name in texts if name.endswith(".timer") and f"{name[:-6]}.service" not in texts]:
+                texts[f"{name}.service"] = _read(os.path.join(self._places.units, f"{name}.service"))[0] or ""
+            systemd.check_units(t.cast(t.Dict[str, str], texts))
+
+    def _plan_states(self) -> None:
+        for job in self._jobs.values():
+            if os.path.lexists(self._link(job.unit)) != job.enabled:
+                self._links.append((job.unit, job.enabled))
+        if self._manage and self._jobs:
+            names = [f"{job.unit}.{kind}" for job in self._jobs.values() for kind in ("timer", "service")]
+            shown = systemd.show(names, "ActiveState", "NeedDaemonReload")
+            self._stale = any(fields.get("NeedDaemonReload") == "yes" for fields in shown.values())  # a run that died before it did so
+            active = {name for name, fields in shown.items() if fields.get("ActiveState") == "active"}
+            self._idle = [job.unit for job in self._jobs.values() if (f"{job.unit}.timer" in active) != job.enabled]
+
+    def _link(self, unit: str) -> str:
+        return os.path.join(self._places.units, "timers.target.wants", f"{unit}.timer")
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.files or self._links or self._idle or self._stale)
+
+    def diff(self) -> t.List[t.Dict[str, str]]:
+        """Each file as it is and as it is to be, and which timers are enabled and started."""
+        shown = [
+            {"before_header": change.path, "after_header": change.path, "before": change.before or "", "after": change.after or ""} for change in self.files
+        ]
+        lines = [f"{'enable' if on else 'disable'} {unit}.timer\n" for unit, on in self._links]
+        lines += [f"{'start' if self._enabled(unit) else 'stop'} {unit}.timer\n" for unit in self._idle]
+        return [*shown, {"prepared": "".join(lines)}] if lines else shown
+
+    def _enabled(self, unit: str) -> bool:
+        return any(job.unit == unit and job.enabled for job in self._jobs.values())
+
+    def apply(self) -> None:
+        """Do what was planned."""
+        going = [f"volt-backup-{name}" for name in self._gone]
+        leaving = [f"{unit}.timer" for unit in going if any(change.path.endswith(f"/{unit}.timer") for change in self.files)]
+        retimed = sorted(f"{unit}.timer" for unit in self.retimed if os.path.lexists(os.path.join(self._places.units, f"{unit}.timer")))
+        stop = sorted({*leaving, *(f"{unit}.timer" for unit in self._idle if not self._enabled(unit))})
+        if self._manage and stop:
+            systemd.call("systemctl", "stop", "--", *stop)
+            systemd.attempt("systemctl", "stop", "--", *(f"{name[:-6]}.service" for name in leaving))
+        for unit in going:
+            commands.remove(self._link(unit))
+        for unit in {*self.retimed, *(unit for unit, on in self._links if on)}:
+            self._stamp(unit)  # before the new lines are there: a run that died in between must not leave them with the old stamp
+        for job in self._jobs.values():
+            for directory in (parse(job.store), parse(job.backup_dir), os.fsencode(self._places.records)):
+                _make(os.fsdecode(directory))  # a service's view of the host is read-only but for these, so they must be there
+        for change in self.files:
+            self._put(change)
+        for unit, on in self._links:
+            self._set_link(unit, on)
+        for name in self._gone:
+            Record(name, self._places.records).forget()
+            commands.remove(os.path.join(self._places.stamps, f"stamp-volt-backup-{name}.timer"))
+        if self._manage:
+            if retimed:
+                systemd.call("systemctl", "stop", "--", *retimed)  # not before all is written: a full disk must not leave them stopped
+            if self.files or self._links or self._stale:
+                systemd.call("systemctl", "daemon-reload")
+            if leaving:
+                systemd.attempt("systemctl", "reset-failed", "--", *(f"{name[:-6]}.service" for name in leaving))
+            start = sorted({*(unit for unit in self._idle if self._enabled(unit)), *(unit for unit in self.retimed if self._enabled(unit))})
+            if start:
+                systemd.call("systemctl", "start", "--", *(f"{unit}.timer" for unit in start))
+
+    def _put(self, change: Change) -> None:
+        if change.after is None:
+            commands.remove(change.path)
+            return
+        try:
+            os.makedirs(os.path.dirname(change.path), mode=0o755 if change.mode & 0o044 else 0o700, exist_ok=True)
+            layout.write_file(change.path, change.after.encode("utf-8", "surrogateescape"))
+            os.chmod(change.path, change.mode)  # a run that dies before this finds another mode the next time, and mends it
+        except OSError as error:
+            raise unwritten(change.path, error) from None
+
+    def _set_link(self, unit: str, on: bool) -> None:
+        link = self._link(unit)
+        if not on:
+            commands.remove(link)
+            return
+        try:
+            os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
+            os.symlink(os.path.join(self._places.units, f"{unit}.timer"), link)
+        except OSError as error:
+            raise unwritten(link, error) from None
+
+    def _stamp(self, unit: str) -> None:
+        path = os.path.join(self._places.stamps, f"stamp-{unit}.timer")
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            with open(path, "ab"):
+                pass
+            os.utime(path)
+        except OSError as error:
+            raise unwritten(path, error) from None
+
+
+def _read(path: str) -> t.Tuple[t.Optional[str], int]:
+    """Content and mode of a file; (None, 0) where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise UsageError(f"{path} is no regular file; move it away.")
+            return file.read(), stat.S_IMODE(status.st_mode)
+    except FileNotFoundError:
+        return None, 0
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(f"{path} is a symlink (a masked unit, perhaps); remove it, then run again.") from None
+        raise VoltError(f"{path} cannot be read: {reason(error)}; run as root.") from None
+
+
+def _is_job(text: str, path: str) -> bool:
+    """Whether a file is a job of ours, of whatever format: a newer one is overwritten only with force."""
+    with contextlib.suppress(VoltError):
+        jobs.parse(text, path)
+        return True
+    return False
+
+
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise unwritten(directory, error) from None

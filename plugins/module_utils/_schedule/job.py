@@ -1,0 +1,163 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The job file: what a timer's run does, as the module wrote it down.
+
+It is JSON, for root's eyes alone, and has a `format`: a command that does not know the format refuses the job, and the module refuses
+to declare one for a command that is older. The command trusts the file as root's own word, but checks its shape.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from .._backup.names import check_workload, is_workload
+from .._backup.retention import parse_policy
+from .._store.errors import NotFound, UsageError, VoltError, reason
+from .._tree import names as tree_names
+from .slots import Slots, parse_slots
+
+FORMAT = 1
+DIRECTORY = "/etc/volt/backup"
+NICE = range(-20, 20)
+#: Options that a job takes over as they are.
+_SAME = (
+    "source", "exclude", "exclude_caches", "one_file_system", "tags", "workload_mode", "compression", "pre_command", "post_command",
+    "command_timeout", "nice", "io_class", "enabled",
+)  # fmt: skip
+
+
+class Job(t.NamedTuple):
+    """A schedule, checked. Names as in the contract; either `interval` and `phase` in seconds, or `on_calendar`."""
+
+    workload: str
+    source: str
+    interval: t.Optional[int] = None
+    phase: int = 0
+    on_calendar: t.Optional[str] = None
+    keep: t.Optional[t.Dict[str, t.Any]] = None
+    exclude: t.Sequence[str] = ()
+    exclude_caches: bool = False
+    one_file_system: bool = False
+    tags: t.Sequence[str] = ()
+    workload_mode: t.Optional[str] = None
+    compression: str = "auto"
+    pre_command: t.Sequence[str] = ()
+    post_command: t.Sequence[str] = ()
+    command_timeout: int = 600
+    nice: int = 10
+    io_class: str = "idle"
+    enabled: bool = True
+    store: str = "/var/lib/volt/cas"
+    backup_dir: str = "/var/lib/volt/backups"
+    lock_timeout: int = 300
+
+    @property
+    def slots(self) -> t.Optional[Slots]:
+        return None if self.interval is None else Slots(self.interval, self.phase)
+
+    @property
+    def unit(self) -> str:
+        """Name of its units, without their suffix."""
+        return f"volt-backup-{self.workload}"
+
+    def text(self) -> str:
+        """The file's content."""
+        return json.dumps({"format": FORMAT, **self._asdict()}, indent=1, sort_keys=True) + "\n"
+
+
+def check(job: Job) -> Job:
+    """The same job; UsageError where it cannot be meant."""
+    check_workload(job.workload)
+    if job.keep is not None:
+        parse_policy(job.keep)
+    if job.nice not in NICE:
+        raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
+    if job.command_timeout < 1:
+        raise UsageError(f"Option command_timeout of workload {job.workload} must be at least 1 second.")
+    for name, command in (("pre_command", job.pre_command), ("post_command", job.post_command)):
+        if command and not os.path.isabs(command[0]):
+            raise UsageError(f"Option {name} of workload {job.workload} must begin with the absolute path of a program; {command[0]!r} is none.")
+        if any("\0" in word for word in command):
+            raise UsageError(f"Option {name} of workload {job.workload} contains NUL, which no command can.")
+    return job
+
+
+def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
+    """A job as a user declares it, in the words of the module; UsageError for what cannot be meant."""
+    workload = check_workload(options["workload"])
+    if not options["source"]:
+        raise UsageError(f"Workload {workload} has no source; say which directory to back up.")
+    if not os.path.isabs(tree_names.parse(options["source"])):
+        raise UsageError(f"Source {options['source']!r} of workload {workload} must be an absolute path.")
+    if bool(options["interval"]) == bool(options["on_calendar"]):
+        raise UsageError(f"Workload {workload} needs either interval or on_calendar, to say how often it is backed up.")
+    slots = parse_slots(options["interval"], options["randomized_delay"], options["jitter_seed"], workload) if options["interval"] else None
+    keep = {name: value for name, value in (options["keep"] or {}).items() if value is not None} or None
+    if options["max_keep"]:
+        if keep is not None or options["max_keep"] < 0:
+            raise UsageError(f"Workload {workload}: give max_keep, a number from 0 up, or keep, not both.")
+        keep = {"last": options["max_keep"]}
+    same = {name: options[name] for name in _SAME if options[name] is not None}
+    when = {"interval": slots.interval, "phase": slots.phase} if slots else {"on_calendar": options["on_calendar"].strip()}
+    return check(Job(**{**same, **shared, **when, "workload": workload, "keep": keep}))
+
+
+def parse(text: str, name: str) -> Job:
+    """A job from its file's content; VoltError for what is none, or of a newer format."""
+    try:
+        value = json.loads(text)
+        number = value.pop("format")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.") from None
+    if number != FORMAT:
+        raise VoltError(f"{name} has format {number!r}, and this command knows format {FORMAT} alone; update it with volt_runner.")
+    unknown = sorted(set(value) - set(Job._fields))
+    try:
+        if unknown:
+            raise UsageError(f"{unknown[0]} is not known.")
+        job = check(Job(**value))
+        if (job.interval is None) == (job.on_calendar is None) or (job.interval is not None and not 0 <= job.phase < job.interval):
+            raise UsageError("it does not say when.")
+        return job
+    except (TypeError, ValueError, AttributeError):
+        raise VoltError(f"{name} is damaged; declare the schedule again.") from None
+    except UsageError as error:
+        raise VoltError(f"{name} is damaged ({error.message}); declare the schedule again.") from None
+
+
+def path(workload: str, directory: str = DIRECTORY) -> str:
+    return os.path.join(directory, f"{check_workload(workload)}.json")
+
+
+def load(workload: str, directory: str = DIRECTORY) -> Job:
+    """The job of a workload; NotFound where none is declared."""
+    place = path(workload, directory)
+    try:
+        with open(place, encoding="utf-8") as file:
+            job = parse(file.read(1 << 20), place)
+    except FileNotFoundError:
+        raise NotFound(f"Workload {workload} has no schedule ({place} is missing); declare one with volt_backup_schedule.") from None
+    except UnicodeDecodeError:
+        raise VoltError(f"{place} is no job file of volt.backup; move it away.") from None
+    except OSError as error:
+        raise VoltError(f"{place} cannot be read: {reason(error)}; run as root.") from None
+    if job.workload != workload:
+        raise VoltError(f"{place} is the job of workload {job.workload}; declare the schedule again.")
+    return job
+
+
+def declared(directory: str = DIRECTORY) -> t.List[str]:
+    """Workloads with a job file."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise VoltError(f"{directory} cannot be read: {reason(error)}; run as root.") from None
+    return sorted(name[:-5] for name in names if name.endswith(".json") and is_workload(name[:-5]))  # others are not ours

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What became of a workload's runs: one small file each, from which `status` and `run --if-due` answer.
+
+A run notes that it began, and then how it ended. A run that is killed notes nothing, so whoever comes after it (ExecStopPost, or the
+next run) finds one that began and did not end, and notes the failure. Success is noted by nothing but a run that succeeded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import typing as t
+
+from .._backup.names import check_workload
+from .._backup.turn import turn
+from .._store import layout
+from .._store.errors import VoltError, reason
+from .._tree.names import show
+from .command import remove
+from .slots import Slots
+
+DIRECTORY = "/var/lib/volt/schedules"
+#: Seconds: how long to wait to note something; how far ahead of the clock a note may be and be believed.
+_PATIENCE, _AHEAD = 60.0, 60.0
+
+Note = t.Dict[str, t.Any]
+
+
+class Record:
+    """The outcomes of one workload's runs."""
+
+    def __init__(self, workload: str, directory: str = DIRECTORY) -> None:
+        self._path = os.path.join(directory, f"{check_workload(workload)}.json")
+
+    def read(self) -> Note:
+        """What is noted: `began` and `ended` (seconds since 1970), `success`, `failure`, `failures`; empty before the first run.
+
+        A file that is damaged tells nothing, and the next run writes it anew.
+        """
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                note = json.load(file)
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError):
+            return {}
+        except OSError as error:
+            raise VoltError(f"{self._path} cannot be read: {reason(error)}; run as root.") from None
+        sound = isinstance(note, dict) and all(isinstance(note.get(key) or 0, (int, float)) for key in ("began", "ended"))
+        sound = sound and all(isinstance(note.get(key, {}), dict) for key in ("success", "failure"))
+        return note if sound else {}
+
+    def begin(self) -> None:
+        """A run begins, and has its turn. An earlier one that never ended has failed."""
+        with self._noting() as note:
+            if note.get("began") is not None and note.get("ended") is None:
+                _fail(note, "It was stopped before it could note why.", "")
+            note.update(began=time.time(), ended=None)
+
+    def succeed(self, success: Note, invocation: str) -> None:
+        """The run that began has succeeded. :param invocation: tells runs of a unit apart; systemd's INVOCATION_ID."""
+        with self._noting() as note:
+            now = time.time()
+            note.update(ended=now, success={"at": now, "invocation": invocation, **success}, failures=0)
+
+    def fail(self, why: str, invocation: str) -> None:
+        """A run has failed, or what belongs to it. The first reason that is given for a unit's run stands."""
+        with self._noting() as note:
+            if not invocation or note.get("failure", {}).get("invocation") != invocation:
+                _fail(note, why, invocation)
+
+    def due(self, slots: t.Optional[Slots]) -> bool:
+        """Whether a slot has begun since the last run did."""
+        began, now = self.read().get("began"), time.time()
+        return slots is None or began is None or began > now + _AHEAD or slots.begun(now) > began
+
+    @contextlib.contextmanager
+    def _noting(self) -> t.Iterator[Note]:
+        """The note, to be changed: one at a time, for a hook does not have the workload's turn."""
+        directory = os.path.dirname(self._path)
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            with turn(directory, _PATIENCE):
+                note = self.read()
+                yield note
+                layout.write_file(self._path, (json.dumps(note, indent=1) + "\n").encode())
+        except OSError as error:
+            raise unwritten(self._path, error) from None
+
+    @contextlib.contextmanager
+    def alone(self) -> t.Iterator[None]:
+        """One run of the workload at a time: a second waits for as long as the first takes."""
+        path = f"{self._path[:-5]}.lock"
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise unwritten(path, error) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def forget(self) -> None:
+        """Remove what is noted, when a schedule is removed."""
+        for path in (self._path, f"{self._path[:-5]}.lock"):
+            remove(path)
+
+
+def unwritten(path: str, error: OSError) -> VoltError:
+    """What to raise where a file of a schedule cannot be written."""
+    return VoltError(f"{show(os.fsencode(path))} cannot be written: {reason(error)}; mend that, then run again.")
+
+
+def _fail(note: Note, why: str, invocation: str) -> None:
+    now, number = time.time(), note.get("failures")
+    failure = {"at": now, "reason": why, "invocation": invocation}
+    note.update(ended=now, failure=failure, failures=(number if isinstance(number, int) else 0) + 1)

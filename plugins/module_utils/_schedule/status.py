@@ -1,0 +1,147 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""How a host's schedules are doing: for people, for monitoring, for Prometheus.
+
+A schedule is *overdue* when a slot has begun, time enough has passed, and no run has succeeded since. Where only systemd knows the
+times, its last start of the timer stands for the slot. What is switched off by the declaration is no trouble; what somebody stopped by
+hand is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import time
+import typing as t
+
+from .._backup.names import show_time
+from .._store import layout
+from .._store.errors import VoltError
+from .._tree.names import parse
+from . import job as jobs, systemd
+from .job import Job
+from .record import DIRECTORY as RECORDS, Note, Record, unwritten
+
+#: Worst first, in which order they are listed. The first five are trouble.
+STATES = ("failed", "overdue", "stopped", "unreadable", "source missing", "running", "ok", "waiting", "disabled")
+TROUBLE = frozenset(STATES[:5])
+
+_TOLERANCE = (300, 3600)
+_METRICS = (
+    ("last_success_timestamp_seconds", "When the last successful run ended.", lambda note: note.get("success", {}).get("at")),
+    ("last_failure_timestamp_seconds", "When the last failed run ended.", lambda note: note.get("failure", {}).get("at")),
+    ("last_duration_seconds", "How long the last successful backup took.", lambda note: note.get("success", {}).get("duration", 0) / 1e9),
+    ("last_size_bytes", "Size of the content of the last successful backup.", lambda note: note.get("success", {}).get("total_size")),
+    ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
+    ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
+)
+
+
+def status(directory: str = jobs.DIRECTORY, records: str = RECORDS) -> t.List[t.Dict[str, t.Any]]:
+    """All schedules of the host, those in trouble first.
+
+    :returns: for each `workload`, `state`, `overdue`, `reason`, `last_success`, `last_failure`, `next_elapse` (times in UTC, or None), and so on.
+    """
+    found: t.List[t.Dict[str, t.Any]] = []
+    known: t.List[Job] = []
+    for name in jobs.declared(directory):
+        try:
+            known.append(jobs.load(name, directory))
+        except VoltError as error:
+            found.append({**_empty(name), "state": "unreadable", "reason": error.message})
+    managed = systemd.running()
+    timers = systemd.show([f"{job.unit}.timer" for job in known], "ActiveState", "LastTriggerUSec", "NextElapseUSecRealtime") if managed and known else {}
+    now = time.time()
+    for job in known:
+        timer = timers.get(f"{job.unit}.timer", {}) if managed else None
+        found.append(_judge(job, Record(job.workload, records).read(), timer, os.stat(jobs.path(job.workload, directory)).st_mtime, now))
+    return sorted(found, key=lambda row: (STATES.index(row["state"]), row["workload"]))
+
+
+def _empty(workload: str) -> t.Dict[str, t.Any]:
+    keys = ("source", "interval", "on_calendar", "reason", "last_success", "last_failure", "next_elapse", "backup_id", "duration", "new_bytes", "total_size")
+    return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
+
+
+def _judge(job: Job, note: Note, timer: t.Optional[t.Dict[str, str]], since: float, now: float) -> t.Dict[str, t.Any]:
+    """:param timer: what systemd says of it; None where it does not run. :param since: when the schedule was declared."""
+    success, failure = note.get("success", {}), note.get("failure", {})
+    good, bad = success.get("at"), failure.get("at")
+    due = job.slots.begun(now) if job.slots is not None else _moment((timer or {}).get("LastTriggerUSec", ""))
+    least, most = _TOLERANCE
+    patience = min(max((job.interval or most) / 2, least), most)
+    late = due is not None and due > since and (good or 0) < due and now > due + patience
+    running = note.get("began") is not None and note.get("ended") is None
+    following = next_elapse(job, timer, now)
+    why = None
+    if not job.enabled:
+        state, late = "disabled", False
+    elif bad is not None and bad > (good or 0) and not running:
+        state, why = "failed", failure.get("reason")
+    elif late:
+        state, why = "overdue", f"No run has succeeded since it was due at {_shown(due)}."
+    elif timer is not None and timer.get("ActiveState") != "active":
+        state, why = "stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again."
+    elif not os.path.isdir(parse(job.source)):
+        state, why = "source missing", f"{job.source} is no directory any more."
+    else:
+        state = "running" if running else "ok" if good else "waiting"
+    return {
+        **_empty(job.workload),
+        "state": state,
+        "overdue": late,
+        "enabled": job.enabled,
+        "reason": why,
+        "source": job.source,
+        "interval": job.interval,
+        "on_calendar": job.on_calendar,
+        "last_success": _shown(good),
+        "last_failure": _shown(bad),
+        "next_elapse": following if job.enabled else None,
+        "failures": note.get("failures", 0),
+        **{key: success.get(key) for key in ("backup_id", "duration", "new_bytes", "total_size")},
+    }
+
+
+def next_elapse(job: Job, timer: t.Optional[t.Dict[str, str]], now: float) -> t.Optional[str]:
+    """When the next backup is due: computed from slots; for a calendar's times systemd is asked."""
+    if timer is not None and timer.get("ActiveState") != "active":
+        return None
+    if job.slots is not None:
+        return _shown(job.slots.coming(now))
+    return _shown(_moment((timer or {}).get("NextElapseUSecRealtime", "")))
+
+
+def _moment(text: str) -> t.Optional[float]:
+    """A time as systemctl shows it when it is told to speak of UTC, in seconds since 1970."""
+    match = re.match(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\Z", text)
+    if not match:
+        return None
+    return datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def _shown(moment: t.Optional[float]) -> t.Optional[str]:
+    return None if moment is None else show_time(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))
+
+
+def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = RECORDS) -> None:
+    """A file for Prometheus' node exporter, of all schedules; written whole or not at all."""
+    lines: t.List[str] = []
+    names = jobs.declared(directory)
+    notes = {name: Record(name, records).read() for name in names}
+    for metric, about, value in _METRICS:
+        lines += [f"# HELP volt_backup_{metric} {about}", f"# TYPE volt_backup_{metric} gauge"]
+        for name in names:
+            number = value(notes[name]) if notes[name].get("success") or metric.endswith(("failures", "failure_timestamp_seconds")) else None
+            if number is not None:
+                lines.append(f'volt_backup_{metric}{{workload="{name}"}} {number}')
+    try:
+        layout.write_file(path, ("\n".join(lines) + "\n").encode())
+        os.chmod(path, 0o644)
+    except OSError as error:
+        raise unwritten(path, error) from None

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""systemd, as far as schedules need it: few calls, each for many units at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import typing as t
+
+from .._store.errors import UsageError, VoltError, reason
+
+UNITS = "/etc/systemd/system"
+STAMPS = "/var/lib/systemd/timers"
+_CALENDAR = re.compile(r"[A-Za-z0-9*/.,:~_+ -]+\Z")
+_AT_ONCE = 200
+
+
+class SystemdError(VoltError):
+    """systemd is absent, or refused."""
+
+    code = "systemd"
+
+
+def running() -> bool:
+    """Whether systemd is this host's init. Source: sd_booted(3)."""
+    return os.path.isdir("/run/systemd/system")
+
+
+def call(*words: str) -> str:
+    """Run a program of systemd's; its output, or SystemdError with what it complained of."""
+    done = _run(*words)
+    if done.returncode:
+        raise SystemdError(f"{' '.join(words[:3])} failed: {_complaint(done)}")
+    return done.stdout
+
+
+def attempt(*words: str) -> None:
+    """Run one that may fail: what it is to undo may not be there."""
+    _run(*words)
+
+
+def _run(*words: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=300, check=False,
+            env={**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "TZ": "UTC"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SystemdError(f"{words[0]} did not answer within 5 minutes; look at the host's systemd.") from None
+    except OSError as error:
+        raise SystemdError(f"{words[0]} cannot be run: {reason(error)}; use manage_units: false on a host without systemd.") from None
+
+
+def _complaint(done: "subprocess.CompletedProcess[str]") -> str:
+    return " ".join((done.stderr or done.stdout).split())[:500] or f"exit status {done.returncode}"
+
+
+def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, str]]:
+    """Properties of units by name. Units that are unknown have them as well: systemd says what they would be."""
+    found: t.Dict[str, t.Dict[str, str]] = {}
+    for start in range(0, len(names), _AT_ONCE):
+        text = call("systemctl", "show", "--property=" + ",".join(("Id", *properties)), "--", *names[start : start + _AT_ONCE])
+        for block in text.split("\n\n"):
+            fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            if fields.get("Id"):
+                found[fields["Id"]] = fields
+    return found
+
+
+def check_calendar(text: str) -> str:
+    """A calendar expression; UsageError for none. Without systemd on the host only its characters are looked at."""
+    if not _CALENDAR.match(text) or not text.strip():
+        raise UsageError(f"Calendar expression {text!r} is not understood; see systemd.time(7), for example 'Mon..Fri 03:00 UTC'.")
+    try:
+        done = _run("systemd-analyze", "calendar", "--", text)
+    except SystemdError:
+        return text
+    if done.returncode:
+        raise UsageError(f"Calendar expression {text!r} is not understood ({_complaint(done)}); see systemd.time(7).")
+    return text
+
+
+def check_units(texts: t.Mapping[str, str]) -> None:
+    """Let systemd read units before they are put in place; SystemdError with what it says against them."""
+    with tempfile.TemporaryDirectory(prefix="volt-backup-") as directory:
+        paths = []
+        for name, text in texts.items():
+            paths.append(os.path.join(directory, name))
+            with open(paths[-1], "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+        for start in range(0, len(paths), _AT_ONCE):
+            try:
+                done = _run("systemd-analyze", "verify", *paths[start : start + _AT_ONCE])
+            except SystemdError:
+                return  # not there
+            # it also speaks of other units of the host, which are none of our business
+            against = [line for line in done.stderr.splitlines() if directory in line or any(line.startswith(f"{name}:") for name in texts)]
+            if done.returncode and against:
+                raise SystemdError(f"systemd refuses a unit: {' '.join(against)[:500].replace(directory + '/', '')}")

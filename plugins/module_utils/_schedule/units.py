@@ -1,0 +1,128 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The text of units. A service is as hardened as a faithful backup of root's can be.
+
+What is left out, and why: PrivateTmp and PrivateDevices put other directories in the place of /tmp and /dev, ProtectKernelModules and
+ProtectKernelLogs make files unreadable, ProtectProc hides processes, and a backup would hold that instead of what is there. Of
+capabilities three stay: CAP_DAC_READ_SEARCH to read what belongs to others, CAP_FOWNER to do so without changing access times,
+CAP_SYS_ADMIN because without it trusted.* attributes are not shown at all. Hooks run outside of this, for dumps and runuser need more.
+Sources: systemd.exec(5), systemd.service(5), systemd.timer(5), xattr(7).
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._tree.names import parse
+from .job import Job
+
+MARK = "# Written by volt.backup; changes are overwritten. Declare the schedule with volt_backup_schedule instead."
+#: In the environment of a unit: its ExecStartPre= and ExecStopPost= lines run the hooks, so `run` does not.
+HOOKED = "VOLT_BACKUP_HOOKS"
+
+_HARDENED = """\
+CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_ADMIN
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=read-only
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+PrivateNetwork=yes
+IPAddressDeny=any
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+DevicePolicy=closed
+KeyringMode=private
+UMask=0077
+"""
+
+
+def service(job: Job, interpreter: str, command: str, state: str) -> str:
+    """The service of a job.
+
+    :param interpreter: Python's path. :param command: path of volt-backup. :param state: where outcomes are noted.
+    """
+    call = f"{word(interpreter)} {word(command)}"
+    lines = [
+        MARK,
+        "[Unit]",
+        f"Description=Back up workload {job.workload}",
+        "After=local-fs.target remote-fs.target time-sync.target",
+        f"OnFailure=volt-cas-failure@{job.unit}.service",
+        "",
+        "[Service]",
+        "Type=oneshot",
+        "Slice=volt-backup.slice",
+        f"Environment={HOOKED}=unit",
+    ]
+    if job.slots is not None and job.slots.ticks:
+        lines.append(f"ExecCondition={call} hook due {job.workload}")
+    if job.pre_command:
+        lines.append(f"ExecStartPre=+{call} hook pre {job.workload}")
+    lines += [
+        f"ExecStart={call} run {job.workload}",
+        # also without a command: it notes how the run ended, which one that was killed could not
+        f"ExecStopPost=+{call} hook post {job.workload}",
+        "TimeoutStartSec=infinity",
+        f"TimeoutStopSec={job.command_timeout + 90}",
+        f"Nice={job.nice}",
+    ]
+    if job.io_class != "none":
+        lines.append(f"IOSchedulingClass={job.io_class}")
+    writes = " ".join(word(os.fsdecode(parse(place)), variables=False) for place in (job.store, job.backup_dir, state))
+    return "\n".join([*lines, f"ReadWritePaths={writes}", _HARDENED])
+
+
+def timer(job: Job) -> str:
+    """The timer of a job. `AccuracySec` is short, for slots are spread as it is."""
+    lines = job.slots.calendar() if job.slots is not None else [str(job.on_calendar)]
+    return "\n".join(
+        [
+            MARK,
+            "[Unit]",
+            f"Description=Start backups of workload {job.workload}",
+            "",
+            "[Timer]",
+            *(f"OnCalendar={line}" for line in lines),
+            "Persistent=true",
+            "AccuracySec=1s",
+            "",
+            "[Install]",
+            "WantedBy=timers.target",
+            "",
+        ]
+    )
+
+
+def word(text: str, variables: bool = True) -> str:
+    """One word of a unit's line: specifiers, quotes and blanks mean themselves, and so do variables, where a line knows them."""
+    if all(char.isascii() and (char.isalnum() or char in "/._-+:@,=") for char in text):
+        return text
+    quoted: t.List[str] = []
+    for byte in text.encode("utf-8", "surrogateescape"):
+        char = chr(byte)
+        if char == "%":
+            quoted.append("%%")
+        elif char == "$" and variables:
+            quoted.append("$$")
+        elif char in '"\\':
+            quoted.append("\\" + char)
+        elif 32 <= byte < 127:
+            quoted.append(char)
+        else:
+            quoted.append(f"\\x{byte:02x}")
+    return '"' + "".join(quoted) + '"'

@@ -1,0 +1,390 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: volt_backup_schedule
+short_description: Back up workloads of a host by themselves, by systemd timers
+version_added: 0.1.0
+description:
+  - Declares when a workload of the host is backed up. The host then does it by itself, as C(volt-backup status) on it tells.
+  - A schedule is a timer and a service of systemd, C(volt-backup-<workload>), and a job file in C(/etc/volt/backup) that only root may read.
+    They are compared with what is there, and nothing is written, reloaded or started where nothing differs.
+  - An O(interval) has fixed times, counted in UTC from 1970. They are moved by up to O(randomized_delay), by as much for good as host and workload decide, so
+    that a fleet does not start at once. Neither a reboot nor daylight saving moves or skips one. A host that was off makes up for one backup.
+  - Give one schedule by O(workload), or all of a host by O(schedules), which takes one task and one reload.
+author:
+  - volt.backup contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - volt.backup._attributes
+  - volt.backup._attributes.actiongroup_volt
+  - volt.backup._store
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Where the command is missing, this is a warning and no failure, since the task that writes it has not done so either.
+  diff_mode:
+    support: full
+    details:
+      - Shows units and job files as they are and as they are to be. Commands are among that.
+  idempotent:
+    support: full
+requirements:
+  - systemd 247 or newer, unless O(manage_units=false)
+  - the command that M(volt.backup.volt_runner) writes
+options:
+  workload: &workload
+    description:
+      - Name of the workload, which becomes a part of the units' names.
+    type: str
+  source: &source
+    description:
+      - The directory to back up. It must exist, unless O(enabled=false).
+    type: path
+  state: &state
+    description:
+      - With V(absent), timer, service and job file are stopped and removed. Backups stay.
+    type: str
+    choices: [present, absent]
+    default: present
+  interval: &interval
+    description:
+      - How often to back up, in whole minutes, for example V(90m), V(6h) or V(1d). Give this or O(on_calendar).
+    type: str
+  on_calendar: &on_calendar
+    description:
+      - When to back up, as in systemd's C(OnCalendar=), for example V(Mon..Fri 03:00 UTC). It is taken as it is, without a delay.
+    type: str
+  max_keep: &max_keep
+    description:
+      - How many backups to keep of those that the schedule makes. V(0) keeps all. Give this or O(keep).
+    type: int
+    default: 0
+  keep:
+    description:
+      - Which backups to keep of those that the schedule makes. A backup is kept if any of the suboptions keeps it. The newest complete and
+        undamaged one is kept in any case. Backups of other types are neither counted nor removed.
+    type: dict
+    suboptions: &keep
+      last:
+        description: Keep the newest so many.
+        type: int
+      hourly:
+        description: Keep the newest backup of each of the newest so many hours that have one, by the clock of the managed host.
+        type: int
+      daily:
+        description: The same with days.
+        type: int
+      weekly:
+        description: The same with weeks, from Monday to Sunday.
+        type: int
+      monthly:
+        description: The same with months.
+        type: int
+      yearly:
+        description: The same with years.
+        type: int
+      within:
+        description: Keep what is younger than this, counted back from the newest backup, for example V(30d).
+        type: str
+      tags:
+        description: Keep what bears any of these tags.
+        type: list
+        elements: str
+  randomized_delay: &randomized_delay
+    description:
+      - By how much the times of an O(interval) may be moved. It must be less than the interval. V(0s) for none.
+    type: str
+    default: 5m
+  jitter_seed: &jitter_seed
+    description:
+      - What tells this host from others when times are moved. By default this is its machine id, which cloned hosts share, so a role or playbook
+        better gives the inventory's name.
+    type: str
+  enabled: &enabled
+    description:
+      - With V(false), all files are kept, but the timer is disabled and stopped.
+    type: bool
+    default: true
+  exclude: &exclude
+    description: Patterns of what to leave out, as in C(.gitignore).
+    type: list
+    elements: str
+    default: []
+  exclude_caches: &exclude_caches
+    description: Leave out the content of directories that hold a C(CACHEDIR.TAG).
+    type: bool
+    default: false
+  one_file_system: &one_file_system
+    description: Do not enter other file systems.
+    type: bool
+    default: false
+  tags: &tags
+    description: Tags for the backups.
+    type: list
+    elements: str
+    default: []
+  workload_mode: &workload_mode
+    description: What kind of workload it is, for example V(container).
+    type: str
+  compression: &compression
+    description: How new content is compressed.
+    type: str
+    choices: [auto, none, zstd, zlib]
+    default: auto
+  pre_command: &pre_command
+    description:
+      - A command to run before a backup, outside of the service's hardening, as a list of words that begins with an absolute path. If it
+        fails, or takes too long, the run fails and no backup is made.
+      - Everybody who may read the job file, and root's processes, can see it. Let it read its secrets from a file.
+    type: list
+    elements: str
+    default: []
+  post_command: &post_command
+    description:
+      - A command to run after a backup, whatever became of it. It learns that from the environment, as E(VOLT_RESULT), which is C(success) or C(failure), and
+        E(VOLT_REASON). If it fails, the run counts as failed.
+    type: list
+    elements: str
+    default: []
+  command_timeout: &command_timeout
+    description: After how many seconds O(pre_command) or O(post_command) is ended.
+    type: int
+    default: 600
+  nice: &nice
+    description: The service's priority, from V(-20), the highest, to V(19).
+    type: int
+    default: 10
+  io_class: &io_class
+    description: The service's class of I/O scheduling. V(none) leaves it as it is for any service.
+    type: str
+    choices: [idle, best-effort, realtime, none]
+    default: idle
+  schedules:
+    description:
+      - Several schedules, each with the options from O(workload) to O(io_class). Of these only O(jitter_seed) also counts beside it, for all that
+        have none of their own.
+    type: list
+    elements: dict
+    suboptions:
+      workload:
+        <<: *workload
+        required: true
+      source: *source
+      state: *state
+      interval: *interval
+      on_calendar: *on_calendar
+      max_keep: *max_keep
+      keep:
+        description: As O(keep).
+        type: dict
+        suboptions: *keep
+      randomized_delay: *randomized_delay
+      jitter_seed: *jitter_seed
+      enabled: *enabled
+      exclude: *exclude
+      exclude_caches: *exclude_caches
+      one_file_system: *one_file_system
+      tags: *tags
+      workload_mode: *workload_mode
+      compression: *compression
+      pre_command: *pre_command
+      post_command: *post_command
+      command_timeout: *command_timeout
+      nice: *nice
+      io_class: *io_class
+  purge:
+    description: Remove the schedules of the host that O(schedules) does not name.
+    type: bool
+    default: false
+  manage_units:
+    description:
+      - With V(false), files are written, but systemd is not told. For images, and for hosts on which systemd does not run.
+    type: bool
+    default: true
+  force:
+    description: Overwrite files of the same names that are not this collection's.
+    type: bool
+    default: false
+  command:
+    description:
+      - The command that the service starts, as M(volt.backup.volt_runner) has written it. The service starts it by the interpreter that this
+        module runs under.
+    type: path
+    default: /usr/local/bin/volt-backup
+seealso:
+  - module: volt.backup.volt_runner
+  - module: volt.backup.volt_backup
+"""
+
+EXAMPLES = r"""
+- name: Write the command that schedules start
+  volt.backup.volt_runner:
+
+- name: Back up an application every six hours, and keep a week of it
+  volt.backup.volt_backup_schedule:
+    workload: app
+    source: /srv/app
+    interval: 6h
+    max_keep: 28
+    jitter_seed: "{{ inventory_hostname }}"
+
+- name: Declare all schedules of a host, and remove what was declared before
+  volt.backup.volt_backup_schedule:
+    schedules:
+      - workload: app
+        source: /srv/app
+        interval: 6h
+        keep:
+          daily: 7
+          weekly: 4
+      - workload: etc
+        source: /etc
+        on_calendar: '*-*-* 03:30:00 UTC'
+    purge: true
+
+- name: Do not back it up by itself any more
+  volt.backup.volt_backup_schedule:
+    workload: app
+    state: absent
+"""
+
+RETURN = r"""
+units:
+  description: Names of the units of the schedules that are there, or in check mode would be.
+  type: list
+  elements: str
+  returned: success
+  sample: [volt-backup-app.service, volt-backup-app.timer]
+schedules:
+  description: The schedules that were declared present.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    workload:
+      description: Name of the workload.
+      type: str
+      returned: always
+      sample: app
+    enabled:
+      description: Whether it backs up.
+      type: bool
+      returned: always
+      sample: true
+    calendar:
+      description: The timer's calendar lines.
+      type: list
+      elements: str
+      returned: always
+      sample: ['*-*-* 00,06,12,18:03:41 UTC']
+    next_elapse:
+      description: When the next backup is due, in UTC. Null for one that is disabled, and for O(on_calendar) where systemd was not told yet.
+      type: str
+      returned: always
+      sample: '2026-11-24T06:03:41.000000Z'
+diff:
+  description: Each file as it was and as it is, and which timers were enabled, disabled, started or stopped.
+  type: list
+  elements: dict
+  returned: success
+  sample: []
+code:
+  description:
+    - What kind of failure it was, for a playbook to branch on. V(usage) for a declaration that is wrong in itself, or does not fit the host,
+      V(systemd) for what systemd refused, or where it is absent, V(error) for files that cannot be read or written.
+  returned: failure
+  type: str
+  sample: usage
+"""
+
+import sys
+import time
+
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
+from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, systemd
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, Places
+from ansible_collections.volt.backup.plugins.module_utils._schedule.status import next_elapse
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
+
+SCHEDULE = dict(
+    workload=dict(type="str"),
+    source=dict(type="path"),
+    state=dict(type="str", choices=["present", "absent"], default="present"),
+    interval=dict(type="str"),
+    on_calendar=dict(type="str"),
+    max_keep=dict(type="int", default=0),
+    keep=KEEP,
+    randomized_delay=dict(type="str", default="5m"),
+    jitter_seed=dict(type="str"),
+    enabled=dict(type="bool", default=True),
+    exclude=dict(type="list", elements="str", default=[]),
+    exclude_caches=dict(type="bool", default=False),
+    one_file_system=dict(type="bool", default=False),
+    tags=dict(type="list", elements="str", default=[]),
+    workload_mode=dict(type="str"),
+    compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),
+    pre_command=dict(type="list", elements="str", default=[]),
+    post_command=dict(type="list", elements="str", default=[]),
+    command_timeout=dict(type="int", default=600),
+    nice=dict(type="int", default=10),
+    io_class=dict(type="str", choices=["idle", "best-effort", "realtime", "none"], default="idle"),
+)
+OPTIONS = dict(
+    SCHEDULE,
+    schedules=dict(type="list", elements="dict", options=dict(SCHEDULE, workload=dict(type="str", required=True))),
+    purge=dict(type="bool", default=False),
+    manage_units=dict(type="bool", default=True),
+    force=dict(type="bool", default=False),
+    command=dict(type="path", default="/usr/local/bin/volt-backup"),
+)
+
+
+def work(task: Task) -> Result:
+    params = task.params
+    if params["purge"] and params["schedules"] is None:
+        raise UsageError("Option purge belongs to schedules, since it removes what that list does not name.")
+    given = [params] if params["schedules"] is None else params["schedules"]
+    seed = params["jitter_seed"] or machine_id() or ""
+    shared = {name: params[name] for name in ("store", "backup_dir", "lock_timeout")}
+    present = [
+        jobs.from_options(dict(one, jitter_seed=one["jitter_seed"] or seed), **shared)
+        for one in given
+        if one["state"] == "present"
+    ]
+    absent = [jobs.check_workload(one["workload"]) for one in given if one["state"] == "absent"]
+    manage = params["manage_units"]
+    declaration = Declaration(present, absent, params["purge"], sys.executable, manage, params["force"], Places(command=params["command"]))
+    for text in declaration.plan(task.dry):
+        task.warn(text)
+    if not task.dry:
+        declaration.apply()
+    timers = systemd.show([f"{job.unit}.timer" for job in present], "ActiveState", "NextElapseUSecRealtime") if manage and present and not task.dry else {}
+    return {
+        "changed": declaration.changed,
+        "diff": declaration.diff(),
+        "units": [f"{job.unit}.{kind}" for job in present for kind in ("service", "timer")],
+        "schedules": [
+            {
+                "workload": job.workload,
+                "enabled": job.enabled,
+                "calendar": job.slots.calendar() if job.slots else [job.on_calendar],
+                "next_elapse": next_elapse(job, timers.get(f"{job.unit}.timer"), time.time()) if job.enabled else None,
+            }
+            for job in present
+        ],
+    }
+
+
+def main() -> None:
+    run(work, OPTIONS, signed=["nice"], required_one_of=[("workload", "schedules")], mutually_exclusive=[("workload", "schedules")])
+
+
+if __name__ == "__main__":
+    main()

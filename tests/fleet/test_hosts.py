@@ -1,0 +1,151 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts are what they say; the modules do their work on them over ssh; and nothing of a fleet outlives it, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.volt.backup.tests.rigs import debian, oracle, torture
+from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, _groups
+
+EXPECTED = {"bullseye": ("247", "3.9"), "bookworm": ("252", "3.11"), "trixie": ("257", "3.13")}
+
+BACKUP_AND_RESTORE = """
+- hosts: all
+  gather_facts: false
+  module_defaults:
+    group/volt.backup.volt:
+      store: "{{ place }}/store"
+      backup_dir: "{{ place }}/backups"
+  tasks:
+    - volt.backup.volt_backup: {workload: odd, source: "{{ place }}/source", only_if_changed: true}
+      register: first
+    - volt.backup.volt_restore: {workload: odd, target: "{{ place }}/target", verify: true}
+      register: restored
+    - volt.backup.volt_backup: {workload: odd, source: "{{ place }}/source", only_if_changed: true}
+      register: second
+    - volt.backup.volt_restore: {workload: odd, target: "{{ place }}/target", verify: true}
+      register: again
+    - assert:
+        that:
+          - first is changed and first.backup.complete
+          - restored is changed
+          - second is not changed and second.backup.id == first.backup.id
+          - again is not changed
+"""
+
+ANOTHER_FLEET = """
+import time
+from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
+with Fleet() as fleet:
+    fleet.boot("own", "trixie").run("true")
+    print(fleet.id, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("suite", EXPECTED)
+def test_each_is_its_suite(fleet, suite):
+    host = fleet.hosts[suite]
+    systemd, python = EXPECTED[suite]
+    assert host.run("systemctl", "is-system-running").stdout.strip() == "running"
+    assert host.run("systemctl", "--version").stdout.split()[1] == systemd
+    assert host.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").stdout.strip() == python
+    assert host.run("hostname").stdout.strip() == suite
+    assert host.run("cat", stdin="a word").stdout == "a word"
+
+
+def test_none_is_another(fleet):
+    for question in ("cat /etc/machine-id", "cat /etc/ssh/fleet_host_key.pub", "cat /proc/sys/kernel/random/boot_id"):
+        assert len({host.run(*question.split()).stdout for host in fleet.hosts.values()}) == len(fleet.hosts), question
+    # Each sees its own processes as control groups' members, and nobody else's.
+    started = ["systemd-run", "--quiet", "--unit=only-here", "sleep", "600"]
+    one, other, *_rest = fleet.hosts.values()
+    one.run(*started)
+    other.run(*started)
+    one.run("systemctl", "stop", "only-here")
+    other.run("systemctl", "is-active", "only-here")
+    other.run("systemctl", "stop", "only-here")
+
+
+def test_ping(ansible):
+    done = ansible("ansible", "all", "-m", "ansible.builtin.ping")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count('"pong"') == 3, done.stdout
+    assert "WARNING" not in done.stdout, done.stdout
+
+
+def test_backup_and_restore(fleet, play, place):
+    rooms = [host.srv / Path(place).name for host in fleet.hosts.values()]
+    for room in rooms:
+        assert not torture.build(room / "source", entries=100)
+    done = play(BACKUP_AND_RESTORE, "-e", json.dumps({"place": place}))
+    assert done.returncode == 0, done.stdout
+    for room in rooms:
+        assert oracle.differences(room / "source", room / "target") == []
+
+
+def test_power(fleet):
+    """Files outlast a reboot and a time without power; the journal and the machine's identity are the same after it."""
+    with Fleet() as own:
+        host = own.boot("power", "bookworm")
+        machine = host.run("sh", "-c", "echo kept >/root/kept; cat /etc/machine-id").stdout
+        host.reboot()
+        host.poweroff()
+        with pytest.raises(RuntimeError, match="is off"):
+            host.run("true")
+        host.power_on()
+        assert host.run("cat", "/root/kept", "/etc/machine-id").stdout == "kept\n" + machine
+        host.kill()
+        host.power_on()
+        assert host.run("cat", "/root/kept").stdout == "kept\n"
+
+
+@pytest.mark.parametrize("end", ["close", "interrupt", "terminate", "kill"])
+def test_nothing_stays(fleet, end):
+    if end == "close":
+        with Fleet() as own:
+            own.boot("own", "trixie").run("true")
+            assert all(_traces(own.id).values())
+        assert not any(_traces(own.id).values())
+        return
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", ANOTHER_FLEET], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as another:
+        name = another.stdout.readline().strip()
+        assert name and all(_traces(name).values())
+        another.send_signal({"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}[end])
+    if end == "kill":
+        until = time.monotonic() + 20
+        while _traces(name)["processes"] or _traces(name)["links"]:
+            assert time.monotonic() < until, _traces(name)
+            time.sleep(0.1)
+        Fleet().close()  # sweeps
+    assert not any(_traces(name).values())
+    fleet.hosts["trixie"].run("true")  # sweeping is for those that are gone
+
+
+def _traces(name: str) -> dict[str, list[str]]:
+    """What there is of a fleet on this machine. Mounts are its processes' own, so they are no trace that could ever be there."""
+    assert name not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    processes = []
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            if name in path.read_text(encoding="utf-8"):
+                processes.append(str(path))
+        except OSError:
+            pass
+    return {
+        "processes": processes,
+        "links": [link for link in os.listdir("/sys/class/net") if name in link],
+        "groups": [str(path) for top in _groups() for path in top.glob(f"*{name}*")],
+        "directories": [str(path) for path in (debian.cache().parent / "fleet").glob(f"*{name}*")],
+    }

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Schedules on real hosts, declared by the playbook: timers fire by themselves, failures are told, and removal leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
+
+PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "schedule.yml"
+PLACES = (
+    "/etc/volt /etc/systemd/system/volt-* /etc/systemd/system/timers.target.wants/volt-* /var/lib/systemd/timers/stamp-volt-backup-*"
+    " /usr/local/bin/volt-backup /var/lib/volt/schedules/*"
+)
+UNITS = "systemctl list-units --all --no-legend --plain 'volt-backup-*' 'volt-cas-*'"
+
+
+class Schedules:
+    """What is declared for all hosts of the fleet, and how it fares."""
+
+    def __init__(self, fleet: Fleet, play: Callable[..., Any], place: str, tmp_path: Path) -> None:
+        self.hosts, self._play, self.place, self._vars = list(fleet.hosts.values()), play, place, tmp_path / "vars.json"
+
+    def declare(self, *workloads: dict[str, Any], arguments: tuple[str, ...] = (), **variables: Any) -> str:
+        """Run the playbook; what it printed."""
+        given = {"volt_schedule_workloads": workloads, "volt_schedule_store": f"{self.place}/cas", "volt_schedule_backup_dir": f"{self.place}/backups"}
+        self._vars.write_text(json.dumps({**given, **variables}))
+        done = self._play(PLAYBOOK, "-e", f"@{self._vars}", "-D", *arguments)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def call(self, host: Host, *words: str) -> Any:
+        where = ["--store", f"{self.place}/cas", "--backup-dir", f"{self.place}/backups", "--json"]
+        return json.loads(host.run("volt-backup", *words, *where, check=False).stdout)
+
+    def states(self, host: Host) -> dict[str, dict[str, Any]]:
+        return {row["workload"]: row for row in self.call(host, "status")["schedules"]}
+
+
+@pytest.fixture
+def schedules(fleet: Fleet, play: Callable[..., Any], place: str, tmp_path: Path) -> Iterator[Schedules]:
+    made = Schedules(fleet, play, place, tmp_path)
+    for host in made.hosts:
+        host.run("sh", "-c", f"mkdir -p {place}/app && echo 1 >{place}/app/a")
+    yield made
+    made.declare(volt_schedule_state="absent", volt_runner_state="absent")
+
+
+def recap(output: str) -> list[str]:
+    return [line.split("changed=")[1].split()[0] for line in output.splitlines() if "changed=" in line]
+
+
+def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
+    """Check mode writes nothing; timers fire by themselves; a second run changes nothing; removal leaves no file and no unit behind."""
+    app = {"workload": "app", "source": f"{schedules.place}/app", "interval": "1m", "randomized_delay": "0s", "max_keep": 1}
+    checked = schedules.declare(app, arguments=("--check",))
+    assert "+OnCalendar=*-*-* *:*:00 UTC" in checked, checked
+    for host in schedules.hosts:
+        assert host.run("sh", "-c", f"ls -d {PLACES} 2>/dev/null", check=False).stdout == ""
+    schedules.declare(app)
+    for host in schedules.hosts:
+        found = schedules.states(host)["app"]
+        assert found["state"] in ("waiting", "running", "ok") and not found["overdue"] and found["next_elapse"], found
+    again = schedules.declare(app)
+    assert recap(again) == ["0"] * len(schedules.hosts), again
+    until = time.monotonic() + 100
+    for host in schedules.hosts:
+        while schedules.states(host)["app"]["state"] != "ok":
+            assert time.monotonic() < until, host.run("journalctl", "--no-pager", "-u", "volt-backup-app.service").stdout
+            time.sleep(1)
+        found = schedules.states(host)["app"]
+        assert host.run("date", "-u", "-d", found["last_success"], "+%S").stdout.strip() in {f"{second:02d}" for second in range(20)}
+        (backup,) = schedules.call(host, "list", "app")["backups"]
+        assert (backup["id"], backup["type"], backup["complete"]) == (found["backup_id"], "scheduled", True)
+        assert f"backup={backup['id']} complete=true" in host.run("journalctl", "--no-pager", "-o", "cat", "-u", "volt-backup-app.service").stdout
+        host.run("systemctl", "stop", "volt-backup-app.timer")
+        assert schedules.states(host)["app"]["state"] == "stopped"
+        assert host.run("volt-backup", "status", "--check", check=False).returncode == 1
+    started = schedules.declare(app)
+    assert recap(started) == ["1"] * len(schedules.hosts), started
+    gone = schedules.declare(volt_schedule_state="absent", volt_runner_state="absent")
+    assert recap(gone) != ["0"] * len(schedules.hosts)
+    for host in schedules.hosts:
+        assert host.run("sh", "-c", f"ls -d {PLACES} 2>/dev/null", check=False).stdout == "/etc/volt\n"
+        assert host.run("sh", "-c", UNITS).stdout == ""
+        assert host.run("ls", "/etc/volt/backup").stdout == ""
+
+
+def test_a_unit_sees_what_a_run_outside_of_it_sees(schedules: Schedules) -> None:
+    """Hardening hides nothing: trusted.* attributes, /tmp, /home, /dev, files that root may read by capability alone."""
+    sources = {"tree": f"{schedules.place}/tree", "tmp": "/tmp", "home": "/home", "dev": "/dev", "etc": "/etc"}
+    for host in schedules.hosts:
+        host.run(
+            "sh", "-c",
+            f"mkdir -p {sources['tree']} /home/someone && cd {sources['tree']} && echo x >a && echo y >theirs && chown 4242:4242 theirs . && chmod 0600 theirs"
+            " && chmod 4755 a && mkfifo pipe && mknod device c 1 3 && ln -s nowhere link && echo z >/tmp/there && echo z >/home/someone/file"
+            """ && python3 -c 'import os; os.setxattr("a", "trusted.volt", b"1"); os.setxattr("a", "user.volt", b"2")'""",
+        )  # fmt: skip
+    schedules.declare(*({"workload": name, "source": path, "interval": "1d", "one_file_system": True} for name, path in sources.items()))
+    for host in schedules.hosts:
+        for name, path in sources.items():
+            outside = schedules.call(host, "create", name, "--source", path, "--one-file-system")["backup"]
+            host.run("systemctl", "start", f"volt-backup-{name}.service")
+            inside = schedules.states(host)[name]["backup_id"]
+            diff = schedules.call(host, "diff", outside["id"], inside)
+            assert sum(diff["diff"]["counts"].values()) == 0, (host.name, name, diff)
+        shown = schedules.call(host, "show", schedules.states(host)["tree"]["backup_id"], "--contents")["contents"]["entries"]
+        assert ["trusted.volt", "user.volt"] in [sorted(entry["xattrs"]) for entry in shown]
+        level = host.run("sh", "-c", "systemd-analyze security volt-backup-tree.service | tail -n 1").stdout
+        assert float(level.split(":")[1].split()[0]) <= 3.0, level
+
+
+def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
+    """A pre command that fails or hangs fails the run; the post command runs in any case and learns how it went; somebody is told."""
+    told = f"{schedules.place}/told"
+    after = ["/bin/sh", "-c", f'echo "$VOLT_WORKLOAD $VOLT_RESULT" >>{told}']
+    app = {"source": f"{schedules.place}/app", "interval": "1d", "post_command": after, "command_timeout": 2}
+    schedules.declare(
+        {**app, "workload": "good", "pre_command": ["/bin/sh", "-c", f"echo dumped >{schedules.place}/app/dump"]},
+        {**app, "workload": "bad", "pre_command": ["/bin/sh", "-c", "exit 3"]},
+        {**app, "workload": "slow", "pre_command": ["/bin/sleep", "600"]},
+        {**app, "workload": "vanished"},
+        volt_schedule_on_failure=["/bin/sh", "-c", f'echo "alarm $0" >>{schedules.place}/alarm'],
+    )
+    for host in schedules.hosts:
+        host.run("systemctl", "start", "volt-backup-good.service")
+        host.run("sh", "-c", f"mv {schedules.place}/app {schedules.place}/elsewhere")
+        for name in ("bad", "slow", "vanished"):
+            assert host.run("systemctl", "start", f"volt-backup-{name}.service", check=False).returncode == 1
+        host.run("sh", "-c", f"mv {schedules.place}/elsewhere {schedules.place}/app")
+        states = schedules.states(host)
+        assert {name: states[name]["state"] for name in states} == {"good": "ok", "bad": "failed", "slow": "failed", "vanished": "failed"}
+        assert "exit status 3" in states["bad"]["reason"] and "did not end within 2 s" in states["slow"]["reason"], states
+        assert "does not exist" in states["vanished"]["reason"]
+        assert all(states[name]["failures"] == 1 and not states[name]["last_success"] for name in ("bad", "slow", "vanished"))
+        assert host.run("cat", told).stdout == "good success\nbad failure\nslow failure\nvanished failure\n"
+        shown = schedules.call(host, "show", states["good"]["backup_id"], "--contents")["contents"]["entries"]
+        assert "dump" in [entry["path"] for entry in shown]
+        until = time.monotonic() + 20
+        while host.run("cat", f"{schedules.place}/alarm", check=False).stdout.count("alarm") < 3 and time.monotonic() < until:
+            time.sleep(0.2)
+        alarms = host.run("cat", f"{schedules.place}/alarm").stdout
+        assert sorted(alarms.splitlines()) == [f"alarm volt-backup-{name}" for name in ("bad", "slow", "vanished")]
+        assert host.run("volt-backup", "run", "good").returncode == 0  # by hand, hooks and all
+        assert host.run("tail", "-n", "1", told).stdout == "good success\n"
+        assert host.run("volt-backup", "run", "bad", check=False).returncode == 1
+
+
+def test_a_changed_schedule_starts_nothing_at_once_and_if_due_waits_for_a_slot(schedules: Schedules) -> None:
+    app = {"workload": "app", "source": f"{schedules.place}/app", "randomized_delay": "0s"}
+    schedules.declare({**app, "interval": "1d"})
+    for host in schedules.hosts:
+        host.run("sh", "-c", "touch -d '3 days ago' /var/lib/systemd/timers/stamp-volt-backup-app.timer")
+    schedules.declare({**app, "interval": "5h"})
+    for host in schedules.hosts:
+        assert schedules.states(host)["app"]["state"] == "waiting"
+        host.run("systemctl", "start", "volt-backup-app.service")
+        first = schedules.states(host)["app"]["backup_id"]
+        assert first is not None
+        host.run("systemctl", "start", "volt-backup-app.service")  # no new slot: left alone, and no failure
+        assert schedules.states(host)["app"]["backup_id"] == first
+        assert host.run("volt-backup", "run", "app", "--if-due").stdout == "Workload app is not due yet.\n"
+
+
+def test_a_host_that_was_off_makes_up_for_one_run(schedules: Schedules, fleet: Fleet) -> None:
+    """Off past a slot: systemd starts one run when the host is back. The stamp is what it remembers, and stands for the time it was off."""
+    schedules.declare({"workload": "app", "source": f"{schedules.place}/app", "interval": "1d"})
+    for host in schedules.hosts:
+        host.run("sh", "-c", "systemctl stop volt-backup-app.timer && touch -d '7 days ago' /var/lib/systemd/timers/stamp-volt-backup-app.timer")
+        host.reboot()
+    for host in schedules.hosts:
+        host.ready()
+        until = time.monotonic() + 60
+        while schedules.states(host)["app"]["state"] != "ok":
+            assert time.monotonic() < until, host.run("journalctl", "--no-pager", "-u", "volt-backup-app.service").stdout
+            time.sleep(0.5)
+        time.sleep(2)
+        assert len(schedules.call(host, "list", "app")["backups"]) == 1

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What volt_runner writes, replaces and removes; and that Ansible's own payload makes the same file of itself as the sources do."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils import _version
+from ansible_collections.volt.backup.plugins.module_utils._runner import archive
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job
+
+from .conftest import NOBODY, Host
+
+PYTHONS = [path for path in os.environ.get("VOLT_PYTHONS", "").split(":") if path] or [sys.executable]
+AFTER = command.describe(archive.build())
+
+
+def older(version: str) -> bytes:
+    """A command of another version."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.comment = command.stamp(version, job.FORMAT)
+    return file.getvalue()
+
+
+def both(host: Host, **parameters: Any) -> dict[str, Any]:
+    """What check mode says, held against what happens, and that it happens once."""
+    path = str(host.top / "volt-backup")
+    before = host.everything()
+    said = host.run("volt_runner", check=True, path=path, **parameters)
+    assert host.everything() == before
+    done = host.run("volt_runner", path=path, **parameters)
+    said, done = ({key: result[key] for key in ("changed", "path", "version", "job_format", "diff")} for result in (said, done))
+    assert said == done
+    for check in (True, False):
+        again = host.run("volt_runner", check, path=path, **parameters)
+        assert not again["changed"] and again["diff"] == {"before": done["diff"]["after"], "after": done["diff"]["after"]}
+    return done
+
+
+def test_present_and_absent(host: Host) -> None:
+    path = str(host.top / "volt-backup")
+    assert not both(host, state="absent")["changed"]
+    wanted = {"path": path, "version": _version.VERSION, "job_format": job.FORMAT}
+    previous = os.umask(0o077)
+    try:
+        done = both(host)
+    finally:
+        os.umask(previous)
+    assert done == {"changed": True, **wanted, "diff": {"before": "", "after": AFTER}}
+    assert os.stat(path).st_mode & 0o7777 == 0o755
+    assert Path(path).read_bytes() == archive.build()
+    gone = {"path": path, "version": None, "job_format": None}
+    assert both(host, state="absent") == {"changed": True, **gone, "diff": {"before": AFTER, "after": ""}}
+    assert not os.path.lexists(path)
+
+
+@pytest.mark.parametrize("version", ["0.0.9", "99.0.0", _version.VERSION])
+def test_replaces_any_other(host: Host, version: str) -> None:
+    """Also one of the same version with other bytes, as while one works on it."""
+    path = host.top / "volt-backup"
+    path.write_bytes(older(version))
+    path.chmod(0o755)
+    done = both(host)
+    assert done["changed"] and done["diff"] == {"before": command.describe(older(version)), "after": AFTER}
+
+
+def test_mends_the_mode(host: Host) -> None:
+    path = host.top / "volt-backup"
+    command.write(str(path), archive.build())
+    path.chmod(0o644)
+    assert both(host)["changed"]
+
+
+def test_removes_what_it_wrote_once(host: Host) -> None:
+    (host.top / "volt-backup").write_bytes(older("0.0.9"))
+    assert both(host, state="absent")["changed"]
+
+
+def test_noexec_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    for check in (True, False):
+        (warning,) = host.run("volt_runner", check, path=str(host.top / "volt-backup"))["warnings"]
+        assert f"The file system of {host.top} is mounted noexec" in str(warning)
+
+
+def test_path_of_any_bytes(host: Host) -> None:
+    done = host.run("volt_runner", path=f"{host.top}/caf\\xe9")
+    assert done["path"] == f"{host.top}/caf\\xe9"
+    assert os.path.exists(os.fsencode(host.top) + b"/caf\xe9")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_not_allowed(host: Host) -> None:
+    failure = host.run("volt_runner", user=NOBODY, path="/usr/volt-backup-never")
+    assert failure["code"] == "error" and "cannot be written: permission denied; mend that" in failure["msg"]
+
+
+def test_the_payload_makes_the_same(host: Host) -> None:
+    """Ansible sends what the module imports. A module of the engine that nothing imports would be missing: import it in `archive`."""
+    (host.top / "inventory").write_text(
+        "".join(f"host{number} ansible_connection=local ansible_python_interpreter={python}\n" for number, python in enumerate(PYTHONS))
+    )
+    own = {"HOME": str(host.top / "home"), "ANSIBLE_REMOTE_TMP": str(host.top / "remote"), "LC_ALL": "C.UTF-8"}
+    arguments = json.dumps({"path": f"{host.top}/{{{{ inventory_hostname }}}}", "store": str(host.store), "backup_dir": str(host.backups)})
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("ansible")), "all", "-i", "inventory", "-m", "volt.backup.volt_runner", "-a", arguments],
+        cwd=host.top, env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    for number in range(len(PYTHONS)):
+        made = (host.top / f"host{number}").read_bytes()
+        with zipfile.ZipFile(io.BytesIO(made)) as sent, zipfile.ZipFile(io.BytesIO(archive.build())) as tree:
+            assert sent.namelist() == tree.namelist()
+        assert made == archive.build()

@@ -1,0 +1,295 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Schedules declared in a directory that stands for a host's: what is written, when, and what is refused. Real systemd: tests/fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._runner import archive
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, units
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, Places
+from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
+from ansible_collections.volt.backup.plugins.module_utils._schedule.status import status, write_metrics
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError, VoltError
+
+DEFAULTS: dict[str, Any] = {
+    "interval": "6h", "on_calendar": None, "max_keep": 0, "keep": None, "randomized_delay": "5m", "jitter_seed": "host", "enabled": True,
+    "exclude": [], "exclude_caches": False, "one_file_system": False, "tags": [], "workload_mode": None, "compression": "auto",
+    "pre_command": [], "post_command": [], "command_timeout": 600, "nice": 10, "io_class": "idle",
+}  # fmt: skip
+
+
+class Host:
+    """Directories of a host, and what is declared for it."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.source = top / "srv"
+        self.source.mkdir()
+        self.places = Places(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup")))
+        Path(self.places.command).write_bytes(archive.build())
+
+    def job(self, workload: str = "app", **options: Any) -> Job:
+        given = {**DEFAULTS, "workload": workload, "source": str(self.source), **options}
+        return jobs.from_options(given, store=str(self.top / "cas"), backup_dir=str(self.top / "backups"), lock_timeout=300)
+
+    def plan(self, *present: Job, absent: tuple[str, ...] = (), purge: bool = False, force: bool = False) -> Declaration:
+        declaration = Declaration(present, absent, purge, sys.executable, False, force, self.places)
+        declaration.plan()
+        return declaration
+
+    def declare(self, *present: Job, **more: Any) -> Declaration:
+        declaration = self.plan(*present, **more)
+        declaration.apply()
+        return declaration
+
+    def files(self) -> list[str]:
+        tops = [self.top / name for name in ("units", "jobs", "records", "stamps")]
+        return sorted(str(path.relative_to(self.top)) for top in tops for path in top.rglob("*") if not path.is_dir())
+
+    def unit(self, name: str) -> Path:
+        return Path(self.places.units) / name
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+OURS = [
+    "jobs/app.json",
+    "stamps/stamp-volt-backup-app.timer",
+    "units/timers.target.wants/volt-backup-app.timer",
+    "units/volt-backup-app.service",
+    "units/volt-backup-app.timer",
+]
+
+
+def test_declare_again_and_remove(host: Host) -> None:
+    planned = host.plan(host.job())
+    assert planned.changed and host.files() == []
+    assert host.declare(host.job()).diff() == planned.diff()
+    assert host.files() == OURS
+    assert os.stat(jobs.path("app", host.places.jobs)).st_mode & 0o777 == 0o600
+    again = host.declare(host.job())
+    assert not again.changed and again.diff() == []
+    host.declare(absent=("app",))
+    assert host.files() == []
+    assert not host.declare(absent=("app",)).changed
+
+
+def test_the_diff_is_what_changes(host: Host) -> None:
+    host.declare(host.job())
+    diff = host.plan(host.job(nice=5)).diff()
+    assert [Path(part["before_header"]).name for part in diff] == ["app.json", "volt-backup-app.service"]
+    before, after = diff[1]["before"].splitlines(), diff[1]["after"].splitlines()
+    assert [line for line in after if line not in before] == ["Nice=5"]
+
+
+def test_a_changed_schedule_gets_a_fresh_stamp_and_an_unchanged_one_does_not(host: Host) -> None:
+    host.declare(host.job())
+    stamp = Path(host.places.stamps) / "stamp-volt-backup-app.timer"
+    os.utime(stamp, (1, 1))
+    host.declare(host.job(nice=5))
+    assert stamp.stat().st_mtime == 1
+    host.declare(host.job(nice=5, interval="1h"))
+    assert stamp.stat().st_mtime > 10**9
+
+
+def test_disabled_keeps_the_files_and_takes_the_link(host: Host) -> None:
+    host.declare(host.job())
+    host.declare(host.job(enabled=False))
+    assert host.files() == [path for path in OURS if "wants" not in path]
+    assert not host.declare(host.job(enabled=False)).changed
+
+
+def test_purge_removes_what_is_not_named_and_nothing_else(host: Host) -> None:
+    host.declare(host.job("one"), host.job("two"))
+    host.unit("other.service").write_text("[Service]\n")
+    host.declare(host.job("two"), purge=True)
+    assert jobs.declared(host.places.jobs) == ["two"] and host.unit("other.service").exists()
+    host.declare(purge=True)
+    assert host.files() == ["units/other.service"]
+
+
+@pytest.mark.parametrize("name", ["volt-backup-app.service", "volt-backup-app.timer"])
+def test_a_unit_that_is_not_ours_stays_without_force(host: Host, name: str) -> None:
+    host.unit(name).parent.mkdir()
+    host.unit(name).write_text("[Unit]\nDescription=mine\n")
+    for ask in (lambda: host.declare(host.job()), lambda: host.declare(absent=("app",))):
+        with pytest.raises(UsageError, match="was not written by volt.backup"):
+            ask()
+    assert host.unit(name).read_text() == "[Unit]\nDescription=mine\n" and len(host.files()) == 1
+    host.declare(host.job(), force=True)
+    assert host.unit(name).read_text().startswith(units.MARK)
+
+
+def test_a_masked_unit_is_named(host: Host) -> None:
+    host.unit("volt-backup-app.timer").parent.mkdir()
+    host.unit("volt-backup-app.timer").symlink_to("/dev/null")
+    with pytest.raises(UsageError, match="masked"):
+        host.declare(host.job())
+
+
+def test_a_newer_job_file_is_not_overwritten_without_force(host: Host) -> None:
+    path = Path(jobs.path("app", host.places.jobs))
+    path.parent.mkdir()
+    path.write_text('{"format": 99}')
+    with pytest.raises(UsageError):
+        host.declare(host.job())
+    with pytest.raises(VoltError, match="format 99"):
+        jobs.load("app", host.places.jobs)
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "both": {"on_calendar": "daily"},
+    "neither": {"interval": None},
+    "delay": {"randomized_delay": "6h"},
+    "zero": {"interval": "0s"},
+    "workload": {"workload": "a\nExecStart=/bin/sh"},
+    "workload with a slash": {"workload": "../x"},
+    "no source": {"source": None},
+    "relative source": {"source": "srv"},
+    "two ways to keep": {"max_keep": 3, "keep": {"last": 2}},
+    "negative": {"max_keep": -1},
+    "lines": {"interval": None, "on_calendar": "daily\nUnit=evil.service"},
+    "nice": {"nice": 20},
+    "relative command": {"pre_command": ["dump"]},
+    "no time": {"command_timeout": 0},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_declarations(host: Host, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        host.plan(host.job(**REFUSED[name]))
+    assert caught.value.message.count("\n") == 0
+
+
+def test_what_does_not_fit_the_host(host: Host) -> None:
+    with pytest.raises(UsageError, match="no directory on this host"):
+        host.plan(host.job(source=str(host.top / "missing")))
+    assert host.plan(host.job(source=str(host.top / "missing"), enabled=False)).changed
+    with pytest.raises(UsageError, match="declared twice"):
+        host.plan(host.job(), host.job())
+    os.unlink(host.places.command)
+    with pytest.raises(UsageError, match="volt_runner"):
+        host.plan(host.job())
+
+
+ODD = '/srv/a b%h$HOME"quote\\x'
+
+
+def test_odd_words_reach_the_service_whole(host: Host) -> None:
+    """systemd itself splits the line again, and runs what it finds."""
+    assert units.word("/usr/bin/python3") == "/usr/bin/python3"
+    assert units.word(ODD) == '"/srv/a b%%h$$HOME\\"quote\\\\x"'
+    assert units.word("\udcff\n") == '"\\xff\\x0a"'
+
+
+def test_systemd_accepts_the_units(host: Host) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze on this machine")
+    host.declare(host.job(interval="7h", pre_command=["/bin/true"]), host.job("cal", interval=None, on_calendar="Mon..Fri 03:00 UTC"))
+    paths = [str(path) for path in Path(host.places.units).glob("volt-backup-*")]
+    assert len(paths) == 4
+    done = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "volt-backup-" in line]) == (0, [])
+
+
+# ---- what became of runs
+
+
+def test_a_record_tells_success_only_of_what_succeeded(tmp_path: Path) -> None:
+    record = Record("app", str(tmp_path))
+    assert record.read() == {} and record.due(Slots(3600, 0))
+    record.begin()
+    assert "success" not in record.read() and not record.due(Slots(10**9, 0))
+    record.fail("It broke.", "")
+    assert record.read()["failure"]["reason"] == "It broke." and record.read()["failures"] == 1
+    record.begin()
+    record.begin()  # the one before was killed
+    assert record.read()["failures"] == 2
+    record.succeed({"backup_id": "x"}, "")
+    note = record.read()
+    assert note["failures"] == 0 and note["success"]["backup_id"] == "x" and note["success"]["at"] >= note["failure"]["at"]
+
+
+def test_the_first_reason_of_a_run_stands(tmp_path: Path) -> None:
+    record = Record("app", str(tmp_path))
+    record.begin()
+    record.fail("The pre_command failed.", "one")
+    record.fail("The service ended with exit-code.", "one")
+    assert (record.read()["failure"]["reason"], record.read()["failures"]) == ("The pre_command failed.", 1)
+    record.fail("Again.", "two")
+    assert record.read()["failures"] == 2
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"began": "x"}', '{"success": 3}', "\x00"])
+def test_a_damaged_record_tells_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "app.json").write_text(text)
+    assert Record("app", str(tmp_path)).read() == {}
+
+
+def test_status_says_what_is_wrong(host: Host) -> None:
+    host.declare(*(host.job(name) for name in ("fine", "fails", "late", "gone")), host.job("off", enabled=False))
+    where = (host.places.jobs, host.places.records)
+    for name in ("fine", "late", "gone"):
+        Record(name, host.places.records).succeed({"backup_id": "x", "duration": 5 * 10**8, "total_size": 7, "new_bytes": 3}, "")
+    Record("fails", host.places.records).fail("It broke.", "")
+    late = Path(host.places.records) / "late.json"
+    note = json.loads(late.read_text())
+    note["success"]["at"] -= 86400
+    late.write_text(json.dumps(note))
+    for name in ("late", "fine"):
+        os.utime(jobs.path(name, host.places.jobs), (1, 1))
+    for name in ("broken", "newer"):
+        Path(jobs.path(name, host.places.jobs)).write_text('{"format": 2}' if name == "newer" else "?")
+    found = {row["workload"]: row for row in status(*where)}
+    assert list(found)[0] == "fails" and found["fails"]["reason"] == "It broke."
+    assert found["off"]["state"] == "disabled" and found["off"]["next_elapse"] is None
+    assert found["broken"]["state"] == found["newer"]["state"] == "unreadable"
+    expected = {"ok"} if not os.path.isdir("/run/systemd/system") else {"stopped"}
+    assert found["fine"]["state"] in expected | {"ok"}
+    write_metrics(str(host.top / "volt.prom"), *where)
+    metrics = (host.top / "volt.prom").read_text()
+    assert 'volt_backup_failures{workload="fails"} 1' in metrics and 'last_success_timestamp_seconds{workload="fails"}' not in metrics
+    assert 'volt_backup_last_new_bytes{workload="fine"} 3' in metrics
+
+
+def test_a_late_backup_is_overdue(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.declare(host.job(randomized_delay="0s"))
+    Record("app", host.places.records).succeed({"backup_id": "x"}, "")
+    declared = os.stat(jobs.path("app", host.places.jobs)).st_mtime
+    next_slot = Slots(6 * 3600, 0).coming(declared)
+    module = "ansible_collections.volt.backup.plugins.module_utils._schedule.status"
+    monkeypatch.setattr(f"{module}.systemd.running", lambda: False)
+    for moment, state in ((next_slot - 1, "ok"), (next_slot + 3599, "ok"), (next_slot + 3601, "overdue")):
+        monkeypatch.setattr(f"{module}.time.time", lambda moment=moment: moment)
+        assert [row["state"] for row in status(host.places.jobs, host.places.records)] == [state]
+
+
+def test_unknown_workloads(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="volt_backup_schedule"):
+        jobs.load("app", str(tmp_path))
+    assert jobs.declared(str(tmp_path / "missing")) == []
+
+
+def test_a_stray_file_among_the_jobs_is_in_nobodys_way(host: Host) -> None:
+    host.declare(host.job())
+    (Path(host.places.jobs) / "app (copy).json").write_text("{}")
+    assert [row["workload"] for row in status(host.places.jobs, host.places.records)] == ["app"]
+    write_metrics(str(host.top / "volt.prom"), host.places.jobs, host.places.records)
+    host.declare(purge=True)
+    assert host.files() == ["jobs/app (copy).json"]
