@@ -1,0 +1,182 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deployments that fail on real hosts: what they did is undone, what they must not touch is untouched, and the play fails."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.volt.backup.tests.rigs import model
+
+PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "predeploy.yml"
+ROLE = """
+- hosts: all
+  gather_facts: false
+  roles:
+    - role: volt.backup.volt_predeploy
+"""
+HALVES = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: volt.backup.volt_predeploy
+        tasks_from: backup
+    - block:
+        - ansible.builtin.include_tasks: "{{ volt_predeploy_tasks }}"
+      rescue:
+        - ansible.builtin.include_role:
+            name: volt.backup.volt_predeploy
+            tasks_from: restore
+"""
+# Changes, adds, removes; alters a file's content under its old size and time; and there are new uploads when it fails.
+BREAKS = """
+- name: Break it
+  ansible.builtin.shell: |
+    cd {{ place }}/app
+    echo broken >config
+    touch -d 2001-01-01 library.orig -r library
+    printf 2222 >library
+    touch -r library.orig library
+    rm -rf library.orig kept
+    mkdir -p added/deep && echo x >added/deep/file
+    echo later >uploads/later
+- name: Start the service
+  ansible.builtin.command: /bin/false
+"""
+WORKS = """
+- name: Deploy
+  ansible.builtin.copy:
+    content: new
+    dest: "{{ place }}/app/config"
+    mode: '0644'
+"""
+
+
+class Deployment:
+    """A workload on each host, and plays upon it."""
+
+    def __init__(self, fleet: Any, play: Callable[..., Any], place: str, tmp_path: Path) -> None:
+        self.hosts, self._play, self.place, self._tmp = list(fleet.hosts.values()), play, place, tmp_path
+        self.rooms = {host.name: host.srv / Path(place).name for host in self.hosts}
+        for room in self.rooms.values():
+            top = room / "app"
+            (top / "uploads").mkdir(parents=True)
+            (top / "kept").mkdir()
+            for name, text in {"config": "old", "library": "1111", "kept/file": "kept", "uploads/early": "early"}.items():
+                (top / name).write_text(text)
+            os.link(top / "kept/file", top / "again")
+            (top / "link").symlink_to("kept/nowhere")
+            os.setxattr(top / "config", "user.volt", b"1")
+        self.before = {name: self.guarded(room) for name, room in self.rooms.items()}
+
+    @staticmethod
+    def guarded(room: Path) -> model.Snapshot:
+        """What the backup is of."""
+        return model.snapshot(room / "app", lambda name: name == b"uploads")
+
+    def as_before(self) -> bool:
+        return self.before == {name: self.guarded(room) for name, room in self.rooms.items()}
+
+    def run(self, playbook: str | Path, tasks: str, *arguments: str, **variables: Any) -> Any:
+        deploy = self._tmp / "deploy.yml"
+        deploy.write_text(tasks)
+        given = {
+            "place": self.place,
+            "volt_predeploy_tasks": str(deploy),
+            "volt_predeploy_workloads": [{"workload": "app", "source": f"{self.place}/app/", "exclude": ["/uploads/"]}],
+            "volt_predeploy_store": f"{self.place}/cas",
+            "volt_predeploy_backup_dir": f"{self.place}/backups",
+        }
+        return self._play(playbook, "-e", json.dumps({**given, **variables}), *arguments)
+
+    def backups(self) -> dict[str, list[str]]:
+        return {name: sorted(path.stem for path in (room / "backups").glob("*.json")) for name, room in self.rooms.items()}
+
+
+@pytest.fixture
+def deployment(fleet: Any, play: Callable[..., Any], place: str, tmp_path: Path) -> Deployment:
+    return Deployment(fleet, play, place, tmp_path)
+
+
+@pytest.mark.parametrize("playbook", [PLAYBOOK, HALVES], ids=["role", "halves"])
+def test_a_deployment_that_breaks_a_workload_is_undone(deployment: Deployment, playbook: str | Path) -> None:
+    done = deployment.run(playbook, BREAKS)
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("failed=1") == 3 and "rescued=1" in done.stdout, done.stdout
+    made = deployment.backups()
+    assert [len(ids) for ids in made.values()] == [1, 1, 1]
+    for name, (backup,) in made.items():
+        assert backup.endswith("-pre-deploy") and f"{backup} is restored" in done.stdout, (name, done.stdout)
+    assert "Start the service" in done.stdout
+    assert deployment.as_before()
+    for room in deployment.rooms.values():
+        assert sorted(path.name for path in (room / "app/uploads").iterdir()) == ["early", "later"]
+        assert (room / "app/library").read_text() == "1111"
+
+
+def test_a_deployment_that_works_stays(deployment: Deployment) -> None:
+    checked = deployment.run(PLAYBOOK, WORKS, "--check")
+    assert checked.returncode == 0, checked.stdout
+    assert deployment.as_before() and deployment.backups() == {host.name: [] for host in deployment.hosts}
+    failing = deployment.run(PLAYBOOK, WORKS + "- ansible.builtin.fail:\n", "--check")
+    assert failing.returncode == 2, failing.stdout
+    assert deployment.as_before()
+    done = deployment.run(PLAYBOOK, WORKS)
+    assert done.returncode == 0, done.stdout
+    assert [(room / "app/config").read_text() for room in deployment.rooms.values()] == ["new"] * 3
+
+
+def test_no_older_backup_is_the_guard(deployment: Deployment) -> None:
+    """Each deployment has a backup of its own, also where nothing has changed since the last; and it goes back to that one."""
+    assert deployment.run(ROLE, WORKS, volt_predeploy_keep={"last": 2}).returncode == 0
+    first = deployment.backups()
+    before = {name: Deployment.guarded(room) for name, room in deployment.rooms.items()}
+    assert deployment.run(ROLE, BREAKS, volt_predeploy_keep={"last": 2}).returncode == 2
+    assert before == {name: Deployment.guarded(room) for name, room in deployment.rooms.items()}
+    assert all(len(ids) == 2 and set(first[name]) < set(ids) for name, ids in deployment.backups().items())
+
+
+def test_where_the_backup_fails_nothing_is_deployed(deployment: Deployment) -> None:
+    """On the host where it fails; the others are deployed to."""
+    lost = deployment.hosts[0]
+    deployment.rooms[lost.name].joinpath("app").rename(deployment.rooms[lost.name] / "elsewhere")
+    for variables in ({}, {"volt_predeploy_workloads": []}, {"volt_predeploy_workloads": [{"workload": "../x", "source": deployment.place}]}):
+        done = deployment.run(ROLE, WORKS, **variables)
+        assert done.returncode == 2, done.stdout
+        assert not (deployment.rooms[lost.name] / "app").exists()
+        assert "rescued=0" in done.stdout and "rescued=1" not in done.stdout
+    for host in deployment.hosts[1:]:
+        assert (deployment.rooms[host.name] / "app/config").read_text() == "new"
+
+
+def test_a_source_behind_a_link_is_refused(deployment: Deployment) -> None:
+    for room in deployment.rooms.values():
+        (room / "current").symlink_to("app")
+    done = deployment.run(ROLE, WORKS, volt_predeploy_workloads=[{"workload": "app", "source": f"{deployment.place}/current"}])
+    assert done.returncode == 2 and "symbolic link" in done.stdout, done.stdout
+    assert deployment.as_before()
+
+
+def test_what_cannot_be_restored_is_named(deployment: Deployment) -> None:
+    """A backup that the deployment itself destroyed: the other workload is restored, and the play says which is not."""
+    for room in deployment.rooms.values():
+        (room / "other").mkdir()
+        (room / "other/file").write_text("old")
+    workloads = [{"workload": name, "source": f"{deployment.place}/{name}"} for name in ("other", "app")]
+    breaks = BREAKS.replace("echo broken >config", "rm {{ place }}/backups/other-*; rm {{ place }}/cas/refs/other-*; echo broken >config")
+    done = deployment.run(ROLE, breaks, volt_predeploy_workloads=workloads)
+    assert done.returncode == 2 and "AND NOT ALL WAS RESTORED" in done.stdout and "rescued=1" in done.stdout, done.stdout
+    for room in deployment.rooms.values():
+        assert (room / "app/config").read_text() == "old"
+
+
+def test_halves_without_a_backup(deployment: Deployment) -> None:
+    done = deployment.run(HALVES.replace("tasks_from: backup", "tasks_from: restore"), BREAKS)
+    assert done.returncode == 2 and "no backup was made before it" in done.stdout, done.stdout
+    assert deployment.as_before()
