@@ -193,6 +193,16 @@ class Manager:
                     break
         return found
 
+    def workloads(self) -> t.List[str]:
+        """Names of all workloads that have backups, sorted."""
+        _store, catalog = self._open()
+        return sorted({sidecar["workload_name"] for sidecar in catalog.list() if "damage" not in sidecar})
+
+    @property
+    def places(self) -> t.Tuple[str, str]:
+        """Where the store and the backup directory really are: those of another manager are the same, or not."""
+        return os.path.realpath(self._store_path), os.path.realpath(self._directory)
+
     def expected(self, workload: t.Optional[str] = None, backup: t.Optional[str] = None) -> int:
         """Bytes of content in a backup, or in a workload's last one; 0 where that is not known. For a progress bar."""
         _store, catalog = self._open()

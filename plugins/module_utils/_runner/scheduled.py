@@ -11,6 +11,7 @@
     run W       wait for the workload's turn; pre command; create; prune; note the outcome; post command, whatever came before
     hook ...    in a unit these are lines of its own, outside of the service's hardening: due, pre, post; `run` then leaves them alone
     status      all schedules of the host
+    drill       restore the newest backups to where nobody looks, and note that they could be
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import typing as t
 
 from .._backup import create
 from .._backup.manager import Manager
-from .._schedule import job as jobs, status
+from .._schedule import drill, job as jobs, status
 from .._schedule.job import Job
 from .._schedule.record import Record
 from .._schedule.units import HOOKED
@@ -221,16 +222,39 @@ def _told(rows: t.List[t.Dict[str, t.Any]]) -> str:
     if not rows:
         return "No schedules.\n"
     cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"], _when(row["last_success"]),
-              _when(row["last_failure"]), _when(row["next_elapse"]), row["reason"] or "") for row in rows]  # fmt: skip
-    return screen.table(("WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "NEXT", "WHY"), cells)
+              _when(row["last_failure"]), _when(row["last_proved"]), _when(row["next_elapse"]), row["reason"] or "") for row in rows]  # fmt: skip
+    return screen.table(("WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY"), cells)
 
 
 def _when(text: t.Optional[str]) -> str:
     return text[:19].replace("T", " ") if text else "-"
 
 
+# ---- drill
+
+
+def _drill_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("workloads", metavar="WORKLOAD", nargs="*", help="of these (default: of all that have backups)")
+    made.add_argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="where to restore to, and remove it again (default: %(default)s)")
+    made.add_argument("--dry-run", action="store_true", help="say what would be restored, write nothing")
+
+
+def _drill(args: Arguments, manager: Manager) -> Outcome:
+    done = drill.Driller(manager, args.scratch, args.dry_run)(args.workloads)
+    value = {"drills": [one._asdict() for one in done], "changed": False}
+    return Outcome(value, lambda: _drilled(done, args.dry_run), drill.failure(done))
+
+
+def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
+    word = "would be restored" if dry else "proved"
+    rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else word, screen.size(one.total_size), screen.span(one.duration), one.reason or "")
+            for one in done]  # fmt: skip
+    return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4))
+
+
 WORDS = (
     Word("run", "run the scheduled backup of a workload now", _run_options, _run),
     Word("hook", "what a unit calls around a run", _hook_options, _hook),
     Word("status", "tell how the schedules of this host are doing", _status_options, _status),
+    Word("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
 )

@@ -41,7 +41,7 @@ class Record:
         self._path = os.path.join(directory, f"{check_workload(workload)}.json")
 
     def read(self) -> Note:
-        """What is noted: `began` and `ended` (seconds since 1970), `success`, `failure`, `failures`; empty before the first run.
+        """What is noted: `began` and `ended` (seconds since 1970), `success`, `failure`, `failures`, `proved`; empty before the first run.
 
         A file that is damaged tells nothing, and the next run writes it anew.
         """
@@ -55,7 +55,7 @@ class Record:
         except OSError as error:
             raise VoltError(f"{self._path} cannot be read: {reason(error)}; run as root.") from None
         sound = isinstance(note, dict) and all(isinstance(note.get(key) or 0, (int, float)) for key in ("began", "ended"))
-        sound = sound and all(isinstance(note.get(key, {}), dict) for key in ("success", "failure"))
+        sound = sound and all(isinstance(note.get(key, {}), dict) for key in ("success", "failure", "proved"))
         return note if sound else {}
 
     def begin(self) -> None:
@@ -76,6 +76,11 @@ class Record:
         with self._noting() as note:
             if not invocation or note.get("failure", {}).get("invocation") != invocation:
                 _fail(note, why, invocation)
+
+    def prove(self, backup: str) -> None:
+        """A backup was restored, and was what it should be."""
+        with self._noting() as note:
+            note.update(proved={"at": time.time(), "backup_id": backup})
 
     def due(self, slots: t.Optional[Slots]) -> bool:
         """Whether a slot has begun since the last run did."""

@@ -32,12 +32,20 @@ STATES = ("failed", "overdue", "stopped", "unreadable", "source missing", "runni
 TROUBLE = frozenset(STATES[:5])
 
 _TOLERANCE = (300, 3600)
+
+
+def _seconds(note: Note) -> t.Optional[float]:
+    duration = note.get("success", {}).get("duration")
+    return None if duration is None else duration / 1e9
+
+
 _METRICS = (
     ("last_success_timestamp_seconds", "When the last successful run ended.", lambda note: note.get("success", {}).get("at")),
     ("last_failure_timestamp_seconds", "When the last failed run ended.", lambda note: note.get("failure", {}).get("at")),
-    ("last_duration_seconds", "How long the last successful backup took.", lambda note: note.get("success", {}).get("duration", 0) / 1e9),
+    ("last_duration_seconds", "How long the last successful backup took.", _seconds),
     ("last_size_bytes", "Size of the content of the last successful backup.", lambda note: note.get("success", {}).get("total_size")),
     ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
+    ("last_proved_timestamp_seconds", "When a backup was last restored in a drill, and was as it should be.", lambda note: note.get("proved", {}).get("at")),
     ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
 )
 
@@ -64,13 +72,14 @@ def status(directory: str = jobs.DIRECTORY, records: str = RECORDS) -> t.List[t.
 
 
 def _empty(workload: str) -> t.Dict[str, t.Any]:
-    keys = ("source", "interval", "on_calendar", "reason", "last_success", "last_failure", "next_elapse", "backup_id", "duration", "new_bytes", "total_size")
+    keys = ("source", "interval", "on_calendar", "reason", "last_success", "last_failure", "last_proved", "proved_id", "next_elapse")
+    keys += ("backup_id", "duration", "new_bytes", "total_size")
     return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
 
 
 def _judge(job: Job, note: Note, timer: t.Optional[t.Dict[str, str]], since: float, now: float) -> t.Dict[str, t.Any]:
     """:param timer: what systemd says of it; None where it does not run. :param since: when the schedule was declared."""
-    success, failure = note.get("success", {}), note.get("failure", {})
+    success, failure, proved = (note.get(key, {}) for key in ("success", "failure", "proved"))
     good, bad = success.get("at"), failure.get("at")
     due = job.slots.begun(now) if job.slots is not None else _moment((timer or {}).get("LastTriggerUSec", ""))
     least, most = _TOLERANCE
@@ -102,6 +111,8 @@ def _judge(job: Job, note: Note, timer: t.Optional[t.Dict[str, str]], since: flo
         "on_calendar": job.on_calendar,
         "last_success": _shown(good),
         "last_failure": _shown(bad),
+        "last_proved": _shown(proved.get("at")),
+        "proved_id": proved.get("backup_id"),
         "next_elapse": following if job.enabled else None,
         "failures": note.get("failures", 0),
         **{key: success.get(key) for key in ("backup_id", "duration", "new_bytes", "total_size")},
@@ -137,7 +148,7 @@ def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = REC
     for metric, about, value in _METRICS:
         lines += [f"# HELP volt_backup_{metric} {about}", f"# TYPE volt_backup_{metric} gauge"]
         for name in names:
-            number = value(notes[name]) if notes[name].get("success") or metric.endswith(("failures", "failure_timestamp_seconds")) else None
+            number = value(notes[name])
             if number is not None:
                 lines.append(f'volt_backup_{metric}{{workload="{name}"}} {number}')
     try:

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The restore drill: a backup that was never restored is a hope.
+
+The newest backup of a workload is restored into a directory of its own, that tree is read again and compared with what the store says it
+must be, byte by byte, and then removed. That it succeeded is noted where the schedule's runs are, for `status` to tell. A drill that was
+killed leaves its directory, and the next one in the same place removes it: nobody holds a lock on it any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import time
+import typing as t
+
+from .._backup import restore
+from .._backup.manager import Manager, Query
+from .._backup.names import check_workload
+from .._store.errors import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, reason
+from .._tree.names import parse, show
+from .._tree.remove import Remover
+from . import job as jobs
+from .record import DIRECTORY as RECORDS, Record
+
+SCRATCH = "/var/lib/volt/drill"
+_ROOM = re.compile(r"volt-drill-[0-9a-f]{16}\Z")
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Bytes: what stays free beside a copy, and what a blob takes at most, whatever holes its file has.
+_SPARE, _BLOB = 64 << 20, 1 << 20
+
+
+class Drill(t.NamedTuple):
+    """How it went with a workload: `backup_id` is proved, unless `reason` says why not. `noted`: where its schedule's runs are, too."""
+
+    workload: str
+    backup_id: t.Optional[str]
+    reason: t.Optional[str]
+    total_size: int
+    duration: int
+    noted: bool
+    passed_over: t.List[t.Dict[str, str]]
+
+
+def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
+    """What to raise where some of them failed."""
+    bad = [drill for drill in drills if drill.reason is not None]
+    if not bad:
+        return None
+    more = f" ({len(bad)} of {len(drills)} workloads failed)" if len(drills) > 1 else ""
+    return DrillFailed(f"Workload {bad[0].workload} was not proved: {bad[0].reason}{more}", drills=[drill._asdict() for drill in drills])
+
+
+class DrillFailed(VoltError):
+    """A backup could not be restored as it should be."""
+
+    code = "drill"
+
+
+class Driller:
+    """Drills of one store.
+
+    :param scratch: a directory with space for the largest workload; made, and removed again, where it is not there.
+    :param dry: say what would be restored, and write nothing.
+    """
+
+    def __init__(self, manager: Manager, scratch: str, dry: bool, directory: str = jobs.DIRECTORY, records: str = RECORDS) -> None:
+        if not os.path.isabs(parse(scratch)):
+            raise UsageError(f"The directory to restore to must be an absolute path, and {scratch!r} is none.")
+        self._manager, self._scratch, self._dry = manager, os.fsdecode(parse(scratch)), dry
+        self._directory, self._records = directory, records
+
+    def __call__(self, workloads: t.Sequence[str]) -> t.List[Drill]:
+        """Each of these workloads, or of all that have backups. One that fails keeps no other from its turn."""
+        names = [check_workload(name) for name in workloads] or self._manager.workloads()
+        if not names:
+            raise NotFound("There are no backups to restore; make one first, or name the right store.")
+        return [self._drill(name) for name in names]
+
+    def _drill(self, workload: str) -> Drill:
+        began = time.monotonic_ns()
+        backup, size, passed, noted = None, 0, [], False
+        why: t.Optional[str] = None
+        try:
+            with self._room() as place:
+                target = show(os.fsencode(place))
+                link, foreseen, passed = self._foresee(workload, target)
+                backup, size = foreseen["backup_id"], foreseen["total_size"]
+                if not self._dry:
+                    self._prove(backup, target, link)
+            noted = not self._dry and self._note(workload, t.cast(str, backup))
+        except VoltError as error:
+            if error.code == "interrupted":
+                raise
+            why, passed = error.message, error.details.get("skipped", passed)
+        except OSError as error:
+            why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; name another directory."
+        return Drill(workload, backup, why, size, time.monotonic_ns() - began, noted, passed)
+
+    def _foresee(self, workload: str, target: str) -> t.Tuple[str, t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
+        """How content will come to the target, what would be restored, and what is passed over; refuses what has no space."""
+        query = Query(workload=workload)
+        try:
+            found, passed = self._manager.restore(None, restore.Request(target, link="reflink"), query, dry=True)
+            return "reflink", found.restore, passed
+        except TargetError:
+            found, passed = self._manager.restore(None, restore.Request(target, link="copy"), query, dry=True)
+        (sidecar,) = self._manager.find(Query(workload=workload, id=found.restore["backup_id"])) or [{}]
+        size = min(found.restore["total_size"], sidecar.get("blob_count", 0) * _BLOB)
+        place = os.statvfs(os.path.dirname(parse(target)))
+        free = place.f_bavail * place.f_frsize
+        if size + _SPARE > free:
+            raise TargetFull(
+                f"A drill of {found.restore['backup_id']} needs {size + _SPARE} bytes in {show(os.fsencode(self._scratch))}, and {free} are free;"
+                " name a directory with more space."
+            )
+        return "copy", found.restore, passed
+
+    def _prove(self, backup: str, target: str, link: str) -> None:
+        self._manager.restore(backup, restore.Request(target, link=link, verify=True))
+        again, _passed = self._manager.restore(backup, restore.Request(target, force=True, delete=True, verify=True, diff_limit=1), dry=True)
+        if again.changed:
+            raise Damaged(f"What was restored of {backup} is not what it should be ({again.diff['prepared'].strip()}); verify the store, and the disk.")
+
+    def _note(self, workload: str, backup: str) -> bool:
+        """Note the proof with the schedule's runs, if it is of the schedule's store."""
+        with contextlib.suppress(NotFound):
+            job = jobs.load(workload, self._directory)
+            if self._manager.places == Manager(job.store, job.backup_dir).places:
+                Record(workload, self._records).prove(backup)
+                return True
+        return False
+
+    # ---- room to restore to
+
+    @contextlib.contextmanager
+    def _room(self) -> t.Iterator[str]:
+        """Where to restore to: below a new private directory that is gone afterwards, whatever happens; in a dry run where it would be made."""
+        name = f"volt-drill-{secrets.token_hex(8)}"
+        if self._dry:
+            above = self._scratch
+            while not os.path.lexists(above):
+                above = os.path.dirname(above)
+            yield os.path.join(above, name)
+            return
+        made = not os.path.isdir(self._scratch)
+        if made:
+            os.makedirs(self._scratch, mode=0o700)
+        top = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._sweep(top)
+            os.mkdir(name, 0o700, dir_fd=top)
+            room = os.open(name, _OPEN, dir_fd=top)
+            try:
+                fcntl.flock(room, fcntl.LOCK_EX)
+                yield os.path.join(self._scratch, name, "tree")
+            finally:
+                Remover(None).remove(top, os.fsencode(name), b"")
+                os.close(room)
+        finally:
+            os.close(top)
+            if made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._scratch)
+
+    @staticmethod
+    def _sweep(top: int) -> None:
+        """Remove rooms of drills that are dead. What other users made is theirs, whatever its name."""
+        for name in filter(_ROOM.match, os.listdir(top)):
+            with contextlib.suppress(OSError):  # somebody else's care; ours does not need it
+                room = os.open(name, _OPEN, dir_fd=top)
+                try:
+                    if os.fstat(room).st_uid == os.geteuid():
+                        fcntl.flock(room, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        Remover(None).remove(top, os.fsencode(name), b"")
+                finally:
+                    os.close(room)

@@ -1,0 +1,241 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restore drills: what they prove, what they refuse to call proved, and that they leave nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, job as jobs
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError
+from ansible_collections.volt.backup.tests.rigs import torture
+
+ENGINE = "ansible_collections.volt.backup.plugins.module_utils"
+
+
+class Ground:
+    """A bench with places for job files and records of its own."""
+
+    def __init__(self, bench: Any) -> None:
+        self.bench, self.scratch = bench, bench.top / "scratch"
+        self.jobs, self.records = bench.top / "jobs", bench.top / "records"
+
+    def declare(self, **options: Any) -> None:
+        self.jobs.mkdir(exist_ok=True)
+        made = jobs.Job("work", str(self.bench.source), 3600, **{"store": str(self.bench.store), "backup_dir": str(self.bench.backups), **options})
+        (self.jobs / "work.json").write_text(made.text())
+
+    def drill(self, *workloads: str, dry: bool = False) -> list[drill.Drill]:
+        return drill.Driller(self.bench.manager, str(self.scratch), dry, str(self.jobs), str(self.records))(workloads)
+
+    def proved(self) -> Any:
+        return Record("work", str(self.records)).read().get("proved", {}).get("backup_id")
+
+
+@pytest.fixture
+def ground(bench: Any) -> Ground:
+    return Ground(bench)
+
+
+def test_the_newest_backup_is_proved_and_nothing_stays(ground: Ground) -> None:
+    bench = ground.bench
+    assert not torture.build(bench.source, entries=120)
+    bench.create()
+    newest = bench.create().backup["id"]
+    ground.declare()
+    (foreseen,) = ground.drill(dry=True)
+    assert (foreseen.backup_id, foreseen.reason, foreseen.noted) == (newest, None, False)
+    assert not ground.scratch.exists() and ground.proved() is None
+    (done,) = ground.drill()
+    assert (done.workload, done.backup_id, done.reason, done.noted) == ("work", newest, None, True)
+    assert done.total_size > 0 and done.duration > 0
+    assert not ground.scratch.exists() and not bench.debris()
+    assert ground.proved() == newest
+    ground.scratch.mkdir()
+    (ground.scratch / "mine").touch()
+    assert ground.drill("work")[0].reason is None
+    assert os.listdir(ground.scratch) == ["mine"]
+
+
+@pytest.mark.parametrize("other", [{}, {"store": "/elsewhere"}, {"backup_dir": "/elsewhere"}], ids=["no schedule", "another store", "other backups"])
+def test_a_proof_is_noted_for_the_schedule_that_it_is_of(ground: Ground, other: dict[str, str]) -> None:
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    if other:
+        ground.declare(**other)
+    (done,) = ground.drill()
+    assert (done.reason, done.noted, ground.proved()) == (None, False, None)
+    assert not ground.records.exists()
+
+
+def test_a_damaged_backup_is_passed_over_and_one_that_fails_keeps_no_other_from_its_turn(ground: Ground) -> None:
+    bench = ground.bench
+    bench.files(a=b"1" * 200_000)
+    old = bench.create().backup["id"]
+    bench.files(b=b"2" * 200_000)
+    bench.create()
+    bench.manager.create(drill.Manager.create.__globals__["create"].Request("alone", str(bench.source)))
+    lost = [path for path in (bench.store / "objects").rglob("*") if path.is_file() and path.stat().st_mtime_ns]
+    newest = max(lost, key=lambda path: path.stat().st_mtime_ns)
+    newest.unlink()
+    results = {done.workload: done for done in ground.drill()}
+    assert results["work"].backup_id == old and len(results["work"].passed_over) == 1 and results["work"].reason is None
+    assert results["alone"].reason and results["alone"].backup_id is None and results["alone"].passed_over
+    failure = drill.failure(list(results.values()))
+    assert failure is not None and failure.code == "drill" and "Workload alone was not proved" in failure.message and "1 of 2" in failure.message
+    assert not ground.scratch.exists()
+
+
+def test_content_that_is_altered_is_not_proved(ground: Ground) -> None:
+    """A change that only reading tells: the object has its size and its time."""
+    bench = ground.bench
+    bench.files(a=os.urandom(300_000))
+    bench.create(compression="none")
+    ground.declare()
+    (path,) = (path for path in (bench.store / "objects").rglob("*") if path.is_file())
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    path.chmod(status.st_mode)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (done,) = ground.drill()
+    assert done.reason and not done.noted and ground.proved() is None
+    assert not ground.scratch.exists()
+
+
+def test_a_tree_that_comes_back_otherwise_is_not_proved(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was restored is read again: a disk that loses a write is found out."""
+    bench = ground.bench
+    bench.files(a=b"1" * 1000, b=b"2")
+    bench.create()
+    ground.declare()
+    real = bench.manager.restore
+
+    def lossy(backup: Any, request: Any, *rest: Any, dry: bool = False) -> Any:
+        done = real(backup, request, *rest, dry=dry)
+        if not dry:
+            with open(os.path.join(request.target, "a"), "r+b") as file:
+                status = os.fstat(file.fileno())
+                file.write(b"X")
+                file.flush()
+                os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+        return done
+
+    monkeypatch.setattr(bench.manager, "restore", lossy)
+    (done,) = ground.drill()
+    assert done.reason and "is not what it should be (~a" in done.reason and not done.noted and ground.proved() is None
+    assert not ground.scratch.exists()
+
+
+def test_without_space_nothing_is_written(ground: Ground, bench_on: Any) -> None:
+    small = bench_on("ext4", 64 << 20)
+    ground.bench.files(a=os.urandom(30 << 20))
+    ground.bench.create()
+    ground.scratch = small.top / "scratch"
+    (done,) = ground.drill()
+    assert done.reason and "are free; name a directory with more space" in done.reason
+    assert not ground.scratch.exists()
+
+
+def test_blocks_are_shared_where_they_can_be(bench_on: Any, tmp_path: Path) -> None:
+    """Then a drill needs next to no space."""
+    ground = Ground(bench_on("xfs", 400 << 20))
+    ground.bench.source = tmp_path / "outside"
+    ground.bench.files(a=os.urandom(220 << 20))
+    ground.bench.create(compression="none")
+    assert ground.drill()[0].reason is None
+
+
+def test_bad_places_and_names(ground: Ground) -> None:
+    with pytest.raises(NotFound, match="There are no backups to restore"):
+        ground.drill()
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    with pytest.raises(UsageError, match="is not allowed"):
+        ground.drill("../x")
+    with pytest.raises(UsageError, match="absolute path"):
+        drill.Driller(ground.bench.manager, "scratch", False)
+    (unknown,) = ground.drill("nothing")
+    assert unknown.reason and "has no complete, sound backup" in unknown.reason
+    for place in (ground.bench.store / "tmp", ground.bench.backups / "below"):
+        ground.scratch = place
+        (inside,) = ground.drill()
+        assert inside.reason and "where backups are kept" in inside.reason
+        assert not list(ground.bench.store.rglob("volt-drill-*"))
+    ground.scratch = ground.bench.source / "a"
+    (file,) = ground.drill()
+    assert file.reason and "cannot be used" in file.reason
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_drill_that_is_stopped(ground: Ground, number: int) -> None:
+    """SIGTERM leaves nothing; what SIGKILL leaves the next drill removes, and it touches nothing that is somebody else's."""
+    bench = ground.bench
+    for name in range(3000):
+        bench.files(**{f"d{name % 50}__f{name}": os.urandom(500)})
+    bench.create()
+    ground.scratch.mkdir()
+    kept = ground.scratch / "volt-drill-0123456789abcdef"
+    kept.mkdir()
+    os.chown(kept, 4242, 4242)
+    code = (
+        f"from {ENGINE}._runner import cli; import sys;"
+        f"sys.exit(cli.main(['drill', '--scratch', {str(ground.scratch)!r}, '--store', {str(bench.store)!r}, '--backup-dir', {str(bench.backups)!r}]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        until = time.monotonic() + 30
+        while not list(ground.scratch.glob("volt-drill-*/*/*")):
+            assert time.monotonic() < until and running.poll() is None
+            time.sleep(0.001)
+        running.send_signal(number)
+    left = [path for path in ground.scratch.iterdir() if path != kept]
+    assert bool(left) == (number == signal.SIGKILL), left
+    assert ground.drill()[0].reason is None
+    assert list(ground.scratch.iterdir()) == [kept]
+
+
+def test_the_command(ground: Ground) -> None:
+    bench = ground.bench
+    bench.files(a=b"1")
+    backup = bench.create().backup["id"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        code = f"from {ENGINE}._runner import cli; import sys; sys.exit(cli.main(sys.argv[1:]))"
+        places = ["--scratch", str(ground.scratch), "--store", str(bench.store), "--backup-dir", str(bench.backups)]
+        return subprocess.run([sys.executable, "-c", code, "drill", *words, *places], env=environment, capture_output=True, text=True, check=False)
+
+    told = call()
+    assert told.returncode == 0 and "proved" in told.stdout and backup in told.stdout
+    assert "would be restored" in call("--dry-run").stdout
+    assert json.loads(call("work", "--json").stdout)["drills"][0]["backup_id"] == backup
+    failed = call("work", "other")
+    assert failed.returncode == 1 and "Workload other was not proved" in failed.stderr
+    assert json.loads(call("other", "--json").stdout)["code"] == "drill"
+
+
+def test_the_path_of_a_drill_is_private(ground: Ground) -> None:
+    """Others must not reach set-user-id programs, or files of their own, in the restored tree."""
+    seen: list[int] = []
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    real = ground.bench.manager.restore
+    ground.bench.manager.restore = lambda backup, request, *rest, **more: (
+        seen.append(Path(request.target).parent.stat().st_mode & 0o777),
+        real(backup, request, *rest, **more),
+    )[1]
+    assert ground.drill()[0].reason is None
+    assert set(seen) == {0o700}
