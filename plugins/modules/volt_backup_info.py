@@ -633,6 +633,16 @@ schedules:
       type: str
       returned: always
       sample: null
+    last_proved:
+      description: When a backup was last restored by M(volt.backup.volt_restore_drill), and was as it should be, in UTC, or null.
+      type: str
+      returned: always
+      sample: '2026-11-22T09:12:00.000000Z'
+    proved_id:
+      description: Which backup that was, or null.
+      type: str
+      returned: always
+      sample: app-20261122-060341-scheduled
     next_elapse:
       description: When the next backup is due, in UTC, or null where none is.
       type: str

@@ -15,7 +15,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.records import
 
 from .conftest import PACKAGE, Host
 
-MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_runner")
+MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_restore_drill", "volt_runner")
 
 
 def returns(module: str) -> dict[str, Any]:
@@ -60,6 +60,7 @@ def test_every_returned_key_is_documented(host: Host, module: str) -> None:
             host.restore(check=True, id=None),
             host.restore(id=made["backup"]["id"], target=str(host.tree / "conf")),
         ],
+        "volt_restore_drill": [host.run("volt_restore_drill", check, scratch_dir=str(host.top / "drill")) for check in (True, False)],
         "volt_runner": [
             host.run("volt_runner", path=str(host.top / name), state=state) for name in ("volt-backup", "tree") for state in ("present", "absent")
         ],
@@ -68,6 +69,7 @@ def test_every_returned_key_is_documented(host: Host, module: str) -> None:
         path.write_bytes(b"x")
     results["volt_cas_gc"].append(host.run("volt_cas_gc"))
     results["volt_cas_verify"] += [host.run("volt_cas_verify", check, repair=True) for check in (True, False)]
+    results["volt_restore_drill"].append(host.run("volt_restore_drill", scratch_dir=str(host.top / "drill")))
     results["volt_backup"].append(host.back_up(state="absent", id=made["backup"]["id"]))
     of_ansible = dict.fromkeys(("invocation", "changed", "failed", "msg", "warnings"), {})
     if module == "volt_runner":  # to a `path` Ansible adds what the file there is like

@@ -23,7 +23,7 @@ import yaml
 
 from .conftest import PACKAGE
 
-MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_runner")
+MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_restore_drill", "volt_runner")
 README = Path(__file__).parents[2] / "README.md"
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 _YAML = re.compile(r"(?P<mark><!-- not run: [^>]* -->\n)?```yaml\n(?P<text>.*?)```", re.DOTALL)

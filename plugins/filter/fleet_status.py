@@ -1,0 +1,108 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the schedules of many hosts fare, as one table."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet_status
+short_description: Put the schedules of many hosts into one table
+version_added: 0.1.0
+author: volt.backup contributors (!UNKNOWN)
+description:
+  - Makes one table of what M(volt.backup.volt_backup_info) returned on each host, trouble first. The playbook C(volt.backup.status) shows it.
+positional: _input
+options:
+  _input:
+    description:
+      - By the host's name, what O(volt.backup.volt_backup_info#module:include=schedules) returned there, also where the task failed or the host
+        was unreachable.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show how the schedules of two hosts fare
+  ansible.builtin.debug:
+    msg: "{{ {'node1': hostvars.node1.asked, 'node2': hostvars.node2.asked} | volt.backup.fleet_status }}"
+"""
+
+RETURN = r"""
+_value:
+  description: What there is to tell.
+  type: dict
+  contains:
+    table:
+      description: Lines of the table, its head first.
+      type: list
+      elements: str
+    rows:
+      description: The same for programs. Each has C(host), C(workload), C(state), C(overdue), C(reason) and so on; C(workload) is null for a host as such.
+      type: list
+      elements: dict
+    trouble:
+      description: A sentence for each row that is in trouble.
+      type: list
+      elements: str
+"""
+
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.volt.backup.plugins.module_utils._runner.screen import table
+from ansible_collections.volt.backup.plugins.module_utils._schedule.status import STATES, TROUBLE
+
+#: Of hosts that could not tell, before those that did; and of hosts that have nothing to tell, after them.
+_SILENT = ("unreachable", "not known")
+_ORDER = (*_SILENT, *STATES, "no schedules")
+_HEAD = ("HOST", "WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY")
+_TIMES = ("last_success", "last_failure", "last_proved", "next_elapse")
+
+
+def fleet_status(results: Any) -> dict[str, Any]:
+    """One table of all hosts' schedules."""
+    if not isinstance(results, dict):
+        raise AnsibleFilterError("fleet_status wants a dictionary: by each host's name what volt_backup_info returned there.")
+    rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {})), key=_rank)
+    lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
+    return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in rows if row["state"] in TROUBLE or row["state"] in _SILENT]}
+
+
+def _rows(host: str, result: dict[str, Any]) -> list[dict[str, Any]]:
+    if result.get("unreachable"):
+        return [_host(host, "unreachable", result.get("msg"))]
+    if not isinstance(result.get("schedules"), list):
+        return [_host(host, "not known", result.get("msg") or "The host was not asked.")]
+    return [{**schedule, "host": host} for schedule in result["schedules"]] or [_host(host, "no schedules", None)]
+
+
+def _host(host: str, state: str, why: Any) -> dict[str, Any]:
+    return {"host": host, "workload": None, "state": state, "overdue": False, "reason": " ".join(str(why).split()).replace("Task failed: ", "", 1) if why else None}
+
+
+def _rank(row: dict[str, Any]) -> tuple[int, str, str]:
+    return _ORDER.index(row["state"]), row["host"], row["workload"] or ""
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    bad = row["state"] in TROUBLE or row["state"] in _SILENT
+    state = row["state"].upper() if bad else row["state"]
+    return [row["host"], row["workload"] or "-", state, *(_when(row.get(name)) for name in _TIMES), row["reason"] or ""]
+
+
+def _when(moment: Any) -> str:
+    return str(moment)[:16].replace("T", " ") if moment else "-"
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    name = f"{row['host']}: " + (f"{row['workload']} " if row["workload"] else "")
+    return f"{name}{row['state']}" + (f" ({row['reason']})" if row["reason"] else "")
+
+
+class FilterModule:
+    """What Ansible asks for."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"fleet_status": fleet_status}

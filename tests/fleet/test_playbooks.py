@@ -1,0 +1,111 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection's playbooks on real hosts, called by their full names as users call them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.volt.backup.tests.rigs import model
+from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
+
+
+class Books:
+    """Two workloads on each host, and the playbooks upon them."""
+
+    def __init__(self, fleet: Fleet, ansible: Callable[..., Any], place: str) -> None:
+        self.fleet, self.hosts, self._ansible, self.place = fleet, list(fleet.hosts.values()), ansible, place
+        self.rooms = [host.srv / Path(place).name for host in self.hosts]
+        for room in self.rooms:
+            for name in ("app", "db"):
+                (room / name / "below").mkdir(parents=True)
+                (room / name / "below/file").write_text(name)
+                (room / name / "left.tmp").write_text("x")
+
+    def run(self, name: str, *arguments: str, status: int = 0, **variables: Any) -> str:
+        given = {
+            "volt_schedule_defaults": {"interval": "1d", "exclude": ["*.tmp"]},
+            "volt_schedule_workloads": [{"workload": name, "source": f"{self.place}/{name}"} for name in ("app", "db")],
+            "volt_schedule_store": f"{self.place}/cas",
+            "volt_schedule_backup_dir": f"{self.place}/backups",
+        }
+        done = self._ansible("ansible-playbook", f"volt.backup.{name}", "-e", json.dumps({**given, **variables}), *arguments)
+        assert done.returncode == status, done.stdout
+        assert "[WARNING]" not in done.stdout and "[DEPRECATION" not in done.stdout, done.stdout
+        return done.stdout
+
+    def backups(self) -> list[int]:
+        return [len(list((room / "backups").glob("*.json"))) for room in self.rooms]
+
+
+@pytest.fixture
+def books(fleet: Fleet, ansible: Callable[..., Any], place: str) -> Books:
+    return Books(fleet, ansible, place)
+
+
+def changes(output: str) -> list[int]:
+    return sorted(int(number) for number in re.findall(r"changed=(\d+)", output))
+
+
+def test_backup_restore_verify(books: Books) -> None:
+    assert changes(books.run("backup", "--check")) == [1, 1, 1] and books.backups() == [0, 0, 0]
+    assert "There are no backups to restore" in books.run("verify", status=2)
+    assert changes(books.run("backup", "--limit", books.hosts[0].name)) == [1] and books.backups() == [2, 0, 0]
+    assert changes(books.run("backup", volt_only_if_changed=True, volt_serial=1)) == [0, 1, 1] and books.backups() == [2, 2, 2]
+    before = [model.snapshot(room / "app") for room in books.rooms]
+    for room in books.rooms:
+        (room / "app/below/file").write_text("changed")
+        (room / "app/new").write_text("new")
+    assert "target_differs" in books.run("restore", status=2, volt_workload="app")
+    restore = {"volt_workload": "app", "volt_force": True, "volt_delete": True}
+    assert changes(books.run("restore", "--check", **restore)) == [1, 1, 1]
+    assert [(room / "app/new").exists() for room in books.rooms] == [True] * 3
+    assert changes(books.run("restore", **restore)) == [1, 1, 1]
+    assert [model.snapshot(room / "app") for room in books.rooms] == before
+    assert changes(books.run("restore", **restore)) == [0, 0, 0]
+    assert "Say what to restore" in books.run("restore", status=2)
+    assert "Say what to restore" in books.run("restore", status=2, volt_id="x", **restore)
+    proved = books.run("verify", volt_scratch_dir=f"{books.place}/scratch")
+    assert proved.count('"app-') == 3 and proved.count('"db-') == 3 and changes(proved) == [0, 0, 0], proved
+    assert not any((room / "scratch").exists() for room in books.rooms)
+    nothing = books.run("backup", volt_schedule_workloads=[])
+    assert "Nothing is declared for this host" in nothing and changes(nothing) == [0, 0, 0]
+
+
+def test_status(books: Books, tmp_path: Path) -> None:
+    """One table: who is off, what failed, what was stopped; fine hosts are hidden by none of it."""
+    off, first, second, third = books.fleet.boot("off", "bookworm"), *books.hosts
+    try:
+        books.run("schedule", "--limit", "all:!off")
+        off.poweroff()
+        lost = tmp_path / "lost"
+        lost.write_text(f"off ansible_host={off.address}\n")
+        assert "no schedules" not in books.run("status")
+        for host in books.hosts:
+            for name in ("app", "db"):
+                host.run("systemctl", "start", f"volt-backup-{name}.service")
+        fine = books.run("status")
+        assert len(re.findall(r"(?:app|db) +ok ", fine)) == 6, fine
+        books.run("verify")
+        assert len(re.findall(r"(?:app|db) +ok +[-0-9]+ [0-9:]+ +- +[0-9]", books.run("status"))) == 6
+        first.run("systemctl", "stop", "volt-backup-db.timer")
+        second.run("sh", "-c", f"mv {books.place}/app {books.place}/away; systemctl start volt-backup-app.service", check=False)
+        for serial in ("100%", "1"):
+            output = books.run("status", "-i", str(lost), status=2, volt_serial=serial)
+            lines = [line for line in output.splitlines() if re.search(r'^ +"\S+ +(?:app|db|-|WORKLOAD) ', line)]
+            assert [tuple(line.strip(' ",').split()[:3]) for line in lines[:4]] == [
+                ("HOST", "WORKLOAD", "STATE"), ("off", "-", "UNREACHABLE"), (second.name, "app", "FAILED"), (first.name, "db", "STOPPED"),
+            ], output  # fmt: skip
+            assert len(lines) == 8 and all(re.search("(?:app|db) +ok ", line) for line in lines[4:]) and output.count("PLAY RECAP") == 1
+            assert f"{second.name}: app failed (Source {books.place}/app does not exist" in output and f"{first.name}: db stopped" in output
+        assert "off" not in books.run("status", "--limit", third.name)
+    finally:
+        off.kill()
+        del books.fleet.hosts["off"]
+        books.run("schedule", volt_schedule_state="absent", volt_runner_state="absent")
+    assert "no schedules" in books.run("status")
