@@ -217,6 +217,11 @@ options:
         module runs under.
     type: path
     default: /usr/local/bin/volt-backup
+  metrics:
+    description:
+      - A file that each run writes for Prometheus' node exporter, such as C(/var/lib/prometheus/node-exporter/volt-backup.prom). It tells of all
+        schedules of the host when the last run succeeded and failed, how often it failed since, and sizes. Its directory must be there.
+    type: path
 seealso:
   - module: volt.backup.volt_runner
   - module: volt.backup.volt_backup
@@ -343,6 +348,7 @@ OPTIONS = dict(
     manage_units=dict(type="bool", default=True),
     force=dict(type="bool", default=False),
     command=dict(type="path", default="/usr/local/bin/volt-backup"),
+    metrics=dict(type="path"),
 )
 
 
@@ -352,7 +358,7 @@ def work(task: Task) -> Result:
         raise UsageError("Option purge belongs to schedules, since it removes what that list does not name.")
     given = [params] if params["schedules"] is None else params["schedules"]
     seed = params["jitter_seed"] or machine_id() or ""
-    shared = {name: params[name] for name in ("store", "backup_dir", "lock_timeout")}
+    shared = {name: params[name] for name in ("store", "backup_dir", "lock_timeout", "metrics")}
     present = [
         jobs.from_options(dict(one, jitter_seed=one["jitter_seed"] or seed), **shared)
         for one in given

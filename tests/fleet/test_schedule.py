@@ -18,6 +18,19 @@ PLACES = (
     "/etc/volt /etc/systemd/system/volt-* /etc/systemd/system/timers.target.wants/volt-* /var/lib/systemd/timers/stamp-volt-backup-*"
     " /usr/local/bin/volt-backup /var/lib/volt/schedules/*"
 )
+# Keeps what is posted to it, a line each.
+WEBHOOK = """
+import http.server, sys
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        with open(sys.argv[1], "ab") as file:
+            file.write(self.rfile.read(int(self.headers["Content-Length"])) + b"\\n")
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_arguments):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 8642), Hook).serve_forever()
+"""
 UNITS = "systemctl list-units --all --no-legend --plain 'volt-backup-*' 'volt-cas-*'"
 
 
@@ -127,7 +140,13 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         {**app, "workload": "slow", "pre_command": ["/bin/sleep", "600"]},
         {**app, "workload": "vanished"},
         volt_schedule_on_failure=["/bin/sh", "-c", f'echo "alarm $0" >>{schedules.place}/alarm'],
+        volt_schedule_on_failure_mail={"to": "admin@example.org"},
+        volt_schedule_on_failure_webhook={"url": "http://127.0.0.1:8642/SeCrEt"},
+        volt_schedule_metrics=f"{schedules.place}/volt.prom",
     )
+    for host in schedules.hosts:
+        host.run("sh", "-c", f"printf '%s\\n' '#!/bin/sh' 'exec cat >>{schedules.place}/letters' >/usr/sbin/sendmail; chmod 0755 /usr/sbin/sendmail")
+        host.run("systemd-run", "--unit=webhook", "python3", "-c", WEBHOOK, f"{schedules.place}/posted")
     for host in schedules.hosts:
         host.run("systemctl", "start", "volt-backup-good.service")
         host.run("sh", "-c", f"mv {schedules.place}/app {schedules.place}/elsewhere")
@@ -147,6 +166,25 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
             time.sleep(0.2)
         alarms = host.run("cat", f"{schedules.place}/alarm").stdout
         assert sorted(alarms.splitlines()) == [f"alarm volt-backup-{name}" for name in ("bad", "slow", "vanished")]
+        while not host.run("systemctl", "list-units", "--state=active,activating", "--no-legend", "volt-cas-failure@*").stdout == "":
+            assert time.monotonic() < until + 20
+            time.sleep(0.2)
+        letters = host.run("cat", f"{schedules.place}/letters").stdout
+        assert letters.count("To: admin@example.org") == 3 and f"Subject: Backup of bad failed on {host.name}: The pre_command" in letters
+        posted = [json.loads(line) for line in host.run("cat", f"{schedules.place}/posted").stdout.splitlines()]
+        assert {(one["workload"], one["host"], one["failures"]) for one in posted} == {(name, host.name, 1) for name in ("bad", "slow", "vanished")}
+        host.run("systemctl", "stop", "webhook")
+        tested = host.run("volt-backup", "notify", "--test", check=False)
+        assert tested.returncode == 1 and "webhook: connection refused" in tested.stderr
+        assert "SeCrEt" not in host.run("sh", "-c", "journalctl --no-pager; cat /etc/systemd/system/volt-*; volt-backup status --json").stdout + tested.stderr
+        assert host.run("stat", "-c", "%a", "/etc/volt/notify.json").stdout == "600\n"
+        metrics = host.run("cat", f"{schedules.place}/volt.prom").stdout
+        assert 'last_success_timestamp_seconds{workload="good"}' in metrics and 'failures{workload="bad"} 1' in metrics
+        assert not any(f'success_timestamp_seconds{{workload="{name}"}}' in metrics for name in ("bad", "slow", "vanished")), metrics
+        for name, result in (("good", "success"), ("bad", "failure"), ("slow", "failure"), ("vanished", "failure")):
+            found = host.run("journalctl", "--no-pager", "-o", "json", f"VOLT_WORKLOAD={name}").stdout.splitlines()
+            (entry,) = (json.loads(line) for line in found)
+            assert (entry["VOLT_RESULT"], entry["_SYSTEMD_UNIT"]) == (result, f"volt-backup-{name}.service"), entry
         assert host.run("volt-backup", "run", "good").returncode == 0  # by hand, hooks and all
         assert host.run("tail", "-n", "1", told).stdout == "good success\n"
         assert host.run("volt-backup", "run", "bad", check=False).returncode == 1

@@ -293,3 +293,28 @@ def test_a_stray_file_among_the_jobs_is_in_nobodys_way(host: Host) -> None:
     write_metrics(str(host.top / "volt.prom"), host.places.jobs, host.places.records)
     host.declare(purge=True)
     assert host.files() == ["jobs/app (copy).json"]
+
+
+def test_metrics_are_of_what_is_declared(host: Host) -> None:
+    """A schedule that is gone leaves no figures behind, and the last one no file."""
+    (host.top / "prom").mkdir()
+    path = host.top / "prom/volt.prom"
+    app, db = (host.job(name)._replace(metrics=str(path)) for name in ("app", "db"))
+    host.declare(app, db)
+    assert 'interval_seconds{workload="app"} 21600' in path.read_text() and 'failures{workload="db"} 0' in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o644
+    stamp = path.stat().st_mtime_ns
+    assert not host.declare(app, db).changed and path.stat().st_mtime_ns == stamp
+    host.declare(app, absent=("db",))
+    assert '"db"' not in path.read_text() and '"app"' in path.read_text()
+    host.declare(purge=True)
+    assert os.listdir(path.parent) == []
+    with pytest.raises(UsageError, match="directory of the metrics .* is not there"):
+        host.plan(app._replace(metrics=str(host.top / "none/volt.prom")))
+
+
+def test_a_schedule_that_is_absent_leaves_the_figures_of_those_that_are_not_named(host: Host) -> None:
+    path = host.top / "volt.prom"
+    host.declare(*(host.job(name)._replace(metrics=str(path)) for name in ("app", "db")))
+    host.declare(absent=("db",))
+    assert '"app"' in path.read_text() and '"db"' not in path.read_text()

@@ -21,7 +21,7 @@ from .._backup.names import TYPES
 from .._backup.signals import interruptible
 from .._store.errors import Incomplete, NotFound, UsageError, VoltError, reason
 from .._tree.names import one_line, show
-from . import scheduled, screen, upkeep
+from . import notify, scheduled, screen, upkeep
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("id", metavar="ID")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
-    for entry in (*upkeep.WORDS, *scheduled.WORDS):
+    for entry in (*upkeep.WORDS, *scheduled.WORDS, *notify.WORDS):
         entry.options(word(entry.name, functools.partial(_upkeep, entry.work), entry.about))
     return top
 

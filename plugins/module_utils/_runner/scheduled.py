@@ -25,11 +25,12 @@ import typing as t
 
 from .._backup import create
 from .._backup.manager import Manager
-from .._schedule import drill, job as jobs, status
+from .._schedule import drill, job as jobs, journal, status
 from .._schedule.job import Job
 from .._schedule.record import Record
 from .._schedule.units import HOOKED
 from .._store.errors import Incomplete, VoltError, reason
+from .._tree.names import parse
 from . import screen
 from .upkeep import Arguments, Outcome, Word
 
@@ -66,23 +67,28 @@ def _run(args: Arguments, _manager: Manager) -> Outcome:
                 _call(job, "pre")
             done = _back_up(job)
             failure = done.failure
-            if failure is None:
-                record.succeed(_success(done.value["backup"]), _invocation())
         except VoltError as error:
             failure = error
         except OSError as error:
             failure = VoltError(f"Workload {job.workload} was not backed up: {reason(error)}.")
+        facts = _facts(done.value) if done else {"workload": job.workload}
+        told = False
         if failure is not None:
-            record.fail(failure.message, _invocation())
+            _failed(record, failure, facts)
+        elif done is not None:
+            record.succeed(_success(done.value["backup"]), _invocation())
+            told = journal.connected() and journal.send("success", _line(facts), facts)
         if by_hand:
             try:
                 _call(job, "post", failure)
             except VoltError as error:
-                record.fail(error.message, _invocation())
+                _failed(record, error, facts)
                 failure = failure or error
-        if failure is not None and done is None:
-            raise failure
-        return t.cast(Outcome, done)._replace(failure=failure)
+            _tell_metrics(job)
+    if failure is not None and done is None:
+        raise failure
+    text = "" if told else _line(facts) + "\n"
+    return t.cast(Outcome, done)._replace(failure=failure, text=lambda: text)
 
 
 def _back_up(job: Job) -> Outcome:
@@ -97,20 +103,20 @@ def _back_up(job: Job) -> Outcome:
     if not backup["complete"]:
         lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
         failure = Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup)
-        return Outcome(value, lambda: _line(value), failure)
+        return Outcome(value, str, failure)
     if job.keep is not None:
         try:
             done = manager.prune(job.workload, job.keep, ["scheduled"])
         except VoltError as error:
-            return Outcome(value, lambda: _line(value), type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}"))
+            return Outcome(value, str, type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}"))
         value["pruned"] = {"kept": done.kept, "removed": done.removed}
-    return Outcome(value, lambda: _line(value))
+    return Outcome(value, str)
 
 
-def _line(value: t.Dict[str, t.Any]) -> str:
-    """One line for the journal, each fact under its name."""
+def _facts(value: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    """What there is to say of a backup, each fact under its name."""
     backup, pruned = value["backup"], value["pruned"]
-    facts = {
+    return {
         "workload": backup["workload_name"],
         "backup": backup["id"],
         "complete": str(backup["complete"]).lower(),
@@ -121,7 +127,26 @@ def _line(value: t.Dict[str, t.Any]) -> str:
         "seconds": f"{backup['duration'] / 1e9:.3f}",
         "pruned": len(pruned["removed"]) if pruned else 0,
     }
-    return " ".join(f"{name}={fact}" for name, fact in facts.items()) + "\n"
+
+
+def _line(facts: t.Dict[str, t.Any]) -> str:
+    return " ".join(f"{name}={fact}" for name, fact in facts.items())
+
+
+def _failed(record: Record, failure: VoltError, facts: t.Dict[str, t.Any]) -> None:
+    """Note a failure, and tell the journal unless one of the same run came before it."""
+    if record.fail(failure.message, _invocation()) and journal.connected():
+        # what went wrong is printed as well, so this need not be there twice if the journal does not take it
+        journal.send("failure", _line({**facts, "reason": failure.message}), {**facts, "reason": failure.message})
+
+
+def _tell_metrics(job: Job) -> None:
+    """Whoever looks at figures sees this run in them. That they cannot be written makes no backup bad."""
+    if job.metrics is not None:
+        try:
+            status.write_metrics(os.fsdecode(parse(job.metrics)))
+        except VoltError as error:
+            screen.complain(error.message)
 
 
 def _success(backup: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
@@ -143,6 +168,7 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
     if args.hook == "due":
         return nothing._replace(status=int(not record.due(job.slots)))
     failure: t.Optional[VoltError] = None
+    facts = {"workload": job.workload}
     if args.hook == "post":
         result = os.environ.get("SERVICE_RESULT", "success")
         if result == "exec-condition":
@@ -150,12 +176,15 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
         if result != "success":
             # the run itself knows better why it failed, unless it was ended before it could say so
             failure = VoltError(f"The service ended with {result} ({os.environ.get('EXIT_CODE', '')} {os.environ.get('EXIT_STATUS', '')}).")
-            record.fail(failure.message, _invocation())
+            _failed(record, failure, facts)
     try:
         _call(job, args.hook, failure)
     except VoltError as error:
-        record.fail(error.message, _invocation())
+        _failed(record, error, facts)
         raise
+    finally:
+        if args.hook == "post":
+            _tell_metrics(job)
     return nothing
 
 

@@ -32,6 +32,7 @@ from .._tree.names import parse
 from . import command as commands, job as jobs, systemd, units
 from .job import Job
 from .record import DIRECTORY as RECORDS, Record, unwritten
+from .status import write_metrics
 
 
 class Places(t.NamedTuple):
@@ -74,6 +75,7 @@ class Declaration:
         self._links: t.List[t.Tuple[str, bool]] = []
         self._idle: t.List[str] = []
         self._stale = False
+        self._metrics = {job.metrics: True for job in present if job.metrics}  # whether any schedule still has it
 
     def plan(self, dry: bool = False) -> t.List[str]:
         """Find all differences; whatever is wrong with the declaration is raised here, before anything is touched.
@@ -89,8 +91,13 @@ class Declaration:
         for job in self._jobs.values():
             if job.enabled and not os.path.isdir(parse(job.source)):
                 raise UsageError(f"Source {job.source} of workload {job.workload} is no directory on this host; make it, or set enabled: false.")
+            if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
+                raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
             self._compare(job)
         for name in self._gone:
+            was = self._metrics_of(name)
+            if was:
+                self._metrics.setdefault(was, False)
             for path in reversed(self._paths(f"volt-backup-{name}", name)):
                 self._differ(path, None)
         self._validate()
@@ -196,6 +203,8 @@ class Declaration:
         for name in self._gone:
             Record(name, self._places.records).forget()
             commands.remove(os.path.join(self._places.stamps, f"stamp-volt-backup-{name}.timer"))
+        if self.changed:
+            self._tell()
         if self._manage:
             if retimed:
                 systemd.call("systemctl", "stop", "--", *retimed)  # not before all is written: a full disk must not leave them stopped
@@ -207,14 +216,28 @@ class Declaration:
             if start:
                 systemd.call("systemctl", "start", "--", *(f"{unit}.timer" for unit in start))
 
+    def _tell(self) -> None:
+        """Metrics of what is there from now on: a schedule that is gone must not look like one that does not run."""
+        for path, used in self._metrics.items():
+            place = os.fsdecode(parse(path))
+            others = used or any(self._metrics_of(name) == path for name in jobs.declared(self._places.jobs))
+            if others:
+                write_metrics(place, self._places.jobs, self._places.records)
+            else:
+                commands.remove(place)
+
+    def _metrics_of(self, name: str) -> t.Optional[str]:
+        with contextlib.suppress(VoltError):
+            return jobs.load(name, self._places.jobs).metrics
+        return None
+
     def _put(self, change: Change) -> None:
         if change.after is None:
             commands.remove(change.path)
             return
         try:
             os.makedirs(os.path.dirname(change.path), mode=0o755 if change.mode & 0o044 else 0o700, exist_ok=True)
-            layout.write_file(change.path, change.after.encode("utf-8", "surrogateescape"))
-            os.chmod(change.path, change.mode)  # a run that dies before this finds another mode the next time, and mends it
+            layout.write_file(change.path, change.after.encode("utf-8", "surrogateescape"), mode=change.mode)
         except OSError as error:
             raise unwritten(change.path, error) from None
 

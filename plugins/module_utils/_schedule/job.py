@@ -56,6 +56,7 @@ class Job(t.NamedTuple):
     store: str = "/var/lib/volt/cas"
     backup_dir: str = "/var/lib/volt/backups"
     lock_timeout: int = 300
+    metrics: t.Optional[str] = None
 
     @property
     def slots(self) -> t.Optional[Slots]:

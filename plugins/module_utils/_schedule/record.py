@@ -71,11 +71,13 @@ class Record:
             now = time.time()
             note.update(ended=now, success={"at": now, "invocation": invocation, **success}, failures=0)
 
-    def fail(self, why: str, invocation: str) -> None:
-        """A run has failed, or what belongs to it. The first reason that is given for a unit's run stands."""
+    def fail(self, why: str, invocation: str) -> bool:
+        """A run has failed, or what belongs to it. The first reason that is given for a unit's run stands; whether it is this one."""
         with self._noting() as note:
-            if not invocation or note.get("failure", {}).get("invocation") != invocation:
+            first = not invocation or note.get("failure", {}).get("invocation") != invocation
+            if first:
                 _fail(note, why, invocation)
+            return first
 
     def prove(self, backup: str) -> None:
         """A backup was restored, and was what it should be."""

@@ -13,6 +13,7 @@ hand is.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
@@ -141,9 +142,17 @@ def _shown(moment: t.Optional[float]) -> t.Optional[str]:
 
 
 def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = RECORDS) -> None:
-    """A file for Prometheus' node exporter, of all schedules; written whole or not at all."""
-    lines: t.List[str] = []
+    """A file for Prometheus' node exporter, of all schedules; written whole or not at all.
+
+    What is overdue is for the one who reads it to say, for the file stays as it is when no run comes: hence the interval.
+    """
+    lines = ["# HELP volt_backup_interval_seconds Time from one slot to the next.", "# TYPE volt_backup_interval_seconds gauge"]
     names = jobs.declared(directory)
+    for name in names:
+        with contextlib.suppress(VoltError):
+            interval = jobs.load(name, directory).interval
+            if interval is not None:
+                lines.append(f'volt_backup_interval_seconds{{workload="{name}"}} {interval}')
     notes = {name: Record(name, records).read() for name in names}
     for metric, about, value in _METRICS:
         lines += [f"# HELP volt_backup_{metric} {about}", f"# TYPE volt_backup_{metric} gauge"]
@@ -152,7 +161,6 @@ def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = REC
             if number is not None:
                 lines.append(f'volt_backup_{metric}{{workload="{name}"}} {number}')
     try:
-        layout.write_file(path, ("\n".join(lines) + "\n").encode())
-        os.chmod(path, 0o644)
+        layout.write_file(path, ("\n".join(lines) + "\n").encode(), mode=0o644)
     except OSError as error:
         raise unwritten(path, error) from None

@@ -157,16 +157,18 @@ def _quietly(call: t.Callable[[str], None], path: str) -> None:
         pass
 
 
-def write_file(path: str, data: bytes, exclusive: bool = False) -> None:
+def write_file(path: str, data: bytes, exclusive: bool = False, mode: int = 0o600) -> None:
     """Write a small file so that it is there whole, and durable, or not at all: beside, sync, rename, sync the directory.
 
-    :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
+    :param mode: what it is to have from the first moment under its name. :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
     """
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
     try:
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             write_all(fd, data)
+            if mode != 0o600:
+                os.fchmod(fd, mode)
             os.fsync(fd)
         finally:
             os.close(fd)

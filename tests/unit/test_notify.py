@@ -1,0 +1,170 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Telling of failures: real servers on loopback get what they should, secrets stay where they are, and no way hides another's failure."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import socketserver
+import struct
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._runner import notify
+from ansible_collections.volt.backup.plugins.module_utils._schedule import journal
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
+
+FACTS = {
+    "text": "Backup of app failed on node1: Source /srv/app\ndoes not exist.", "event": "failure", "host": "node1", "unit": "volt-backup-app",
+    "workload": "app", "reason": "Source does not exist.", "failures": 3, "last_success": None,
+}  # fmt: skip
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """A webhook that keeps what it is sent, and answers as its path says."""
+
+    got: list[tuple[str, dict[str, str], Any]] = []
+
+    def do_POST(self) -> None:
+        self.got.append((self.path, dict(self.headers), json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+        status = int(self.path.rsplit("/", 1)[-1])
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/200")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+class Mailbox(socketserver.StreamRequestHandler):
+    """A mail server, as much of one as a letter needs. RFC 5321."""
+
+    letters: list[str] = []
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 ready\r\n")
+        for line in self.rfile:
+            word = line.split()[0].upper() if line.split() else b""
+            if word == b"DATA":
+                self.wfile.write(b"354 go\r\n")
+                letter = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.letters.append(letter.decode())
+            if word == b"AUTH":
+                self.wfile.write(b"535 no\r\n")
+            elif word == b"EHLO":
+                self.wfile.write(b"250-here\r\n250 AUTH PLAIN\r\n")
+            else:
+                self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+            if word == b"QUIT":
+                return
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[int, int]]:
+    """Ports of a webhook and of a mail server."""
+    Hook.got, Mailbox.letters = [], []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook, socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as mail:
+        for server in (hook, mail):
+            threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        yield hook.server_address[1], mail.server_address[1]
+        for server in (hook, mail):
+            server.shutdown()
+
+
+def test_every_way_is_used(servers: tuple[int, int], tmp_path: Path) -> None:
+    hook, mail = servers
+    command = [sys.executable, "-c", f"import os, sys; open({str(tmp_path / 'told')!r}, 'w').write(sys.argv[1] + os.environ['VOLT_REASON'])"]
+    ways = {
+        "command": command,
+        "mail": {"to": "admin@example.org, other@example.org", "smtp": "127.0.0.1", "port": mail},
+        "webhook": {"url": f"http://127.0.0.1:{hook}/secret/204", "headers": {"Authorization": "Bearer secret"}},
+    }
+    notify.tell(ways, FACTS)
+    assert (tmp_path / "told").read_text() == "volt-backup-appSource does not exist."
+    ((path, headers, sent),) = Hook.got
+    assert (path, headers["Authorization"], sent) == ("/secret/204", "Bearer secret", FACTS)
+    (letter,) = Mailbox.letters
+    assert "Subject: Backup of app failed on node1: Source /srv/app does not" in letter and "To: admin@example.org, other@example.org" in letter
+    assert "reason: Source does not exist." in letter and "failures: 3" in letter
+
+
+@pytest.mark.parametrize(
+    "way, says",
+    [
+        ({"command": ["/bin/false"]}, "command: exit status 1"),
+        ({"command": ["/nowhere"]}, "command: no such file"),
+        ({"webhook": {"url": "http://127.0.0.1:{hook}/secret/500"}}, "webhook: the server answered 500"),
+        ({"webhook": {"url": "http://127.0.0.1:{hook}/secret/302"}}, "webhook: the server answered 302"),
+        ({"webhook": {"url": "http://127.0.0.1:1/secret"}}, "webhook: connection refused"),
+        ({"webhook": {"url": "http://127.0.0.1:secret/x"}}, "webhook: "),
+        ({"webhook": {"url": "http://127.0.0.1:{hook}/200", "headers": {"X": "secret\nY: z"}}}, "webhook: the settings are wrong"),
+        ({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": 1}}, "mail: connection refused"),
+        ({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": "{mail}", "user": "me", "password": "secret"}}, "mail: the server refused user"),
+        ({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": "{mail}", "security": "starttls"}}, "mail: the server refused"),
+        ({"mail": {"to": "a@example.org\nBcc: secret@example.org", "smtp": "127.0.0.1", "port": "{mail}"}}, "mail: the settings are wrong"),
+    ],
+)
+def test_a_way_that_fails_is_named_without_its_secrets_and_hides_no_other(servers: tuple[int, int], way: dict[str, Any], says: str) -> None:
+    hook, mail = servers
+    used = json.loads(json.dumps(way).replace("{hook}", str(hook)).replace('"{mail}"', str(mail)))
+    other = {"webhook": {"url": f"http://127.0.0.1:{hook}/200"}} if "webhook" not in used else {}
+    with pytest.raises(notify.NotTold) as caught:
+        notify.tell({**used, **other}, FACTS)
+    assert says in caught.value.message and "secret" not in caught.value.message and FACTS["text"] in caught.value.message
+    assert bool(other) == any(path == "/200" for path, _headers, _sent in Hook.got) or "302" in json.dumps(way)
+    assert not (Hook.got and "302" in json.dumps(way) and len(Hook.got) > 1)  # a redirection is not followed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "x", '{"mail": {"to": 5}}', '{"mail": {"from": "x"}}', '{"mail": ["x"]}', '{"webhook": {"headers": {}}}', '{"webhook": {"url": "file:///x"}}',
+        '{"command": "rm -rf /"}', '{"command": ["a", 5]}', '{"mail": {"to": "x", "secret": "y"}}', '{"mail": {"to": "x", "security": "maybe"}}',
+    ],
+)  # fmt: skip
+def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "notify.json").write_text(text)
+    with pytest.raises(VoltError, match="does not say how to tell of failures"):
+        notify.load(str(tmp_path / "notify.json"))
+
+
+def test_no_settings(tmp_path: Path) -> None:
+    assert notify.load(str(tmp_path / "none")) == {}
+    notify.tell({"command": [], "mail": {}, "webhook": {}}, FACTS)
+
+
+def test_an_entry_of_the_journal(tmp_path: Path) -> None:
+    """Fields as the protocol wants them, those with line breaks by their length."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(path)
+        assert journal.send("failure", "line one\nline two", {"workload": "app", "seconds": 1.5}, path)
+        data = end.recv(1 << 16)
+    lines = {}
+    while data:
+        head, _newline, data = data.partition(b"\n")
+        if b"=" in head:
+            name, _equals, value = head.partition(b"=")
+        else:
+            name, (length,) = head, struct.unpack_from("<Q", data)
+            value, data = data[8 : 8 + length], data[9 + length :]
+        lines[name.decode()] = value.decode()
+    assert lines["MESSAGE"] == "line one\nline two" and lines["PRIORITY"] == "3" and len(lines["MESSAGE_ID"]) == 32
+    assert (lines["VOLT_RESULT"], lines["VOLT_WORKLOAD"], lines["VOLT_SECONDS"]) == ("failure", "app", "1.5")
+    assert not journal.send("success", "x", {}, str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("stream", [None, "", "1", "1:2", "x:y"])
+def test_output_that_is_not_the_journals(monkeypatch: pytest.MonkeyPatch, stream: str | None) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    if stream is not None:
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+    assert not journal.connected()
