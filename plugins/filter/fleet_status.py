@@ -79,7 +79,8 @@ def _rows(host: str, result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _host(host: str, state: str, why: Any) -> dict[str, Any]:
-    return {"host": host, "workload": None, "state": state, "overdue": False, "reason": " ".join(str(why).split()).replace("Task failed: ", "", 1) if why else None}
+    reason = " ".join(str(why).split()).replace("Task failed: ", "", 1) if why else None
+    return {"host": host, "workload": None, "state": state, "overdue": False, "reason": reason}
 
 
 def _rank(row: dict[str, Any]) -> tuple[int, str, str]:

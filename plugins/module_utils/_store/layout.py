@@ -160,7 +160,8 @@ def _quietly(call: t.Callable[[str], None], path: str) -> None:
 def write_file(path: str, data: bytes, exclusive: bool = False, mode: int = 0o600) -> None:
     """Write a small file so that it is there whole, and durable, or not at all: beside, sync, rename, sync the directory.
 
-    :param mode: what it is to have from the first moment under its name. :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
+    :param mode: what it is to have from the first moment under its name.
+    :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
     """
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
     try:
