@@ -222,6 +222,65 @@ options:
       - A file that each run writes for Prometheus' node exporter, such as C(/var/lib/prometheus/node-exporter/volt-backup.prom). It tells of all
         schedules of the host when the last run succeeded and failed, how often it failed since, and sizes. Its directory must be there.
     type: path
+  host_units:
+    description:
+      - Units of the host as a whole, by their names, each as its text. Names are C(volt-backup.slice), and C(volt-cas-NAME) with C(.service) or
+        C(.timer). Timers are enabled and started. Units of such names that this module wrote, and that are not among these, are removed.
+      - C(@PYTHON@) in a text stands for the interpreter that this module runs under.
+      - The role P(volt.backup.volt_schedule#role) renders them by its templates.
+    type: dict
+  on_failure:
+    description:
+      - By which ways people are told of failures, by C(volt-backup notify), which the unit C(volt-cas-failure@.service) of O(host_units) calls.
+      - On the host this is in C(/etc/volt/notify.json), for root alone. What is not given is removed.
+    type: dict
+    suboptions:
+      command:
+        description:
+          - A command, as a list of words that begins with an absolute path. It gets the name of the unit as its last word, and the rest by
+            environment variables from E(VOLT_TEXT) to E(VOLT_LAST_SUCCESS).
+        type: list
+        elements: str
+        default: []
+      mail:
+        description: Whom to write, and how.
+        type: dict
+        suboptions:
+          to:
+            description: Addresses, with commas between them.
+            type: str
+            required: true
+          from:
+            description: The sender. By default C(volt-backup) at the host.
+            type: str
+          smtp:
+            description: The server. Without it, the host's own C(/usr/sbin/sendmail) is called.
+            type: str
+          port:
+            description: The server's port. By default 25, 587 or 465, as O(on_failure.mail.security) has it.
+            type: int
+          security:
+            description: How the connection is encrypted.
+            type: str
+            choices: [none, starttls, tls]
+            default: none
+          user:
+            description: The user's name at the server.
+            type: str
+          password:
+            description: The user's password.
+            type: str
+      webhook:
+        description: Where to post JSON with a C(text) and what there is to know.
+        type: dict
+        suboptions:
+          url:
+            description: The address.
+            type: str
+            required: true
+          headers:
+            description: Headers to send, for example C(Authorization).
+            type: dict
 seealso:
   - module: volt.backup.volt_runner
   - module: volt.backup.volt_backup
@@ -310,11 +369,12 @@ code:
 
 import sys
 import time
+import typing as t
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, systemd
-from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, Places
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, systemd, ways
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import next_elapse
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
 
@@ -349,6 +409,26 @@ OPTIONS = dict(
     force=dict(type="bool", default=False),
     command=dict(type="path", default="/usr/local/bin/volt-backup"),
     metrics=dict(type="path"),
+    host_units=dict(type="dict"),
+    on_failure=dict(
+        type="dict",
+        options=dict(
+            command=dict(type="list", elements="str", default=[]),
+            mail=dict(
+                type="dict",
+                options={
+                    "to": dict(type="str", required=True),
+                    "from": dict(type="str"),
+                    "smtp": dict(type="str"),
+                    "port": dict(type="int"),
+                    "security": dict(type="str", choices=["none", "starttls", "tls"], default="none"),
+                    "user": dict(type="str"),
+                    "password": dict(type="str", no_log=True),
+                },
+            ),
+            webhook=dict(type="dict", options=dict(url=dict(type="str", required=True, no_log=True), headers=dict(type="dict", no_log=True))),
+        ),
+    ),
 )
 
 
@@ -366,7 +446,8 @@ def work(task: Task) -> Result:
     ]
     absent = [jobs.check_workload(one["workload"]) for one in given if one["state"] == "absent"]
     manage = params["manage_units"]
-    declaration = Declaration(present, absent, params["purge"], sys.executable, manage, params["force"], Places(command=params["command"]))
+    places = Places(command=params["command"])
+    declaration = Declaration(present, absent, params["purge"], sys.executable, manage, params["force"], places, _host_wide(params))
     for text in declaration.plan(task.dry):
         task.warn(text)
     if not task.dry:
@@ -386,6 +467,19 @@ def work(task: Task) -> Result:
             for job in present
         ],
     }
+
+
+def _host_wide(params: Result) -> t.Optional[HostWide]:
+    """What belongs to the host as a whole, where anything of that was given."""
+    texts, told = params["host_units"], params["on_failure"]
+    if texts is None:
+        if told is not None:
+            raise UsageError("Option on_failure belongs to host_units, among which is the unit that tells of failures.")
+        return None
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise UsageError(f"Unit {name} of host_units must be a text.")
+    return HostWide(texts, ways.check(told or {}))
 
 
 def main() -> None:

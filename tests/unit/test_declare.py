@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, units
-from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, Places
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, units, ways
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
@@ -37,15 +37,17 @@ class Host:
         self.top = top
         self.source = top / "srv"
         self.source.mkdir()
-        self.places = Places(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup")))
+        self.places = Places(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
         Path(self.places.command).write_bytes(archive.build())
 
     def job(self, workload: str = "app", **options: Any) -> Job:
         given = {**DEFAULTS, "workload": workload, "source": str(self.source), **options}
         return jobs.from_options(given, store=str(self.top / "cas"), backup_dir=str(self.top / "backups"), lock_timeout=300)
 
-    def plan(self, *present: Job, absent: tuple[str, ...] = (), purge: bool = False, force: bool = False) -> Declaration:
-        declaration = Declaration(present, absent, purge, sys.executable, False, force, self.places)
+    def plan(
+        self, *present: Job, absent: tuple[str, ...] = (), purge: bool = False, force: bool = False, wide: HostWide | None = None
+    ) -> Declaration:
+        declaration = Declaration(present, absent, purge, sys.executable, False, force, self.places, wide)
         declaration.plan()
         return declaration
 
@@ -318,3 +320,54 @@ def test_a_schedule_that_is_absent_leaves_the_figures_of_those_that_are_not_name
     host.declare(*(host.job(name)._replace(metrics=str(path)) for name in ("app", "db")))
     host.declare(absent=("db",))
     assert '"app"' in path.read_text() and '"db"' not in path.read_text()
+
+
+TIMER = "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target"
+WIDE = HostWide({"volt-cas-gc.service": "[Service]\nExecStart=@PYTHON@ gc", "volt-cas-gc.timer": TIMER}, {})
+GC = ["stamps/stamp-volt-cas-gc.timer", "units/timers.target.wants/volt-cas-gc.timer", "units/volt-cas-gc.service", "units/volt-cas-gc.timer"]
+
+
+def test_units_of_the_host_as_a_whole(host: Host) -> None:
+    """They come, stay and go with the schedules, and are left alone by who does not speak of them."""
+    host.declare(host.job(), wide=WIDE)
+    assert host.files() == sorted(OURS + GC)
+    assert f"ExecStart={sys.executable} gc\n" in host.unit("volt-cas-gc.service").read_text()
+    assert not host.declare(host.job(), wide=WIDE).changed
+    host.declare(host.job(nice=5))
+    assert host.files() == sorted(OURS + GC)
+    host.unit("volt-cas-mine.service").write_text("[Service]\n")
+    host.declare(wide=HostWide({}, {}), purge=True)
+    assert host.files() == ["units/volt-cas-mine.service"]
+    with pytest.raises(UsageError, match="was not written by volt.backup"):
+        host.plan(wide=HostWide({"volt-cas-mine.service": "x"}, {}))
+
+
+@pytest.mark.parametrize(
+    "name", ["ssh.service", "volt-cas-gc.socket", "../volt-cas-gc.timer", "volt-cas-gc.timer\n", "volt-backup-app.timer", "volt-cas-.timer"]
+)
+def test_other_names_are_no_units_of_the_host(host: Host, name: str) -> None:
+    with pytest.raises(UsageError, match="none of the host's own"):
+        host.plan(wide=HostWide({name: "x"}, {}))
+    assert host.files() == []
+
+
+def test_who_is_told_is_for_root_alone(host: Host) -> None:
+    told = ways.check({"command": None, "mail": {"to": "a@example.org", "password": "secret"}, "webhook": {"url": "https://example.org/secret"}})
+    done = host.declare(wide=HostWide({}, told))
+    path = Path(host.places.ways)
+    assert path.stat().st_mode & 0o777 == 0o600 and ways.load(str(path)) == told
+    assert "secret/" not in json.dumps(done.diff()) and "/secret" not in json.dumps(done.diff()) and "a@example.org" in json.dumps(done.diff())
+    assert not host.declare(wide=HostWide({}, told)).changed
+    again = host.plan(wide=HostWide({}, {"webhook": {"url": "https://example.org/other"}}))
+    assert again.changed and "/other" not in json.dumps(again.diff())
+    host.declare(wide=HostWide({}, {}))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"command": ["relative"]}, {"command": ["/x", "\0"]}, {"webhook": {"url": "ftp://x"}}, {"mail": {"to": ""}}, {"mail": {"to": "x", "port": "y"}}],
+)
+def test_ways_that_cannot_be_meant(bad: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        ways.check(bad)

@@ -17,7 +17,7 @@ from typing import Any, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._runner import notify
-from ansible_collections.volt.backup.plugins.module_utils._schedule import journal
+from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, ways
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
 
 FACTS = {
@@ -82,12 +82,12 @@ def servers() -> Iterator[tuple[int, int]]:
 def test_every_way_is_used(servers: tuple[int, int], tmp_path: Path) -> None:
     hook, mail = servers
     command = [sys.executable, "-c", f"import os, sys; open({str(tmp_path / 'told')!r}, 'w').write(sys.argv[1] + os.environ['VOLT_REASON'])"]
-    ways = {
+    used = {
         "command": command,
         "mail": {"to": "admin@example.org, other@example.org", "smtp": "127.0.0.1", "port": mail},
         "webhook": {"url": f"http://127.0.0.1:{hook}/secret/204", "headers": {"Authorization": "Bearer secret"}},
     }
-    notify.tell(ways, FACTS)
+    notify.tell(used, FACTS)
     assert (tmp_path / "told").read_text() == "volt-backup-appSource does not exist."
     ((path, headers, sent),) = Hook.got
     assert (path, headers["Authorization"], sent) == ("/secret/204", "Bearer secret", FACTS)
@@ -133,11 +133,11 @@ def test_a_way_that_fails_is_named_without_its_secrets_and_hides_no_other(server
 def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "notify.json").write_text(text)
     with pytest.raises(VoltError, match="does not say how to tell of failures"):
-        notify.load(str(tmp_path / "notify.json"))
+        ways.load(str(tmp_path / "notify.json"))
 
 
 def test_no_settings(tmp_path: Path) -> None:
-    assert notify.load(str(tmp_path / "none")) == {}
+    assert ways.load(str(tmp_path / "none")) == {}
     notify.tell({"command": [], "mail": {}, "webhook": {}}, FACTS)
 
 

@@ -6,8 +6,7 @@
 
 """Telling people that a unit failed: a command, mail, a webhook, or all of them.
 
-`volt-cas-failure@.service` calls this. How to tell is in a file for root's eyes alone, for addresses of webhooks and passwords are secrets:
-they come in no unit, no argument and no message. Every way is tried, and what failed of them is said at the end.
+`volt-cas-failure@.service` calls this. Every way is tried, and what failed of them is said at the end, without the secrets that a way may have.
 """
 
 from __future__ import annotations
@@ -28,58 +27,21 @@ import urllib.error
 import urllib.request
 
 from .._backup.names import is_workload, show_time
+from .._schedule import ways as settings
 from .._schedule.record import Record
 from .._store.errors import UsageError, VoltError, reason
 from .upkeep import Arguments, Manager, Outcome, Word
 
-WAYS = "/etc/volt/notify.json"
 _SENDMAIL = "/usr/sbin/sendmail"
-_SECURITY = {"none": 25, "starttls": 587, "tls": 465}
 _PATIENCE = 60.0
-_SHAPES: t.Dict[str, t.Dict[str, type]] = {
-    "mail": {"to": str, "from": str, "smtp": str, "port": int, "security": str, "user": str, "password": str},
-    "webhook": {"url": str, "headers": dict},
-}
 
 Facts = t.Dict[str, t.Any]
-Ways = t.Dict[str, t.Any]
 
 
 class NotTold(VoltError):
     """Somebody was to be told, and could not be."""
 
     code = "notify"
-
-
-def load(path: str = WAYS) -> Ways:
-    """How to tell; empty where nothing says so. VoltError for a file that is not as it should be, which is not quoted: it has secrets."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            ways = json.load(file)
-        _check(ways)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise VoltError(f"{path} cannot be read: {reason(error)}; run as root.") from None
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        raise VoltError(f"{path} does not say how to tell of failures; run the role volt_schedule again.") from None
-    return t.cast(Ways, ways)
-
-
-def _check(ways: Ways) -> None:
-    """ValueError or its kin for what is not as it should be."""
-    command = ways.get("command") or []
-    if not isinstance(command, list) or not all(isinstance(word, str) and "\0" not in word for word in command):
-        raise ValueError
-    for name, shape in _SHAPES.items():
-        for key, value in (ways.get(name) or {}).items():
-            if not isinstance(value, shape[key]):
-                raise ValueError
-    mail, webhook = ways.get("mail") or {}, ways.get("webhook") or {}
-    if (mail and not mail.get("to")) or mail.get("security", "none") not in _SECURITY:
-        raise ValueError
-    if webhook and not webhook["url"].lower().startswith(("http://", "https://")):
-        raise ValueError
 
 
 def facts_of(unit: str) -> Facts:
@@ -102,7 +64,7 @@ def facts_of(unit: str) -> Facts:
     }
 
 
-def tell(ways: Ways, facts: Facts) -> None:
+def tell(ways: settings.Ways, facts: Facts) -> None:
     """By every way; NotTold names those that failed."""
     against = []
     for name, way in (("command", _command), ("mail", _mail), ("webhook", _webhook)):
@@ -153,7 +115,7 @@ def _mail(mail: t.Dict[str, t.Any], facts: Facts) -> None:
         subprocess.run([_SENDMAIL, "-i", "-t"], input=letter.as_bytes(), timeout=_PATIENCE, check=True)
         return
     security = mail.get("security", "none")
-    port = mail.get("port") or _SECURITY[security]
+    port = mail.get("port") or settings.SECURITY[security]
     context = ssl.create_default_context()
     with smtplib.SMTP_SSL(server, port, timeout=_PATIENCE, context=context) if security == "tls" else smtplib.SMTP(server, port, timeout=_PATIENCE) as to:
         if security == "starttls":
@@ -188,13 +150,13 @@ def _options(made: argparse.ArgumentParser) -> None:
 def _notify(args: Arguments, _manager: Manager) -> Outcome:
     if bool(args.unit) == args.test:
         raise UsageError("Say which unit failed, or --test.")
-    ways = load()
+    ways = settings.load()
     facts = facts_of(args.unit or "test")
     if args.test:
         facts.update(text=f"This is a test of volt-backup on {facts['host']}; nothing failed.", event="test", reason="This is a test.")
-    used = [name for name in ("command", "mail", "webhook") if ways.get(name)]
+    used = [name for name in settings.NAMES if name in ways]
     if args.test and not used:
-        raise NotTold(f"There is nobody to tell: {WAYS} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
+        raise NotTold(f"There is nobody to tell: {settings.PATH} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
     tell(ways, facts)
     told = f"Told by {', '.join(used)}." if used else "Nobody is to be told."
     return Outcome({"changed": False, "told": used, **facts}, lambda: f"{facts['text']} {told}\n")

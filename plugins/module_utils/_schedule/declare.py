@@ -29,7 +29,7 @@ import typing as t
 from .._store import layout
 from .._store.errors import UsageError, VoltError, reason
 from .._tree.names import parse
-from . import command as commands, job as jobs, systemd, units
+from . import command as commands, job as jobs, systemd, units, ways as ways_
 from .job import Job
 from .record import DIRECTORY as RECORDS, Record, unwritten
 from .status import write_metrics
@@ -43,6 +43,14 @@ class Places(t.NamedTuple):
     records: str = RECORDS
     stamps: str = systemd.STAMPS
     command: str = "/usr/local/bin/volt-backup"
+    ways: str = ways_.PATH
+
+
+class HostWide(t.NamedTuple):
+    """What belongs to the host as a whole: units by name, and by which ways people are told of failures. What it lacks goes."""
+
+    units: t.Mapping[str, str]
+    ways: ways_.Ways
 
 
 class Change(t.NamedTuple):
@@ -59,10 +67,14 @@ class Declaration:
 
     :param present: jobs that are to be there. :param absent: workloads whose schedule is to go. :param purge: all others go, too.
     :param manage: whether systemd is told. :param force: take over files of the same name that are not ours.
+    :param host: what belongs to the host as a whole; None leaves it as it is.
     """
 
-    def __init__(self, present: t.Sequence[Job], absent: t.Sequence[str], purge: bool, interpreter: str, manage: bool, force: bool, places: Places) -> None:
-        self._places, self._manage, self._force = places, manage, force
+    def __init__(
+        self, present: t.Sequence[Job], absent: t.Sequence[str], purge: bool, interpreter: str, manage: bool, force: bool, places: Places,
+        host: t.Optional[HostWide] = None,
+    ) -> None:  # fmt: skip
+        self._places, self._manage, self._force, self._host = places, manage, force, host
         self._jobs = {job.workload: job for job in present}
         names = [*(job.workload for job in present), *absent]
         if len(set(names)) != len(names):
@@ -75,6 +87,9 @@ class Declaration:
         self._links: t.List[t.Tuple[str, bool]] = []
         self._idle: t.List[str] = []
         self._stale = False
+        self._timers = {job.unit: job.enabled for job in present}  # whether each is to run
+        self._timers.update((name[:-6], True) for name in (host.units if host else ()) if name.endswith(".timer"))
+        self._going = [f"volt-backup-{name}" for name in self._gone]
         self._metrics = {job.metrics: True for job in present if job.metrics}  # whether any schedule still has it
 
     def plan(self, dry: bool = False) -> t.List[str]:
@@ -94,6 +109,8 @@ class Declaration:
             if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
                 raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
             self._compare(job)
+        if self._host is not None:
+            self._compare_host(self._host)
         for name in self._gone:
             was = self._metrics_of(name)
             if was:
@@ -127,11 +144,24 @@ class Declaration:
         if self._differ(timer, units.timer(job)):
             self.retimed.add(job.unit)
 
+    def _compare_host(self, host: HostWide) -> None:
+        directory = self._places.units
+        self._differ(self._places.ways, ways_.text(host.ways), 0o600)
+        for name, text in host.units.items():
+            if self._differ(os.path.join(directory, name), units.host_wide(name, text, self._interpreter)) and name.endswith(".timer"):
+                self.retimed.add(name[:-6])
+        present = os.listdir(directory) if os.path.isdir(directory) else []
+        for name in sorted(name for name in present if units.is_host_wide(name) and name not in host.units):
+            path = os.path.join(directory, name)
+            if (_read(path)[0] or "").startswith(units.OURS):  # what somebody else put there is no business of ours
+                self._differ(path, None)
+                self._going.append(name.rpartition(".")[0])
+
     def _differ(self, path: str, after: t.Optional[str], mode: int = 0o644) -> bool:
         before, now = _read(path)
         if before is None and after is None:
             return False
-        ours = before is None or before.startswith(units.MARK) or (path.endswith(".json") and _is_job(before, path))
+        ours = before is None or before.startswith(units.OURS) or path == self._places.ways or (path.endswith(".json") and _is_job(before, path))
         if not ours and not self._force:
             raise UsageError(f"{path} was not written by volt.backup; move it away, choose another workload name, or set force: true.")
         if before == after and now == mode:
@@ -151,15 +181,13 @@ class Declaration:
             systemd.check_units(t.cast(t.Dict[str, str], texts))
 
     def _plan_states(self) -> None:
-        for job in self._jobs.values():
-            if os.path.lexists(self._link(job.unit)) != job.enabled:
-                self._links.append((job.unit, job.enabled))
-        if self._manage and self._jobs:
-            names = [f"{job.unit}.{kind}" for job in self._jobs.values() for kind in ("timer", "service")]
+        self._links = [(unit, on) for unit, on in self._timers.items() if os.path.lexists(self._link(unit)) != on]
+        if self._manage and self._timers:
+            names = [f"{unit}.{kind}" for unit in self._timers for kind in ("timer", "service")]
             shown = systemd.show(names, "ActiveState", "NeedDaemonReload")
             self._stale = any(fields.get("NeedDaemonReload") == "yes" for fields in shown.values())  # a run that died before it did so
             active = {name for name, fields in shown.items() if fields.get("ActiveState") == "active"}
-            self._idle = [job.unit for job in self._jobs.values() if (f"{job.unit}.timer" in active) != job.enabled]
+            self._idle = [unit for unit, on in self._timers.items() if (f"{unit}.timer" in active) != on]
 
     def _link(self, unit: str) -> str:
         return os.path.join(self._places.units, "timers.target.wants", f"{unit}.timer")
@@ -170,26 +198,23 @@ class Declaration:
 
     def diff(self) -> t.List[t.Dict[str, str]]:
         """Each file as it is and as it is to be, and which timers are enabled and started."""
-        shown = [
-            {"before_header": change.path, "after_header": change.path, "before": change.before or "", "after": change.after or ""} for change in self.files
-        ]
+        shown = []
+        for change in self.files:
+            before, after = (ways_.shown(text) if change.path == self._places.ways else text or "" for text in (change.before, change.after))
+            shown.append({"before_header": change.path, "after_header": change.path, "before": before, "after": after})
         lines = [f"{'enable' if on else 'disable'} {unit}.timer\n" for unit, on in self._links]
-        lines += [f"{'start' if self._enabled(unit) else 'stop'} {unit}.timer\n" for unit in self._idle]
+        lines += [f"{'start' if self._timers.get(unit, False) else 'stop'} {unit}.timer\n" for unit in self._idle]
         return [*shown, {"prepared": "".join(lines)}] if lines else shown
-
-    def _enabled(self, unit: str) -> bool:
-        return any(job.unit == unit and job.enabled for job in self._jobs.values())
 
     def apply(self) -> None:
         """Do what was planned."""
-        going = [f"volt-backup-{name}" for name in self._gone]
-        leaving = [f"{unit}.timer" for unit in going if any(change.path.endswith(f"/{unit}.timer") for change in self.files)]
+        leaving = [f"{unit}.timer" for unit in self._going if any(change.path.endswith(f"/{unit}.timer") for change in self.files)]
         retimed = sorted(f"{unit}.timer" for unit in self.retimed if os.path.lexists(os.path.join(self._places.units, f"{unit}.timer")))
-        stop = sorted({*leaving, *(f"{unit}.timer" for unit in self._idle if not self._enabled(unit))})
+        stop = sorted({*leaving, *(f"{unit}.timer" for unit in self._idle if not self._timers.get(unit, False))})
         if self._manage and stop:
             systemd.call("systemctl", "stop", "--", *stop)
             systemd.attempt("systemctl", "stop", "--", *(f"{name[:-6]}.service" for name in leaving))
-        for unit in going:
+        for unit in self._going:
             commands.remove(self._link(unit))
         for unit in {*self.retimed, *(unit for unit, on in self._links if on)}:
             self._stamp(unit)  # before the new lines are there: a run that died in between must not leave them with the old stamp
@@ -202,7 +227,8 @@ class Declaration:
             self._set_link(unit, on)
         for name in self._gone:
             Record(name, self._places.records).forget()
-            commands.remove(os.path.join(self._places.stamps, f"stamp-volt-backup-{name}.timer"))
+        for unit in self._going:
+            commands.remove(os.path.join(self._places.stamps, f"stamp-{unit}.timer"))
         if self.changed:
             self._tell()
         if self._manage:
@@ -212,7 +238,7 @@ class Declaration:
                 systemd.call("systemctl", "daemon-reload")
             if leaving:
                 systemd.attempt("systemctl", "reset-failed", "--", *(f"{name[:-6]}.service" for name in leaving))
-            start = sorted({*(unit for unit in self._idle if self._enabled(unit)), *(unit for unit in self.retimed if self._enabled(unit))})
+            start = sorted({*(unit for unit in self._idle if self._timers.get(unit, False)), *(unit for unit in self.retimed if self._timers.get(unit, False))})
             if start:
                 systemd.call("systemctl", "start", "--", *(f"{unit}.timer" for unit in start))
 

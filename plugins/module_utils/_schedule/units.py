@@ -16,12 +16,19 @@ Sources: systemd.exec(5), systemd.service(5), systemd.timer(5), xattr(7).
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 
+from .._store.errors import UsageError
 from .._tree.names import parse
 from .job import Job
 
-MARK = "# Written by volt.backup; changes are overwritten. Declare the schedule with volt_backup_schedule instead."
+#: How each file of ours begins.
+OURS = "# Written by volt.backup; changes are overwritten."
+MARK = f"{OURS} Declare the schedule with volt_backup_schedule instead."
+#: In units of the host as a whole this stands for the interpreter.
+PYTHON = "@PYTHON@"
+_HOST = re.compile(r"volt-backup\.slice\Z|volt-cas-[a-z]+@?\.(?:service|timer)\Z")
 #: In the environment of a unit: its ExecStartPre= and ExecStopPost= lines run the hooks, so `run` does not.
 HOOKED = "VOLT_BACKUP_HOOKS"
 
@@ -85,6 +92,18 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         lines.append(f"IOSchedulingClass={job.io_class}")
     writes = " ".join(word(os.fsdecode(parse(place)), variables=False) for place in (job.store, job.backup_dir, state))
     return "\n".join([*lines, f"ReadWritePaths={writes}", _HARDENED])
+
+
+def is_host_wide(name: str) -> bool:
+    """Whether a name can be that of a unit of the host as a whole."""
+    return _HOST.match(name) is not None
+
+
+def host_wide(name: str, text: str, interpreter: str) -> str:
+    """A unit of the host as a whole, as its author wrote it; UsageError for a name that is not for such units."""
+    if not is_host_wide(name):
+        raise UsageError(f"Unit {name!r} is none of the host's own; those are volt-backup.slice, and volt-cas-NAME with .service or .timer.")
+    return f"{OURS}\n{text.strip()}\n".replace(PYTHON, word(interpreter))
 
 
 def timer(job: Job) -> str:
