@@ -90,6 +90,16 @@ UPKEEP = {
         {"module": "volt_cas_verify", "level": "content", "budget": "5%", "ids": ["app-20261123-100000-manual"]},
         "usage", "A budget is for reading the content",
     ),
+    "drill of what is no name": ({"module": "volt_restore_drill", "workloads": ["../x"]}, "usage", NOT_ALLOWED),
+    "drill of what has no backup": (
+        {"module": "volt_restore_drill", "workloads": ["other"], "scratch_dir": "{top}/drill"}, "drill", "Workload other was not proved: Workload other has no",
+    ),
+    "drill in a file": ({"module": "volt_restore_drill", "scratch_dir": "{top}/file"}, "usage", "{top}/file is no directory to restore to"),
+    "drill in the store": ({"module": "volt_restore_drill", "scratch_dir": "{top}/cas/tmp"}, "usage", "where backups are kept"),
+    "drill in a relative directory": ({"module": "volt_restore_drill", "scratch_dir": "drill"}, "usage", "scratch_dir must be an absolute path"),
+    "kind unknown": ({"module": "volt_workload_info", "kinds": ["docker"]}, "usage", "value of kinds must be one or more of"),
+    "user unknown": ({"module": "volt_workload_info", "users": ["nobody here"]}, "usage", "User 'nobody here' is not known to this host"),
+    "Compose directory relative": ({"module": "volt_workload_info", "compose_dirs": ["stacks"]}, "usage", "compose_dirs takes absolute paths"),
     "id that leads out": ({"module": "volt_cas_verify", "ids": ["../x"]}, "usage", "cannot be a backup's id"),
     "id unknown": ({"module": "volt_cas_verify", "ids": ["app-20000101-000000-manual"]}, "not_found", "There is no backup app-20000101-000000-manual"),
 }

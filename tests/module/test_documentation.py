@@ -15,7 +15,8 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.records import
 
 from .conftest import PACKAGE, Host
 
-MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_restore_drill", "volt_runner")
+MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_restore_drill", "volt_runner",
+           "volt_workload_info")
 
 
 def returns(module: str) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def test_every_returned_key_is_documented(host: Host, module: str) -> None:
         "volt_runner": [
             host.run("volt_runner", path=str(host.top / name), state=state) for name in ("volt-backup", "tree") for state in ("present", "absent")
         ],
+        "volt_workload_info": [host.run("volt_workload_info", sizes=False)],
     }
     for path in (host.store / "packs").rglob("*.pack*"):
         path.write_bytes(b"x")

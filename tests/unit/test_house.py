@@ -23,7 +23,8 @@ MOST = 500
 
 #: Floors from the ground up: a file may import from its own room, and from floors below its own.
 FLOORS = {
-    "_version": -1, "_store": 0, "_tree": 1, "_backup": 2, "_remote": 2, "_schedule": 3, "_runner": 4, "_module": 5, "modules": 6, "doc_fragments": 6, "filter": 6,
+    "_version": -1, "_store": 0, "_tree": 1, "_backup": 2, "_remote": 2, "_schedule": 3, "_workloads": 3, "_runner": 4, "_module": 5,
+    "modules": 6, "doc_fragments": 6, "filter": 6,
 }  # fmt: skip
 KNOWS_ANSIBLE = {"_module", "modules", "doc_fragments", "filter"}
 OUTSIDE = ("ansible", "ansible_collections")

@@ -75,6 +75,12 @@ class Driller:
         if not os.path.isabs(parse(scratch)):
             raise UsageError(f"The directory to restore to must be an absolute path, and {scratch!r} is none.")
         self._manager, self._scratch, self._dry = manager, os.fsdecode(parse(scratch)), dry
+        if os.path.lexists(self._scratch) and not os.path.isdir(self._scratch):
+            raise UsageError(f"{scratch} is no directory to restore to; name another.")
+        real = os.path.realpath(self._scratch)
+        for kept in manager.places:
+            if f"{real}/".startswith(f"{kept}/"):
+                raise UsageError(f"The directory to restore to, {scratch}, lies in {show(os.fsencode(kept))}, where backups are kept; name another.")
         self._directory, self._records = directory, records
 
     def __call__(self, workloads: t.Sequence[str]) -> t.List[Drill]:

@@ -1,0 +1,158 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Looking at a disk that others write to: never waiting, never reading much, never led elsewhere.
+
+A path is resolved a name at a time. A symbolic link counts only in a directory that belongs to root, or to us, and that nobody else
+may write: there it is the administrator's word. Anywhere else it may be a user's way to have somebody else's files copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import typing as t
+
+from .._store.errors import reason
+from .._tree.names import one_line, show
+
+#: Descriptions of containers are some ten KiB; no file that we read has a reason to be larger.
+MOST = 4 << 20
+_LINKS = 40
+_OTHERS_WRITE = 0o022
+
+
+class Unfit(Exception):
+    """Something is not as it has to be. Its text is a half sentence, for `Disk.leave`."""
+
+
+class Disk:
+    """A root directory, and what was noted on the way. Paths are those that a host with this root would have."""
+
+    def __init__(self, root: str = "/") -> None:
+        self._root = root.rstrip("/")
+        self.left_out: t.List[t.Dict[str, str]] = []
+        self.warnings: t.List[str] = []
+
+    def real(self, path: str) -> str:
+        """The path for the system's calls."""
+        return self._root + path
+
+    def leave(self, path: str, why: t.Union[str, Exception], trouble: bool = True) -> None:
+        """Note what is no workload, and why. Where somebody should do something about it, that is trouble, and a warning."""
+        text = f"it cannot be read: {reason(why)}" if isinstance(why, OSError) else one_line(why)
+        self.left_out.append({"path": show(path), "reason": text})
+        if trouble:
+            self.warnings.append(f"{one_line(show(path))} is left out: {text}.")
+
+    def warn(self, path: str, text: t.Union[str, Exception]) -> None:
+        said = f"cannot be read: {reason(text)}" if isinstance(text, OSError) else one_line(text)
+        self.warnings.append(f"{one_line(show(path))} {said}.")
+
+    def reach(self, path: str) -> str:
+        """The path without symbolic links in it. OSError, or Unfit for a link that is nobody's word."""
+        todo = _names(path)
+        here, links = "", 0
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                here = here.rpartition("/")[0]
+                continue
+            if not stat.S_ISLNK(os.lstat(self.real(f"{here}/{name}")).st_mode):
+                here = f"{here}/{name}"
+                continue
+            links += 1
+            if links > _LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if not self.is_hosts(here):
+                raise Unfit(f"{show(f'{here}/{name}')} is a symbolic link, and others than root may have put it there")
+            target = os.readlink(self.real(f"{here}/{name}"))
+            todo += _names(target)
+            here = "" if target.startswith("/") else here
+        return here or "/"
+
+    def is_hosts(self, path: str) -> bool:
+        """Whether what lies in a directory is the word of root, or our own."""
+        info = os.lstat(self.real(path or "/"))
+        return info.st_uid in (0, os.geteuid()) and not info.st_mode & _OTHERS_WRITE
+
+    def is_directory(self, path: str) -> bool:
+        """Of a path that was reached."""
+        return stat.S_ISDIR(os.lstat(self.real(path)).st_mode)
+
+    def names(self, path: str) -> t.Tuple[str, t.List[str]]:
+        """A directory, reached, and what it holds, sorted; nothing where it is not there."""
+        try:
+            here = self.reach(path)
+            return here, sorted(os.listdir(self.real(here)))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            self.leave(path, f"it cannot be read: {reason(error)}; run as root" if error.errno == errno.EACCES else error)
+        except Unfit as error:
+            self.leave(path, error)
+        return path, []
+
+    def read(self, path: str, most: int = MOST) -> bytes:
+        """A plain file's content. OSError or Unfit for anything else: a pipe is not waited for, a device is not read."""
+        fd = os.open(self.real(self.reach(path)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise Unfit("is no plain file")
+            if info.st_size > most:
+                raise Unfit(f"has {info.st_size} bytes, more than such a file can have")
+            return file.read(most)
+
+    def begin(self, path: str, size: int) -> t.Tuple[bytes, os.stat_result]:
+        """The first bytes of a plain file of any size, and its stats."""
+        fd = os.open(self.real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise Unfit("is no plain file")
+            return file.read(size), info
+
+    def text(self, path: str) -> str:
+        """A file's text, or nothing; trouble is noted, save that there is no file."""
+        try:
+            return self.read(path).decode("utf-8", "replace")
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, Unfit) as error:
+            self.warn(path, error)
+        return ""
+
+    def table(self, path: str) -> t.Dict[str, t.Any]:
+        """A file's JSON object, or an empty one; trouble is noted, save that there is no file."""
+        try:
+            value = json.loads(self.read(path))
+            if isinstance(value, dict):
+                return value
+            raise Unfit("holds no JSON object")
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, Unfit) as error:
+            self.warn(path, error)
+        except (ValueError, RecursionError):
+            self.warn(path, "is no JSON")
+        return {}
+
+
+def _names(path: str) -> t.List[str]:
+    """The names of a path, the first one last."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def inner(value: t.Any, *keys: str) -> t.Any:
+    """What lies below keys of a JSON value of any shape, or None."""
+    for key in keys:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value

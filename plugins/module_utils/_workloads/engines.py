@@ -1,0 +1,192 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Finders of what Docker and Podman keep: volumes, and the projects of Compose.
+
+Docker describes each container in a JSON file: its labels, of which Compose's name the project and its directory, and its mounts. Podman
+keeps the same in a database, which is not read: of Podman the volumes are found, and projects only below directories that are given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from .candidate import CONTAINER, VOLUME, Candidate, Search
+from .disk import Disk, Unfit, inner
+
+DOCKER = "/var/lib/docker"
+PODMAN = "/var/lib/containers/storage"
+#: A setting of TOML, at the beginning of its line; the tables that have these know no second one of the name.
+_TOML = r"^\s*{}\s*=\s*[\"']([^\"'\n]+)[\"']"
+#: With userns-remap, Docker keeps all in a directory named by ids.
+_REMAPPED = re.compile(r"\d+\.\d+\Z")
+#: File systems whose content is not this host's, or is gone when it is off.
+_ELSEWHERE = frozenset("nfs nfs4 cifs smb3 smbfs ceph glusterfs fuse.sshfs fuse.glusterfs 9p tmpfs ramfs".split())
+
+_LABEL = "com.docker.compose.project"
+_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
+_NAMED = re.compile(r"^name:\s*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?\s*(?:#.*)?$", re.MULTILINE)
+
+
+def docker_roots(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
+    """(user or None, directory): where Docker keeps its data."""
+    disk = search.disk
+    said = inner(disk.table("/etc/docker/daemon.json"), "data-root")
+    root = said if isinstance(said, str) and said.startswith("/") else DOCKER
+    yield None, root
+    place, names = disk.names(root)
+    yield from ((None, f"{place}/{name}") for name in names if _REMAPPED.match(name))
+    yield from ((user, f"{home}/.local/share/docker") for user, home in search.homes.items())
+
+
+def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
+    """(user or None, directory): where Podman keeps volumes."""
+    disk = search.disk
+    storage = _setting(disk, "graphroot", ["/etc/containers/storage.conf"]) or PODMAN
+    drop_ins, names = disk.names("/etc/containers/containers.conf.d")
+    files = ["/etc/containers/containers.conf", *(f"{drop_ins}/{name}" for name in names if name.endswith(".conf"))]
+    yield None, _setting(disk, "volume_path", files) or f"{storage}/volumes"
+    yield from ((user, f"{home}/.local/share/containers/storage/volumes") for user, home in search.homes.items())
+
+
+def _setting(disk: Disk, name: str, files: t.Iterable[str]) -> t.Optional[str]:
+    """An absolute path that a setting has, in the last file that has it."""
+    found = None
+    for path in files:
+        for value in re.findall(_TOML.format(name), disk.text(path), re.MULTILINE):
+            found = value if value.startswith("/") else found
+    return found
+
+
+def docker_volumes(search: Search) -> t.Iterator[Candidate]:
+    for user, root in docker_roots(search):
+        used = _used(search, root)
+        for name, place in _volumes(search, f"{root}/volumes"):
+            path = _docker_data(search.disk, place)
+            if path is not None and _is_here(search, path):
+                yield Candidate("docker", name, VOLUME, path, user=user, containers=sorted(used.get(name, ())))
+
+
+def podman_volumes(search: Search) -> t.Iterator[Candidate]:
+    for user, place in podman_places(search):
+        for name, volume in _volumes(search, place):
+            if _is_here(search, f"{volume}/_data"):
+                yield Candidate("podman", name, VOLUME, f"{volume}/_data", user=user)
+
+
+def _volumes(search: Search, place: str) -> t.Iterator[t.Tuple[str, str]]:
+    """(name, directory) of the volumes of the local driver; those of other drivers have no _data here."""
+    here, names = search.disk.names(place)
+    for name in names:
+        path = search.disk.real(f"{here}/{name}")
+        if os.path.islink(path) or os.path.lexists(f"{path}/_data"):  # whose word a link is is found out later
+            yield name, f"{here}/{name}"
+
+
+def _docker_data(disk: Disk, place: str) -> t.Optional[str]:
+    """Where a volume's data is. Its options may say that a file system is mounted there whenever a container runs."""
+    options = disk.table(f"{place}/opts.json")
+    kind, device, how = (options.get(key) or "" for key in ("MountType", "MountDevice", "MountOpts"))
+    if not (kind or device):
+        return f"{place}/_data"
+    try:
+        if not disk.is_hosts(disk.reach(place)):
+            raise Unfit("its options could have been written by others than root")
+    except (OSError, Unfit) as error:
+        disk.leave(place, error)
+        return None
+    if isinstance(how, str) and isinstance(device, str) and device.startswith("/") and {"bind", "rbind"} & set(how.split(",")):
+        return device
+    # The options may hold a password: not shown.
+    disk.leave(place, f"its data is on a file system of its own, of type {kind}, which is mounted only while it is used", trouble=False)
+    return None
+
+
+def _is_here(search: Search, path: str) -> bool:
+    kind = search.mounted(path)
+    if kind not in _ELSEWHERE:
+        return True
+    search.disk.leave(path, f"{kind} is mounted there, which is no disk of this host", trouble=False)
+    return False
+
+
+def _used(search: Search, root: str) -> t.Dict[str, t.Set[str]]:
+    """Which containers have a volume mounted, running or not."""
+    used: t.Dict[str, t.Set[str]] = {}
+    for value in search.described(root):
+        points, name = value.get("MountPoints"), value.get("Name")
+        for point in points.values() if isinstance(points, dict) else ():
+            volume = inner(point, "Name")
+            if inner(point, "Type") == "volume" and isinstance(volume, str) and isinstance(name, str):
+                used.setdefault(volume, set()).add(name.lstrip("/"))
+    return used
+
+
+def compose(search: Search) -> t.Iterator[Candidate]:
+    """Projects by the labels of their containers; then by their files, in directories that the user names."""
+    seen = set()
+    for candidate in (*_labelled(search), *_filed(search)):
+        try:
+            here = search.disk.reach(candidate.path)
+        except (OSError, Unfit):
+            here = candidate.path  # which is reported where all candidates are
+        if here not in seen:
+            seen.add(here)
+            yield candidate
+
+
+def _labelled(search: Search) -> t.List[Candidate]:
+    """A project's directory as its newest container has it, if its file is there.
+
+    An image can bring labels of its own. So a label alone decides nothing: what it calls the project's file has to be one.
+    """
+    found: t.Dict[str, Candidate] = {}
+    gone: t.Dict[str, str] = {}
+    for user, root in docker_roots(search):
+        for value in search.described(root) if user is None else ():  # without root, labels are the user's word
+            labels = inner(value, "Config", "Labels")
+            project, directory, files = (inner(labels, _LABEL + end) for end in ("", ".working_dir", ".config_files"))
+            if not (isinstance(project, str) and isinstance(directory, str) and _PROJECT.match(project) and directory.startswith("/")):
+                continue
+            config = _compose_file(search.disk, directory, files.split(",") if isinstance(files, str) else [])
+            if config is None:
+                gone[project] = directory
+            else:
+                found[project] = Candidate("compose", project, CONTAINER, directory, config=config)
+    for project in sorted(gone.keys() - found.keys()):
+        search.disk.leave(gone[project], f"Compose project {project} has containers, but no file there")
+    return [found[project] for project in sorted(found)]
+
+
+def _compose_file(disk: Disk, directory: str, names: t.Iterable[str]) -> t.Optional[str]:
+    """The first of these files that is one."""
+    for name in names:
+        path = name if name.startswith("/") else f"{directory}/{name}"
+        try:
+            if name.endswith((".yml", ".yaml")) and re.search(rb"^(?:services|include)\s*:", disk.read(path), re.MULTILINE):
+                return path
+        except (OSError, Unfit):
+            pass
+    return None
+
+
+def _filed(search: Search) -> t.Iterator[Candidate]:
+    """Directories with a Compose file: those that are given, and those in them."""
+    for given in search.projects:
+        here, names = search.disk.names(given)
+        for directory in (here, *(f"{here}/{name}" for name in names)):
+            config = _compose_file(search.disk, directory, _FILES)
+            if config is None:
+                continue
+            said = _NAMED.search(search.disk.text(config))
+            name = said[1] if said else re.sub(r"[^a-z0-9_-]", "", directory.rpartition("/")[2].lower()).lstrip("_-")
+            if name:
+                yield Candidate("compose", name, CONTAINER, directory, config=config)
+            else:
+                search.disk.leave(directory, "its name has no letter and no digit; say name: in its Compose file")

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""From candidates to workloads: resolved, named, compared with each other, measured."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import stat
+import typing as t
+
+from .._backup.names import is_workload
+from .._store.errors import UsageError
+from .._tree.names import parse, show
+from . import engines, machines
+from .candidate import CONTAINER, VOLUME, Candidate, Search
+from .disk import Disk, Unfit
+from .images import images, look
+from .size import Measure
+
+KINDS = (*machines.MODES, VOLUME)
+
+Finder = t.Callable[[Search], t.Iterable[Candidate]]
+#: Each with the kinds that it may find. Of several that find the same directory, the first one counts.
+FINDERS: t.Sequence[t.Tuple[Finder, t.Collection[str]]] = (
+    (machines.volt_containers, machines.MODES),
+    (machines.volt_vms, machines.MODES),
+    (machines.nspawn, (CONTAINER,)),
+    (engines.docker_volumes, (VOLUME,)),
+    (engines.podman_volumes, (VOLUME,)),
+    (engines.compose, (CONTAINER,)),
+)
+#: What a pattern of exclusions takes as it stands.
+_PLAIN = re.compile(r"[A-Za-z0-9_.@+=,-]+\Z")
+
+
+class Request(t.NamedTuple):
+    """What to look for. Names as in the contract."""
+
+    kinds: t.Collection[str] = KINDS
+    sizes: bool = True
+    users: t.Sequence[str] = ()
+    compose_dirs: t.Sequence[str] = ()
+
+
+class Spot(t.NamedTuple):
+    """Where a candidate really is: a directory to back up, and what to leave out of it; for a disk image, its name in there."""
+
+    source: str
+    exclude: t.Tuple[str, ...] = ()
+    image: t.Optional[str] = None
+
+
+class Found(t.NamedTuple):
+    """What a look has brought."""
+
+    workloads: t.List[t.Dict[str, t.Any]]
+    left_out: t.List[t.Dict[str, str]]
+    warnings: t.List[str]
+
+
+def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t.Tuple[str, str]]] = None) -> Found:
+    """Look at a host. :param root: its root directory. :param home: tells how a user is named, and the home directory."""
+    disk = Disk(root)
+    search = Search(disk, dict((home or _home)(user) for user in request.users), [_absolute(path) for path in request.compose_dirs])
+    wanted = set(request.kinds)
+    chosen: t.Dict[str, t.List[t.Tuple[Candidate, Spot]]] = {}
+    known: t.Dict[Spot, str] = {}
+    for finder, kinds in FINDERS:
+        for candidate in finder(search) if wanted & set(kinds) else ():
+            if candidate.kind not in wanted:
+                continue
+            spot = _resolve(disk, candidate)
+            if spot is None:
+                continue
+            if spot in known:
+                disk.leave(candidate.path, f"it is the same as {known[spot]}", trouble=False)
+                continue
+            known[spot] = candidate.workload
+            chosen.setdefault(candidate.workload, []).append((candidate, spot))
+    measure = Measure()
+    workloads = []
+    for name in sorted(chosen):
+        (candidate, spot), *others = chosen[name]
+        if others:
+            paths = [show(other.path) for other, _spot in chosen[name]]
+            for other, _spot in chosen[name]:
+                disk.leave(other.path, f"{' and '.join(paths)} would all be workload {name}; rename all but one")
+            continue
+        workloads.append(_tell(disk, candidate, spot, measure if request.sizes else None))
+    return Found(workloads, disk.left_out, disk.warnings)
+
+
+def _home(user: str) -> t.Tuple[str, str]:
+    """How a user is named in workloads, and the home directory."""
+    try:
+        entry = pwd.getpwnam(user)
+    except (KeyError, ValueError):
+        raise UsageError(f"User {user!r} is not known to this host; take the name out of users.") from None
+    # A dot in a user's name would make two users' workloads look alike; ids are no names.
+    return (str(entry.pw_uid) if "." in user else user), entry.pw_dir
+
+
+def _absolute(text: str) -> str:
+    """A directory as a user gives it."""
+    path = os.fsdecode(parse(text))
+    if not path.startswith("/"):
+        raise UsageError(f"compose_dirs takes absolute paths, and {text!r} is none.")
+    return path
+
+
+def _resolve(disk: Disk, candidate: Candidate) -> t.Optional[Spot]:
+    """Where a candidate really is; None, and a note, where it cannot be backed up."""
+    if not is_workload(candidate.workload):
+        disk.leave(candidate.path, f"a workload cannot be called {show(candidate.workload)!r}; choose a name and declare it by hand")
+        return None
+    try:
+        here = disk.reach(candidate.path)
+        kind = os.lstat(disk.real(here)).st_mode
+        if not candidate.is_image:
+            if not stat.S_ISDIR(kind):
+                raise Unfit("it is no directory")
+            if here == "/":
+                raise Unfit("it is the whole host")
+            return Spot(here)
+        if not stat.S_ISREG(kind):
+            raise Unfit("it is no disk image")
+        source, _slash, name = here.rpartition("/")
+        if not _PLAIN.match(name):
+            raise Unfit("its file's name holds characters that a pattern of exclusions takes for others")
+        return Spot(source or "/", ("/*", f"!/{name}"), name)
+    except FileNotFoundError:
+        # Deleted meanwhile; or somebody says that it is there, and it is not.
+        disk.leave(candidate.path, "it is not there", trouble=candidate.runtime != "nspawn")
+    except (OSError, Unfit) as error:
+        disk.leave(candidate.path, error)
+    return None
+
+
+def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Measure]) -> t.Dict[str, t.Any]:
+    """A workload as users see it. `schedule` holds options of a schedule, and nothing else."""
+    pictures, size = [], None
+    if spot.image is not None:
+        path = f"{spot.source}/{spot.image}"
+        try:
+            size = os.lstat(disk.real(path)).st_size if measure else None
+        except OSError:
+            pass
+        image = look(disk, path)
+        pictures = [image] if image else []
+    else:
+        if candidate.has_images:
+            pictures = images(disk, spot.source)
+        if measure:
+            size = measure.tree(disk.real(spot.source)).size
+            if measure.lacking:
+                disk.warn(spot.source, f"holds {measure.lacking} directories that cannot be read, and its size lacks them; run as root")
+    source = show(spot.source)
+    return {
+        "workload": candidate.workload,
+        "name": show(candidate.name),
+        "runtime": candidate.runtime,
+        "user": candidate.user,
+        "kind": candidate.kind,
+        "path": show(candidate.path),
+        "source": source,
+        "size": size,
+        "images": pictures,
+        "config": None if candidate.config is None else show(candidate.config),
+        "binds": list(candidate.binds),
+        "containers": None if candidate.containers is None else [show(name) for name in candidate.containers],
+        "schedule": {
+            "workload": candidate.workload,
+            "source": source,
+            "workload_mode": candidate.kind,
+            "exclude": list(spot.exclude),
+        },
+    }
