@@ -66,7 +66,7 @@ def test_systemd_starts_at_the_slots(moment: str, interval: str) -> None:
     step = math.gcd(slots.interval, DAY)
     assert {second - first for first, second in zip(times, times[1:])} == {step}
     due = [time for time in times if (time - slots.phase) % slots.interval == 0]
-    assert due == [time for time in range(slots.coming(seconds(after)), times[-1] + 1, slots.interval)]
+    assert due == list(range(slots.coming(seconds(after)), times[-1] + 1, slots.interval))
 
 
 class Clock:
