@@ -155,6 +155,33 @@ def test_where_the_backup_fails_nothing_is_deployed(deployment: Deployment) -> N
         assert (deployment.rooms[host.name] / "app/config").read_text() == "new"
 
 
+@pytest.mark.parametrize("how", ["gone", "a link", "a file", "a full directory"])
+def test_whatever_is_in_the_place_of_the_source(deployment: Deployment, how: str) -> None:
+    """A release that the deployment puts in its place stays as it is."""
+    breaks = {
+        "gone": "rm -r app",
+        "a link": "mkdir release && echo new >release/file && mv app old && ln -s release app",
+        "a file": "mv app old && echo new >app",
+        "a full directory": "rm -r app/*/ && mkdir app/config.d && echo x >app/config.d/x && mv app/config.d app/library.d && rm app/link && mkdir app/link",
+    }
+    tasks = f"- ansible.builtin.shell: cd {{{{ place }}}} && {breaks[how]}\n- ansible.builtin.fail:\n"
+    done = deployment.run(ROLE, tasks)
+    assert done.returncode == 2, done.stdout
+    if how == "a file":
+        assert "AND NOT ALL WAS RESTORED" in done.stdout and "is not a directory" in done.stdout, done.stdout
+        return
+    assert "is restored" in done.stdout, done.stdout
+    assert deployment.as_before()
+    for room in deployment.rooms.values():
+        assert how != "a link" or (room / "release/file").read_text() == "new\n"
+
+
+def test_nobody_gets_around_the_backup(deployment: Deployment) -> None:
+    for words in (("--start-at-task", "volt.backup.volt_predeploy : Deploy"), ("--tags", "never"), ("--skip-tags", "all")):
+        deployment.run(PLAYBOOK, WORKS, *words)
+        assert deployment.as_before(), words
+
+
 def test_a_source_behind_a_link_is_refused(deployment: Deployment) -> None:
     for room in deployment.rooms.values():
         (room / "current").symlink_to("app")

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils import _module
 
 from .conftest import Host
 
@@ -232,3 +234,11 @@ def test_messages_are_utf8(ready: Host) -> None:
 def test_backup_directory_is_a_file(ready: Host) -> None:
     parameters = {"workload": "app", "source": str(ready.tree), "backup_dir": f"{ready.top}/file"}
     refused(ready, "volt_backup", parameters, "usage", "{top}/file is not a directory")
+
+
+@pytest.mark.parametrize("module", ["volt_backup_info", "volt_workload_info"])
+def test_a_python_that_is_too_old(host: Host, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Ansible itself refuses those before 3.8; 3.8 reads all of our files, and then learns that it is not enough."""
+    monkeypatch.setattr(_module, "sys", SimpleNamespace(version_info=(3, 8, 18)))
+    failure = host.run(module)
+    assert failure["failed"] and failure["code"] == "usage" and failure["msg"].startswith("Python 3.9 or newer is needed on the managed host")

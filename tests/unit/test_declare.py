@@ -309,6 +309,8 @@ def test_metrics_are_of_what_is_declared(host: Host) -> None:
     assert not host.declare(app, db).changed and path.stat().st_mtime_ns == stamp
     host.declare(app, absent=("db",))
     assert '"db"' not in path.read_text() and '"app"' in path.read_text()
+    host.declare(app._replace(metrics=f"{path}.other"))
+    assert os.listdir(path.parent) == ["volt.prom.other"]
     host.declare(purge=True)
     assert os.listdir(path.parent) == []
     with pytest.raises(UsageError, match="directory of the metrics .* is not there"):
@@ -336,8 +338,9 @@ def test_units_of_the_host_as_a_whole(host: Host) -> None:
     host.declare(host.job(nice=5))
     assert host.files() == sorted(OURS + GC)
     host.unit("volt-cas-mine.service").write_text("[Service]\n")
+    host.unit("volt-cas-masked.timer").symlink_to("/dev/null")
     host.declare(wide=HostWide({}, {}), purge=True)
-    assert host.files() == ["units/volt-cas-mine.service"]
+    assert host.files() == ["units/volt-cas-masked.timer", "units/volt-cas-mine.service"]
     with pytest.raises(UsageError, match="was not written by volt.backup"):
         host.plan(wide=HostWide({"volt-cas-mine.service": "x"}, {}))
 

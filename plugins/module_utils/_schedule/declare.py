@@ -112,9 +112,7 @@ class Declaration:
         if self._host is not None:
             self._compare_host(self._host)
         for name in self._gone:
-            was = self._metrics_of(name)
-            if was:
-                self._metrics.setdefault(was, False)
+            self._leaves_metrics(name)
             for path in reversed(self._paths(f"volt-backup-{name}", name)):
                 self._differ(path, None)
         self._validate()
@@ -139,7 +137,8 @@ class Declaration:
 
     def _compare(self, job: Job) -> None:
         path, service, timer = self._paths(job.unit, job.workload)
-        self._differ(path, job.text(), 0o600)
+        if self._differ(path, job.text(), 0o600):
+            self._leaves_metrics(job.workload)
         self._differ(service, units.service(job, self._interpreter, self._places.command, self._places.records))
         if self._differ(timer, units.timer(job)):
             self.retimed.add(job.unit)
@@ -153,7 +152,8 @@ class Declaration:
         present = os.listdir(directory) if os.path.isdir(directory) else []
         for name in sorted(name for name in present if units.is_host_wide(name) and name not in host.units):
             path = os.path.join(directory, name)
-            if (_read(path)[0] or "").startswith(units.OURS):  # what somebody else put there is no business of ours
+            # what somebody else put there, such as the link of a masked unit, is no business of ours
+            if not os.path.islink(path) and (_read(path)[0] or "").startswith(units.OURS):
                 self._differ(path, None)
                 self._going.append(name.rpartition(".")[0])
 
@@ -251,6 +251,12 @@ class Declaration:
                 write_metrics(place, self._places.jobs, self._places.records)
             else:
                 commands.remove(place)
+
+    def _leaves_metrics(self, name: str) -> None:
+        """Metrics that a schedule had until now may be nobody's from now on."""
+        was = self._metrics_of(name)
+        if was is not None:
+            self._metrics.setdefault(was, False)
 
     def _metrics_of(self, name: str) -> t.Optional[str]:
         with contextlib.suppress(VoltError):

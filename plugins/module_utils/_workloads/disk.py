@@ -46,6 +46,8 @@ class Disk:
     def leave(self, path: str, why: t.Union[str, Exception], trouble: bool = True) -> None:
         """Note what is no workload, and why. Where somebody should do something about it, that is trouble, and a warning."""
         text = f"it cannot be read: {reason(why)}" if isinstance(why, OSError) else one_line(why)
+        if any(item["path"] == show(path) for item in self.left_out):
+            return  # two finders have come across it
         self.left_out.append({"path": show(path), "reason": text})
         if trouble:
             self.warnings.append(f"{one_line(show(path))} is left out: {text}.")

@@ -116,7 +116,7 @@ def _absolute(text: str) -> str:
 
 def _resolve(disk: Disk, candidate: Candidate) -> t.Optional[Spot]:
     """Where a candidate really is; None, and a note, where it cannot be backed up."""
-    if not is_workload(candidate.workload):
+    if not (candidate.name and is_workload(candidate.workload)):
         disk.leave(candidate.path, f"a workload cannot be called {show(candidate.workload)!r}; choose a name and declare it by hand")
         return None
     try:
