@@ -75,7 +75,7 @@ def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
     checked = schedules.declare(app, arguments=("--check",))
     assert "+OnCalendar=*-*-* *:*:00 UTC" in checked, checked
     for host in schedules.hosts:
-        assert host.run("sh", "-c", f"ls -d {PLACES} 2>/dev/null", check=False).stdout == ""
+        assert host.run("sh", "-c", f"ls -d {PLACES} 2>/dev/null", check=False).stdout in ("", "/etc/volt\n")  # of another test
     schedules.declare(app)
     for host in schedules.hosts:
         found = schedules.states(host)["app"]
@@ -131,7 +131,7 @@ def test_a_unit_sees_what_a_run_outside_of_it_sees(schedules: Schedules) -> None
 
 def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
     """A pre command that fails or hangs fails the run; the post command runs in any case and learns how it went; somebody is told."""
-    told = f"{schedules.place}/told"
+    told, began = f"{schedules.place}/told", int(time.time())
     after = ["/bin/sh", "-c", f'echo "$VOLT_WORKLOAD $VOLT_RESULT" >>{told}']
     app = {"source": f"{schedules.place}/app", "interval": "1d", "post_command": after, "command_timeout": 2}
     schedules.declare(
@@ -182,7 +182,7 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         assert 'last_success_timestamp_seconds{workload="good"}' in metrics and 'failures{workload="bad"} 1' in metrics
         assert not any(f'success_timestamp_seconds{{workload="{name}"}}' in metrics for name in ("bad", "slow", "vanished")), metrics
         for name, result in (("good", "success"), ("bad", "failure"), ("slow", "failure"), ("vanished", "failure")):
-            found = host.run("journalctl", "--no-pager", "-o", "json", f"VOLT_WORKLOAD={name}").stdout.splitlines()
+            found = host.run("journalctl", "--no-pager", "-o", "json", f"--since=@{began}", f"VOLT_WORKLOAD={name}").stdout.splitlines()
             (entry,) = (json.loads(line) for line in found)
             assert (entry["VOLT_RESULT"], entry["_SYSTEMD_UNIT"]) == (result, f"volt-backup-{name}.service"), entry
         assert host.run("volt-backup", "run", "good").returncode == 0  # by hand, hooks and all
