@@ -67,7 +67,7 @@ def fleet_status(results: Any) -> dict[str, Any]:
         raise AnsibleFilterError("fleet_status wants a dictionary: by each host's name what volt_backup_info returned there.")
     rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {})), key=_rank)
     lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
-    return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in rows if row["state"] in TROUBLE or row["state"] in _SILENT]}
+    return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in rows if _is_trouble(row)]}
 
 
 def _rows(host: str, result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,13 +83,17 @@ def _host(host: str, state: str, why: Any) -> dict[str, Any]:
     return {"host": host, "workload": None, "state": state, "overdue": False, "reason": reason}
 
 
+def _is_trouble(row: dict[str, Any]) -> bool:
+    """A state of a later version, which nobody here knows, is trouble as well."""
+    return row["state"] in TROUBLE or row["state"] in _SILENT or row["state"] not in _ORDER
+
+
 def _rank(row: dict[str, Any]) -> tuple[int, str, str]:
-    return _ORDER.index(row["state"]), row["host"], row["workload"] or ""
+    return _ORDER.index(row["state"]) if row["state"] in _ORDER else -1, row["host"], row["workload"] or ""
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    bad = row["state"] in TROUBLE or row["state"] in _SILENT
-    state = row["state"].upper() if bad else row["state"]
+    state = row["state"].upper() if _is_trouble(row) else row["state"]
     return [row["host"], row["workload"] or "-", state, *(_when(row.get(name)) for name in _TIMES), row["reason"] or ""]
 
 

@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, units, ways
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
-from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, Record
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import status, write_metrics
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError, VoltError
@@ -280,6 +280,27 @@ def test_a_late_backup_is_overdue(host: Host, monkeypatch: pytest.MonkeyPatch) -
     for moment, state in ((next_slot - 1, "ok"), (next_slot + 3599, "ok"), (next_slot + 3601, "overdue")):
         monkeypatch.setattr(f"{module}.time.time", lambda moment=moment: moment)
         assert [row["state"] for row in status(host.places.jobs, host.places.records)] == [state]
+
+
+def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its note says that it began, and nobody has its turn any more."""
+    monkeypatch.setattr("ansible_collections.volt.backup.plugins.module_utils._schedule.status.systemd.running", lambda: False)
+    host.declare(host.job())
+    record = Record("app", host.places.records)
+
+    def state() -> tuple[str, str | None]:
+        (row,) = status(host.places.jobs, host.places.records)
+        return row["state"], row["reason"]
+
+    with record.alone():
+        record.begin()
+        assert state() == ("running", None)
+    assert state() == ("failed", STOPPED)
+    with record.alone():
+        record.begin()
+        assert state() == ("running", None)
+        record.succeed({"backup_id": "x"}, "")
+    assert state() == ("ok", None)
 
 
 def test_unknown_workloads(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from .slots import Slots
 DIRECTORY = "/var/lib/volt/schedules"
 #: Seconds: how long to wait to note something; how far ahead of the clock a note may be and be believed.
 _PATIENCE, _AHEAD = 60.0, 60.0
+#: What became of a run that noted its beginning and nothing else.
+STOPPED = "It was stopped before it could note why."
 
 Note = t.Dict[str, t.Any]
 
@@ -62,7 +64,7 @@ class Record:
         """A run begins, and has its turn. An earlier one that never ended has failed."""
         with self._noting() as note:
             if note.get("began") is not None and note.get("ended") is None:
-                _fail(note, "It was stopped before it could note why.", "")
+                _fail(note, STOPPED, "")
             note.update(began=time.time(), ended=None)
 
     def succeed(self, success: Note, invocation: str) -> None:
@@ -114,6 +116,20 @@ class Record:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(fd)
+
+    def busy(self) -> bool:
+        """Whether somebody has the turn: what a note alone cannot tell, for a run that power ended notes nothing."""
+        try:
+            fd = os.open(f"{self._path[:-5]}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except OSError:
+            return True
         finally:
             os.close(fd)
 

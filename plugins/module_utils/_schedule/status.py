@@ -26,7 +26,7 @@ from .._store.errors import VoltError
 from .._tree.names import parse
 from . import job as jobs, systemd
 from .job import Job
-from .record import DIRECTORY as RECORDS, Note, Record, unwritten
+from .record import DIRECTORY as RECORDS, STOPPED, Note, Record, unwritten
 
 #: Worst first, in which order they are listed. The first five are trouble.
 STATES = ("failed", "overdue", "stopped", "unreadable", "source missing", "running", "ok", "waiting", "disabled")
@@ -68,7 +68,8 @@ def status(directory: str = jobs.DIRECTORY, records: str = RECORDS) -> t.List[t.
     now = time.time()
     for job in known:
         timer = timers.get(f"{job.unit}.timer", {}) if managed else None
-        found.append(_judge(job, Record(job.workload, records).read(), timer, os.stat(jobs.path(job.workload, directory)).st_mtime, now))
+        record = Record(job.workload, records)
+        found.append(_judge(job, record.read(), record.busy(), timer, os.stat(jobs.path(job.workload, directory)).st_mtime, now))
     return sorted(found, key=lambda row: (STATES.index(row["state"]), row["workload"]))
 
 
@@ -78,7 +79,7 @@ def _empty(workload: str) -> t.Dict[str, t.Any]:
     return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
 
 
-def _judge(job: Job, note: Note, timer: t.Optional[t.Dict[str, str]], since: float, now: float) -> t.Dict[str, t.Any]:
+def _judge(job: Job, note: Note, busy: bool, timer: t.Optional[t.Dict[str, str]], since: float, now: float) -> t.Dict[str, t.Any]:
     """:param timer: what systemd says of it; None where it does not run. :param since: when the schedule was declared."""
     success, failure, proved = (note.get(key, {}) for key in ("success", "failure", "proved"))
     good, bad = success.get("at"), failure.get("at")
@@ -86,11 +87,14 @@ def _judge(job: Job, note: Note, timer: t.Optional[t.Dict[str, str]], since: flo
     least, most = _TOLERANCE
     patience = min(max((job.interval or most) / 2, least), most)
     late = due is not None and due > since and (good or 0) < due and now > due + patience
-    running = note.get("began") is not None and note.get("ended") is None
+    unended = note.get("began") is not None and note.get("ended") is None
+    running = unended and busy
     following = next_elapse(job, timer, now)
     why = None
     if not job.enabled:
         state, late = "disabled", False
+    elif unended and not busy:
+        state, why = "failed", STOPPED
     elif bad is not None and bad > (good or 0) and not running:
         state, why = "failed", failure.get("reason")
     elif late:

@@ -165,7 +165,8 @@ def write_file(path: str, data: bytes, exclusive: bool = False, mode: int = 0o60
     """
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
     try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        _quietly(os.unlink, beside)  # what a run of the same number left; or what somebody put there for us to write to
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             write_all(fd, data)
             if mode != 0o600:
