@@ -25,8 +25,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._backup.manager import Manager
 from ._backup.signals import interruptible
-from ._store.errors import UsageError, VoltError
-from ._tree.names import parse
+from ._store.errors import UsageError, VoltError, unexpected
+from ._tree.names import parse, show
 
 Options = t.Dict[str, t.Dict[str, t.Any]]
 Result = t.Dict[str, t.Any]
@@ -101,6 +101,8 @@ def run(work: t.Callable[[Task], Result], options: Options, signed: t.Collection
             result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(text))))
     except VoltError as error:
         failure = error  # outside of the handler nothing adds the exception's own words to the message
+    except OSError as error:
+        failure = unexpected(error, show(error.filename) if isinstance(error.filename, (str, bytes)) else "")
     if failure is not None:
         details = {_RENAMED.get(key, key): value for key, value in failure.details.items()}
         module.fail_json(**_utf8({**details, "msg": failure.message, "code": failure.code}))

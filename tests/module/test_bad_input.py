@@ -242,3 +242,15 @@ def test_a_python_that_is_too_old(host: Host, monkeypatch: pytest.MonkeyPatch, m
     monkeypatch.setattr(_module, "sys", SimpleNamespace(version_info=(3, 8, 18)))
     failure = host.run(module)
     assert failure["failed"] and failure["code"] == "usage" and failure["msg"].startswith("Python 3.9 or newer is needed on the managed host")
+
+
+def test_an_error_of_which_nobody_thought(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence all the same, and no traceback."""
+
+    def fail(*_arguments: Any) -> None:
+        raise OSError(5, "x", b"/srv/caf\xe9")
+
+    monkeypatch.setattr(_module.Manager, "find", fail)
+    failure = host.info()
+    assert failure["msg"] == "Something unexpected went wrong at /srv/caf\\xe9: input/output error; mend that, then run again."
+    assert failure["code"] == "error" and "exception" not in failure

@@ -19,7 +19,7 @@ from .._backup import create, restore
 from .._backup.manager import Manager, Query
 from .._backup.names import TYPES
 from .._backup.signals import interruptible
-from .._store.errors import Incomplete, NotFound, UsageError, VoltError, reason
+from .._store.errors import Incomplete, NotFound, UsageError, VoltError, unexpected
 from .._tree.names import one_line, show
 from . import notify, scheduled, screen, upkeep
 
@@ -357,6 +357,5 @@ def main(words: t.Optional[t.Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        place = f" at {show(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
-        _failed(args, f"Something unexpected went wrong{place}: {reason(error)}; mend that, then run again.", VoltError.code)
+        _failed(args, unexpected(error, show(error.filename) if isinstance(error.filename, (str, bytes)) else "").message, VoltError.code)
         return FAILED

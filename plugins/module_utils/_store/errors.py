@@ -109,6 +109,11 @@ def reason(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
+def unexpected(error: OSError, place: str = "") -> VoltError:
+    """What to end with where a system call failed of which nobody thought. :param place: the file that the error names, to be shown."""
+    return VoltError(f"Something unexpected went wrong{f' at {place}' if place else ''}: {reason(error)}; mend that, then run again.")
+
+
 def store_failure(action: str, error: OSError) -> StoreError:
     """What to raise when a write-side system call on the store failed."""
     if error.errno in _FULL:
