@@ -72,6 +72,8 @@ notes:
   - Run it as root. What may not be read is left out, with a warning.
   - A project's workload is its directory. Its volumes are workloads of their own, and other paths of the host that its containers use
     belong to none.
+  - A volume whose data is on a network or in memory is left out. Of Podman's no file tells that, so one that is not mounted at the
+    moment is found as an empty directory.
 seealso:
   - module: volt.backup.volt_backup
   - module: volt.backup.volt_backup_schedule
@@ -124,7 +126,7 @@ workloads:
       returned: always
       sample: docker-shop_data
     name:
-      description: What its runtime calls it.
+      description: What its runtime calls it. For a disk image in C(/var/lib/machines) it is the name of the file.
       type: str
       returned: always
       sample: shop_data

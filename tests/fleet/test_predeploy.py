@@ -176,6 +176,20 @@ def test_whatever_is_in_the_place_of_the_source(deployment: Deployment, how: str
         assert how != "a link" or (room / "release/file").read_text() == "new\n"
 
 
+@pytest.mark.parametrize("name", ["deploy.yml", "backup.yml", "guarded.yml"])
+def test_a_relative_path_is_one_below_the_playbook(deployment: Deployment, tmp_path: Path, name: str) -> None:
+    """And not a file of the role that has the same name."""
+    (tmp_path / name).write_text(WORKS)
+    (tmp_path / "restore.yml").write_text("- ansible.builtin.debug: {msg: started again}\n")
+    done = deployment.run(ROLE, WORKS, volt_predeploy_tasks=name)
+    assert done.returncode == 0, done.stdout
+    assert [(room / "app/config").read_text() for room in deployment.rooms.values()] == ["new"] * 3
+    (tmp_path / name).write_text(BREAKS)
+    failed = deployment.run(ROLE, BREAKS, volt_predeploy_tasks=name, volt_predeploy_after_restore="restore.yml")
+    assert failed.returncode == 2 and failed.stdout.count("started again") == 3, failed.stdout
+    assert [(room / "app/config").read_text() for room in deployment.rooms.values()] == ["new"] * 3
+
+
 def test_nobody_gets_around_the_backup(deployment: Deployment) -> None:
     for words in (("--start-at-task", "volt.backup.volt_predeploy : Deploy"), ("--tags", "never"), ("--skip-tags", "all")):
         deployment.run(PLAYBOOK, WORKS, *words)

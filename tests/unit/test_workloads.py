@@ -113,7 +113,7 @@ def test_one_of_each(root: Root) -> None:
     assert [(item["workload"], item["runtime"], item["kind"], item["source"]) for item in found.workloads] == [
         ("compose-shop", "compose", "container", "/opt/shop"),
         ("docker-shop_data", "docker", "volume", f"{DOCKER}/volumes/shop_data/_data"),
-        ("nspawn-old", "nspawn", "container", MACHINES),
+        ("nspawn-old.raw", "nspawn", "container", MACHINES),
         ("nspawn-web", "nspawn", "container", f"{MACHINES}/web"),
         ("podman-shop_data", "podman", "volume", f"{PODMAN}/shop_data/_data"),
         ("vm-db", "vm", "hybrid-emulated", f"{VMS}/db"),
@@ -126,7 +126,7 @@ def test_one_of_each(root: Root) -> None:
     assert by_name["podman-shop_data"]["containers"] is None
     assert by_name["compose-shop"]["config"] == "/opt/shop/docker-compose.yml"
     assert [image["format"] for image in by_name["vm-db"]["images"]] == ["qcow2"]
-    assert {(item["name"], item["size"]) for item in found.workloads} >= {("shop", 19), ("web", 4), ("old", 1024)}
+    assert {(item["name"], item["size"]) for item in found.workloads} >= {("shop", 19), ("web", 4), ("old.raw", 1024)}
 
 
 def test_what_a_schedule_gets_are_options_of_a_schedule(root: Root) -> None:
@@ -145,6 +145,13 @@ def test_kinds(root: Root, kind: str) -> None:
     some = [item["workload"] for item in root.find(kinds=[kind]).workloads]
     assert some == [item["workload"] for item in root.find().workloads if item["kind"] == kind]
     assert root.find(kinds=[]).workloads == []
+
+
+def test_what_a_thing_is_called_does_not_depend_on_the_kinds_that_are_wanted(root: Root) -> None:
+    root.directory(f"{CONTAINERS}/web/rootfs")
+    root.file(f"{CONTAINERS}/web/container.json", '{"mode": "hybrid-native"}')
+    root.link(f"{MACHINES}/web", f"{CONTAINERS}/web/rootfs")
+    assert (root.sources(kinds=["container"]), list(root.sources())) == ({}, ["volt-web"])
 
 
 def test_without_sizes(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +183,16 @@ def test_a_disk_image_is_backed_up_alone(root: Root) -> None:
     assert (web["schedule"]["exclude"], web["images"]) == ([], [])
 
 
+def test_a_disk_image_beside_a_directory_of_its_name(root: Root) -> None:
+    root.directory(f"{MACHINES}/web")
+    root.file("/etc/systemd/nspawn/web.nspawn")
+    assert list(root.sources()) == ["nspawn-web"]
+    root.file(f"{MACHINES}/web.raw")
+    assert [(item["workload"], item["config"]) for item in root.find().workloads] == [
+        ("nspawn-web", "/etc/systemd/nspawn/web.nspawn"), ("nspawn-web.raw", "/etc/systemd/nspawn/web.nspawn"),
+    ]  # fmt: skip
+
+
 def test_machines_elsewhere_by_links_of_the_administrator(root: Root) -> None:
     root.directory("/data/web")
     root.file("/data/disks/db@1.raw")
@@ -188,7 +205,7 @@ def test_machines_elsewhere_by_links_of_the_administrator(root: Root) -> None:
     root.link(f"{MACHINES}/host", "/")
     found = root.find()
     assert [(item["workload"], item["source"], item["path"]) for item in found.workloads] == [
-        ("nspawn-db", "/data/disks", f"{MACHINES}/db.raw"), ("nspawn-web", "/data/web", f"{MACHINES}/web"),
+        ("nspawn-db.raw", "/data/disks", f"{MACHINES}/db.raw"), ("nspawn-web", "/data/web", f"{MACHINES}/web"),
     ]  # fmt: skip
     assert found.workloads[0]["schedule"]["exclude"] == ["/*", "!/db@1.raw"]
     assert {item["path"].rpartition("/")[2]: item["reason"] for item in found.left_out} == {
@@ -424,12 +441,23 @@ def test_projects_by_their_files(root: Root) -> None:
     root.file("/opt/stacks/c/readme.yml", "services:\n")
     root.file("/opt/stacks/___/compose.yml", "services:\n")
     root.file("/srv/lone/compose.yml", "include:\n  - x.yml\n")
-    root.container("x", root.project("label", "/opt/stacks/b"))
+    root.container("x", root.project("named", "/opt/stacks/b"))  # found by its label as well, which makes no second one
     found = root.find(compose_dirs=["/opt/stacks", "/srv/lone", "/srv/none"])
     assert {item["workload"]: item["source"] for item in found.workloads} == {
-        "compose-myshop": "/opt/stacks/My Shop", "compose-label": "/opt/stacks/b", "compose-lone": "/srv/lone",
+        "compose-myshop": "/opt/stacks/My Shop", "compose-named": "/opt/stacks/b", "compose-lone": "/srv/lone",
     }  # fmt: skip
     assert [item["path"] for item in found.left_out] == ["/opt/stacks/___"]
+
+
+def test_one_directory_may_be_several_workloads(root: Root) -> None:
+    """What comes later takes nothing away from what was there."""
+    root.file("/opt/shop/docker-compose.yml", "services:\n")
+    root.container("b", root.project("shop", "/opt/shop"))
+    assert root.sources() == {"compose-shop": "/opt/shop"}
+    root.container("a", root.project("again", "/opt/shop"))
+    root.volume("bound", MountType="none", MountOpts="bind", MountDevice="/opt/shop")
+    root.link(f"{MACHINES}/shop", "/opt/shop")
+    assert root.sources() == dict.fromkeys(("compose-again", "compose-shop", "docker-bound", "nspawn-shop"), "/opt/shop")
 
 
 def test_two_projects_of_one_name(root: Root) -> None:

@@ -14,7 +14,7 @@ No program is asked and no daemon: what is stopped is found as well as what runs
                 administrator can have put it; what cannot be read is noted, not raised
     machines    finders of nspawn machines, Volt containers, Volt virtual machines     a finder yields candidates: what it is,
     engines     finders of Docker and Podman volumes, Compose projects                 what it is called, where it lies
-    find        all finders of a table, one after the other; each candidate is resolved, named, compared with those before it, measured
+    find        all finders, one after the other; each candidate is resolved, named, compared with those before it, measured
 
 Names decide whose backups are whose, so a name comes from the thing alone: `<runtime>-<its own name>`, whatever else the host has. No
 prefix begins another one, so that two runtimes never mean the same name. Where a name cannot be a workload's, or two things claim

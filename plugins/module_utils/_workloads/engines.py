@@ -130,15 +130,8 @@ def _used(search: Search, root: str) -> t.Dict[str, t.Set[str]]:
 
 def compose(search: Search) -> t.Iterator[Candidate]:
     """Projects by the labels of their containers; then by their files, in directories that the user names."""
-    seen = set()
-    for candidate in (*_labelled(search), *_filed(search)):
-        try:
-            here = search.disk.reach(candidate.path)
-        except (OSError, Unfit):
-            here = candidate.path  # which is reported where all candidates are
-        if here not in seen:
-            seen.add(here)
-            yield candidate
+    yield from _labelled(search)
+    yield from _filed(search)
 
 
 def _labelled(search: Search) -> t.List[Candidate]:

@@ -18,7 +18,7 @@ from .._backup.names import is_workload
 from .._store.errors import UsageError
 from .._tree.names import parse, show
 from . import engines, machines
-from .candidate import CONTAINER, VOLUME, Candidate, Search
+from .candidate import VOLUME, Candidate, Search
 from .disk import Disk, Unfit
 from .images import images, look
 from .size import Measure
@@ -26,14 +26,14 @@ from .size import Measure
 KINDS = (*machines.MODES, VOLUME)
 
 Finder = t.Callable[[Search], t.Iterable[Candidate]]
-#: Each with the kinds that it may find. Of several that find the same directory, the first one counts.
-FINDERS: t.Sequence[t.Tuple[Finder, t.Collection[str]]] = (
-    (machines.volt_containers, machines.MODES),
-    (machines.volt_vms, machines.MODES),
-    (machines.nspawn, (CONTAINER,)),
-    (engines.docker_volumes, (VOLUME,)),
-    (engines.podman_volumes, (VOLUME,)),
-    (engines.compose, (CONTAINER,)),
+#: All of them look, whatever kinds are wanted: what is found must not depend on that. Volt's come first, see `find`.
+FINDERS: t.Sequence[Finder] = (
+    machines.volt_containers,
+    machines.volt_vms,
+    machines.nspawn,
+    engines.docker_volumes,
+    engines.podman_volumes,
+    engines.compose,
 )
 #: What a pattern of exclusions takes as it stands.
 _PLAIN = re.compile(r"[A-Za-z0-9_.@+=,-]+\Z")
@@ -65,24 +65,28 @@ class Found(t.NamedTuple):
 
 
 def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t.Tuple[str, str]]] = None) -> Found:
-    """Look at a host. :param root: its root directory. :param home: tells how a user is named, and the home directory."""
+    """Look at a host. :param root: its root directory. :param home: tells how a user is named, and the home directory.
+
+    One directory may be several workloads, such as a project and a volume bound to it: to drop one because of the other would end
+    its history on the day the other comes. Only a container that Volt shows to systemd as well is one thing twice.
+    """
     disk = Disk(root)
     search = Search(disk, dict((home or _home)(user) for user in request.users), [_absolute(path) for path in request.compose_dirs])
-    wanted = set(request.kinds)
     chosen: t.Dict[str, t.List[t.Tuple[Candidate, Spot]]] = {}
-    known: t.Dict[Spot, str] = {}
-    for finder, kinds in FINDERS:
-        for candidate in finder(search) if wanted & set(kinds) else ():
-            if candidate.kind not in wanted:
-                continue
+    of_volt: t.Dict[Spot, str] = {}
+    for finder in FINDERS:
+        for candidate in finder(search):
             spot = _resolve(disk, candidate)
             if spot is None:
                 continue
-            if spot in known:
-                disk.leave(candidate.path, f"it is the same as {known[spot]}", trouble=False)
+            if candidate.runtime == "nspawn" and spot in of_volt:
+                disk.leave(candidate.path, f"it is the same as {of_volt[spot]}", trouble=False)
                 continue
-            known[spot] = candidate.workload
-            chosen.setdefault(candidate.workload, []).append((candidate, spot))
+            if candidate.runtime == "volt":
+                of_volt[spot] = candidate.workload
+            same = chosen.setdefault(candidate.workload, [])
+            if spot not in [other for _candidate, other in same]:
+                same.append((candidate, spot))
     measure = Measure()
     workloads = []
     for name in sorted(chosen):
@@ -91,8 +95,8 @@ def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t
             paths = [show(other.path) for other, _spot in chosen[name]]
             for other, _spot in chosen[name]:
                 disk.leave(other.path, f"{' and '.join(paths)} would all be workload {name}; rename all but one")
-            continue
-        workloads.append(_tell(disk, candidate, spot, measure if request.sizes else None))
+        elif candidate.kind in request.kinds:
+            workloads.append(_tell(disk, candidate, spot, measure if request.sizes else None))
     return Found(workloads, disk.left_out, disk.warnings)
 
 

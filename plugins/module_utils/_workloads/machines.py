@@ -29,7 +29,10 @@ _BIND = re.compile(r"^Bind=-?(/[^:\n]*)", re.MULTILINE)
 
 
 def nspawn(search: Search) -> t.Iterator[Candidate]:
-    """A directory or a disk image of each machine, or a symbolic link to one. Names with a dot in front are systemd's own."""
+    """A directory or a disk image of each machine, or a symbolic link to one. Names with a dot in front are systemd's own.
+
+    An image is called as its file, .raw included: so one beside a directory of the same name is no second thing of that name.
+    """
     disk = search.disk
     place, names = disk.names(MACHINES)
     found = set()
@@ -44,11 +47,11 @@ def nspawn(search: Search) -> t.Iterator[Candidate]:
         except (OSError, Unfit) as error:
             disk.leave(path, error)
             continue
-        own = name if is_directory or not name.endswith(".raw") else name[:-4]
-        found.add(own)
         if is_directory or name.endswith(".raw"):
-            config, binds = settings(disk, own)
-            yield Candidate("nspawn", own, CONTAINER, path, config=config, binds=binds, is_image=not is_directory)
+            machine = name if is_directory else name[:-4]
+            found.add(machine)
+            config, binds = settings(disk, machine)
+            yield Candidate("nspawn", name, CONTAINER, path, config=config, binds=binds, is_image=not is_directory)
     known = found | set(disk.names(CONTAINERS)[1])
     for place in SETTINGS:
         where, names = disk.names(place)
