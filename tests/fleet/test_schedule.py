@@ -139,6 +139,7 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         {**app, "workload": "bad", "pre_command": ["/bin/sh", "-c", "exit 3"]},
         {**app, "workload": "slow", "pre_command": ["/bin/sleep", "600"]},
         {**app, "workload": "vanished"},
+        {**app, "workload": "after", "post_command": ["/bin/false"]},
         volt_schedule_on_failure=["/bin/sh", "-c", f'echo "alarm $0" >>{schedules.place}/alarm'],
         volt_schedule_on_failure_mail={"to": "admin@example.org"},
         volt_schedule_on_failure_webhook={"url": "http://127.0.0.1:8642/SeCrEt"},
@@ -154,7 +155,9 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
             assert host.run("systemctl", "start", f"volt-backup-{name}.service", check=False).returncode == 1
         host.run("sh", "-c", f"mv {schedules.place}/elsewhere {schedules.place}/app")
         states = schedules.states(host)
-        assert {name: states[name]["state"] for name in states} == {"good": "ok", "bad": "failed", "slow": "failed", "vanished": "failed"}
+        assert {name: states[name]["state"] for name in states} == {
+            "good": "ok", "bad": "failed", "slow": "failed", "vanished": "failed", "after": "waiting",
+        }  # fmt: skip
         assert "exit status 3" in states["bad"]["reason"] and "did not end within 2 s" in states["slow"]["reason"], states
         assert "does not exist" in states["vanished"]["reason"]
         assert all(states[name]["failures"] == 1 and not states[name]["last_success"] for name in ("bad", "slow", "vanished"))
@@ -185,6 +188,11 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
             found = host.run("journalctl", "--no-pager", "-o", "json", f"--since=@{began}", f"VOLT_WORKLOAD={name}").stdout.splitlines()
             (entry,) = (json.loads(line) for line in found)
             assert (entry["VOLT_RESULT"], entry["_SYSTEMD_UNIT"]) == (result, f"volt-backup-{name}.service"), entry
+        for start in (["systemctl", "start", "volt-backup-after.service"], ["volt-backup", "run", "after"]):
+            host.run(*start, check=False)
+            after = schedules.states(host)["after"]
+            assert after["state"] == "failed" and after["last_success"] is None and "post_command" in after["reason"], after
+            assert 'success_timestamp_seconds{workload="after"}' not in host.run("cat", f"{schedules.place}/volt.prom").stdout
         assert host.run("volt-backup", "run", "good").returncode == 0  # by hand, hooks and all
         assert host.run("tail", "-n", "1", told).stdout == "good success\n"
         assert host.run("volt-backup", "run", "bad", check=False).returncode == 1

@@ -179,6 +179,17 @@ def test_bad_places_and_names(ground: Ground) -> None:
         ground.drill()
 
 
+@pytest.mark.parametrize("mode, fits", [(0o777, False), (0o1777, True), (0o700, True)])
+def test_where_others_could_exchange_the_directory(ground: Ground, mode: int, fits: bool) -> None:
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    ground.scratch.mkdir()
+    ground.scratch.chmod(mode)
+    (done,) = ground.drill()
+    assert (done.reason is None) == fits and (fits or "Anybody could exchange" in str(done.reason))
+    assert os.listdir(ground.scratch) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_drill_that_is_stopped(ground: Ground, number: int) -> None:
     """SIGTERM leaves nothing; what SIGKILL leaves the next drill removes, and it touches nothing that is somebody else's."""

@@ -303,6 +303,23 @@ def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.Monke
     assert state() == ("ok", None)
 
 
+@pytest.mark.parametrize("unit", [True, False], ids=["unit", "by hand"])
+def test_a_run_whose_post_command_fails_is_no_success(tmp_path: Path, unit: bool) -> None:
+    """What monitoring sees as the last success is that of the run before."""
+    record = Record("app", str(tmp_path))
+    for number in (1, 2, 3):
+        invocation = str(number) if unit else ""
+        record.begin()
+        record.succeed({"backup_id": f"b{number}"}, invocation)
+        if number == 2:
+            assert record.fail("The post_command failed.", invocation, after_all=not unit)
+            note = record.read()
+            assert (note["success"]["backup_id"], note["failures"]) == ("b1", 1) and note["failure"]["at"] > note["success"]["at"]
+    assert (record.read()["success"]["backup_id"], record.read()["failures"]) == ("b3", 0)
+    record.fail("The pre_command of the next run failed.", "4" if unit else "")
+    assert (record.read()["success"]["backup_id"], record.read()["failures"]) == ("b3", 1)
+
+
 def test_unknown_workloads(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="volt_backup_schedule"):
         jobs.load("app", str(tmp_path))

@@ -82,7 +82,7 @@ def _run(args: Arguments, _manager: Manager) -> Outcome:
             try:
                 _call(job, "post", failure)
             except VoltError as error:
-                _failed(record, error, facts)
+                _failed(record, error, facts, after_all=failure is None)
                 failure = failure or error
             _tell_metrics(job)
     if failure is not None and done is None:
@@ -133,9 +133,9 @@ def _line(facts: t.Dict[str, t.Any]) -> str:
     return " ".join(f"{name}={fact}" for name, fact in facts.items())
 
 
-def _failed(record: Record, failure: VoltError, facts: t.Dict[str, t.Any]) -> None:
+def _failed(record: Record, failure: VoltError, facts: t.Dict[str, t.Any], after_all: bool = False) -> None:
     """Note a failure, and tell the journal unless one of the same run came before it."""
-    if record.fail(failure.message, _invocation()) and journal.connected():
+    if record.fail(failure.message, _invocation(), after_all) and journal.connected():
         # what went wrong is printed as well, so this need not be there twice if the journal does not take it
         journal.send("failure", _line({**facts, "reason": failure.message}), {**facts, "reason": failure.message})
 

@@ -18,6 +18,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 import typing as t
 
@@ -161,6 +162,9 @@ class Driller:
             os.makedirs(self._scratch, mode=0o700)
         top = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            mode = os.fstat(top).st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise TargetError(f"Anybody could exchange what lies in {show(os.fsencode(self._scratch))}; name a directory that others cannot write.")
             self._sweep(top)
             os.mkdir(name, 0o700, dir_fd=top)
             room = os.open(name, _OPEN, dir_fd=top)

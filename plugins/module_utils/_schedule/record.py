@@ -57,7 +57,7 @@ class Record:
         except OSError as error:
             raise VoltError(f"{self._path} cannot be read: {reason(error)}; run as root.") from None
         sound = isinstance(note, dict) and all(isinstance(note.get(key) or 0, (int, float)) for key in ("began", "ended"))
-        sound = sound and all(isinstance(note.get(key, {}), dict) for key in ("success", "failure", "proved"))
+        sound = sound and all(isinstance(note.get(key, {}), dict) for key in ("success", "earlier", "failure", "proved"))
         return note if sound else {}
 
     def begin(self) -> None:
@@ -71,12 +71,17 @@ class Record:
         """The run that began has succeeded. :param invocation: tells runs of a unit apart; systemd's INVOCATION_ID."""
         with self._noting() as note:
             now = time.time()
-            note.update(ended=now, success={"at": now, "invocation": invocation, **success}, failures=0)
+            note.update(ended=now, success={"at": now, "invocation": invocation, **success}, earlier=note.get("success", {}), failures=0)
 
-    def fail(self, why: str, invocation: str) -> bool:
-        """A run has failed, or what belongs to it. The first reason that is given for a unit's run stands; whether it is this one."""
+    def fail(self, why: str, invocation: str, after_all: bool = False) -> bool:
+        """A run has failed, or what belongs to it. The first reason that is given for a unit's run stands; whether it is this one.
+
+        :param after_all: the run had succeeded, and then what comes after it failed. In a unit its invocation tells that.
+        """
         with self._noting() as note:
             first = not invocation or note.get("failure", {}).get("invocation") != invocation
+            if after_all or (invocation and note.get("success", {}).get("invocation") == invocation):
+                note["success"] = note.get("earlier", {})  # no run that failed counts as a success
             if first:
                 _fail(note, why, invocation)
             return first
