@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,23 @@ def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.Monke
         assert state() == ("running", None)
         record.succeed({"backup_id": "x"}, "")
     assert state() == ("ok", None)
+
+
+def test_a_second_run_of_a_workload_waits_for_the_first(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with Record("app", str(tmp_path)).alone():
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with Record("app", str(tmp_path)).alone():
+        thread.start()
+        thread.join(0.2)
+        with Record("other", str(tmp_path)).alone():  # of which nobody waits
+            order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
 
 
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "by hand"])
