@@ -44,8 +44,9 @@ BACKUP_AND_RESTORE = """
 """
 
 ANOTHER_FLEET = """
-import time
+import signal, time
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 with Fleet() as fleet:
     fleet.boot("own", "trixie").run("true")
     print(fleet.id, flush=True)

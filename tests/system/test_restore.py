@@ -683,3 +683,63 @@ def test_a_stage_that_died_before_its_mark_was_written(bench):
     (stage / "mine").write_bytes(b"a user's own")
     bench.restore(backup)
     assert (stage / "mine").exists()
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_a_link_in_the_place_of_an_excluded_directory_stays(bench, strategy):
+    """Uploads that a deployment moves elsewhere, and links, are still not the backup's business; a file of that name is."""
+    bench.files(a=b"1", uploads__u=b"2", d__cache__c=b"3")
+    bench.create(exclude=["/uploads/", "cache/"])
+    (bench.source / "uploads").rename(bench.top / "shared")
+    (bench.source / "uploads").symlink_to(bench.top / "shared")
+    shutil.rmtree(bench.source / "d")
+    (bench.source / "d").mkdir()
+    (bench.source / "d" / "cache").write_bytes(b"a file")
+    (bench.source / "a").write_bytes(b"changed")
+    (bench.source / "new").symlink_to("a")
+    bench.restore(target=None, force=True, delete=strategy == "in_place", strategy=strategy)
+    assert os.readlink(bench.source / "uploads") == str(bench.top / "shared") and (bench.top / "shared" / "u").read_bytes() == b"2"
+    assert tree(bench.source) == ["a", "d", "uploads"] and (bench.source / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_where_it_came_from_is_not_where_a_link_leads(made, dry):
+    """Not the last name nor one above it; by target it can be said all the same."""
+    (made.top / "innocent" / "source").mkdir(parents=True)
+    (made.top / "innocent" / "source" / "precious").write_bytes(b"1")
+    for source in (made.source, made.top / "above" / "source"):
+        source.parent.mkdir(exist_ok=True)
+        if source != made.source:
+            made.source.rename(source)
+            made.create(source=source)
+        backup = made.found()[0]["id"]
+        away = made.top / "away"
+        link, leads = (source, made.top / "innocent" / "source") if source == made.source else (source.parent, made.top / "innocent")
+        link.rename(away)
+        link.symlink_to(leads)
+        before = made.snapshot()
+        with pytest.raises(errors.TargetError, match="leads through a symbolic link"):
+            made.restore(backup, dry, target=None, force=True, delete=True)
+        assert made.snapshot() == before
+        link.unlink()
+        away.rename(link)
+    assert made.restore(made.found()[0]["id"], True, target=str(made.top / "innocent" / "source"), force=True, delete=True).changed
+
+
+def test_where_it_came_from_is_made_again_with_what_was_above_it(made):
+    deep = made.top / "one" / "two" / "source"
+    deep.parent.mkdir(parents=True)
+    made.source.rename(deep)
+    made.create(source=deep)
+    shutil.copytree(deep, made.top / "kept", symlinks=True)
+    shutil.rmtree(made.top / "one")
+    backup = made.found()[0]["id"]
+    assert made.restore(backup, True, target=None).changed and not (made.top / "one").exists()
+    done = made.restore(backup, target=None, link="copy")
+    assert any("Directories above the target were gone" in text for text in done.warnings)
+    assert tree(deep) == tree(made.top / "kept")
+    assert not made.restore(backup, target=None).changed
+    shutil.rmtree(made.top / "one")
+    (made.top / "one").write_bytes(b"a file")
+    with pytest.raises(errors.TargetError, match="has no parent directory"):
+        made.restore(backup, target=None)

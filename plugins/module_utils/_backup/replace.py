@@ -387,11 +387,16 @@ class Carrier:
         tagged = new >= 0 and path != b"" and self._leave.is_tagged(new)
         hollow = self._leave.covers_inside(path, old, set(names), tagged)
         for raw, (_name, info) in zip(names, items):
-            directory = stat.S_ISDIR(info.st_mode)
-            if hollow or self._leave.covers(path, raw, directory) or self._newcomers and new >= 0 and _inode(new, raw) is None:
+            if hollow or self._leave.covers(path, raw, stat.S_ISDIR(info.st_mode)) or self._keeps_stranger(path, raw, info.st_mode, new):
                 self._move(old, path, raw)
-            elif directory:
+            elif stat.S_ISDIR(info.st_mode):
                 yield join(path, raw)
+
+    def _keeps_stranger(self, parent: bytes, name: bytes, mode: int, new: int) -> bool:
+        """Whether something is to be moved because the new tree does not have it."""
+        if new >= 0 and _inode(new, name) is not None:
+            return False
+        return self._newcomers and new >= 0 or self._leave.covers_stranger(parent, name, mode)
 
     def _move(self, directory: int, parent: bytes, name: bytes) -> None:
         try:

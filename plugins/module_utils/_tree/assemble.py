@@ -311,7 +311,7 @@ class Assembler:
         device = os.fstat(trail.fd).st_dev
         for name, info in live.items():
             here = join(path, name)
-            if leave.covers(path, name, stat.S_ISDIR(info.st_mode)):
+            if leave.covers_stranger(path, name, info.st_mode):
                 continue
             if stat.S_ISDIR(info.st_mode) and info.st_dev != device:
                 self.tally.kept.append(show(here))  # mounted

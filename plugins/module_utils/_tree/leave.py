@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import stat
 import typing as t
 
 from .capture import is_cache
@@ -35,6 +36,10 @@ class Leave:
         if self._whole and (parent + b"/" + name if parent else name) in self._whole:
             return True
         return bool(self._exclude) and self._exclude.excludes(parent, name, is_directory)
+
+    def covers_stranger(self, parent: bytes, name: bytes, mode: int) -> bool:
+        """The same for what the backup does not have. A symlink may stand where a directory was that the backup left out."""
+        return self.covers(parent, name, stat.S_ISDIR(mode)) or stat.S_ISLNK(mode) and self.covers(parent, name, True)
 
     def covers_inside(self, path: bytes, directory: int, names: t.Container[bytes], tagged: bool = False) -> bool:
         """Whether what is in this directory (save a cache's tag) is none of the backup's business.

@@ -284,7 +284,7 @@ class Surveyor:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
         for name, info in live.items():
             directory = stat.S_ISDIR(info.st_mode)
-            if hollow or self._leave.covers(path, name, directory):
+            if hollow or self._leave.covers_stranger(path, name, info.st_mode):
                 if self._keeps:
                     self._keeps[-1] = True
             elif directory:

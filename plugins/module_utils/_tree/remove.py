@@ -67,7 +67,7 @@ class Remover:
         hollow = self._leave is not None and self._leave.covers_inside(path, trail.fd, set(names))
         for raw, (_name, found) in zip(names, items):
             directory, here = stat.S_ISDIR(found.st_mode), join(path, raw)
-            if hollow or self._leave is not None and self._leave.covers(path, raw, directory):
+            if hollow or self._leave is not None and self._leave.covers_stranger(path, raw, found.st_mode):
                 stays = not (self._carry is not None and self._carry(trail.fd, raw, here)) or stays
             elif directory and found.st_dev != device:
                 self.kept.append(here)  # mounted
