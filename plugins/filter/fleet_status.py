@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: volt.backup contributors (!UNKNOWN)
 description:
   - Makes one table of what M(volt.backup.volt_backup_info) returned on each host, trouble first. The playbook C(volt.backup.status) shows it.
-positional: _input
+positional: _input, declared
 options:
   _input:
     description:
@@ -21,12 +21,25 @@ options:
         was unreachable.
     type: dict
     required: true
+  declared:
+    description:
+      - By the host's name, the schedules that it is meant to have, as in O(volt.backup.volt_backup_schedule#module:schedules). One that the host
+        does not have is trouble.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
 - name: Show how the schedules of two hosts fare
   ansible.builtin.debug:
     msg: "{{ {'node1': hostvars.node1.asked, 'node2': hostvars.node2.asked} | volt.backup.fleet_status }}"
+
+- name: Fail where the host lacks a schedule that it is meant to have, or one of its schedules is in trouble
+  ansible.builtin.assert:
+    that: told.trouble | length == 0
+    fail_msg: "{{ told.trouble }}"
+  vars:
+    told: "{{ {'node1': asked} | volt.backup.fleet_status({'node1': [{'workload': 'app'}]}) }}"
 """
 
 RETURN = r"""
@@ -53,29 +66,39 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.volt.backup.plugins.module_utils._runner.screen import table
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import STATES, TROUBLE
+from ansible_collections.volt.backup.plugins.module_utils._tree.names import one_line
 
-#: Of hosts that could not tell, before those that did; and of hosts that have nothing to tell, after them.
-_SILENT = ("unreachable", "not known")
+#: Of hosts that could not tell, or have less than they are meant to, before those that did; and of hosts that have nothing to tell, after them.
+_MISSING = "not scheduled"
+_SILENT = ("unreachable", "not known", _MISSING)
 _ORDER = (*_SILENT, *STATES, "no schedules")
 _HEAD = ("HOST", "WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY")
 _TIMES = ("last_success", "last_failure", "last_proved", "next_elapse")
 
 
-def fleet_status(results: Any) -> dict[str, Any]:
+def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
     """One table of all hosts' schedules."""
-    if not isinstance(results, dict):
-        raise AnsibleFilterError("fleet_status wants a dictionary: by each host's name what volt_backup_info returned there.")
-    rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {})), key=_rank)
+    meant = {} if declared is None else declared
+    if not (isinstance(results, dict) and isinstance(meant, dict)):
+        raise AnsibleFilterError("fleet_status wants dictionaries: by each host's name what volt_backup_info returned there, and what was declared.")
+    rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host) or [])), key=_rank)
     lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
     return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in rows if _is_trouble(row)]}
 
 
-def _rows(host: str, result: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(host: str, result: dict[str, Any], declared: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if result.get("unreachable"):
         return [_host(host, "unreachable", result.get("msg"))]
-    if not isinstance(result.get("schedules"), list):
+    found = result.get("schedules")
+    if not isinstance(found, list):
         return [_host(host, "not known", result.get("msg") or "The host was not asked.")]
-    return [{**schedule, "host": host} for schedule in result["schedules"]] or [_host(host, "no schedules", None)]
+    if not all(isinstance(row, dict) and isinstance(row.get("state"), str) and isinstance(row.get("workload"), str) for row in found):
+        return [_host(host, "not known", "What the host said is not understood.")]
+    there = {row["workload"] for row in found}
+    missing = [str(one.get("workload")) for one in declared if one.get("state", "present") == "present" and one.get("workload") not in there]
+    rows = [{**row, "host": host} for row in found]
+    rows += [{**_host(host, _MISSING, "The host has no such schedule; run the playbook volt.backup.schedule."), "workload": name} for name in missing]
+    return rows or [_host(host, "no schedules", None)]
 
 
 def _host(host: str, state: str, why: Any) -> dict[str, Any]:
@@ -94,7 +117,7 @@ def _rank(row: dict[str, Any]) -> tuple[int, str, str]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     state = row["state"].upper() if _is_trouble(row) else row["state"]
-    return [row["host"], row["workload"] or "-", state, *(_when(row.get(name)) for name in _TIMES), row["reason"] or ""]
+    return [row["host"], row["workload"] or "-", state, *(_when(row.get(name)) for name in _TIMES), str(row.get("reason") or "")]
 
 
 def _when(moment: Any) -> str:
@@ -103,7 +126,7 @@ def _when(moment: Any) -> str:
 
 def _sentence(row: dict[str, Any]) -> str:
     name = f"{row['host']}: " + (f"{row['workload']} " if row["workload"] else "")
-    return f"{name}{row['state']}" + (f" ({row['reason']})" if row["reason"] else "")
+    return one_line(f"{name}{row['state']}" + (f" ({row['reason']})" if row.get("reason") else ""))
 
 
 class FilterModule:

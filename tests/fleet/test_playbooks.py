@@ -108,4 +108,5 @@ def test_status(books: Books, tmp_path: Path) -> None:
         off.kill()
         del books.fleet.hosts["off"]
         books.run("schedule", volt_schedule_state="absent", volt_runner_state="absent")
-    assert "no schedules" in books.run("status")
+    assert "no schedules" in books.run("status", volt_schedule_workloads=[])
+    assert "app not scheduled" in books.run("status", status=2)

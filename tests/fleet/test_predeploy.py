@@ -221,3 +221,120 @@ def test_halves_without_a_backup(deployment: Deployment) -> None:
     done = deployment.run(HALVES.replace("tasks_from: backup", "tasks_from: restore"), BREAKS)
     assert done.returncode == 2 and "no backup was made before it" in done.stdout, done.stdout
     assert deployment.as_before()
+
+
+def test_a_guard_within_a_guard(deployment: Deployment, tmp_path: Path) -> None:
+    """A deployment that calls on one that works, with a guard of its own, and then fails, goes back to its own backup."""
+    for room in deployment.rooms.values():
+        (room / "other").mkdir()
+        (room / "other/file").write_text("old")
+    inner = "- ansible.builtin.copy: {content: new, dest: '{{ place }}/other/file', mode: '0644'}\n"
+    (tmp_path / "inner.yml").write_text(inner)
+    outer = f"""
+- ansible.builtin.copy: {{content: broken, dest: '{{{{ place }}}}/app/config', mode: '0644'}}
+- ansible.builtin.include_role: {{name: volt.backup.volt_predeploy}}
+  vars:
+    volt_predeploy_tasks: {tmp_path}/inner.yml
+    volt_predeploy_workloads: [{{workload: other, source: '{{{{ place }}}}/other'}}]
+- ansible.builtin.fail:
+"""
+    (tmp_path / "outer.yml").write_text(outer)
+    book = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: volt.backup.volt_predeploy}
+      vars:
+        volt_predeploy_tasks: "{{ outer }}"
+        volt_predeploy_workloads: [{workload: app, source: "{{ place }}/app", exclude: [/uploads/]}]
+"""
+    given = {"place": deployment.place, "outer": f"{tmp_path}/outer.yml", "volt_predeploy_store": f"{deployment.place}/cas",
+             "volt_predeploy_backup_dir": f"{deployment.place}/backups"}  # fmt: skip
+    done = deployment._play(book, "-e", json.dumps(given))
+    assert done.returncode == 2 and "rescued=1" in done.stdout, done.stdout
+    assert deployment.as_before()
+    assert [(room / "other/file").read_text() for room in deployment.rooms.values()] == ["new"] * 3
+
+
+def test_no_guard_of_an_earlier_play_is_taken(deployment: Deployment) -> None:
+    """What an earlier play deployed stays, where a later one breaks something and has no backup of its own."""
+    second = HALVES.replace("tasks_from: backup\n", "tasks_from: backup\n      when: false\n").replace("- hosts", "- name: Again\n  hosts")
+    second = second.replace('"{{ volt_predeploy_tasks }}"', '"{{ volt_predeploy_tasks }}.second"')
+    deployment._tmp.joinpath("deploy.yml.second").write_text(BREAKS)
+    for first in (ROLE, HALVES):
+        done = deployment.run(first + second, WORKS)
+        assert done.returncode == 2 and "no backup was made before it" in done.stdout, done.stdout
+        assert [(room / "app/config").read_text() for room in deployment.rooms.values()] == ["broken\n"] * 3
+        for room in deployment.rooms.values():
+            (room / "app/library.orig").touch()
+
+
+@pytest.mark.parametrize("setting", ["ignore_errors: true", "ignore_unreachable: true", "any_errors_fatal: true"])
+def test_no_setting_of_a_play_gets_around_the_guard(deployment: Deployment, setting: str) -> None:
+    book = ROLE.replace("  gather_facts: false\n", f"  gather_facts: false\n  {setting}\n")
+    done = deployment.run(book, BREAKS)
+    assert done.returncode == 2 and deployment.as_before(), done.stdout
+    lost = {"volt_predeploy_workloads": [{"workload": "app", "source": f"{deployment.place}/none"}]}
+    done = deployment.run(book, WORKS, **lost)
+    assert done.returncode == 2 and deployment.as_before(), done.stdout
+
+
+def test_halves_with_tags(deployment: Deployment) -> None:
+    """A run by tags backs up and goes back where both halves have the tag `always`, without `apply`."""
+    book = HALVES
+    for old, new in {
+        "tasks_from: backup\n": "tasks_from: backup\n      tags: always\n",
+        "tasks_from: restore\n": "tasks_from: restore\n          tags: always\n",
+        'include_tasks: "{{ volt_predeploy_tasks }}"\n': "include_tasks: {file: '{{ volt_predeploy_tasks }}', apply: {tags: deploy}}\n          tags: deploy\n",
+    }.items():
+        assert old in book
+        book = book.replace(old, new)
+    done = deployment.run(book, BREAKS, "--tags", "deploy")
+    assert done.returncode == 2 and "is restored" in done.stdout and deployment.as_before(), done.stdout
+
+
+def test_workloads_within_workloads_whatever_their_order(deployment: Deployment) -> None:
+    workloads: list[dict[str, Any]] = [
+        {"workload": "inner", "source": f"{deployment.place}/app/kept"},
+        {"workload": "app", "source": f"{deployment.place}//app", "exclude": ["/kept/"]},
+    ]
+    done = deployment.run(ROLE, "- ansible.builtin.shell: rm -rf {{ place }}/app\n- ansible.builtin.fail:\n", volt_predeploy_workloads=workloads)
+    assert done.returncode == 2 and "are restored" in done.stdout, done.stdout
+    for room in deployment.rooms.values():
+        assert (room / "app/kept/file").read_text() == "kept" and (room / "app/config").read_text() == "old"
+    twice = deployment.run(ROLE, WORKS, volt_predeploy_workloads=[workloads[0], {**workloads[1], "workload": "inner"}])
+    assert twice.returncode == 2 and "listed twice" in twice.stdout, twice.stdout
+
+
+@pytest.mark.parametrize("how", ["a parent becomes a link", "something is mounted over it"])
+def test_what_was_never_backed_up_is_left_alone(deployment: Deployment, how: str) -> None:
+    """Wherever the path leads after the deployment: the other workload is restored, and the play says which is not."""
+    for room in deployment.rooms.values():
+        for name in ("above/data", "innocent/data"):
+            (room / name).mkdir(parents=True)
+            (room / name / "precious").write_text(name)
+    breaks = {
+        "a parent becomes a link": "mv above away && ln -s innocent above",
+        "something is mounted over it": "mount -t tmpfs none above/data && echo new >above/data/precious",
+    }
+    workloads = [
+        {"workload": "data", "source": f"{deployment.place}/above/data"},
+        {"workload": "app", "source": f"{deployment.place}/app", "exclude": ["/uploads/"]},
+    ]
+    tasks = BREAKS.replace("cd {{ place }}/app\n", f"cd {{{{ place }}}} && {breaks[how]} && cd app || exit 1\n")
+    done = deployment.run(ROLE, tasks, volt_predeploy_workloads=workloads)
+    assert done.returncode == 2 and "AND NOT ALL WAS RESTORED" in done.stdout, done.stdout
+    assert deployment.as_before()
+    for host in deployment.hosts:
+        seen = host.run("cat", f"{deployment.place}/above/data/precious").stdout
+        assert seen == ("innocent/data" if "link" in how else "new\n")
+        host.run("umount", f"{deployment.place}/above/data", check="mounted" in how)
+
+
+def test_what_no_log_keeps_is_not_told(deployment: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "after.yml").write_text("- name: Start again\n  ansible.builtin.command: /bin/false\n")
+    tasks = "- name: Log in\n  ansible.builtin.fail: {msg: TOPSECRET}\n  no_log: true\n"
+    done = deployment.run(ROLE, tasks, "-v", volt_predeploy_after_restore="after.yml")
+    assert done.returncode == 2 and "Log in: no_log keeps what it said" in done.stdout, done.stdout
+    assert not [line for line in done.stdout.split("Go back, and fail")[1].splitlines() if "TOPSECRET" in line], done.stdout
+    assert "after the restore Start again failed" in done.stdout and "is restored" in done.stdout

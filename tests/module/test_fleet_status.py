@@ -1,0 +1,62 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One table of what hosts told, and of those that told nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+#: In a process of its own: who has imported the filter is a control node to Ansible from then on, and modules behave differently there.
+CALL = """
+import json, sys
+from ansible.errors import AnsibleFilterError
+from ansible_collections.volt.backup.plugins.filter.fleet_status import fleet_status
+try:
+    print(json.dumps(fleet_status(*json.load(sys.stdin))))
+except AnsibleFilterError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def fleet_status(*arguments: Any) -> Any:
+    """What the filter makes of it; a text is an error."""
+    return json.loads(subprocess.run([sys.executable, "-c", CALL], input=json.dumps(arguments), stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def row(workload: str, state: str, **more: Any) -> dict[str, Any]:
+    return {"workload": workload, "state": state, "overdue": False, "reason": None, **more}
+
+
+def test_trouble_comes_first() -> None:
+    told = fleet_status({
+        "fine": {"schedules": [row("b", "ok", last_success="2026-11-24T01:02:03.000000Z"), row("a", "running")]},
+        "bare": {"schedules": []},
+        "sick": {"schedules": [row("c", "ok"), row("d", "overdue", reason="No run."), row("e", "failed", reason="It broke.")]},
+        "newer": {"schedules": [row("f", "exploded")]},
+        "off": {"unreachable": True, "msg": "Task failed: no route\n to host"},
+        "odd": {"failed": True, "msg": "Python 3.9 or newer is needed."},
+        "silent": None,
+        "hostile": {"schedules": [{"workload": "x"}, 3]},
+        "less": {"schedules": [row("a", "ok")]},
+    }, {"less": [{"workload": "a"}, {"workload": "b", "state": "present"}, {"workload": "c", "state": "absent"}], "off": [{"workload": "d"}]})  # fmt: skip
+    assert [(one["host"], one["workload"]) for one in told["rows"]] == [
+        ("newer", "f"), ("off", None), ("hostile", None), ("odd", None), ("silent", None), ("less", "b"), ("sick", "e"), ("sick", "d"),
+        ("fine", "a"), ("fine", "b"), ("less", "a"), ("sick", "c"), ("bare", None),
+    ]  # fmt: skip
+    assert told["trouble"] == [
+        "newer: f exploded", "off: unreachable (no route to host)",
+        "hostile: not known (What the host said is not understood.)", "odd: not known (Python 3.9 or newer is needed.)",
+        "silent: not known (The host was not asked.)",
+        "less: b not scheduled (The host has no such schedule; run the playbook volt.backup.schedule.)", "sick: e failed (It broke.)", "sick: d overdue (No run.)",
+    ]  # fmt: skip
+    assert len(told["table"]) == 14 and told["table"][1].split()[:3] == ["newer", "f", "EXPLODED"]
+    assert "2026-11-24 01:02" in told["table"][10]
+
+
+def test_nothing() -> None:
+    assert fleet_status({}) == {"table": ["No hosts."], "rows": [], "trouble": []}
+    assert "wants dictionaries" in fleet_status([])
