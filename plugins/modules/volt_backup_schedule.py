@@ -375,6 +375,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, systemd, ways
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import next_elapse
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
 
@@ -450,9 +451,10 @@ def work(task: Task) -> Result:
     declaration = Declaration(present, absent, params["purge"], sys.executable, manage, params["force"], places, _host_wide(params))
     for text in declaration.plan(task.dry):
         task.warn(text)
-    if not task.dry:
-        declaration.apply()
-    timers = systemd.show([f"{job.unit}.timer" for job in present], "ActiveState", "NextElapseUSecRealtime") if manage and present and not task.dry else {}
+    for text in [] if task.dry else declaration.apply():
+        task.warn(text)
+    names = [f"{job.unit}.timer" for job in present] if manage and not task.dry else []
+    timers = systemd.show(names, "ActiveState", "SubState", "NextElapseUSecRealtime")
     return {
         "changed": declaration.changed,
         "diff": declaration.diff(),
@@ -462,11 +464,15 @@ def work(task: Task) -> Result:
                 "workload": job.workload,
                 "enabled": job.enabled,
                 "calendar": job.slots.calendar() if job.slots else [job.on_calendar],
-                "next_elapse": next_elapse(job, timers.get(f"{job.unit}.timer"), time.time()) if job.enabled else None,
+                "next_elapse": _next(job, timers.get(f"{job.unit}.timer")) if job.enabled else None,
             }
             for job in present
         ],
     }
+
+
+def _next(job: jobs.Job, timer: t.Optional[t.Dict[str, str]]) -> t.Optional[str]:
+    return next_elapse(job, timer, Record(job.workload).read(), time.time())
 
 
 def _host_wide(params: Result) -> t.Optional[HostWide]:

@@ -31,6 +31,22 @@ class Hook(http.server.BaseHTTPRequestHandler):
         pass
 http.server.ThreadingHTTPServer(("127.0.0.1", 8642), Hook).serve_forever()
 """
+#: Kills the post hook of a run, as soon as it is there. The hosts have no pkill.
+KILL_POST = """
+import os, signal, subprocess, time
+start = subprocess.Popen(["systemctl", "start", "volt-backup-daily.service"])
+while True:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
+        except OSError:
+            continue
+        if words[-4:-1] == [b"hook", b"post", b"daily"]:
+            os.kill(int(pid), signal.SIGKILL)
+            start.wait()
+            raise SystemExit
+    time.sleep(0.02)
+"""
 UNITS = "systemctl list-units --all --no-legend --plain 'volt-backup-*' 'volt-cas-*'"
 
 
@@ -228,3 +244,92 @@ def test_a_host_that_was_off_makes_up_for_one_run(schedules: Schedules, fleet: F
             time.sleep(0.5)
         time.sleep(2)
         assert len(schedules.call(host, "list", "app")["backups"]) == 1
+
+
+def test_a_run_by_hand_and_one_of_the_unit_do_not_mix(schedules: Schedules) -> None:
+    """Each is between its own hooks: what one stops, the other does not start under it."""
+    told, state = f"{schedules.place}/told", f"{schedules.place}/app/state"
+    before = ["/bin/sh", "-c", f"echo stopped >{state}; echo pre >>{told}; sleep 1"]
+    after = ["/bin/sh", "-c", f"echo running >{state}; echo post >>{told}; sleep 1"]
+    schedules.declare({"workload": "db", "source": f"{schedules.place}/app", "interval": "1d", "pre_command": before, "post_command": after})
+    both = "volt-backup run db & systemctl start volt-backup-db.service & wait; systemctl start volt-backup-db.service & sleep 0.3; volt-backup run db; wait"
+    for host in schedules.hosts:
+        host.run("sh", "-c", both)
+        backups = schedules.call(host, "list", "db")["backups"]
+        assert host.run("cat", told).stdout == "pre\npost\n" * len(backups) and len(backups) in (3, 4)
+        for backup in backups:
+            schedules.call(host, "restore", backup["id"], "--target", f"{schedules.place}/{backup['id']}")
+            assert host.run("cat", f"{schedules.place}/{backup['id']}/state").stdout == "stopped\n"
+
+
+def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -> None:
+    """A full disk, a command that is gone, a hook that is killed: told, and the post command runs wherever it can."""
+    told = f"{schedules.place}/told"
+    app = {"source": f"{schedules.place}/app", "post_command": ["/bin/sh", "-c", f"echo $VOLT_WORKLOAD $VOLT_RESULT >>{told}; sleep 2"]}
+    prom = f"{schedules.place}/volt.prom"
+    schedules.declare({**app, "workload": "daily", "interval": "1d"}, {**app, "workload": "ticking", "interval": "36h"}, volt_schedule_metrics=prom)
+    for host in schedules.hosts:
+        for name in ("daily", "ticking"):
+            host.run("systemctl", "start", f"volt-backup-{name}.service")
+        assert {row["state"] for row in schedules.states(host).values()} == {"ok"}
+        host.run("sh", "-c", "cp -r /var/lib/volt/schedules /root/kept && mount -t tmpfs -o size=64k none /var/lib/volt/schedules"
+                 " && cp /root/kept/* /var/lib/volt/schedules/ && cat /dev/zero >/var/lib/volt/schedules/full", check=False)  # fmt: skip
+        assert host.run("systemctl", "start", "volt-backup-daily.service", check=False).returncode == 1
+        assert host.run("tail", "-n", "1", told).stdout == "daily failure\n"
+        assert schedules.states(host)["daily"]["state"] == "failed"
+        host.run("umount", "/var/lib/volt/schedules")
+        assert host.run("volt-backup", "run", "daily").returncode == 0 and schedules.states(host)["daily"]["state"] == "ok"
+        host.run("mv", "/usr/local/bin/volt-backup", "/root/away")
+        for name in ("daily", "ticking"):
+            assert host.run("systemctl", "start", f"volt-backup-{name}.service", check=False).returncode == 1
+        host.run("mv", "/root/away", "/usr/local/bin/volt-backup")
+        states = schedules.states(host)
+        assert {(row["state"], row["reason"].partition(";")[0]) for row in states.values()} == {
+            ("failed", f"volt-backup-{name}.service failed (exit-code)") for name in states
+        }, states  # fmt: skip
+        assert host.run("volt-backup", "run", "ticking").returncode == 0
+        host.run("python3", "-c", KILL_POST)
+        assert schedules.states(host)["daily"]["state"] == "failed"
+        until = time.monotonic() + 20
+        while 'failures{workload="daily"} 1' not in host.run("cat", prom).stdout:  # noted by who tells people
+            assert time.monotonic() < until, host.run("cat", prom).stdout
+            time.sleep(0.3)
+        assert host.run("volt-backup", "run", "daily", "--json").returncode == 0 and schedules.states(host)["daily"]["state"] == "ok"
+
+
+def test_a_pre_command_that_fails_waits_for_the_next_slot_and_runs_within_runs_have_their_hooks(schedules: Schedules) -> None:
+    told = f"{schedules.place}/told"
+
+    def say(word: str, then: str = "true") -> list[str]:
+        return ["/bin/sh", "-c", f"echo {word} >>{told}; {then}"]
+
+    app = {"source": f"{schedules.place}/app"}
+    schedules.declare(
+        {**app, "workload": "ticking", "interval": "36h", "pre_command": say("pre", "false"), "post_command": say("post")},
+        {**app, "workload": "outer", "interval": "1d", "post_command": say("outer", "volt-backup run inner")},
+        {**app, "workload": "inner", "interval": "1d", "pre_command": say("inner-pre"), "post_command": say("inner-post")},
+    )
+    for host in schedules.hosts:
+        for _number in range(3):  # as at three ticks
+            host.run("systemctl", "start", "volt-backup-ticking.service", check=False)
+        assert host.run("cat", told).stdout == "pre\npost\n"
+        assert schedules.states(host)["ticking"]["failures"] == 1
+        host.run("systemctl", "start", "volt-backup-outer.service")
+        assert host.run("cat", told).stdout == "pre\npost\nouter\ninner-pre\ninner-post\n"
+
+
+def test_a_declaration_that_died_before_systemd_heard_of_it(schedules: Schedules) -> None:
+    """The next one starts nothing at once, and no timer stays without a time to come. What never comes is refused."""
+    app = {"workload": "app", "source": f"{schedules.place}/app", "randomized_delay": "0s"}
+    schedules.declare({**app, "on_calendar": "*-01-01"})
+    for host in schedules.hosts:
+        host.run("sh", "-c", "systemctl stop volt-backup-app.timer; touch -d '3 days ago' /var/lib/systemd/timers/stamp-volt-backup-app.timer;"
+                 " systemctl start volt-backup-app.timer")  # fmt: skip
+    schedules.declare({**app, "interval": "12h"}, volt_schedule_manage_units=False)
+    assert recap(schedules.declare({**app, "interval": "12h"})) == ["1"] * len(schedules.hosts)
+    time.sleep(2)
+    for host in schedules.hosts:
+        assert schedules.states(host)["app"]["state"] == "waiting" and schedules.call(host, "list", "app")["backups"] == []
+        assert host.run("systemctl", "show", "--value", "-p", "NextElapseUSecRealtime", "volt-backup-app.timer").stdout.strip()
+    with pytest.raises(AssertionError, match="never comes true again"):
+        schedules.declare({**app, "on_calendar": "2020-01-01"})

@@ -51,7 +51,8 @@ def test_trouble_comes_first() -> None:
         "newer: f exploded", "off: unreachable (no route to host)",
         "hostile: not known (What the host said is not understood.)", "odd: not known (Python 3.9 or newer is needed.)",
         "silent: not known (The host was not asked.)",
-        "less: b not scheduled (The host has no such schedule; run the playbook volt.backup.schedule.)", "sick: e failed (It broke.)", "sick: d overdue (No run.)",
+        "less: b not scheduled (The host has no such schedule; run the playbook volt.backup.schedule.)",
+        "sick: e failed (It broke.)", "sick: d overdue (No run.)",
     ]  # fmt: skip
     assert len(told["table"]) == 14 and told["table"][1].split()[:3] == ["newer", "f", "EXPLODED"]
     assert "2026-11-24 01:02" in told["table"][10]

@@ -15,54 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, units, ways
-from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
-from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, Record
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import status, write_metrics
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError, VoltError
-
-DEFAULTS: dict[str, Any] = {
-    "interval": "6h", "on_calendar": None, "max_keep": 0, "keep": None, "randomized_delay": "5m", "jitter_seed": "host", "enabled": True,
-    "exclude": [], "exclude_caches": False, "one_file_system": False, "tags": [], "workload_mode": None, "compression": "auto",
-    "pre_command": [], "post_command": [], "command_timeout": 600, "nice": 10, "io_class": "idle",
-}  # fmt: skip
-
-
-class Host:
-    """Directories of a host, and what is declared for it."""
-
-    def __init__(self, top: Path) -> None:
-        self.top = top
-        self.source = top / "srv"
-        self.source.mkdir()
-        self.places = Places(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
-        Path(self.places.command).write_bytes(archive.build())
-
-    def job(self, workload: str = "app", **options: Any) -> Job:
-        given = {**DEFAULTS, "workload": workload, "source": str(self.source), **options}
-        return jobs.from_options(given, store=str(self.top / "cas"), backup_dir=str(self.top / "backups"), lock_timeout=300)
-
-    def plan(
-        self, *present: Job, absent: tuple[str, ...] = (), purge: bool = False, force: bool = False, wide: HostWide | None = None
-    ) -> Declaration:
-        declaration = Declaration(present, absent, purge, sys.executable, False, force, self.places, wide)
-        declaration.plan()
-        return declaration
-
-    def declare(self, *present: Job, **more: Any) -> Declaration:
-        declaration = self.plan(*present, **more)
-        declaration.apply()
-        return declaration
-
-    def files(self) -> list[str]:
-        tops = [self.top / name for name in ("units", "jobs", "records", "stamps")]
-        return sorted(str(path.relative_to(self.top)) for top in tops for path in top.rglob("*") if not path.is_dir())
-
-    def unit(self, name: str) -> Path:
-        return Path(self.places.units) / name
+from ansible_collections.volt.backup.tests.unit.scheduled import Host
 
 
 @pytest.fixture
@@ -72,6 +31,7 @@ def host(tmp_path: Path) -> Host:
 
 OURS = [
     "jobs/app.json",
+    "records/app.json",
     "stamps/stamp-volt-backup-app.timer",
     "units/timers.target.wants/volt-backup-app.timer",
     "units/volt-backup-app.service",
@@ -219,7 +179,7 @@ def test_a_record_tells_success_only_of_what_succeeded(tmp_path: Path) -> None:
     assert record.read() == {} and record.due(Slots(3600, 0))
     record.begin()
     assert "success" not in record.read() and not record.due(Slots(10**9, 0))
-    record.fail("It broke.", "")
+    record.fail(VoltError("It broke."), "")
     assert record.read()["failure"]["reason"] == "It broke." and record.read()["failures"] == 1
     record.begin()
     record.begin()  # the one before was killed
@@ -232,10 +192,10 @@ def test_a_record_tells_success_only_of_what_succeeded(tmp_path: Path) -> None:
 def test_the_first_reason_of_a_run_stands(tmp_path: Path) -> None:
     record = Record("app", str(tmp_path))
     record.begin()
-    record.fail("The pre_command failed.", "one")
-    record.fail("The service ended with exit-code.", "one")
+    record.fail(VoltError("The pre_command failed."), "one")
+    record.fail(VoltError("The service ended with exit-code."), "one")
     assert (record.read()["failure"]["reason"], record.read()["failures"]) == ("The pre_command failed.", 1)
-    record.fail("Again.", "two")
+    record.fail(VoltError("Again."), "two")
     assert record.read()["failures"] == 2
 
 
@@ -247,16 +207,17 @@ def test_a_damaged_record_tells_nothing(tmp_path: Path, text: str) -> None:
 
 def test_status_says_what_is_wrong(host: Host) -> None:
     host.declare(*(host.job(name) for name in ("fine", "fails", "late", "gone")), host.job("off", enabled=False))
-    where = (host.places.jobs, host.places.records)
+    where = (host.places.jobs, host.places.records, host.places.units)
     for name in ("fine", "late", "gone"):
         Record(name, host.places.records).succeed({"backup_id": "x", "duration": 5 * 10**8, "total_size": 7, "new_bytes": 3}, "")
-    Record("fails", host.places.records).fail("It broke.", "")
+    Record("fails", host.places.records).fail(VoltError("It broke."), "")
     late = Path(host.places.records) / "late.json"
     note = json.loads(late.read_text())
     note["success"]["at"] -= 86400
     late.write_text(json.dumps(note))
     for name in ("late", "fine"):
-        os.utime(jobs.path(name, host.places.jobs), (1, 1))
+        path = Path(host.places.records) / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "since": 1}))
     for name in ("broken", "newer"):
         Path(jobs.path(name, host.places.jobs)).write_text('{"format": 2}' if name == "newer" else "?")
     found = {row["workload"]: row for row in status(*where)}
@@ -265,7 +226,7 @@ def test_status_says_what_is_wrong(host: Host) -> None:
     assert found["broken"]["state"] == found["newer"]["state"] == "unreadable"
     expected = {"ok"} if not os.path.isdir("/run/systemd/system") else {"stopped"}
     assert found["fine"]["state"] in expected | {"ok"}
-    write_metrics(str(host.top / "volt.prom"), *where)
+    write_metrics(str(host.top / "volt.prom"), *where[:2])
     metrics = (host.top / "volt.prom").read_text()
     assert 'volt_backup_failures{workload="fails"} 1' in metrics and 'last_success_timestamp_seconds{workload="fails"}' not in metrics
     assert 'volt_backup_last_new_bytes{workload="fine"} 3' in metrics
@@ -280,7 +241,7 @@ def test_a_late_backup_is_overdue(host: Host, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(f"{module}.systemd.running", lambda: False)
     for moment, state in ((next_slot - 1, "ok"), (next_slot + 3599, "ok"), (next_slot + 3601, "overdue")):
         monkeypatch.setattr(f"{module}.time.time", lambda moment=moment: moment)
-        assert [row["state"] for row in status(host.places.jobs, host.places.records)] == [state]
+        assert [row["state"] for row in status(host.places.jobs, host.places.records, host.places.units)] == [state]
 
 
 def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +251,7 @@ def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.Monke
     record = Record("app", host.places.records)
 
     def state() -> tuple[str, str | None]:
-        (row,) = status(host.places.jobs, host.places.records)
+        (row,) = status(host.places.jobs, host.places.records, host.places.units)
         return row["state"], row["reason"]
 
     with record.alone():
@@ -330,11 +291,11 @@ def test_a_run_whose_post_command_fails_is_no_success(tmp_path: Path, unit: bool
         record.begin()
         record.succeed({"backup_id": f"b{number}"}, invocation)
         if number == 2:
-            assert record.fail("The post_command failed.", invocation, after_all=not unit)
+            assert record.fail(VoltError("The post_command failed."), invocation, after_all=not unit)
             note = record.read()
             assert (note["success"]["backup_id"], note["failures"]) == ("b1", 1) and note["failure"]["at"] > note["success"]["at"]
     assert (record.read()["success"]["backup_id"], record.read()["failures"]) == ("b3", 0)
-    record.fail("The pre_command of the next run failed.", "4" if unit else "")
+    record.fail(VoltError("The pre_command of the next run failed."), "4" if unit else "")
     assert (record.read()["success"]["backup_id"], record.read()["failures"]) == ("b3", 1)
 
 
@@ -347,7 +308,7 @@ def test_unknown_workloads(tmp_path: Path) -> None:
 def test_a_stray_file_among_the_jobs_is_in_nobodys_way(host: Host) -> None:
     host.declare(host.job())
     (Path(host.places.jobs) / "app (copy).json").write_text("{}")
-    assert [row["workload"] for row in status(host.places.jobs, host.places.records)] == ["app"]
+    assert [row["workload"] for row in status(host.places.jobs, host.places.records, host.places.units)] == ["app"]
     write_metrics(str(host.top / "volt.prom"), host.places.jobs, host.places.records)
     host.declare(purge=True)
     assert host.files() == ["jobs/app (copy).json"]

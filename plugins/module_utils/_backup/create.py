@@ -78,7 +78,7 @@ class Creator:
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress = dry, progress
         self._source = _source(request.source)
-        _refuse_inside(self._source, store.path, backup_dir)
+        refuse_inside(self._source, store.path, backup_dir)
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
             raise UsageError(f"Backup directory {backup_dir} is not a directory; name another backup_dir.")
         self._shown = show(self._source)
@@ -341,7 +341,8 @@ def _source(text: str) -> bytes:
     return os.path.realpath(path)
 
 
-def _refuse_inside(source: bytes, *places: str) -> None:
+def refuse_inside(source: bytes, *places: str) -> None:
+    """UsageError for a source that lies where backups are kept."""
     for place in places:
         real = os.path.realpath(os.fsencode(place))
         if source == real or source.startswith(real.rstrip(b"/") + b"/"):

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import email.message
 import email.utils
@@ -27,9 +28,10 @@ import urllib.error
 import urllib.request
 
 from .._backup.names import is_workload, show_time
-from .._schedule import ways as settings
+from .._schedule import job as jobs, status, systemd, ways as settings
 from .._schedule.record import Record
 from .._store.errors import UsageError, VoltError, reason
+from .._tree.names import parse
 from .upkeep import Arguments, Manager, Outcome, Word
 
 _SENDMAIL = "/usr/sbin/sendmail"
@@ -48,6 +50,9 @@ def facts_of(unit: str) -> Facts:
     """What is known of a unit's failure."""
     host = socket.gethostname()
     workload = unit[len("volt-backup-") :] if unit.startswith("volt-backup-") and is_workload(unit[len("volt-backup-") :]) else None
+    if workload:
+        with contextlib.suppress(VoltError):  # that it cannot be noted keeps nobody from being told
+            note_failure(workload, unit)
     note = Record(workload).read() if workload else {}
     failure = note.get("failure", {})
     why = failure.get("reason") or f"See journalctl -u {unit}."
@@ -62,6 +67,18 @@ def facts_of(unit: str) -> Facts:
         "failures": note.get("failures"),
         "last_success": show_time(datetime.datetime.fromtimestamp(success, datetime.timezone.utc)) if success else None,
     }
+
+
+def note_failure(workload: str, unit: str) -> None:
+    """Note a failure that no line of the unit could: one that was killed, or whose command is gone."""
+    shown = systemd.show([f"{unit}.service"], "ActiveState", "InvocationID", "Result").get(f"{unit}.service", {}) if systemd.running() else {}
+    invocation = shown.get("InvocationID", "") if shown.get("ActiveState") == "failed" else ""  # else another run has come since
+    record = Record(workload)
+    if invocation and record.read().get("failure", {}).get("invocation") != invocation:
+        record.fail(VoltError(f"{unit}.service failed ({shown.get('Result')}) and could not note why; see journalctl -u {unit}."), invocation)
+        metrics = jobs.load(workload).metrics
+        if metrics is not None:
+            status.write_metrics(os.fsdecode(parse(metrics)))
 
 
 def tell(ways: settings.Ways, facts: Facts) -> None:

@@ -8,10 +8,15 @@
 
 ::
 
-    run W       wait for the workload's turn; pre command; create; prune; note the outcome; post command, whatever came before
-    hook ...    in a unit these are lines of its own, outside of the service's hardening: due, pre, post; `run` then leaves them alone
+    run W       in a unit: create; prune; note the outcome
+                by hand, where the workload has a unit: start that, wait, tell what became of it; so no two runs ever mix their hooks
+                by hand, where it has none: wait for the workload's turn; pre command; as above; post command, whatever came before
+    hook ...    lines of a unit of their own, outside of its hardening. pre: note that a run begins, run the pre command
+                post: note why a run failed that could not; run the post command; tell the journal how all of it went
     status      all schedules of the host
     drill       restore the newest backups to where nobody looks, and note that they could be
+
+A timer that only ticks starts a unit that leaves again: none of its lines does anything before a slot has begun.
 """
 
 from __future__ import annotations
@@ -21,15 +26,16 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 import typing as t
 
 from .._backup import create
-from .._backup.manager import Manager
-from .._schedule import drill, job as jobs, journal, status
+from .._backup.manager import Manager, Query
+from .._schedule import drill, job as jobs, journal, status, systemd
 from .._schedule.job import Job
 from .._schedule.record import Record
 from .._schedule.units import HOOKED
-from .._store.errors import Incomplete, VoltError, reason
+from .._store.errors import Incomplete, Interrupted, VoltError, reason
 from .._tree.names import parse
 from . import screen
 from .upkeep import Arguments, Outcome, Word
@@ -53,42 +59,124 @@ def _run_options(made: argparse.ArgumentParser) -> None:
 
 
 def _run(args: Arguments, _manager: Manager) -> Outcome:
-    job = jobs.load(args.workload)
-    record = Record(job.workload)
+    record = Record(args.workload)
+    job = _job(args.workload, record)
+    if _in_unit(job.workload):
+        return _run_in_unit(job, record)
+    if args.if_due and not record.due(job.slots):
+        return _not_due(job)
+    if systemd.running() and systemd.show([_service(job)], "LoadState").get(_service(job), {}).get("LoadState") == "loaded":
+        return _run_unit(job, record)
+    return _run_by_hand(job, record)
+
+
+def _job(workload: str, record: Record) -> Job:
+    """The job; where a unit cannot read it, that is noted."""
+    try:
+        return jobs.load(workload)
+    except VoltError as error:
+        if _in_unit(workload):
+            with contextlib.suppress(VoltError):
+                record.fail(error, _invocation(workload))
+        raise
+
+
+def _service(job: Job) -> str:
+    return f"{job.unit}.service"
+
+
+def _not_due(job: Job) -> Outcome:
+    return Outcome({"changed": False, "due": False}, lambda: f"Workload {job.workload} is not due yet.\n")
+
+
+def _is_due(job: Job, record: Record) -> bool:
+    """Whether a start of the unit means anything. Where the timer knows the slots, all do."""
+    return job.slots is None or not job.slots.ticks or record.due(job.slots)
+
+
+def _run_in_unit(job: Job, record: Record) -> Outcome:
+    invocation = _invocation(job.workload)
     with record.alone():
-        if args.if_due and not record.due(job.slots):
-            return Outcome({"changed": False, "due": False}, lambda: f"Workload {job.workload} is not due yet.\n")
+        if not record.is_run_of(invocation):  # else its pre command has begun it
+            if not _is_due(job, record):
+                return _not_due(job)
+            record.begin(invocation)
+        done, failure = _try(job)
+        if failure is None and done is not None:
+            record.succeed(_success(done, job), invocation)
+        elif failure is not None:
+            _failed(record, failure, _facts(done, job), invocation)
+    if failure is not None and done is None:
+        raise failure
+    return t.cast(Outcome, done)._replace(failure=failure, text=lambda: "")  # the post hook tells it, once all has gone well
+
+
+def _run_unit(job: Job, record: Record) -> Outcome:
+    """Start the unit, once whoever runs it now has done so, and tell what became of it."""
+    service = _service(job)
+    while systemd.show([service], "ActiveState")[service].get("ActiveState") in ("activating", "deactivating"):
+        time.sleep(0.5)
+    before = record.read().get("run")
+    record.ask()
+    try:
+        ended_well = systemd.attempt("systemctl", "start", "--", service, patience=None)
+    except Interrupted:
+        systemd.attempt("systemctl", "stop", "--", service, patience=None)
+        raise
+    note = record.read()
+    success, failure = note.get("success", {}), note.get("failure", {})
+    run = note.get("run") if note.get("run") != before else None
+    if ended_well and run and success.get("invocation") == run:
+        found = Manager(job.store, job.backup_dir, job.lock_timeout).find(Query(id=success["backup_id"]))
+        facts = success.get("facts", {})
+        value = {"backup": found[0] if found else None, "changed": True, "warnings": [], "pruned": facts.get("pruned", 0)}
+        return Outcome(value, lambda: _line(facts) + "\n")
+    why = failure["reason"] if run and failure.get("invocation") == run else f"{service} failed; see journalctl -u {job.unit}."
+    raise Incomplete(why) if run and failure.get("code") == Incomplete.code else VoltError(why)
+
+
+def _run_by_hand(job: Job, record: Record) -> Outcome:
+    """All of it, where nobody else does any of it: on a host without systemd, or whose units somebody else manages."""
+    done: t.Optional[Outcome] = None
+    failure: t.Optional[VoltError] = None
+    with record.alone():
         record.begin()
-        by_hand = os.environ.get(HOOKED) != "unit"
-        done: t.Optional[Outcome] = None
-        failure: t.Optional[VoltError] = None
         try:
-            if by_hand:
-                _call(job, "pre")
-            done = _back_up(job)
-            failure = done.failure
+            _call(job, "pre")
+            done, failure = _try(job)
         except VoltError as error:
             failure = error
-        except OSError as error:
-            failure = VoltError(f"Workload {job.workload} was not backed up: {reason(error)}.")
-        facts = _facts(done.value) if done else {"workload": job.workload}
-        told = False
-        if failure is not None:
-            _failed(record, failure, facts)
-        elif done is not None:
-            record.succeed(_success(done.value["backup"]), _invocation())
-            told = journal.connected() and journal.send("success", _line(facts), facts)
-        if by_hand:
-            try:
-                _call(job, "post", failure)
-            except VoltError as error:
-                _failed(record, error, facts, after_all=failure is None)
-                failure = failure or error
+        succeeded = failure is None
+        try:
+            if succeeded:
+                record.succeed(_success(t.cast(Outcome, done), job), "")
+            else:
+                _failed(record, t.cast(VoltError, failure), _facts(done, job), "")
+        except VoltError as error:  # a full disk, say; the post command runs all the same
+            failure = failure or error
+        try:
+            _call(job, "post", failure)
+        except VoltError as error:
+            failure = failure or error
+            _failed(record, error, _facts(done, job), "", after_all=succeeded)
+        finally:
             _tell_metrics(job)
     if failure is not None and done is None:
         raise failure
-    text = "" if told else _line(facts) + "\n"
-    return t.cast(Outcome, done)._replace(failure=failure, text=lambda: text)
+    return t.cast(Outcome, done)._replace(failure=failure)
+
+
+def _try(job: Job) -> t.Tuple[t.Optional[Outcome], t.Optional[VoltError]]:
+    """Back up; what came of it, as far as it came, and what went wrong. Nothing is raised, for what comes after must come in any case."""
+    try:
+        done = _back_up(job)
+        return done, done.failure
+    except VoltError as error:
+        return None, error
+    except OSError as error:
+        return None, VoltError(f"Workload {job.workload} was not backed up: {reason(error)}.")
+    except Exception as error:  # a bug of ours
+        return None, VoltError(f"Workload {job.workload} was not backed up, by a fault of volt-backup ({type(error).__name__}: {error}); report it.")
 
 
 def _back_up(job: Job) -> Outcome:
@@ -99,25 +187,26 @@ def _back_up(job: Job) -> Outcome:
         )
     )
     backup = made.backup
-    value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": None}
+    value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": 0}
+    outcome = Outcome(value, lambda: _line(_facts(outcome, job)) + "\n")
     if not backup["complete"]:
         lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
-        failure = Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup)
-        return Outcome(value, str, failure)
+        return outcome._replace(failure=Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup))
     if job.keep is not None:
         try:
-            done = manager.prune(job.workload, job.keep, ["scheduled"])
+            value["pruned"] = len(manager.prune(job.workload, job.keep, ["scheduled"]).removed)
         except VoltError as error:
-            return Outcome(value, str, type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}"))
-        value["pruned"] = {"kept": done.kept, "removed": done.removed}
-    return Outcome(value, str)
+            return outcome._replace(failure=type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}"))
+    return outcome
 
 
-def _facts(value: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-    """What there is to say of a backup, each fact under its name."""
-    backup, pruned = value["backup"], value["pruned"]
+def _facts(done: t.Optional[Outcome], job: Job) -> t.Dict[str, t.Any]:
+    """What there is to say of a run, each fact under its name."""
+    if done is None:
+        return {"workload": job.workload}
+    backup = done.value["backup"]
     return {
-        "workload": backup["workload_name"],
+        "workload": job.workload,
         "backup": backup["id"],
         "complete": str(backup["complete"]).lower(),
         "files": backup["file_count"],
@@ -125,7 +214,7 @@ def _facts(value: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
         "new": backup["new_bytes"],
         "stored": backup["stored_bytes"],
         "seconds": f"{backup['duration'] / 1e9:.3f}",
-        "pruned": len(pruned["removed"]) if pruned else 0,
+        "pruned": done.value["pruned"],
     }
 
 
@@ -133,9 +222,9 @@ def _line(facts: t.Dict[str, t.Any]) -> str:
     return " ".join(f"{name}={fact}" for name, fact in facts.items())
 
 
-def _failed(record: Record, failure: VoltError, facts: t.Dict[str, t.Any], after_all: bool = False) -> None:
+def _failed(record: Record, failure: VoltError, facts: t.Dict[str, t.Any], invocation: str, after_all: bool = False) -> None:
     """Note a failure, and tell the journal unless one of the same run came before it."""
-    if record.fail(failure.message, _invocation(), after_all) and journal.connected():
+    if record.fail(failure, invocation, after_all) and journal.connected():
         # what went wrong is printed as well, so this need not be there twice if the journal does not take it
         journal.send("failure", _line({**facts, "reason": failure.message}), {**facts, "reason": failure.message})
 
@@ -149,48 +238,79 @@ def _tell_metrics(job: Job) -> None:
             screen.complain(error.message)
 
 
-def _success(backup: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-    return {"backup_id": backup["id"], **{key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes")}}
+def _success(done: Outcome, job: Job) -> t.Dict[str, t.Any]:
+    """What is noted of a run that succeeded."""
+    backup = done.value["backup"]
+    kept = {key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes")}
+    return {"backup_id": backup["id"], **kept, "facts": _facts(done, job)}
 
 
 # ---- hook
 
 
 def _hook_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("hook", choices=("due", "pre", "post"))
+    made.add_argument("hook", choices=("pre", "post"))
     made.add_argument("workload", metavar="WORKLOAD")
 
 
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
-    job = jobs.load(args.workload)
-    record = Record(job.workload)
-    nothing = Outcome({"changed": False}, str)
-    if args.hook == "due":
-        return nothing._replace(status=int(not record.due(job.slots)))
-    failure: t.Optional[VoltError] = None
-    facts = {"workload": job.workload}
-    if args.hook == "post":
-        result = os.environ.get("SERVICE_RESULT", "success")
-        if result == "exec-condition":
-            return nothing  # nothing was due
-        if result != "success":
-            # the run itself knows better why it failed, unless it was ended before it could say so
-            failure = VoltError(f"The service ended with {result} ({os.environ.get('EXIT_CODE', '')} {os.environ.get('EXIT_STATUS', '')}).")
-            _failed(record, failure, facts)
+    record = Record(args.workload)
+    job = _job(args.workload, record)
+    invocation = _invocation(job.workload)
+    if args.hook == "pre":
+        if _is_due(job, record):
+            record.begin(invocation)
+            try:
+                _call(job, "pre")
+            except VoltError as error:
+                _failed(record, error, {"workload": job.workload}, invocation)
+                raise
+        return Outcome({"changed": False}, str)
     try:
-        _call(job, args.hook, failure)
-    except VoltError as error:
-        _failed(record, error, facts)
-        raise
+        return _post(job, record, invocation, os.environ.get("SERVICE_RESULT", "success"))
     finally:
-        if args.hook == "post":
-            _tell_metrics(job)
-    return nothing
+        _tell_metrics(job)
 
 
-def _invocation() -> str:
-    """What tells this run of the unit from others; empty for a run by hand, also from a shell that some unit started."""
-    return os.environ.get("INVOCATION_ID", "") if os.environ.get(HOOKED) == "unit" else ""
+def _post(job: Job, record: Record, invocation: str, result: str) -> Outcome:
+    """After a run of a unit, however it went. The post command runs whatever else fails here, for a pre command may have stopped something."""
+    note, facts = record.read(), {"workload": job.workload}
+    if result == "success" and note.get("run") != invocation:
+        return Outcome({"changed": False}, str)  # nothing was due
+    failure: t.Optional[VoltError] = None
+    wrong: t.List[VoltError] = []
+    if result != "success":
+        # the run itself knows better why it failed, unless it was ended before it could say so
+        known = note.get("failure", {})
+        why = f"The service ended with {result} ({os.environ.get('EXIT_CODE', '')} {os.environ.get('EXIT_STATUS', '')})."
+        failure = VoltError(known["reason"] if known.get("invocation") == invocation else why)
+        try:
+            _failed(record, failure, facts, invocation)
+        except VoltError as error:
+            wrong.append(error)
+    try:
+        _call(job, "post", failure)
+    except VoltError as error:
+        wrong.append(error)
+        _failed(record, error, facts, invocation)
+    if wrong:
+        raise wrong[-1]
+    text = ""
+    if failure is None:
+        facts = note.get("success", {}).get("facts", facts)
+        if not (journal.connected() and journal.send("success", _line(facts), facts)):
+            text = _line(facts) + "\n"
+    return Outcome({"changed": False}, lambda: text)
+
+
+def _in_unit(workload: str) -> bool:
+    """Whether we are a line of the workload's own unit; a shell that some unit started is none."""
+    return os.environ.get(HOOKED) == workload
+
+
+def _invocation(workload: str) -> str:
+    """What tells this run of the unit from others; empty for a run by hand."""
+    return os.environ.get("INVOCATION_ID", "") if _in_unit(workload) else ""
 
 
 def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
@@ -201,8 +321,12 @@ def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source, "VOLT_HOOK": hook}
     if hook == "post":
         told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=failure.message if failure else "")
+    # what it may start, such as a run of another workload, is none of our unit
+    inherited = {name: value for name, value in os.environ.items() if name not in (HOOKED, "INVOCATION_ID")}
     try:
-        child = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, env={**os.environ, **told}, start_new_session=True)
+        child = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, env={**inherited, **told}, start_new_session=True, preexec_fn=_heed_signals
+        )
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
@@ -219,6 +343,12 @@ def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     if status_:
         how = f"exit status {status_}" if status_ > 0 else f"signal {-status_}"
         raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {how}); see what it printed above.")
+
+
+def _heed_signals() -> None:
+    """Signals that we ignore, because one has come already, are for a command to heed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

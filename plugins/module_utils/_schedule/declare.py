@@ -10,12 +10,13 @@
 
     check      the command is there and knows the format; sources exist; systemd understands what is new
     compare    wanted against present; the list of differences is what the diff shows and what is then done
-    write      jobs, then services, then timers, each beside and renamed
-    reload     once, with timers stopped whose times changed; enable by the link that `systemctl enable` makes; start, stop, restart
-    remove     stop, then timer, service, job, record
+    stop       timers and services that go
+    write      what differs, each file beside and renamed; then the links that `systemctl enable` makes
+    reload     once, with timers stopped whose times changed; start
+    remove     timer, service, record; metrics anew; and the job at last, by which the next run finds what a killed one left
 
-A timer whose lines change gets a fresh stamp: systemd would otherwise find a slot of the new lines in the past, and start at once, on
-every host of a fleet at the same moment. Source: systemd.timer(5), Persistent=.
+A timer whose lines change, or that systemd has not read again since they did, gets a fresh stamp: systemd would otherwise find a slot of the
+new lines in the past, and start at once, on every host of a fleet at the same moment. Source: systemd.timer(5), Persistent=.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import os
 import stat
 import typing as t
 
+from .._backup.create import refuse_inside
 from .._store import layout
 from .._store.errors import UsageError, VoltError, reason
 from .._tree.names import parse
@@ -80,7 +82,9 @@ class Declaration:
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UsageError(f"Workload {twice} is declared twice; give each schedule a name of its own.")
-        self._gone = [*absent, *(name for name in jobs.declared(places.jobs) if purge and name not in names)]
+        there = {*jobs.declared(places.jobs), *units.installed(places.units)} if purge else set()
+        self._purged = sorted(there - set(names))
+        self._gone: t.List[str] = list(absent)
         self._interpreter = interpreter
         self.files: t.List[Change] = []
         self.retimed: t.Set[str] = set()
@@ -89,7 +93,7 @@ class Declaration:
         self._stale = False
         self._timers = {job.unit: job.enabled for job in present}  # whether each is to run
         self._timers.update((name[:-6], True) for name in (host.units if host else ()) if name.endswith(".timer"))
-        self._going = [f"volt-backup-{name}" for name in self._gone]
+        self._going: t.List[str] = []  # units that go with something that is ours
         self._metrics = {job.metrics: True for job in present if job.metrics}  # whether any schedule still has it
 
     def plan(self, dry: bool = False) -> t.List[str]:
@@ -105,16 +109,28 @@ class Declaration:
             warnings += self._check_command(dry)
         for job in self._jobs.values():
             if job.enabled and not os.path.isdir(parse(job.source)):
-                raise UsageError(f"Source {job.source} of workload {job.workload} is no directory on this host; make it, or set enabled: false.")
+                missing = f"Source {job.source} of workload {job.workload} is no directory on this host; make it, or set enabled: false."
+                if not dry:
+                    raise UsageError(missing)
+                warnings.append(missing)  # what is to make it made nothing either
+            refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
             if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
                 raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
             self._compare(job)
         if self._host is not None:
             self._compare_host(self._host)
-        for name in self._gone:
-            self._leaves_metrics(name)
-            for path in reversed(self._paths(f"volt-backup-{name}", name)):
-                self._differ(path, None)
+        for name in self._purged:
+            before = len(self.files)
+            try:
+                self._compare_gone(name)
+            except UsageError as error:  # one that is odd does not keep the others
+                del self.files[before:]
+                warnings.append(f"The schedule of workload {name} is not declared any more, and stays all the same: {error.message}")
+            else:
+                self._gone.append(name)
+        for name in list(self._gone):
+            if name not in self._purged:
+                self._compare_gone(name)
         self._validate()
         self._plan_states()
         return warnings
@@ -143,6 +159,13 @@ class Declaration:
         if self._differ(timer, units.timer(job)):
             self.retimed.add(job.unit)
 
+    def _compare_gone(self, name: str) -> None:
+        unit = f"volt-backup-{name}"
+        self._leaves_metrics(name)
+        ours = [self._differ(path, None) for path in reversed(self._paths(unit, name))]
+        if any(ours):
+            self._going.append(unit)
+
     def _compare_host(self, host: HostWide) -> None:
         directory = self._places.units
         self._differ(self._places.ways, ways_.text(host.ways), 0o600)
@@ -152,22 +175,34 @@ class Declaration:
         present = os.listdir(directory) if os.path.isdir(directory) else []
         for name in sorted(name for name in present if units.is_host_wide(name) and name not in host.units):
             path = os.path.join(directory, name)
-            # what somebody else put there, such as the link of a masked unit, is no business of ours
-            if not os.path.islink(path) and (_read(path)[0] or "").startswith(units.OURS):
+            if units.is_ours(path):
                 self._differ(path, None)
-                self._going.append(name.rpartition(".")[0])
+                if name.endswith(".timer"):
+                    self._going.append(name[:-6])
 
     def _differ(self, path: str, after: t.Optional[str], mode: int = 0o644) -> bool:
         before, now = _read(path)
         if before is None and after is None:
             return False
-        ours = before is None or before.startswith(units.OURS) or path == self._places.ways or (path.endswith(".json") and _is_job(before, path))
+        ours = before is None or before.startswith(units.OURS) or path == self._places.ways or (path.endswith(".json") and self._is_job(before, path))
         if not ours and not self._force:
             raise UsageError(f"{path} was not written by volt.backup; move it away, choose another workload name, or set force: true.")
         if before == after and now == mode:
             return False
         self.files.append(Change(path, before, after, mode))
         return True
+
+    def _is_job(self, text: str, path: str) -> bool:
+        """Whether a file is a job of ours; also one that is damaged, where the service that runs it is ours. UsageError for a newer one."""
+        try:
+            jobs.parse(text, path)
+            return True
+        except jobs.Newer as error:
+            if self._force:
+                return True
+            raise UsageError(f"{error.message[:-1]}, or set force: true to write it anew.") from None
+        except VoltError:
+            return units.is_ours(os.path.join(self._places.units, f"volt-backup-{os.path.basename(path)[:-5]}.service"))
 
     def _validate(self) -> None:
         texts = {os.path.basename(change.path): change.after for change in self.files if change.after is not None and not change.path.endswith(".json")}
@@ -184,9 +219,12 @@ class Declaration:
         self._links = [(unit, on) for unit, on in self._timers.items() if os.path.lexists(self._link(unit)) != on]
         if self._manage and self._timers:
             names = [f"{unit}.{kind}" for unit in self._timers for kind in ("timer", "service")]
-            shown = systemd.show(names, "ActiveState", "NeedDaemonReload")
-            self._stale = any(fields.get("NeedDaemonReload") == "yes" for fields in shown.values())  # a run that died before it did so
+            shown = systemd.show(names, "ActiveState", "SubState", "NeedDaemonReload")
+            stale = {name for name, fields in shown.items() if fields.get("NeedDaemonReload") == "yes"}  # a run died before it did so
+            self._stale = bool(stale)
+            self.retimed |= {unit for unit in self._timers if f"{unit}.timer" in stale}
             active = {name for name, fields in shown.items() if fields.get("ActiveState") == "active"}
+            active -= {f"{job.unit}.timer" for job in self._jobs.values() if job.slots and shown.get(f"{job.unit}.timer", {}).get("SubState") == "elapsed"}
             self._idle = [unit for unit, on in self._timers.items() if (f"{unit}.timer" in active) != on]
 
     def _link(self, unit: str) -> str:
@@ -206,14 +244,17 @@ class Declaration:
         lines += [f"{'start' if self._timers.get(unit, False) else 'stop'} {unit}.timer\n" for unit in self._idle]
         return [*shown, {"prepared": "".join(lines)}] if lines else shown
 
-    def apply(self) -> None:
-        """Do what was planned."""
-        leaving = [f"{unit}.timer" for unit in self._going if any(change.path.endswith(f"/{unit}.timer") for change in self.files)]
+    def apply(self) -> t.List[str]:
+        """Do what was planned; warnings."""
+        going = [f"{unit}.timer" for unit in self._going]
         retimed = sorted(f"{unit}.timer" for unit in self.retimed if os.path.lexists(os.path.join(self._places.units, f"{unit}.timer")))
-        stop = sorted({*leaving, *(f"{unit}.timer" for unit in self._idle if not self._timers.get(unit, False))})
-        if self._manage and stop:
-            systemd.call("systemctl", "stop", "--", *stop)
-            systemd.attempt("systemctl", "stop", "--", *(f"{name[:-6]}.service" for name in leaving))
+        stop = sorted(f"{unit}.timer" for unit in self._idle if not self._timers.get(unit, False))
+        if self._manage:
+            if stop:
+                systemd.call("systemctl", "stop", "--", *stop)
+            if going:  # by their names: systemd knows those as well whose files somebody removed
+                systemd.attempt("systemctl", "stop", "--", *going)
+                systemd.attempt("systemctl", "stop", "--", *(f"{unit}.service" for unit in self._going), patience=None)  # post commands take their time
         for unit in self._going:
             commands.remove(self._link(unit))
         for unit in {*self.retimed, *(unit for unit, on in self._links if on)}:
@@ -221,36 +262,47 @@ class Declaration:
         for job in self._jobs.values():
             for directory in (parse(job.store), parse(job.backup_dir), os.fsencode(self._places.records)):
                 _make(os.fsdecode(directory))  # a service's view of the host is read-only but for these, so they must be there
+            if job.unit in self.retimed or (job.unit, True) in self._links:
+                Record(job.workload, self._places.records).declare()
+        last = {jobs.path(name, self._places.jobs) for name in self._gone}
         for change in self.files:
-            self._put(change)
+            if change.path not in last:
+                self._put(change)
         for unit, on in self._links:
             self._set_link(unit, on)
-        for name in self._gone:
-            Record(name, self._places.records).forget()
-        for unit in self._going:
-            commands.remove(os.path.join(self._places.stamps, f"stamp-{unit}.timer"))
-        if self.changed:
-            self._tell()
         if self._manage:
             if retimed:
                 systemd.call("systemctl", "stop", "--", *retimed)  # not before all is written: a full disk must not leave them stopped
             if self.files or self._links or self._stale:
                 systemd.call("systemctl", "daemon-reload")
-            if leaving:
-                systemd.attempt("systemctl", "reset-failed", "--", *(f"{name[:-6]}.service" for name in leaving))
-            start = sorted({*(unit for unit in self._idle if self._timers.get(unit, False)), *(unit for unit in self.retimed if self._timers.get(unit, False))})
-            if start:
-                systemd.call("systemctl", "start", "--", *(f"{unit}.timer" for unit in start))
+            if going:
+                systemd.attempt("systemctl", "reset-failed", "--", *going, *(f"{unit}.service" for unit in self._going))
+            on = {unit for unit in {*self._idle, *self.retimed} if self._timers.get(unit, False)}
+            if on:
+                systemd.call("systemctl", "start", "--", *sorted(f"{unit}.timer" for unit in on))
+        for name in self._gone:
+            Record(name, self._places.records).forget()
+        for unit in self._going:
+            commands.remove(os.path.join(self._places.stamps, f"stamp-{unit}.timer"))
+        warnings = self._tell() if self.changed else []
+        for path in last:
+            commands.remove(path)
+        return warnings
 
-    def _tell(self) -> None:
-        """Metrics of what is there from now on: a schedule that is gone must not look like one that does not run."""
+    def _tell(self) -> t.List[str]:
+        """Metrics of what is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
+        warnings = []
         for path, used in self._metrics.items():
             place = os.fsdecode(parse(path))
-            others = used or any(self._metrics_of(name) == path for name in jobs.declared(self._places.jobs))
-            if others:
-                write_metrics(place, self._places.jobs, self._places.records)
-            else:
-                commands.remove(place)
+            others = used or any(self._metrics_of(name) == path for name in jobs.declared(self._places.jobs) if name not in self._gone)
+            try:
+                if others:
+                    write_metrics(place, self._places.jobs, self._places.records, self._gone)
+                else:
+                    commands.remove(place)
+            except VoltError as error:
+                warnings.append(error.message)
+        return warnings
 
     def _leaves_metrics(self, name: str) -> None:
         """Metrics that a schedule had until now may be nobody's from now on."""
@@ -310,14 +362,6 @@ def _read(path: str) -> t.Tuple[t.Optional[str], int]:
         if error.errno == errno.ELOOP:
             raise UsageError(f"{path} is a symlink (a masked unit, perhaps); remove it, then run again.") from None
         raise VoltError(f"{path} cannot be read: {reason(error)}; run as root.") from None
-
-
-def _is_job(text: str, path: str) -> bool:
-    """Whether a file is a job of ours, of whatever format: a newer one is overwritten only with force."""
-    with contextlib.suppress(VoltError):
-        jobs.parse(text, path)
-        return True
-    return False
 
 
 def _make(directory: str) -> None:

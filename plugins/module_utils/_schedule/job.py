@@ -18,8 +18,10 @@ import typing as t
 
 from .._backup.names import check_workload, is_workload
 from .._backup.retention import parse_policy
+from .._store import codec
 from .._store.errors import NotFound, UsageError, VoltError, reason
 from .._tree import names as tree_names
+from .._tree.exclude import Exclusions
 from .slots import Slots, parse_slots
 
 FORMAT = 1
@@ -30,6 +32,10 @@ _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "tags", "workload_mode", "compression", "pre_command", "post_command",
     "command_timeout", "nice", "io_class", "enabled",
 )  # fmt: skip
+
+
+class Newer(VoltError):
+    """A job file of a format that this version does not know."""
 
 
 class Job(t.NamedTuple):
@@ -77,6 +83,7 @@ def check(job: Job) -> Job:
     check_workload(job.workload)
     if job.keep is not None:
         parse_policy(job.keep)
+    Exclusions(job.exclude)
     if job.nice not in NICE:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
     if job.command_timeout < 1:
@@ -104,6 +111,7 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
         if keep is not None or options["max_keep"] < 0:
             raise UsageError(f"Workload {workload}: give max_keep, a number from 0 up, or keep, not both.")
         keep = {"last": options["max_keep"]}
+    codec.choose(options["compression"])
     same = {name: options[name] for name in _SAME if options[name] is not None}
     when = {"interval": slots.interval, "phase": slots.phase} if slots else {"on_calendar": options["on_calendar"].strip()}
     return check(Job(**{**same, **shared, **when, "workload": workload, "keep": keep}))
@@ -117,7 +125,7 @@ def parse(text: str, name: str) -> Job:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.") from None
     if number != FORMAT:
-        raise VoltError(f"{name} has format {number!r}, and this command knows format {FORMAT} alone; update it with volt_runner.")
+        raise Newer(f"{name} has format {number!r}, and this command knows format {FORMAT} alone; update it with volt_runner.")
     unknown = sorted(set(value) - set(Job._fields))
     try:
         if unknown:

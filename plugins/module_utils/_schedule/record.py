@@ -6,8 +6,8 @@
 
 """What became of a workload's runs: one small file each, from which `status` and `run --if-due` answer.
 
-A run notes that it began, and then how it ended. A run that is killed notes nothing, so whoever comes after it (ExecStopPost, or the
-next run) finds one that began and did not end, and notes the failure. Success is noted by nothing but a run that succeeded.
+A run notes that it began, and then how it ended. A run that is killed notes nothing, so whoever comes after it (ExecStopPost, who tells
+people, or the next run) finds one that began and did not end, and notes the failure. Success is noted by nothing but a run that succeeded.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ from .slots import Slots
 
 DIRECTORY = "/var/lib/volt/schedules"
 #: Seconds: how long to wait to note something; how far ahead of the clock a note may be and be believed.
-_PATIENCE, _AHEAD = 60.0, 60.0
+_PATIENCE, AHEAD = 60.0, 60.0
 #: What became of a run that noted its beginning and nothing else.
 STOPPED = "It was stopped before it could note why."
 
 Note = t.Dict[str, t.Any]
+#: Of what type the values are, in a note and in its parts, where they are there.
+_SHAPE = {
+    **dict.fromkeys(("since", "asked", "began", "ended", "at", "duration", "total_size", "new_bytes", "failures"), (int, float)),
+    **dict.fromkeys(("run", "invocation", "reason", "code", "backup_id"), str),
+}
 
 
 class Record:
@@ -43,8 +48,10 @@ class Record:
         self._path = os.path.join(directory, f"{check_workload(workload)}.json")
 
     def read(self) -> Note:
-        """What is noted: `began` and `ended` (seconds since 1970), `success`, `failure`, `failures`, `proved`; empty before the first run.
+        """What is noted; empty before the first run. Times are in seconds since 1970.
 
+        `since`: when the times were declared. `asked`, `began`, `ended`, and `run`, which tells runs of a unit apart, of the last run.
+        `success`, `earlier` (the success before it), `failure`, each with `at` and `invocation`; `failures` since the last success; `proved`.
         A file that is damaged tells nothing, and the next run writes it anew.
         """
         try:
@@ -56,24 +63,39 @@ class Record:
             return {}
         except OSError as error:
             raise VoltError(f"{self._path} cannot be read: {reason(error)}; run as root.") from None
-        sound = isinstance(note, dict) and all(isinstance(note.get(key) or 0, (int, float)) for key in ("began", "ended"))
-        sound = sound and all(isinstance(note.get(key, {}), dict) for key in ("success", "earlier", "failure", "proved"))
-        return note if sound else {}
+        return note if _is_sound(note) else {}
 
-    def begin(self) -> None:
-        """A run begins, and has its turn. An earlier one that never ended has failed."""
+    def declare(self) -> None:
+        """From now on the workload has other times than before, or has times at all."""
+        with self._noting() as note:
+            note["since"] = time.time()
+
+    def ask(self) -> None:
+        """Somebody wants a run, whatever the slots say."""
+        with self._noting() as note:
+            note["asked"] = time.time()
+
+    def begin(self, invocation: str = "") -> None:
+        """A run begins, and has its turn. An earlier one that never ended has failed.
+
+        :param invocation: tells runs of a unit apart; systemd's INVOCATION_ID.
+        """
         with self._noting() as note:
             if note.get("began") is not None and note.get("ended") is None:
-                _fail(note, STOPPED, "")
-            note.update(began=time.time(), ended=None)
+                _fail(note, STOPPED, "", VoltError.code)
+            note.update(began=time.time(), ended=None, run=invocation)
+
+    def is_run_of(self, invocation: str) -> bool:
+        """Whether the last run that began is this one of a unit."""
+        return bool(invocation) and self.read().get("run") == invocation
 
     def succeed(self, success: Note, invocation: str) -> None:
-        """The run that began has succeeded. :param invocation: tells runs of a unit apart; systemd's INVOCATION_ID."""
+        """The run that began has succeeded."""
         with self._noting() as note:
             now = time.time()
-            note.update(ended=now, success={"at": now, "invocation": invocation, **success}, earlier=note.get("success", {}), failures=0)
+            note.update(ended=now, success={**success, "at": now, "invocation": invocation}, earlier=note.get("success", {}), failures=0)
 
-    def fail(self, why: str, invocation: str, after_all: bool = False) -> bool:
+    def fail(self, failure: VoltError, invocation: str, after_all: bool = False) -> bool:
         """A run has failed, or what belongs to it. The first reason that is given for a unit's run stands; whether it is this one.
 
         :param after_all: the run had succeeded, and then what comes after it failed. In a unit its invocation tells that.
@@ -83,7 +105,7 @@ class Record:
             if after_all or (invocation and note.get("success", {}).get("invocation") == invocation):
                 note["success"] = note.get("earlier", {})  # no run that failed counts as a success
             if first:
-                _fail(note, why, invocation)
+                _fail(note, failure.message, invocation, failure.code)
             return first
 
     def prove(self, backup: str) -> None:
@@ -92,17 +114,14 @@ class Record:
             note.update(proved={"at": time.time(), "backup_id": backup})
 
     def due(self, slots: t.Optional[Slots]) -> bool:
-        """Whether a slot has begun since the last run did."""
-        began, now = self.read().get("began"), time.time()
-        return slots is None or began is None or began > now + _AHEAD or slots.begun(now) > began
+        """Whether a run is wanted: a slot has begun since the last run did, or somebody asked."""
+        return is_due(self.read(), slots, time.time())
 
     @contextlib.contextmanager
     def _noting(self) -> t.Iterator[Note]:
         """The note, to be changed: one at a time, for a hook does not have the workload's turn."""
-        directory = os.path.dirname(self._path)
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            with turn(directory, _PATIENCE):
+            with noting(os.path.dirname(self._path)):
                 note = self.read()
                 yield note
                 layout.write_file(self._path, (json.dumps(note, indent=1) + "\n").encode())
@@ -139,9 +158,25 @@ class Record:
             os.close(fd)
 
     def forget(self) -> None:
-        """Remove what is noted, when a schedule is removed."""
-        for path in (self._path, f"{self._path[:-5]}.lock"):
-            remove(path)
+        """Remove what is noted, when a schedule is removed. Who still has the turn keeps the file by which others wait for it."""
+        busy = self.busy()
+        remove(self._path)
+        if not busy:
+            remove(f"{self._path[:-5]}.lock")
+
+
+@contextlib.contextmanager
+def noting(directory: str) -> t.Iterator[None]:
+    """One at a time among those who read notes in order to write."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with turn(directory, _PATIENCE):
+        yield
+
+
+def is_due(note: Note, slots: t.Optional[Slots], now: float) -> bool:
+    """The same as `Record.due`, of a note that was read. A time of the future is that of a clock that was wrong, and holds nothing back."""
+    began = note.get("began")
+    return slots is None or began is None or began > now + AHEAD or max(slots.begun(now), min(note.get("asked") or 0, now)) > began
 
 
 def unwritten(path: str, error: OSError) -> VoltError:
@@ -149,7 +184,15 @@ def unwritten(path: str, error: OSError) -> VoltError:
     return VoltError(f"{show(os.fsencode(path))} cannot be written: {reason(error)}; mend that, then run again.")
 
 
-def _fail(note: Note, why: str, invocation: str) -> None:
+def _fail(note: Note, why: str, invocation: str, code: str) -> None:
     now, number = time.time(), note.get("failures")
-    failure = {"at": now, "reason": why, "invocation": invocation}
+    failure = {"at": now, "reason": why, "invocation": invocation, "code": code}
     note.update(ended=now, failure=failure, failures=(number if isinstance(number, int) else 0) + 1)
+
+
+def _is_sound(note: t.Any) -> bool:
+    """Whether a note has the shape that we give it."""
+    if not isinstance(note, dict):
+        return False
+    parts = [note, *(note.get(key, {}) for key in ("success", "earlier", "failure", "proved"))]
+    return all(isinstance(part, dict) and all(part.get(key) is None or isinstance(part[key], kinds) for key, kinds in _SHAPE.items()) for part in parts)

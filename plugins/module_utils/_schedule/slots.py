@@ -42,11 +42,17 @@ class Slots(t.NamedTuple):
         """Whether a timer can only tick often enough to meet all slots, and most ticks are none."""
         return DAY % self.interval != 0
 
+    @property
+    def timer(self) -> Slots:
+        """When the timer starts: at the slots, or at ticks among which they are."""
+        step = math.gcd(self.interval, DAY)
+        return Slots(step, self.phase % step)
+
     def calendar(self) -> t.List[str]:
         """Calendar lines: the slots of every day, or the ticks."""
-        step = math.gcd(self.interval, DAY)
+        step, phase = self.timer
         hours_at: t.Dict[int, t.List[int]] = {}
-        for second in range(self.phase % step, DAY, step):
+        for second in range(phase, DAY, step):
             hours_at.setdefault(second % 3600 // 60, []).append(second // 3600)
         minutes_in: t.Dict[t.Tuple[int, ...], t.List[int]] = {}
         for minute in sorted(hours_at):

@@ -8,7 +8,8 @@
 
 A schedule is *overdue* when a slot has begun, time enough has passed, and no run has succeeded since. Where only systemd knows the
 times, its last start of the timer stands for the slot. What is switched off by the declaration is no trouble; what somebody stopped by
-hand is.
+hand is. A run has failed where its note says so, and where systemd says so of the service: a run may be ended, or not even start,
+without a note. Times of the future are those of a clock that was wrong, and say nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from .._backup.names import show_time
 from .._store import layout
 from .._store.errors import VoltError
 from .._tree.names import parse
-from . import job as jobs, systemd
+from . import job as jobs, systemd, units as units_
 from .job import Job
-from .record import DIRECTORY as RECORDS, STOPPED, Note, Record, unwritten
+from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, Record, is_due, noting, unwritten
 
 #: Worst first, in which order they are listed. The first five are trouble.
 STATES = ("failed", "overdue", "stopped", "unreadable", "source missing", "running", "ok", "waiting", "disabled")
@@ -48,10 +49,13 @@ _METRICS = (
     ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
     ("last_proved_timestamp_seconds", "When a backup was last restored in a drill, and was as it should be.", lambda note: note.get("proved", {}).get("at")),
     ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
+    ("declared_timestamp_seconds", "Since when it has the times that it has.", lambda note: note.get("since")),
 )
+_TIMER = ("ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime")
+_SERVICE = ("ActiveState", "Result", "InvocationID")
 
 
-def status(directory: str = jobs.DIRECTORY, records: str = RECORDS) -> t.List[t.Dict[str, t.Any]]:
+def status(directory: str = jobs.DIRECTORY, records: str = RECORDS, units_at: str = systemd.UNITS) -> t.List[t.Dict[str, t.Any]]:
     """All schedules of the host, those in trouble first.
 
     :returns: for each `workload`, `state`, `overdue`, `reason`, `last_success`, `last_failure`, `next_elapse` (times in UTC, or None), and so on.
@@ -63,13 +67,16 @@ def status(directory: str = jobs.DIRECTORY, records: str = RECORDS) -> t.List[t.
             known.append(jobs.load(name, directory))
         except VoltError as error:
             found.append({**_empty(name), "state": "unreadable", "reason": error.message})
-    managed = systemd.running()
-    timers = systemd.show([f"{job.unit}.timer" for job in known], "ActiveState", "LastTriggerUSec", "NextElapseUSecRealtime") if managed and known else {}
+    units = [f"{job.unit}.{kind}" for job in known for kind in ("timer", "service")]
+    shown = systemd.show(units, *dict.fromkeys(_TIMER + _SERVICE)) if known and systemd.running() else None
     now = time.time()
     for job in known:
-        timer = timers.get(f"{job.unit}.timer", {}) if managed else None
         record = Record(job.workload, records)
-        found.append(_judge(job, record.read(), record.busy(), timer, os.stat(jobs.path(job.workload, directory)).st_mtime, now))
+        timer, service = ({} if shown is None else shown.get(f"{job.unit}.{kind}", {}) for kind in ("timer", "service"))
+        found.append(_judge(job, record.read(), record.busy(), None if shown is None else timer, service, now))
+    for name in units_.installed(units_at):
+        if name not in {row["workload"] for row in found}:
+            found.append({**_empty(name), "state": "unreadable", "reason": f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."})
     return sorted(found, key=lambda row: (STATES.index(row["state"]), row["workload"]))
 
 
@@ -79,32 +86,41 @@ def _empty(workload: str) -> t.Dict[str, t.Any]:
     return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
 
 
-def _judge(job: Job, note: Note, busy: bool, timer: t.Optional[t.Dict[str, str]], since: float, now: float) -> t.Dict[str, t.Any]:
-    """:param timer: what systemd says of it; None where it does not run. :param since: when the schedule was declared."""
+def _judge(
+    job: Job, note: Note, busy: bool, timer: t.Optional[t.Dict[str, str]], service: t.Mapping[str, str], now: float
+) -> t.Dict[str, t.Any]:
+    """:param timer: what systemd says of it; None where it does not run. :param service: the same; empty where it does not run."""
     success, failure, proved = (note.get(key, {}) for key in ("success", "failure", "proved"))
     good, bad = success.get("at"), failure.get("at")
     due = job.slots.begun(now) if job.slots is not None else _moment((timer or {}).get("LastTriggerUSec", ""))
-    least, most = _TOLERANCE
-    patience = min(max((job.interval or most) / 2, least), most)
-    late = due is not None and due > since and (good or 0) < due and now > due + patience
+    late = due is not None and due > _past(note.get("since"), now) and _past(good, now) < due and now > due + _patience(job)
     unended = note.get("began") is not None and note.get("ended") is None
-    running = unended and busy
-    following = next_elapse(job, timer, now)
+    running = service.get("ActiveState") in ("activating", "deactivating") or unended and busy
+    following = next_elapse(job, timer, note, now)
     why = None
     if not job.enabled:
         state, late = "disabled", False
-    elif unended and not busy:
+    elif running:
+        state = "overdue" if late and _past(note.get("began"), now) < t.cast(float, due) else "running"  # one that hangs is no comfort
+    elif service.get("ActiveState") == "failed":
+        known = failure.get("invocation") == service.get("InvocationID") and failure.get("reason")
+        state, why = "failed", known or f"{job.unit}.service failed ({service.get('Result')}); see journalctl -u {job.unit}."
+    elif unended:
         state, why = "failed", STOPPED
-    elif bad is not None and bad > (good or 0) and not running:
+    elif note.get("failures"):
         state, why = "failed", failure.get("reason")
     elif late:
-        state, why = "overdue", f"No run has succeeded since it was due at {_shown(due)}."
+        state = "overdue"
     elif timer is not None and timer.get("ActiveState") != "active":
         state, why = "stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again."
+    elif timer is not None and timer.get("SubState") == "elapsed":
+        state, why = "stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again."
     elif not os.path.isdir(parse(job.source)):
         state, why = "source missing", f"{job.source} is no directory any more."
     else:
-        state = "running" if running else "ok" if good else "waiting"
+        state = "ok" if good else "waiting"
+    if state == "overdue":
+        why = f"No run has succeeded since it was due at {_shown(due)}."
     return {
         **_empty(job.workload),
         "state": state,
@@ -124,12 +140,23 @@ def _judge(job: Job, note: Note, busy: bool, timer: t.Optional[t.Dict[str, str]]
     }
 
 
-def next_elapse(job: Job, timer: t.Optional[t.Dict[str, str]], now: float) -> t.Optional[str]:
+def _patience(job: Job) -> float:
+    """Seconds that a run may take before a backup is overdue: half the interval, but neither very few nor more than an hour."""
+    least, most = _TOLERANCE
+    return most if job.interval is None else min(max(job.interval / 2, least), most)
+
+
+def _past(moment: t.Optional[float], now: float) -> float:
+    """A time that was noted; long ago where none was, or a clock was wrong."""
+    return moment if moment is not None and moment <= now + AHEAD else 0.0
+
+
+def next_elapse(job: Job, timer: t.Optional[t.Dict[str, str]], note: Note, now: float) -> t.Optional[str]:
     """When the next backup is due: computed from slots; for a calendar's times systemd is asked."""
-    if timer is not None and timer.get("ActiveState") != "active":
+    if timer is not None and (timer.get("ActiveState") != "active" or timer.get("SubState") == "elapsed"):
         return None
     if job.slots is not None:
-        return _shown(job.slots.coming(now))
+        return _shown((job.slots.timer if is_due(note, job.slots, now) else job.slots).coming(now))
     return _shown(_moment((timer or {}).get("NextElapseUSecRealtime", "")))
 
 
@@ -145,26 +172,31 @@ def _shown(moment: t.Optional[float]) -> t.Optional[str]:
     return None if moment is None else show_time(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))
 
 
-def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = RECORDS) -> None:
+def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = RECORDS, without: t.Container[str] = ()) -> None:
     """A file for Prometheus' node exporter, of all schedules; written whole or not at all.
 
     What is overdue is for the one who reads it to say, for the file stays as it is when no run comes: hence the interval.
+
+    :param without: workloads whose schedule is about to go.
     """
-    lines = ["# HELP volt_backup_interval_seconds Time from one slot to the next.", "# TYPE volt_backup_interval_seconds gauge"]
-    names = jobs.declared(directory)
+    names = [name for name in jobs.declared(directory) if name not in without]
+    known: t.Dict[str, Job] = {}
     for name in names:
         with contextlib.suppress(VoltError):
-            interval = jobs.load(name, directory).interval
-            if interval is not None:
-                lines.append(f'volt_backup_interval_seconds{{workload="{name}"}} {interval}')
-    notes = {name: Record(name, records).read() for name in names}
-    for metric, about, value in _METRICS:
-        lines += [f"# HELP volt_backup_{metric} {about}", f"# TYPE volt_backup_{metric} gauge"]
-        for name in names:
-            number = value(notes[name])
-            if number is not None:
-                lines.append(f'volt_backup_{metric}{{workload="{name}"}} {number}')
+            known[name] = jobs.load(name, directory)
     try:
-        layout.write_file(path, ("\n".join(lines) + "\n").encode(), mode=0o644)
+        with noting(records):  # else of two runs that end together the one that looked first may write last
+            notes = {name: Record(name, records).read() for name in names}
+            lines = _gauge("interval_seconds", "Time from one slot to the next.", {name: job.interval for name, job in known.items()})
+            lines += _gauge("enabled", "Whether it backs up by itself.", {name: int(job.enabled) for name, job in known.items()})
+            for metric, about, value in _METRICS:
+                lines += _gauge(metric, about, {name: value(note) for name, note in notes.items()})
+            layout.write_file(path, ("\n".join(lines) + "\n").encode(), mode=0o644)
     except OSError as error:
         raise unwritten(path, error) from None
+
+
+def _gauge(metric: str, about: str, values: t.Mapping[str, t.Any]) -> t.List[str]:
+    name = f"volt_backup_{metric}"
+    head = [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
+    return head + [f'{name}{{workload="{workload}"}} {value}' for workload, value in values.items() if value is not None]

@@ -20,6 +20,7 @@ UNITS = "/etc/systemd/system"
 STAMPS = "/var/lib/systemd/timers"
 _CALENDAR = re.compile(r"[A-Za-z0-9*/.,:~_+ -]+\Z")
 _AT_ONCE = 200
+_PATIENCE = 300.0
 
 
 class SystemdError(VoltError):
@@ -41,19 +42,22 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def attempt(*words: str) -> None:
-    """Run one that may fail: what it is to undo may not be there."""
-    _run(*words)
+def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> bool:
+    """Run one that may fail, for example because what it is to undo is not there; whether it did not.
+
+    :param patience: seconds; None for as long as it takes.
+    """
+    return _run(*words, patience=patience).returncode == 0
 
 
-def _run(*words: str) -> "subprocess.CompletedProcess[str]":
+def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=300, check=False,
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=patience, check=False,
             env={**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "TZ": "UTC"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise SystemdError(f"{words[0]} did not answer within 5 minutes; look at the host's systemd.") from None
+        raise SystemdError(f"{words[0]} did not answer within {patience:.0f} s; look at the host's systemd.") from None
     except OSError as error:
         raise SystemdError(f"{words[0]} cannot be run: {reason(error)}; use manage_units: false on a host without systemd.") from None
 
@@ -84,6 +88,8 @@ def check_calendar(text: str) -> str:
         return text
     if done.returncode:
         raise UsageError(f"Calendar expression {text!r} is not understood ({_complaint(done)}); see systemd.time(7).")
+    if re.search(r"^\s*Next elapse: never$", done.stdout, re.MULTILINE):
+        raise UsageError(f"Calendar expression {text!r} never comes true again; see systemd.time(7).")
     return text
 
 

@@ -19,6 +19,7 @@ import os
 import re
 import typing as t
 
+from .._backup.names import is_workload
 from .._store.errors import UsageError
 from .._tree.names import parse
 from .job import Job
@@ -29,7 +30,8 @@ MARK = f"{OURS} Declare the schedule with volt_backup_schedule instead."
 #: In units of the host as a whole this stands for the interpreter.
 PYTHON = "@PYTHON@"
 _HOST = re.compile(r"volt-backup\.slice\Z|volt-cas-[a-z]+@?\.(?:service|timer)\Z")
-#: In the environment of a unit: its ExecStartPre= and ExecStopPost= lines run the hooks, so `run` does not.
+_OF_WORKLOAD = re.compile(r"volt-backup-(.+)\.(?:service|timer)\Z")
+#: In the environment of a unit, with its workload: its ExecStartPre= and ExecStopPost= lines run the hooks, so `run` does not.
 HOOKED = "VOLT_BACKUP_HOOKS"
 
 _HARDENED = """\
@@ -70,14 +72,13 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         f"Description=Back up workload {job.workload}",
         "After=local-fs.target remote-fs.target time-sync.target",
         f"OnFailure=volt-cas-failure@{job.unit}.service",
+        "StartLimitIntervalSec=0",  # whoever runs it by hand may do so as often as they like
         "",
         "[Service]",
         "Type=oneshot",
         "Slice=volt-backup.slice",
-        f"Environment={HOOKED}=unit",
+        f"Environment={HOOKED}={job.workload}",
     ]
-    if job.slots is not None and job.slots.ticks:
-        lines.append(f"ExecCondition={call} hook due {job.workload}")
     if job.pre_command:
         lines.append(f"ExecStartPre=+{call} hook pre {job.workload}")
     lines += [
@@ -92,6 +93,26 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         lines.append(f"IOSchedulingClass={job.io_class}")
     writes = " ".join(word(os.fsdecode(parse(place)), variables=False) for place in (job.store, job.backup_dir, state))
     return "\n".join([*lines, f"ReadWritePaths={writes}", _HARDENED])
+
+
+def installed(directory: str) -> t.List[str]:
+    """Workloads of which a service or a timer of ours lies in a directory of units."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    found = {match[1] for match in map(_OF_WORKLOAD.match, names) if match and is_workload(match[1])}
+    return sorted(name for name in found if any(is_ours(os.path.join(directory, f"volt-backup-{name}.{kind}")) for kind in ("service", "timer")))
+
+
+def is_ours(path: str) -> bool:
+    """Whether a file begins as those do that we write. What somebody else put there, such as the link of a masked unit, is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            return file.read(len(OURS)) == OURS.encode()
+    except OSError:
+        return False
 
 
 def is_host_wide(name: str) -> bool:

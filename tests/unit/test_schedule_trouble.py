@@ -1,0 +1,222 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Schedules where something went wrong: clocks, damaged files, declarations that were killed. What is told is true, and the next run mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, status
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
+from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
+from ansible_collections.volt.backup.plugins.module_utils._store import layout
+from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError, VoltError
+from ansible_collections.volt.backup.tests.unit.scheduled import Host
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """One without systemd: only notes tell."""
+    monkeypatch.setattr(status.systemd, "running", lambda: False)
+    return Host(tmp_path)
+
+
+class Clock:
+    """The clock by which notes are made and judged."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_800_000_000.0
+        for module in (record, status):
+            monkeypatch.setattr(module, "time", self)
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    yield Clock(monkeypatch)
+
+
+def test_a_clock_that_was_ahead_blinds_nobody(host: Host, clock: Clock) -> None:
+    host.declare(host.job())
+    clock.now += 30 * DAY
+    host.record().begin()
+    host.record().succeed({"backup_id": "x"}, "")
+    clock.now -= 30 * DAY
+    assert host.rows()["app"]["state"] == "ok"
+    clock.now += 5 * DAY
+    assert host.rows()["app"]["state"] == "overdue"
+    for number in (1, 2, 3):
+        host.record().fail(VoltError("It broke."), "")
+        row = host.rows()["app"]
+        assert (row["state"], row["reason"], row["failures"]) == ("failed", "It broke.", number)
+
+
+def test_other_options_forgive_nothing_and_other_times_do(host: Host, clock: Clock) -> None:
+    host.declare(host.job(interval="1d"))
+    clock.now += 5 * DAY
+    assert host.rows()["app"]["state"] == "overdue"
+    host.declare(host.job(interval="1d", tags=["new"], nice=3))
+    assert host.rows()["app"]["state"] == "overdue"
+    host.declare(host.job(interval="12h", tags=["new"], nice=3))
+    assert host.rows()["app"]["state"] == "waiting"
+    clock.now += DAY
+    host.declare(host.job(interval="12h", enabled=False))
+    assert host.rows()["app"]["state"] == "disabled"
+    host.declare(host.job(interval="12h"))
+    assert host.rows()["app"]["state"] == "waiting"
+
+
+def test_a_run_that_hangs_over_a_slot_is_overdue(host: Host, clock: Clock) -> None:
+    host.declare(host.job(interval="1d"))
+    with host.record().alone():
+        host.record().begin()
+        assert host.rows()["app"]["state"] == "running"
+        clock.now += 2 * DAY
+        assert host.rows()["app"]["state"] == "overdue"
+        host.record().begin()
+        assert host.rows()["app"]["state"] == "running"
+
+
+def test_next_is_when_the_timer_starts_a_run(host: Host, clock: Clock) -> None:
+    """Of a timer that only ticks: with its next tick, where a run is wanted, else with the next slot."""
+    host.declare(host.job(interval="36h"))
+    slots = Slots(36 * 3600, json.loads(Path(jobs.path("app", host.places.jobs)).read_text())["phase"])
+
+    def following() -> float:
+        text = host.rows()["app"]["next_elapse"]
+        return next(moment for moment in (slots.timer.coming(clock.now), slots.coming(clock.now)) if status._shown(moment) == text)
+
+    clock.now = float(slots.begun(clock.now))  # so that tick and slot differ
+    assert following() == slots.timer.coming(clock.now) < slots.coming(clock.now)
+    host.record().begin("one")
+    host.record().succeed({"backup_id": "x"}, "one")
+    assert following() == slots.coming(clock.now)
+    clock.now += 60
+    host.record().ask()
+    assert host.record().due(slots) and following() == slots.timer.coming(clock.now)
+    host.record().begin("two")
+    assert not host.record().due(slots) and host.record().is_run_of("two") and not host.record().is_run_of("one")
+
+
+@pytest.mark.parametrize("note", [{"success": {"at": "x"}}, {"failures": "many"}, {"proved": {"at": []}}, {"since": "x"}, {"failure": {"reason": ["x"]}}])
+def test_a_note_of_another_shape_tells_nothing(host: Host, note: dict[str, Any]) -> None:
+    host.declare(host.job())
+    (Path(host.places.records) / "app.json").write_text(json.dumps(note))
+    assert host.record().read() == {} and host.rows()["app"]["state"] in ("waiting", "overdue")
+
+
+def test_a_damaged_job_is_written_anew_and_a_newer_one_is_not(host: Host) -> None:
+    """Ours is what our service runs; one that is odd does not keep others from being purged."""
+    host.declare(host.job(), host.job("other"), host.job("third"))
+    path = Path(jobs.path("app", host.places.jobs))
+    path.write_text("{")
+    assert host.rows()["app"]["state"] == "unreadable"
+    host.declare(host.job(), host.job("other"), host.job("third"))
+    assert host.rows()["app"]["state"] == "waiting"
+    for text, says in (('{"format": 99}', "has format 99"), ("{", "was not written by volt.backup")):
+        path.write_text(text)
+        if says.startswith("was"):
+            host.unit("volt-backup-app.service").write_text("[Service]\n")
+        with pytest.raises(UsageError, match=says):
+            host.declare(host.job())
+        planned = host.plan(host.job("other"))
+        planned = type(planned)([host.job("other")], [], True, "/usr/bin/python3", False, False, host.places)
+        (warning,) = planned.plan()
+        assert says in warning and "app" in warning and planned.changed == ("third" in jobs.declared(host.places.jobs))
+        planned.apply()
+        assert jobs.declared(host.places.jobs) == ["app", "other"] and path.read_text() == text
+    host.declare(purge=True, force=True)
+    assert host.files() == []
+
+
+def test_units_whose_job_is_gone_are_told_of_and_purged(host: Host) -> None:
+    host.declare(host.job(), host.job("other"))
+    os.unlink(jobs.path("app", host.places.jobs))
+    assert host.rows()["app"]["state"] == "unreadable" and "is gone" in host.rows()["app"]["reason"]
+    host.unit("volt-backup-mine.service").write_text("[Service]\n")
+    host.declare(host.job("other"), purge=True)
+    assert list(host.rows()) == ["other"]
+    host.declare(purge=True)
+    assert host.files() == ["units/volt-backup-mine.service"]
+
+
+def test_a_removal_that_was_killed_is_finished(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At whatever file it died."""
+    path = host.top / "volt.prom"
+    for purge in (True, False):
+        for number in range(1, 100):
+            host.declare(*(host.job(name)._replace(metrics=str(path)) for name in ("app", "db")))
+            host.record().prove("x")
+            with monkeypatch.context() as patch:
+                left = [number]
+
+                def dies(work: Any, left: list[int] = left) -> Any:
+                    def call(*arguments: Any, **named: Any) -> Any:
+                        left[0] -= 1
+                        if not left[0]:
+                            raise KeyboardInterrupt
+                        return work(*arguments, **named)
+
+                    return call
+
+                patch.setattr(command, "remove", dies(command.remove))
+                patch.setattr(record, "remove", dies(record.remove))
+                patch.setattr(layout, "write_file", dies(layout.write_file))
+                died = False
+                try:
+                    host.declare(host.job("db")._replace(metrics=str(path)), purge=purge, absent=() if purge else ("app",))
+                except KeyboardInterrupt:
+                    died = True
+            again = host.declare(host.job("db")._replace(metrics=str(path)), purge=purge, absent=() if purge else ("app",))
+            assert again.changed or not died
+            assert not any("app" in name for name in host.files()) and '"app"' not in path.read_text() and '"db"' in path.read_text()
+            if not died:
+                break
+        assert number > 6
+
+
+def test_what_is_somebody_elses_stays(host: Host) -> None:
+    """Names that are like ours: the timer of a slice, units of a workload that was never declared here."""
+    wide = HostWide({"volt-backup.slice": "[Unit]\nDescription=x"}, {})
+    host.declare(host.job(), wide=wide)
+    for name in ("volt-backup", "volt-backup-foo"):
+        (host.top / "units/timers.target.wants" / f"{name}.timer").symlink_to(f"/usr/lib/systemd/system/{name}.timer")
+        (Path(host.places.stamps) / f"stamp-{name}.timer").touch()
+    host.declare(wide=HostWide({}, {}), purge=True)
+    host.declare(absent=("foo",))
+    kept = [f"stamps/stamp-{name}.timer" for name in ("volt-backup-foo", "volt-backup")]
+    assert host.files() == kept + [f"units/timers.target.wants/{name}.timer" for name in ("volt-backup-foo", "volt-backup")]
+
+
+@pytest.mark.parametrize("options, says", [({"exclude": ["[z-a]"]}, "not a valid pattern"), ({"compression": "rar"}, "Unknown compression")])
+def test_what_would_fail_at_every_run_is_refused(host: Host, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        host.job(**options)
+    (host.top / "cas/inner").mkdir(parents=True)
+    with pytest.raises(UsageError, match="where backups are kept"):
+        host.plan(host.job(source=str(host.top / "cas/inner")))
+
+
+def test_metrics_that_cannot_be_written_are_warned_of(host: Host) -> None:
+    path = host.top / "prom"
+    planned = host.plan(host.job()._replace(metrics=str(path)))
+    path.mkdir()
+    (warning,) = planned.apply()
+    assert "cannot be written" in warning and host.rows()["app"]["state"] == "waiting"
+
+
+def test_a_dry_run_warns_of_a_source_that_is_not_there_yet(host: Host) -> None:
+    host.source.rmdir()
+    planned = host.plan(host.job(enabled=False))
+    planned = type(planned)([host.job()], [], False, "/usr/bin/python3", False, False, host.places)
+    (warning,) = planned.plan(dry=True)
+    assert "is no directory on this host" in warning
+    with pytest.raises(UsageError):
+        planned.plan()
