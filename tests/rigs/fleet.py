@@ -18,7 +18,7 @@ control groups) goes when the next fleet starts.
 Each host has a network link of its own, with IPv6 addresses below a prefix that every fleet draws at random (RFC 4193): fleets do not meet.
 There is no way out of it, to other hosts or to the world.
 
-Containers share the kernel's clock and may not set it: there is no clock jump here. Start a timer's service, or use faketime for a command.
+Containers share the kernel's clock and may not set it. A host with a clock of its own is a virtual machine, see virtual.py.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import Unavailable, debian, need
 
-PACKAGES = (*debian.HOST_PACKAGES, "rsync")
 SUITES = ("bullseye", "bookworm", "trixie")
 _NO_MOUNT = 77
 
@@ -73,13 +72,19 @@ Before=network.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/ip address add {address}/64 dev host0 nodad
-ExecStart=/bin/ip link set host0 up
+TimeoutStartSec=60
+ExecStart=/bin/sh -c 'until ip link set {link} up; do sleep 0.1; done'
+ExecStart=/bin/ip address add {address}/64 dev {link} nodad
 """
 
 
 class Host:
     """One machine of a fleet. Whatever talks to it waits until it is up."""
+
+    #: What its tree has beside Debian's smallest base.
+    packages: tuple[str, ...] = (*debian.HOST_PACKAGES, "rsync")
+    #: What its end of the link is called.
+    link = "host0"
 
     def __init__(self, fleet: Fleet, name: str, suite: str, number: int) -> None:
         self.fleet, self.name, self.suite = fleet, name, suite
@@ -92,7 +97,7 @@ class Host:
         self._console = self._room / "console"
         self._process: subprocess.Popen[bytes] | None = None
         self._up = False
-        self._tree = debian.tree(suite, PACKAGES)
+        self._tree = debian.tree(suite, self.packages)
         if not (self._tree / "usr/sbin/sshd").exists():
             raise Unavailable(f"{self._tree} is damaged: remove it, and it is built anew")
         self._furnish()
@@ -192,7 +197,7 @@ class Host:
             upper / "etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n{self.address} {self.name}\n",
             upper / "etc/ssh/sshd_config.d/fleet.conf": "HostKey /etc/ssh/fleet_host_key\nPermitRootLogin prohibit-password\nUseDNS no\nMaxStartups 100\n",
             upper / "root/.ssh/authorized_keys": (self.fleet.room / "key.pub").read_text(encoding="ascii"),
-            unit: _LINK_UNIT.format(address=self.address),
+            unit: _LINK_UNIT.format(address=self.address, link=self.link),
         }.items():
             path.write_text(text, encoding="ascii")
         (unit.parent / "multi-user.target.wants/fleet-link.service").symlink_to("../fleet-link.service")
@@ -210,6 +215,9 @@ class Host:
 
     def _last_words(self) -> str:
         return self._console.read_text(encoding="utf-8", errors="backslashreplace")[-600:] if self._console.exists() else ""
+
+
+AnyHost = TypeVar("AnyHost", bound=Host)
 
 
 class Fleet:
@@ -248,11 +256,11 @@ class Fleet:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def boot(self, name: str, suite: str) -> Host:
+    def boot(self, name: str, suite: str, kind: type[AnyHost] = Host) -> AnyHost:
         """Start a host and return at once (but for building its suite's tree, once and for all); it is waited for when it is used."""
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name) or name in self.hosts:
             raise ValueError(f"not a new host's name: {name}")
-        host = self.hosts[name] = Host(self, name, suite, len(self.hosts) + 1)
+        host = self.hosts[name] = kind(self, name, suite, len(self.hosts) + 1)
         host.power_on()
         return host
 

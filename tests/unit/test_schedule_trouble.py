@@ -220,3 +220,14 @@ def test_a_dry_run_warns_of_a_source_that_is_not_there_yet(host: Host) -> None:
     assert "is no directory on this host" in warning
     with pytest.raises(UsageError):
         planned.plan()
+
+
+def test_overdue_stays_overdue_when_the_next_slot_begins(host: Host, clock: Clock) -> None:
+    host.declare(host.job(interval="1h", randomized_delay="0s"))
+    clock.now += 3 * 3600
+    host.record().begin()
+    host.record().succeed({"backup_id": "x"}, "")
+    missed = Slots(3600, 0).coming(clock.now)
+    for after, state in ((-1, "ok"), (1799, "ok"), (1801, "overdue"), (3599, "overdue"), (3601, "overdue"), (5000, "overdue"), (7201, "overdue")):
+        clock.now = missed + after
+        assert host.rows()["app"]["state"] == state, after

@@ -92,7 +92,8 @@ def _judge(
     """:param timer: what systemd says of it; None where it does not run. :param service: the same; empty where it does not run."""
     success, failure, proved = (note.get(key, {}) for key in ("success", "failure", "proved"))
     good, bad = success.get("at"), failure.get("at")
-    due = job.slots.begun(now) if job.slots is not None else _moment((timer or {}).get("LastTriggerUSec", ""))
+    # the last slot for which it is time: to look at one that has only just begun would forget those that were missed before
+    due = job.slots.begun(now - _patience(job)) if job.slots is not None else _moment((timer or {}).get("LastTriggerUSec", ""))
     late = due is not None and due > _past(note.get("since"), now) and _past(good, now) < due and now > due + _patience(job)
     unended = note.get("began") is not None and note.get("ended") is None
     running = service.get("ActiveState") in ("activating", "deactivating") or unended and busy
