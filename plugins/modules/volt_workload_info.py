@@ -16,6 +16,7 @@ description:
   - Found are machines of systemd-nspawn in C(/var/lib/machines), Volt's containers in C(/var/lib/volt/containers/<name>/rootfs), Volt's virtual
     machines in C(/var/lib/volt/vms/<name>), volumes of Docker and Podman, and projects of Docker Compose.
   - Docker's C(data-root) is taken from C(/etc/docker/daemon.json), Podman's places from C(/etc/containers/storage.conf) and C(containers.conf).
+    Where C(daemon.json) is not understood, Docker's data is not looked for at all.
   - A workload is called C(<runtime>-<its name>), whatever else the host has, so its name stays when others come and go.
   - A symbolic link is followed where only root can have put it. Elsewhere it could be a user's way to other people's files, and is left out.
   - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\).
@@ -261,6 +262,16 @@ left_out:
       type: str
       returned: always
       sample: its data is on a file system of its own, of type nfs, which is mounted only while it is used
+complete:
+  description:
+    - Whether all that could be a workload was looked at and could be named. Where not, there is a warning for each lack, and what was not found may be
+      there all the same, so nothing should be purged for that.
+    - V(false) where a file or directory cannot be read or understood, where Docker or Podman has no data although settings say where it is or its directory is
+      there, where a link by which the administrator moved something leads nowhere, where O(users) or O(compose_dirs) name what is not there, and where
+      a thing is left out that should be mended, such as one of two of the same name.
+  returned: success
+  type: bool
+  sample: true
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself.
@@ -285,7 +296,7 @@ def work(task: Task) -> Result:
     found = find(task.pick(Request))
     for text in found.warnings:
         task.warn(text)
-    return {"changed": False, "workloads": found.workloads, "left_out": found.left_out}
+    return {"changed": False, "workloads": found.workloads, "left_out": found.left_out, "complete": found.complete}
 
 
 def main() -> None:

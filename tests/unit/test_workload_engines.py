@@ -33,11 +33,45 @@ def test_docker_elsewhere(root: Root) -> None:
     assert root.sources() == {"docker-a": "/data/docker/volumes/a/_data", "docker-b": "/data/docker/100000.100000/volumes/b/_data"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"data-root": 7}', '{"data-root": "relative"}', "[" * 100_000, "\xff"])
-def test_dockers_settings_may_be_anything(root: Root, text: str) -> None:
+@pytest.mark.parametrize("text", ["[]", "{", '{"data-root": "/data/docker",}', '{"data-root": 7}', '{"data-root": "relative"}', "[" * 100_000, "\xff"])
+def test_dockers_settings_that_are_not_understood(root: Root, text: str) -> None:
+    """Docker would not start with them. Where it usually is, there may be what it was before."""
     root.file("/etc/docker/daemon.json", text.encode("latin-1"))
     root.volume("a")
-    assert list(root.sources()) == ["docker-a"]
+    root.directory(f"{PODMAN}/a/_data")
+    found = root.find()
+    assert [item["workload"] for item in found.workloads] == ["podman-a"]
+    assert not found.complete and len(found.warnings) == 1 and "/etc/docker/daemon.json" in found.warnings[0]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "{}", '{"data-root": ""}', '\ufeff{"data-root": null}'])
+def test_dockers_settings_that_say_nothing(root: Root, text: str) -> None:
+    root.file("/etc/docker/daemon.json", text)
+    root.volume("a")
+    assert (list(root.sources()), root.find().complete) == (["docker-a"], True)
+
+
+def test_dockers_data_that_is_not_there(root: Root) -> None:
+    """Not mounted, in all likelihood."""
+    root.file("/etc/docker/daemon.json", {"data-root": "/data/docker"})
+    for furnish in (lambda: None, lambda: root.directory("/data/docker"), lambda: root.directory("/data/docker/lost+found")):
+        furnish()
+        found = root.find()
+        assert not found.complete and found.warnings == ["/data/docker is left out: it has to hold Docker's volumes, and has none; perhaps it is not mounted."]
+    root.directory("/data/docker/100000.100000/volumes")
+    assert root.find() == Found([], [], [])
+
+
+def test_where_docker_usually_is(root: Root) -> None:
+    """Without settings it need not be there; what is there, or is said to be elsewhere by a link, has to hold something."""
+    root.directory("/var/lib")
+    assert root.find().complete
+    root.link(DOCKER, "/data/docker")
+    assert not root.find().complete
+    root.directory("/data/docker")
+    assert not root.find().complete
+    root.directory("/data/docker/volumes")
+    assert root.find() == Found([], [], [])
 
 
 @pytest.mark.parametrize(
@@ -54,6 +88,27 @@ def test_podman_elsewhere(root: Root, path: str, text: str, place: str) -> None:
     root.file(f"/etc/containers/{path}", text)
     root.directory(f"{place}/a/_data")
     assert root.sources() == {"podman-a": f"{place}/a/_data"}
+
+
+def test_podmans_data_that_is_not_there(root: Root) -> None:
+    root.file("/etc/containers/storage.conf", '[storage]\ngraphroot = "/var/lib/containers/storage"\n')
+    assert root.find() == Found([], [], [])  # as distributions have it, whether or not Podman ever ran
+    for path, place in (("storage.conf", "/data/p"), ("containers.conf", "/data/v")):
+        root.file(f"/etc/containers/{path}", f'graphroot = "{place}"\nvolume_path = "{place}"\n')
+        for furnish in (lambda: None, lambda place=place: root.directory(place)):
+            furnish()
+            found = root.find()
+            assert not found.complete and found.warnings == [f"{place} is left out: it has to hold Podman's data, and holds nothing; perhaps it is not mounted."]
+        root.directory(f"{place}/overlay")
+        assert root.find() == Found([], [], [])
+
+
+def test_options_that_are_not_understood(root: Root) -> None:
+    """They may say that the data is elsewhere. What lies here then would take the place of it in its history."""
+    root.file(f"{DOCKER}/volumes/a/opts.json", "{")
+    root.volume("a")
+    found = root.find()
+    assert (found.workloads, found.complete, [item["path"] for item in found.left_out]) == ([], False, [f"{DOCKER}/volumes/a"])
 
 
 def test_volumes_that_are_mounts(root: Root) -> None:
@@ -113,6 +168,7 @@ def test_descriptions_that_are_no_files(root: Root) -> None:
     with within(3):
         found = root.find()
     assert [item["workload"] for item in found.workloads] == ["docker-a"]
+    assert not found.complete  # any of them may be of a project
     assert len(found.warnings) == 3  # in this root there is no /dev/zero
 
 
@@ -132,8 +188,9 @@ def test_descriptions_of_any_shape(value: Any) -> None:
         root.file(f"{DOCKER}/containers/x/config.v2.json", value)
         root.file(f"{DOCKER}/volumes/b/opts.json", value)
         root.directory(f"{DOCKER}/volumes/b/_data")
-        root.file("/etc/docker/daemon.json", value)
         assert "docker-a" in root.sources()
+        root.file("/etc/docker/daemon.json", value)
+        assert ("docker-a" in root.sources()) or not root.find().complete
 
 
 def test_a_project_is_where_its_newest_container_says(root: Root) -> None:
@@ -169,7 +226,8 @@ def test_projects_by_their_files(root: Root) -> None:
     assert {item["workload"]: item["source"] for item in found.workloads} == {
         "compose-myshop": "/opt/stacks/My Shop", "compose-named": "/opt/stacks/b", "compose-lone": "/srv/lone",
     }  # fmt: skip
-    assert [item["path"] for item in found.left_out] == ["/opt/stacks/___"]
+    assert [item["path"] for item in found.left_out] == ["/srv/none", "/opt/stacks/___"]
+    assert found.warnings[0] == "/srv/none is left out: nothing is there; perhaps it is not mounted."
 
 
 def test_one_directory_may_be_several_workloads(root: Root) -> None:
@@ -189,6 +247,7 @@ def test_two_projects_of_one_name(root: Root) -> None:
         root.file(f"{place}/compose.yaml", "services: {}\n")
     found = root.find(compose_dirs=["/opt/a", "/opt/b"])
     assert [item["workload"] for item in found.workloads] == ["compose-other"]
+    assert not found.complete
     assert found.warnings[0] == "/opt/a/shop is left out: /opt/a/shop and /opt/b/shop would all be workload compose-shop; rename all but one."
 
 

@@ -40,7 +40,7 @@ def test_nothing(root: Root) -> None:
 def test_one_of_each(root: Root) -> None:
     everything(root)
     found = root.find()
-    assert (found.left_out, found.warnings) == ([], [])
+    assert (found.left_out, found.warnings, found.complete) == ([], [], True)
     assert [(item["workload"], item["runtime"], item["kind"], item["source"]) for item in found.workloads] == [
         ("compose-shop", "compose", "container", "/opt/shop"),
         ("docker-shop_data", "docker", "volume", f"{DOCKER}/volumes/shop_data/_data"),
@@ -140,6 +140,7 @@ def test_machines_elsewhere_by_links_of_the_administrator(root: Root) -> None:
     ]  # fmt: skip
     assert found.workloads[0]["schedule"]["exclude"] == ["/*", "!/db@1.raw"]
     assert {item["path"].rpartition("/")[2]: item["reason"] for item in found.left_out} == {
+        "gone": "it is a symbolic link to what is not there; perhaps that is not mounted",
         "odd.raw": "its file's name holds characters that a pattern of exclusions takes for others",
         "loop": "it cannot be read: too many levels of symbolic links",
         "host": "it is the whole host",
@@ -158,6 +159,7 @@ def test_settings_without_a_machine(root: Root) -> None:
     root.file("/etc/systemd/nspawn/lone.nspawn", "[Exec]\nBoot=yes\n")
     found = root.find()
     assert (found.workloads, found.warnings, [item["path"] for item in found.left_out]) == ([], [], ["/etc/systemd/nspawn/lone.nspawn"])
+    assert found.complete
 
 
 @pytest.mark.parametrize("text", ['{"mode":"hybrid-native"}', "mode: hybrid-native\n", 'workload_mode = "hybrid-native"\n', "MODE=x\nmode=hybrid-native"])
@@ -173,7 +175,7 @@ def test_no_modes(root: Root, text: str) -> None:
     root.file(f"{CONTAINERS}/a/config.yaml", text.encode("latin-1"))
     found = root.find()
     assert found.workloads[0]["kind"] == "container"
-    assert bool(found.warnings) == (text.count("mode:") == 2)
+    assert bool(found.warnings) != found.complete == (text.count("mode:") != 2)
 
 
 def test_what_a_container_says_of_itself_is_not_its_mode(root: Root) -> None:
@@ -208,7 +210,7 @@ def test_images(root: Root) -> None:
     found = root.find()
     told = {image["path"][len(VMS) + 3 :]: image["format"] for image in found.workloads[0]["images"]}
     assert told == {**{name: kind for name, (_content, kind) in IMAGES.items()}, "disks/x/deep.img": "raw"}
-    assert found.warnings == [f"{VMS}/a/away.qcow2 is a symbolic link: a backup has the link, not the image."]
+    assert found.warnings == [f"{VMS}/a/away.qcow2 is a symbolic link: a backup has the link, not the image."] and found.complete
 
 
 def test_sparse_image_and_its_base(root: Root) -> None:
@@ -240,6 +242,7 @@ def test_volumes_of_users(root: Root) -> None:
     root.volume("a")
     assert list(root.sources()) == ["docker-a"]
     found = root.find(users=["ann", "bob", "nobody"])
+    assert found.warnings == ["/home/nobody is left out: nothing is there; perhaps it is not mounted."] and not found.complete
     assert [(item["workload"], item["user"]) for item in found.workloads] == [
         ("docker-a", None), ("docker.ann.a", "ann"), ("podman.ann.a", "ann"), ("podman.bob.a", "bob"),
     ]  # fmt: skip
@@ -305,7 +308,7 @@ def test_prefixes_cannot_meet(root: Root) -> None:
 def test_names_that_no_workload_can_have(root: Root, name: str) -> None:
     root.directory(f"{MACHINES}/{name}")
     found = root.find()
-    assert found.workloads == [] and len(found.left_out) == 1
+    assert found.workloads == [] and len(found.left_out) == 1 and not found.complete
     assert "choose a name and declare it by hand" in found.warnings[0]
     json.dumps(found, ensure_ascii=False).encode()
     assert "\n" not in found.warnings[0]
@@ -369,9 +372,10 @@ def test_what_may_not_be_read(root: Root) -> None:
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as file:
-        workloads, left_out, warnings = json.load(file)
+        workloads, left_out, warnings, complete = json.load(file)
     os.waitpid(pid, 0)
     assert [(item["workload"], item["size"]) for item in workloads] == [("nspawn-a", 5)]
+    assert not complete
     assert left_out == [{"path": f"{DOCKER}/volumes", "reason": "it cannot be read: permission denied; run as root"}]
     assert f"{MACHINES}/a holds 2 directories that cannot be read, and its size lacks them; run as root." in warnings
 
@@ -388,6 +392,13 @@ def test_deleted_meanwhile(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listdir", listdir)
     found = root.find()
     assert [item["workload"] for item in found.workloads] == before
+
+
+@pytest.mark.parametrize("place", [MACHINES, CONTAINERS, VMS])
+def test_places_elsewhere_that_are_not_there(root: Root, place: str) -> None:
+    root.link(place, "/data/volt")
+    found = root.find()
+    assert not found.complete and found.warnings == [f"{place} is left out: it is a symbolic link to what is not there; perhaps that is not mounted."]
 
 
 def test_two_looks_are_alike(root: Root) -> None:

@@ -17,7 +17,7 @@ import re
 import typing as t
 
 from .candidate import CONTAINER, VOLUME, Candidate, Search
-from .disk import Disk, Unfit, inner
+from .disk import AWAY, Disk, Unfit, inner
 
 DOCKER = "/var/lib/docker"
 PODMAN = "/var/lib/containers/storage"
@@ -28,6 +28,7 @@ _REMAPPED = re.compile(r"\d+\.\d+\Z")
 #: File systems whose content is not this host's, or is gone when it is off.
 _ELSEWHERE = frozenset("nfs nfs4 cifs smb3 smbfs ceph glusterfs fuse.sshfs fuse.glusterfs 9p tmpfs ramfs".split())
 
+_SETTINGS = "/etc/docker/daemon.json"
 _LABEL = "com.docker.compose.project"
 _FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
@@ -35,14 +36,27 @@ _NAMED = re.compile(r"^name:\s*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?\s*(?:#.*)?$", r
 
 
 def docker_roots(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
-    """(user or None, directory): where Docker keeps its data."""
+    """(user or None, directory): where Docker keeps its data.
+
+    Settings that are not understood do not mean the usual place: what is there may be what it was before.
+    """
     disk = search.disk
-    said = inner(disk.table("/etc/docker/daemon.json"), "data-root")
-    root = said if isinstance(said, str) and said.startswith("/") else DOCKER
-    yield None, root
-    place, names = disk.names(root)
-    yield from ((None, f"{place}/{name}") for name in names if _REMAPPED.match(name))
+    settings = disk.table(_SETTINGS, blank=True)
+    root = None if settings is None else settings.get("data-root") or DOCKER
+    if isinstance(root, str) and root.startswith("/"):
+        place, names = disk.names(root)
+        roots = [root, *(f"{place}/{name}" for name in names if _REMAPPED.match(name))]
+        if _is_due(disk, root, DOCKER) and not any("volumes" in disk.names(one)[1] for one in roots):
+            disk.leave(root, f"it has to hold Docker's volumes, and has none; {AWAY}")
+        yield from ((None, one) for one in roots)
+    elif settings is not None:
+        disk.miss(_SETTINGS, "has a data-root that is no absolute path")
     yield from ((user, f"{home}/.local/share/docker") for user, home in search.homes.items())
+
+
+def _is_due(disk: Disk, place: str, usual: str) -> bool:
+    """Whether there has to be something: what settings name is there, save that distributions may name the usual place."""
+    return place != usual or os.path.lexists(disk.real(place))
 
 
 def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
@@ -51,7 +65,11 @@ def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
     storage = _setting(disk, "graphroot", ["/etc/containers/storage.conf"]) or PODMAN
     drop_ins, names = disk.names("/etc/containers/containers.conf.d")
     files = ["/etc/containers/containers.conf", *(f"{drop_ins}/{name}" for name in names if name.endswith(".conf"))]
-    yield None, _setting(disk, "volume_path", files) or f"{storage}/volumes"
+    place = _setting(disk, "volume_path", files)
+    root = place or storage
+    if _is_due(disk, root, PODMAN) and not disk.names(root)[1]:  # volumes have a directory only once there is one
+        disk.leave(root, f"it has to hold Podman's data, and holds nothing; {AWAY}")
+    yield None, place or f"{storage}/volumes"
     yield from ((user, f"{home}/.local/share/containers/storage/volumes") for user, home in search.homes.items())
 
 
@@ -92,6 +110,9 @@ def _volumes(search: Search, place: str) -> t.Iterator[t.Tuple[str, str]]:
 def _docker_data(disk: Disk, place: str) -> t.Optional[str]:
     """Where a volume's data is. Its options may say that a file system is mounted there whenever a container runs."""
     options = disk.table(f"{place}/opts.json")
+    if options is None:
+        disk.leave(place, "its options are not understood, and its data may be elsewhere")
+        return None
     kind, device, how = (options.get(key) or "" for key in ("MountType", "MountDevice", "MountOpts"))
     if not (kind or device):
         return f"{place}/_data"
