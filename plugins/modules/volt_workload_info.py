@@ -66,6 +66,7 @@ options:
       - Directories that have a file of Compose, or contain directories that have one, for example V(/opt/stacks).
       - Projects that have containers in Docker, running or not, are found without this. Of those that are down, and of those under Podman, no
         file tells the directory.
+      - What its containers call a project counts before what its files suggest, so a directory is not found under both names.
     type: list
     elements: path
     default: []
@@ -73,8 +74,9 @@ notes:
   - Run it as root. What may not be read is left out, with a warning.
   - A project's workload is its directory. Its volumes are workloads of their own, and other paths of the host that its containers use
     belong to none.
-  - A volume whose data is on a network or in memory is left out. Of Podman's no file tells that, so one that is not mounted at the
-    moment is found as an empty directory.
+  - A volume whose data is on a network or in memory is left out. One of Docker's whose data is on a disk of its own is found while that is mounted, and
+    left out with a warning while it is not. Of Podman's no file tells that, so one that is not mounted at the moment is found as an empty directory.
+  - Containers of one Compose project that name different directories count for none of them, with a warning, unless but one still has a file of Compose.
 seealso:
   - module: volt.backup.volt_backup
   - module: volt.backup.volt_backup_schedule
@@ -90,7 +92,7 @@ EXAMPLES = r"""
     workload: "{{ item.workload }}"
     source: "{{ item.source }}"
     workload_mode: "{{ item.workload_mode }}"
-    exclude: "{{ item.exclude }}"
+    exclude: "{{ item.exclude | default(omit) }}"
     only_if_changed: true
   loop: "{{ found.workloads | map(attribute='schedule') }}"
   loop_control:
@@ -240,11 +242,13 @@ workloads:
           returned: always
           sample: volume
         exclude:
-          description: Patterns of what else is in the source and not a part of it.
+          description:
+            - Patterns of what else is in the source and not a part of it. Only a disk image has any, for its source is the directory that holds it. With
+              everything else this is not here, so that exclusions which are given as defaults count.
           type: list
           elements: str
-          returned: always
-          sample: []
+          returned: for a disk image
+          sample: ["/*", "!/old.raw"]
 left_out:
   description:
     - What was found and is no workload. Where it should be mended, there is a warning as well.
@@ -261,7 +265,7 @@ left_out:
       description: Why it is left out.
       type: str
       returned: always
-      sample: its data is on a file system of its own, of type nfs, which is mounted only while it is used
+      sample: its data is on a file system of its own, of type nfs, which is no disk of this host
 complete:
   description:
     - Whether all that could be a workload was looked at and could be named. Where not, there is a warning for each lack, and what was not found may be

@@ -187,6 +187,6 @@ def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Meas
             "workload": candidate.workload,
             "source": source,
             "workload_mode": candidate.kind,
-            "exclude": list(spot.exclude),
+            **({"exclude": list(spot.exclude)} if spot.exclude else {}),  # an empty list would take the place of what is excluded by default
         },
     }
