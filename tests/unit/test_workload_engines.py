@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._tree.mounts import Mount
+from ansible_collections.volt.backup.plugins.module_utils._workloads import candidate
 from ansible_collections.volt.backup.plugins.module_utils._workloads.find import Found
 from hypothesis import given, settings, strategies as st
 
@@ -98,7 +100,8 @@ def test_podmans_data_that_is_not_there(root: Root) -> None:
         for furnish in (lambda: None, lambda place=place: root.directory(place)):
             furnish()
             found = root.find()
-            assert not found.complete and found.warnings == [f"{place} is left out: it has to hold Podman's data, and holds nothing; perhaps it is not mounted."]
+            assert found.warnings == [f"{place} is left out: it has to hold Podman's data, and holds nothing; perhaps it is not mounted."]
+            assert not found.complete
         root.directory(f"{place}/overlay")
         assert root.find() == Found([], [], [])
 
@@ -125,6 +128,26 @@ def test_volumes_that_are_mounts(root: Root) -> None:
     }  # fmt: skip
     assert found.warnings == ["/srv/gone is left out: it is not there."]
     assert len(found.left_out) == 4 and "SECRET" not in json.dumps(found)
+
+
+def test_volumes_of_local_disks(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker mounts them while a container uses them."""
+    mounted: list[Mount] = []
+    monkeypatch.setattr(candidate, "mounts", lambda: mounted)
+    root.volume("disk", MountType="ext4", MountDevice="/dev/sdb1")
+    root.volume("plain", MountType="none", MountDevice="/dev/sdc1")
+    root.volume("nfs", MountType="nfs", MountOpts="addr=10.0.0.1", MountDevice=":/x")
+    places = [f"{DOCKER}/volumes/{name}" for name in ("disk", "plain")]
+    found = root.find()
+    assert (found.workloads, found.complete) == ([], False)
+    assert found.warnings == [f"{place} is left out: its data is on a disk that is mounted there only while it is used." for place in places]
+    mounted += [Mount(1, os.fsencode(root.path(f"{place}/_data")), "ext4") for place in places]
+    mounted.append(Mount(2, os.fsencode(root.path(f"{DOCKER}/volumes/nfs/_data")), "nfs4"))
+    found = root.find()
+    assert {item["workload"]: item["source"] for item in found.workloads} == {
+        "docker-disk": f"{DOCKER}/volumes/disk/_data", "docker-plain": f"{DOCKER}/volumes/plain/_data",
+    }  # fmt: skip
+    assert (found.complete, found.warnings, [item["path"] for item in found.left_out]) == (True, [], [f"{DOCKER}/volumes/nfs"])
 
 
 def test_files_of_dockers_own_are_no_volumes(root: Root) -> None:
@@ -193,16 +216,55 @@ def test_descriptions_of_any_shape(value: Any) -> None:
         assert ("docker-a" in root.sources()) or not root.find().complete
 
 
-def test_a_project_is_where_its_newest_container_says(root: Root) -> None:
-    for place in ("/opt/old", "/opt/new"):
-        root.file(f"{place}/compose.yaml", "name: shop\nservices: {}\n")
+def test_a_project_that_moved_is_where_its_file_is(root: Root) -> None:
+    root.file("/opt/new/compose.yaml", "name: shop\nservices: {}\n")
+    root.directory("/opt/old")
+    root.link("/opt/current", "new")
     root.container("a", root.project("shop", "/opt/new", "/opt/new/compose.yaml,/opt/new/over.yaml"), created="2026-11-24T12:00:00Z")
     root.container("b", root.project("shop", "/opt/old", "/opt/old/compose.yaml"), created="2026-11-23T12:00:00Z")
     root.container("c", root.project("shop", "/opt/gone", "/opt/gone/compose.yaml"), created="2026-11-25T12:00:00Z")
-    root.container("d", root.project("moved", "/opt/gone", "compose.yaml"))
+    root.container("d", root.project("shop", "/opt/current", "compose.yaml"))  # which is the same
+    assert (root.sources(), root.find().complete) == ({"compose-shop": "/opt/new"}, True)
+    root.container("e", root.project("moved", "/opt/gone", "compose.yaml"))
     found = root.find()
-    assert [(item["workload"], item["source"]) for item in found.workloads] == [("compose-shop", "/opt/new")]
-    assert found.warnings == ["/opt/gone is left out: Compose project moved has containers, but no file there."]
+    assert [item["workload"] for item in found.workloads] == ["compose-shop"] and not found.complete
+    assert found.warnings == ["/opt/gone is left out: Compose project moved has containers, but there is no file of Compose."]
+
+
+def test_a_container_moves_no_project(root: Root) -> None:
+    """An image can have labels of its own, and containers come and go."""
+    for name in ("shop", "evil"):
+        root.file(f"/opt/{name}/compose.yaml", "services: {}\n")
+    root.container("a", root.project("shop", "/opt/shop", "compose.yaml"), created="2026-11-23T12:00:00Z")
+    root.container("b", root.project("shop", "/opt/evil", "compose.yaml"), created="2026-11-24T12:00:00Z")
+    found = root.find()
+    assert (found.workloads, found.complete) == ([], False)
+    assert [item["path"] for item in found.left_out] == ["/opt/evil", "/opt/shop"]
+    assert "/opt/evil and /opt/shop would all be workload compose-shop" in found.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "compose.yaml", "/opt/shop/prod.yml"])
+@pytest.mark.parametrize("text", ["\ufeffservices:\n", '{"version": "3", "services": {}}', "{services: {}}", '"services": {}\n', "\ufeff{\n  services: {}}\n"])
+def test_forms_of_projects_files(root: Root, name: str, text: str) -> None:
+    root.file(os.path.join("/opt/shop", name), text)
+    root.container("a", root.project("shop", "/opt/shop", name))
+    assert root.sources() == {"compose-shop": "/opt/shop"}
+
+
+@pytest.mark.parametrize("text", ["db:\n  image: postgres\n", "", "\ufffe"])
+def test_files_of_projects_usual_names_may_have_any_form(root: Root, text: str) -> None:
+    root.file("/opt/shop/docker-compose.yml", text)
+    root.container("a", root.project("shop", "/opt/shop"))
+    assert root.sources() == {"compose-shop": "/opt/shop"}
+    assert root.sources(compose_dirs=["/opt"]) == {"compose-shop": "/opt/shop"}
+
+
+def test_what_labels_call_a_project_counts_before_its_files(root: Root) -> None:
+    root.file("/opt/prod/compose.yaml", "name: ${STACK:-prod}\nservices: {}\n")
+    root.file("/opt/prod/.env", "COMPOSE_PROJECT_NAME=shop\n")
+    root.link("/opt/link", "prod")
+    root.container("a", root.project("shop", "/opt/link", "compose.yaml"))
+    assert root.sources(compose_dirs=["/opt", "/opt/prod"]) == {"compose-shop": "/opt/prod"}
 
 
 @pytest.mark.parametrize("files", ["passwd", "/etc/passwd", "fake.yml", "pipe.yml", "", "../etc/passwd"])
@@ -212,7 +274,8 @@ def test_labels_that_an_image_brought(root: Root, files: str) -> None:
     root.file("/etc/fake.yml", "a: b\n")
     os.mkfifo(root.path("/etc/pipe.yml"))
     root.container("x", root.project("evil", "/etc", files))
-    assert root.find().workloads == []
+    found = root.find()
+    assert (found.workloads, found.complete) == ([], False)
 
 
 def test_projects_by_their_files(root: Root) -> None:
