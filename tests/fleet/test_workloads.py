@@ -24,7 +24,8 @@ truncate -s 1M /var/lib/volt/vms/db/disk.raw
 echo 1 >/var/lib/containers/storage/volumes/data/_data/1
 """
 REMOVE = (
-    "rm -rf /etc/docker /var/lib/machines/web /var/lib/volt/containers /var/lib/volt/vms /var/lib/volt/cas /var/lib/volt/backups /var/lib/containers /srv/app /srv/backup"
+    "rm -rf /etc/docker /var/lib/machines/web /var/lib/volt/containers /var/lib/volt/vms /var/lib/volt/cas /var/lib/volt/backups /var/lib/containers"
+    " /srv/app /srv/backup"
 )
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 
