@@ -76,6 +76,7 @@ notes:
     belong to none.
   - A volume whose data is on a network or in memory is left out. One of Docker's whose data is on a disk of its own is found while that is mounted, and
     left out with a warning while it is not. Of Podman's no file tells that, so one that is not mounted at the moment is found as an empty directory.
+  - A backup of either that is made while the disk is not mounted is one of an empty directory.
   - Containers of one Compose project that name different directories count for none of them, with a warning, unless but one still has a file of Compose.
 seealso:
   - module: volt.backup.volt_backup

@@ -51,7 +51,7 @@ class Root:
 
     def container(self, name: str, labels: Any = None, points: Any = None, root: str = DOCKER, created: str = "2026-11-24T12:54:13.1Z") -> str:
         value = {"ID": name * 8, "Name": f"/{name}", "Created": created, "Config": {"Labels": labels}, "MountPoints": points}
-        self.directory(f"{root}/volumes")  # which Docker makes when it starts
+        self.file(f"{root}/volumes/metadata.db")  # which Docker makes when it starts
         return self.file(f"{root}/containers/{name * 8}/config.v2.json", value)
 
     def project(self, name: str, directory: str, files: str = "docker-compose.yml") -> dict[str, str]:

@@ -56,11 +56,12 @@ def test_dockers_settings_that_say_nothing(root: Root, text: str) -> None:
 def test_dockers_data_that_is_not_there(root: Root) -> None:
     """Not mounted, in all likelihood."""
     root.file("/etc/docker/daemon.json", {"data-root": "/data/docker"})
-    for furnish in (lambda: None, lambda: root.directory("/data/docker"), lambda: root.directory("/data/docker/lost+found")):
+    why = "it has to hold Docker's data, and volumes in it holds nothing; perhaps it is not mounted"
+    for furnish in (lambda: None, lambda: root.directory("/data/docker/lost+found"), lambda: root.directory("/data/docker/volumes")):
         furnish()
         found = root.find()
-        assert not found.complete and found.warnings == ["/data/docker is left out: it has to hold Docker's volumes, and has none; perhaps it is not mounted."]
-    root.directory("/data/docker/100000.100000/volumes")
+        assert not found.complete and found.warnings == [f"/data/docker is left out: {why}."]
+    root.file("/data/docker/100000.100000/volumes/metadata.db")
     assert root.find() == Found([], [], [])
 
 
@@ -70,9 +71,9 @@ def test_where_docker_usually_is(root: Root) -> None:
     assert root.find().complete
     root.link(DOCKER, "/data/docker")
     assert not root.find().complete
-    root.directory("/data/docker")
-    assert not root.find().complete
     root.directory("/data/docker/volumes")
+    assert not root.find().complete
+    root.file("/data/docker/volumes/metadata.db")
     assert root.find() == Found([], [], [])
 
 

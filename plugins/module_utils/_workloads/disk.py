@@ -115,6 +115,15 @@ class Disk:
             self.leave(path, error)
         return path, []
 
+    def is_bare(self, path: str) -> bool:
+        """Whether nothing is there, or an empty directory, as before a file system is mounted. Not for what cannot be looked at: `names` tells that."""
+        try:
+            return not os.listdir(self.real(self.reach(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except (OSError, Unfit):
+            return False
+
     def read(self, path: str, most: int = MOST) -> bytes:
         """A plain file's content. OSError or Unfit for anything else: a pipe is not waited for, a device is not read."""
         fd = os.open(self.real(self.reach(path)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -48,8 +48,9 @@ def docker_roots(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
     if isinstance(root, str) and root.startswith("/"):
         place, names = disk.names(root)
         roots = [root, *(f"{place}/{name}" for name in names if _REMAPPED.match(name))]
-        if _is_due(disk, root, DOCKER) and not any("volumes" in disk.names(one)[1] for one in roots):
-            disk.leave(root, f"it has to hold Docker's volumes, and has none; {AWAY}")
+        # Among the volumes Docker has a database, even if there is none.
+        if _is_due(disk, root, DOCKER) and all(disk.is_bare(f"{one}/volumes") for one in roots):
+            disk.leave(root, f"it has to hold Docker's data, and volumes in it holds nothing; {AWAY}")
         yield from ((None, one) for one in roots)
     elif settings is not None:
         disk.miss(_SETTINGS, "has a data-root that is no absolute path")
@@ -69,7 +70,7 @@ def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
     files = ["/etc/containers/containers.conf", *(f"{drop_ins}/{name}" for name in names if name.endswith(".conf"))]
     place = _setting(disk, "volume_path", files)
     root = place or storage
-    if _is_due(disk, root, PODMAN) and not disk.names(root)[1]:  # volumes have a directory only once there is one
+    if _is_due(disk, root, PODMAN) and disk.is_bare(root):  # volumes have a directory only once there is one
         disk.leave(root, f"it has to hold Podman's data, and holds nothing; {AWAY}")
     yield None, place or f"{storage}/volumes"
     yield from ((user, f"{home}/.local/share/containers/storage/volumes") for user, home in search.homes.items())

@@ -75,7 +75,7 @@ def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t
     disk = Disk(root)
     search = Search(disk, dict((home or _home)(user) for user in request.users), [_absolute(path) for path in request.compose_dirs])
     for place in (*search.homes.values(), *search.projects):  # somebody says that there is something
-        if not disk.names(place)[1]:
+        if disk.is_bare(place):
             disk.leave(place, f"nothing is there; {AWAY}")
     chosen: t.Dict[str, t.List[t.Tuple[Candidate, Spot]]] = {}
     of_volt: t.Dict[Spot, str] = {}
