@@ -16,6 +16,7 @@ description:
   - Found are machines of systemd-nspawn in C(/var/lib/machines), Volt's containers in C(/var/lib/volt/containers/<name>/rootfs), Volt's virtual
     machines in C(/var/lib/volt/vms/<name>), volumes of Docker and Podman, and projects of Docker Compose.
   - Docker's C(data-root) is taken from C(/etc/docker/daemon.json), Podman's places from C(/etc/containers/storage.conf) and C(containers.conf).
+    Where C(daemon.json) is not understood, Docker's data is not looked for at all.
   - A workload is called C(<runtime>-<its name>), whatever else the host has, so its name stays when others come and go.
   - A symbolic link is followed where only root can have put it. Elsewhere it could be a user's way to other people's files, and is left out.
   - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\).
@@ -65,6 +66,7 @@ options:
       - Directories that have a file of Compose, or contain directories that have one, for example V(/opt/stacks).
       - Projects that have containers in Docker, running or not, are found without this. Of those that are down, and of those under Podman, no
         file tells the directory.
+      - What its containers call a project counts before what its files suggest, so a directory is not found under both names.
     type: list
     elements: path
     default: []
@@ -72,8 +74,10 @@ notes:
   - Run it as root. What may not be read is left out, with a warning.
   - A project's workload is its directory. Its volumes are workloads of their own, and other paths of the host that its containers use
     belong to none.
-  - A volume whose data is on a network or in memory is left out. Of Podman's no file tells that, so one that is not mounted at the
-    moment is found as an empty directory.
+  - A volume whose data is on a network or in memory is left out. One of Docker's whose data is on a disk of its own is found while that is mounted, and
+    left out with a warning while it is not. Of Podman's no file tells that, so one that is not mounted at the moment is found as an empty directory.
+  - A backup of either that is made while the disk is not mounted is one of an empty directory.
+  - Containers of one Compose project that name different directories count for none of them, with a warning, unless but one still has a file of Compose.
 seealso:
   - module: volt.backup.volt_backup
   - module: volt.backup.volt_backup_schedule
@@ -89,7 +93,7 @@ EXAMPLES = r"""
     workload: "{{ item.workload }}"
     source: "{{ item.source }}"
     workload_mode: "{{ item.workload_mode }}"
-    exclude: "{{ item.exclude }}"
+    exclude: "{{ item.exclude | default(omit) }}"
     only_if_changed: true
   loop: "{{ found.workloads | map(attribute='schedule') }}"
   loop_control:
@@ -239,11 +243,13 @@ workloads:
           returned: always
           sample: volume
         exclude:
-          description: Patterns of what else is in the source and not a part of it.
+          description:
+            - Patterns of what else is in the source and not a part of it. Only a disk image has any, for its source is the directory that holds it. With
+              everything else this is not here, so that exclusions which are given as defaults count.
           type: list
           elements: str
-          returned: always
-          sample: []
+          returned: for a disk image
+          sample: ["/*", "!/old.raw"]
 left_out:
   description:
     - What was found and is no workload. Where it should be mended, there is a warning as well.
@@ -260,7 +266,17 @@ left_out:
       description: Why it is left out.
       type: str
       returned: always
-      sample: its data is on a file system of its own, of type nfs, which is mounted only while it is used
+      sample: its data is on a file system of its own, of type nfs, which is no disk of this host
+complete:
+  description:
+    - Whether all that could be a workload was looked at and could be named. Where not, there is a warning for each lack, and what was not found may be
+      there all the same, so nothing should be purged for that.
+    - V(false) where a file or directory cannot be read or understood, where Docker or Podman has no data although settings say where it is or its directory is
+      there, where a link by which the administrator moved something leads nowhere, where O(users) or O(compose_dirs) name what is not there, and where
+      a thing is left out that should be mended, such as one of two of the same name.
+  returned: success
+  type: bool
+  sample: true
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself.
@@ -285,7 +301,7 @@ def work(task: Task) -> Result:
     found = find(task.pick(Request))
     for text in found.warnings:
         task.warn(text)
-    return {"changed": False, "workloads": found.workloads, "left_out": found.left_out}
+    return {"changed": False, "workloads": found.workloads, "left_out": found.left_out, "complete": found.complete}
 
 
 def main() -> None:

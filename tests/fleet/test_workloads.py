@@ -24,7 +24,8 @@ truncate -s 1M /var/lib/volt/vms/db/disk.raw
 echo 1 >/var/lib/containers/storage/volumes/data/_data/1
 """
 REMOVE = (
-    "rm -rf /var/lib/machines/web /var/lib/volt/containers /var/lib/volt/vms /var/lib/volt/cas /var/lib/volt/backups /var/lib/containers /srv/app /srv/backup"
+    "rm -rf /etc/docker /var/lib/machines/web /var/lib/volt/containers /var/lib/volt/vms /var/lib/volt/cas /var/lib/volt/backups /var/lib/containers"
+    " /srv/app /srv/backup"
 )
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 
@@ -47,7 +48,10 @@ def hosts(fleet: Fleet, ansible: Callable[..., Any]) -> Iterator[Callable[..., s
 
 
 def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[..., str]) -> None:
-    given = {"volt_schedule_find": True, "volt_schedule_defaults": {"interval": "1d", "max_keep": 7}}
+    defaults = {"interval": "1d", "max_keep": 7, "exclude": ["*.tmp"]}
+    given = {"volt_schedule_find": True, "volt_schedule_defaults": defaults}
+    for host in fleet.hosts.values():
+        host.run("touch", "/var/lib/machines/web/x.tmp")
     hosts("volt.backup.schedule", **given)
     assert set(re.findall(r"changed=(\d+)", hosts("volt.backup.schedule", **given))) == {"0"}
     hosts("volt.backup.backup", **given)
@@ -58,12 +62,57 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[
         assert {backup["workload_name"]: backup["workload_mode"] for backup in backups} == {
             "nspawn-web": "container", "podman-data": "volume", "vm-db": "hybrid-kvm", "volt-api": "container",
         }  # fmt: skip
+        (web,) = [backup["id"] for backup in backups if backup["workload_name"] == "nspawn-web"]
+        assert "x.tmp" not in host.run("volt-backup", "show", web, "--contents").stdout
+        assert {json.loads(host.run("cat", f"/etc/volt/backup/{name}.json").stdout)["exclude"][0] for name in FOUND} == {"*.tmp"}
         host.run("rm", "-r", "/var/lib/volt/vms/db")
-    hosts("volt.backup.schedule", **given, volt_schedule_workloads=[{"workload": "volt-api", "source": "/etc"}])
+    own = {"workload": "volt-api", "source": "/etc", "on_calendar": "daily", "keep": {"weekly": 3}}
+    hosts("volt.backup.schedule", **given, volt_schedule_workloads=[own])
     for host in fleet.hosts.values():
+        job = json.loads(host.run("cat", "/etc/volt/backup/volt-api.json").stdout)
+        assert (job["interval"], job["on_calendar"], job["keep"]) == (None, "daily", {"weekly": 3})
         rows = json.loads(host.run("volt-backup", "status", "--json").stdout)["schedules"]
         assert {row["workload"]: row["source"] for row in rows}.items() >= {"volt-api": "/etc", "nspawn-web": "/var/lib/machines/web"}.items()
         assert len(rows) == 3
+
+
+def test_what_was_not_looked_at_keeps_its_schedule(fleet: Fleet, hosts: Callable[..., str], ansible: Callable[..., Any]) -> None:
+    given = {"volt_schedule_find": True, "volt_schedule_defaults": {"interval": "1d"}}
+    for host in fleet.hosts.values():
+        host.run("sh", "-c", "mkdir -p /etc/docker && echo '{}' >/etc/docker/daemon.json")
+    assert "No schedule is removed" not in hosts("volt.backup.schedule", **given)
+
+    def scheduled() -> list[list[str]]:
+        return [sorted(host.run("ls", "/etc/volt/backup").stdout.split()) for host in fleet.hosts.values()]
+
+    before = scheduled()
+    for host in fleet.hosts.values():
+        host.run("sh", "-c", "rm -r /var/lib/volt/vms/db && echo '{\"data-root\": \"/data\",}' >/etc/docker/daemon.json")
+    for check in ("--diff", "--check"):
+        output = hosts("volt.backup.schedule", check, **given)
+        assert set(re.findall(r"changed=(\d+)", output)) == {"0"} and scheduled() == before
+        assert output.count("named may be there all the same. /etc/docker/daemon.json is no JSON.") == len(before)
+    hosts("volt.backup.schedule", **given, volt_schedule_purge=False)
+    # Started in the middle, or with a path that systemd does not understand, the role fails and touches nothing.
+    for said, variables, arguments in (
+        ("the task that finds what the host runs was left out", {}, ["--start-at-task", "Declare the schedules and the host's own units"]),
+        ("take absolute paths", {"volt_schedule_store": "~/cas"}, []),
+    ):
+        done = ansible("ansible-playbook", "volt.backup.schedule", "-e", json.dumps({**given, **variables}), *arguments)
+        assert done.returncode == 2 and done.stdout.count(said) >= len(before) and scheduled() == before, done.stdout
+    for host in fleet.hosts.values():
+        host.run("rm", "-r", "/etc/docker")
+    hosts("volt.backup.schedule", **given)
+    assert scheduled() == [[name for name in names if name != "vm-db.json"] for names in before]
+
+
+def test_the_command_may_be_elsewhere(fleet: Fleet, hosts: Callable[..., str]) -> None:
+    given = {"volt_runner_path": "/srv/app/volt-backup", "volt_schedule_workloads": [{"workload": "app", "source": "/srv/app", "interval": "1d"}]}
+    hosts("volt.backup.schedule", **given)
+    for host in fleet.hosts.values():
+        assert "/srv/app/volt-backup" in host.run("systemctl", "cat", "volt-backup-app.service").stdout
+        assert "/srv/app/volt-backup" in host.run("systemctl", "cat", "volt-cas-gc.service").stdout
+    hosts("volt.backup.schedule", **given, volt_schedule_state="absent", volt_runner_state="absent")
 
 
 @pytest.mark.parametrize("module", ["volt_backup_schedule", "volt_workload_info"])

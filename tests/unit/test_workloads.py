@@ -1,10 +1,7 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Workloads found on a disk, among them ones that somebody put there to mislead.
-
-The shapes of Docker's and Podman's files are those that Docker 20.10, Compose 1.29 and Podman 4.3 wrote when they were run for this.
-"""
+"""Workloads found on a disk, among them ones that somebody put there to mislead."""
 
 from __future__ import annotations
 
@@ -26,80 +23,14 @@ from ansible_collections.volt.backup.plugins.module_utils._workloads.find import
 from ansible_collections.volt.backup.plugins.module_utils._workloads.size import Measure
 from hypothesis import given, settings, strategies as st
 
-from .kit import within
+from .host_root import CONTAINERS, DOCKER, MACHINES, PODMAN, VMS, Root, everything
 
-MACHINES, CONTAINERS, VMS = "/var/lib/machines", "/var/lib/volt/containers", "/var/lib/volt/vms"
-DOCKER, PODMAN = "/var/lib/docker", "/var/lib/containers/storage/volumes"
-LABEL = "com.docker.compose.project"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
-
-
-class Root:
-    """A root directory of its own, and what is found in it."""
-
-    def __init__(self, top: Path) -> None:
-        self.top = top
-
-    def path(self, path: str) -> Path:
-        return self.top / path.lstrip("/")
-
-    def directory(self, path: str) -> str:
-        self.path(path).mkdir(parents=True, exist_ok=True)
-        return path
-
-    def file(self, path: str, content: Any = "") -> str:
-        self.directory(os.path.dirname(path))
-        raw = content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content)).encode()
-        self.path(path).write_bytes(raw)
-        return path
-
-    def link(self, path: str, target: str) -> None:
-        self.directory(os.path.dirname(path))
-        self.path(path).symlink_to(target)
-
-    def volume(self, name: str, root: str = DOCKER, **options: Any) -> str:
-        if options:
-            self.file(f"{root}/volumes/{name}/opts.json", {"MountType": "", "MountOpts": "", "MountDevice": "", "Quota": {"Size": 0}, **options})
-        return self.directory(f"{root}/volumes/{name}/_data")
-
-    def container(self, name: str, labels: Any = None, points: Any = None, root: str = DOCKER, created: str = "2026-11-24T12:54:13.1Z") -> str:
-        value = {"ID": name * 8, "Name": f"/{name}", "Created": created, "Config": {"Labels": labels}, "MountPoints": points}
-        return self.file(f"{root}/containers/{name * 8}/config.v2.json", value)
-
-    def project(self, name: str, directory: str, files: str = "docker-compose.yml") -> dict[str, str]:
-        return {LABEL: name, f"{LABEL}.working_dir": directory, f"{LABEL}.config_files": files}
-
-    def find(self, **request: Any) -> Found:
-        def home(user: str) -> tuple[str, str]:
-            return user, f"/home/{user}"
-
-        return find(Request(**request), str(self.top), home)
-
-    def sources(self, **request: Any) -> dict[str, str]:
-        return {item["workload"]: item["source"] for item in self.find(**request).workloads}
-
-    def one(self, **request: Any) -> dict[str, Any]:
-        (item,) = self.find(**request).workloads
-        return item
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Root:
     return Root(tmp_path)
-
-
-def everything(root: Root) -> None:
-    """One of each."""
-    root.file(f"{MACHINES}/web/etc/hostname", "web\n")
-    root.file("/etc/systemd/nspawn/web.nspawn", "[Files]\nBind=/srv/web:/data\nBindReadOnly=/usr/share/x\nBind=-/srv/more\nBind=+/inner\nBind=:/gone\n")
-    root.file(f"{MACHINES}/old.raw", b"\0" * 510 + b"\x55\xaa" + b"\0" * 512)
-    root.file(f"{CONTAINERS}/web/rootfs/etc/hostname", "web\n")
-    root.file(f"{VMS}/db/disk.qcow2", b"QFI\xfb" + struct.pack(">IQI", 3, 0, 0) + b"\0" * 5000)
-    root.file(f"{VMS}/db/vm.json", {"name": "db", "mode": "hybrid-emulated"})
-    root.volume("shop_data")
-    root.directory(f"{PODMAN}/shop_data/_data")
-    root.file("/opt/shop/docker-compose.yml", "services:\n  db: {}\n")
-    root.container("shop-db-1", root.project("shop", "/opt/shop"), {"/d": {"Type": "volume", "Name": "shop_data", "Driver": "local"}})
 
 
 def test_nothing(root: Root) -> None:
@@ -109,7 +40,7 @@ def test_nothing(root: Root) -> None:
 def test_one_of_each(root: Root) -> None:
     everything(root)
     found = root.find()
-    assert (found.left_out, found.warnings) == ([], [])
+    assert (found.left_out, found.warnings, found.complete) == ([], [], True)
     assert [(item["workload"], item["runtime"], item["kind"], item["source"]) for item in found.workloads] == [
         ("compose-shop", "compose", "container", "/opt/shop"),
         ("docker-shop_data", "docker", "volume", f"{DOCKER}/volumes/shop_data/_data"),
@@ -180,7 +111,8 @@ def test_a_disk_image_is_backed_up_alone(root: Root) -> None:
     assert not excluded.excludes(b"", b"old.raw", False)
     assert excluded.excludes(b"", b"web", True) and excluded.excludes(b"", b"other.raw", False)
     assert (old["size"], old["images"][0]["path"], old["images"][0]["format"]) == (100, f"{MACHINES}/old.raw", "raw")
-    assert (web["schedule"]["exclude"], web["images"]) == ([], [])
+    assert web["images"] == []
+    assert web["schedule"].keys() == old["schedule"].keys() - {"exclude"}  # so that what a fleet excludes counts
 
 
 def test_a_disk_image_beside_a_directory_of_its_name(root: Root) -> None:
@@ -209,6 +141,7 @@ def test_machines_elsewhere_by_links_of_the_administrator(root: Root) -> None:
     ]  # fmt: skip
     assert found.workloads[0]["schedule"]["exclude"] == ["/*", "!/db@1.raw"]
     assert {item["path"].rpartition("/")[2]: item["reason"] for item in found.left_out} == {
+        "gone": "it is a symbolic link to what is not there; perhaps that is not mounted",
         "odd.raw": "its file's name holds characters that a pattern of exclusions takes for others",
         "loop": "it cannot be read: too many levels of symbolic links",
         "host": "it is the whole host",
@@ -227,6 +160,7 @@ def test_settings_without_a_machine(root: Root) -> None:
     root.file("/etc/systemd/nspawn/lone.nspawn", "[Exec]\nBoot=yes\n")
     found = root.find()
     assert (found.workloads, found.warnings, [item["path"] for item in found.left_out]) == ([], [], ["/etc/systemd/nspawn/lone.nspawn"])
+    assert found.complete
 
 
 @pytest.mark.parametrize("text", ['{"mode":"hybrid-native"}', "mode: hybrid-native\n", 'workload_mode = "hybrid-native"\n', "MODE=x\nmode=hybrid-native"])
@@ -242,7 +176,7 @@ def test_no_modes(root: Root, text: str) -> None:
     root.file(f"{CONTAINERS}/a/config.yaml", text.encode("latin-1"))
     found = root.find()
     assert found.workloads[0]["kind"] == "container"
-    assert bool(found.warnings) == (text.count("mode:") == 2)
+    assert bool(found.warnings) != found.complete == (text.count("mode:") != 2)
 
 
 def test_what_a_container_says_of_itself_is_not_its_mode(root: Root) -> None:
@@ -277,7 +211,7 @@ def test_images(root: Root) -> None:
     found = root.find()
     told = {image["path"][len(VMS) + 3 :]: image["format"] for image in found.workloads[0]["images"]}
     assert told == {**{name: kind for name, (_content, kind) in IMAGES.items()}, "disks/x/deep.img": "raw"}
-    assert found.warnings == [f"{VMS}/a/away.qcow2 is a symbolic link: a backup has the link, not the image."]
+    assert found.warnings == [f"{VMS}/a/away.qcow2 is a symbolic link: a backup has the link, not the image."] and found.complete
 
 
 def test_sparse_image_and_its_base(root: Root) -> None:
@@ -299,182 +233,6 @@ def test_an_image_may_begin_with_anything(content: bytes) -> None:
         assert root.one()["images"][0]["format"] == "qcow2"
 
 
-# Docker, Podman, Compose
-
-
-def test_docker_elsewhere(root: Root) -> None:
-    root.file("/etc/docker/daemon.json", {"data-root": "/data/docker"})
-    root.volume("a", "/data/docker")
-    root.volume("b", "/data/docker/100000.100000")
-    root.volume("never")
-    assert root.sources() == {"docker-a": "/data/docker/volumes/a/_data", "docker-b": "/data/docker/100000.100000/volumes/b/_data"}
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"data-root": 7}', '{"data-root": "relative"}', "[" * 100_000, "\xff"])
-def test_dockers_settings_may_be_anything(root: Root, text: str) -> None:
-    root.file("/etc/docker/daemon.json", text.encode("latin-1"))
-    root.volume("a")
-    assert list(root.sources()) == ["docker-a"]
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "place"),
-    [
-        ("storage.conf", '[storage]\ngraphroot = "/data/p"\n', "/data/p/volumes"),
-        ("storage.conf", '[storage]\n# graphroot = "/data/p"\n', PODMAN),
-        ("containers.conf", '[engine]\nvolume_path="/data/v"\n', "/data/v"),
-        ("containers.conf.d/10.conf", "[engine]\nvolume_path = '/data/v'\n", "/data/v"),
-        ("containers.conf.d/10.bak", "[engine]\nvolume_path = '/data/v'\n", PODMAN),
-    ],
-)
-def test_podman_elsewhere(root: Root, path: str, text: str, place: str) -> None:
-    root.file(f"/etc/containers/{path}", text)
-    root.directory(f"{place}/a/_data")
-    assert root.sources() == {"podman-a": f"{place}/a/_data"}
-
-
-def test_volumes_that_are_mounts(root: Root) -> None:
-    root.directory("/srv/bound")
-    root.volume("bound", MountType="none", MountOpts="bind", MountDevice="/srv/bound")
-    root.volume("gone", MountType="none", MountOpts="rbind,ro", MountDevice="/srv/gone")
-    root.volume("limited", Quota={"Size": 1 << 30})
-    root.volume("nfs", MountType="nfs", MountOpts="addr=10.0.0.1,rw", MountDevice=":/x")
-    root.volume("cifs", MountType="cifs", MountOpts="username=a,password=SECRET", MountDevice="//10.0.0.1/x")
-    root.volume("memory", MountType="tmpfs", MountDevice="tmpfs")
-    found = root.find()
-    assert {item["workload"]: item["source"] for item in found.workloads} == {
-        "docker-bound": "/srv/bound", "docker-limited": f"{DOCKER}/volumes/limited/_data",
-    }  # fmt: skip
-    assert found.warnings == ["/srv/gone is left out: it is not there."]
-    assert len(found.left_out) == 4 and "SECRET" not in json.dumps(found)
-
-
-def test_files_of_dockers_own_are_no_volumes(root: Root) -> None:
-    root.file(f"{DOCKER}/volumes/metadata.db")
-    root.directory(f"{DOCKER}/volumes/of-a-plugin")
-    os.mkfifo(root.path(f"{DOCKER}/volumes/backingFsBlockDev"))
-    assert root.find() == Found([], [], [])
-
-
-def test_anonymous_volumes(root: Root) -> None:
-    name = "6da390cc" * 8
-    root.volume(name)
-    assert root.one()["workload"] == f"docker-{name}" and root.one()["containers"] == []
-
-
-HOSTILE = {
-    "no JSON": "{", "a list": "[]", "a number": "7", "deep": "[" * 200_000, "no UTF-8": b"\xff\xfe{", "huge": b" " * (5 << 20), "empty": b"",
-    "labels are a list": {"Config": {"Labels": [1]}, "MountPoints": [1], "Name": 7},
-    "labels are numbers": {"Config": {"Labels": {LABEL: 7}}, "MountPoints": {"/": 7}},
-    "half a label": {"Config": {"Labels": {LABEL: "x", f"{LABEL}.working_dir": "relative"}}},
-    "no name": {"MountPoints": {"/": {"Type": "volume", "Name": "a"}}},
-    "bad project": {"Config": {"Labels": {LABEL: "../x", f"{LABEL}.working_dir": "/etc"}}},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
-def test_descriptions_may_be_anything(root: Root, content: Any) -> None:
-    root.volume("a")
-    root.file(f"{DOCKER}/containers/x/config.v2.json", content)
-    root.file(f"{DOCKER}/volumes/b/opts.json", content)
-    with within(3):
-        assert list(root.sources()) == ["docker-a"]
-
-
-def test_descriptions_that_are_no_files(root: Root) -> None:
-    root.volume("a")
-    os.mkfifo(root.path(root.directory(f"{DOCKER}/containers/pipe")) / "config.v2.json")
-    root.directory(f"{DOCKER}/containers/directory/config.v2.json")
-    root.link(f"{DOCKER}/containers/device/config.v2.json", "/dev/zero")
-    os.truncate(root.path(root.file(f"{DOCKER}/containers/large/config.v2.json")), 1 << 40)
-    with within(3):
-        found = root.find()
-    assert [item["workload"] for item in found.workloads] == ["docker-a"]
-    assert len(found.warnings) == 3  # in this root there is no /dev/zero
-
-
-KEYS = st.sampled_from(["Config", "Labels", "MountPoints", "Name", "Type", LABEL, f"{LABEL}.working_dir", f"{LABEL}.config_files", "MountType"])
-ANY = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(ANY)
-def test_descriptions_of_any_shape(value: Any) -> None:
-    with tempfile.TemporaryDirectory() as top:
-        root = Root(Path(top))
-        root.volume("a")
-        root.file(f"{DOCKER}/containers/x/config.v2.json", value)
-        root.file(f"{DOCKER}/volumes/b/opts.json", value)
-        root.directory(f"{DOCKER}/volumes/b/_data")
-        root.file("/etc/docker/daemon.json", value)
-        assert "docker-a" in root.sources()
-
-
-def test_a_project_is_where_its_newest_container_says(root: Root) -> None:
-    for place in ("/opt/old", "/opt/new"):
-        root.file(f"{place}/compose.yaml", "name: shop\nservices: {}\n")
-    root.container("a", root.project("shop", "/opt/new", "/opt/new/compose.yaml,/opt/new/over.yaml"), created="2026-11-24T12:00:00Z")
-    root.container("b", root.project("shop", "/opt/old", "/opt/old/compose.yaml"), created="2026-11-23T12:00:00Z")
-    root.container("c", root.project("shop", "/opt/gone", "/opt/gone/compose.yaml"), created="2026-11-25T12:00:00Z")
-    root.container("d", root.project("moved", "/opt/gone", "compose.yaml"))
-    found = root.find()
-    assert [(item["workload"], item["source"]) for item in found.workloads] == [("compose-shop", "/opt/new")]
-    assert found.warnings == ["/opt/gone is left out: Compose project moved has containers, but no file there."]
-
-
-@pytest.mark.parametrize("files", ["passwd", "/etc/passwd", "fake.yml", "pipe.yml", "", "../etc/passwd"])
-def test_labels_that_an_image_brought(root: Root, files: str) -> None:
-    """An image with labels of its own would have /etc backed up; a file of Compose is not there."""
-    root.file("/etc/passwd", "services:\n")
-    root.file("/etc/fake.yml", "a: b\n")
-    os.mkfifo(root.path("/etc/pipe.yml"))
-    root.container("x", root.project("evil", "/etc", files))
-    assert root.find().workloads == []
-
-
-def test_projects_by_their_files(root: Root) -> None:
-    root.file("/opt/stacks/My Shop/compose.yaml", "services: {}\n")
-    root.file("/opt/stacks/b/docker-compose.yml", 'name: "named" # so\nservices:\n')
-    root.file("/opt/stacks/c/readme.yml", "services:\n")
-    root.file("/opt/stacks/___/compose.yml", "services:\n")
-    root.file("/srv/lone/compose.yml", "include:\n  - x.yml\n")
-    root.container("x", root.project("named", "/opt/stacks/b"))  # found by its label as well, which makes no second one
-    found = root.find(compose_dirs=["/opt/stacks", "/srv/lone", "/srv/none"])
-    assert {item["workload"]: item["source"] for item in found.workloads} == {
-        "compose-myshop": "/opt/stacks/My Shop", "compose-named": "/opt/stacks/b", "compose-lone": "/srv/lone",
-    }  # fmt: skip
-    assert [item["path"] for item in found.left_out] == ["/opt/stacks/___"]
-
-
-def test_one_directory_may_be_several_workloads(root: Root) -> None:
-    """What comes later takes nothing away from what was there."""
-    root.file("/opt/shop/docker-compose.yml", "services:\n")
-    root.container("b", root.project("shop", "/opt/shop"))
-    assert root.sources() == {"compose-shop": "/opt/shop"}
-    root.container("a", root.project("again", "/opt/shop"))
-    root.volume("bound", MountType="none", MountOpts="bind", MountDevice="/opt/shop")
-    root.link(f"{MACHINES}/shop", "/opt/shop")
-    assert root.sources() == dict.fromkeys(("compose-again", "compose-shop", "docker-bound", "nspawn-shop"), "/opt/shop")
-
-
-def test_two_projects_of_one_name(root: Root) -> None:
-    """Neither gets the other's backups; and a third one is found as ever."""
-    for place in ("/opt/a/shop", "/opt/b/shop", "/opt/b/other"):
-        root.file(f"{place}/compose.yaml", "services: {}\n")
-    found = root.find(compose_dirs=["/opt/a", "/opt/b"])
-    assert [item["workload"] for item in found.workloads] == ["compose-other"]
-    assert found.warnings[0] == "/opt/a/shop is left out: /opt/a/shop and /opt/b/shop would all be workload compose-shop; rename all but one."
-
-
-@pytest.mark.parametrize("text", ["relative", "", "/nul\\x00"])
-def test_directories_are_absolute(root: Root, text: str) -> None:
-    with pytest.raises(UsageError):
-        root.find(compose_dirs=[text])
-
-
 # Users
 
 
@@ -485,6 +243,7 @@ def test_volumes_of_users(root: Root) -> None:
     root.volume("a")
     assert list(root.sources()) == ["docker-a"]
     found = root.find(users=["ann", "bob", "nobody"])
+    assert found.warnings == ["/home/nobody is left out: nothing is there; perhaps it is not mounted."] and not found.complete
     assert [(item["workload"], item["user"]) for item in found.workloads] == [
         ("docker-a", None), ("docker.ann.a", "ann"), ("podman.ann.a", "ann"), ("podman.bob.a", "bob"),
     ]  # fmt: skip
@@ -550,7 +309,7 @@ def test_prefixes_cannot_meet(root: Root) -> None:
 def test_names_that_no_workload_can_have(root: Root, name: str) -> None:
     root.directory(f"{MACHINES}/{name}")
     found = root.find()
-    assert found.workloads == [] and len(found.left_out) == 1
+    assert found.workloads == [] and len(found.left_out) == 1 and not found.complete
     assert "choose a name and declare it by hand" in found.warnings[0]
     json.dumps(found, ensure_ascii=False).encode()
     assert "\n" not in found.warnings[0]
@@ -614,9 +373,10 @@ def test_what_may_not_be_read(root: Root) -> None:
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as file:
-        workloads, left_out, warnings = json.load(file)
+        workloads, left_out, warnings, complete = json.load(file)
     os.waitpid(pid, 0)
     assert [(item["workload"], item["size"]) for item in workloads] == [("nspawn-a", 5)]
+    assert not complete
     assert left_out == [{"path": f"{DOCKER}/volumes", "reason": "it cannot be read: permission denied; run as root"}]
     assert f"{MACHINES}/a holds 2 directories that cannot be read, and its size lacks them; run as root." in warnings
 
@@ -633,6 +393,13 @@ def test_deleted_meanwhile(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listdir", listdir)
     found = root.find()
     assert [item["workload"] for item in found.workloads] == before
+
+
+@pytest.mark.parametrize("place", [MACHINES, CONTAINERS, VMS])
+def test_places_elsewhere_that_are_not_there(root: Root, place: str) -> None:
+    root.link(place, "/data/volt")
+    found = root.find()
+    assert not found.complete and found.warnings == [f"{place} is left out: it is a symbolic link to what is not there; perhaps that is not mounted."]
 
 
 def test_two_looks_are_alike(root: Root) -> None:

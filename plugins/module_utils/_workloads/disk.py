@@ -23,6 +23,9 @@ from .._tree.names import one_line, show
 
 #: Descriptions of containers are some ten KiB; no file that we read has a reason to be larger.
 MOST = 4 << 20
+#: Why a place is left out that should have something, and has nothing.
+AWAY = "perhaps it is not mounted"
+LEADS_NOWHERE = "it is a symbolic link to what is not there; perhaps that is not mounted"
 _LINKS = 40
 _OTHERS_WRITE = 0o022
 
@@ -38,6 +41,8 @@ class Disk:
         self._root = root.rstrip("/")
         self.left_out: t.List[t.Dict[str, str]] = []
         self.warnings: t.List[str] = []
+        #: Whether all that could be a workload was looked at. Where not, what was not found may be there all the same.
+        self.complete = True
 
     def real(self, path: str) -> str:
         """The path for the system's calls."""
@@ -46,6 +51,7 @@ class Disk:
     def leave(self, path: str, why: t.Union[str, Exception], trouble: bool = True) -> None:
         """Note what is no workload, and why. Where somebody should do something about it, that is trouble, and a warning."""
         text = f"it cannot be read: {reason(why)}" if isinstance(why, OSError) else one_line(why)
+        self.complete = self.complete and not trouble
         if any(item["path"] == show(path) for item in self.left_out):
             return  # two finders have come across it
         self.left_out.append({"path": show(path), "reason": text})
@@ -53,8 +59,16 @@ class Disk:
             self.warnings.append(f"{one_line(show(path))} is left out: {text}.")
 
     def warn(self, path: str, text: t.Union[str, Exception]) -> None:
-        said = f"cannot be read: {reason(text)}" if isinstance(text, OSError) else one_line(text)
-        self.warnings.append(f"{one_line(show(path))} {said}.")
+        """Tell of what changes nothing about what is found."""
+        text = f"cannot be read: {reason(text)}" if isinstance(text, OSError) else one_line(text)
+        said = f"{one_line(show(path))} {text}."
+        if said not in self.warnings:  # two finders have come across it
+            self.warnings.append(said)
+
+    def miss(self, path: str, text: t.Union[str, Exception]) -> None:
+        """Tell of what could have said more about what there is."""
+        self.complete = False
+        self.warn(path, text)
 
     def reach(self, path: str) -> str:
         """The path without symbolic links in it. OSError, or Unfit for a link that is nobody's word."""
@@ -93,12 +107,22 @@ class Disk:
             here = self.reach(path)
             return here, sorted(os.listdir(self.real(here)))
         except (FileNotFoundError, NotADirectoryError):
-            pass
+            if os.path.islink(self.real(path)):
+                self.leave(path, LEADS_NOWHERE)
         except OSError as error:
             self.leave(path, f"it cannot be read: {reason(error)}; run as root" if error.errno == errno.EACCES else error)
         except Unfit as error:
             self.leave(path, error)
         return path, []
+
+    def is_bare(self, path: str) -> bool:
+        """Whether nothing is there, or an empty directory, as before a file system is mounted. Not for what cannot be looked at: `names` tells that."""
+        try:
+            return not os.listdir(self.real(self.reach(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except (OSError, Unfit):
+            return False
 
     def read(self, path: str, most: int = MOST) -> bytes:
         """A plain file's content. OSError or Unfit for anything else: a pipe is not waited for, a device is not read."""
@@ -127,23 +151,27 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, Unfit) as error:
-            self.warn(path, error)
+            self.miss(path, error)
         return ""
 
-    def table(self, path: str) -> t.Dict[str, t.Any]:
-        """A file's JSON object, or an empty one; trouble is noted, save that there is no file."""
+    def table(self, path: str, blank: bool = False) -> t.Optional[t.Dict[str, t.Any]]:
+        """A file's JSON object, an empty one where there is no file, and None where it is not understood, which is noted.
+
+        :param blank: whether a file without any text is as good as none.
+        """
         try:
-            value = json.loads(self.read(path))
+            content = self.read(path)
+            value = {} if blank and not content.strip() else json.loads(content)
             if isinstance(value, dict):
                 return value
             raise Unfit("holds no JSON object")
         except (FileNotFoundError, NotADirectoryError):
-            pass
+            return {}
         except (OSError, Unfit) as error:
-            self.warn(path, error)
+            self.miss(path, error)
         except (ValueError, RecursionError):
-            self.warn(path, "is no JSON")
-        return {}
+            self.miss(path, "is no JSON")
+        return None
 
 
 def _names(path: str) -> t.List[str]:

@@ -17,7 +17,7 @@ import re
 import typing as t
 
 from .candidate import CONTAINER, VOLUME, Candidate, Search
-from .disk import Disk, Unfit, inner
+from .disk import AWAY, Disk, Unfit, inner
 
 DOCKER = "/var/lib/docker"
 PODMAN = "/var/lib/containers/storage"
@@ -28,21 +28,38 @@ _REMAPPED = re.compile(r"\d+\.\d+\Z")
 #: File systems whose content is not this host's, or is gone when it is off.
 _ELSEWHERE = frozenset("nfs nfs4 cifs smb3 smbfs ceph glusterfs fuse.sshfs fuse.glusterfs 9p tmpfs ramfs".split())
 
+_SETTINGS = "/etc/docker/daemon.json"
 _LABEL = "com.docker.compose.project"
 _FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
+#: What a file of Compose says on its uppermost level, as people or programs write YAML.
+_PROJECTS = re.compile(rb"(?:^(?:\xef\xbb\xbf)?|[{,]\s*)[\"']?(?:services|include)[\"']?\s*:", re.MULTILINE)
 _NAMED = re.compile(r"^name:\s*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?\s*(?:#.*)?$", re.MULTILINE)
 
 
 def docker_roots(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
-    """(user or None, directory): where Docker keeps its data."""
+    """(user or None, directory): where Docker keeps its data.
+
+    Settings that are not understood do not mean the usual place: what is there may be what it was before.
+    """
     disk = search.disk
-    said = inner(disk.table("/etc/docker/daemon.json"), "data-root")
-    root = said if isinstance(said, str) and said.startswith("/") else DOCKER
-    yield None, root
-    place, names = disk.names(root)
-    yield from ((None, f"{place}/{name}") for name in names if _REMAPPED.match(name))
+    settings = disk.table(_SETTINGS, blank=True)
+    root = None if settings is None else settings.get("data-root") or DOCKER
+    if isinstance(root, str) and root.startswith("/"):
+        place, names = disk.names(root)
+        roots = [root, *(f"{place}/{name}" for name in names if _REMAPPED.match(name))]
+        # Among the volumes Docker has a database, even if there is none.
+        if _is_due(disk, root, DOCKER) and all(disk.is_bare(f"{one}/volumes") for one in roots):
+            disk.leave(root, f"it has to hold Docker's data, and volumes in it holds nothing; {AWAY}")
+        yield from ((None, one) for one in roots)
+    elif settings is not None:
+        disk.miss(_SETTINGS, "has a data-root that is no absolute path")
     yield from ((user, f"{home}/.local/share/docker") for user, home in search.homes.items())
+
+
+def _is_due(disk: Disk, place: str, usual: str) -> bool:
+    """Whether there has to be something: what settings name is there, save that distributions may name the usual place."""
+    return place != usual or os.path.lexists(disk.real(place))
 
 
 def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
@@ -51,7 +68,11 @@ def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
     storage = _setting(disk, "graphroot", ["/etc/containers/storage.conf"]) or PODMAN
     drop_ins, names = disk.names("/etc/containers/containers.conf.d")
     files = ["/etc/containers/containers.conf", *(f"{drop_ins}/{name}" for name in names if name.endswith(".conf"))]
-    yield None, _setting(disk, "volume_path", files) or f"{storage}/volumes"
+    place = _setting(disk, "volume_path", files)
+    root = place or storage
+    if _is_due(disk, root, PODMAN) and disk.is_bare(root):  # volumes have a directory only once there is one
+        disk.leave(root, f"it has to hold Podman's data, and holds nothing; {AWAY}")
+    yield None, place or f"{storage}/volumes"
     yield from ((user, f"{home}/.local/share/containers/storage/volumes") for user, home in search.homes.items())
 
 
@@ -68,7 +89,7 @@ def docker_volumes(search: Search) -> t.Iterator[Candidate]:
     for user, root in docker_roots(search):
         used = _used(search, root)
         for name, place in _volumes(search, f"{root}/volumes"):
-            path = _docker_data(search.disk, place)
+            path = _docker_data(search, place)
             if path is not None and _is_here(search, path):
                 yield Candidate("docker", name, VOLUME, path, user=user, containers=sorted(used.get(name, ())))
 
@@ -89,22 +110,32 @@ def _volumes(search: Search, place: str) -> t.Iterator[t.Tuple[str, str]]:
             yield name, f"{here}/{name}"
 
 
-def _docker_data(disk: Disk, place: str) -> t.Optional[str]:
+def _docker_data(search: Search, place: str) -> t.Optional[str]:
     """Where a volume's data is. Its options may say that a file system is mounted there whenever a container runs."""
+    disk = search.disk
     options = disk.table(f"{place}/opts.json")
+    if options is None:
+        disk.leave(place, "its options are not understood, and its data may be elsewhere")
+        return None
     kind, device, how = (options.get(key) or "" for key in ("MountType", "MountDevice", "MountOpts"))
     if not (kind or device):
         return f"{place}/_data"
     try:
-        if not disk.is_hosts(disk.reach(place)):
+        here = disk.reach(place)
+        if not disk.is_hosts(here):
             raise Unfit("its options could have been written by others than root")
     except (OSError, Unfit) as error:
         disk.leave(place, error)
         return None
     if isinstance(how, str) and isinstance(device, str) and device.startswith("/") and {"bind", "rbind"} & set(how.split(",")):
         return device
-    # The options may hold a password: not shown.
-    disk.leave(place, f"its data is on a file system of its own, of type {kind}, which is mounted only while it is used", trouble=False)
+    if str(kind) in _ELSEWHERE:
+        # The options may hold a password: not shown.
+        disk.leave(place, f"its data is on a file system of its own, of type {kind}, which is no disk of this host", trouble=False)
+    elif search.mounted(f"{here}/_data"):
+        return f"{place}/_data"
+    else:
+        disk.leave(place, "its data is on a disk that is mounted there only while it is used")
     return None
 
 
@@ -129,17 +160,24 @@ def _used(search: Search, root: str) -> t.Dict[str, t.Set[str]]:
 
 
 def compose(search: Search) -> t.Iterator[Candidate]:
-    """Projects by the labels of their containers; then by their files, in directories that the user names."""
-    yield from _labelled(search)
-    yield from _filed(search)
+    """Projects by the labels of their containers; then by their files, in directories that the user names and no label does.
+
+    What Compose called a project when it made its containers may be from its environment, which no file tells.
+    """
+    labelled = set()
+    for candidate in _labelled(search):
+        labelled.add(_reached(search.disk, candidate.path))
+        yield candidate
+    yield from _filed(search, labelled)
 
 
 def _labelled(search: Search) -> t.List[Candidate]:
-    """A project's directory as its newest container has it, if its file is there.
+    """A project's directories as its containers have them, where its file is there. More than one is for `find` to refuse.
 
-    An image can bring labels of its own. So a label alone decides nothing: what it calls the project's file has to be one.
+    An image can bring labels of its own. So a label alone decides nothing: what it calls the project's file has to be one. Nor does the
+    newest container: it could send another directory to the project's history.
     """
-    found: t.Dict[str, Candidate] = {}
+    found: t.Dict[t.Tuple[str, str], Candidate] = {}
     gone: t.Dict[str, str] = {}
     for user, root in docker_roots(search):
         for value in search.described(root) if user is None else ():  # without root, labels are the user's word
@@ -151,31 +189,40 @@ def _labelled(search: Search) -> t.List[Candidate]:
             if config is None:
                 gone[project] = directory
             else:
-                found[project] = Candidate("compose", project, CONTAINER, directory, config=config)
-    for project in sorted(gone.keys() - found.keys()):
-        search.disk.leave(gone[project], f"Compose project {project} has containers, but no file there")
-    return [found[project] for project in sorted(found)]
+                found[project, directory] = Candidate("compose", project, CONTAINER, directory, config=config)
+    for project in sorted(gone.keys() - {project for project, _directory in found}):
+        search.disk.leave(gone[project], f"Compose project {project} has containers, but there is no file of Compose")
+    return [found[key] for key in sorted(found)]
 
 
 def _compose_file(disk: Disk, directory: str, names: t.Iterable[str]) -> t.Optional[str]:
-    """The first of these files that is one."""
+    """The first of these files that is one of Compose: by its usual name, or else by what it says."""
     for name in names:
         path = name if name.startswith("/") else f"{directory}/{name}"
         try:
-            if name.endswith((".yml", ".yaml")) and re.search(rb"^(?:services|include)\s*:", disk.read(path), re.MULTILINE):
-                return path
+            if path.endswith((".yml", ".yaml")):
+                content = disk.read(path)
+                if path.rpartition("/")[2] in _FILES or _PROJECTS.search(content):
+                    return path
         except (OSError, Unfit):
             pass
     return None
 
 
-def _filed(search: Search) -> t.Iterator[Candidate]:
+def _reached(disk: Disk, path: str) -> str:
+    try:
+        return disk.reach(path)
+    except (OSError, Unfit):
+        return path  # which `find` tells
+
+
+def _filed(search: Search, labelled: t.Container[str]) -> t.Iterator[Candidate]:
     """Directories with a Compose file: those that are given, and those in them."""
     for given in search.projects:
         here, names = search.disk.names(given)
         for directory in (here, *(f"{here}/{name}" for name in names)):
             config = _compose_file(search.disk, directory, _FILES)
-            if config is None:
+            if config is None or _reached(search.disk, directory) in labelled:
                 continue
             said = _NAMED.search(search.disk.text(config))
             name = said[1] if said else re.sub(r"[^a-z0-9_-]", "", directory.rpartition("/")[2].lower()).lstrip("_-")

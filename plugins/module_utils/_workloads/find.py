@@ -19,7 +19,7 @@ from .._store.errors import UsageError
 from .._tree.names import parse, show
 from . import engines, machines
 from .candidate import VOLUME, Candidate, Search
-from .disk import Disk, Unfit
+from .disk import AWAY, Disk, Unfit
 from .images import images, look
 from .size import Measure
 
@@ -62,6 +62,8 @@ class Found(t.NamedTuple):
     workloads: t.List[t.Dict[str, t.Any]]
     left_out: t.List[t.Dict[str, str]]
     warnings: t.List[str]
+    #: Whether what was not found is not there.
+    complete: bool = True
 
 
 def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t.Tuple[str, str]]] = None) -> Found:
@@ -72,6 +74,9 @@ def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t
     """
     disk = Disk(root)
     search = Search(disk, dict((home or _home)(user) for user in request.users), [_absolute(path) for path in request.compose_dirs])
+    for place in (*search.homes.values(), *search.projects):  # somebody says that there is something
+        if disk.is_bare(place):
+            disk.leave(place, f"nothing is there; {AWAY}")
     chosen: t.Dict[str, t.List[t.Tuple[Candidate, Spot]]] = {}
     of_volt: t.Dict[Spot, str] = {}
     for finder in FINDERS:
@@ -97,7 +102,7 @@ def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t
                 disk.leave(other.path, f"{' and '.join(paths)} would all be workload {name}; rename all but one")
         elif candidate.kind in request.kinds:
             workloads.append(_tell(disk, candidate, spot, measure if request.sizes else None))
-    return Found(workloads, disk.left_out, disk.warnings)
+    return Found(workloads, disk.left_out, disk.warnings, disk.complete)
 
 
 def _home(user: str) -> t.Tuple[str, str]:
@@ -182,6 +187,6 @@ def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Meas
             "workload": candidate.workload,
             "source": source,
             "workload_mode": candidate.kind,
-            "exclude": list(spot.exclude),
+            **({"exclude": list(spot.exclude)} if spot.exclude else {}),  # an empty list would take the place of what is excluded by default
         },
     }

@@ -14,7 +14,7 @@ import typing as t
 
 from .._tree.names import show
 from .candidate import CONTAINER, Candidate, Search
-from .disk import Disk, Unfit
+from .disk import LEADS_NOWHERE, Disk, Unfit
 
 MACHINES = "/var/lib/machines"
 CONTAINERS = "/var/lib/volt/containers"
@@ -43,7 +43,9 @@ def nspawn(search: Search) -> t.Iterator[Candidate]:
         try:
             is_directory = disk.is_directory(disk.reach(path))
         except FileNotFoundError:
-            continue  # deleted meanwhile, or a link to what is not there
+            if os.path.islink(disk.real(path)):
+                disk.leave(path, LEADS_NOWHERE)
+            continue  # or deleted meanwhile
         except (OSError, Unfit) as error:
             disk.leave(path, error)
             continue
@@ -102,5 +104,5 @@ def mode(disk: Disk, path: str, default: str) -> str:
         if name.endswith(_SAYS_MODE):
             said |= set(_MODE.findall(disk.text(f"{place}/{name}")))
     if len(said) > 1:
-        disk.warn(path, f"has files that tell different modes ({', '.join(sorted(said))}), so it is taken for {default}")
+        disk.miss(path, f"has files that tell different modes ({', '.join(sorted(said))}), so it is taken for {default}")
     return said.pop() if len(said) == 1 else default
