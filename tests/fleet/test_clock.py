@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
 from typing import Any, Callable, Iterator
 
 import pytest
