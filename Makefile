@@ -106,7 +106,7 @@ endif
 unit: export XDG_CACHE_HOME ?= $(HOME)/.cache
 unit: scratch
 	$(call headline, pytest)
-	@$(HERMETIC) PYTHONPATH=$(LINK) ANSIBLE_COLLECTIONS_PATH=$(LINK) HYPOTHESIS_STORAGE_DIRECTORY=$(SCRATCH)/hypothesis python -m pytest
+	@$(HERMETIC) PYTHONPATH=$(LINK) ANSIBLE_COLLECTIONS_PATH=$(LINK) HYPOTHESIS_STORAGE_DIRECTORY=$(SCRATCH)/hypothesis python -m pytest -n 2 --dist loadfile
 
 $(DEMO)/venv/.stamp: tests/demo/requirements.txt
 	python3 -m venv $(DEMO)/venv

@@ -584,7 +584,7 @@ schedules:
     state:
       description:
         - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable) and V(source missing). Not in trouble are V(running), V(ok),
-          V(waiting) for a first backup that is not due yet, and V(disabled).
+          V(waiting) for a first backup that is not overdue yet, and V(disabled).
       type: str
       returned: always
       sample: ok

@@ -16,6 +16,8 @@ description:
     They are compared with what is there, and nothing is written, reloaded or started where nothing differs.
   - An O(interval) has fixed times, counted in UTC from 1970. They are moved by up to O(randomized_delay), by as much for good as host and workload decide, so
     that a fleet does not start at once. Neither a reboot nor daylight saving moves or skips one. A host that was off makes up for one backup.
+  - One run of a workload at a time, with its commands before and after it. C(volt-backup run WORKLOAD) on the host starts the same unit, waits, and
+    tells what became of it.
   - Give one schedule by O(workload), or all of a host by O(schedules), which takes one task and one reload.
 author:
   - volt.backup contributors (!UNKNOWN)
@@ -27,7 +29,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Where the command is missing, this is a warning and no failure, since the task that writes it has not done so either.
+      - Where the command or a source is missing, this is a warning and no failure, since the task that is to make it has not done so either.
   diff_mode:
     support: full
     details:
@@ -44,7 +46,7 @@ options:
     type: str
   source: &source
     description:
-      - The directory to back up. It must exist, unless O(enabled=false).
+      - The directory to back up. It must exist, unless O(enabled=false), and must not lie where backups are kept.
     type: path
   state: &state
     description:
@@ -58,7 +60,8 @@ options:
     type: str
   on_calendar: &on_calendar
     description:
-      - When to back up, as in systemd's C(OnCalendar=), for example V(Mon..Fri 03:00 UTC). It is taken as it is, without a delay.
+      - When to back up, as in systemd's C(OnCalendar=), for example V(Mon..Fri 03:00 UTC). It is taken as it is, without a delay. What never
+        comes true again is refused.
     type: str
   max_keep: &max_keep
     description:
@@ -68,7 +71,8 @@ options:
   keep:
     description:
       - Which backups to keep of those that the schedule makes. A backup is kept if any of the suboptions keeps it. The newest complete and
-        undamaged one is kept in any case. Backups of other types are neither counted nor removed.
+        undamaged one is kept in any case. Backups of other types are neither counted nor removed. A run that finds no file removes none: a file system
+        that is not mounted looks like that.
     type: dict
     suboptions: &keep
       last:

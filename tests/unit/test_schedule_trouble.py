@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._runner import scheduled
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
@@ -231,3 +233,20 @@ def test_overdue_stays_overdue_when_the_next_slot_begins(host: Host, clock: Cloc
     for after, state in ((-1, "ok"), (1799, "ok"), (1801, "overdue"), (3599, "overdue"), (3601, "overdue"), (5000, "overdue"), (7201, "overdue")):
         clock.now = missed + after
         assert host.rows()["app"]["state"] == state, after
+
+
+def test_an_empty_source_pushes_no_backup_out(host: Host) -> None:
+    """As where its file system is not mounted: told once, and what was backed up before stays for good."""
+    job = host.job(max_keep=2)
+    (host.source / "a").write_text("1")
+    (host.source / "sub").mkdir()
+    kept = [scheduled._back_up(job).value["backup"]["id"] for _number in (1, 2, 3)][1:]
+    for path in (host.source / "a", host.source / "sub"):
+        path.rename(host.top / path.name)
+    failures = [scheduled._back_up(job).failure for _number in (1, 2, 3)]
+    assert failures[1:] == [None, None] and failures[0] is not None and "holds no file" in failures[0].message
+    there = [backup["id"] for backup in Manager(job.store, job.backup_dir, 5).find(Query("app"))]
+    assert len(there) == 5 and set(kept) < set(there)
+    (host.top / "a").rename(host.source / "a")
+    assert scheduled._back_up(job).failure is None
+    assert len(Manager(job.store, job.backup_dir, 5).find(Query("app"))) == 2

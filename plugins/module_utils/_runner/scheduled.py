@@ -192,7 +192,14 @@ def _back_up(job: Job) -> Outcome:
     if not backup["complete"]:
         lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
         return outcome._replace(failure=Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup))
-    if job.keep is not None:
+    if not backup["file_count"]:
+        # a file system that is not mounted looks like this, and an empty backup must push out none that is not
+        if made.diff["counts"]["removed"]:
+            return outcome._replace(failure=VoltError(
+                f"Backup {backup['id']} holds no file, and the one before it did; it is kept, and nothing was pruned. Mount what belongs at"
+                f" {job.source}, unless it is meant to be empty."
+            ))  # fmt: skip
+    elif job.keep is not None:
         try:
             value["pruned"] = len(manager.prune(job.workload, job.keep, ["scheduled"]).removed)
         except VoltError as error:

@@ -14,11 +14,11 @@ at which a backup is due.
     slots       at k x interval + phase, in UTC; the phase is a hash of seed and workload within the delay that may be had, so that
                 hosts and workloads spread, and stay where they are for good
     timer       an interval that divides a day: its slots themselves, as calendar lines; Persistent= makes up for one while off
-                any other: ticks at gcd(interval, one day), which meet all slots; `run --if-due` leaves where no slot began since the
-                last start
+                any other: ticks at gcd(interval, one day), which meet all slots; the unit leaves where no slot began since the last run
     declare     check everything; render job, service, timer of each schedule; compare with what lies there
-                write what differs, each beside and renamed; one reload; enable, start; removal the other way around
-    run         one of a workload at a time: create, prune, note the outcome for `status`
+                write what differs, each beside and renamed; one reload; enable, start; of what is removed the job file goes last
+    run         one of a workload at a time with its hooks, by hand as by the timer: create, prune, note the outcome for `status`
+    status      what the notes say, and what systemd says of runs that could not make any
 
 systemd's own ways do not serve: Persistent= does nothing for OnUnitActiveSec=, RandomizedDelaySec= draws anew each round and may
 skip one, and machine ids of cloned hosts are equal.
