@@ -47,7 +47,7 @@ while True:
             raise SystemExit
     time.sleep(0.02)
 """
-UNITS = "systemctl list-units --all --no-legend --plain 'volt-backup-*' 'volt-cas-*'"
+UNITS = "systemctl list-units --all --no-legend --plain 'volt-*'"
 
 
 class Schedules:

@@ -275,6 +275,9 @@ class Declaration:
                 systemd.call("systemctl", "stop", "--", *retimed)  # not before all is written: a full disk must not leave them stopped
             if self.files or self._links or self._stale:
                 systemd.call("systemctl", "daemon-reload")
+            slices = [os.path.basename(change.path) for change in self.files if change.after is None and change.path.endswith(".slice")]
+            if slices:
+                systemd.attempt("systemctl", "stop", "--", *slices)  # nothing of ours is in it any more
             if going:
                 systemd.attempt("systemctl", "reset-failed", "--", *going, *(f"{unit}.service" for unit in self._going))
             on = {unit for unit in {*self._idle, *self.retimed} if self._timers.get(unit, False)}
