@@ -68,9 +68,9 @@ options:
     type: str
   target:
     description:
-      - Where to restore to, as an absolute path. The default is the directory that was backed up; directories above it that are gone are made anew,
-        and where a symbolic link has come into its path since, the task fails, for that may lead to what no backup is of.
-      - The parent of any other must exist. It must not be in the store or in O(backup_dir), nor hold them.
+      - Where to restore to, as an absolute path. The default is the directory that was backed up. Where a symbolic link has come into its
+        path since, the task fails, for that may lead to what no backup is of.
+      - Its parent must exist. It must not be in the store or in O(backup_dir), nor hold them.
     type: path
     aliases:
       - target_dir

@@ -219,23 +219,27 @@ def test_what_cannot_be_restored_is_named(deployment: Deployment) -> None:
 
 def test_halves_without_a_backup(deployment: Deployment) -> None:
     done = deployment.run(HALVES.replace("tasks_from: backup", "tasks_from: restore"), BREAKS)
-    assert done.returncode == 2 and "no backup was made before it" in done.stdout, done.stdout
+    assert done.returncode == 2 and "no backup of volt_predeploy_workloads was made before it" in done.stdout, done.stdout
     assert deployment.as_before()
 
 
-def test_a_guard_within_a_guard(deployment: Deployment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("inner_ends", ["as a role", "early", "as halves"])
+def test_a_guard_within_a_guard(deployment: Deployment, tmp_path: Path, inner_ends: str) -> None:
     """A deployment that calls on one that works, with a guard of its own, and then fails, goes back to its own backup."""
     for room in deployment.rooms.values():
         (room / "other").mkdir()
         (room / "other/file").write_text("old")
     inner = "- ansible.builtin.copy: {content: new, dest: '{{ place }}/other/file', mode: '0644'}\n"
-    (tmp_path / "inner.yml").write_text(inner)
+    (tmp_path / "inner.yml").write_text(inner + ("- ansible.builtin.meta: end_role\n" if inner_ends == "early" else ""))
+    halves = "tasks_from: backup" if inner_ends == "as halves" else "tasks_from: main"
     outer = f"""
 - ansible.builtin.copy: {{content: broken, dest: '{{{{ place }}}}/app/config', mode: '0644'}}
-- ansible.builtin.include_role: {{name: volt.backup.volt_predeploy}}
+- ansible.builtin.include_role: {{name: volt.backup.volt_predeploy, {halves}}}
   vars:
     volt_predeploy_tasks: {tmp_path}/inner.yml
     volt_predeploy_workloads: [{{workload: other, source: '{{{{ place }}}}/other'}}]
+- ansible.builtin.include_tasks: {tmp_path}/inner.yml
+  when: {inner_ends == "as halves"}
 - ansible.builtin.fail:
 """
     (tmp_path / "outer.yml").write_text(outer)
@@ -263,7 +267,7 @@ def test_no_guard_of_an_earlier_play_is_taken(deployment: Deployment) -> None:
     deployment._tmp.joinpath("deploy.yml.second").write_text(BREAKS)
     for first in (ROLE, HALVES):
         done = deployment.run(first + second, WORKS)
-        assert done.returncode == 2 and "no backup was made before it" in done.stdout, done.stdout
+        assert done.returncode == 2 and "no backup of volt_predeploy_workloads was made before it" in done.stdout, done.stdout
         assert [(room / "app/config").read_text() for room in deployment.rooms.values()] == ["broken\n"] * 3
         for room in deployment.rooms.values():
             (room / "app/library.orig").touch()
@@ -306,15 +310,18 @@ def test_workloads_within_workloads_whatever_their_order(deployment: Deployment)
     assert twice.returncode == 2 and "listed twice" in twice.stdout, twice.stdout
 
 
-@pytest.mark.parametrize("how", ["a parent becomes a link", "something is mounted over it"])
+@pytest.mark.parametrize("how", ["a parent becomes a link", "something is mounted over it", "what it is on is unmounted"])
 def test_what_was_never_backed_up_is_left_alone(deployment: Deployment, how: str) -> None:
     """Wherever the path leads after the deployment: the other workload is restored, and the play says which is not."""
     for room in deployment.rooms.values():
         for name in ("above/data", "innocent/data"):
             (room / name).mkdir(parents=True)
             (room / name / "precious").write_text(name)
+    for host in deployment.hosts if how.startswith("what") else ():
+        host.run("sh", "-c", f"rm -r {deployment.place}/above/data && mount -t tmpfs none {deployment.place}/above && mkdir {deployment.place}/above/data")
     breaks = {
         "a parent becomes a link": "mv above away && ln -s innocent above",
+        "what it is on is unmounted": "umount above",
         "something is mounted over it": "mount -t tmpfs none above/data && echo new >above/data/precious",
     }
     workloads = [
@@ -326,6 +333,9 @@ def test_what_was_never_backed_up_is_left_alone(deployment: Deployment, how: str
     assert done.returncode == 2 and "AND NOT ALL WAS RESTORED" in done.stdout, done.stdout
     assert deployment.as_before()
     for host in deployment.hosts:
+        if how.startswith("what"):
+            assert host.run("ls", f"{deployment.place}/above").stdout == ""
+            continue
         seen = host.run("cat", f"{deployment.place}/above/data/precious").stdout
         assert seen == ("innocent/data" if "link" in how else "new\n")
         host.run("umount", f"{deployment.place}/above/data", check="mounted" in how)

@@ -272,6 +272,13 @@ def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -
         for name in ("daily", "ticking"):
             host.run("systemctl", "start", f"volt-backup-{name}.service")
         assert {row["state"] for row in schedules.states(host).values()} == {"ok"}
+        # by hand, and somebody stops it when the backup is made: the answer comes when the post command has ended, and is true
+        stop = f"volt-backup run daily --json & until [ $(grep -c daily {told}) = 2 ]; do sleep 0.1; done;"
+        stop += " systemctl stop --no-block volt-backup-daily.service; wait $!"
+        began = time.monotonic()
+        stopped = host.run("sh", "-c", stop, check=False)
+        assert stopped.returncode == 0 and json.loads(stopped.stdout)["backup"]["complete"] and time.monotonic() - began > 2, stopped
+        assert schedules.states(host)["daily"]["state"] == "ok"
         host.run("sh", "-c", "cp -r /var/lib/volt/schedules /root/kept && mount -t tmpfs -o size=64k none /var/lib/volt/schedules"
                  " && cp /root/kept/* /var/lib/volt/schedules/ && cat /dev/zero >/var/lib/volt/schedules/full", check=False)  # fmt: skip
         assert host.run("systemctl", "start", "volt-backup-daily.service", check=False).returncode == 1
@@ -307,6 +314,7 @@ def test_a_pre_command_that_fails_waits_for_the_next_slot_and_runs_within_runs_h
     schedules.declare(
         {**app, "workload": "ticking", "interval": "36h", "pre_command": say("pre", "false"), "post_command": say("post")},
         {**app, "workload": "outer", "interval": "1d", "post_command": say("outer", "volt-backup run inner")},
+        {**app, "workload": "itself", "interval": "1d", "post_command": ["/usr/local/bin/volt-backup", "run", "itself"]},
         {**app, "workload": "inner", "interval": "1d", "pre_command": say("inner-pre"), "post_command": say("inner-post")},
     )
     for host in schedules.hosts:
@@ -316,6 +324,13 @@ def test_a_pre_command_that_fails_waits_for_the_next_slot_and_runs_within_runs_h
         assert schedules.states(host)["ticking"]["failures"] == 1
         host.run("systemctl", "start", "volt-backup-outer.service")
         assert host.run("cat", told).stdout == "pre\npost\nouter\ninner-pre\ninner-post\n"
+        assert host.run("systemctl", "start", "volt-backup-itself.service", check=False).returncode == 1
+        assert schedules.states(host)["itself"]["state"] == "failed"  # at once, and not after the time that a command may take
+        # a unit that does not know of hooks, of an older version or somebody's own, does not wait for itself
+        host.run("sh", "-c", "mkdir /run/systemd/system/volt-backup-inner.service.d && printf '[Service]\\nEnvironment=VOLT_BACKUP_HOOKS=\\n'"
+                 " >/run/systemd/system/volt-backup-inner.service.d/x.conf && systemctl daemon-reload")  # fmt: skip
+        host.run("systemctl", "start", "volt-backup-inner.service")
+        host.run("sh", "-c", "rm -r /run/systemd/system/volt-backup-inner.service.d && systemctl daemon-reload")
 
 
 def test_a_declaration_that_died_before_systemd_heard_of_it(schedules: Schedules) -> None:
@@ -327,6 +342,7 @@ def test_a_declaration_that_died_before_systemd_heard_of_it(schedules: Schedules
                  " systemctl start volt-backup-app.timer")  # fmt: skip
     schedules.declare({**app, "interval": "12h"}, volt_schedule_manage_units=False)
     assert recap(schedules.declare({**app, "interval": "12h"})) == ["1"] * len(schedules.hosts)
+    assert recap(schedules.declare({**app, "interval": "12h"})) == ["0"] * len(schedules.hosts)
     time.sleep(2)
     for host in schedules.hosts:
         assert schedules.states(host)["app"]["state"] == "waiting" and schedules.call(host, "list", "app")["backups"] == []

@@ -724,22 +724,3 @@ def test_where_it_came_from_is_not_where_a_link_leads(made, dry):
         link.unlink()
         away.rename(link)
     assert made.restore(made.found()[0]["id"], True, target=str(made.top / "innocent" / "source"), force=True, delete=True).changed
-
-
-def test_where_it_came_from_is_made_again_with_what_was_above_it(made):
-    deep = made.top / "one" / "two" / "source"
-    deep.parent.mkdir(parents=True)
-    made.source.rename(deep)
-    made.create(source=deep)
-    shutil.copytree(deep, made.top / "kept", symlinks=True)
-    shutil.rmtree(made.top / "one")
-    backup = made.found()[0]["id"]
-    assert made.restore(backup, True, target=None).changed and not (made.top / "one").exists()
-    done = made.restore(backup, target=None, link="copy")
-    assert any("Directories above the target were gone" in text for text in done.warnings)
-    assert tree(deep) == tree(made.top / "kept")
-    assert not made.restore(backup, target=None).changed
-    shutil.rmtree(made.top / "one")
-    (made.top / "one").write_bytes(b"a file")
-    with pytest.raises(errors.TargetError, match="has no parent directory"):
-        made.restore(backup, target=None)

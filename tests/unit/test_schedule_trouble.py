@@ -102,6 +102,9 @@ def test_next_is_when_the_timer_starts_a_run(host: Host, clock: Clock) -> None:
     assert following() == slots.coming(clock.now)
     clock.now += 60
     host.record().ask()
+    host.record().unask()
+    assert not host.record().due(slots)
+    host.record().ask()
     assert host.record().due(slots) and following() == slots.timer.coming(clock.now)
     host.record().begin("two")
     assert not host.record().due(slots) and host.record().is_run_of("two") and not host.record().is_run_of("one")
@@ -236,17 +239,24 @@ def test_overdue_stays_overdue_when_the_next_slot_begins(host: Host, clock: Cloc
 
 
 def test_an_empty_source_pushes_no_backup_out(host: Host) -> None:
-    """As where its file system is not mounted: told once, and what was backed up before stays for good."""
+    """As where its file system is not mounted: told at each run, until somebody mounts it or says that it is meant."""
     job = host.job(max_keep=2)
     (host.source / "a").write_text("1")
-    (host.source / "sub").mkdir()
-    kept = [scheduled._back_up(job).value["backup"]["id"] for _number in (1, 2, 3)][1:]
-    for path in (host.source / "a", host.source / "sub"):
-        path.rename(host.top / path.name)
-    failures = [scheduled._back_up(job).failure for _number in (1, 2, 3)]
-    assert failures[1:] == [None, None] and failures[0] is not None and "holds no file" in failures[0].message
-    there = [backup["id"] for backup in Manager(job.store, job.backup_dir, 5).find(Query("app"))]
-    assert len(there) == 5 and set(kept) < set(there)
-    (host.top / "a").rename(host.source / "a")
-    assert scheduled._back_up(job).failure is None
-    assert len(Manager(job.store, job.backup_dir, 5).find(Query("app"))) == 2
+
+    def there() -> list[str]:
+        return [backup["id"] for backup in Manager(job.store, job.backup_dir, 5).find(Query("app"))]
+
+    for _number in (1, 2, 3):
+        scheduled._back_up(job)
+    kept = there()
+    assert len(kept) == 2
+    (host.source / "a").rename(host.top / "a")
+    for _number in (1, 2, 3):
+        with pytest.raises(VoltError, match="is empty, and .* of it is not"):
+            scheduled._back_up(job)
+    assert there() == kept
+    (host.source / "link").symlink_to("nowhere")  # something is there
+    scheduled._back_up(job)
+    (host.source / "link").unlink()
+    scheduled._back_up(job)
+    assert len(there()) == 2

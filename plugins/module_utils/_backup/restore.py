@@ -108,8 +108,7 @@ class Restorer:
                 f"Target {show(path)}, where the backup is from, leads through a symbolic link to {show(real)} now; take the link away,"
                 " or say by target where to restore."
             )
-        above = _nearest(os.path.dirname(real))
-        if not os.path.isdir(above) or self._request.target is not None and above != os.path.dirname(real):
+        if not os.path.isdir(os.path.dirname(real)):
             raise TargetError(f"Target {show(path)} has no parent directory; make {show(os.path.dirname(real))} first.")
         for place in (self._store.path, self._directory):
             kept = os.path.realpath(os.fsencode(place))
@@ -164,7 +163,7 @@ class Restorer:
         manifest = self._catalog.manifest(self._sidecar)
         self._catalog.check(manifest)
         exists = os.path.isdir(target) if self._dry else self._take()
-        if not self._dry and os.path.isdir(os.path.dirname(target)):
+        if not self._dry:
             self._warnings += sweep(target)
             exists = exists or self._take()
         below = [os.path.relpath(point, target) for point in mounts.below(target)] if exists else []
@@ -186,11 +185,10 @@ class Restorer:
                 diff=diff,
             )
         if self._dry:
-            content.foresee(self._store, request.link, target if exists else _nearest(os.path.dirname(target)))
+            content.foresee(self._store, request.link, target if exists else os.path.dirname(target))
         strategy = self._choose(survey, exists, below)
         if self._dry:
             return self._result(strategy, Tally(), diff, changed=True)
-        self._make_parents()
         setter = Setter(owners)
         filler = content.Filler(self._store, request.link, request.verify)
         assembler = Assembler(self._catalog.load, filler, setter, comparer, groups, self._progress)
@@ -211,17 +209,6 @@ class Restorer:
         result = self._result(strategy, assembler.tally, diff, changed=True)
         result.restore.update(files_linked=filler.linked, files_copied=filler.copied, previous=show(previous) if previous else None)
         return result
-
-    def _make_parents(self) -> None:
-        """Where a backup is from may be gone with directories above it, of which no backup knows more than their names."""
-        parent = os.path.dirname(self._target)
-        above = _nearest(parent)
-        if above != parent:
-            try:
-                os.makedirs(parent, 0o755)
-            except OSError as error:
-                raise target_failure(f"making {show(parent)}", error) from None
-            self._warnings.append(f"Directories above the target were gone; those below {show(above)} are made anew, with mode 0755.")
 
     def _removes(self) -> bool:
         """Whether what the backup lacks shall go."""
@@ -338,13 +325,6 @@ class Restorer:
             "previous": None,
         }
         return Restored(restore, changed, diff, self._warnings)
-
-
-def _nearest(path: bytes) -> bytes:
-    """What there is of a path: itself, or the nearest directory above it."""
-    while not os.path.lexists(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def _within(path: bytes, top: bytes) -> bool:

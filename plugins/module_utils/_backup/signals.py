@@ -20,12 +20,16 @@ _held = 0
 _pending: t.List[int] = []
 
 
+def _ignore(_number: int, _frame: object) -> None:
+    pass
+
+
 def _stop(number: int, _frame: object) -> None:
     if _held:
         _pending.append(number)
         return
     for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+        signal.signal(other, _ignore)  # a second one must not interrupt the cleaning up; SIG_IGN would be a TypeError where two come at once
     raise Interrupted(f"Stopped by {signal.Signals(number).name}; nothing half-done was left behind.", signal=number)
 
 

@@ -35,11 +35,13 @@ from .._schedule import drill, job as jobs, journal, status, systemd
 from .._schedule.job import Job
 from .._schedule.record import Record
 from .._schedule.units import HOOKED
-from .._store.errors import Incomplete, Interrupted, VoltError, reason
-from .._tree.names import parse
+from .._store.errors import Incomplete, Interrupted, UsageError, VoltError, reason
+from .._tree.names import parse, show
 from . import screen
 from .upkeep import Arguments, Outcome, Word
 
+#: In the environment of a command before or after a backup: of which workload.
+_WITHIN = "VOLT_BACKUP_WITHIN"
 #: Seconds between asking a command to end and ending it.
 _GRACE = 10.0
 
@@ -63,11 +65,25 @@ def _run(args: Arguments, _manager: Manager) -> Outcome:
     job = _job(args.workload, record)
     if _in_unit(job.workload):
         return _run_in_unit(job, record)
+    if os.environ.get(_WITHIN) == job.workload:
+        raise UsageError(f"A command before or after a backup of {job.workload} cannot back up {job.workload}; take that out of it.")
     if args.if_due and not record.due(job.slots):
         return _not_due(job)
-    if systemd.running() and systemd.show([_service(job)], "LoadState").get(_service(job), {}).get("LoadState") == "loaded":
+    if _has_unit(job):
         return _run_unit(job, record)
     return _run_by_hand(job, record)
+
+
+def _has_unit(job: Job) -> bool:
+    """Whether systemd has a unit to run the job, and we are not in it: one that does not know of hooks is not to wait for itself."""
+    service = _service(job)
+    if not systemd.running() or systemd.show([service], "LoadState").get(service, {}).get("LoadState") != "loaded":
+        return False
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+            return not any(line.rstrip("\n").endswith(f"/{service}") for line in file)
+    except OSError:
+        return True
 
 
 def _job(workload: str, record: Record) -> Job:
@@ -97,8 +113,8 @@ def _is_due(job: Job, record: Record) -> bool:
 def _run_in_unit(job: Job, record: Record) -> Outcome:
     invocation = _invocation(job.workload)
     with record.alone():
-        if not record.is_run_of(invocation):  # else its pre command has begun it
-            if not _is_due(job, record):
+        if not record.is_run_of(invocation):
+            if job.pre_command or not _is_due(job, record):  # whoever runs the pre command has seen that it is not due
                 return _not_due(job)
             record.begin(invocation)
         done, failure = _try(job)
@@ -114,25 +130,42 @@ def _run_in_unit(job: Job, record: Record) -> Outcome:
 def _run_unit(job: Job, record: Record) -> Outcome:
     """Start the unit, once whoever runs it now has done so, and tell what became of it."""
     service = _service(job)
-    while systemd.show([service], "ActiveState")[service].get("ActiveState") in ("activating", "deactivating"):
-        time.sleep(0.5)
+    _wait(service)
     before = record.read().get("run")
     record.ask()
     try:
-        ended_well = systemd.attempt("systemctl", "start", "--", service, patience=None)
-    except Interrupted:
-        systemd.attempt("systemctl", "stop", "--", service, patience=None)
-        raise
+        complaint = systemd.attempt("systemctl", "start", "--", service, patience=None)
+        _wait(service)  # who stops it ends the start before it has ended
+    except Interrupted as error:
+        raise Interrupted(f"{error.message.partition(';')[0]}; the run goes on in {service}, and systemctl stop ends it.", **error.details) from None
     note = record.read()
+    manager = Manager(job.store, job.backup_dir, job.lock_timeout)
     success, failure = note.get("success", {}), note.get("failure", {})
     run = note.get("run") if note.get("run") != before else None
-    if ended_well and run and success.get("invocation") == run:
-        found = Manager(job.store, job.backup_dir, job.lock_timeout).find(Query(id=success["backup_id"]))
+    if run is None:
+        record.unask()
+        raise VoltError(f"{service} ran nothing: {complaint or 'see its own lines'}; see journalctl -u {job.unit}, or declare the schedule again.")
+    if success.get("invocation") == run and systemd.show([service], "ActiveState")[service].get("ActiveState") != "failed":
         facts = success.get("facts", {})
-        value = {"backup": found[0] if found else None, "changed": True, "warnings": [], "pruned": facts.get("pruned", 0)}
+        value = {"backup": _found(manager, success["backup_id"]), "changed": True, "warnings": [], "pruned": facts.get("pruned", 0)}
         return Outcome(value, lambda: _line(facts) + "\n")
-    why = failure["reason"] if run and failure.get("invocation") == run else f"{service} failed; see journalctl -u {job.unit}."
-    raise Incomplete(why) if run and failure.get("code") == Incomplete.code else VoltError(why)
+    known = failure if failure.get("invocation") == run else {}
+    why = known.get("reason") or f"{service} failed{f' ({complaint})' if complaint else ''}; see journalctl -u {job.unit}."
+    details = {"backup": _found(manager, known["backup_id"])} if known.get("backup_id") else {}
+    error = (Incomplete if known.get("code") == Incomplete.code else VoltError)(why, **details)
+    error.code = known.get("code") or error.code
+    raise error
+
+
+def _wait(service: str) -> None:
+    """Until a unit does nothing."""
+    while systemd.show([service], "ActiveState")[service].get("ActiveState") in ("activating", "deactivating"):
+        time.sleep(0.5)
+
+
+def _found(manager: Manager, backup: str) -> t.Optional[t.Dict[str, t.Any]]:
+    found = manager.find(Query(id=backup))
+    return found[0] if found else None
 
 
 def _run_by_hand(job: Job, record: Record) -> Outcome:
@@ -181,6 +214,7 @@ def _try(job: Job) -> t.Tuple[t.Optional[Outcome], t.Optional[VoltError]]:
 
 def _back_up(job: Job) -> Outcome:
     manager = Manager(job.store, job.backup_dir, job.lock_timeout)
+    _refuse_emptied(job, manager)
     made = manager.create(
         create.Request(
             job.workload, job.source, "scheduled", job.workload_mode, job.tags, None, job.exclude, job.exclude_caches, job.one_file_system, job.compression
@@ -192,19 +226,24 @@ def _back_up(job: Job) -> Outcome:
     if not backup["complete"]:
         lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
         return outcome._replace(failure=Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup))
-    if not backup["file_count"]:
-        # a file system that is not mounted looks like this, and an empty backup must push out none that is not
-        if made.diff["counts"]["removed"]:
-            return outcome._replace(failure=VoltError(
-                f"Backup {backup['id']} holds no file, and the one before it did; it is kept, and nothing was pruned. Mount what belongs at"
-                f" {job.source}, unless it is meant to be empty."
-            ))  # fmt: skip
-    elif job.keep is not None:
+    if job.keep is not None:
         try:
             value["pruned"] = len(manager.prune(job.workload, job.keep, ["scheduled"]).removed)
         except VoltError as error:
             return outcome._replace(failure=type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}"))
     return outcome
+
+
+def _refuse_emptied(job: Job, manager: Manager) -> None:
+    """A file system that is not mounted looks like an empty directory. Backups of that would be green, and push the good ones out."""
+    with contextlib.suppress(OSError):  # what cannot be listed is told of by the backup itself
+        if not os.listdir(parse(job.source)):
+            newest = manager.find(Query(job.workload, "scheduled", limit=1))
+            if newest and newest[0]["file_count"] and newest[0]["source_path"] == show(os.path.realpath(parse(job.source))):
+                raise VoltError(
+                    f"Source {job.source} is empty, and {newest[0]['id']} of it is not; mount what belongs there. If it is meant to be empty, back it up once"
+                    f" with volt-backup create {job.workload} --type scheduled --source {job.source}."
+                )
 
 
 def _facts(done: t.Optional[Outcome], job: Job) -> t.Dict[str, t.Any]:
@@ -312,7 +351,7 @@ def _post(job: Job, record: Record, invocation: str, result: str) -> Outcome:
 
 def _in_unit(workload: str) -> bool:
     """Whether we are a line of the workload's own unit; a shell that some unit started is none."""
-    return os.environ.get(HOOKED) == workload
+    return os.environ.get(HOOKED) in (workload, "unit")  # the latter in units of the first versions
 
 
 def _invocation(workload: str) -> str:
@@ -330,10 +369,9 @@ def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
         told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=failure.message if failure else "")
     # what it may start, such as a run of another workload, is none of our unit
     inherited = {name: value for name, value in os.environ.items() if name not in (HOOKED, "INVOCATION_ID")}
+    inherited[_WITHIN] = job.workload
     try:
-        child = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, env={**inherited, **told}, start_new_session=True, preexec_fn=_heed_signals
-        )
+        child = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, env={**inherited, **told}, start_new_session=True)
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
@@ -350,12 +388,6 @@ def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     if status_:
         how = f"exit status {status_}" if status_ > 0 else f"signal {-status_}"
         raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {how}); see what it printed above.")
-
-
-def _heed_signals() -> None:
-    """Signals that we ignore, because one has come already, are for a command to heed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

@@ -91,6 +91,7 @@ class Declaration:
         self._links: t.List[t.Tuple[str, bool]] = []
         self._idle: t.List[str] = []
         self._stale = False
+        self._again: t.Set[str] = set()  # timers that are right, and that systemd must start anew
         self._timers = {job.unit: job.enabled for job in present}  # whether each is to run
         self._timers.update((name[:-6], True) for name in (host.units if host else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
@@ -222,10 +223,11 @@ class Declaration:
             shown = systemd.show(names, "ActiveState", "SubState", "NeedDaemonReload")
             stale = {name for name, fields in shown.items() if fields.get("NeedDaemonReload") == "yes"}  # a run died before it did so
             self._stale = bool(stale)
-            self.retimed |= {unit for unit in self._timers if f"{unit}.timer" in stale}
             active = {name for name, fields in shown.items() if fields.get("ActiveState") == "active"}
-            active -= {f"{job.unit}.timer" for job in self._jobs.values() if job.slots and shown.get(f"{job.unit}.timer", {}).get("SubState") == "elapsed"}
-            self._idle = [unit for unit, on in self._timers.items() if (f"{unit}.timer" in active) != on]
+            # a timer of slots always has a time to come, once systemd has read it
+            elapsed = {f"{job.unit}.timer" for job in self._jobs.values() if job.slots and shown.get(f"{job.unit}.timer", {}).get("SubState") == "elapsed"}
+            self._idle = [unit for unit, on in self._timers.items() if (f"{unit}.timer" in active - elapsed) != on]
+            self._again = {unit for unit in self._timers if f"{unit}.timer" in stale | elapsed}
 
     def _link(self, unit: str) -> str:
         return os.path.join(self._places.units, "timers.target.wants", f"{unit}.timer")
@@ -242,12 +244,14 @@ class Declaration:
             shown.append({"before_header": change.path, "after_header": change.path, "before": before, "after": after})
         lines = [f"{'enable' if on else 'disable'} {unit}.timer\n" for unit, on in self._links]
         lines += [f"{'start' if self._timers.get(unit, False) else 'stop'} {unit}.timer\n" for unit in self._idle]
+        lines += ["reload systemd\n"] if self._stale and not self.files else []
         return [*shown, {"prepared": "".join(lines)}] if lines else shown
 
     def apply(self) -> t.List[str]:
         """Do what was planned; warnings."""
         going = [f"{unit}.timer" for unit in self._going]
-        retimed = sorted(f"{unit}.timer" for unit in self.retimed if os.path.lexists(os.path.join(self._places.units, f"{unit}.timer")))
+        anew = self.retimed | self._again
+        retimed = sorted(f"{unit}.timer" for unit in anew if os.path.lexists(os.path.join(self._places.units, f"{unit}.timer")))
         stop = sorted(f"{unit}.timer" for unit in self._idle if not self._timers.get(unit, False))
         if self._manage:
             if stop:
@@ -257,13 +261,14 @@ class Declaration:
                 systemd.attempt("systemctl", "stop", "--", *(f"{unit}.service" for unit in self._going), patience=None)  # post commands take their time
         for unit in self._going:
             commands.remove(self._link(unit))
-        for unit in {*self.retimed, *(unit for unit, on in self._links if on)}:
+        for unit in {*anew, *(unit for unit, on in self._links if on)}:
             self._stamp(unit)  # before the new lines are there: a run that died in between must not leave them with the old stamp
         for job in self._jobs.values():
             for directory in (parse(job.store), parse(job.backup_dir), os.fsencode(self._places.records)):
                 _make(os.fsdecode(directory))  # a service's view of the host is read-only but for these, so they must be there
-            if job.unit in self.retimed or (job.unit, True) in self._links:
-                Record(job.workload, self._places.records).declare()
+            record = Record(job.workload, self._places.records)
+            if job.unit in self.retimed or (job.unit, True) in self._links or record.read().get("since") is None:
+                record.declare()
         last = {jobs.path(name, self._places.jobs) for name in self._gone}
         for change in self.files:
             if change.path not in last:
@@ -280,7 +285,7 @@ class Declaration:
                 systemd.attempt("systemctl", "stop", "--", *slices)  # nothing of ours is in it any more
             if going:
                 systemd.attempt("systemctl", "reset-failed", "--", *going, *(f"{unit}.service" for unit in self._going))
-            on = {unit for unit in {*self._idle, *self.retimed} if self._timers.get(unit, False)}
+            on = {unit for unit in {*self._idle, *anew} if self._timers.get(unit, False)}
             if on:
                 systemd.call("systemctl", "start", "--", *sorted(f"{unit}.timer" for unit in on))
         for name in self._gone:

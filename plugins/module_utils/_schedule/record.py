@@ -73,7 +73,12 @@ class Record:
     def ask(self) -> None:
         """Somebody wants a run, whatever the slots say."""
         with self._noting() as note:
-            note["asked"] = time.time()
+            note["asked"] = True
+
+    def unask(self) -> None:
+        """Nobody does any more."""
+        with self._noting() as note:
+            note["asked"] = None
 
     def begin(self, invocation: str = "") -> None:
         """A run begins, and has its turn. An earlier one that never ended has failed.
@@ -83,7 +88,7 @@ class Record:
         with self._noting() as note:
             if note.get("began") is not None and note.get("ended") is None:
                 _fail(note, STOPPED, "", VoltError.code)
-            note.update(began=time.time(), ended=None, run=invocation)
+            note.update(began=time.time(), ended=None, run=invocation, asked=None)
 
     def is_run_of(self, invocation: str) -> bool:
         """Whether the last run that began is this one of a unit."""
@@ -105,7 +110,7 @@ class Record:
             if after_all or (invocation and note.get("success", {}).get("invocation") == invocation):
                 note["success"] = note.get("earlier", {})  # no run that failed counts as a success
             if first:
-                _fail(note, failure.message, invocation, failure.code)
+                _fail(note, failure.message, invocation, failure.code, failure.details.get("backup", {}).get("id"))
             return first
 
     def prove(self, backup: str) -> None:
@@ -176,7 +181,7 @@ def noting(directory: str) -> t.Iterator[None]:
 def is_due(note: Note, slots: t.Optional[Slots], now: float) -> bool:
     """The same as `Record.due`, of a note that was read. A time of the future is that of a clock that was wrong, and holds nothing back."""
     began = note.get("began")
-    return slots is None or began is None or began > now + AHEAD or max(slots.begun(now), min(note.get("asked") or 0, now)) > began
+    return slots is None or bool(note.get("asked")) or began is None or began > now + AHEAD or slots.begun(now) > began
 
 
 def unwritten(path: str, error: OSError) -> VoltError:
@@ -184,9 +189,9 @@ def unwritten(path: str, error: OSError) -> VoltError:
     return VoltError(f"{show(os.fsencode(path))} cannot be written: {reason(error)}; mend that, then run again.")
 
 
-def _fail(note: Note, why: str, invocation: str, code: str) -> None:
+def _fail(note: Note, why: str, invocation: str, code: str, backup: t.Optional[str] = None) -> None:
     now, number = time.time(), note.get("failures")
-    failure = {"at": now, "reason": why, "invocation": invocation, "code": code}
+    failure = {"at": now, "reason": why, "invocation": invocation, "code": code, "backup_id": backup}
     note.update(ended=now, failure=failure, failures=(number if isinstance(number, int) else 0) + 1)
 
 

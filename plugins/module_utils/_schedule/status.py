@@ -67,13 +67,17 @@ def status(directory: str = jobs.DIRECTORY, records: str = RECORDS, units_at: st
             known.append(jobs.load(name, directory))
         except VoltError as error:
             found.append({**_empty(name), "state": "unreadable", "reason": error.message})
+    notes = {job.workload: Record(job.workload, records).read() for job in known}  # before systemd is asked: a run that begins meanwhile is none yet
     units = [f"{job.unit}.{kind}" for job in known for kind in ("timer", "service")]
     shown = systemd.show(units, *dict.fromkeys(_TIMER + _SERVICE)) if known and systemd.running() else None
     now = time.time()
     for job in known:
         record = Record(job.workload, records)
         timer, service = ({} if shown is None else shown.get(f"{job.unit}.{kind}", {}) for kind in ("timer", "service"))
-        found.append(_judge(job, record.read(), record.busy(), None if shown is None else timer, service, now))
+        note, busy = notes[job.workload], record.busy()
+        if _is_unended(note) and not busy:
+            note = record.read()  # it has ended meanwhile
+        found.append(_judge(job, note, busy, None if shown is None else timer, service, now))
     for name in units_.installed(units_at):
         if name not in {row["workload"] for row in found}:
             found.append({**_empty(name), "state": "unreadable", "reason": f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."})
@@ -95,7 +99,7 @@ def _judge(
     # the last slot for which it is time: to look at one that has only just begun would forget those that were missed before
     due = job.slots.begun(now - _patience(job)) if job.slots is not None else _moment((timer or {}).get("LastTriggerUSec", ""))
     late = due is not None and due > _past(note.get("since"), now) and _past(good, now) < due and now > due + _patience(job)
-    unended = note.get("began") is not None and note.get("ended") is None
+    unended = _is_unended(note)
     running = service.get("ActiveState") in ("activating", "deactivating") or unended and busy
     following = next_elapse(job, timer, note, now)
     why = None
@@ -139,6 +143,10 @@ def _judge(
         "failures": note.get("failures", 0),
         **{key: success.get(key) for key in ("backup_id", "duration", "new_bytes", "total_size")},
     }
+
+
+def _is_unended(note: Note) -> bool:
+    return note.get("began") is not None and note.get("ended") is None
 
 
 def _patience(job: Job) -> float:

@@ -42,12 +42,13 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> bool:
-    """Run one that may fail, for example because what it is to undo is not there; whether it did not.
+def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> t.Optional[str]:
+    """Run one that may fail, for example because what it is to undo is not there; what it complained of, or None.
 
     :param patience: seconds; None for as long as it takes.
     """
-    return _run(*words, patience=patience).returncode == 0
+    done = _run(*words, patience=patience)
+    return _complaint(done) if done.returncode else None
 
 
 def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> "subprocess.CompletedProcess[str]":
