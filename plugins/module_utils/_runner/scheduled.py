@@ -387,7 +387,7 @@ def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
         raise
     if status_:
         how = f"exit status {status_}" if status_ > 0 else f"signal {-status_}"
-        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {how}); see what it printed above.")
+        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {how}); see what it printed.")
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
