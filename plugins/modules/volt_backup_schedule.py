@@ -72,7 +72,7 @@ options:
     description:
       - Which backups to keep of those that the schedule makes. A backup is kept if any of the suboptions keeps it. The newest complete and
         undamaged one is kept in any case. Backups of other types are neither counted nor removed. A run whose source is empty, and was not before,
-        fails: a file system that is not mounted looks like that.
+        fails, since a file system that is not mounted looks like that.
     type: dict
     suboptions: &keep
       last:
