@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
@@ -152,6 +152,22 @@ def test_units_whose_job_is_gone_are_told_of_and_purged(host: Host) -> None:
     assert host.files() == ["units/volt-backup-mine.service"]
 
 
+class Death:
+    """Comes at a call of this number, of any of several functions."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def at(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._left -= 1
+            if not self._left:
+                raise KeyboardInterrupt
+            return work(*arguments, **named)
+
+        return call
+
+
 def test_a_removal_that_was_killed_is_finished(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """At whatever file it died."""
     path = host.top / "volt.prom"
@@ -160,20 +176,10 @@ def test_a_removal_that_was_killed_is_finished(host: Host, monkeypatch: pytest.M
             host.declare(*(host.job(name)._replace(metrics=str(path)) for name in ("app", "db")))
             host.record().prove("x")
             with monkeypatch.context() as patch:
-                left = [number]
-
-                def dies(work: Any, left: list[int] = left) -> Any:
-                    def call(*arguments: Any, **named: Any) -> Any:
-                        left[0] -= 1
-                        if not left[0]:
-                            raise KeyboardInterrupt
-                        return work(*arguments, **named)
-
-                    return call
-
-                patch.setattr(command, "remove", dies(command.remove))
-                patch.setattr(record, "remove", dies(record.remove))
-                patch.setattr(layout, "write_file", dies(layout.write_file))
+                death = Death(number)
+                patch.setattr(command, "remove", death.at(command.remove))
+                patch.setattr(record, "remove", death.at(record.remove))
+                patch.setattr(layout, "write_file", death.at(layout.write_file))
                 died = False
                 try:
                     host.declare(host.job("db")._replace(metrics=str(path)), purge=purge, absent=() if purge else ("app",))

@@ -34,11 +34,9 @@ _PATIENCE, AHEAD = 60.0, 60.0
 STOPPED = "It was stopped before it could note why."
 
 Note = t.Dict[str, t.Any]
-#: Of what type the values are, in a note and in its parts, where they are there.
-_SHAPE = {
-    **dict.fromkeys(("since", "asked", "began", "ended", "at", "duration", "total_size", "new_bytes", "failures"), (int, float)),
-    **dict.fromkeys(("run", "invocation", "reason", "code", "backup_id"), str),
-}
+#: Values in a note and in its parts that are numbers, and those that are texts, where they are there.
+_NUMBERS = ("since", "asked", "began", "ended", "at", "duration", "total_size", "new_bytes", "failures")
+_TEXTS = ("run", "invocation", "reason", "code", "backup_id")
 
 
 class Record:
@@ -197,7 +195,11 @@ def _fail(note: Note, why: str, invocation: str, code: str, backup: t.Optional[s
 
 def _is_sound(note: t.Any) -> bool:
     """Whether a note has the shape that we give it."""
-    if not isinstance(note, dict):
+    return isinstance(note, dict) and all(map(_is_part, (note, *(note.get(key, {}) for key in ("success", "earlier", "failure", "proved")))))
+
+
+def _is_part(part: t.Any) -> bool:
+    if not isinstance(part, dict):
         return False
-    parts = [note, *(note.get(key, {}) for key in ("success", "earlier", "failure", "proved"))]
-    return all(isinstance(part, dict) and all(part.get(key) is None or isinstance(part[key], kinds) for key, kinds in _SHAPE.items()) for part in parts)
+    numbers = all(part.get(key) is None or isinstance(part[key], (int, float)) for key in _NUMBERS)
+    return numbers and all(part.get(key) is None or isinstance(part[key], str) for key in _TEXTS)
