@@ -103,11 +103,11 @@ endif
 
 .PHONY: unit
 # Caches stay where the user has them: the tests keep debootstrapped trees there, from checkout to checkout.
-# Two files at a time, in the order of their names: those of real hosts are among the first, and mostly wait.
+# One file after the other: a host that boots beside a test of power cuts keeps the file system of that mounted in its own namespace.
 unit: export XDG_CACHE_HOME ?= $(HOME)/.cache
 unit: scratch
 	$(call headline, pytest)
-	@$(HERMETIC) PYTHONPATH=$(LINK) ANSIBLE_COLLECTIONS_PATH=$(LINK) HYPOTHESIS_STORAGE_DIRECTORY=$(SCRATCH)/hypothesis python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(HERMETIC) PYTHONPATH=$(LINK) ANSIBLE_COLLECTIONS_PATH=$(LINK) HYPOTHESIS_STORAGE_DIRECTORY=$(SCRATCH)/hypothesis python -m pytest
 
 $(DEMO)/venv/.stamp: tests/demo/requirements.txt
 	python3 -m venv $(DEMO)/venv
