@@ -310,7 +310,9 @@ def test_workloads_within_workloads_whatever_their_order(deployment: Deployment)
     assert twice.returncode == 2 and "listed twice" in twice.stdout, twice.stdout
 
 
-@pytest.mark.parametrize("how", ["a parent becomes a link", "something is mounted over it", "what it is on is unmounted"])
+@pytest.mark.parametrize(
+    "how", ["a parent becomes a link", "a parent becomes a link to one with a link", "something is mounted over it", "what it is on is unmounted"]
+)
 def test_what_was_never_backed_up_is_left_alone(deployment: Deployment, how: str) -> None:
     """Wherever the path leads after the deployment: the other workload is restored, and the play says which is not."""
     for room in deployment.rooms.values():
@@ -321,6 +323,7 @@ def test_what_was_never_backed_up_is_left_alone(deployment: Deployment, how: str
         host.run("sh", "-c", f"rm -r {deployment.place}/above/data && mount -t tmpfs none {deployment.place}/above && mkdir {deployment.place}/above/data")
     breaks = {
         "a parent becomes a link": "mv above away && ln -s innocent above",
+        "a parent becomes a link to one with a link": "mv above away && mv innocent/data shared && ln -s ../shared innocent/data && ln -s innocent above",
         "what it is on is unmounted": "umount above",
         "something is mounted over it": "mount -t tmpfs none above/data && echo new >above/data/precious",
     }
