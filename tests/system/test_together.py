@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, restore
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, names, restore, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._store import collect as collection, layout
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, NotFound
@@ -170,17 +171,36 @@ def test_a_crowd_loses_nothing(tmp_path: Path, record_property) -> None:
     assert not os.listdir(tmp_path / "store" / "tmp")
 
 
-@pytest.mark.parametrize("look", ["list", "restore newest", "show", "create"])
-def test_a_backup_that_is_deleted_while_somebody_looks_is_not_damaged(bench, monkeypatch, look: str) -> None:
-    """Its sidecar was read, its manifest is gone: it is no more, and that is all."""
+@pytest.fixture
+def remade(bench, monkeypatch) -> Callable[[str], None]:
+    """Delete a backup and, within the same second, make another one, which gets the same id."""
+
+    def remake(backup: str) -> None:
+        other = Manager(str(bench.store), str(bench.backups), 5)
+        (sidecar,) = [item for item in other.find(Query()) if item["id"] == backup]
+        moment = names.parse_time(sidecar["created_at"])
+        other.delete(backup)
+        bench.files(a=b"anew")
+        monkeypatch.setattr(create, "now", lambda: moment)
+        assert bench.create().backup["id"] == backup
+
+    return remake
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["gone", "anew"])
+@pytest.mark.parametrize("look", ["list", "restore newest", "show", "create", "prune", "usage", "verify"])
+def test_a_backup_that_is_deleted_while_somebody_looks_is_not_damaged(bench, monkeypatch, remade, look: str, anew: bool) -> None:
+    """Its sidecar was read, its manifest is gone: it is no more, and that is all; also where its id is another backup's by now."""
     bench.files(a=b"1")
     first = bench.create().backup["id"]
     second = bench.create().backup["id"]
     real = catalog.Catalog.manifest
+    deleted = []
 
     def late(self, sidecar):
-        if sidecar["id"] == second and self.exists(second):
-            Manager(str(bench.store), str(bench.backups), 5).delete(second)
+        if sidecar["id"] == second and not deleted:
+            deleted.append(second)
+            remade(second) if anew else Manager(str(bench.store), str(bench.backups), 5).delete(second)
         return real(self, sidecar)
 
     monkeypatch.setattr(catalog.Catalog, "manifest", late)
@@ -191,9 +211,38 @@ def test_a_backup_that_is_deleted_while_somebody_looks_is_not_damaged(bench, mon
             bench.manager.contents(second, 10)
     elif look == "create":
         assert bench.create(only_if_changed=True).skipped == []
+    elif look == "prune":
+        done = bench.manager.prune("work", {"last": 1}, dry=True)
+        assert not any(row["damaged"] for row in [*done.kept, *done.removed])
+    elif look == "usage":
+        assert not bench.manager.usage()["damaged"]
+    elif look == "verify":
+        assert bench.manager.verify(verify.Request()).damage == []
     else:
         _done, passed = bench.manager.restore(None, restore.Request(str(bench.target)), newest=Query(workload="work"))
         assert passed == []
+    assert deleted
+
+
+def test_a_collection_is_not_refused_for_a_backup_that_is_made_anew(bench, monkeypatch, remade) -> None:
+    """Its manifest is younger than the list of manifests that the collection has."""
+    bench.files(a=b"1")
+    backup = bench.create().backup["id"]
+    real = catalog.Catalog.sidecar
+    done = []
+
+    def late(self, wanted):
+        if not done:
+            done.append(wanted)
+            remade(wanted)
+        return real(self, wanted)
+
+    monkeypatch.setattr(catalog.Catalog, "sidecar", late)
+    bench.manager.collect("0s")
+    assert done == [backup]
+    assert [(item["id"], item["damaged"]) for item in bench.found()] == [(backup, False)]
+    bench.restore(backup)
+    assert (bench.target / "a").read_bytes() == b"anew"
 
 
 # ---- frozen

@@ -99,8 +99,8 @@ class Catalog:
                     continue
                 except Damaged as error:
                     trouble = error.message
-                    if not self.exists(sidecar["id"]):
-                        continue  # deleted while we looked
+                    if not self.stands(sidecar):
+                        continue
             passed.append({"id": sidecar["id"], "reason": trouble})
         return None, passed
 
@@ -113,7 +113,7 @@ class Catalog:
             check_id(name)
             data = records.read_record(self._store.full_path(f"refs/{name}.json"))
         except FileNotFoundError:
-            if not self.exists(sidecar["id"]):
+            if not self.stands(sidecar):
                 raise NotFound(f"Backup {sidecar['id']} has just been deleted; list the backups to see which there are.") from None
             raise Damaged(f"Manifest {name} is missing from the store.") from None
         if hashlib.sha256(data).hexdigest() != sidecar["manifest_sha256"]:
@@ -140,15 +140,28 @@ class Catalog:
         """The hard-link groups of a backup."""
         return links.decode(self._store.read(manifest.links, links.LIMIT)) if manifest.links else []
 
-    def judged(self, sidecar: Sidecar) -> Sidecar:
-        """The sidecar with `damaged` and `damage` (what is wrong, or None) found out."""
+    def judged(self, sidecar: Sidecar) -> t.Optional[Sidecar]:
+        """The sidecar with `damaged` and `damage` (what is wrong, or None) found out; None if the backup was deleted meanwhile."""
         damage = sidecar.get("damage")
         if damage is None:
             try:
                 self.check(self.manifest(sidecar))
-            except (Damaged, NotFound) as error:
+            except NotFound:
+                return None
+            except Damaged as error:
+                if not self.stands(sidecar):
+                    return None
                 damage = error.message
         return {**sidecar, "damaged": damage is not None, "damage": damage}
+
+    def stands(self, sidecar: Sidecar) -> bool:
+        """Whether a backup is still the one whose sidecar was read. An id is free again once its backup is deleted, also within the same second."""
+        try:
+            return t.cast(bool, self.sidecar(sidecar["id"])["manifest_ref"] == sidecar["manifest_ref"])
+        except NotFound:
+            return False
+        except Damaged:
+            return True  # it cannot be told apart, and damage is not to be hidden
 
     # ---- removal
 

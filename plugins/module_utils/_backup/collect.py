@@ -112,7 +112,9 @@ class Marker:
                 continue
             except Damaged as error:
                 raise _refusal(f"the sidecar of backup {show(backup)} cannot be read ({error.message})", show(backup)) from None
-            if sidecar["manifest_ref"] not in there and self._catalog.exists(backup):
+            # listed anew before it is missed: the id may have become another backup's since
+            lacking = sidecar["manifest_ref"] not in there and sidecar["manifest_ref"] not in self._store.references()
+            if lacking and self._catalog.stands(sidecar):
                 raise _refusal(f"manifest {sidecar['manifest_ref']} is missing from the store", backup)
             self._ids.add(backup)
             self._named.add(sidecar["manifest_ref"])

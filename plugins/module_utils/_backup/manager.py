@@ -186,8 +186,8 @@ class Manager:
                     continue
                 if sidecar["created_at"] is None or _between(parse_created(sidecar), since, until):
                     judged = catalog.judged(sidecar)
-                    if judged["damaged"] and readable and not catalog.exists(sidecar["id"]):
-                        continue  # deleted while we looked
+                    if judged is None:
+                        continue
                     found.append(judged)
                 if query.limit and len(found) == query.limit:
                     break

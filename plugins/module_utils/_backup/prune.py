@@ -98,8 +98,7 @@ class Pruner:
         """The same with `damaged` found out; None if it was deleted meanwhile."""
         if sidecar is self._coming:
             return {**sidecar, "damaged": False}
-        judged = self._catalog.judged(sidecar)
-        return None if judged["damaged"] and not self._catalog.exists(sidecar["id"]) else judged
+        return self._catalog.judged(sidecar)
 
 
 def _item(sidecar: Sidecar) -> retention.Item:
