@@ -151,7 +151,7 @@ def test_order_of_durability(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     steps = []
 
     def where(target: Any) -> str:
-        return os.path.relpath(target, path).split("/")[0]
+        return os.path.relpath(target, path).split("/", 1)[0]
 
     real = os.rename
     monkeypatch.setattr(kernel, "syncfs", lambda _fd: steps.append("sync"))

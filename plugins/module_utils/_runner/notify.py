@@ -28,7 +28,7 @@ import urllib.error
 import urllib.request
 
 from .._backup.names import is_workload, show_time
-from .._schedule import job as jobs, status, systemd, ways as settings
+from .._schedule import job as jobs, process, status, systemd, ways as settings
 from .._schedule.record import Record
 from .._store.errors import UsageError, VoltError, reason
 from .._tree.names import parse
@@ -44,6 +44,10 @@ class NotTold(VoltError):
     """Somebody was to be told, and could not be."""
 
     code = "notify"
+
+
+class _Failed(Exception):
+    """A program that was to tell ended with a failure."""
 
 
 def facts_of(unit: str) -> Facts:
@@ -88,7 +92,7 @@ def tell(ways: settings.Ways, facts: Facts) -> None:
         if ways.get(name):
             try:
                 way(ways[name], facts)
-            except (OSError, ValueError, subprocess.SubprocessError, smtplib.SMTPException, http.client.HTTPException) as error:
+            except (OSError, ValueError, _Failed, subprocess.TimeoutExpired, smtplib.SMTPException, http.client.HTTPException) as error:
                 against.append(f"{name}: {_why(error)}")
     if against:
         raise NotTold(f"Nobody was told by {'; '.join(against)}. What was to be told: {facts['text']}")
@@ -105,16 +109,21 @@ def _why(error: Exception) -> str:
         return "the server refused user and password"
     if isinstance(error, smtplib.SMTPException):
         return f"the server refused ({type(error).__name__})"
-    if isinstance(error, subprocess.CalledProcessError):
-        return f"exit status {error.returncode}"
+    if isinstance(error, _Failed):
+        return str(error)
     if isinstance(error, subprocess.TimeoutExpired):
         return f"did not end within {_PATIENCE:.0f} s"
     return reason(error) if isinstance(error, OSError) and error.errno else "the settings are wrong"
 
 
+def _succeed(done: process.Ended) -> None:
+    if done.status:
+        raise _Failed(done.how)
+
+
 def _command(words: t.List[str], facts: Facts) -> None:
     told = {f"VOLT_{name.upper()}": str(fact) for name, fact in facts.items() if fact is not None}
-    subprocess.run([*words, facts["unit"]], stdin=subprocess.DEVNULL, env={**os.environ, **told}, timeout=_PATIENCE, check=True)
+    _succeed(process.run([*words, facts["unit"]], {**os.environ, **told}, patience=_PATIENCE))
 
 
 def _mail(mail: t.Dict[str, t.Any], facts: Facts) -> None:
@@ -129,7 +138,7 @@ def _mail(mail: t.Dict[str, t.Any], facts: Facts) -> None:
     letter.set_content("\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None and name != "text") + "\n")
     server = mail.get("smtp")
     if not server:
-        subprocess.run([_SENDMAIL, "-i", "-t"], input=letter.as_bytes(), timeout=_PATIENCE, check=True)
+        _succeed(process.run([_SENDMAIL, "-i", "-t"], stdin=letter.as_bytes(), patience=_PATIENCE))
         return
     security = mail.get("security", "none")
     port = mail.get("port") or settings.SECURITY[security]

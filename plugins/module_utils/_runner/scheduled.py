@@ -24,14 +24,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import subprocess
 import time
 import typing as t
 
 from .._backup import create
 from .._backup.manager import Manager, Query
-from .._schedule import drill, job as jobs, journal, status, systemd
+from .._schedule import drill, job as jobs, journal, process, status, systemd
 from .._schedule.job import Job
 from .._schedule.record import Record
 from .._schedule.units import HOOKED
@@ -42,8 +41,6 @@ from .upkeep import Arguments, Outcome, Word
 
 #: In the environment of a command before or after a backup: of which workload.
 _WITHIN = "VOLT_BACKUP_WITHIN"
-#: Seconds between asking a command to end and ending it.
-_GRACE = 10.0
 
 
 class HookFailed(VoltError):
@@ -371,32 +368,16 @@ def _call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     inherited = {name: value for name, value in os.environ.items() if name not in (HOOKED, "INVOCATION_ID")}
     inherited[_WITHIN] = job.workload
     try:
-        child = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, env={**inherited, **told}, start_new_session=True)
-    except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
-    try:
-        status_ = child.wait(job.command_timeout)
+        done = process.run(command, {**inherited, **told}, patience=job.command_timeout)
     except subprocess.TimeoutExpired:
-        _end(child)
         raise HookFailed(
             f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise command_timeout."
         ) from None
-    except BaseException:
-        _end(child)
-        raise
-    if status_:
-        how = f"exit status {status_}" if status_ > 0 else f"signal {-status_}"
-        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {how}); see what it printed.")
-
-
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    """End a command with all that it started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
+    if done.status:
+        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {done.how}); see what it printed.")
 
 
 # ---- status

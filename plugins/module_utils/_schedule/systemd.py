@@ -15,6 +15,7 @@ import tempfile
 import typing as t
 
 from .._store.errors import UsageError, VoltError, reason
+from . import process
 
 UNITS = "/etc/systemd/system"
 STAMPS = "/var/lib/systemd/timers"
@@ -37,9 +38,9 @@ def running() -> bool:
 def call(*words: str) -> str:
     """Run a program of systemd's; its output, or SystemdError with what it complained of."""
     done = _run(*words)
-    if done.returncode:
+    if done.status:
         raise SystemdError(f"{' '.join(words[:3])} failed: {_complaint(done)}")
-    return done.stdout
+    return done.output
 
 
 def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> t.Optional[str]:
@@ -48,23 +49,21 @@ def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> t.Optional[
     :param patience: seconds; None for as long as it takes.
     """
     done = _run(*words, patience=patience)
-    return _complaint(done) if done.returncode else None
+    return _complaint(done) if done.status else None
 
 
-def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> "subprocess.CompletedProcess[str]":
+def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> process.Ended:
+    plain = {**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "TZ": "UTC"}
     try:
-        return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=patience, check=False,
-            env={**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "TZ": "UTC"},
-        )  # fmt: skip
+        return process.run(words, plain, patience=patience, capture=True)
     except subprocess.TimeoutExpired:
         raise SystemdError(f"{words[0]} did not answer within {patience:.0f} s; look at the host's systemd.") from None
     except OSError as error:
         raise SystemdError(f"{words[0]} cannot be run: {reason(error)}; use manage_units: false on a host without systemd.") from None
 
 
-def _complaint(done: "subprocess.CompletedProcess[str]") -> str:
-    return " ".join((done.stderr or done.stdout).split())[:500] or f"exit status {done.returncode}"
+def _complaint(done: process.Ended) -> str:
+    return " ".join((done.errors or done.output).split())[:500] or done.how
 
 
 def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, str]]:
@@ -87,9 +86,9 @@ def check_calendar(text: str) -> str:
         done = _run("systemd-analyze", "calendar", "--", text)
     except SystemdError:
         return text
-    if done.returncode:
+    if done.status:
         raise UsageError(f"Calendar expression {text!r} is not understood ({_complaint(done)}); see systemd.time(7).")
-    if re.search(r"^\s*Next elapse: never$", done.stdout, re.MULTILINE):
+    if re.search(r"^\s*Next elapse: never$", done.output, re.MULTILINE):
         raise UsageError(f"Calendar expression {text!r} never comes true again; see systemd.time(7).")
     return text
 
@@ -108,6 +107,6 @@ def check_units(texts: t.Mapping[str, str]) -> None:
             except SystemdError:
                 return  # not there
             # it also speaks of other units of the host, which are none of our business
-            against = [line for line in done.stderr.splitlines() if directory in line or any(line.startswith(f"{name}:") for name in texts)]
-            if done.returncode and against:
+            against = [line for line in done.errors.splitlines() if directory in line or any(line.startswith(f"{name}:") for name in texts)]
+            if done.status and against:
                 raise SystemdError(f"systemd refuses a unit: {' '.join(against)[:500].replace(directory + '/', '')}")
