@@ -86,6 +86,11 @@ def faults(path: Path) -> list[str]:
     return found
 
 
+def test_unit_tests_lie_in_the_rooms_of_what_they_test() -> None:
+    rooms = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms and rooms <= FLOORS.keys()
+
+
 SOURCES = {str(path.relative_to(PLUGINS)): path for path in sources()}
 
 

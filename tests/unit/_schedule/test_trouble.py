@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._schedule.declare impo
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
 from ansible_collections.volt.backup.plugins.module_utils._store import layout
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError, VoltError
-from ansible_collections.volt.backup.tests.unit.scheduled import Host
+from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
 @pytest.fixture

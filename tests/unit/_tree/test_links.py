@@ -12,7 +12,7 @@ from ansible_collections.volt.backup.plugins.module_utils._store.errors import D
 from ansible_collections.volt.backup.plugins.module_utils._tree import links
 from hypothesis import given, strategies as st
 
-from .kit import cuts, flips, within
+from ..kit import cuts, flips, within
 
 PART = st.binary(min_size=1, max_size=8).filter(lambda part: not {0, 47} & set(part) and part not in (b".", b".."))
 PATH = st.lists(PART, min_size=1, max_size=4).map(b"/".join)

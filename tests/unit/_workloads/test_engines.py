@@ -18,8 +18,8 @@ from ansible_collections.volt.backup.plugins.module_utils._workloads import cand
 from ansible_collections.volt.backup.plugins.module_utils._workloads.find import Found
 from hypothesis import given, settings, strategies as st
 
+from ..kit import within
 from .host_root import DOCKER, LABEL, MACHINES, PODMAN, Root
-from .kit import within
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._store.index import In
 from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
 
-from .kit import Child, cuts, digest, flips, noise, within
+from ..kit import Child, cuts, digest, flips, noise, within
 from .test_run import files, put
 
 BLOBS = [noise(2000, number) for number in range(20)]

@@ -16,7 +16,7 @@ from ansible_collections.volt.backup.plugins.module_utils._store import table as
 from ansible_collections.volt.backup.plugins.module_utils._store.table import Doubtful, Table
 from hypothesis import given, strategies as st
 
-from .kit import Child, cuts, digest, flips
+from ..kit import Child, cuts, digest, flips
 
 MANY = 100_000
 

@@ -19,7 +19,7 @@ from ansible_collections.volt.backup.plugins.module_utils._tree.chunks import CH
 from ansible_collections.volt.backup.plugins.module_utils._tree.intake import count_chunks
 from hypothesis import given, strategies as st
 
-from .kit import Child, cuts, digest, flips, within
+from ..kit import Child, cuts, digest, flips, within
 
 D = b"d" * 32
 HUGE = (1 << 63) - 1  # no file is larger

@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._tree.scan import NEVER, RACY, Facts, Known, Record, Scan, Stats, Writer
 from hypothesis import given, strategies as st
 
-from .kit import Child, cuts, digest, flips, within
+from ..kit import Child, cuts, digest, flips, within
 
 STARTED = 10**18
 OLD = STARTED - RACY

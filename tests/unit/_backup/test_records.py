@@ -21,7 +21,7 @@ from ansible_collections.volt.backup.plugins.module_utils._tree.found import Ski
 from ansible_collections.volt.backup.plugins.module_utils._tree.scan import Stats
 from hypothesis import given, strategies as st
 
-from .kit import Child, cuts, within
+from ..kit import Child, cuts, within
 
 ID = "web-20261123-100000-manual"
 

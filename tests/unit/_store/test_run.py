@@ -19,7 +19,7 @@ from ansible_collections.volt.backup.plugins.module_utils._store.lock import Loc
 from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
 
-from .kit import Child, digest, noise
+from ..kit import Child, digest, noise
 
 MIB = 1 << 20
 

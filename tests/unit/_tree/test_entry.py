@@ -14,7 +14,7 @@ from ansible_collections.volt.backup.plugins.module_utils._tree import entry as 
 from ansible_collections.volt.backup.plugins.module_utils._tree.entry import Entry, Extra
 from hypothesis import given, strategies as st
 
-from .kit import cuts, digest, flips, noise, within
+from ..kit import cuts, digest, flips, noise, within
 
 D = b"d" * 32
 CONTENT = {tree.FILE: D, tree.CHUNKED: D, tree.DIRECTORY: D}

@@ -22,7 +22,7 @@ from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError, VoltError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENGINE = ROOT / "plugins" / "module_utils"
 PYTHONS = [path for path in os.environ.get("VOLT_PYTHONS", "").split(":") if path] or [sys.executable]
 BUILD = """

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 
-from .kit import Child
+from ..kit import Child
 
 
 def hold(pipe: Any, store: str, exclusive: bool = False, timeout: float = 10) -> None:

@@ -13,7 +13,7 @@ from ansible_collections.volt.backup.plugins.module_utils._store import codec
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, UsageError
 from hypothesis import given, strategies as st
 
-from .kit import cuts, flips, noise, within
+from ..kit import cuts, flips, noise, within
 
 SAMPLES = {
     "nothing": b"",

@@ -21,7 +21,7 @@ from ansible_collections.volt.backup.plugins.module_utils._schedule.record impor
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import status, write_metrics
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError, VoltError
-from ansible_collections.volt.backup.tests.unit.scheduled import Host
+from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
 @pytest.fixture

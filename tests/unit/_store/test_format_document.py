@@ -24,7 +24,7 @@ from ansible_collections.volt.backup.plugins.module_utils._tree.entry import CHU
 
 from .independent_reader import Reader
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "store-format.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "store-format.md"
 MIB = 1 << 20
 TIME = 1_700_000_000
 

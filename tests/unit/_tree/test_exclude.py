@@ -16,7 +16,7 @@ from ansible_collections.volt.backup.plugins.module_utils._store.errors import U
 from ansible_collections.volt.backup.plugins.module_utils._tree.exclude import Exclusions
 from hypothesis import given, settings, strategies as st
 
-from .kit import within
+from ..kit import within
 
 NAMES = [b"a", b"b", b"ab", b"foo", b"b.o", b"a b", b"\xc3\xa9", b"\xff", b"[ab]", b"a*", b"A", b"-", b"a ", b"]", b"a\\", b"#a", b"!a", b"+"]
 DIRECTORIES = {b"a", b"b", b"foo"}

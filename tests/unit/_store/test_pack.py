@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._store import pack
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
 
-from .kit import cuts, digest, flips, noise, within
+from ..kit import cuts, digest, flips, noise, within
 
 KIB, MIB = 1 << 10, 1 << 20
 
