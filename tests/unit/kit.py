@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,12 @@ def noise(size: int, seed: object = 0) -> bytes:
 
 def digest(blob: bytes) -> bytes:
     return hashlib.sha256(blob).digest()
+
+
+def descriptors() -> list[str]:
+    """The open descriptors of this process, without those that garbage of earlier tests holds open."""
+    gc.collect()
+    return sorted(os.listdir("/proc/self/fd"))
 
 
 def cuts(blob: bytes, most: int = 200) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from ansible_collections.volt.backup.plugins.module_utils._tree.found import Ski
 from ansible_collections.volt.backup.plugins.module_utils._tree.scan import Stats
 from hypothesis import given, strategies as st
 
-from ..kit import Child, cuts, within
+from ..kit import Child, cuts, descriptors, within
 
 ID = "web-20261123-100000-manual"
 
@@ -313,8 +313,8 @@ def test_read_record(tmp_path: Path, plant: str, expected: object) -> None:
 
 
 def test_a_directory_in_a_record_s_place_costs_no_descriptor(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _time in range(3):
         with pytest.raises(Damaged):
             records.read_record(str(tmp_path))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before

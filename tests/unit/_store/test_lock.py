@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 
-from ..kit import Child
+from ..kit import Child, descriptors
 
 
 def hold(pipe: Any, store: str, exclusive: bool = False, timeout: float = 10) -> None:
@@ -145,9 +145,9 @@ def test_planted_symlink_is_not_followed(tmp_path: Path, name: str, write: bool)
 
 
 def test_no_descriptor_is_left(store: str) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     with Lock(store, 0):
         pass
     with Lock(store, 0, exclusive=True), pytest.raises(LockTimeout), Lock(store, 0):
         pass
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before

@@ -14,6 +14,8 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._tree import walk
 from ansible_collections.volt.backup.plugins.module_utils._tree.walk import Moved, Trail, join, listing, open_directory
 
+from ..kit import descriptors
+
 
 @pytest.fixture
 def fd(tmp_path: Path) -> Iterator[int]:
@@ -64,34 +66,30 @@ def chain(tmp_path: Path, depth: int) -> None:
     os.close(fd)
 
 
-def count() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("depth", [1, walk._KEEP - 1, walk._KEEP, walk._KEEP + 1, 700])
 def test_deep(tmp_path: Path, fd: int, depth: int) -> None:
     chain(tmp_path, depth)
-    before, inodes = count(), []
+    before, inodes = len(descriptors()), []
     with Trail(os.dup(fd)) as trail:
         for _level in range(depth):
             inodes.append(os.fstat(trail.fd).st_ino)
             info = trail.enter("d")
             assert info.st_ino == os.fstat(trail.fd).st_ino
         assert trail.depth == depth + 1
-        assert count() - before <= walk._KEEP + 1
+        assert len(descriptors()) - before <= walk._KEEP + 1
         while inodes:
             trail.leave()
             assert os.fstat(trail.fd).st_ino == inodes.pop()
         assert os.fstat(trail.fd).st_ino == os.fstat(fd).st_ino
         for _level in range(depth):  # and down once more
             trail.enter("d")
-    assert count() == before
+    assert len(descriptors()) == before
 
 
 def test_deeper_than_descriptors_go(tmp_path: Path, fd: int) -> None:
     chain(tmp_path, 600)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(256, count() + walk._KEEP + 20), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(256, len(descriptors()) + walk._KEEP + 20), hard))
     try:
         with Trail(os.dup(fd)) as trail:
             for _level in range(600):
@@ -111,12 +109,12 @@ def test_only_directories_are_entered(tmp_path: Path, fd: int, plant: str) -> No
         there.touch()
     elif plant == "fifo":
         os.mkfifo(there)
-    before = count()
+    before = len(descriptors())
     with Trail(os.dup(fd)) as trail:
         with pytest.raises(OSError):
             trail.enter("there")
         assert trail.depth == 1 and os.fstat(trail.fd).st_ino == os.fstat(fd).st_ino
-    assert count() == before
+    assert len(descriptors()) == before
 
 
 def test_a_move_is_noticed_on_the_way_up(tmp_path: Path, fd: int) -> None:
@@ -124,7 +122,7 @@ def test_a_move_is_noticed_on_the_way_up(tmp_path: Path, fd: int) -> None:
     depth = walk._KEEP + 2
     chain(tmp_path, depth)
     (tmp_path / "elsewhere").mkdir()
-    before = count()
+    before = len(descriptors())
     with Trail(os.dup(fd)) as trail:
         for _level in range(depth):
             trail.enter("d")
@@ -134,7 +132,7 @@ def test_a_move_is_noticed_on_the_way_up(tmp_path: Path, fd: int) -> None:
             for _level in range(depth):
                 trail.leave()
         assert caught.value.code == "moved"
-    assert count() == before
+    assert len(descriptors()) == before
 
 
 def test_a_move_within_what_is_kept_does_no_harm(tmp_path: Path, fd: int) -> None:
