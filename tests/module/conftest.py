@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -24,13 +26,27 @@ PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 NOBODY = 65534
 
 
+#: What Ansible hands to each module. Nothing goes to this machine's log: from Python 3.12 on, logging refuses a NUL before the module can.
+SETTINGS = {"_ansible_remote_tmp": "/tmp", "_ansible_no_log": True}
+
+
+@functools.cache
+def import_all() -> None:
+    """Import what a module may import late: the engine, and what it takes from the standard library by name only."""
+    engine = importlib.import_module("ansible_collections.volt.backup.plugins.module_utils")
+    for found in pkgutil.walk_packages(engine.__path__, engine.__name__ + "."):
+        if not found.name.endswith(".__main__"):
+            importlib.import_module(found.name)
+    codecs.lookup("ascii")
+
+
 class Running:
     """A module under way."""
 
     def __init__(self, name: str, parameters: dict[str, Any], check: bool, user: int | None) -> None:
-        # Before the fork, for another user may not be able to read our Python.
+        # Before the fork: another user may not be able to read our Python or this checkout.
         module = importlib.import_module(f"{PACKAGE}.{name}")
-        codecs.lookup("ascii")
+        import_all()
         read, write = os.pipe()
         self.pid = os.fork()
         if not self.pid:
@@ -41,7 +57,7 @@ class Running:
                     os.setgroups([])
                     os.setresgid(user, user, user)
                     os.setresuid(user, user, user)
-                with patch_module_args({**parameters, "_ansible_check_mode": check, "_ansible_remote_tmp": "/tmp"}):
+                with patch_module_args({**parameters, **SETTINGS, "_ansible_check_mode": check}):
                     sys.stdout = os.fdopen(1, "w", encoding="utf-8")  # strict: what is no UTF-8 must not get here
                     module.main()
             except SystemExit:
