@@ -1,14 +1,26 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A test that meets a lack of this machine is skipped, naming what is missing."""
+"""A test that meets a lack of this machine is skipped, naming what is missing. Tests mount in a namespace of their own."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import Unavailable
+from ansible_collections.volt.backup.tests.rigs import Unavailable, mounts, sample
+
+
+def pytest_configure() -> None:
+    mounts.private()
+    # A run that is told to end cleans up as one does that is interrupted, also where its parent ignored both signals.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    return sample.HEADER
 
 
 @pytest.hookimpl(wrapper=True)

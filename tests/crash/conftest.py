@@ -3,13 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests that try to lose data: kills, errors, power cuts and signals at the engine's own system calls.
 
-As a rule a sample is taken, evenly spread and the same each time. VOLT_TESTS=long takes every point, on more file systems. How many
-faults there were is said at the end of the run.
+A usual run takes a sample of the points (tests/rigs/sample.py), the long mode every point, on more file systems. How many faults there
+were is said at the end of the run.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,9 +18,8 @@ from typing import Optional
 import pytest
 from ansible_collections.volt.backup.tests.crash.cases import Case
 from ansible_collections.volt.backup.tests.crash.scene import COLLECTS, HASTE, Scene
-from ansible_collections.volt.backup.tests.rigs import Unavailable, forks, mounts, strace
+from ansible_collections.volt.backup.tests.rigs import Unavailable, forks, mounts, sample, strace
 
-LONG = os.environ.get("VOLT_TESTS") == "long"
 FAULTS: Counter[str] = Counter()
 
 
@@ -117,5 +115,4 @@ def count(request: pytest.FixtureRequest, record_property):
 
 def pytest_terminal_summary(terminalreporter) -> None:
     if FAULTS:
-        mode = "every point" if LONG else "a sample; VOLT_TESTS=long takes every point"
-        terminalreporter.write_line(f"faults ({mode}): " + ", ".join(f"{number} {what}" for what, number in sorted(FAULTS.items())))
+        terminalreporter.write_line(f"faults ({sample.HEADER}): " + ", ".join(f"{number} {what}" for what, number in sorted(FAULTS.items())))

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.tests.crash.cases import ALL, Create, Delete, Prune, Repair
-from ansible_collections.volt.backup.tests.crash.conftest import LONG
 from ansible_collections.volt.backup.tests.crash.scene import COLLECTS, Scene, snapshot, unlike
-from ansible_collections.volt.backup.tests.rigs import mounts, strace
+from ansible_collections.volt.backup.tests.rigs import mounts, sample, strace
 
 NAMES = [kind.__name__ for kind in ALL]
 FULL = ("ENOSPC", "EDQUOT")
@@ -28,17 +27,9 @@ ERRORS = {
     "flock": ("EIO",),
 }
 #: Of each command, in a usual run.
-WRITES, READS = 3, 2
+WRITES, READS, STUTTERS = 3, 2, 6
 #: Calls that look, whose failures are the source's, the target's or the store's.
 LOOKING = {"openat": ("EMFILE", "EIO", "EACCES"), "read": ("EIO",), "pread64": ("EIO",), "getdents64": ("EIO",), "newfstatat": ("EIO",), "statx": ("EIO",)}
-
-
-def chosen(faults: list[tuple[strace.Point, str]], number: int) -> list[tuple[strace.Point, str]]:
-    """All in the long mode, else a spread that begins with another error at each point."""
-    if LONG:
-        return faults
-    every = max(1, len(faults) // number)
-    return faults[every // 2 :: every]
 
 
 @pytest.mark.parametrize("kind", ALL, ids=NAMES)
@@ -49,7 +40,7 @@ def test_writing_fails(worlds, count, kind):
     for point, line in world.trace(kind):
         places.setdefault(point, set()).add(case.place(line))
     faults = [(point, error) for point in places for error in ERRORS.get(point.call, _NAMES)]
-    for point, error in chosen(faults, WRITES):
+    for point, error in sample.some(faults, WRITES, "writing", kind.__name__):
         world.reset(kind)
         result = strace.run(world.server, case.words(), point, f"error={error}")
         try:
@@ -76,7 +67,7 @@ def test_looking_fails(worlds, count, kind):
     case = world.case(kind)
     seen = dict(strace.trace(world.server, case.words(), tuple(LOOKING), success=case.status == 0, every=True))
     faults = [(point, error) for point in seen for error in LOOKING[point.call]]
-    for point, error in chosen(faults, READS):
+    for point, error in sample.some(faults, READS, "looking", kind.__name__):
         world.reset(kind)
         result = strace.run(world.server, case.words(), point, f"error={error}")
         try:
@@ -99,7 +90,8 @@ def test_what_could_not_be_read_once_is_not_lost(worlds, count, kind, part):
     world = worlds["ext4"]
     case = world.case(kind)
     trace = strace.trace(world.server, case.words(), tuple(LOOKING), every=True)
-    for point, line in [(point, line) for point, line in trace if part in line and point.call in ("openat", "read", "pread64")]:
+    reads = [(point, line) for point, line in trace if part in line and point.call in ("openat", "read", "pread64")]
+    for point, line in sample.some(reads, STUTTERS, "stutters", kind.__name__, part):
         world.reset(kind)
         result = strace.run(world.server, case.words(), point, "error=EIO")
         try:
@@ -153,7 +145,7 @@ def size(kind: str) -> int:
 LEFT = [(kind, left) for kind in ("ext4", "xfs", "btrfs") for left in (0, 4 << 10, 100 << 10, 1 << 20)]
 
 
-@pytest.mark.parametrize("kind, left", LEFT if LONG else [LEFT[0], LEFT[2], LEFT[5], LEFT[11]])
+@pytest.mark.parametrize("kind, left", LEFT if sample.LONG else [LEFT[0], LEFT[2], LEFT[5], LEFT[11]])
 def test_store_fills_up(worlds, tmp_path, kind, left):
     """Only store and records lie on a small disk: sources and targets have room."""
     with mounts.memory() as room, mounts.mount(kind, room or tmp_path, size(kind)) as disk:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.volt.backup.tests.crash.cases import ALL, Repair
-from ansible_collections.volt.backup.tests.crash.conftest import LONG
-from ansible_collections.volt.backup.tests.rigs import strace
+from ansible_collections.volt.backup.tests.rigs import sample, strace
 
 #: Of each command, in a usual run. ext4 shares no blocks, Btrfs does.
 SAMPLE = {"ext4": 4, "btrfs": 1}
@@ -22,7 +21,7 @@ def test_killed(worlds, count, kind, disk):
     world = worlds[disk]
     case = world.case(kind)
     points = world.points(kind)
-    chosen = points if LONG else strace.spread(points, SAMPLE[disk])
+    chosen = sample.some(points, SAMPLE[disk], "killed", kind.__name__, disk)
     killed = 0
     for point in chosen:
         world.reset(kind)
@@ -49,7 +48,7 @@ def test_signals_end_cleanly(worlds, count, kind):
     world = worlds["ext4"]
     case = world.case(kind)
     points = world.points(kind)
-    for turn, point in enumerate(points if LONG else strace.spread(points, SIGNALS)):
+    for turn, point in enumerate(sample.some(points, SIGNALS, "signalled", kind.__name__)):
         world.reset(kind)
         result = strace.run(world.server, case.words(), point, "signal=" + ("TERM", "INT")[turn % 2])
         try:

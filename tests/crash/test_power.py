@@ -8,18 +8,16 @@ The moments: right after the command has reported, at one of its system calls, a
 
 from __future__ import annotations
 
-import random
 import time
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.tests.crash.cases import ALL, InPlace, Repair, Verify
-from ansible_collections.volt.backup.tests.crash.conftest import LONG
-from ansible_collections.volt.backup.tests.rigs import mounts, strace
+from ansible_collections.volt.backup.tests.rigs import mounts, sample, strace
 
 CASES = [kind for kind in ALL if kind is not Verify]
 #: Of each command.
-ROUNDS = 24 if LONG else 3
+ROUNDS = 24 if sample.LONG else 3
 
 
 @pytest.mark.parametrize("kind", CASES, ids=[kind.__name__ for kind in CASES])
@@ -31,7 +29,7 @@ def test_power_cut(worlds, count, kind):
     began = time.monotonic()
     world.server.run(case.words())
     length = time.monotonic() - began
-    chance = random.Random(kind.__name__)
+    chance = sample.chance("power", kind.__name__)
     for turn in range(ROUNDS):
         world.reset(kind)
         if turn % 3 == 0:

@@ -7,6 +7,8 @@ torture.py   a tree with every kind of file, and edits to it
 fleet.py     real hosts with a systemd of their own, reached over ssh; virtual.py, one with a clock of its own
 debian.py    a real Debian root file system, cached outside the checkout
 mounts.py    file systems on loop devices, putting them back to how they were, and cutting their power
+sample.py    which of many like cases a run takes
+images.py    makes the trees before they are asked for
 forks.py     running a command many times without Python's start each time
 strace.py    killing or failing such a command at a chosen system call
 oracle.py    are two trees the same?

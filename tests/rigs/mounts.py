@@ -9,10 +9,15 @@
 
 Only the mount and the loop device that a call made are undone by it. XFS and Btrfs share blocks (reflink), ext4 and tmpfs
 do not; "overlay" is an overlayfs over ext4.
+
+The tests of a process mount in a namespace of their own (`private`, which tests/conftest.py calls). Hosts and other test runs do not see
+these mounts, so they cannot keep a file system in use that a test cuts the power of. The kernel unmounts all of them when the process
+ends, also by SIGKILL, and frees their loop devices.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import gc
 import os
@@ -31,6 +36,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 KINDS = ("ext4", "xfs", "btrfs", "tmpfs", "overlay")
 
+_CLONE_NEWNS = 0x00020000
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 _MAKE = {
@@ -38,6 +44,13 @@ _MAKE = {
     "xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"],
     "btrfs": ["mkfs.btrfs", "-q", "-f"],
 }
+
+
+def private() -> None:
+    """Give this process mounts of its own, where the kernel allows it. Call it from the main thread, before there are others."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0 and libc.unshare(_CLONE_NEWNS) == 0:
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
 @contextmanager
@@ -52,13 +65,9 @@ def mount(kind: str, scratch: str | os.PathLike[str], size: int = GIB) -> Iterat
 @contextmanager
 def image(path: Path, where: Path, options: str = "") -> Iterator[Path]:
     """The file system in an image file, mounted at an existing directory."""
-    need("losetup", "mount", root=True)
-    device = _attempt("losetup", "--find", "--show", str(path))
-    try:
-        with _mounted(where, "-o", options or "defaults", device):
-            yield where
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+    need("mount", root=True)
+    with _mounted(where, *_loop_of(path, options)):
+        yield where
 
 
 def make(kind: str, path: Path, size: int) -> None:
@@ -125,15 +134,12 @@ class Disk:
 @contextmanager
 def memory(needed: int = 2 * GIB) -> Iterator[Path | None]:
     """A scratch directory in memory, for what would wait for disks thousands of times; None where there is no room for it."""
-    shared = "/dev/shm"
-    room = os.statvfs(shared) if os.path.ismount(shared) and os.access(shared, os.W_OK) else None
-    enough = room is not None and room.f_bavail * room.f_frsize >= needed
-    made = tempfile.mkdtemp(prefix="volt-tests-", dir=shared) if enough else None
-    try:
-        yield Path(made) if made else None
-    finally:
-        if made:
-            shutil.rmtree(made)
+    available = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), re.M)
+    if os.geteuid() != 0 or available is None or int(available[1]) * 1024 < 2 * needed:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="volt-tests-") as room, _mounted(Path(room), "-t", "tmpfs", "-o", f"size={needed}", "tmpfs"):
+        yield Path(room)
 
 
 def power_cut(mountpoint: str | os.PathLike[str]) -> None:
@@ -157,8 +163,9 @@ def shut_down(mountpoint: str | os.PathLike[str]) -> None:
 def remount(mountpoint: str | os.PathLike[str]) -> None:
     """The second half, once nothing there is open any more."""
     device, options = _mount_of(mountpoint)
+    backing = Path("/sys/block", os.path.basename(device), "loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
     _unmount(Path(mountpoint))
-    _attempt("mount", "-t", "ext4", "-o", options, device, os.fspath(mountpoint))
+    _attempt("mount", *_loop_of(Path(backing), options), os.fspath(mountpoint))
 
 
 @contextmanager
@@ -199,6 +206,11 @@ def _mounted(where: Path, *how: str) -> Iterator[None]:
         yield
     finally:
         _unmount(where)
+
+
+def _loop_of(path: Path, options: str) -> list[str]:
+    """Options of mount(8) for an image: it makes a loop device that the kernel frees when the last mount of it is gone."""
+    return ["-o", ",".join(filter(None, ("loop", options))), str(path)]
 
 
 def _unmount(where: Path) -> None:

@@ -80,12 +80,6 @@ def run(server: Server, words: Sequence[str], point: Point, fault: str, timeout:
     return _traced(server, words, ["-e", "trace=" + point.call, "-e", f"inject={point.call}:{fault}:when={point.number}"], os.devnull, timeout)
 
 
-def spread(points: Sequence[Point], number: int, offset: int = 0) -> list[Point]:
-    """At most `number` of the points, evenly; different offsets give different ones where there are enough."""
-    number = min(number, len(points))
-    return [points[min(len(points) - 1, (index * len(points) + offset % max(1, len(points))) // number)] for index in range(number)]
-
-
 def _traced(server: Server, words: Sequence[str], how: list[str], log: str, timeout: float = 120) -> Result:
     need("strace")
     worker = Worker(server, words)

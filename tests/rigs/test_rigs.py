@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from . import debian, forks, mounts, oracle, strace, torture
+from . import debian, forks, mounts, oracle, sample, strace, torture
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -216,8 +216,6 @@ def test_strace_kills_at_every_point_of_a_worker(tmp_path: Path) -> None:
             assert len(os.listdir(where)) == (index + 1) // 2
         failed = strace.run(server, fresh("full"), points[11], "error=ENOSPC")
         assert failed.status == 1 and "No space left" in failed.errors
-        assert [len(strace.spread(points, number)) for number in (1, 7, 81, 1000)] == [1, 7, 81, 81]
-        assert strace.spread(points, 81) == points
 
 
 def test_forked_workers_are_awaited_and_ended(tmp_path: Path) -> None:
@@ -262,3 +260,19 @@ def test_debian_tree_names_no_host() -> None:
     for folder in ("etc/apt", "var/lib/apt", "var/log"):
         for path in (tree / folder).rglob("*"):
             assert host not in os.fsencode(path) and (not path.is_file() or host not in path.read_bytes()), path
+
+
+def test_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = list(range(81))
+    monkeypatch.setattr(sample, "LONG", False)
+    for number in (1, 7, 81, 1000):
+        taken = sample.some(cases, number, "x")
+        assert taken == sorted(set(taken)) and len(taken) == min(number, 81)
+        assert taken == sample.some(cases, number, "x")
+    assert [case * 9 // 81 for case in sample.some(cases, 9, "x")] == list(range(9))
+    first = sample.some(cases, 9, "x")
+    assert first != sample.some(cases, 9, "y")
+    monkeypatch.setattr(sample, "SEED", sample.SEED + 1)
+    assert first != sample.some(cases, 9, "x")
+    monkeypatch.setattr(sample, "LONG", True)
+    assert sample.some(cases, 9, "x") == cases

@@ -25,8 +25,8 @@ from ansible_collections.volt.backup.plugins.module_utils._store import kernel
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._tree import reading
 from ansible_collections.volt.backup.tests.rigs import model
+from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
-LONG = os.environ.get("VOLT_TESTS") == "long"
 TURNS = 600 if LONG else 12
 SECRET = b"secret" * 100
 

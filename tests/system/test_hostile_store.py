@@ -29,18 +29,20 @@ from ansible_collections.volt.backup.plugins.module_utils._store.reader import S
 from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
 from ansible_collections.volt.backup.plugins.module_utils._tree import chunks, entry as tree, links
 from ansible_collections.volt.backup.plugins.module_utils._tree.entry import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
-from ansible_collections.volt.backup.tests.rigs import model, mounts
+from ansible_collections.volt.backup.tests.rigs import model, mounts, sample
+from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
-LONG = os.environ.get("VOLT_TESTS") == "long"
 SECONDS = 30 if LONG else 8
 MIB = 1 << 20
 #: Plain bytes of a decompression bomb.
 BOMB = (1024 if LONG else 128) * MIB
 
 
-def some(every: Iterable[Any], *told: Any) -> list[Any]:
-    """All in the long mode, else one in five and those that are unlike all others."""
-    return [case for number, case in enumerate(every) if LONG or number % 5 == 0 or case in told]
+def some(every: Iterable[Any], *told: Any, one_in: int = 5) -> list[Any]:
+    """A sample, and those that are unlike all others; all in the long mode."""
+    cases = list(every)
+    taken = sample.some(cases, -(-len(cases) // one_in), "hostile")
+    return [case for case in cases if case in taken or case in told]
 
 
 class Victim:
@@ -234,9 +236,8 @@ def harm(path: Path, how: str, every: dict[str, Path], outside: Path) -> None:
             path.symlink_to("/dev/zero")
 
 
-#: One in thirteen as a rule, and those that are unlike all others.
 TOLD = {("format", "fifo"), ("round", "fifo"), ("lock", "fifo"), ("round", "nested"), ("sidecar", "vast")}
-CASES = [case for number, case in enumerate((kind, how) for kind in KINDS for how in HOWS) if LONG or number % 13 == 0 or case in TOLD]
+CASES = some(((kind, how) for kind in KINDS for how in HOWS), *TOLD, one_in=13)
 
 
 @pytest.mark.parametrize(("kind", "how"), CASES)

@@ -25,10 +25,10 @@ from ansible_collections.volt.backup.plugins.module_utils._store import collect 
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._tree import scan
 from ansible_collections.volt.backup.tests.rigs import model
+from ansible_collections.volt.backup.tests.rigs.sample import LONG
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-LONG = os.environ.get("VOLT_TESTS") == "long"
 KIB, MIB = 1 << 10, 1 << 20
 STEPS: Counter[str] = Counter()
 

@@ -21,8 +21,8 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._store import kernel
 from ansible_collections.volt.backup.plugins.module_utils._tree import capture, reading, scan
 from ansible_collections.volt.backup.tests.rigs import model
+from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
-LONG = os.environ.get("VOLT_TESTS") == "long"
 TURNS = 1500 if LONG else 21
 #: Packed, an object, in chunks: each is read in another way.
 SIZES = {"packed": 50, "object": 200_000, "chunked": (8 << 20) + 5}

@@ -28,8 +28,8 @@ from ansible_collections.volt.backup.plugins.module_utils._store import collect 
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, NotFound
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 from ansible_collections.volt.backup.tests.rigs import forks, model
+from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
-LONG = os.environ.get("VOLT_TESTS") == "long"
 RUSH = 180.0 if LONG else 25.0
 VERSIONS = 4
 #: Ends of commands that are no fault while others work: the lock was taken for too long, a backup was deleted, a target busy.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 MINORS = range(9, 15)
 PROBE = "import sys; print('%s %d.%d' % ((sys.implementation.name,) + sys.version_info[:2]))"
@@ -37,13 +36,16 @@ def works(path: str, version: str) -> bool:
     return probe.stdout.strip() == f"cpython {version}"
 
 
-def main() -> None:
-    chosen = []
-    for version in (f"3.{minor}" for minor in MINORS):
-        candidates = (os.path.join(directory, f"python{version}") for directory in directories())
-        chosen += [path for path in candidates if works(path, version)][:1]
-    sys.stdout.write(":".join(chosen) + "\n")
+def find(minor: int) -> str | None:
+    """The interpreter of a version, if it is here."""
+    candidates = (os.path.join(directory, f"python3.{minor}") for directory in directories())
+    return next((path for path in candidates if works(path, f"3.{minor}")), None)
+
+
+def found() -> list[str]:
+    """All of them, oldest first."""
+    return [path for path in map(find, MINORS) if path]
 
 
 if __name__ == "__main__":
-    main()
+    print(":".join(found()))

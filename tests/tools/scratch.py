@@ -2,25 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prepare the scratch directory that the gates work in. Runs under the Python of the virtual environment.
+"""Prepare the directories that the gates work in.
 
-    SCRATCH/mirror/ansible_collections/volt/backup   a fresh copy of what git tracks or would track: no caches, no output
-    SCRATCH/link/ansible_collections/volt/backup     a link to the checkout, to import and run what is being edited
-    SCRATCH/home                                     the home of ansible-test and its kin, so that they leave the real one alone
+    scratch.py mirror CHECKOUT TARGET   a fresh copy of what git tracks or would track: no caches, no output
+    scratch.py link CHECKOUT TARGET     a link to the checkout, to import and run what is being edited
+    scratch.py home HOME                a home for tools, which then leave the real one alone; run it under the Python whose ansible-test will use it
 """
 
 from __future__ import annotations
 
 import ast
 import configparser
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-
-COLLECTION = Path("ansible_collections", "volt", "backup")
 
 # ansible-test fetches this script from the internet to put pip into the virtual environments it makes; it does not where a
 # script of that name is cached. Python brings a pip, so we cache a script that uses it.
@@ -64,10 +64,18 @@ def pip_settings(home: Path) -> None:
         settings.set(section, option, str(ast.literal_eval(value)))
     settings["install"] = {**(settings["install"] if "install" in settings else {}), "quiet": "2"}  # errors only
     path = home / ".config" / "pip" / "pip.conf"
+    text = io.StringIO()
+    settings.write(text)
+    replace(path, text.getvalue())
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file at once: another run may read it now. Only its owner may read it: the address of an index may hold a password."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)  # an index's address may hold a password
-    with path.open("w", encoding="utf-8") as stream:
-        settings.write(stream)
+    descriptor, beside = tempfile.mkstemp(dir=path.parent)
+    with open(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    os.replace(beside, path)
 
 
 def get_pip(home: Path) -> None:
@@ -75,19 +83,22 @@ def get_pip(home: Path) -> None:
     from ansible_test._internal.python_requirements import get_venv_packages
 
     cache = home / ".ansible" / "test" / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
     for minor in range(9, 15):
         version = get_venv_packages(SimpleNamespace(version=f"3.{minor}"))["pip"]
-        (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(GET_PIP, encoding="utf-8")
+        replace(cache / f"get_pip_{version.replace('.', '_')}.py", GET_PIP)
+
+
+def home(place: Path) -> None:
+    pip_settings(place)
+    try:
+        get_pip(place)
+    except ModuleNotFoundError:
+        pass  # an environment without ansible-test
 
 
 def main() -> None:
-    checkout, scratch = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
-    home = scratch / "home"
-    mirror(checkout, scratch / "mirror" / COLLECTION)
-    link(checkout, scratch / "link" / COLLECTION)
-    pip_settings(home)
-    get_pip(home)
+    what, *paths = sys.argv[1:]
+    {"mirror": mirror, "link": link, "home": home}[what](*(Path(path).resolve() for path in paths))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a run of gates ends with: times, the slowest tests, what was skipped and why, and of each failure its last lines."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lanes import Outcome
+
+#: Lines of a failing test, lines of a failing gate's log, and how many failing tests of a gate are shown.
+_TEST, _LOG, _SHOWN = 40, 60, 10
+_SLOWEST = 10
+
+
+class Case(NamedTuple):
+    """A test as JUnit's format has it. `state` is passed, failed or skipped; `text` says why it did not pass."""
+
+    name: str
+    seconds: float
+    state: str
+    text: str
+
+
+def cases(path: Path) -> Iterator[Case]:
+    """The tests in a report of pytest's, or in all of a directory's."""
+    files = sorted(path.rglob("*.xml")) if path.is_dir() else [path] if path.exists() else []
+    for file in files:
+        for node in ElementTree.parse(file).iter("testcase"):
+            name = f"{node.get('classname', '')}::{node.get('name', '')}"
+            bad = [child for child in node if child.tag in ("failure", "error")]
+            skipped = node.find("skipped")
+            state = "failed" if bad else "passed" if skipped is None else "skipped"
+            text = (bad[0].text or bad[0].get("message", "")) if bad else "" if skipped is None else skipped.get("message", "")
+            yield Case(name, float(node.get("time", 0)), state, text or "")
+
+
+def tell(outcomes: Sequence[Outcome], reports: Mapping[str, Path], logs: Path, wall: float) -> bool:
+    """Print it; whether all gates passed. The last line counts the tests."""
+    found = {gate: list(cases(path)) for gate, path in reports.items()}
+    everything = [case for some in found.values() for case in some]
+    print("\n=== skipped")
+    for (text, gate), number in sorted(Counter((case.text, gate) for gate, some in found.items() for case in some if case.state == "skipped").items()):
+        print(f"{number} in {gate}: {text}")
+    print("\n=== slowest tests")
+    for case in sorted(everything, key=lambda case: -case.seconds)[:_SLOWEST]:
+        print(f"{case.seconds:7.1f} s  {case.name}")
+    print("\n=== gates")
+    for outcome in outcomes:
+        result = "not run" if outcome.status is None else "FAILED" if outcome.status else "passed"
+        print(f"{outcome.gate.name:20} {result:8} {outcome.wall:6.0f} s {outcome.cpu:6.0f} s CPU")
+    bad = [outcome for outcome in outcomes if outcome.status != 0]
+    for outcome in bad:
+        _failure(outcome, found.get(outcome.gate.name, []), logs)
+    counts = Counter(case.state for case in everything)
+    print(f"\n{'FAILED: ' + ', '.join(outcome.gate.name for outcome in bad) if bad else 'All gates passed'} after {wall / 60:.1f} minutes.")
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped", flush=True)
+    return not bad
+
+
+def _failure(outcome: Outcome, found: Sequence[Case], logs: Path) -> None:
+    if outcome.status is None:
+        return
+    failed = [case for case in found if case.state == "failed"]
+    for case in failed[:_SHOWN]:
+        print(f"\n=== {outcome.gate.name}: {case.name}")
+        print("\n".join(case.text.splitlines()[-_TEST:]))
+    if not failed:
+        print(f"\n=== {outcome.gate.name}: the last lines of its log")
+        print("\n".join((logs / f"{outcome.gate.name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG:]))
+    if len(failed) > _SHOWN:
+        print(f"\n=== {outcome.gate.name}: {len(failed) - _SHOWN} more tests failed; see its log")
