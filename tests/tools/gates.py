@@ -8,6 +8,7 @@
     python3 gates.py test       every gate, in lanes side by side
     python3 gates.py long       the same with every point of what is sampled otherwise, and the fresh machine
     python3 gates.py NAME...    some gates, one after the other, their output in front
+    python3 gates.py pytest ... pytest as the gates call it, with arguments of one's own
 
 Lanes: `hosts` waits for machines that boot and timers that tick; `compute` has a place for each of this machine's cores. What is made lies
 in .cache of the checkout (mirrors, logs, reports) and in the user's cache (environments, homes of tools, trees of hosts).
@@ -81,8 +82,8 @@ def prepare(name: str) -> Callable[[], Command]:
     def command() -> Command:
         python = f'"$(python3 {TOOLS}/environments.py {name})"/bin/python'
         home = environments.cache() / "home" / name
-        script = f"set -e; python={python}; $python {TOOLS}/scratch.py home {home}; $python {TOOLS}/scratch.py link {ROOT} {LINK / COLLECTION}"
-        script += f"; $python {TOOLS}/scratch.py mirror {ROOT} {mirror(name) / COLLECTION}"
+        steps = [f"home {home}", f"mirror {ROOT} {mirror(name) / COLLECTION}", *([f"link {ROOT} {LINK / COLLECTION}"] if name == "tools" else [])]
+        script = "; ".join([f"set -e; python={python}", *(f"$python {TOOLS}/scratch.py {step}" for step in steps)])
         return ["sh", "-c", script], dict(os.environ), ROOT
 
     return command
@@ -206,6 +207,9 @@ def lacks() -> None:
 
 
 def main(names: Sequence[str]) -> int:
+    if names[:1] == ["pytest"]:
+        words, environment, place = checkout("pytest", *ALONE, *names[1:])()
+        return subprocess.run(words, env=environment, cwd=place, check=False).returncode
     if not names or any(name not in {**KNOWN, "check": 0, "test": 0, "long": 0} for name in names):
         raise SystemExit(f"usage: gates.py check | test | long | GATE...; gates: {', '.join(KNOWN)}")
     lacks()

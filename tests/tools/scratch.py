@@ -98,7 +98,7 @@ def home(place: Path) -> None:
 
 def main() -> None:
     what, *paths = sys.argv[1:]
-    {"mirror": mirror, "link": link, "home": home}[what](*(Path(path).resolve() for path in paths))
+    {"mirror": mirror, "link": link, "home": home}[what](*(Path(path).absolute() for path in paths))
 
 
 if __name__ == "__main__":
