@@ -151,14 +151,20 @@ def _serve(steps: Sequence[Step], memory: int, writer: int) -> NoReturn:
 
 def _receive(reader: int, until: float) -> bytes | None:
     """One message, or None where none comes in time, or ever."""
+    size = _read(reader, 4, until)
+    return None if size is None else _read(reader, struct.unpack("=I", size)[0], until)
+
+
+def _read(reader: int, size: int, until: float) -> bytes | None:
+    """So many bytes and not one more: the next message may be there as well."""
     data = b""
-    while len(data) < 4 or len(data) < 4 + struct.unpack_from("=I", data)[0]:
+    while len(data) < size:
         ready, _write, _error = select.select([reader], [], [], max(0.0, until - time.monotonic()))
-        piece = os.read(reader, 1 << 20) if ready else b""
+        piece = os.read(reader, size - len(data)) if ready else b""
         if not piece:
             return None
         data += piece
-    return data[4:]
+    return data
 
 
 def tick(place: str | os.PathLike[str]) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from . import debian, forks, mounts, oracle, sample, strace, torture
+from . import debian, forks, model, mounts, oracle, sample, strace, torture
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -276,3 +277,13 @@ def test_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first != sample.some(cases, 9, "x")
     monkeypatch.setattr(sample, "LONG", True)
     assert sample.some(cases, 9, "x") == cases
+
+
+def test_messages_that_come_at_once_are_told_apart() -> None:
+    """A busy machine: the child has done several steps before the first one is read."""
+    reader, writer = os.pipe()
+    for text in (b"one", b"", b"three"):
+        os.write(writer, struct.pack("=I", len(text)) + text)
+    os.close(writer)
+    assert [model._receive(reader, 0) for _time in range(4)] == [b"one", b"", b"three", None]
+    os.close(reader)
