@@ -24,7 +24,16 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    return (yield from skip_what_lacks())
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
+    return (yield from skip_what_lacks())
+
+
+def skip_what_lacks() -> Generator[None, None, None]:
     try:
         return (yield)
     except Unavailable as lack:

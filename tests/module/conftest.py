@@ -30,13 +30,17 @@ NOBODY = 65534
 SETTINGS = {"_ansible_remote_tmp": "/tmp", "_ansible_no_log": True}
 
 
+#: Packages of which modules import something late, by its name.
+LATE = ("ansible_collections.volt.backup.plugins.module_utils", "ansible.module_utils._internal", "ansible.module_utils.common")
+
+
 @functools.cache
 def import_all() -> None:
-    """Import what a module may import late: the engine, and what it takes from the standard library by name only."""
-    engine = importlib.import_module("ansible_collections.volt.backup.plugins.module_utils")
-    for found in pkgutil.walk_packages(engine.__path__, engine.__name__ + "."):
-        if not found.name.endswith(".__main__"):
-            importlib.import_module(found.name)
+    """Import all that a module may import, and the codec that it looks up."""
+    for name in LATE:
+        for found in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
+            if not found.name.endswith(".__main__"):
+                importlib.import_module(found.name)
     codecs.lookup("ascii")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._tree import mounts as file_systems
 from ansible_collections.volt.backup.tests.rigs import mounts
 
 
@@ -59,6 +60,16 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture
+def trusted_bench(tmp_path: Path) -> Iterator[Bench]:
+    """A bench on a file system whose stats the stat cache believes: not in memory, where temporary files may lie."""
+    if not file_systems.untrusted(file_systems.Kinds()(tmp_path.stat().st_dev)):
+        yield Bench(tmp_path)
+        return
+    with mounts.mount("ext4", tmp_path) as where:
+        yield Bench(where)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ def settle() -> None:
     time.sleep(2.1)
 
 
-def test_nothing_changed_reads_nothing(bench, monkeypatch):
+def test_nothing_changed_reads_nothing(trusted_bench, monkeypatch):
+    bench = trusted_bench
     bench.files(a=b"1", d__b=b"2" * 200_000)
     settle()
     bench.create()

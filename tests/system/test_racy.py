@@ -65,6 +65,11 @@ def sha(data: bytes) -> str:
 
 
 @pytest.fixture
+def bench(trusted_bench):
+    return trusted_bench
+
+
+@pytest.fixture
 def believing(bench, monkeypatch):
     """The stat cache believes what is older than the scan by a tick. `believing()` waits for it."""
     monkeypatch.setattr(scan, "RACY", 0)
