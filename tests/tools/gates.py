@@ -102,7 +102,7 @@ def ansible_test(end: str, what: str, *options: str) -> Callable[[], Command]:
         version = subprocess.run([place / "bin/python", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], stdout=subprocess.PIPE, text=True,
                                  check=True).stdout.strip()  # fmt: skip
         python = ["--python", version] if what == "units" else []
-        lock = ["flock", str(environments.cache() / "home" / f"{end}.lock")] if what == "sanity" else []
+        lock = ["flock", "--no-fork", str(environments.cache() / "home" / f"{end}.lock")] if what == "sanity" else []
         return [*lock, "ansible-test", what, "--local", "--color", "no", *python, *options], env(end), mirror(end) / COLLECTION
 
     return command
