@@ -21,9 +21,16 @@ from typing import Any, Callable
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.volt.backup.plugins.module_utils._runner import archive
+from ansible_collections.volt.backup.plugins.module_utils._schedule import declare
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
 
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 NOBODY = 65534
+#: As results show the name of the file that holds a byte which is no UTF-8, and a backslash.
+ODD = "data/caf\\xe9 \\\\ back"
+#: 20 July 1969, 20:17:40.123456789 UTC.
+LANDING = -14182939876543211
 
 
 #: What Ansible hands to each module. Nothing goes to this machine's log: from Python 3.12 on, logging refuses a NUL before the module can.
@@ -90,13 +97,14 @@ class Host:
     def __init__(self, top: Path) -> None:
         self.top, self.tree = top, top / "tree"
         self.store, self.backups = top / "cas", top / "backups"
+        self.scheduled = {"command": str(top / "volt-backup"), "manage_units": False, "jitter_seed": "here"}
         (self.tree / "conf").mkdir(parents=True)
         (self.tree / "conf" / "app.conf").write_text("port = 80\n")
 
-    def start(self, name: str, check: bool = False, user: int | None = None, **parameters: Any) -> Running:
+    def start(self, name: str, /, check: bool = False, user: int | None = None, **parameters: Any) -> Running:
         return Running(name, {"store": str(self.store), "backup_dir": str(self.backups), "lock_timeout": 10, **parameters}, check, user)
 
-    def run(self, name: str, check: bool = False, user: int | None = None, **parameters: Any) -> dict[str, Any]:
+    def run(self, name: str, /, check: bool = False, user: int | None = None, **parameters: Any) -> dict[str, Any]:
         return self.start(name, check, user, **parameters).end()
 
     def back_up(self, check: bool = False, user: int | None = None, **parameters: Any) -> dict[str, Any]:
@@ -108,6 +116,51 @@ class Host:
     def info(self, **parameters: Any) -> dict[str, Any]:
         return self.run("volt_backup_info", **parameters)
 
+    def furnish(self) -> Host:
+        """More than plain files in the tree."""
+        for name in ("data", "empty", "tmp"):
+            (self.tree / name).mkdir()
+        files = {"conf/old.conf": b"old\n", "data/large": os.urandom(300000), "data/nothing": b"", "tmp/scratch": b"x"}
+        files[os.fsdecode(b"data/caf\xe9 \\ back")] = b"x"
+        for name, content in files.items():
+            (self.tree / name).write_bytes(content)
+        (self.tree / "data/sparse").touch()
+        os.truncate(self.tree / "data/sparse", 20 << 20)
+        os.link(self.tree / "data/large", self.tree / "data/linked")
+        (self.tree / "data/link").symlink_to("../conf/app.conf")
+        os.mkfifo(self.tree / "data/pipe")
+        (self.tree / "conf/old.conf").chmod(0o4755)
+        for name in ("conf/app.conf", "data/link", "conf"):
+            os.utime(self.tree / name, ns=(LANDING, LANDING), follow_symlinks=False)
+        return self
+
+    def change(self) -> None:
+        """One file changed, one new, one gone."""
+        (self.tree / "conf/app.conf").write_text("port = 8080\n")
+        (self.tree / "conf/new.conf").write_text("new\n")
+        (self.tree / "data/link").unlink()
+
+    def declare(self, check: bool = False, **parameters: Any) -> dict[str, Any]:
+        """volt_backup_schedule on the directories of `scheduling`."""
+        return self.run("volt_backup_schedule", check, **{**self.scheduled, **parameters})
+
+    def twice(self, name: str, /, **parameters: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Check, run, check again, run again: check mode writes nothing and foresees the diff, and once is enough.
+
+        :returns: what check mode foresaw, what happened, what happened the second time.
+        """
+        before = self.everything()
+        foreseen = self.run(name, True, **parameters)
+        assert foreseen["changed"] and not foreseen.get("failed"), foreseen
+        assert self.everything() == before
+        done = self.run(name, **parameters)
+        assert done["changed"] and not done.get("failed"), done
+        assert done["diff"] == foreseen["diff"]
+        again = [self.run(name, check, **parameters) for check in (True, False)]
+        for result in again:
+            assert not result["changed"] and not result.get("failed"), result
+        return foreseen, done, again[1]
+
     def everything(self) -> set[bytes]:
         """All there is, the tree included."""
         top = os.fsencode(self.top)
@@ -117,6 +170,16 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
+
+
+@pytest.fixture
+def scheduling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories of its own for volt_backup_schedule, for its options name none; systemd is not told. The command is there."""
+    module = importlib.import_module(f"{PACKAGE}.volt_backup_schedule")
+    places = declare.Places(*(str(host.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+    monkeypatch.setattr(module, "Places", lambda command: places._replace(command=command))
+    monkeypatch.setattr(module, "Record", lambda workload: Record(workload, places.records))
+    Path(places.command).write_bytes(archive.build())
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ from .conftest import Host
 
 NOT_ALLOWED = "is not allowed; use 1 to 128 letters"
 
+#: The value of an option that is not given.
+LEFT_OUT = object()
+
 KEEP = {
     "empty": ({}, "Nothing is said to be kept"),
     "of nothing": ({"last": 0, "tags": [], "within": ""}, "Nothing is said to be kept"),
@@ -38,6 +41,8 @@ BACKUP = {
     "source in the store": ({"source": "{top}/cas/objects"}, "usage", "where backups are kept"),
     "source is the store": ({"source": "{top}/cas"}, "usage", "where backups are kept"),
     "source is the backup directory": ({"source": "{top}/backups"}, "usage", "where backups are kept"),
+    "source left out": ({"source": LEFT_OUT}, "usage", "missing: source"),
+    "workload left out": ({"workload": LEFT_OUT}, "usage", "missing: workload"),
     "source null": ({"source": None}, "usage", "missing: source"),
     "workload null": ({"workload": None}, "usage", "missing: workload"),
     "absent, id null": ({"state": "absent", "id": None}, "usage", "missing: id"),
@@ -72,6 +77,7 @@ BACKUP = {
 }
 
 PRUNE = {
+    "keep left out": ({"keep": LEFT_OUT}, "usage", "missing required arguments: keep"),
     "keep null": ({"keep": None}, "usage", "keep' is of type NoneType"),
     "workload null": ({"workload": None}, "usage", NOT_ALLOWED),
     "workload with a slash": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
@@ -120,6 +126,25 @@ RUNNER = {
     "option that is none": ({"force": True}, "usage", "Unsupported parameters"),
 }
 
+SCHEDULE: dict[str, Any] = {
+    "interval of nothing": ({"interval": "0s"}, "usage", "Interval"),
+    "interval negative": ({"interval": "-6h"}, "usage", "-6h"),
+    "interval not understood": ({"interval": "often"}, "usage", "often"),
+    "delay as long as the interval": ({"interval": "6h", "randomized_delay": "6h"}, "usage", "randomized_delay"),
+    "interval and on_calendar": ({"interval": "6h", "on_calendar": "daily"}, "usage", "either interval or on_calendar"),
+    "neither interval nor on_calendar": ({}, "usage", "either interval or on_calendar"),
+    "on_calendar of two lines": ({"on_calendar": "daily\nUnit=x"}, "usage", "Calendar expression"),
+    "workload of two lines": ({"interval": "6h", "workload": "a\nExecStart=/bin/sh"}, "usage", "Workload name"),
+    "workload that leads out": ({"interval": "6h", "workload": "../x"}, "usage", "Workload name"),
+    "source relative": ({"interval": "6h", "source": "relative"}, "usage", "must be an absolute path"),
+    "program relative": ({"interval": "6h", "pre_command": ["dump"]}, "usage", "absolute path of a program"),
+    "purge without a list": ({"interval": "6h", "purge": True}, "usage", "purge belongs to schedules"),
+    "on_failure without host_units": ({"interval": "6h", "on_failure": {"command": ["/bin/true"]}}, "usage", "on_failure belongs to host_units"),
+    "unit that is no text": ({"interval": "6h", "host_units": {"volt-cas-x.service": 3}}, "usage", "Unit volt-cas-x.service of host_units must be a text"),
+    "workload and schedules": ({"interval": "6h", "schedules": []}, "usage", "mutually exclusive: workload|schedules"),
+    "neither workload nor schedules": ({"workload": LEFT_OUT}, "usage", "one of the following is required: workload, schedules"),
+}
+
 RESTORE = {
     "id unknown": ({"id": "unknown"}, "not_found", "There is no backup unknown"),
     "id with a slash": ({"id": "a/b"}, "usage", "cannot be a backup's id"),
@@ -142,6 +167,17 @@ RESTORE = {
     "path that is not there": ({"paths": ["none"]}, None, "none"),
     "strategy unknown": ({"strategy": "hope"}, "usage", "value of strategy must be one of"),
     "link unknown": ({"link": "soft"}, "usage", "value of link must be one of"),
+}
+
+INFO = {
+    "id with a slash": ({"id": "a/b"}, "usage", "cannot be a backup's id"),
+    "workload with a slash": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
+    "time not understood": ({"since": "yesterday"}, "usage", "Time 'yesterday' is not understood"),
+    "day that is none": ({"until": "2026-13-01"}, "usage", "is not understood"),
+    "limit negative": ({"limit": -1}, "usage", "limit must not be negative"),
+    "type unknown": ({"type": "weekly"}, "usage", "value of type must be one of"),
+    "contents of no id": ({"include": ["contents"]}, "usage", "say which with id"),
+    "include unknown": ({"include": ["everything"]}, "usage", "value of include must be one or more of"),
 }
 
 NEWEST = {
@@ -172,7 +208,7 @@ def ready(host: Host) -> Host:
 
 
 def refused(host: Host, module: str, parameters: dict[str, Any], code: str | None, says: str) -> None:
-    filled = {key: value.format(top=host.top) if isinstance(value, str) else value for key, value in parameters.items()}
+    filled = {key: value.format(top=host.top) if isinstance(value, str) else value for key, value in parameters.items() if value is not LEFT_OUT}
     before = host.everything()
     failures = [host.run(module, check, **filled) for check in (True, False)]
     for failure in failures:
@@ -205,9 +241,19 @@ def test_runner(ready: Host, parameters: dict[str, Any], code: str, says: str) -
     refused(ready, "volt_runner", {"path": f"{ready.top}/never", **parameters}, code, says)
 
 
+@cases(SCHEDULE)
+def test_schedule(ready: Host, scheduling: None, parameters: dict[str, Any], code: str, says: str) -> None:
+    refused(ready, "volt_backup_schedule", {**ready.scheduled, "workload": "app", "source": str(ready.tree), **parameters}, code, says)
+
+
 @cases(RESTORE)
 def test_restore(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
     refused(ready, "volt_restore", {"id": ready.id, "target": f"{ready.top}/never", **parameters}, code, says)
+
+
+@cases(INFO)
+def test_info(ready: Host, parameters: dict[str, Any], code: str, says: str) -> None:
+    refused(ready, "volt_backup_info", parameters, code, says)
 
 
 @cases(NEWEST)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results that Ansible targets cannot easily provoke: unreadable files, other users, signals, names of any bytes."""
+"""Results that only some hosts see: unreadable files, other users, signals, names of any bytes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What volt_backup_schedule declares and removes, in directories of its own. Runs of what is declared: tests/integration; systemd: tests/fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from .conftest import Host
+
+pytestmark = pytest.mark.usefixtures("scheduling")
+
+
+def test_one(host: Host) -> None:
+    options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "6h", "max_keep": 3}
+    foreseen, done, again = host.twice("volt_backup_schedule", **host.scheduled, **options)
+    assert again["diff"] == [] and done["units"] == ["volt-backup-app.service", "volt-backup-app.timer"] == foreseen["units"]
+    (timer,) = (part for part in done["diff"] if part.get("after_header", "").endswith(".timer"))
+    assert "Persistent=true" in timer["after"] and [part for part in done["diff"] if "Persistent=true" in part.get("after", "")] == [timer]
+    assert done["schedules"][0]["next_elapse"].startswith("20")
+    assert os.stat(host.top / "jobs/app.json").st_mode & 0o7777 == 0o600
+    assert f"{host.top}/volt-backup run app" in (host.top / "units/volt-backup-app.service").read_text()
+
+    link = host.top / "units/timers.target.wants/volt-backup-app.timer"
+    assert link.is_symlink()
+    _foreseen, disabled, _again = host.twice("volt_backup_schedule", **host.scheduled, **options, enabled=False)
+    assert not os.path.lexists(link) and disabled["schedules"][0]["next_elapse"] is None and (host.top / "jobs/app.json").exists()
+
+    host.twice("volt_backup_schedule", **host.scheduled, workload="app", state="absent")
+    assert [path for path in host.everything() if os.path.isfile(path) and b"app" in os.path.basename(path)] == [os.fsencode(host.tree / "conf/app.conf")]
+
+
+def test_several(host: Host) -> None:
+    two = {"workload": "two", "source": str(host.tree), "on_calendar": "*-*-* 03:00:00 UTC", "keep": {"daily": 7}}
+    options: dict[str, Any] = {
+        "schedules": [{"workload": "one", "source": str(host.tree), "interval": "1d"}, two],
+        "host_units": {"volt-cas-test.service": "[Service]\nExecStart=@PYTHON@ --version"},
+        "on_failure": {"webhook": {"url": "https://127.0.0.1/secret"}},
+    }
+    _foreseen, done, _again = host.twice("volt_backup_schedule", **host.scheduled, **options)
+    assert len(done["schedules"]) == 2 and os.stat(host.top / "notify.json").st_mode & 0o7777 == 0o600
+    assert "/secret" in (host.top / "notify.json").read_text() and "/secret" not in json.dumps(done)
+    _foreseen, purged, _again = host.twice("volt_backup_schedule", **host.scheduled, schedules=[two], host_units={}, purge=True)
+    assert purged["units"] == ["volt-backup-two.service", "volt-backup-two.timer"]
+    names = {os.path.basename(path) for path in host.everything()}
+    assert not {name for name in names if b"one" in name} | {b"volt-cas-test.service", b"notify.json"} & names
+
+
+def test_what_does_not_fit_the_host(host: Host) -> None:
+    """Nor do two of a name. What a play makes beforehand is not there in check mode, so that only warns of it."""
+    options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "6h"}
+    for more, says in (
+        ({"source": f"{host.top}/none"}, "is no directory on this host"),
+        ({"command": f"{host.top}/none"}, "There is no command at"),
+    ):
+        before = host.everything()
+        foreseen = host.declare(True, **{**options, **more})
+        assert foreseen["changed"] and says in str(foreseen["warnings"])
+        failure = host.declare(**{**options, **more})
+        assert failure["failed"] and failure["code"] == "usage" and says in failure["msg"]
+        assert "command" not in more or "volt_runner" in failure["msg"]
+        assert host.everything() == before
+    failure = host.declare(schedules=[options, options])
+    assert failure["failed"] and failure["code"] == "usage" and "declared twice" in failure["msg"]
+
+
+def test_somebodys_unit_stays_without_force(host: Host) -> None:
+    (host.top / "units").mkdir()
+    (host.top / "units/volt-backup-app.timer").write_text("[Unit]\n")
+    options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "on_calendar": "daily"}
+    for check in (True, False):
+        failure = host.declare(check, **options)
+        assert failure["failed"] and failure["code"] == "usage" and "volt-backup-app.timer" in failure["msg"]
+    assert (host.top / "units/volt-backup-app.timer").read_text() == "[Unit]\n"
+    host.twice("volt_backup_schedule", **host.scheduled, **options, force=True)
