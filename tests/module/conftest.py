@@ -38,7 +38,7 @@ SETTINGS = {"_ansible_remote_tmp": "/tmp", "_ansible_no_log": True}
 
 
 #: Packages of which modules import something late, by its name.
-LATE = ("ansible_collections.volt.backup.plugins.module_utils", "ansible.module_utils._internal", "ansible.module_utils.common")
+LATE = ("ansible_collections.volt.backup.plugins.module_utils", "ansible.module_utils._internal")
 
 
 @functools.cache
