@@ -70,7 +70,7 @@ class Lane:
         for item in session.items if not self._config.option.collectonly else ():
             mark = item.get_closest_marker("meanwhile")
             if mark:
-                item.stash[OUTCOME] = self._start(*mark.args)
+                item.stash[OUTCOME] = self._start(**mark.kwargs)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:

@@ -122,7 +122,7 @@ def test_nothing_stays(fleet, end):
         assert name and all(_traces(name).values())
         another.send_signal({"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}[end])
     if end == "kill":
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while _traces(name)["processes"] or _traces(name)["links"]:
             assert time.monotonic() < until, _traces(name)
             time.sleep(0.1)

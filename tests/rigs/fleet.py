@@ -47,8 +47,10 @@ from . import Unavailable, debian, need
 SUITES = ("bullseye", "bookworm", "trixie")
 _NO_MOUNT = 77
 
-#: Runs a command in a process namespace, with mounts of its own: when the thread that starts it dies, all that it started dies too.
-APART = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+#: Kills a command when the thread that started it dies.
+MORTAL = ["setpriv", "--pdeathsig", "KILL"]
+#: Runs a command in a process namespace, with mounts of its own: all that it started dies with it.
+APART = [*MORTAL, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 # The machine around a host: it wires the link at each start, and starts again what ended by a reboot (which nspawn tells by 133).
 # systemd above 255 wants the unified hierarchy of control groups, whatever this machine has.
@@ -82,6 +84,14 @@ RemainAfterExit=yes
 TimeoutStartSec=60
 ExecStart=/bin/sh -c 'until ip link set {link} up; do sleep 0.1; done'
 ExecStart=/bin/ip address add {address}/64 dev {link} nodad
+"""
+
+
+_SSHD = """HostKey /etc/ssh/fleet_host_key
+PermitRootLogin prohibit-password
+UseDNS no
+MaxStartups 100
+MaxSessions 100
 """
 
 
@@ -140,10 +150,8 @@ class Host:
         machine = ["sh", "-c", _MACHINE, "machine", f"ve-{self._machine}", self._outside, layers, str(self._room / "root"), " ".join(map(str, groups))]
         nspawn = ["-M", self._machine, f"--hostname={self.name}", "--boot", "--register=no", "--keep-unit", "--network-veth", f"--bind={self.srv}:/srv",
                   "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--settings=no"]
-        # Its own session: Ctrl-C is for the tests, which then close the fleet.
         with open(self._console, "ab") as console:
-            self._process = subprocess.Popen(
-                [*APART, *machine, *nspawn], stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = self.fleet.spawn(*APART, *machine, *nspawn, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)
         self._up = False
 
     def ready(self, timeout: float = 0, after: str = "") -> None:
@@ -210,7 +218,7 @@ class Host:
             upper / "etc/machine-id": uuid.uuid4().hex + "\n",
             upper / "etc/hostname": self.name + "\n",
             upper / "etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n{self.address} {self.name}\n",
-            upper / "etc/ssh/sshd_config.d/fleet.conf": "HostKey /etc/ssh/fleet_host_key\nPermitRootLogin prohibit-password\nUseDNS no\nMaxStartups 100\nMaxSessions 100\n",
+            upper / "etc/ssh/sshd_config.d/fleet.conf": _SSHD,
             upper / "root/.ssh/authorized_keys": (self.fleet.room / "key.pub").read_text(encoding="ascii"),
             unit: _LINK_UNIT.format(address=self.address, link=self.link),
         }.items():
@@ -234,11 +242,10 @@ class Host:
             if self._shared and self._shared.poll() is None and self._socket().exists():
                 return ""
             self._disconnect()
-            # The first line tells that it stands. It dies with the tests, and is not for their Ctrl-C.
-            shared = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "ssh", "-M", "-S", str(self._socket()), f"-oConnectTimeout={self.answers}", *self.fleet.ssh_options,
-                 f"root@{self.address}", "echo && exec cat"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+            # The first line tells that it stands.
+            shared = self.fleet.spawn(
+                *MORTAL, "ssh", "-M", "-S", str(self._socket()), f"-oConnectTimeout={self.answers}", *self.fleet.ssh_options, f"root@{self.address}",
+                "echo && exec cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
             assert shared.stdout
             if shared.stdout.readline():
                 self._shared = shared
@@ -267,7 +274,7 @@ AnyHost = TypeVar("AnyHost", bound=Host)
 
 
 class Fleet:
-    """Hosts of one run of the tests. Boot them from the main thread: hosts die with the thread that booted them."""
+    """Hosts of one run of the tests."""
 
     def __init__(self) -> None:
         need("systemd-nspawn", "setpriv", "unshare", "ip", "ssh", "ssh-keygen", root=True)
@@ -285,6 +292,7 @@ class Fleet:
             self.room.mkdir(mode=0o700)
             self._claim = os.open(self.room, os.O_RDONLY)
             fcntl.flock(self._claim, fcntl.LOCK_EX)
+        self._spawner = ThreadPoolExecutor(1)
         self._term: Any = None
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._term = signal.signal(signal.SIGTERM, _interrupt)
@@ -309,6 +317,13 @@ class Fleet:
         host = self.hosts[name] = kind(self, name, suite, len(self.hosts) + 1)
         host.power_on()
         return host
+
+    def spawn(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command that dies with this process, or with the fleet: its parent is a thread that lives as long.
+
+        It has a session of its own: Ctrl-C is for the tests, which then close the fleet.
+        """
+        return self._spawner.submit(subprocess.Popen, command, start_new_session=True, **options).result()
 
     def inventory(self, path: str | os.PathLike[str]) -> None:
         """Write an Ansible inventory of all hosts that are on, once they are up. The variable `suite` tells their suites."""
@@ -336,6 +351,7 @@ class Fleet:
             return
         for host in self.hosts.values():
             host.kill()
+        self._spawner.shutdown()
         _remove(self.room)
         os.close(self._claim)
         self._claim = -1

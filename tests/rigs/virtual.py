@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from . import Unavailable, debian, need
-from .fleet import Fleet, Host
+from .fleet import MORTAL, Fleet, Host
 
 _GIB = 1 << 30
 
@@ -68,13 +68,13 @@ class Machine(Host):
         (kernel,) = (self._tree / "boot").glob("vmlinuz-*")
         link = f"ve-{self._machine}"
         with open(self._console, "ab") as console:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio",
+            self._process = self.fleet.spawn(
+                *MORTAL, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio",
                  "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-rtc", f"clock=vm,base={self.clock or 'utc'}",
                  "-kernel", str(kernel), "-append", _KERNEL,
                  "-drive", f"file={self._disk},format=raw,if=none,id=disk,cache=unsafe", "-device", "nvme,drive=disk,serial=disk",
-                 "-netdev", f"tap,id=link,ifname={link},script=no,downscript=no", "-device", "virtio-net-pci,netdev=link,romfile="],
-                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+                 "-netdev", f"tap,id=link,ifname={link},script=no,downscript=no", "-device", "virtio-net-pci,netdev=link,romfile=",
+                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
         threading.Thread(target=self._wire, args=(link, self._process), daemon=True).start()
         self._up = False
 
