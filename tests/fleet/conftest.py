@@ -72,7 +72,7 @@ class Lane:
             if mark:
                 item.stash[OUTCOME] = self._start(**mark.kwargs)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
         try:
             if item.get_closest_marker("molecule"):
@@ -81,7 +81,7 @@ class Lane:
         except Unavailable as lack:
             pytest.skip(str(lack))
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         result = yield
         if item.get_closest_marker("molecule"):
