@@ -86,9 +86,7 @@ def test_status(books: Books, tmp_path: Path) -> None:
         lost = tmp_path / "lost"
         lost.write_text(f"off ansible_host={off.address}\n")
         assert "no schedules" not in books.run("status")
-        for host in books.hosts:
-            for name in ("app", "db"):
-                host.run("systemctl", "start", f"volt-backup-{name}.service")
+        books.fleet.each(lambda host: host.run("systemctl", "start", "volt-backup-app.service", "volt-backup-db.service"), books.hosts)
         fine = books.run("status")
         assert len(re.findall(r"(?:app|db) +ok ", fine)) == 6, fine
         books.run("verify")

@@ -47,14 +47,20 @@ while True:
             raise SystemExit
     time.sleep(0.02)
 """
+#: Waits until no unit that tells of a failure is to start or runs.
+TOLD = """
+while [ -n "$(systemctl list-jobs --no-legend 'volt-*'; systemctl list-units --no-legend --state=active,activating,deactivating 'volt-cas-failure@*')" ]; do
+    sleep 0.1
+done
+"""
 UNITS = "systemctl list-units --all --no-legend --plain 'volt-*'"
 
 
 class Schedules:
-    """What is declared for all hosts of the fleet, and how it fares."""
+    """What is declared for all hosts of the fleet, and how it fares. `each` does something with all of them at once."""
 
     def __init__(self, fleet: Fleet, play: Callable[..., Any], place: str, tmp_path: Path) -> None:
-        self.hosts, self._play, self.place, self._vars = list(fleet.hosts.values()), play, place, tmp_path / "vars.json"
+        self.hosts, self.each, self._play, self.place, self._vars = list(fleet.hosts.values()), fleet.each, play, place, tmp_path / "vars.json"
 
     def declare(self, *workloads: dict[str, Any], arguments: tuple[str, ...] = (), **variables: Any) -> str:
         """Run the playbook; what it printed."""
@@ -90,19 +96,27 @@ def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
     app = {"workload": "app", "source": f"{schedules.place}/app", "interval": "1m", "randomized_delay": "0s", "max_keep": 1}
     checked = schedules.declare(app, arguments=("--check",))
     assert "+OnCalendar=*-*-* *:*:00 UTC" in checked, checked
-    for host in schedules.hosts:
+
+    @schedules.each
+    def nothing_yet(host: Host) -> None:
         assert host.run("sh", "-c", f"ls -d {PLACES} 2>/dev/null", check=False).stdout in ("", "/etc/volt\n")  # of another test
+
     schedules.declare(app)
-    for host in schedules.hosts:
+
+    @schedules.each
+    def declared(host: Host) -> None:
         found = schedules.states(host)["app"]
         assert found["state"] in ("waiting", "running", "ok") and not found["overdue"] and found["next_elapse"], found
+
     again = schedules.declare(app)
     assert recap(again) == ["0"] * len(schedules.hosts), again
-    until = time.monotonic() + 100
-    for host in schedules.hosts:
+    until = time.monotonic() + 300
+
+    @schedules.each
+    def is_backed_up_by_itself(host: Host) -> None:
         while schedules.states(host)["app"]["state"] != "ok":
             assert time.monotonic() < until, host.run("journalctl", "--no-pager", "-u", "volt-backup-app.service").stdout
-            time.sleep(1)
+            time.sleep(0.3)
         found = schedules.states(host)["app"]
         assert host.run("date", "-u", "-d", found["last_success"], "+%S").stdout.strip() in {f"{second:02d}" for second in range(20)}
         (backup,) = schedules.call(host, "list", "app")["backups"]
@@ -111,11 +125,14 @@ def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
         host.run("systemctl", "stop", "volt-backup-app.timer")
         assert schedules.states(host)["app"]["state"] == "stopped"
         assert host.run("volt-backup", "status", "--check", check=False).returncode == 1
+
     started = schedules.declare(app)
     assert recap(started) == ["1"] * len(schedules.hosts), started
     gone = schedules.declare(volt_schedule_state="absent", volt_runner_state="absent")
     assert recap(gone) != ["0"] * len(schedules.hosts)
-    for host in schedules.hosts:
+
+    @schedules.each
+    def nothing_is_left(host: Host) -> None:
         assert host.run("sh", "-c", f"ls -d {PLACES} 2>/dev/null", check=False).stdout == "/etc/volt\n"
         assert host.run("sh", "-c", UNITS).stdout == ""
         assert host.run("ls", "/etc/volt/backup").stdout == ""
@@ -124,15 +141,20 @@ def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
 def test_a_unit_sees_what_a_run_outside_of_it_sees(schedules: Schedules) -> None:
     """Hardening hides nothing: trusted.* attributes, /tmp, /home, /dev, files that root may read by capability alone."""
     sources = {"tree": f"{schedules.place}/tree", "tmp": "/tmp", "home": "/home", "dev": "/dev", "etc": "/etc"}
-    for host in schedules.hosts:
+
+    @schedules.each
+    def furnish(host: Host) -> None:
         host.run(
             "sh", "-c",
             f"mkdir -p {sources['tree']} /home/someone && cd {sources['tree']} && echo x >a && echo y >theirs && chown 4242:4242 theirs . && chmod 0600 theirs"
             " && chmod 4755 a && mkfifo pipe && mknod device c 1 3 && ln -s nowhere link && echo z >/tmp/there && echo z >/home/someone/file"
             """ && python3 -c 'import os; os.setxattr("a", "trusted.volt", b"1"); os.setxattr("a", "user.volt", b"2")'""",
         )  # fmt: skip
+
     schedules.declare(*({"workload": name, "source": path, "interval": "1d", "one_file_system": True} for name, path in sources.items()))
-    for host in schedules.hosts:
+
+    @schedules.each
+    def same_within(host: Host) -> None:
         for name, path in sources.items():
             outside = schedules.call(host, "create", name, "--source", path, "--one-file-system")["backup"]
             host.run("systemctl", "start", f"volt-backup-{name}.service")
@@ -161,10 +183,14 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         volt_schedule_on_failure_webhook={"url": "http://127.0.0.1:8642/SeCrEt"},
         volt_schedule_metrics=f"{schedules.place}/volt.prom",
     )
-    for host in schedules.hosts:
+
+    @schedules.each
+    def furnish_alarms(host: Host) -> None:
         host.run("sh", "-c", f"printf '%s\\n' '#!/bin/sh' 'exec cat >>{schedules.place}/letters' >/usr/sbin/sendmail; chmod 0755 /usr/sbin/sendmail")
         host.run("systemd-run", "--unit=webhook", "python3", "-c", WEBHOOK, f"{schedules.place}/posted")
-    for host in schedules.hosts:
+
+    @schedules.each
+    def fares_and_tells(host: Host) -> None:
         host.run("systemctl", "start", "volt-backup-good.service")
         host.run("sh", "-c", f"mv {schedules.place}/app {schedules.place}/elsewhere")
         for name in ("bad", "slow", "vanished"):
@@ -180,13 +206,13 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         assert host.run("cat", told).stdout == "good success\nbad failure\nslow failure\nvanished failure\n"
         shown = schedules.call(host, "show", states["good"]["backup_id"], "--contents")["contents"]["entries"]
         assert "dump" in [entry["path"] for entry in shown]
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while host.run("cat", f"{schedules.place}/alarm", check=False).stdout.count("alarm") < 3 and time.monotonic() < until:
             time.sleep(0.2)
         alarms = host.run("cat", f"{schedules.place}/alarm").stdout
         assert sorted(alarms.splitlines()) == [f"alarm volt-backup-{name}" for name in ("bad", "slow", "vanished")]
         while not host.run("systemctl", "list-units", "--state=active,activating", "--no-legend", "volt-cas-failure@*").stdout == "":
-            assert time.monotonic() < until + 20
+            assert time.monotonic() < until
             time.sleep(0.2)
         letters = host.run("cat", f"{schedules.place}/letters").stdout
         assert letters.count("To: admin@example.org") == 3 and f"Subject: Backup of bad failed on {host.name}: The pre_command" in letters
@@ -201,9 +227,11 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         assert 'last_success_timestamp_seconds{workload="good"}' in metrics and 'failures{workload="bad"} 1' in metrics
         assert not any(f'success_timestamp_seconds{{workload="{name}"}}' in metrics for name in ("bad", "slow", "vanished")), metrics
         for name, result in (("good", "success"), ("bad", "failure"), ("slow", "failure"), ("vanished", "failure")):
+            unit = f"volt-backup-{name}.service"
             found = host.run("journalctl", "--no-pager", "-o", "json", f"--since=@{began}", f"VOLT_WORKLOAD={name}").stdout.splitlines()
             (entry,) = (json.loads(line) for line in found)
-            assert (entry["VOLT_RESULT"], entry["_SYSTEMD_UNIT"]) == (result, f"volt-backup-{name}.service"), entry
+            # The journal asks whose process it was, and on a busy machine one may have ended by then.
+            assert (entry["VOLT_RESULT"], entry.get("_SYSTEMD_UNIT", unit)) == (result, unit), entry
         for start in (["systemctl", "start", "volt-backup-after.service"], ["volt-backup", "run", "after"]):
             host.run(*start, check=False)
             after = schedules.states(host)["after"]
@@ -217,10 +245,15 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
 def test_a_changed_schedule_starts_nothing_at_once_and_if_due_waits_for_a_slot(schedules: Schedules) -> None:
     app = {"workload": "app", "source": f"{schedules.place}/app", "randomized_delay": "0s"}
     schedules.declare({**app, "interval": "1d"})
-    for host in schedules.hosts:
+
+    @schedules.each
+    def was_missed(host: Host) -> None:
         host.run("sh", "-c", "touch -d '3 days ago' /var/lib/systemd/timers/stamp-volt-backup-app.timer")
+
     schedules.declare({**app, "interval": "5h"})
-    for host in schedules.hosts:
+
+    @schedules.each
+    def starts_nothing_at_once(host: Host) -> None:
         assert schedules.states(host)["app"]["state"] == "waiting"
         host.run("systemctl", "start", "volt-backup-app.service")
         first = schedules.states(host)["app"]["backup_id"]
@@ -233,12 +266,16 @@ def test_a_changed_schedule_starts_nothing_at_once_and_if_due_waits_for_a_slot(s
 def test_a_host_that_was_off_makes_up_for_one_run(schedules: Schedules, fleet: Fleet) -> None:
     """Off past a slot: systemd starts one run when the host is back. The stamp is what it remembers, and stands for the time it was off."""
     schedules.declare({"workload": "app", "source": f"{schedules.place}/app", "interval": "1d"})
-    for host in schedules.hosts:
+
+    @schedules.each
+    def be_off(host: Host) -> None:
         host.run("sh", "-c", "systemctl stop volt-backup-app.timer && touch -d '7 days ago' /var/lib/systemd/timers/stamp-volt-backup-app.timer")
         host.reboot()
-    for host in schedules.hosts:
+
+    @schedules.each
+    def one_run_made_up_for(host: Host) -> None:
         host.ready()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while schedules.states(host)["app"]["state"] != "ok":
             assert time.monotonic() < until, host.run("journalctl", "--no-pager", "-u", "volt-backup-app.service").stdout
             time.sleep(0.5)
@@ -253,7 +290,9 @@ def test_a_run_by_hand_and_one_of_the_unit_do_not_mix(schedules: Schedules) -> N
     after = ["/bin/sh", "-c", f"echo running >{state}; echo post >>{told}; sleep 1"]
     schedules.declare({"workload": "db", "source": f"{schedules.place}/app", "interval": "1d", "pre_command": before, "post_command": after})
     both = "volt-backup run db & systemctl start volt-backup-db.service & wait; systemctl start volt-backup-db.service & sleep 0.3; volt-backup run db; wait"
-    for host in schedules.hosts:
+
+    @schedules.each
+    def by_hand_and_by_unit(host: Host) -> None:
         host.run("sh", "-c", both)
         backups = schedules.call(host, "list", "db")["backups"]
         assert host.run("cat", told).stdout == "pre\npost\n" * len(backups) and len(backups) in (3, 4)
@@ -268,7 +307,9 @@ def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -
     app = {"source": f"{schedules.place}/app", "post_command": ["/bin/sh", "-c", f"echo $VOLT_WORKLOAD $VOLT_RESULT >>{told}; sleep 2"]}
     prom = f"{schedules.place}/volt.prom"
     schedules.declare({**app, "workload": "daily", "interval": "1d"}, {**app, "workload": "ticking", "interval": "36h"}, volt_schedule_metrics=prom)
-    for host in schedules.hosts:
+
+    @schedules.each
+    def all_ways_to_fail(host: Host) -> None:
         for name in ("daily", "ticking"):
             host.run("systemctl", "start", f"volt-backup-{name}.service")
         assert {row["state"] for row in schedules.states(host).values()} == {"ok"}
@@ -289,6 +330,7 @@ def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -
         host.run("mv", "/usr/local/bin/volt-backup", "/root/away")
         for name in ("daily", "ticking"):
             assert host.run("systemctl", "start", f"volt-backup-{name}.service", check=False).returncode == 1
+        host.run("sh", "-c", TOLD)  # by the command that is gone, and so in vain
         host.run("mv", "/root/away", "/usr/local/bin/volt-backup")
         states = schedules.states(host)
         assert {(row["state"], row["reason"].partition(";")[0]) for row in states.values()} == {
@@ -297,7 +339,7 @@ def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -
         assert host.run("volt-backup", "run", "ticking").returncode == 0
         host.run("python3", "-c", KILL_POST)
         assert schedules.states(host)["daily"]["state"] == "failed"
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while 'failures{workload="daily"} 1' not in host.run("cat", prom).stdout:  # noted by who tells people
             assert time.monotonic() < until, host.run("cat", prom).stdout
             time.sleep(0.3)
@@ -317,7 +359,9 @@ def test_a_pre_command_that_fails_waits_for_the_next_slot_and_runs_within_runs_h
         {**app, "workload": "itself", "interval": "1d", "post_command": ["/usr/local/bin/volt-backup", "run", "itself"]},
         {**app, "workload": "inner", "interval": "1d", "pre_command": say("inner-pre"), "post_command": say("inner-post")},
     )
-    for host in schedules.hosts:
+
+    @schedules.each
+    def each_has_its_hooks(host: Host) -> None:
         for _number in range(3):  # as at three ticks
             host.run("systemctl", "start", "volt-backup-ticking.service", check=False)
         assert host.run("cat", told).stdout == "pre\npost\n"
@@ -337,15 +381,21 @@ def test_a_declaration_that_died_before_systemd_heard_of_it(schedules: Schedules
     """The next one starts nothing at once, and no timer stays without a time to come. What never comes is refused."""
     app = {"workload": "app", "source": f"{schedules.place}/app", "randomized_delay": "0s"}
     schedules.declare({**app, "on_calendar": "*-01-01"})
-    for host in schedules.hosts:
+
+    @schedules.each
+    def was_missed(host: Host) -> None:
         host.run("sh", "-c", "systemctl stop volt-backup-app.timer; touch -d '3 days ago' /var/lib/systemd/timers/stamp-volt-backup-app.timer;"
                  " systemctl start volt-backup-app.timer")  # fmt: skip
+
     schedules.declare({**app, "interval": "12h"}, volt_schedule_manage_units=False)
     assert recap(schedules.declare({**app, "interval": "12h"})) == ["1"] * len(schedules.hosts)
     assert recap(schedules.declare({**app, "interval": "12h"})) == ["0"] * len(schedules.hosts)
     time.sleep(2)
-    for host in schedules.hosts:
+
+    @schedules.each
+    def waits(host: Host) -> None:
         assert schedules.states(host)["app"]["state"] == "waiting" and schedules.call(host, "list", "app")["backups"] == []
         assert host.run("systemctl", "show", "--value", "-p", "NextElapseUSecRealtime", "volt-backup-app.timer").stdout.strip()
+
     with pytest.raises(AssertionError, match="never comes true again"):
         schedules.declare({**app, "on_calendar": "2020-01-01"})

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 import yaml
-from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
+from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 
 FOUND = ["nspawn-web", "podman-data", "vm-db", "volt-api"]
 FURNISH = """
@@ -39,12 +39,10 @@ def hosts(fleet: Fleet, ansible: Callable[..., Any]) -> Iterator[Callable[..., s
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    for host in fleet.hosts.values():
-        host.run("sh", "-c", FURNISH)
+    fleet.each(lambda host: host.run("sh", "-c", FURNISH))
     yield run
     run("volt.backup.schedule", volt_schedule_state="absent", volt_runner_state="absent")
-    for host in fleet.hosts.values():
-        host.run("sh", "-c", REMOVE)
+    fleet.each(lambda host: host.run("sh", "-c", REMOVE))
 
 
 def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[..., str]) -> None:
@@ -55,7 +53,9 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[
     hosts("volt.backup.schedule", **given)
     assert set(re.findall(r"changed=(\d+)", hosts("volt.backup.schedule", **given))) == {"0"}
     hosts("volt.backup.backup", **given)
-    for host in fleet.hosts.values():
+
+    @fleet.each
+    def all_is_backed_up(host: Host) -> None:
         rows = json.loads(host.run("volt-backup", "status", "--json").stdout)["schedules"]
         assert sorted(row["workload"] for row in rows) == FOUND
         backups = json.loads(host.run("volt-backup", "list", "--json").stdout)["backups"]
@@ -66,9 +66,12 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[
         assert "x.tmp" not in host.run("volt-backup", "show", web, "--contents").stdout
         assert {json.loads(host.run("cat", f"/etc/volt/backup/{name}.json").stdout)["exclude"][0] for name in FOUND} == {"*.tmp"}
         host.run("rm", "-r", "/var/lib/volt/vms/db")
+
     own = {"workload": "volt-api", "source": "/etc", "on_calendar": "daily", "keep": {"weekly": 3}}
     hosts("volt.backup.schedule", **given, volt_schedule_workloads=[own])
-    for host in fleet.hosts.values():
+
+    @fleet.each
+    def what_is_declared_comes_first(host: Host) -> None:
         job = json.loads(host.run("cat", "/etc/volt/backup/volt-api.json").stdout)
         assert (job["interval"], job["on_calendar"], job["keep"]) == (None, "daily", {"weekly": 3})
         rows = json.loads(host.run("volt-backup", "status", "--json").stdout)["schedules"]

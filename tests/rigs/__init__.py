@@ -5,6 +5,7 @@
 
 torture.py   a tree with every kind of file, and edits to it
 fleet.py     real hosts with a systemd of their own, reached over ssh; virtual.py, one with a clock of its own
+control.py   Ansible to play on them
 debian.py    a real Debian root file system, cached outside the checkout
 mounts.py    file systems on loop devices, putting them back to how they were, and cutting their power
 sample.py    which of many like cases a run takes

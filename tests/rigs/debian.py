@@ -56,10 +56,11 @@ def tree(suite: str | None = None, include: Sequence[str] = ()) -> Path:
     """A minbase Debian tree with further packages. Read it, never write to it: it is shared."""
     suite = suite or suite_here()
     final = cache() / "-".join([suite, *sorted(include)])
-    if not final.is_dir():
+    if not _whole(final, include):
         need("debootstrap", root=True)
         with _locked(cache() / "lock"):
-            if not final.is_dir():
+            if not _whole(final, include):
+                _discard(final)
                 _build(suite, include, final)
     return final
 
@@ -82,6 +83,11 @@ def download(root: str | os.PathLike[str], packages: Sequence[str], into: Path) 
     if done.returncode:
         raise Unavailable("apt cannot fetch packages: " + done.stdout.strip()[-300:])
     return sorted(into.glob("*.deb"))
+
+
+def _whole(path: Path, include: Sequence[str]) -> bool:
+    """Is it there, and not what an interrupted removal has left?"""
+    return (path / "usr/bin/dpkg").exists() and ("openssh-server" not in include or (path / "usr/sbin/sshd").exists())
 
 
 def _build(suite: str, include: Sequence[str], final: Path) -> None:

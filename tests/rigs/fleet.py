@@ -15,6 +15,8 @@ All of a host lives in a process namespace of its own, with mounts and a /run th
 so too when whoever booted it dies, even by SIGKILL. Nothing is ever looked up by name. What can stay after SIGKILL (a directory, empty
 control groups) goes when the next fleet starts.
 
+Commands and Ansible reach a host over one ssh connection that they share: to log in costs more than most commands do. It ends with the host.
+
 Each host has a network link of its own, with IPv6 addresses below a prefix that every fleet draws at random (RFC 4193): fleets do not meet.
 There is no way out of it, to other hosts or to the world.
 
@@ -35,13 +37,20 @@ import subprocess
 import threading
 import time
 import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
 from . import Unavailable, debian, need
 
 SUITES = ("bullseye", "bookworm", "trixie")
 _NO_MOUNT = 77
+
+#: Kills a command when the thread that started it dies.
+MORTAL = ["setpriv", "--pdeathsig", "KILL"]
+#: Runs a command in a process namespace, with mounts of its own: all that it started dies with it.
+APART = [*MORTAL, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 # The machine around a host: it wires the link at each start, and starts again what ended by a reboot (which nspawn tells by 133).
 # systemd above 255 wants the unified hierarchy of control groups, whatever this machine has.
@@ -78,6 +87,14 @@ ExecStart=/bin/ip address add {address}/64 dev {link} nodad
 """
 
 
+_SSHD = """HostKey /etc/ssh/fleet_host_key
+PermitRootLogin prohibit-password
+UseDNS no
+MaxStartups 100
+MaxSessions 100
+"""
+
+
 class Host:
     """One machine of a fleet. Whatever talks to it waits until it is up."""
 
@@ -85,6 +102,8 @@ class Host:
     packages: tuple[str, ...] = (*debian.HOST_PACKAGES, "rsync")
     #: What its end of the link is called.
     link = "host0"
+    #: Seconds that it may take to answer one try to connect, and to be up.
+    answers, boots = 5, 180
 
     def __init__(self, fleet: Fleet, name: str, suite: str, number: int) -> None:
         self.fleet, self.name, self.suite = fleet, name, suite
@@ -96,15 +115,20 @@ class Host:
         self.srv = self._room / "srv"
         self._console = self._room / "console"
         self._process: subprocess.Popen[bytes] | None = None
+        self._shared: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
         self._up = False
         self._tree = debian.tree(suite, self.packages)
-        if not (self._tree / "usr/sbin/sshd").exists():
-            raise Unavailable(f"{self._tree} is damaged: remove it, and it is built anew")
         self._furnish()
 
     @property
     def on(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def ssh_options(self) -> list[str]:
+        """How to reach it: over the shared connection while there is one, else over one of its own."""
+        return [*self.fleet.ssh_options, "-oControlMaster=no", f"-oControlPath={self._socket()}"]
 
     def run(self, *argv: str, check: bool = True, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command there as root, over ssh."""
@@ -118,6 +142,7 @@ class Host:
         """Start it and return at once."""
         if self.on:
             raise RuntimeError(f"{self.name} is on already")
+        self._disconnect()
         groups = [top / self._machine for top in _groups()]
         for group in groups:
             group.mkdir(exist_ok=True)
@@ -125,24 +150,20 @@ class Host:
         machine = ["sh", "-c", _MACHINE, "machine", f"ve-{self._machine}", self._outside, layers, str(self._room / "root"), " ".join(map(str, groups))]
         nspawn = ["-M", self._machine, f"--hostname={self.name}", "--boot", "--register=no", "--keep-unit", "--network-veth", f"--bind={self.srv}:/srv",
                   "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--settings=no"]
-        # Its own session: Ctrl-C is for the tests, which then close the fleet.
         with open(self._console, "ab") as console:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
-                 *machine, *nspawn], stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = self.fleet.spawn(*APART, *machine, *nspawn, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)
         self._up = False
 
-    def ready(self, timeout: float = 60, after: str = "") -> None:
+    def ready(self, timeout: float = 0, after: str = "") -> None:
         """Wait until systemd has started everything; of a host that reboots, in another boot than `after`."""
-        until = time.monotonic() + timeout
+        until = time.monotonic() + (timeout or self.boots)
         state = "unreachable"
         while not self._up:
             if not self.on:
                 self._ended()
             if time.monotonic() > until:
-                raise RuntimeError(f"{self.name} is not up after {timeout} s, but {state}: {self._last_words()}")
-            # A short patience: while the link is up outside only, each try lasts as long as it may.
-            done = self._ssh("cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait", timeout=timeout, patience=2)
+                raise RuntimeError(f"{self.name} is not up in time, but {state}: {self._last_words()}")
+            done = self._ssh("cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait", timeout=self.boots)
             answer = done.stdout.split()
             boot, state = answer if len(answer) == 2 else ("", f"unreachable ({done.stderr.strip()})")
             if not boot or boot == after or state in ("offline", "initializing", "starting", "stopping", "unknown"):
@@ -163,7 +184,8 @@ class Host:
         """Shut it down in good order. Its files stay."""
         self.run("systemctl", "poweroff", check=False)
         assert self._process
-        self._process.wait(60)
+        self._process.wait(self.boots)
+        self._disconnect()
         self._up = False
 
     def kill(self) -> None:
@@ -174,7 +196,8 @@ class Host:
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
             first = children.read_text(encoding="ascii").split() if children.exists() else []
             os.kill(int(first[0]) if first else self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait(self.boots)
+        self._disconnect()
         subprocess.run(["ip", "link", "delete", f"ve-{self._machine}"], stderr=subprocess.DEVNULL, check=False)
 
     def _furnish(self) -> None:
@@ -195,17 +218,47 @@ class Host:
             upper / "etc/machine-id": uuid.uuid4().hex + "\n",
             upper / "etc/hostname": self.name + "\n",
             upper / "etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n{self.address} {self.name}\n",
-            upper / "etc/ssh/sshd_config.d/fleet.conf": "HostKey /etc/ssh/fleet_host_key\nPermitRootLogin prohibit-password\nUseDNS no\nMaxStartups 100\n",
+            upper / "etc/ssh/sshd_config.d/fleet.conf": _SSHD,
             upper / "root/.ssh/authorized_keys": (self.fleet.room / "key.pub").read_text(encoding="ascii"),
             unit: _LINK_UNIT.format(address=self.address, link=self.link),
         }.items():
             path.write_text(text, encoding="ascii")
         (unit.parent / "multi-user.target.wants/fleet-link.service").symlink_to("../fleet-link.service")
 
-    def _ssh(self, command: str, stdin: str = "", timeout: float = 120, patience: int = 5) -> subprocess.CompletedProcess[str]:
-        command_line = ["ssh", f"-oConnectTimeout={patience}", *self.fleet.ssh_options, f"root@{self.address}", command]
+    def _ssh(self, command: str, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        command_line = ["ssh", *self.ssh_options, f"root@{self.address}", command]
+        refused = self._connect()
+        if refused:
+            return subprocess.CompletedProcess(command_line, 255, "", refused)
         return subprocess.run(command_line, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="backslashreplace",
                               timeout=timeout, check=False)
+
+    def _socket(self) -> Path:
+        return self._room / "ssh"
+
+    def _connect(self) -> str:
+        """Make the shared connection, unless there is one. Why that failed, else nothing."""
+        with self._lock:
+            if self._shared and self._shared.poll() is None and self._socket().exists():
+                return ""
+            self._disconnect()
+            # The first line tells that it stands.
+            shared = self.fleet.spawn(
+                *MORTAL, "ssh", "-M", "-S", str(self._socket()), f"-oConnectTimeout={self.answers}", *self.fleet.ssh_options, f"root@{self.address}",
+                "echo && exec cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+            assert shared.stdout
+            if shared.stdout.readline():
+                self._shared = shared
+                return ""
+            return shared.communicate()[1].decode("utf-8", "backslashreplace").strip() or "no connection"
+
+    def _disconnect(self) -> None:
+        """End the shared connection: a host that lost its power would not tell."""
+        if self._shared:
+            self._shared.kill()
+            self._shared.communicate()
+            self._shared = None
+        self._socket().unlink(missing_ok=True)
 
     def _ended(self) -> None:
         status = self._process.returncode if self._process else None
@@ -221,7 +274,7 @@ AnyHost = TypeVar("AnyHost", bound=Host)
 
 
 class Fleet:
-    """Hosts of one run of the tests. Boot them from the main thread: hosts die with the thread that booted them."""
+    """Hosts of one run of the tests."""
 
     def __init__(self) -> None:
         need("systemd-nspawn", "setpriv", "unshare", "ip", "ssh", "ssh-keygen", root=True)
@@ -239,6 +292,7 @@ class Fleet:
             self.room.mkdir(mode=0o700)
             self._claim = os.open(self.room, os.O_RDONLY)
             fcntl.flock(self._claim, fcntl.LOCK_EX)
+        self._spawner = ThreadPoolExecutor(1)
         self._term: Any = None
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._term = signal.signal(signal.SIGTERM, _interrupt)
@@ -246,7 +300,7 @@ class Fleet:
         self.known_hosts.touch()
         _keygen(self.room / "key", self.id)
         settings = {"BatchMode": "yes", "IdentitiesOnly": "yes", "IdentityFile": self.room / "key", "UserKnownHostsFile": self.known_hosts,
-                    "GlobalKnownHostsFile": "none", "StrictHostKeyChecking": "yes", "ConnectTimeout": 5, "LogLevel": "ERROR"}
+                    "GlobalKnownHostsFile": "none", "StrictHostKeyChecking": "yes", "ConnectTimeout": 30, "LogLevel": "ERROR"}
         # Nothing of the user's, and no master process that stays when Ansible has ended.
         self.ssh_options = ["-F", "none", *(f"-o{name}={value}" for name, value in settings.items())]
 
@@ -264,16 +318,32 @@ class Fleet:
         host.power_on()
         return host
 
+    def spawn(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command that dies with this process, or with the fleet: its parent is a thread that lives as long.
+
+        It has a session of its own: Ctrl-C is for the tests, which then close the fleet.
+        """
+        return self._spawner.submit(subprocess.Popen, command, start_new_session=True, **options).result()
+
     def inventory(self, path: str | os.PathLike[str]) -> None:
         """Write an Ansible inventory of all hosts that are on, once they are up. The variable `suite` tells their suites."""
         lines = []
         for host in self.hosts.values():
             if host.on:
                 host.ready()
-                lines.append(f"{host.name} ansible_host={host.address} suite={host.suite}")
+                common = shlex.quote(shlex.join(host.ssh_options))
+                lines.append(f"{host.name} ansible_host={host.address} suite={host.suite} ansible_ssh_common_args={common}")
         lines += ["[all:vars]", "ansible_user=root", "ansible_python_interpreter=/usr/bin/python3", f"ansible_ssh_private_key_file={self.room / 'key'}",
-                  f"ansible_ssh_common_args='{shlex.join(self.ssh_options)}'", "ansible_ssh_args='-oControlMaster=no'"]
+                  "ansible_ssh_args=''", "ansible_pipelining=true"]
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def each(self, work: Callable[[Any], object], hosts: Iterable[Host] | None = None) -> None:
+        """Do something with all hosts at once, as far as it waits for them. What fails first, in their order, is raised."""
+        hosts = list(self.hosts.values() if hosts is None else hosts)
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            done = [pool.submit(work, host) for host in hosts]
+        for one in done:
+            one.result()
 
     def close(self) -> None:
         """End all hosts, and leave nothing of them behind. Once is enough, twice does no harm."""
@@ -281,6 +351,7 @@ class Fleet:
             return
         for host in self.hosts.values():
             host.kill()
+        self._spawner.shutdown()
         _remove(self.room)
         os.close(self._claim)
         self._claim = -1

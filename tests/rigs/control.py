@@ -1,0 +1,43 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A control node: the programs of Ansible, with a configuration and a home of their own.
+
+    node = control.Node(hosts, tmp_path)                       # a fleet and a directory
+    node.run("ansible-playbook", "volt.backup.status")
+    node.play("- hosts: all\\n  tasks: [...]\\n", "--check")    # a playbook's text or path
+
+A program runs in a process namespace of its own: when the tests die, so do its workers.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from .fleet import APART, Fleet
+
+
+class Node:
+    def __init__(self, fleet: Fleet, room: Path) -> None:
+        self._fleet, self._room = fleet, room
+        self._inventory = room / "inventory"
+        room.mkdir(parents=True, exist_ok=True)
+        (room / "ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="ascii")  # nothing of the user's
+
+    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of Ansible against all hosts that are on. What comes back is not judged."""
+        self._fleet.inventory(self._inventory)  # anew: a test may have booted a host of its own
+        settings = {"ANSIBLE_HOME": str(self._room), "ANSIBLE_CONFIG": str(self._room / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
+        return subprocess.run([*APART, str(Path(sys.executable).with_name(program)), "-i", str(self._inventory), *arguments], env={**os.environ, **settings},
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False)
+
+    def play(self, playbook: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        if isinstance(playbook, str):
+            path = self._room.parent / f"{uuid.uuid4().hex[:8]}.yml"
+            path.write_text(playbook, encoding="utf-8")
+            playbook = path
+        return self.run("ansible-playbook", str(playbook), *arguments)
