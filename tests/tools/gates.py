@@ -120,6 +120,7 @@ def pytest(name: str, *arguments: str) -> Callable[[], Command]:
 
 
 ALONE = ("-p", "no:pytest-ansible")
+HOSTS = ("--ansible-unit-inject-only", "--molecule", "tests/fleet", "extensions/molecule")
 #: Without root, targets that need it are left out.
 ROOT_ONLY = ("--allow-root",) if os.geteuid() == 0 else ()
 ARTIFACT, INSTALLED = SCRATCH / "artifact", SCRATCH / "installed"
@@ -127,7 +128,7 @@ ARTIFACT, INSTALLED = SCRATCH / "artifact", SCRATCH / "installed"
 GATES = (
     Gate("tools", "makes the environment of linters and pytest", "compute", (), prepare("tools")),
     Gate("images", "makes the trees that real hosts boot from", "compute", ("tools",), checkout("ansible_collections.volt.backup.tests.rigs.images")),
-    Gate("hosts", "tests on real hosts, Molecule's scenarios, a machine whose clock jumps", "hosts", ("images",), pytest("hosts", "tests/fleet")),
+    Gate("hosts", "tests on real hosts, Molecule's scenarios, a machine whose clock jumps", "hosts", ("images",), pytest("hosts", *HOSTS)),
     Gate("oldest", "makes the environment of the oldest ansible-core", "compute", (), prepare("oldest")),
     Gate("newest", "makes the environment of the newest ansible-core", "compute", (), prepare("newest")),
     Gate("crash", "kills, errors and power cuts at the engine's system calls", "compute", ("tools",), pytest("crash", *ALONE, "tests/crash")),
