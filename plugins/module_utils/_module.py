@@ -24,8 +24,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ._backup.manager import Manager
-from ._backup.signals import interruptible
 from ._store.errors import UsageError, VoltError, unexpected
+from ._store.signals import interruptible
 from ._tree.names import parse, show
 
 Options = t.Dict[str, t.Dict[str, t.Any]]

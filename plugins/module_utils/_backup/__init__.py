@@ -12,7 +12,7 @@ manifest, and whatever has a manifest has its data.
 
 Rooms: `names` (ids, workloads, times, spans of time), `records` (sidecar and manifest), `catalog` (listing, the newest, damage), `create`,
 `restore` (the target is compared, a strategy chosen), `replace` (a new tree beside the old, exchanged), `retention` (what a policy keeps),
-`prune` (deleting the rest), `turn` (one at a time), `signals`, and `manager`, the door through which modules and the command come.
+`prune` (deleting the rest), `turn` (one at a time), and `manager`, the door through which modules and the command come.
 """
 
 from __future__ import annotations

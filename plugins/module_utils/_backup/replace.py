@@ -31,6 +31,7 @@ import typing as t
 
 from .._store import kernel
 from .._store.errors import TargetError, UsageError, VoltError, reason, target_failure
+from .._store.signals import held
 from .._tree import metadata
 from .._tree.assemble import Follower
 from .._tree.exclude import Exclusions
@@ -39,7 +40,6 @@ from .._tree.leave import Leave
 from .._tree.names import parse, show
 from .._tree.remove import Remover
 from .._tree.walk import Trail, join, listing
-from .signals import held
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: What an exchange says where it cannot be had: overlayfs, old kernels, exotic file systems, a mount point.
@@ -95,17 +95,18 @@ class Stage:
         fcntl.flock(self.tree, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it will be the target: nobody else's before we are done
 
     def __exit__(self, *_exception: object) -> None:
-        if self.directory >= 0 and not self._half_way:
-            with contextlib.suppress(OSError, VoltError):
-                _clear(self.parent, self.directory, self._own)
-                kernel.syncfs(self.parent)  # else a power cut brings back names of the old tree, linked with files of the new
-        elif self._own and self.directory < 0:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._own, dir_fd=self.parent)
-        for fd in (self.tree, self.directory, self.parent):
-            if fd >= 0:
-                os.close(fd)
-        self.tree = self.directory = self.parent = -1
+        with held():  # a signal that comes now would leave the stage
+            if self.directory >= 0 and not self._half_way:
+                with contextlib.suppress(OSError, VoltError):
+                    _clear(self.parent, self.directory, self._own)
+                    kernel.syncfs(self.parent)  # else a power cut brings back names of the old tree, linked with files of the new
+            elif self._own and self.directory < 0:
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._own, dir_fd=self.parent)
+            for fd in (self.tree, self.directory, self.parent):
+                if fd >= 0:
+                    os.close(fd)
+            self.tree = self.directory = self.parent = -1
 
     # ---- putting the new tree in place
 

@@ -18,8 +18,8 @@ from .. import _version
 from .._backup import create, restore
 from .._backup.manager import Manager, Query
 from .._backup.names import TYPES
-from .._backup.signals import interruptible
 from .._store.errors import Incomplete, NotFound, UsageError, VoltError, unexpected
+from .._store.signals import interruptible
 from .._tree.names import one_line, show
 from . import notify, scheduled, screen, upkeep
 

@@ -26,6 +26,7 @@ from .._backup import restore
 from .._backup.manager import Manager, Query
 from .._backup.names import check_workload
 from .._store.errors import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, reason
+from .._store.signals import held
 from .._tree.names import parse, show
 from .._tree.remove import Remover
 from . import job as jobs
@@ -172,8 +173,9 @@ class Driller:
                 fcntl.flock(room, fcntl.LOCK_EX)
                 yield os.path.join(self._scratch, name, "tree")
             finally:
-                Remover(None).remove(top, os.fsencode(name), b"")
-                os.close(room)
+                with held():
+                    Remover(None).remove(top, os.fsencode(name), b"")
+                    os.close(room)
         finally:
             os.close(top)
             if made:

@@ -26,5 +26,5 @@ How bytes come out::
     read, decompress within a bound, hash; a wrong hash is never returned
 
 Rooms: `layout` (where files lie, format.json), `codec` (compression), `pack` (the pack format), `table` and `index` (where a
-blob is), `lock`, `reader` (out), `run` (in), `kernel` (the few system calls that Python lacks), `errors`.
+blob is), `lock`, `reader` (out), `run` (in), `kernel` (the few system calls that Python lacks), `signals`, `errors`.
 """

@@ -29,6 +29,7 @@ from .errors import Damaged, StoreError, store_failure
 from .index import DOUBT, PLACE_SIZE, STATE_SIZE, Index, place, run_name, state_record, unplace
 from .lock import Lock
 from .reader import Store
+from .signals import held
 from .table import Table
 
 _WORKERS = max(2, min(4, os.cpu_count() or 2))
@@ -126,16 +127,17 @@ class Run:
             raise store_failure("beginning a run", error) from None
 
     def __exit__(self, *_exception: object) -> None:
-        self._broken = self._broken or StoreError("The run has ended.")
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        if self.directory:
-            shutil.rmtree(self.directory, ignore_errors=True)
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
-        if self._lock is not None:
-            self._lock.__exit__()
-            self._lock = None
+        with held():  # a signal that comes now would leave the directory
+            self._broken = self._broken or StoreError("The run has ended.")
+            self.pool.shutdown(wait=True, cancel_futures=True)
+            if self.directory:
+                shutil.rmtree(self.directory, ignore_errors=True)
+            if self._lock_fd >= 0:
+                os.close(self._lock_fd)
+                self._lock_fd = -1
+            if self._lock is not None:
+                self._lock.__exit__()
+                self._lock = None
 
     def submit(self, call: t.Callable[..., t.Any], *arguments: t.Any) -> Future[t.Any]:
         """Hand work to a thread; waits while too much is under way, so that memory stays bounded."""

@@ -13,7 +13,7 @@ import signal
 import threading
 import typing as t
 
-from .._store.errors import Interrupted
+from .errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _held = 0
