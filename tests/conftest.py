@@ -14,9 +14,13 @@ from ansible_collections.volt.backup.tests.rigs import Unavailable, mounts, samp
 
 def pytest_configure() -> None:
     mounts.private()
-    # A run that is told to end cleans up as one does that is interrupted, also where its parent ignored both signals.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    be_interruptible()
+
+
+def be_interruptible() -> None:
+    """A run that is told to end cleans up as one does that is interrupted, also where its parent ignored both signals."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
@@ -25,6 +29,7 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None, None, None]:
+    be_interruptible()  # again: Ansible, where an earlier test has it in this process, sets handlers of its own
     return (yield from skip_what_lacks())
 
 
