@@ -18,6 +18,7 @@ from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, _groups
 
 EXPECTED = {"bullseye": ("247", "3.9"), "bookworm": ("252", "3.11"), "trixie": ("257", "3.13")}
 
+
 def in_this_process(test):
     """A test in whose process Ansible plays: it forks beside its threads, and sets up an importer that is there."""
     for warning in ("This process .* is multi-threaded, use of fork:DeprecationWarning", "AnsibleCollectionFinder has already been configured:UserWarning"):

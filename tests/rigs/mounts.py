@@ -138,8 +138,12 @@ def memory(needed: int = 2 * GIB) -> Iterator[Path | None]:
     if os.geteuid() != 0 or available is None or int(available[1]) * 1024 < 2 * needed:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="volt-tests-") as room, _mounted(Path(room), "-t", "tmpfs", "-o", f"size={needed}", "tmpfs"):
-        yield Path(room)
+    room = Path(tempfile.mkdtemp(prefix="volt-tests-"))
+    try:
+        with _mounted(room, "-t", "tmpfs", "-o", f"size={needed}", "tmpfs"):
+            yield room
+    finally:
+        room.rmdir()
 
 
 def power_cut(mountpoint: str | os.PathLike[str]) -> None:

@@ -72,11 +72,12 @@ class Machine(Host):
         link = f"ve-{self._machine}"
         with open(self._console, "ab") as console:
             self._process = self.fleet.spawn(
-                *MORTAL, "sh", "-c", _FIRST, "first", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio",
-                 "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-rtc", f"clock=vm,base={self.clock or 'utc'}",
-                 "-kernel", str(kernel), "-append", _KERNEL,
-                 "-drive", f"file={self._disk},format=raw,if=none,id=disk,cache=unsafe", "-device", "nvme,drive=disk,serial=disk",
-                 "-netdev", f"tap,id=link,ifname={link},script=no,downscript=no", "-device", "virtio-net-pci,netdev=link,romfile=",
+                *MORTAL, "sh", "-c", _FIRST, "first",
+                "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio",
+                "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-rtc", f"clock=vm,base={self.clock or 'utc'}",
+                "-kernel", str(kernel), "-append", _KERNEL,
+                "-drive", f"file={self._disk},format=raw,if=none,id=disk,cache=unsafe", "-device", "nvme,drive=disk,serial=disk",
+                "-netdev", f"tap,id=link,ifname={link},script=no,downscript=no", "-device", "virtio-net-pci,netdev=link,romfile=",
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
         threading.Thread(target=self._wire, args=(link, self._process), daemon=True).start()
         self._up = False

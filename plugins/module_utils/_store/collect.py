@@ -46,12 +46,13 @@ _SHELVES = [f"{number:02x}" for number in range(256)]
 
 
 class Mark(t.Protocol):
-    """Adds every digest that can be reached, and was not added by an earlier call, to a table; raises where it cannot know them all.
+    """What knows which blobs are needed."""
 
-    With a time (of time.monotonic) it may return False when that has passed, to be called again.
-    """
+    def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
+        """Add every digest that can be reached, and was not added by an earlier call, to a table; raise where not all can be known.
 
-    def __call__(self, live: Table, until: t.Optional[float] = None) -> bool: ...
+        With a time (of time.monotonic) it may return False when that has passed, to be called again.
+        """
 
 
 class Collected(t.NamedTuple):
