@@ -47,6 +47,14 @@ def ground(bench: Any) -> Ground:
     return Ground(bench)
 
 
+def test_directories_above_the_scratch_go_as_well(ground: Ground) -> None:
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    ground.scratch = ground.bench.top / "not" / "there" / "yet"
+    ground.drill()
+    assert not (ground.bench.top / "not").exists()
+
+
 def test_the_newest_backup_is_proved_and_nothing_stays(ground: Ground) -> None:
     bench = ground.bench
     assert not torture.build(bench.source, entries=120, long_paths=False)

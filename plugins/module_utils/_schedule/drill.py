@@ -158,7 +158,7 @@ class Driller:
                 above = os.path.dirname(above)
             yield os.path.join(above, name)
             return
-        made = not os.path.isdir(self._scratch)
+        made = _missing(self._scratch)
         if made:
             os.makedirs(self._scratch, mode=0o700)
         top = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -178,9 +178,9 @@ class Driller:
                     os.close(room)
         finally:
             os.close(top)
-            if made:
-                with contextlib.suppress(OSError):
-                    os.rmdir(self._scratch)
+            with contextlib.suppress(OSError):  # others may use them by now
+                for path in made:
+                    os.rmdir(path)
 
     @staticmethod
     def _sweep(top: int) -> None:
@@ -194,3 +194,12 @@ class Driller:
                         Remover(None).remove(top, os.fsencode(name), b"")
                 finally:
                     os.close(room)
+
+
+def _missing(path: str) -> t.List[str]:
+    """A directory and those above it that do not exist, the deepest first."""
+    found = []
+    while not os.path.isdir(path):
+        found.append(path)
+        path = os.path.dirname(path)
+    return found
