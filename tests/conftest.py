@@ -11,9 +11,11 @@ from collections.abc import Generator
 import pytest
 from ansible_collections.volt.backup.tests.rigs import Unavailable, mounts, sample
 
+PRIVATE = pytest.StashKey[bool]()
 
-def pytest_configure() -> None:
-    mounts.private()
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[PRIVATE] = mounts.private()
     be_interruptible()
 
 
@@ -23,8 +25,8 @@ def be_interruptible() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-def pytest_report_header() -> str:
-    return sample.HEADER
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [sample.HEADER, f"mounts: {'of these tests alone' if config.stash[PRIVATE] else 'shared with other processes'}"]
 
 
 @pytest.hookimpl(wrapper=True)

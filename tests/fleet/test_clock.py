@@ -31,7 +31,7 @@ while [ -n "$(systemctl list-jobs --no-legend; systemctl list-units --no-legend 
 for path in /srv/backups/*.json; do [ ! -e "$path" ] || { tr -d '\\n' <"$path"; echo; }; done
 """
 #: Seconds after a slot within which a run must have begun, of slots that are a day apart: the machine is slow.
-SLOW = 900
+SLOW = 600
 
 
 def moment(text: str) -> int:

@@ -24,6 +24,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import declare
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.tests.rigs import model
 
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 NOBODY = 65534
@@ -161,10 +162,9 @@ class Host:
             assert not result["changed"] and not result.get("failed"), result
         return foreseen, done, again[1]
 
-    def everything(self) -> set[bytes]:
-        """All there is, the tree included."""
-        top = os.fsencode(self.top)
-        return {os.path.join(where, name) for where, names, files in os.walk(top) for name in names + files}
+    def everything(self) -> dict[bytes, tuple[int, ...]]:
+        """All there is, the tree included, with what changes where something is written."""
+        return model.states(os.fsencode(self.top))
 
 
 @pytest.fixture

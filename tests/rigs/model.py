@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, AnyStr, NoReturn
 
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
 
@@ -70,7 +70,7 @@ def unlike(wanted: Snapshot, found: Snapshot) -> list[str]:
     return [f"{path!r}: {wanted.get(path)} / {found.get(path)}" for path in sorted({*wanted, *found}) if wanted.get(path) != found.get(path)][:5]
 
 
-def states(top: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+def states(top: AnyStr | os.PathLike[AnyStr]) -> dict[AnyStr, tuple[int, ...]]:
     """Inode, size, mode and change time of all below a directory: to show that nothing was written there."""
     found = {}
     for here, directories, names in os.walk(top):

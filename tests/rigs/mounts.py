@@ -46,11 +46,14 @@ _MAKE = {
 }
 
 
-def private() -> None:
-    """Give this process mounts of its own, where the kernel allows it. Call it from the main thread, before there are others."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() == 0 and libc.unshare(_CLONE_NEWNS) == 0:
-        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+def private() -> bool:
+    """Give this process mounts of its own; whether that worked. Call it from the main thread, before there are others.
+
+    It does not where the kernel refuses, as in many containers, nor where the root directory is no mount point, as in a chroot.
+    """
+    if os.geteuid() != 0 or shutil.which("mount") is None or ctypes.CDLL(None).unshare(_CLONE_NEWNS) != 0:
+        return False
+    return subprocess.run(["mount", "--make-rprivate", "/"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 @contextmanager
@@ -169,7 +172,10 @@ def remount(mountpoint: str | os.PathLike[str]) -> None:
     device, options = _mount_of(mountpoint)
     backing = Path("/sys/block", os.path.basename(device), "loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
     _unmount(Path(mountpoint))
-    _attempt("mount", *_loop_of(Path(backing), options), os.fspath(mountpoint))
+    try:
+        _attempt("mount", *_loop_of(Path(backing), options), os.fspath(mountpoint))
+    except Unavailable as failure:  # it was mounted before, so this is no lack of the machine
+        raise RuntimeError(f"after the power cut: {failure}") from None
 
 
 @contextmanager

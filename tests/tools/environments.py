@@ -49,7 +49,7 @@ SORTS = {
 
 def cache() -> Path:
     """The directory that all checkouts of this user share; tests/rigs/debian.py keeps its trees below it as well."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "volt-backup-tests"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()).absolute() / "volt-backup-tests"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,10 +40,13 @@ TOOLS = ROOT / "tests" / "tools"
 COLLECTION = Path("ansible_collections", "volt", "backup")
 LINK = SCRATCH / "link"
 ENDS = ("oldest", "newest")
-#: Free bytes that the tests want in the directory for temporary files.
+#: Free bytes that all gates need in each of the places that they write to.
 _ROOM = 4 << 30
 #: Of the points of crash tests and of random trees, which are taken; VOLT_SEED=N takes others, VOLT_TESTS=long all.
 SEED = os.environ.get("VOLT_SEED", "1")
+
+#: Variables that make tests differ, or that lead git and pip elsewhere.
+_DISTURBING = ("ANSIBLE_", "GIT_", "MOLECULE_", "PYTEST_", "PYTHON")
 
 Command = tuple[Sequence[str], Mapping[str, str], Path]
 
@@ -57,7 +61,7 @@ def env(name: str, home: str = "", **more: str) -> dict[str, str]:
 
     PATH has no shims of pyenv, but the directories of every interpreter found: ansible-test looks for them there.
     """
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") and key not in ("PYTHONPATH", "PYTHONHOME")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_DISTURBING)}
     found = pythons.found()
     path = [str(environments.environment(name) / "bin")]
     path += [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if not entry.endswith("/shims")]
@@ -80,11 +84,12 @@ def prepare(name: str) -> Callable[[], Command]:
     """Make an environment, a home for its tools and a mirror."""
 
     def command() -> Command:
-        python = f'"$(python3 {TOOLS}/environments.py {name})"/bin/python'
-        home = environments.cache() / "home" / name
-        steps = [f"home {home}", f"mirror {ROOT} {mirror(name) / COLLECTION}", *([f"link {ROOT} {LINK / COLLECTION}"] if name == "tools" else [])]
-        script = "; ".join([f"set -e; python={python}", *(f"$python {TOOLS}/scratch.py {step}" for step in steps)])
-        return ["sh", "-c", script], dict(os.environ), ROOT
+        steps: list[tuple[object, ...]] = [("home", environments.cache() / "home" / name), ("mirror", ROOT, mirror(name) / COLLECTION)]
+        if name == "tools":
+            steps.append(("link", ROOT, LINK / COLLECTION))
+        lines = [f'place="$(python3 {shlex.quote(str(TOOLS))}/environments.py {name})"']
+        lines += [shlex.join(["PYTHON", str(TOOLS / "scratch.py"), *map(str, step)]).replace("PYTHON", '"$place"/bin/python', 1) for step in steps]
+        return ["sh", "-ec", "\n".join(lines)], {key: value for key, value in os.environ.items() if not key.startswith(_DISTURBING)}, ROOT
 
     return command
 
@@ -95,7 +100,7 @@ def tool(*script: str) -> Callable[[], Command]:
 
 
 def ansible_test(end: str, what: str, *options: str) -> Callable[[], Command]:
-    """ansible-test of one end. It works in a home of its own, where it keeps virtual environments: one run at a time changes that."""
+    """ansible-test of one end. Sanity makes virtual environments in the shared home, so runs of other checkouts wait for it."""
 
     def command() -> Command:
         place = environments.environment(end)
@@ -123,7 +128,7 @@ ALONE = ("-p", "no:pytest-ansible")
 HOSTS = ("--ansible-unit-inject-only", "--molecule", "tests/fleet", "extensions/molecule")
 #: Without root, targets that need it are left out.
 ROOT_ONLY = ("--allow-root",) if os.geteuid() == 0 else ()
-ARTIFACT, INSTALLED = SCRATCH / "artifact", SCRATCH / "installed"
+ARTIFACT, INSTALLED = shlex.quote(str(SCRATCH / "artifact")), shlex.quote(str(SCRATCH / "installed"))
 
 GATES = (
     Gate("tools", "makes the environment of linters and pytest", "compute", (), prepare("tools")),
@@ -148,7 +153,8 @@ GATES = (
          tool(f"rm -rf {ARTIFACT} {INSTALLED}", f"ansible-galaxy collection build --output-path {ARTIFACT}",
               f"export ANSIBLE_COLLECTIONS_PATH={INSTALLED}", f"ansible-galaxy collection install --offline -p {INSTALLED} {ARTIFACT}/*.tar.gz",
               "ansible-doc --type module volt.backup.volt_backup >/dev/null")),
-    Gate("importer", "galaxy-importer on the artifact; a warning fails too", "compute", ("build",),
+    Gate("checker", "makes the environment of galaxy-importer", "compute", (), prepare("importer")),
+    Gate("importer", "galaxy-importer on the artifact; a warning fails too", "compute", ("build", "checker"),
          lambda: (["bash", "-euo", "pipefail", "-c", f"cd {ARTIFACT}; python -m galaxy_importer.main *.tar.gz 2>&1 | tee importer.log\n"
                    "! grep -E '^(WARNING|ERROR)' importer.log"], env("importer", GALAXY_IMPORTER_CHECK_REQUIRED_TAGS="true"), SCRATCH)),
 )  # fmt: skip
@@ -161,8 +167,9 @@ KNOWN = {gate.name: gate for gate in (*GATES, UNIT, FRESH)}
 
 def reports(gates: Sequence[Gate]) -> dict[str, Path]:
     """Where each gate that runs tests leaves its report."""
-    units = {f"units-{end}": mirror(end) / COLLECTION / "tests" / "output" / "junit" for end in ENDS}
-    return {gate.name: units.get(gate.name, REPORTS / f"{gate.name}.xml") for gate in gates}
+    found = {name: REPORTS / f"{name}.xml" for name in ("hosts", "crash", "system", "module", "rigs", "unit", "fresh")}
+    found |= {f"units-{end}": mirror(end) / COLLECTION / "tests" / "output" / "junit" / "*-units.xml" for end in ENDS}
+    return {gate.name: found[gate.name] for gate in gates if gate.name in found}
 
 
 def together(gates: Sequence[Gate]) -> int:
@@ -192,30 +199,36 @@ def in_front(names: Sequence[str]) -> int:
         add(name)
     for gate in todo:
         print(f"\n=== {gate.name}: {gate.about}", flush=True)
-        status = lanes.alone(gate)
+        try:
+            status = lanes.alone(gate)
+        except KeyboardInterrupt:
+            return 130
         if status:
             print(f"{gate.name} failed, status {status}", file=sys.stderr)
             return 1
     return 0
 
 
-def lacks() -> None:
+def lacks(room: int) -> None:
     """SystemExit where the tests cannot run; say what makes some of them skip."""
-    for name, place in (("temporary files", tempfile.gettempdir()), ("this checkout", str(ROOT))):
+    cache = environments.cache()
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in (tempfile.gettempdir(), str(ROOT), str(cache)):
         free = shutil.disk_usage(place).free
-        if free < _ROOM:
-            raise SystemExit(f"gates: {place}, for {name}, has {free >> 20} MiB free, and the tests want {_ROOM >> 20}; make room, or set TMPDIR")
+        if free < room:
+            raise SystemExit(f"gates: too little space in {place}: {free >> 20} MiB are free and {room >> 20} needed; make room, or set TMPDIR")
     if os.geteuid() != 0:
-        print("gates: not root; what mounts, boots hosts or changes owners skips")
+        print("gates: not root; tests that need root are skipped", flush=True)
 
 
 def main(names: Sequence[str]) -> int:
     if names[:1] == ["pytest"]:
         words, environment, place = checkout("pytest", *ALONE, *names[1:])()
         return subprocess.run(words, env=environment, cwd=place, check=False).returncode
-    if not names or any(name not in {**KNOWN, "check": 0, "test": 0, "long": 0} for name in names):
+    whole = list(names) in (["check"], ["test"], ["long"])
+    if not names or not whole and any(name not in KNOWN for name in names):
         raise SystemExit(f"usage: gates.py check | test | long | GATE...; gates: {', '.join(KNOWN)}")
-    lacks()
+    lacks(_ROOM if whole and names != ["check"] else _ROOM >> 3)
     SCRATCH.mkdir(exist_ok=True)
     with open(SCRATCH / "lock", "w", encoding="ascii") as lock:
         try:

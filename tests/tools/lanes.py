@@ -5,7 +5,7 @@
 """Run gates side by side in lanes, and say at every moment which.
 
 A gate begins once those that it needs have passed and its lane has a free place. Each one's output goes to a file of its own. A gate that
-fails stops no other, but those that need it do not begin. A signal ends all that was started.
+fails stops no other, but those that need it do not begin. A signal ends what runs.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 #: Seconds that a gate has to clean up when it is told to end, and those after which what runs is said again.
 _GRACE, _PULSE = 60, 60
 
 
 class Gate(NamedTuple):
-    """`command` gives the words, the environment and the working directory when the gate begins: others may have made what they name."""
+    """`command` gives the words, the environment and the working directory. It is called when the gate begins."""
 
     name: str
     about: str
@@ -54,16 +55,25 @@ def say(text: str) -> None:
 
 def run(gates: Sequence[Gate], places: Mapping[str, int], logs: Path) -> list[Outcome]:
     """Run gates in their order, as far as their needs and the places of their lanes allow. KeyboardInterrupt where a signal asked to end."""
+    with _interruptible():
+        return _run(gates, places, logs)
+
+
+def _run(gates: Sequence[Gate], places: Mapping[str, int], logs: Path) -> list[Outcome]:
     logs.mkdir(parents=True, exist_ok=True)
     waiting, running, ended = list(gates), dict[str, _Running](), dict[str, Outcome]()
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     pulse = time.monotonic()
     try:
         while waiting or running:
             for gate in _startable(waiting, running, ended, places):
                 waiting.remove(gate)
                 say(f"{gate.name}: {gate.about}")
-                running[gate.name] = _start(gate, logs)
+                try:
+                    running[gate.name] = _start(gate, logs)
+                except (OSError, subprocess.SubprocessError, SystemExit) as error:
+                    (logs / f"{gate.name}.log").write_text(f"It cannot be started: {error}\n", encoding="utf-8")
+                    ended[gate.name] = Outcome(gate, 1, 0, 0)
+                    say(f"{gate.name}: cannot be started: {error}")
             for outcome in _reaped(running):
                 del running[outcome.gate.name]
                 ended[outcome.gate.name] = outcome
@@ -80,8 +90,6 @@ def run(gates: Sequence[Gate], places: Mapping[str, int], logs: Path) -> list[Ou
             time.sleep(0.1)
     finally:
         _end(running)
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return [ended[gate.name] for gate in gates]
 
 
@@ -97,11 +105,14 @@ def _startable(waiting: Sequence[Gate], running: Mapping[str, _Running], ended: 
 
 def _start(gate: Gate, logs: Path) -> _Running:
     words, environment, place = gate.command()
-    # It has a session of its own, so that all it starts can be told to end; and it is told so as well when this process is killed.
     with open(logs / f"{gate.name}.log", "wb") as log:
-        process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *words], env=environment, cwd=place, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
-    return _Running(gate, process, time.monotonic())
+        return _Running(gate, _spawn(words, environment, place, log), time.monotonic())
+
+
+def _spawn(words: Sequence[str], environment: Mapping[str, str], place: Path, output: BinaryIO | None) -> subprocess.Popen[bytes]:
+    """A process in a session of its own, which can be told to end with all that it starts. It is also told so when this process is killed."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *words], env=environment, cwd=place, stdin=subprocess.DEVNULL, stdout=output,
+                            stderr=subprocess.STDOUT if output else None, start_new_session=True)  # fmt: skip
 
 
 def _reaped(running: Mapping[str, _Running]) -> list[Outcome]:
@@ -135,7 +146,23 @@ def _interrupt(number: int, _frame: object) -> None:
 
 
 def alone(gate: Gate) -> int:
-    """Run one gate in front, its output where ours goes."""
+    """Run one gate in front, its output where ours goes; its status. KeyboardInterrupt where a signal asked to end."""
     words, environment, place = gate.command()
     sys.stdout.flush()
-    return subprocess.run(words, env=environment, cwd=place, stdin=subprocess.DEVNULL, check=False).returncode
+    one = _Running(gate, _spawn(words, environment, place, None), time.monotonic())
+    with _interruptible():
+        try:
+            return one.process.wait()
+        finally:
+            _end({gate.name: one})
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Signals that ask to end raise KeyboardInterrupt while the context lasts."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

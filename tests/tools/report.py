@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from lanes import Outcome
 #: Lines of a failing test, lines of a failing gate's log, and how many failing tests of a gate are shown.
 _TEST, _LOG, _SHOWN = 40, 60, 10
 _SLOWEST = 10
+#: What ansible-test and the maker of images say of what they leave out.
+_LACKS = re.compile(r"^WARNING: .*(not found|could not be found|[Ss]kipping|[Ee]xcluding)|^no tree of ")
 
 
 class Case(NamedTuple):
@@ -29,10 +32,14 @@ class Case(NamedTuple):
 
 
 def cases(path: Path) -> Iterator[Case]:
-    """The tests in a report of pytest's, or in all of a directory's."""
-    files = sorted(path.rglob("*.xml")) if path.is_dir() else [path] if path.exists() else []
-    for file in files:
-        for node in ElementTree.parse(file).iter("testcase"):
+    """The tests in a report, or in all reports that a pattern such as `junit/*-units.xml` finds. A report that cannot be read is a failure."""
+    for file in sorted(path.parent.glob(path.name)):
+        try:
+            nodes = list(ElementTree.parse(file).iter("testcase"))
+        except ElementTree.ParseError as error:
+            yield Case(file.name, 0, "failed", f"The report cannot be read: {error}")
+            continue
+        for node in nodes:
             name = f"{node.get('classname', '')}::{node.get('name', '')}"
             bad = [child for child in node if child.tag in ("failure", "error")]
             skipped = node.find("skipped")
@@ -44,10 +51,14 @@ def cases(path: Path) -> Iterator[Case]:
 def tell(outcomes: Sequence[Outcome], reports: Mapping[str, Path], logs: Path, wall: float) -> bool:
     """Print it; whether all gates passed. The last line counts the tests."""
     found = {gate: list(cases(path)) for gate, path in reports.items()}
+    outcomes = [_with_report(outcome, found) for outcome in outcomes]
     everything = [case for some in found.values() for case in some]
     print("\n=== skipped")
     for (text, gate), number in sorted(Counter((case.text, gate) for gate, some in found.items() for case in some if case.state == "skipped").items()):
         print(f"{number} in {gate}: {text}")
+    for outcome in outcomes:
+        for line in sorted(set(filter(_LACKS.search, _log(outcome, logs)))):
+            print(f"in {outcome.gate.name}: {line}")
     print("\n=== slowest tests")
     for case in sorted(everything, key=lambda case: -case.seconds)[:_SLOWEST]:
         print(f"{case.seconds:7.1f} s  {case.name}")
@@ -64,6 +75,17 @@ def tell(outcomes: Sequence[Outcome], reports: Mapping[str, Path], logs: Path, w
     return not bad
 
 
+def _with_report(outcome: Outcome, found: Mapping[str, Sequence[Case]]) -> Outcome:
+    """A gate that runs tests has failed where it reports none that passed or was skipped."""
+    silent = outcome.gate.name in found and not any(case.state != "failed" for case in found[outcome.gate.name])
+    return outcome._replace(status=1) if outcome.status == 0 and silent else outcome
+
+
+def _log(outcome: Outcome, logs: Path) -> list[str]:
+    path = logs / f"{outcome.gate.name}.log"
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+
+
 def _failure(outcome: Outcome, found: Sequence[Case], logs: Path) -> None:
     if outcome.status is None:
         return
@@ -73,6 +95,6 @@ def _failure(outcome: Outcome, found: Sequence[Case], logs: Path) -> None:
         print("\n".join(case.text.splitlines()[-_TEST:]))
     if not failed:
         print(f"\n=== {outcome.gate.name}: the last lines of its log")
-        print("\n".join((logs / f"{outcome.gate.name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG:]))
+        print("\n".join(_log(outcome, logs)[-_LOG:]))
     if len(failed) > _SHOWN:
         print(f"\n=== {outcome.gate.name}: {len(failed) - _SHOWN} more tests failed; see its log")

@@ -4,7 +4,7 @@
 
 """Prepare the directories that the gates work in.
 
-    scratch.py mirror CHECKOUT TARGET   a fresh copy of what git tracks or would track: no caches, no output
+    scratch.py mirror CHECKOUT TARGET   a fresh copy of tracked and untracked files; ignored ones are left out
     scratch.py link CHECKOUT TARGET     a link to the checkout, to import and run what is being edited
     scratch.py home HOME                a home for tools, which then leave the real one alone; run it under the Python whose ansible-test will use it
 """

@@ -99,7 +99,7 @@ class Catalog:
                     continue
                 except Damaged as error:
                     trouble = error.message
-                    if not self.stands(sidecar):
+                    if not self.is_current(sidecar):
                         continue
             passed.append({"id": sidecar["id"], "reason": trouble})
         return None, passed
@@ -113,7 +113,7 @@ class Catalog:
             check_id(name)
             data = records.read_record(self._store.full_path(f"refs/{name}.json"))
         except FileNotFoundError:
-            if not self.stands(sidecar):
+            if not self.is_current(sidecar):
                 raise NotFound(f"Backup {sidecar['id']} has just been deleted; list the backups to see which there are.") from None
             raise Damaged(f"Manifest {name} is missing from the store.") from None
         if hashlib.sha256(data).hexdigest() != sidecar["manifest_sha256"]:
@@ -149,12 +149,12 @@ class Catalog:
             except NotFound:
                 return None
             except Damaged as error:
-                if not self.stands(sidecar):
+                if not self.is_current(sidecar):
                     return None
                 damage = error.message
         return {**sidecar, "damaged": damage is not None, "damage": damage}
 
-    def stands(self, sidecar: Sidecar) -> bool:
+    def is_current(self, sidecar: Sidecar) -> bool:
         """Whether a backup is still the one whose sidecar was read. An id is free again once its backup is deleted, also within the same second."""
         try:
             return t.cast(bool, self.sidecar(sidecar["id"])["manifest_ref"] == sidecar["manifest_ref"])

@@ -113,9 +113,10 @@ class Marker:
             except Damaged as error:
                 raise _refusal(f"the sidecar of backup {show(backup)} cannot be read ({error.message})", show(backup)) from None
             # listed anew before it is missed: the id may have become another backup's since
-            lacking = sidecar["manifest_ref"] not in there and sidecar["manifest_ref"] not in self._store.references()
-            if lacking and self._catalog.stands(sidecar):
-                raise _refusal(f"manifest {sidecar['manifest_ref']} is missing from the store", backup)
+            if sidecar["manifest_ref"] not in there and sidecar["manifest_ref"] not in self._store.references():
+                if self._catalog.is_current(sidecar):
+                    raise _refusal(f"manifest {sidecar['manifest_ref']} is missing from the store", backup)
+                continue  # deleted; the next call looks at the one that may have the id now
             self._ids.add(backup)
             self._named.add(sidecar["manifest_ref"])
 

@@ -178,8 +178,8 @@ class Driller:
                     os.close(room)
         finally:
             os.close(top)
-            with contextlib.suppress(OSError):  # others may use them by now
-                for path in made:
+            for path in made:
+                with contextlib.suppress(OSError):  # others may use it by now
                     os.rmdir(path)
 
     @staticmethod
@@ -199,6 +199,7 @@ class Driller:
 def _missing(path: str) -> t.List[str]:
     """A directory and those above it that do not exist, the deepest first."""
     found = []
+    path = os.path.normpath(path)
     while not os.path.isdir(path):
         found.append(path)
         path = os.path.dirname(path)

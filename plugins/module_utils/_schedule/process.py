@@ -40,11 +40,15 @@ class _Process(subprocess.Popen[bytes]):
         super().__init__(list(words), stdin=source, stdout=pipe, stderr=pipe, env=environment, start_new_session=True)
 
     def end(self) -> None:
+        """End the whole group. One that even SIGKILL does not end, since the kernel waits for a disk, is left behind."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.wait(_GRACE)
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def run(
@@ -58,10 +62,10 @@ def run(
 
     :param patience: seconds; None for as long as it takes. :param capture: else what it prints goes where we print.
     """
-    with _Process(words, os.environ if environment is None else environment, bool(stdin), capture) as child:
-        try:
-            output, errors = child.communicate(stdin or None, patience)
-        except BaseException:
-            child.end()
-            raise
+    child = _Process(words, os.environ if environment is None else environment, bool(stdin), capture)
+    try:
+        output, errors = child.communicate(stdin or None, patience)
+    except BaseException:
+        child.end()
+        raise
     return Ended(child.returncode, *((text or b"").decode("utf-8", "replace") for text in (output, errors)))

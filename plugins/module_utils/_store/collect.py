@@ -46,7 +46,7 @@ _SHELVES = [f"{number:02x}" for number in range(256)]
 
 
 class Mark(t.Protocol):
-    """What knows which blobs are needed."""
+    """Marks the blobs that backups need."""
 
     def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
         """Add every digest that can be reached, and was not added by an earlier call, to a table; raise where not all can be known.

@@ -57,4 +57,6 @@ def held() -> t.Iterator[None]:
     finally:
         _held -= 1
     if not _held and _pending:
-        _stop(_pending.pop(), None)
+        number = _pending[0]
+        _pending.clear()  # several ask for the same
+        _stop(number, None)
