@@ -133,7 +133,7 @@ ARTIFACT, INSTALLED = shlex.quote(str(SCRATCH / "artifact")), shlex.quote(str(SC
 GATES = (
     Gate("tools", "makes the environment of linters and pytest", "compute", (), prepare("tools")),
     Gate("images", "makes the trees that real hosts boot from", "compute", ("tools",), checkout("ansible_collections.volt.backup.tests.rigs.images")),
-    Gate("hosts", "tests on real hosts, Molecule's scenarios, a machine whose clock jumps", "hosts", ("images",), pytest("hosts", *HOSTS)),
+    Gate("hosts", "tests on real hosts, Molecule's scenarios, a machine whose clock jumps", "hosts", ("images",), pytest("hosts", *HOSTS), patient=False),
     Gate("oldest", "makes the environment of the oldest ansible-core", "compute", (), prepare("oldest")),
     Gate("newest", "makes the environment of the newest ansible-core", "compute", (), prepare("newest")),
     Gate("crash", "kills, errors and power cuts at the engine's system calls", "compute", ("tools",), pytest("crash", *ALONE, "tests/crash")),

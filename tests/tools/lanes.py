@@ -16,22 +16,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 #: Seconds that a gate has to clean up when it is told to end, and those after which what runs is said again.
 _GRACE, _PULSE = 60, 60
+#: Of patient gates. The kernel shares time out among sessions before it looks at single processes; see autogroup in sched(7).
+_NICENESS = 10
 
 
 class Gate(NamedTuple):
-    """`command` gives the words, the environment and the working directory. It is called when the gate begins."""
+    """`command` gives the words, the environment and the working directory. It is called when the gate begins.
+
+    A `patient` gate leaves the processor to those that are not: to the longest one, which then does not end after all others.
+    """
 
     name: str
     about: str
     lane: str
     needs: tuple[str, ...]
     command: Callable[[], tuple[Sequence[str], Mapping[str, str], Path]]
+    patient: bool = True
 
 
 class Outcome(NamedTuple):
@@ -106,7 +112,11 @@ def _startable(waiting: Sequence[Gate], running: Mapping[str, _Running], ended: 
 def _start(gate: Gate, logs: Path) -> _Running:
     words, environment, place = gate.command()
     with open(logs / f"{gate.name}.log", "wb") as log:
-        return _Running(gate, _spawn(words, environment, place, log), time.monotonic())
+        process = _spawn(words, environment, place, log)
+    if gate.patient:
+        with suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(_NICENESS), encoding="ascii")
+    return _Running(gate, process, time.monotonic())
 
 
 def _spawn(words: Sequence[str], environment: Mapping[str, str], place: Path, output: BinaryIO | None) -> subprocess.Popen[bytes]:
