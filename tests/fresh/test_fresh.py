@@ -63,10 +63,8 @@ class Machine:
 
     def clone(self, place: str, owner: str) -> None:
         """This checkout as it is committed."""
-        shutil.rmtree(self.root / "bundle", ignore_errors=True)
-        subprocess.run(["git", "clone", "--quiet", "--bare", "--no-hardlinks", str(CHECKOUT), str(self.root / "bundle")], check=True)
-        self.run("chmod", "-R", "a+rX", "/bundle")
-        self.run("runuser", "-u", owner, "--", "git", "-c", "safe.directory=*", "clone", "--quiet", "/bundle", place)
+        subprocess.run(["git", "-C", str(CHECKOUT), "bundle", "create", "--quiet", str(self.root / "bundle"), "HEAD"], check=True)
+        self.run("runuser", "-u", owner, "--", "git", "clone", "--quiet", "/bundle", place)
 
 
 @pytest.fixture(scope="module")

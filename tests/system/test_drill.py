@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, job as jobs
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
 from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError
-from ansible_collections.volt.backup.tests.rigs import torture
+from ansible_collections.volt.backup.tests.rigs import need, torture
 
 ENGINE = "ansible_collections.volt.backup.plugins.module_utils"
 
@@ -57,6 +57,7 @@ def test_directories_above_the_scratch_go_as_well(ground: Ground) -> None:
 
 def test_the_newest_backup_is_proved_and_nothing_stays(ground: Ground) -> None:
     bench = ground.bench
+    need(root=True)
     assert not torture.build(bench.source, entries=120, long_paths=False)
     bench.create()
     newest = bench.create().backup["id"]
@@ -201,6 +202,7 @@ def test_where_others_could_exchange_the_directory(ground: Ground, mode: int, fi
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_drill_that_is_stopped(ground: Ground, number: int) -> None:
     """SIGTERM leaves nothing; what SIGKILL leaves the next drill removes, and it touches nothing that is somebody else's."""
+    need(root=True)
     bench = ground.bench
     for name in range(3000):
         bench.files(**{f"d{name % 50}__f{name}": os.urandom(500)})

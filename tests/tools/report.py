@@ -19,7 +19,7 @@ from lanes import Outcome
 _TEST, _LOG, _SHOWN = 40, 60, 10
 _SLOWEST = 10
 #: What ansible-test and the maker of images say of what they leave out.
-_LACKS = re.compile(r"^WARNING: .*(not found|could not be found|[Ss]kipping|[Ee]xcluding)|^no tree of ")
+_LACKS = re.compile(r"^WARNING: .*(not found|could not be found|[Ss]kipping|[Ee]xcluding)|^no (tree of|integration tests)")
 
 
 class Case(NamedTuple):
