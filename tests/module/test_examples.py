@@ -54,6 +54,7 @@ class Machine:
                 "group/volt.backup.volt", {"store": f"{self.top}/cas", "backup_dir": f"{self.top}/backups"}
             )
             play["module_defaults"].setdefault("volt.backup.volt_runner", {"path": f"{self.top}/bin/volt-backup"})
+            play["module_defaults"].setdefault("volt.backup.volt_restore_drill", {"scratch_dir": f"{self.top}/drill"})
         (self.top / "play.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
         (self.top / "inventory").write_text(
             f"[app]\nnode1 ansible_connection=local ansible_become=false ansible_python_interpreter={sys.executable} release=42\n"

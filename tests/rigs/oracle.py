@@ -67,6 +67,7 @@ def differences(a: str | os.PathLike[str], b: str | os.PathLike[str], holes: boo
 
 def rsync(left: bytes, right: bytes, exclude: list[bytes] | None = None, times: bool = True) -> list[str]:
     """What rsync would do to make `right` equal `left`, reading all content."""
+    need("rsync")
     command = ["rsync", "-naiHAX", "--numeric-ids", "--checksum", "--delete", "--modify-window=-1", "--8-bit-output",
                "--exclude-from=-", "--from0"]
     if not times:
