@@ -56,7 +56,7 @@ def mirror(name: str) -> Path:
     return SCRATCH / "mirror" / name
 
 
-def env(name: str, home: str = "", **more: str) -> dict[str, str]:
+def env(name: str, **more: str) -> dict[str, str]:
     """The environment of a gate: what the user has, without what would make tests differ, and the programs of one of our environments first.
 
     PATH has no shims of pyenv, but the directories of every interpreter found: ansible-test looks for them there.
@@ -68,7 +68,7 @@ def env(name: str, home: str = "", **more: str) -> dict[str, str]:
     path += [os.path.dirname(python) for python in found]
     return {
         **kept,
-        "HOME": str(environments.cache() / "home" / (home or name)),
+        "HOME": str(environments.cache() / "home" / name),
         "XDG_CACHE_HOME": str(environments.cache().parent),
         "PATH": os.pathsep.join(path),
         "LC_ALL": "C.UTF-8",  # Ansible wants UTF-8, and a fresh Debian has no locale set
@@ -163,7 +163,7 @@ GATES = (
 #: Only in `check`: in `test`, ansible-test runs the same on both ends.
 UNIT = Gate("unit", "unit tests", "compute", ("tools",), pytest("unit", *ALONE, "-n", "2", "tests/unit"))
 #: Only in `long`.
-FRESH = Gate("fresh", "make test on a fresh Debian, as root and not, in narrow places", "hosts", (), pytest("fresh", *ALONE, "tests/fresh"))
+FRESH = Gate("fresh", "make test on a fresh Debian, as root and not, in narrow places", "hosts", ("tools",), pytest("fresh", *ALONE, "tests/fresh"))
 KNOWN = {gate.name: gate for gate in (*GATES, UNIT, FRESH)}
 
 
