@@ -64,9 +64,9 @@ _value:
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.volt.backup.plugins.module_utils._base.text import one_line
 from ansible_collections.volt.backup.plugins.module_utils._runner.screen import table
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import STATES, TROUBLE
-from ansible_collections.volt.backup.plugins.module_utils._tree.names import one_line
 
 #: Of hosts that could not tell, or have less than they are meant to, before those that did; and of hosts that have nothing to tell, after them.
 _MISSING = "not scheduled"

@@ -24,9 +24,9 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ._backup.manager import Manager
-from ._store.errors import UsageError, VoltError, unexpected
-from ._store.signals import interruptible
-from ._tree.names import parse, show
+from ._base.errors import UsageError, VoltError, unexpected
+from ._base.signals import interruptible
+from ._base.text import parse, show
 
 Options = t.Dict[str, t.Dict[str, t.Any]]
 Result = t.Dict[str, t.Any]

@@ -549,8 +549,8 @@ code:
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import Request
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Incomplete, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Incomplete, UsageError, VoltError
 
 OPTIONS = dict(
     DIFF_LIMIT,

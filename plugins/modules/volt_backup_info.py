@@ -678,9 +678,9 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import status
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, UsageError
 
 OPTIONS = dict(
     DIFF_LIMIT,

@@ -376,12 +376,12 @@ import time
 import typing as t
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, systemd, ways
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import next_elapse
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
 
 SCHEDULE = dict(
     workload=dict(type="str"),
@@ -489,7 +489,7 @@ def _host_wide(params: Result) -> t.Optional[HostWide]:
     for name, text in texts.items():
         if not isinstance(text, str):
             raise UsageError(f"Unit {name} of host_units must be a text.")
-    return HostWide(texts, ways.check(told or {}))
+    return HostWide(texts, notification.check(told or {}))
 
 
 def main() -> None:

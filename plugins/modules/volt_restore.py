@@ -341,8 +341,8 @@ paths:
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.restore import Request
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
 
 OPTIONS = dict(
     DIFF_LIMIT,

@@ -103,11 +103,11 @@ code:
 
 import os
 
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base.text import parse, show
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._tree.names import parse, show
 
 OPTIONS = dict(
     state=dict(type="str", choices=["present", "absent"], default="present"),

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.tests.crash.scene import COLLECTS, PRUNES, VERIFIES, Scene, Snapshot, snapshot, unlike
 from ansible_collections.volt.backup.tests.rigs import forks
 

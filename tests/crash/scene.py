@@ -38,7 +38,7 @@ def _has(method: str, word: str) -> bool:
 PRUNES, COLLECTS, VERIFIES = _has("prune", "prune"), _has("collect", "gc"), _has("verify", "verify")
 
 #: In each process that collects: the breath that others get between two slices would be most of the time that the tests take.
-HASTE = "from ansible_collections.volt.backup.plugins.module_utils._store import collect; collect._BREATH = 0.001"
+HASTE = "from ansible_collections.volt.backup.plugins.module_utils._store import gc; gc._BREATH = 0.001"
 
 Snapshot = dict[str, tuple]
 

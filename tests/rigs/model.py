@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, AnyStr, NoReturn
 
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 
 Snapshot = dict[bytes, tuple]
 

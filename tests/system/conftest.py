@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._tree import mounts as file_systems
+from ansible_collections.volt.backup.plugins.module_utils._fs import mounts as file_systems
 from ansible_collections.volt.backup.tests.rigs import mounts
 
 

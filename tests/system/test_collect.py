@@ -13,8 +13,8 @@ import time
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
-from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 
 
 def stored(bench) -> int:
@@ -180,7 +180,7 @@ def test_backups_made_meanwhile_are_kept(bench, monkeypatch):
     some(bench, 1)
     bench.manager.delete(bench.create().backup["id"])
     late: list[str] = []
-    from ansible_collections.volt.backup.plugins.module_utils._store import collect as collection
+    from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection
 
     settle = collection.Collector._settle
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._store import errors
+from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.tests.rigs import need, oracle
 
 
@@ -28,10 +28,10 @@ def test_nothing_changed_reads_nothing(trusted_bench, monkeypatch):
     settle()
     bench.create()
     opened = []
-    from ansible_collections.volt.backup.plugins.module_utils._tree import reading
+    from ansible_collections.volt.backup.plugins.module_utils._capture import reading
 
-    real = reading.open_file
-    monkeypatch.setattr(reading, "open_file", lambda name, directory: opened.append(name) or real(name, directory))
+    real = reading.open_source
+    monkeypatch.setattr(reading, "open_source", lambda name, directory: opened.append(name) or real(name, directory))
     second = bench.create()
     assert opened == []
     assert second.changed and second.backup["new_blobs"] == 0 and second.backup["stored_bytes"] == 0

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, job as jobs
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError
 from ansible_collections.volt.backup.tests.rigs import need, torture
 
 ENGINE = "ansible_collections.volt.backup.plugins.module_utils"

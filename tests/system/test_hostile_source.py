@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import restore
-from ansible_collections.volt.backup.plugins.module_utils._store import kernel
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
-from ansible_collections.volt.backup.plugins.module_utils._tree import reading
+from ansible_collections.volt.backup.plugins.module_utils._base import kernel
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._capture import reading
 from ansible_collections.volt.backup.tests.rigs import model, need
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 

@@ -24,11 +24,11 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, restore, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._store import codec, collect, pack
-from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
-from ansible_collections.volt.backup.plugins.module_utils._tree import chunks, entry as tree, links
-from ansible_collections.volt.backup.plugins.module_utils._tree.entry import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
+from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree as tree
+from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
+from ansible_collections.volt.backup.plugins.module_utils._store import codec, gc, pack
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
 from ansible_collections.volt.backup.tests.rigs import model, mounts, sample
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
@@ -114,7 +114,7 @@ class Victim:
 
     def survive(self, *skip: str, memory: int = 1536 * MIB) -> dict[str, model.Outcome]:
         """All commands end well, and what is around is as it was."""
-        collect._BREATH = 0.001
+        gc._BREATH = 0.001
         before = model.states(self.outside)
         names = set(os.listdir(self.top))
         outcomes = model.bounded([step for step in self.commands() if step[0] not in skip], memory, SECONDS)

@@ -21,9 +21,9 @@ from typing import Any, Optional
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._store import collect as collection
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._tree import scan
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, VoltError
+from ansible_collections.volt.backup.plugins.module_utils._capture import stat_cache
+from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection
 from ansible_collections.volt.backup.tests.rigs import model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 from hypothesis import HealthCheck, Phase, settings, strategies as st
@@ -62,11 +62,11 @@ class Machine(RuleBasedStateMachine):
         self.order: list[str] = []
         self.step = 0
         self.harmed = False  # something was done to the store that no verification has looked at since
-        self.racy = scan.RACY
+        self.racy = stat_cache.RACY
         self.breath, collection._BREATH = collection._BREATH, 0.001
 
     def teardown(self) -> None:
-        scan.RACY, collection._BREATH = self.racy, self.breath
+        stat_cache.RACY, collection._BREATH = self.racy, self.breath
         shutil.rmtree(self.top)
 
     # ---- the tree
@@ -208,12 +208,12 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def grow_old(self) -> None:
         """From now on the stat cache believes what is older than the scan, as it does after two seconds; the kernel's tick is let pass."""
-        scan.RACY = 0
+        stat_cache.RACY = 0
         model.tick(self.top)
 
     @rule()
     def be_young(self) -> None:
-        scan.RACY = self.racy
+        stat_cache.RACY = self.racy
 
     # with RACY at 0, what is edited in the tick of a scan is rightly not seen; so each edit begins in a tick of its own
     @invariant()
@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
         for path in [*self.all(stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFDIR), self.source]:
             if abs(os.lstat(path).st_mtime_ns - now) < 86400_000_000_000:
                 os.utime(path, ns=(self.step, 1_700_000_000_000_000_000 + self.step), follow_symlinks=False)
-        if scan.RACY == 0:
+        if stat_cache.RACY == 0:
             model.tick(self.top)
 
     @rule(data=st.data())

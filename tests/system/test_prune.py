@@ -12,10 +12,12 @@ import os
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, names, turn
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create
+from ansible_collections.volt.backup.plugins.module_utils._backup.ids import TYPES
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._base import errors
+from ansible_collections.volt.backup.plugins.module_utils._base.locks import directory_lock
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
-from ansible_collections.volt.backup.plugins.module_utils._store import errors
 from ansible_collections.volt.backup.tests.rigs import oracle
 
 MIDDAY = datetime.datetime(2026, 6, 15, 12, tzinfo=datetime.timezone.utc)
@@ -236,8 +238,8 @@ def test_an_id_that_was_given_again_is_another_backup(bench, history, clock):
 
 
 def test_waiting_for_the_backup_directory_ends(bench, history):
-    with turn.turn(str(bench.backups), 1):
-        with pytest.raises(errors.LockTimeout, match="holds the lock of backup directory"):
+    with directory_lock(str(bench.backups), 1):
+        with pytest.raises(errors.LockTimeout, match="holds the lock of directory"):
             Manager(str(bench.store), str(bench.backups), 0).prune("work", {"last": 1})
     assert len(bench.found()) == 5
 
@@ -247,7 +249,7 @@ def _many(store: str, backups: str, source: str, what: str, turns: int, failures
     for number in range(turns):
         try:
             if what == "create":
-                manager.create(create.Request("work", source, type=names.TYPES[number % 2]))
+                manager.create(create.Request("work", source, type=TYPES[number % 2]))
             elif what == "delete":
                 for found in manager.find(Query())[2:3]:
                     manager.delete(found["id"])

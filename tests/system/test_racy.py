@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._store import kernel
-from ansible_collections.volt.backup.plugins.module_utils._tree import capture, reading, scan
+from ansible_collections.volt.backup.plugins.module_utils._base import kernel
+from ansible_collections.volt.backup.plugins.module_utils._capture import capture, reading, stat_cache
 from ansible_collections.volt.backup.tests.rigs import model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
@@ -44,16 +44,16 @@ def put(path: Path, data: bytes) -> None:
 
 def digests(bench, backup: str) -> dict[str, str]:
     """What a backup has under each name of small files: SHA-256 of content, read from the trees alone."""
-    from ansible_collections.volt.backup.plugins.module_utils._tree import entry
+    from ansible_collections.volt.backup.plugins.module_utils._format import tree
 
     store, catalog = bench.manager._open()
     manifest = catalog.manifest(catalog.sidecar(backup))
     found, todo = {}, [("", manifest.root)]
     while todo:
         path, item = todo.pop()
-        for child in entry.load(store.read, item.content):
+        for child in tree.load(store.read, item.content):
             here = os.path.join(path, os.fsdecode(child.name))
-            if child.kind == entry.DIRECTORY:
+            if child.kind == tree.DIRECTORY:
                 todo.append((here, child))
             else:
                 found[here] = child.content.hex()
@@ -72,7 +72,7 @@ def bench(trusted_bench):
 @pytest.fixture
 def believing(bench, monkeypatch):
     """The stat cache believes what is older than the scan by a tick. `believing()` waits for it."""
-    monkeypatch.setattr(scan, "RACY", 0)
+    monkeypatch.setattr(stat_cache, "RACY", 0)
     return lambda: model.tick(bench.top)
 
 
@@ -81,8 +81,8 @@ def test_the_cache_is_believed_in_these_tests(bench, believing, monkeypatch):
     believing()
     bench.create()
     opened = []
-    real = reading.open_file
-    monkeypatch.setattr(reading, "open_file", lambda *arguments: opened.append(arguments) or real(*arguments))
+    real = reading.open_source
+    monkeypatch.setattr(reading, "open_source", lambda *arguments: opened.append(arguments) or real(*arguments))
     bench.create()
     assert opened == []
 
@@ -157,7 +157,7 @@ def test_mtime_set_back_under_a_believing_cache(bench, believing, kind):
 def test_an_inode_that_is_used_again(bench_on, monkeypatch, kind):
     """Removed and made anew, with the same number, size and mtime."""
     bench = bench_on(kind)
-    monkeypatch.setattr(scan, "RACY", 0)
+    monkeypatch.setattr(stat_cache, "RACY", 0)
     path, moment = bench.source / "a", (1_600_000_000_000_000_000,) * 2
     again = 0
     bench.files(a=content(0, 50))
@@ -187,7 +187,7 @@ def test_an_inode_that_is_used_again(bench_on, monkeypatch, kind):
 def test_stores_through_a_map_that_is_never_synced(bench_on, monkeypatch, kind):
     """Backups on end while the map stays open: each store that came before one is in it."""
     bench = bench_on(kind)
-    monkeypatch.setattr(scan, "RACY", 0)
+    monkeypatch.setattr(stat_cache, "RACY", 0)
     bench.files(a=bytes(8192), b=b"still")
     with open(bench.source / "a", "r+b") as file, mmap.mmap(file.fileno(), 8192) as view:
         for turn in range(1, TURNS // 3):

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._store import errors, kernel
+from ansible_collections.volt.backup.plugins.module_utils._base import errors, kernel
 from ansible_collections.volt.backup.tests.rigs import need, oracle
 
 WAYS = ("replace", "in_place")
@@ -252,13 +252,13 @@ def test_a_damaged_backup_is_refused_and_nothing_is_touched(made, where, harm, s
 @pytest.mark.parametrize("strategy", WAYS)
 def test_bit_rot_that_no_stat_shows_stops_before_the_exchange(made, strategy, monkeypatch):
     """An object changed under the very same size and change time, as a failing disk does it."""
-    from ansible_collections.volt.backup.plugins.module_utils._store import reader
+    from ansible_collections.volt.backup.plugins.module_utils._store import store
 
     made.restore()
     (made.target / "d" / "b").unlink()
     before = tree(made.target)
-    real = reader.read_bounded
-    monkeypatch.setattr(reader, "read_bounded", lambda path, limit: real(path, limit)[:-1] + b"!" if "/objects/" in path else real(path, limit))
+    real = store.read_bounded
+    monkeypatch.setattr(store, "read_bounded", lambda path, limit: real(path, limit)[:-1] + b"!" if "/objects/" in path else real(path, limit))
     with pytest.raises(errors.Damaged) as caught:
         made.restore(force=True, strategy=strategy)
     assert tree(made.target) == before and made.debris() == []

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, names, restore, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, ids, restore, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._store import collect as collection, layout
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, NotFound
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout, NotFound
+from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection, layout
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 from ansible_collections.volt.backup.tests.rigs import forks, model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
@@ -141,7 +141,7 @@ def test_a_crowd_loses_nothing(tmp_path: Path, record_property) -> None:
 
     def one(number: int) -> None:
         chance = random.Random(number)
-        code = f"{forks.ENGINE}\nfrom ansible_collections.volt.backup.plugins.module_utils._store import collect; collect._BREATH = 0.05"
+        code = f"{forks.ENGINE}\nfrom ansible_collections.volt.backup.plugins.module_utils._store import gc; gc._BREATH = 0.05"
         try:
             with forks.Server(code) as mine:
                 while time.monotonic() < crowd.until and not crowd.faults:
@@ -178,7 +178,7 @@ def remade(bench, monkeypatch) -> Callable[[str], None]:
     def remake(backup: str) -> None:
         other = Manager(str(bench.store), str(bench.backups), 5)
         (sidecar,) = [item for item in other.find(Query()) if item["id"] == backup]
-        moment = names.parse_time(sidecar["created_at"])
+        moment = ids.parse_time(sidecar["created_at"])
         other.delete(backup)
         bench.files(a=b"anew")
         monkeypatch.setattr(create, "now", lambda: moment)

@@ -18,12 +18,12 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import Request, parse_budget
-from ansible_collections.volt.backup.plugins.module_utils._store import examine
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, NotFound, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._store.mend import Remains
-from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
-from ansible_collections.volt.backup.plugins.module_utils._tree import chunks
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, NotFound, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._format import chunks
+from ansible_collections.volt.backup.plugins.module_utils._store import scrub
+from ansible_collections.volt.backup.plugins.module_utils._store.quarantine import Remains
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
 from ansible_collections.volt.backup.tests.rigs import oracle
 
 
@@ -218,7 +218,7 @@ def test_a_budget_covers_everything_in_its_time(bench):
 
 
 def test_budgets():
-    assert 20 * parse_budget("5%").names >= examine.SPACE > 19 * parse_budget("5%").names
+    assert 20 * parse_budget("5%").names >= scrub.SPACE > 19 * parse_budget("5%").names
     assert parse_budget("90s").seconds == 90
     for text in ("0%", "101%", "5", "%", "", "-1%", "5 %"):
         with pytest.raises(UsageError, match="Budget"):

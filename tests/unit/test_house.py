@@ -23,8 +23,8 @@ MOST = 500
 
 #: Floors from the ground up: a file may import from its own room, and from floors below its own.
 FLOORS = {
-    "_version": -1, "_store": 0, "_tree": 1, "_backup": 2, "_remote": 2, "_schedule": 3, "_workloads": 3, "_runner": 4, "_module": 5,
-    "modules": 6, "doc_fragments": 6, "filter": 6,
+    "_version": -1, "_base": 0, "_store": 1, "_format": 2, "_fs": 3, "_capture": 4, "_restore": 4, "_backup": 5, "_remote": 6, "_schedule": 7,
+    "_workloads": 7, "_runner": 8, "_module": 9, "modules": 10, "doc_fragments": 10, "filter": 10,
 }  # fmt: skip
 KNOWS_ANSIBLE = {"_module", "modules", "doc_fragments", "filter"}
 OUTSIDE = ("ansible", "ansible_collections")
@@ -95,7 +95,7 @@ SOURCES = {str(path.relative_to(PLUGINS)): path for path in sources()}
 
 
 def test_there_are_sources() -> None:
-    assert {"module_utils/_store/pack.py", "module_utils/_tree/entry.py", "module_utils/_backup/records.py"} <= SOURCES.keys()
+    assert {"module_utils/_store/pack.py", "module_utils/_format/tree.py", "module_utils/_backup/records.py"} <= SOURCES.keys()
     assert {room(path) for path in SOURCES.values()} <= FLOORS.keys()
 
 
@@ -116,16 +116,17 @@ def test_opening(name: str) -> None:
 
 
 UPWARD = {
-    "from .._tree import entry": ("_store/x.py", True),
-    "from .._tree.entry import Entry": ("_store/x.py", True),
-    "def f():\n    from .._backup import names": ("_tree/x.py", True),
+    "from .._format import tree": ("_store/x.py", True),
+    "from .._format.tree import Entry": ("_store/x.py", True),
+    "from .._restore import compare": ("_capture/x.py", True),
+    "def f():\n    from .._backup import ids": ("_format/x.py", True),
     "from .. import _runner": ("_backup/x.py", True),
     "from .._schedule import slots": ("_backup/x.py", True),
     "from ansible.module_utils.basic import AnsibleModule": ("_runner/x.py", True),
     "import ansible.module_utils.common": ("_store/x.py", True),
-    "from ansible_collections.volt.backup.plugins.module_utils._store import pack": ("_tree/x.py", True),
+    "from ansible_collections.volt.backup.plugins.module_utils._store import pack": ("_base/x.py", True),
     "import requests": ("_remote/x.py", sys.version_info >= (3, 10)),
-    "from .._store import pack": ("_tree/x.py", False),
+    "from .._store import pack": ("_format/x.py", False),
     "from . import pack": ("_store/x.py", False),
     "from .._backup import manager": ("_runner/x.py", False),
     "import zstandard": ("_store/x.py", False),

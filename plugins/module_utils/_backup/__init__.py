@@ -10,9 +10,9 @@ A backup is two small files over a store: the *manifest* (in the store's refs/: 
 *sidecar* (in the backup directory: what people ask about). The sidecar is written last and deleted first, so whatever is listed has its
 manifest, and whatever has a manifest has its data.
 
-Rooms: `names` (ids, workloads, times, spans of time), `records` (sidecar and manifest), `catalog` (listing, the newest, damage), `create`,
-`restore` (the target is compared, a strategy chosen), `replace` (a new tree beside the old, exchanged), `retention` (what a policy keeps),
-`prune` (deleting the rest), `turn` (one at a time), and `manager`, the door through which modules and the command come.
+Files: `ids` (names of workloads, backups and types), `records` (sidecar and manifest), `catalog` (listing, the newest, damage), `create`, `restore`
+(the target is compared, a strategy chosen), `retention` (what a policy keeps), `prune` (deleting the rest), `garbage` (what collection must keep),
+`verify`, `repair`, `usage`, and `manager`, the door through which modules and the command come.
 """
 
 from __future__ import annotations

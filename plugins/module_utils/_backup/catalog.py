@@ -15,16 +15,17 @@ import os
 import re
 import typing as t
 
-from .._store import layout
-from .._store.errors import Damaged, NotFound, StoreError, reason, store_failure
-from .._store.reader import Store
-from .._tree import chunks, entry as tree, links
-from .._tree.names import show
-from .._tree.reach import Reach
+from .._base import files
+from .._base.errors import Damaged, NotFound, StoreError, reason, store_failure
+from .._base.locks import directory_lock
+from .._base.text import show
+from .._base.time import parse_time
+from .._format import chunks, links, tree as tree
+from .._format.reachability import Reach
+from .._store.store import Store
 from . import records
-from .names import check_id, matches_tags, parse_time
+from .ids import check_id, matches_tags
 from .records import Manifest, Sidecar
-from .turn import turn
 
 
 class Catalog:
@@ -170,7 +171,7 @@ class Catalog:
 
         :param meant: how it was listed; another backup that has got its id since is left alone.
         """
-        with turn(self._directory, self._store.lock_timeout):
+        with directory_lock(self._directory, self._store.lock_timeout):
             if meant is not None and not self._still(backup, meant):
                 return False
             return self._remove(backup, None if meant is None else meant["manifest_ref"])
@@ -193,11 +194,11 @@ class Catalog:
         there = os.path.lexists(self.path(backup))
         try:
             if there:
-                there = _unlink(self.path(backup))
-                layout.sync_directory(self._directory)
-            names = [name for name in names if _unlink(self._store.full_path(f"refs/{name}.json"))]
+                there = files.unlink(self.path(backup))
+                files.sync_directory(self._directory)
+            names = [name for name in names if files.unlink(self._store.full_path(f"refs/{name}.json"))]
             if names:
-                layout.sync_directory(self._store.full_path("refs"))
+                files.sync_directory(self._store.full_path("refs"))
         except OSError as error:
             raise store_failure(f"deleting backup {backup}", error) from None
         return there or bool(names)
@@ -208,15 +209,6 @@ class Catalog:
 
     def exists(self, backup: str) -> bool:
         return os.path.lexists(self.path(backup))
-
-
-def _unlink(path: str) -> bool:
-    """Remove a file; False where another run has done so meanwhile."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def present(store: Store, digest: bytes, size: int) -> None:

@@ -18,22 +18,25 @@ import stat
 import time
 import typing as t
 
-from .._store import codec, layout
-from .._store.errors import Damaged, NotFound, SourceError, UsageError, reason, store_failure
-from .._store.reader import Store
-from .._store.run import Run
-from .._tree import compare, metadata
-from .._tree.capture import Capture, Captured, Options
-from .._tree.compare import Changes
-from .._tree.exclude import Exclusions
-from .._tree.mounts import PSEUDO, Kinds
-from .._tree.names import parse, show
-from .._tree.scan import Scan
+from .._base import files
+from .._base.errors import Damaged, NotFound, SourceError, UsageError, reason, store_failure
+from .._base.locks import directory_lock
+from .._base.text import parse, show
+from .._base.time import now, parse_span, show_time
+from .._capture.capture import Capture, Captured, Options
+from .._capture.stat_cache import Scan
+from .._format import diff
+from .._format.diff import Changes
+from .._fs import metadata
+from .._fs.exclusions import Exclusions
+from .._fs.mounts import PSEUDO, Kinds
+from .._store import codec
+from .._store.store import Store
+from .._store.transaction import Run
 from . import records
 from .catalog import Catalog, parse_created
-from .names import check_type, check_workload, new_id, now, parse_span, show_time
+from .ids import check_type, check_workload, new_id
 from .records import Manifest, Sidecar
-from .turn import turn
 
 Progress = t.Callable[[int, int], None]
 
@@ -219,18 +222,18 @@ class Creator:
         changes = Changes(self._request.diff_limit)
         if old is not None:
             try:
-                compare.diff(self._store.read, run.read, old.root, new.root, changes)
+                diff.diff(self._store.read, run.read, old.root, new.root, changes)
                 return changes
             except Damaged:
                 changes = Changes(self._request.diff_limit)  # the older backup is; this one is whole
         total = sum(new.totals[key] for key in ("files", "directories", "symlinks", "others"))
-        compare.everything(run.read, new.root, total, changes)
+        diff.everything(run.read, new.root, total, changes)
         return changes
 
     def _publish(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
         timeout = self._store.lock_timeout
-        with turn(self._directory, timeout), turn(self._store.full_path("refs"), timeout):
+        with directory_lock(self._directory, timeout), directory_lock(self._store.full_path("refs"), timeout):
             self._write_records(sidecar, manifest, created)
 
     def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
@@ -246,8 +249,8 @@ class Creator:
                 continue
             reference = self._store.full_path(f"refs/{sidecar['manifest_ref']}.json")
             try:
-                layout.write_file(reference, data)
-                layout.write_file(path, records.encode_sidecar(sidecar), exclusive=True)
+                files.write_file(reference, data)
+                files.write_file(path, records.encode_sidecar(sidecar), exclusive=True)
                 return
             except FileExistsError:
                 os.unlink(reference)
@@ -332,7 +335,7 @@ def _source(text: str) -> bytes:
     if not stat.S_ISDIR(info.st_mode):
         raise SourceError(f"Source {show(path)} is not a directory; name the directory that holds it.")
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        os.close(files.open_directory(path, follow=True))
     except OSError as error:
         raise SourceError(f"Source {show(path)} cannot be read: {reason(error)}; run as a user who may read it.") from None
     kind = Kinds()(info.st_dev)
@@ -366,7 +369,7 @@ def _make_directory(path: str) -> None:
         return
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        layout.sync_directory(os.path.dirname(path))
+        files.sync_directory(os.path.dirname(path))
     except OSError as error:
         raise store_failure(f"making the backup directory {path}", error) from None
 

@@ -14,17 +14,18 @@ import gc
 import os
 import typing as t
 
-from .._store.errors import Damaged, NotFound, StoreError, UsageError
+from .._base.errors import Damaged, NotFound, StoreError, UsageError
+from .._base.text import parse, show
+from .._base.time import parse_time
+from .._format import diff, tree as tree
+from .._format.diff import Changes
+from .._format.tree import DIRECTORY, Entry
+from .._format.walk import join
 from .._store.lock import Lock
-from .._store.reader import WALKER, Store
-from .._tree import compare, entry as tree
-from .._tree.compare import Changes
-from .._tree.entry import DIRECTORY, Entry
-from .._tree.names import parse, show
-from .._tree.walk import join
-from . import collect, create, prune, repair, restore, usage, verify
+from .._store.store import WALKER, Store
+from . import create, garbage, prune, repair, restore, usage, verify
 from .catalog import Catalog, parse_created, selects, unreadable
-from .names import check_id, check_type, check_workload, parse_time
+from .ids import check_id, check_type, check_workload
 from .records import Manifest, Sidecar
 from .retention import Keep
 
@@ -156,7 +157,7 @@ class Manager:
         """Collect garbage: what no backup refers to goes to the trash, and from there after `grace`, a span of time."""
         store, _catalog = self._whole(room=WALKER)
         with _no_cycles():
-            return collect.collect(store, self._directory, grace, repack, dry)
+            return garbage.collect(store, self._directory, grace, repack, dry)
 
     def verify(self, request: verify.Request, dry: bool = False, progress: verify.Progress = _ignore) -> verify.Verified:
         """Look whether everything is there and sound; with `request.repair`, mend what can be."""
@@ -217,7 +218,7 @@ class Manager:
         with store.lock():
             before, after = (catalog.manifest(catalog.sidecar(check_id(backup))) for backup in (old, new))
             changes = Changes(limit)
-            compare.diff(store.read, store.read, before.root, after.root, changes)
+            diff.diff(store.read, store.read, before.root, after.root, changes)
             return changes.as_dict()
 
     def changes(self, sidecars: t.Sequence[Sidecar], limit: int) -> t.Dict[str, t.Any]:
@@ -238,7 +239,7 @@ class Manager:
                 changes = Changes(limit)
                 try:
                     before, after = catalog.manifest(older[0]), catalog.manifest(sidecar)
-                    compare.diff(store.read, store.read, before.root, after.root, changes)
+                    diff.diff(store.read, store.read, before.root, after.root, changes)
                 except Damaged:
                     found[sidecar["id"]] = None  # one of the two is, or has been deleted; that spoils no other
                     continue

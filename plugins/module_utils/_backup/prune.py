@@ -22,13 +22,14 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from .._store.errors import Damaged
+from .._base.errors import Damaged
+from .._base.text import one_line
+from .._base.time import now
 from .._store.lock import Lock
-from .._store.reader import Store
-from .._tree.names import one_line
+from .._store.store import Store
 from . import retention
 from .catalog import Catalog, parse_created
-from .names import check_type, check_workload, now
+from .ids import check_type, check_workload
 from .records import Sidecar
 
 Row = t.Dict[str, t.Any]

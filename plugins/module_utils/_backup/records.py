@@ -14,20 +14,19 @@ system, keys may be added.
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import json
 import math
-import os
 import re
 import typing as t
 
-from .._store.errors import Damaged, StoreError, UsageError, reason
-from .._tree.entry import DIRECTORY, NOTHING, Entry, Extra
-from .._tree.found import Skipped
-from .._tree.names import parse, show
-from .._tree.scan import Stats
-from .names import parse_time
+from .._base import files
+from .._base.errors import Damaged, UsageError
+from .._base.text import parse, show
+from .._base.time import parse_time
+from .._capture.stat_cache import Stats
+from .._format.tree import DIRECTORY, NOTHING, Entry, Extra
+from .._fs.exclusions import Skipped
 
 FORMAT = 1
 _U32 = (1 << 32) - 1
@@ -279,16 +278,4 @@ def _finite(text: str) -> float:
 
 def read_record(path: str) -> bytes:
     """A sidecar's or manifest's bytes; Damaged where they cannot be had, FileNotFoundError where there is no file."""
-    try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
-            if os.fstat(file.fileno()).st_size > _READ_MOST:
-                raise Damaged("The file is absurdly large.")
-            return file.read()
-    except FileNotFoundError:
-        raise
-    except PermissionError as error:
-        raise UsageError(f"{path} cannot be read: {reason(error)}; run as the user who owns it.") from None
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise StoreError(f"{path} cannot be opened now: {reason(error)}; try again when the host has more to give.") from None
-        raise Damaged(f"The file cannot be read: {reason(error)}.") from None
+    return files.read_stored(path, _READ_MOST)

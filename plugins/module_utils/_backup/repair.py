@@ -23,20 +23,21 @@ import os
 import time
 import typing as t
 
-from .._store import layout, pack
-from .._store.collect import alone
-from .._store.errors import Damaged, NotFound, SourceError, UsageError, store_failure
+from .._base import files
+from .._base.errors import Damaged, NotFound, SourceError, UsageError, store_failure
+from .._capture.stat_cache import Scan
+from .._format import chunks
+from .._store import pack
+from .._store.gc import alone
 from .._store.index import Index
 from .._store.lock import Lock
-from .._store.mend import Quarantine, Remains
-from .._store.reader import Store
-from .._store.run import Run
-from .._tree import chunks
-from .._tree.scan import Scan
+from .._store.quarantine import Quarantine, Remains
+from .._store.store import Store
+from .._store.transaction import Run
 from . import records
 from .catalog import Catalog, present
 from .create import retake
-from .names import check_id
+from .ids import check_id
 from .verify import Progress, Request, Survey, Verified, Verifier
 
 _SLICE = 2.0
@@ -197,7 +198,7 @@ class Repairer:
             self.done["quarantined"].append(quarantine.move(path, "backups"))
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            layout.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest)), exclusive=True)
+            files.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest)), exclusive=True)
         except OSError as error:
             raise store_failure(f"writing the sidecar of {backup}", error) from None
         self.done["sidecars"].append(backup)

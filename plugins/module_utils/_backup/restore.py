@@ -23,20 +23,21 @@ import os
 import time
 import typing as t
 
-from .._store.errors import TargetDiffers, TargetError, UsageError, reason, target_failure
-from .._store.reader import Store
-from .._tree import content, mounts
-from .._tree.assemble import Assembler, Tally
-from .._tree.compare import REMOVED
-from .._tree.exclude import Exclusions
-from .._tree.found import Skipped
-from .._tree.leave import Leave
-from .._tree.live import Comparer, Selection, Survey, Surveyor
-from .._tree.metadata import Owners, Setter
-from .._tree.names import parse, show
+from .._base.errors import TargetDiffers, TargetError, UsageError, reason, target_failure
+from .._base.files import open_directory
+from .._base.text import parse, show
+from .._format.diff import REMOVED
+from .._fs import mounts
+from .._fs.exclusions import Exclusions, Skipped
+from .._fs.metadata import Owners, Setter
+from .._restore import content
+from .._restore.assemble import Assembler, Tally
+from .._restore.compare import Comparer, Selection, Survey, Surveyor
+from .._restore.preserve import Leave
+from .._restore.replace import Impossible, Rules, Stage, sweep
+from .._store.store import Store
 from .catalog import Catalog
 from .records import Manifest, Sidecar
-from .replace import Impossible, Rules, Stage, sweep
 
 STRATEGIES = ("auto", "replace", "in_place")
 LINKS = ("auto", "reflink", "hardlink", "copy")
@@ -130,7 +131,7 @@ class Restorer:
         """Lock the target against other restores, for as long as we live; whether it exists."""
         while True:
             try:
-                fd = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = open_directory(self._target, follow=True)
             except FileNotFoundError:
                 return False
             except OSError as error:
@@ -222,7 +223,7 @@ class Restorer:
             self._catalog.load, comparer, leave, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink", below
         )
         try:
-            fd = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if exists else None
+            fd = open_directory(self._target, follow=True) if exists else None
             return surveyor(manifest.root, fd)
         except OSError as error:
             raise TargetError(f"Target {show(self._target)} cannot be compared: {reason(error)}.") from None
@@ -284,7 +285,7 @@ class Restorer:
             content.probe(self._store, request.link, stage.directory)
             old = None
             if exists and not request.keep_previous:
-                old = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                old = open_directory(target, follow=True)
             assembler.fresh(manifest.root, stage.tree, old, lambda path: path not in survey.unequal_links)
             stage.settle()
             if not exists:

@@ -36,8 +36,8 @@ import datetime
 import re
 import typing as t
 
-from .._store.errors import UsageError
-from .names import parse_span
+from .._base.errors import UsageError
+from .._base.time import parse_span
 
 Keep = t.Mapping[str, t.Any]
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import os
 import typing as t
 
+from .._base.errors import Damaged, NotFound
+from .._base.text import show
+from .._format.reachability import Reach
 from .._store import pack
-from .._store.errors import Damaged, NotFound
-from .._store.reader import Store
+from .._store.store import Store
 from .._store.table import Table
-from .._tree.names import show
-from .._tree.reach import Reach
 from .catalog import Catalog
 from .records import Manifest
 

@@ -19,16 +19,17 @@ import re
 import time
 import typing as t
 
-from .._store import examine
-from .._store.errors import Damaged, NotFound, StoreError, UsageError
-from .._store.examine import Examination, StoreFile
+from .._base.errors import Damaged, NotFound, StoreError, UsageError
+from .._base.text import one_line, show
+from .._base.time import parse_span
+from .._format.reachability import Reach, Tracer
+from .._store import scrub
 from .._store.index import Index
-from .._store.reader import Store
-from .._tree.names import one_line, show
-from .._tree.reach import Reach, Tracer
+from .._store.scrub import Examination, StoreFile
+from .._store.store import Store
 from . import records
 from .catalog import Catalog, present
-from .names import check_id, parse_span
+from .ids import check_id
 from .records import Manifest
 
 LEVELS = ("structure", "content")
@@ -94,7 +95,7 @@ class Verified(t.NamedTuple):
 class Budget(t.NamedTuple):
     """How much content to read: a share of all names, or seconds."""
 
-    names: int = examine.SPACE
+    names: int = scrub.SPACE
     seconds: t.Optional[float] = None
 
 
@@ -112,7 +113,7 @@ def parse_budget(text: str) -> Budget:
     millionths = round(float(match[1]) * 10_000)
     if not 0 < millionths <= 1_000_000:
         raise UsageError(f"Budget {text} is out of range; write a percentage above 0 and up to 100.")
-    return Budget(names=-(-examine.SPACE * millionths // 1_000_000))  # rounded up: 20 times 5% must be all
+    return Budget(names=-(-scrub.SPACE * millionths // 1_000_000))  # rounded up: 20 times 5% must be all
 
 
 class Survey:
@@ -262,16 +263,16 @@ class Verifier:
 
     def _examine_store(self) -> None:
         store, budget = self._store, self._budget
-        begin = examine.position(store) if budget is not None else 0
+        begin = scrub.position(store) if budget is not None else 0
         until = time.monotonic() + budget.seconds if budget is not None and budget.seconds is not None else None
-        walk = Examination(store, begin, budget.names if budget is not None else examine.SPACE, until, self._progress)
+        walk = Examination(store, begin, budget.names if budget is not None else scrub.SPACE, until, self._progress)
         walk()
         self.files, self.read_files, self.read_bytes = walk.faults, walk.files, walk.bytes
         if budget is not None:
-            self.covered = 100.0 if walk.at <= begin and walk.came else round(100 * walk.at / examine.SPACE, 2)
+            self.covered = 100.0 if walk.at <= begin and walk.came else round(100 * walk.at / scrub.SPACE, 2)
             if not self._dry:
                 try:
-                    examine.remember(store, walk.at)
+                    scrub.remember(store, walk.at)
                 except StoreError as error:
                     self.warnings.append(f"The next verification begins where this one did. {error.message}")
 
@@ -285,8 +286,8 @@ class Verifier:
             if (kind, name) in seen:
                 return
             seen.add((kind, name))
-            for found in examine.forms(store, kind, name):
-                wrong = examine.fault(store, found)
+            for found in scrub.forms(store, kind, name):
+                wrong = scrub.fault(store, found)
                 self.read_files += 1
                 self.read_bytes += found.state[0]
                 self._progress(1, found.state[0])
@@ -312,8 +313,8 @@ class Verifier:
         known = {file for file, _wrong in self.files}
         for name, wrong in self._store.index.damaged.items():
             for kind in ("packs", "objects"):
-                for file in examine.forms(self._store, kind, name):
-                    if file not in known and examine.fault(self._store, file) is not None:
+                for file in scrub.forms(self._store, kind, name):
+                    if file not in known and scrub.fault(self._store, file) is not None:
                         self.files.append((file, wrong))
 
     # ---- what is told

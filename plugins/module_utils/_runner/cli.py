@@ -16,11 +16,11 @@ import typing as t
 
 from .. import _version
 from .._backup import create, restore
+from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
-from .._backup.names import TYPES
-from .._store.errors import Incomplete, NotFound, UsageError, VoltError, unexpected
-from .._store.signals import interruptible
-from .._tree.names import one_line, show
+from .._base.errors import Incomplete, NotFound, UsageError, VoltError, unexpected
+from .._base.signals import interruptible
+from .._base.text import one_line, show
 from . import notify, scheduled, screen, upkeep
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"

@@ -27,11 +27,12 @@ import typing as t
 import urllib.error
 import urllib.request
 
-from .._backup.names import is_workload, show_time
-from .._schedule import job as jobs, process, status, systemd, ways as settings
+from .._backup.ids import is_workload
+from .._base.errors import UsageError, VoltError, reason
+from .._base.text import parse
+from .._base.time import show_time
+from .._schedule import job as jobs, notification as settings, process, status, systemd
 from .._schedule.record import Record
-from .._store.errors import UsageError, VoltError, reason
-from .._tree.names import parse
 from .upkeep import Arguments, Manager, Outcome, Word
 
 _SENDMAIL = "/usr/sbin/sendmail"

@@ -30,12 +30,12 @@ import typing as t
 
 from .._backup import create
 from .._backup.manager import Manager, Query
+from .._base.errors import Incomplete, Interrupted, UsageError, VoltError, reason
+from .._base.text import parse, show
 from .._schedule import drill, job as jobs, journal, process, status, systemd
 from .._schedule.job import Job
 from .._schedule.record import Record
 from .._schedule.units import HOOKED
-from .._store.errors import Incomplete, Interrupted, UsageError, VoltError, reason
-from .._tree.names import parse, show
 from . import screen
 from .upkeep import Arguments, Outcome, Word
 

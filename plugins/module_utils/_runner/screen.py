@@ -14,7 +14,7 @@ import sys
 import time
 import typing as t
 
-from .._tree.names import one_line
+from .._base.text import one_line
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 

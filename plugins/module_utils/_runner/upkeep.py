@@ -15,10 +15,10 @@ import sys
 import typing as t
 
 from .._backup import prune, verify
+from .._backup.ids import TYPES
 from .._backup.manager import Manager
-from .._backup.names import TYPES
 from .._backup.retention import COUNTS
-from .._store.errors import VoltError
+from .._base.errors import VoltError
 from . import screen
 
 Arguments = argparse.Namespace

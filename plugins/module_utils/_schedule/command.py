@@ -13,7 +13,6 @@ somebody else's, and is neither written over nor removed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -21,8 +20,8 @@ import stat
 import struct
 import typing as t
 
-from .._store import layout
-from .._store.errors import UsageError, VoltError, reason
+from .._base import files
+from .._base.errors import UsageError, VoltError, reason
 
 MODE = 0o755
 
@@ -101,23 +100,10 @@ def write(path: str, data: bytes) -> None:
     beside = f"{path}.volt-new"  # always the same name, so that what a killed run leaves is not there for good
     try:
         old = os.stat(path) if os.path.exists(path) else None
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            layout.write_all(fd, data)
-            if old is not None and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, old.st_uid, old.st_gid)
-            os.fchmod(fd, MODE)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-        layout.sync_directory(os.path.dirname(path))
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        if isinstance(error, OSError):
-            raise VoltError(f"{path} cannot be written: {reason(error)}; mend that or choose another path.") from None
-        raise
+        foreign = old is not None and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid())
+        files.write_file(path, data, mode=MODE, owner=(old.st_uid, old.st_gid) if old is not None and foreign else None, beside=beside)
+    except OSError as error:
+        raise VoltError(f"{path} cannot be written: {reason(error)}; mend that or choose another path.") from None
 
 
 def remove(path: str) -> None:

@@ -28,10 +28,10 @@ import stat
 import typing as t
 
 from .._backup.create import refuse_inside
-from .._store import layout
-from .._store.errors import UsageError, VoltError, reason
-from .._tree.names import parse
-from . import command as commands, job as jobs, systemd, units, ways as ways_
+from .._base import files
+from .._base.errors import UsageError, VoltError, reason
+from .._base.text import parse
+from . import command as commands, job as jobs, notification as ways_, systemd, units
 from .job import Job
 from .record import DIRECTORY as RECORDS, Record, unwritten
 from .status import write_metrics
@@ -329,7 +329,7 @@ class Declaration:
             return
         try:
             os.makedirs(os.path.dirname(change.path), mode=0o755 if change.mode & 0o044 else 0o700, exist_ok=True)
-            layout.write_file(change.path, change.after.encode("utf-8", "surrogateescape"), mode=change.mode)
+            files.write_file(change.path, change.after.encode("utf-8", "surrogateescape"), mode=change.mode)
         except OSError as error:
             raise unwritten(change.path, error) from None
 
@@ -358,7 +358,7 @@ class Declaration:
 def _read(path: str) -> t.Tuple[t.Optional[str], int]:
     """Content and mode of a file; (None, 0) where there is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_file(path)
         with open(fd, encoding="utf-8", errors="surrogateescape") as file:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):

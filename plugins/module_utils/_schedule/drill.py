@@ -23,18 +23,18 @@ import time
 import typing as t
 
 from .._backup import restore
+from .._backup.ids import check_workload
 from .._backup.manager import Manager, Query
-from .._backup.names import check_workload
-from .._store.errors import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, reason
-from .._store.signals import held
-from .._tree.names import parse, show
-from .._tree.remove import Remover
+from .._base.errors import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, reason
+from .._base.files import open_directory
+from .._base.signals import held
+from .._base.text import parse, show
+from .._restore.remove import Remover
 from . import job as jobs
 from .record import DIRECTORY as RECORDS, Record
 
 SCRATCH = "/var/lib/volt/drill"
 _ROOM = re.compile(r"volt-drill-[0-9a-f]{16}\Z")
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Bytes: what stays free beside a copy, and what a blob takes at most, whatever holes its file has.
 _SPARE, _BLOB = 64 << 20, 1 << 20
 
@@ -161,14 +161,14 @@ class Driller:
         made = _missing(self._scratch)
         if made:
             os.makedirs(self._scratch, mode=0o700)
-        top = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        top = open_directory(self._scratch, follow=True)
         try:
             mode = os.fstat(top).st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
                 raise TargetError(f"Anybody could exchange what lies in {show(os.fsencode(self._scratch))}; name a directory that others cannot write.")
             self._sweep(top)
             os.mkdir(name, 0o700, dir_fd=top)
-            room = os.open(name, _OPEN, dir_fd=top)
+            room = open_directory(name, top)
             try:
                 fcntl.flock(room, fcntl.LOCK_EX)
                 yield os.path.join(self._scratch, name, "tree")
@@ -187,7 +187,7 @@ class Driller:
         """Remove rooms of drills that are dead. What other users made is theirs, whatever its name."""
         for name in filter(_ROOM.match, os.listdir(top)):
             with contextlib.suppress(OSError):  # somebody else's care; ours does not need it
-                room = os.open(name, _OPEN, dir_fd=top)
+                room = open_directory(name, top)
                 try:
                     if os.fstat(room).st_uid == os.geteuid():
                         fcntl.flock(room, fcntl.LOCK_EX | fcntl.LOCK_NB)

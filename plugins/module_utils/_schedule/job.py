@@ -16,16 +16,19 @@ import json
 import os
 import typing as t
 
-from .._backup.names import check_workload, is_workload
+from .._backup.ids import check_workload, is_workload
 from .._backup.retention import parse_policy
+from .._base import files
+from .._base.errors import NotFound, UsageError, VoltError, reason
+from .._base.text import parse as parse_path
+from .._fs.exclusions import Exclusions
 from .._store import codec
-from .._store.errors import NotFound, UsageError, VoltError, reason
-from .._tree import names as tree_names
-from .._tree.exclude import Exclusions
 from .slots import Slots, parse_slots
 
 FORMAT = 1
 DIRECTORY = "/etc/volt/backup"
+#: No job file has more bytes.
+_MOST = 1 << 20
 NICE = range(-20, 20)
 #: Options that a job takes over as they are.
 _SAME = (
@@ -101,7 +104,7 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     workload = check_workload(options["workload"])
     if not options["source"]:
         raise UsageError(f"Workload {workload} has no source; say which directory to back up.")
-    if not os.path.isabs(tree_names.parse(options["source"])):
+    if not os.path.isabs(parse_path(options["source"])):
         raise UsageError(f"Source {options['source']!r} of workload {workload} must be an absolute path.")
     if bool(options["interval"]) == bool(options["on_calendar"]):
         raise UsageError(f"Workload {workload} needs either interval or on_calendar, to say how often it is backed up.")
@@ -148,8 +151,7 @@ def load(workload: str, directory: str = DIRECTORY) -> Job:
     """The job of a workload; NotFound where none is declared."""
     place = path(workload, directory)
     try:
-        with open(place, encoding="utf-8") as file:
-            job = parse(file.read(1 << 20), place)
+        job = parse(files.read_file(place, _MOST).decode(), place)
     except FileNotFoundError:
         raise NotFound(f"Workload {workload} has no schedule ({place} is missing); declare one with volt_backup_schedule.") from None
     except UnicodeDecodeError:

@@ -19,16 +19,18 @@ import os
 import time
 import typing as t
 
-from .._backup.names import check_workload
-from .._backup.turn import turn
-from .._store import layout
-from .._store.errors import VoltError, reason
-from .._tree.names import show
+from .._backup.ids import check_workload
+from .._base import files
+from .._base.errors import VoltError, reason
+from .._base.locks import directory_lock
+from .._base.text import show
 from .command import remove
 from .slots import Slots
 
 DIRECTORY = "/var/lib/volt/schedules"
 #: Seconds: how long to wait to note something; how far ahead of the clock a note may be and be believed.
+#: No record has more bytes.
+_MOST = 1 << 20
 _PATIENCE, AHEAD = 60.0, 60.0
 #: What became of a run that noted its beginning and nothing else.
 STOPPED = "It was stopped before it could note why."
@@ -53,8 +55,7 @@ class Record:
         A file that is damaged tells nothing, and the next run writes it anew.
         """
         try:
-            with open(self._path, encoding="utf-8") as file:
-                note = json.load(file)
+            note = json.loads(files.read_file(self._path, _MOST))
         except FileNotFoundError:
             return {}
         except (ValueError, RecursionError):
@@ -127,7 +128,7 @@ class Record:
             with noting(os.path.dirname(self._path)):
                 note = self.read()
                 yield note
-                layout.write_file(self._path, (json.dumps(note, indent=1) + "\n").encode())
+                files.write_file(self._path, (json.dumps(note, indent=1) + "\n").encode())
         except OSError as error:
             raise unwritten(self._path, error) from None
 
@@ -137,7 +138,7 @@ class Record:
         path = f"{self._path[:-5]}.lock"
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = files.open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise unwritten(path, error) from None
         try:
@@ -149,7 +150,7 @@ class Record:
     def busy(self) -> bool:
         """Whether somebody has the turn: what a note alone cannot tell, for a run that power ended notes nothing."""
         try:
-            fd = os.open(f"{self._path[:-5]}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = files.open_file(f"{self._path[:-5]}.lock")
         except OSError:
             return False
         try:
@@ -172,7 +173,7 @@ class Record:
 def noting(directory: str) -> t.Iterator[None]:
     """One at a time among those who read notes in order to write."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    with turn(directory, _PATIENCE):
+    with directory_lock(directory, _PATIENCE):
         yield
 
 

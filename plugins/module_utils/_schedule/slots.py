@@ -16,8 +16,8 @@ import hashlib
 import math
 import typing as t
 
-from .._backup.names import parse_span
-from .._store.errors import UsageError
+from .._base.errors import UsageError
+from .._base.time import parse_span
 
 DAY = 86400
 _LONGEST = 366 * DAY

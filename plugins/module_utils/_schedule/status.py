@@ -21,10 +21,10 @@ import re
 import time
 import typing as t
 
-from .._backup.names import show_time
-from .._store import layout
-from .._store.errors import VoltError
-from .._tree.names import parse
+from .._base import files
+from .._base.errors import VoltError
+from .._base.text import parse
+from .._base.time import show_time
 from . import job as jobs, systemd, units as units_
 from .job import Job
 from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, Record, is_due, noting, unwritten
@@ -200,7 +200,7 @@ def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = REC
             lines += _gauge("enabled", "Whether it backs up by itself.", {name: int(job.enabled) for name, job in known.items()})
             for metric, about, value in _METRICS:
                 lines += _gauge(metric, about, {name: value(note) for name, note in notes.items()})
-            layout.write_file(path, ("\n".join(lines) + "\n").encode(), mode=0o644)
+            files.write_file(path, ("\n".join(lines) + "\n").encode(), mode=0o644)
     except OSError as error:
         raise unwritten(path, error) from None
 

@@ -19,9 +19,10 @@ import os
 import re
 import typing as t
 
-from .._backup.names import is_workload
-from .._store.errors import UsageError
-from .._tree.names import parse
+from .._backup.ids import is_workload
+from .._base.errors import UsageError
+from .._base.files import open_file
+from .._base.text import parse
 from .job import Job
 
 #: How each file of ours begins.
@@ -108,7 +109,7 @@ def installed(directory: str) -> t.List[str]:
 def is_ours(path: str) -> bool:
     """Whether a file begins as those do that we write. What somebody else put there, such as the link of a masked unit, is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_file(path)
         with open(fd, "rb") as file:
             return file.read(len(OURS)) == OURS.encode()
     except OSError:

@@ -25,6 +25,9 @@ How bytes come out::
     find the digest in the index (or, for an object, in its directory)
     read, decompress within a bound, hash; a wrong hash is never returned
 
-Rooms: `layout` (where files lie, format.json), `codec` (compression), `pack` (the pack format), `table` and `index` (where a
-blob is), `lock`, `reader` (out), `run` (in), `kernel` (the few system calls that Python lacks), `signals`, `errors`.
+Files: `layout` (where files lie, format.json), `codec` (compression), `pack` (the pack format), `table` and `index` (where a blob is),
+`lock` (the store's lock and gate), `store` (reading), `transaction` (writing), `gc` (garbage collection), `scrub` (reading everything to see
+whether it is sound), `quarantine` (false files, and what is still good in them).
 """
+
+from __future__ import annotations

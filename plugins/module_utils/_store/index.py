@@ -17,13 +17,13 @@ A run adds one table of each sort, and folds smaller neighbours into it, so that
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import time
 import typing as t
 
+from .._base import files
+from .._base.errors import Damaged, StoreError, reason
 from . import codec, layout, pack
-from .errors import Damaged, StoreError, UsageError, reason
 from .table import Doubtful, Table
 
 _PLACE = struct.Struct("=III")  # number of the pack in the table's appendix, offset behind the pack's table, length
@@ -170,7 +170,7 @@ class Index:
     def read_pack(self, name: bytes, suffix: str) -> bytes:
         """The plain bytes of a pack file, within bounds but not yet hashed; Damaged where there are none."""
         path = os.path.join(self._path, layout.pack_path(name, suffix))
-        return codec.decompress(read_bounded(path, 2 * pack.PACK_MOST), suffix, pack.PACK_MOST)
+        return codec.decompress(layout.read_blob_file(path, 2 * pack.PACK_MOST), suffix, pack.PACK_MOST)
 
     def condemn(self, name: bytes, message: str) -> None:
         """Believe no more in a pack: its file looks as it should, but its bytes are not those it is named by."""
@@ -312,7 +312,7 @@ class Index:
         for name, table, worth in ((f"packs-{run}", packs, lines), (f"objects-{run}", objects, len(objects))):
             if worth:
                 try:
-                    layout.write_file(os.path.join(self._path, "index", name), b"".join(table.parts()))
+                    files.write_file(os.path.join(self._path, "index", name), b"".join(table.parts()))
                 except OSError:
                     return  # a store that may only be read, or is full; the damage is found again
 
@@ -369,27 +369,3 @@ def state_record(state: State) -> bytes:
 
 
 PLACE_SIZE, STATE_SIZE = _PLACE.size, _STATE.size
-
-
-def read_bounded(path: str, limit: int) -> bytes:
-    """A file of at most `limit` bytes; Damaged where it is missing, larger, or cannot be read."""
-    try:
-        with open(path, "rb", buffering=0, opener=_no_follow) as file:
-            info = os.fstat(file.fileno())
-            size = info.st_size
-            if not stat.S_ISREG(info.st_mode):
-                raise Damaged(f"{path} is not a file.")
-            if size > limit:
-                raise Damaged(f"{path} is larger than anything a store holds.")
-            data = file.read(size + 1)
-    except FileNotFoundError:
-        raise Damaged(f"{path} is missing from the store.") from None
-    except PermissionError as error:
-        raise UsageError(f"{path} cannot be read: {reason(error)}; run as the user who owns the store.") from None
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read: {reason(error)}.") from None
-    return data
-
-
-def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

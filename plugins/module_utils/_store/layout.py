@@ -18,16 +18,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import stat
 import typing as t
 
-from .errors import StoreError, StoreFull, reason, store_failure
+from .._base import files
+from .._base.errors import Damaged, StoreError, StoreFull, reason, store_failure
 
 FORMAT = 1
+_FORMAT_MOST = 65536
 DIRECTORIES = ("objects", "packs", "refs", "index", "cache", "tmp", "trash", "quarantine")
 _OURS = frozenset(DIRECTORIES + ("lock", "gate", "CACHEDIR.TAG"))
 _CACHEDIR_TAG = (
@@ -35,8 +35,6 @@ _CACHEDIR_TAG = (
     "# A volt.backup store: backups of this host need not contain its backups.\n"
 )
 OBJECT_NAME = re.compile(r"([0-9a-f]{64})(|\.zst|\.zz)\Z")
-#: What `write_file` leaves where it is killed.
-LEFTOVER_NAME = re.compile(r"\..+\.\d+\.tmp\Z")
 PACK_NAME = re.compile(r"([0-9a-f]{64})\.pack(|\.zst|\.zz)\Z")
 
 
@@ -50,6 +48,14 @@ def pack_path(digest: bytes, suffix: str) -> str:
     return f"packs/{name[:2]}/{name}.pack{suffix}"
 
 
+def read_blob_file(path: str, limit: int) -> bytes:
+    """The bytes of an object or pack, at most `limit`; Damaged where it is missing, larger, or cannot be read."""
+    try:
+        return files.read_stored(path, limit)
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing from the store.") from None
+
+
 def exists(path: str, again: bool = False) -> bool:
     """Whether a store is at `path`; StoreError where something else is, or one of a format we do not know.
 
@@ -58,9 +64,9 @@ def exists(path: str, again: bool = False) -> bool:
     :param again: whether this is the second look.
     """
     try:
-        fd = os.open(os.path.join(path, "format.json"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a planted fifo is not waited for
-        with open(fd, "rb") as file:
-            text = file.read(65536) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        text = files.read_file(os.path.join(path, "format.json"), _FORMAT_MOST)
+    except files.Unsuitable:
+        text = b""
     except FileNotFoundError:
         try:
             _check_vacant(path)
@@ -95,7 +101,7 @@ def _check_vacant(path: str) -> None:
     except OSError as error:
         raise StoreError(f"Store {path} cannot be read: {reason(error)}.") from None
     # what a run left that was killed while it made a store is ours as well
-    strange = sorted(name for name in set(names) - _OURS - {"lost+found"} if not LEFTOVER_NAME.match(name))
+    strange = sorted(name for name in set(names) - _OURS - {"lost+found"} if not files.LEFTOVER_NAME.match(name))
     if strange:
         raise StoreError(f"{path} holds other things ({strange[0]}) and no format.json; name an empty directory, or a store.")
     for part in ("objects", "packs", "refs"):
@@ -110,9 +116,9 @@ def make(path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
         for name in DIRECTORIES:
             os.makedirs(os.path.join(path, name), mode=0o700, exist_ok=True)
-        write_file(os.path.join(path, "CACHEDIR.TAG"), _CACHEDIR_TAG.encode())
+        files.write_file(os.path.join(path, "CACHEDIR.TAG"), _CACHEDIR_TAG.encode())
         text = json.dumps({"format": FORMAT, "made_by": "volt.backup"}, indent=1) + "\n"
-        write_file(os.path.join(path, "format.json"), text.encode())
+        files.write_file(os.path.join(path, "format.json"), text.encode())
     except BaseException as error:
         _undo(path, made)
         if not isinstance(error, OSError):
@@ -133,83 +139,11 @@ def _first_missing(path: str) -> t.Optional[str]:
 
 
 def _undo(path: str, made: t.Optional[str]) -> None:
-    leftovers = [name for name in _names(path) if LEFTOVER_NAME.match(name)]
+    leftovers = [name for name in files.names_in(path) if files.LEFTOVER_NAME.match(name)]
     for name in ("format.json", "CACHEDIR.TAG", *leftovers):
-        _quietly(os.unlink, os.path.join(path, name))
+        files.quietly(os.unlink, os.path.join(path, name))
     for name in DIRECTORIES:
-        _quietly(os.rmdir, os.path.join(path, name))
+        files.quietly(os.rmdir, os.path.join(path, name))
     while made is not None and len(path) >= len(made):
-        _quietly(os.rmdir, path)
+        files.quietly(os.rmdir, path)
         path = os.path.dirname(path)
-
-
-def _names(path: str) -> t.List[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
-
-
-def _quietly(call: t.Callable[[str], None], path: str) -> None:
-    try:
-        call(path)
-    except OSError:
-        pass
-
-
-def write_file(path: str, data: bytes, exclusive: bool = False, mode: int = 0o600) -> None:
-    """Write a small file so that it is there whole, and durable, or not at all: beside, sync, rename, sync the directory.
-
-    :param mode: what it is to have from the first moment under its name.
-    :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
-    """
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
-    try:
-        _quietly(os.unlink, beside)  # what a run of the same number left; or what somebody put there for us to write to
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, data)
-            if mode != 0o600:
-                os.fchmod(fd, mode)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        if exclusive:
-            _name(beside, path)
-        else:
-            os.rename(beside, path)
-    except BaseException:
-        _quietly(os.unlink, beside)
-        raise
-    sync_directory(os.path.dirname(path))
-
-
-def _name(beside: str, path: str) -> None:
-    """Give a file its name unless somebody else has it; file systems without hard links leave a moment's doubt."""
-    try:
-        os.link(beside, path)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
-        os.rename(beside, path)
-    else:
-        os.unlink(beside)
-
-
-def sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_all(fd: int, data: t.Any) -> None:
-    """Write every byte: one call as a rule, more where the kernel takes less."""
-    written = os.write(fd, data)
-    if written != len(data):
-        view = memoryview(data)
-        while written < len(view):
-            written += os.write(fd, view[written:])

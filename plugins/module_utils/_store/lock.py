@@ -20,44 +20,21 @@ import os
 import time
 import typing as t
 
-from .errors import LockTimeout, StoreError, reason, store_failure
+from .._base import files
+from .._base.errors import LockTimeout, StoreError, reason, store_failure
+from .._base.locks import wait
 
-_POLL_FIRST, _POLL_MOST = 0.005, 0.1
 #: Seconds for which the gate stays closed while somebody waits for the store alone, and for which it is then open.
 _PATIENCE, _PAUSE = 45.0, 1.0
 
 
 def _open(path: str, write: bool) -> t.Optional[int]:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | ((os.O_RDWR | os.O_CREAT) if write else os.O_RDONLY)
     try:
-        return os.open(path, flags, 0o600)
+        return files.open_file(path, os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
     except OSError as error:
         if not write and error.errno in (errno.ENOENT, errno.EACCES):
             return None  # a store nobody ever wrote to, or that we may only look at: nothing to wait for
         raise (store_failure("opening its lock", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
-
-
-def wait(fd: int, mode: int, deadline: float, what: str, without: t.Container[t.Optional[int]] = ()) -> None:
-    """Take a kernel lock; LockTimeout when the deadline (of time.monotonic) has passed.
-
-    :param without: errors upon which to go on without a lock.
-    """
-    pause = _POLL_FIRST
-    while True:
-        try:
-            fcntl.flock(fd, mode | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise LockTimeout(
-                    f"Another run holds {what}; wait for it to end, or raise lock_timeout."
-                ) from None
-        except OSError as error:
-            if error.errno in without:
-                return
-            raise StoreError(f"Taking {what} failed: {reason(error)}; it needs a file system with locks.") from None
-        time.sleep(pause)
-        pause = min(pause * 2, _POLL_MOST)
 
 
 class Lock:

@@ -25,7 +25,7 @@ import hashlib
 import struct
 import typing as t
 
-from .errors import Damaged
+from .._base.errors import Damaged
 
 CONTENT, METADATA = 0, 1
 

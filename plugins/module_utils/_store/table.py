@@ -21,6 +21,8 @@ import typing as t
 import zlib
 from array import array
 
+from .._base.files import open_file
+
 _MAGIC = b"VOLTIDX2"
 _HEADER = struct.Struct("=8sIIIIII")  # magic, CRC-32 of all behind it, byte order, records, slots, value size, appendix size
 _ORDER = 0x01020304
@@ -115,7 +117,7 @@ class Table:
     @classmethod
     def load(cls, path: str, value_size: int) -> Table:
         """Map a file that `parts` made; Doubtful for any other, FileNotFoundError where there is none."""
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a planted fifo is not waited for
+        fd = open_file(path)
         try:
             info = os.fstat(fd)
             size = info.st_size

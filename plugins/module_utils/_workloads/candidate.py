@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._tree.mounts import mounts
+from .._fs.mounts import mounts
 from .disk import Disk
 
 CONTAINER = "container"

@@ -18,8 +18,9 @@ import os
 import stat
 import typing as t
 
-from .._store.errors import reason
-from .._tree.names import one_line, show
+from .._base.errors import reason
+from .._base.files import open_file
+from .._base.text import one_line, show
 
 #: Descriptions of containers are some ten KiB; no file that we read has a reason to be larger.
 MOST = 4 << 20
@@ -126,7 +127,7 @@ class Disk:
 
     def read(self, path: str, most: int = MOST) -> bytes:
         """A plain file's content. OSError or Unfit for anything else: a pipe is not waited for, a device is not read."""
-        fd = os.open(self.real(self.reach(path)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        fd = open_file(self.real(self.reach(path)))
         with os.fdopen(fd, "rb") as file:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
@@ -137,7 +138,7 @@ class Disk:
 
     def begin(self, path: str, size: int) -> t.Tuple[bytes, os.stat_result]:
         """The first bytes of a plain file of any size, and its stats."""
-        fd = os.open(self.real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        fd = open_file(self.real(path))
         with os.fdopen(fd, "rb") as file:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):

@@ -14,9 +14,9 @@ import re
 import stat
 import typing as t
 
-from .._backup.names import is_workload
-from .._store.errors import UsageError
-from .._tree.names import parse, show
+from .._backup.ids import is_workload
+from .._base.errors import UsageError
+from .._base.text import parse, show
 from . import engines, machines
 from .candidate import VOLUME, Candidate, Search
 from .disk import AWAY, Disk, Unfit

@@ -12,8 +12,9 @@ import os
 import stat
 import typing as t
 
-from .._tree.mounts import PSEUDO, Kinds
-from .._tree.walk import Moved, Trail, listing
+from .._base.files import open_directory
+from .._fs.descent import Moved, Trail, listing
+from .._fs.mounts import PSEUDO, Kinds
 
 
 class Measure:
@@ -31,7 +32,7 @@ class Measure:
         self.size = self.lacking = 0
         self._linked.clear()
         try:
-            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            root = open_directory(path)
         except FileNotFoundError:
             return self
         except OSError:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import retention
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import FUTURE, NEWEST, NO_GOOD, NO_TAGS, NO_TIME, Item
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
 from hypothesis import given, settings, strategies as st
 
 UTC = datetime.timezone.utc

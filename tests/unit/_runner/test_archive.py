@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.volt.backup.plugins.module_utils import _version
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError, VoltError
 
 ROOT = Path(__file__).parents[3]
 ENGINE = ROOT / "plugins" / "module_utils"
@@ -57,7 +57,7 @@ def test_the_version_is_that_of_the_collection() -> None:
 
 def test_holds_the_sources(built: bytes) -> None:
     """All of the engine as it is, in order, without anything that comes from this machine."""
-    packages = ("_backup", "_remote", "_runner", "_schedule", "_store", "_tree")
+    packages = ("_backup", "_base", "_capture", "_format", "_fs", "_remote", "_restore", "_runner", "_schedule", "_store")
     sources = [ENGINE / "_version.py", *(path for package in packages for path in (ENGINE / package).glob("*.py") if path.name != "__main__.py")]
     with zipfile.ZipFile(io.BytesIO(built)) as file:
         entries = file.infolist()

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._runner import notify
-from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, ways
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, notification
 
 FACTS = {
     "text": "Backup of app failed on node1: Source /srv/app\ndoes not exist.", "event": "failure", "host": "node1", "unit": "volt-backup-app",
@@ -133,11 +133,11 @@ def test_a_way_that_fails_is_named_without_its_secrets_and_hides_no_other(server
 def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "notify.json").write_text(text)
     with pytest.raises(VoltError, match="does not say how to tell of failures"):
-        ways.load(str(tmp_path / "notify.json"))
+        notification.load(str(tmp_path / "notify.json"))
 
 
 def test_no_settings(tmp_path: Path) -> None:
-    assert ways.load(str(tmp_path / "none")) == {}
+    assert notification.load(str(tmp_path / "none")) == {}
     notify.tell({"command": [], "mail": {}, "webhook": {}}, FACTS)
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, units, ways
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError, VoltError
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, units
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, Record
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import status, write_metrics
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import NotFound, UsageError, VoltError
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
@@ -372,10 +372,10 @@ def test_other_names_are_no_units_of_the_host(host: Host, name: str) -> None:
 
 
 def test_who_is_told_is_for_root_alone(host: Host) -> None:
-    told = ways.check({"command": None, "mail": {"to": "a@example.org", "password": "secret"}, "webhook": {"url": "https://example.org/secret"}})
+    told = notification.check({"command": None, "mail": {"to": "a@example.org", "password": "secret"}, "webhook": {"url": "https://example.org/secret"}})
     done = host.declare(wide=HostWide({}, told))
     path = Path(host.places.ways)
-    assert path.stat().st_mode & 0o777 == 0o600 and ways.load(str(path)) == told
+    assert path.stat().st_mode & 0o777 == 0o600 and notification.load(str(path)) == told
     assert "secret/" not in json.dumps(done.diff()) and "/secret" not in json.dumps(done.diff()) and "a@example.org" in json.dumps(done.diff())
     assert not host.declare(wide=HostWide({}, told)).changed
     again = host.plan(wide=HostWide({}, {"webhook": {"url": "https://example.org/other"}}))
@@ -390,4 +390,4 @@ def test_who_is_told_is_for_root_alone(host: Host) -> None:
 )
 def test_ways_that_cannot_be_meant(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        ways.check(bad)
+        notification.check(bad)

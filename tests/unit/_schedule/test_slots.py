@@ -9,9 +9,9 @@ import shutil
 import subprocess
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots, parse_slots, phase
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
 from hypothesis import given, strategies as st
 
 MINUTE, HOUR = 60, 3600

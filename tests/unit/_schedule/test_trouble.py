@@ -12,12 +12,12 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._base import files
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._runner import scheduled
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
-from ansible_collections.volt.backup.plugins.module_utils._store import layout
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError, VoltError
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
@@ -179,7 +179,7 @@ def test_a_removal_that_was_killed_is_finished(host: Host, monkeypatch: pytest.M
                 death = Death(number)
                 patch.setattr(command, "remove", death.at(command.remove))
                 patch.setattr(record, "remove", death.at(record.remove))
-                patch.setattr(layout, "write_file", death.at(layout.write_file))
+                patch.setattr(files, "write_file", death.at(files.write_file))
                 died = False
                 try:
                     host.declare(host.job("db")._replace(metrics=str(path)), purge=purge, absent=() if purge else ("app",))

@@ -9,8 +9,8 @@ import threading
 import zlib
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._store import codec
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, UsageError
 from hypothesis import given, strategies as st
 
 from ..kit import cuts, flips, noise, within

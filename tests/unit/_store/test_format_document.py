@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import records
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
-from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
-from ansible_collections.volt.backup.plugins.module_utils._tree import chunks, entry as tree, links
-from ansible_collections.volt.backup.plugins.module_utils._tree.entry import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
+from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree as tree
+from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
 
 from .independent_reader import Reader
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._store import codec, pack, reader
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged, StoreError
-from ansible_collections.volt.backup.plugins.module_utils._store.index import Index, read_bounded
-from ansible_collections.volt.backup.plugins.module_utils._store.reader import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.run import Run
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, StoreError
+from ansible_collections.volt.backup.plugins.module_utils._store import codec, layout, pack
+from ansible_collections.volt.backup.plugins.module_utils._store.index import Index
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
 
 from ..kit import Child, cuts, descriptors, digest, flips, noise, within
-from .test_run import files, put
+from .test_transaction import files, put
 
 BLOBS = [noise(2000, number) for number in range(20)]
 LARGE = noise(300_000, "large")
@@ -298,13 +298,13 @@ def test_another_form_of_an_object_counts(path: Path) -> None:
     assert Store(str(path)).read(digest(blob), len(blob)) == blob
 
 
-def test_read_bounded(tmp_path: Path) -> None:
+def test_read_blob_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"12345")
-    assert read_bounded(str(file), 5) == b"12345"
+    assert layout.read_blob_file(str(file), 5) == b"12345"
     for bad, limit in ((file, 4), (tmp_path / "none", 5), (tmp_path, 1 << 30)):
         with pytest.raises(Damaged):
-            read_bounded(str(bad), limit)
+            layout.read_blob_file(str(bad), limit)
 
 
 def test_no_descriptors_are_left(path: Path) -> None:
@@ -325,11 +325,11 @@ def test_memory_of_reading_is_bounded(path: Path) -> None:
         assert store._plain_size == sum(len(data) for data, _start in store._plain.values())
 
 
-def hashed(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def hashed(_store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read of objects from now on."""
     read: list[str] = []
-    real = reader.read_bounded
-    monkeypatch.setattr(reader, "read_bounded", lambda path, limit: read.append(path) or real(path, limit))
+    real = layout.read_blob_file
+    monkeypatch.setattr(layout, "read_blob_file", lambda path, limit: "/objects/" in path and read.append(path) or real(path, limit))
     return read
 
 

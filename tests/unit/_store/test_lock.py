@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import LockTimeout, StoreError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 
 from ..kit import Child, descriptors

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable, Iterable
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
 from ansible_collections.volt.backup.plugins.module_utils._store import pack
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import Damaged
 
 from ..kit import cuts, digest, flips, noise, within
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._tree.mounts import Mount
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._fs.mounts import Mount
 from ansible_collections.volt.backup.plugins.module_utils._workloads import candidate
 from ansible_collections.volt.backup.plugins.module_utils._workloads.find import Found
 from hypothesis import given, settings, strategies as st

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup.names import is_workload
+from ansible_collections.volt.backup.plugins.module_utils._backup.ids import is_workload
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._fs.exclusions import Exclusions
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
-from ansible_collections.volt.backup.plugins.module_utils._store.errors import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._tree.exclude import Exclusions
 from ansible_collections.volt.backup.plugins.module_utils._workloads import find as finding
 from ansible_collections.volt.backup.plugins.module_utils._workloads.find import KINDS, Found, Request, find
 from ansible_collections.volt.backup.plugins.module_utils._workloads.size import Measure

@@ -1,0 +1,176 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Garbage collection as seen from backups: what they refer to, and what makes that impossible to know.
+
+Every manifest counts, with a sidecar or without: a lost backup directory, or another one given by mistake, must not cost a single blob. A record or
+tree that cannot be read ends the collection, for what it refers to is then unknown.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from .._base import files
+from .._base.errors import Damaged, NotFound
+from .._base.text import parse, show
+from .._base.time import parse_span
+from .._format.reachability import Reach
+from .._store.gc import Collector, compact
+from .._store.index import Index
+from .._store.store import Store
+from .._store.table import Table
+from . import records
+from .catalog import Catalog
+from .create import scan_name
+from .ids import is_id
+
+#: Half-written records of runs that died are removed when they are older, in seconds.
+_LEFTOVER = 86400
+
+
+class _Late(Exception):
+    """The time for marking is over."""
+
+
+class _Adder:
+    """Takes what is reached into the table of live blobs."""
+
+    def __init__(self, live: Table) -> None:
+        self._live = live
+        self.until: t.Optional[float] = None
+
+    def content(self, digest: bytes, _size: int) -> None:
+        if self._live.find(digest) < 0:
+            self._live.add(digest, b"")
+
+    def metadata(self, digest: bytes) -> None:
+        if self.until is not None and time.monotonic() >= self.until:
+            raise _Late
+        self.content(digest, 0)
+
+
+class Marker:
+    """Marks what all backups refer to; each call adds what came since the one before (see `_store.collect.Mark`)."""
+
+    def __init__(self, store: Store, catalog: Catalog) -> None:
+        self._store, self._catalog = store, catalog
+        self._seen: t.Set[str] = set()
+        self._ids: t.Set[str] = set()
+        self._walk: t.Optional[t.Tuple[_Adder, Reach]] = None
+        self._named: t.Set[str] = set()
+        self.sources: t.Set[str] = set()
+
+    def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
+        ids = self._catalog.ids()
+        references = self._store.references()  # after the sidecars: whoever has one by then has its manifest
+        self._check_sidecars(ids, references)
+        new = [name for name in references if name not in self._seen]
+        if not new:
+            return True
+        self._store.index = Index(self._store.path)  # their blobs may be in packs that we do not know yet
+        if self._walk is None:
+            adder = _Adder(live)
+            self._walk = adder, Reach(self._store.read, adder.content, adder.metadata)
+        adder, reach = self._walk
+        adder.until = until
+        try:
+            for name in new:
+                self._mark(name, reach)
+                self._seen.add(name)
+        except _Late:
+            return False
+        return True
+
+    def _mark(self, name: str, reach: Reach) -> None:
+        if not records.owner(name):
+            raise Damaged(f"Collection refused, since {show(name)}.json in the store's refs directory is no manifest; move it away.")
+        try:
+            manifest, _digest = self._catalog.referenced(name)
+            self.sources.add(scan_name(parse(manifest.backup["source_path"])))
+            reach(manifest.root.content, manifest.links)
+        except FileNotFoundError:
+            return  # deleted at this moment
+        except Damaged as error:
+            raise _refusal(f"manifest {name} or a tree below it cannot be read ({error.message})", records.owner(name)) from None
+
+    def _check_sidecars(self, ids: t.List[str], references: t.List[str]) -> None:
+        """Each sidecar can be read, and has its manifest: one that lacks it may be whole again tomorrow, from another copy."""
+        there = set(references)
+        for backup in ids:
+            if backup in self._ids:
+                continue
+            if not is_id(backup):
+                raise Damaged(f"Collection refused, since {show(backup)}.json in the backup directory is no record of a backup; move it away.")
+            try:
+                sidecar = self._catalog.sidecar(backup)
+            except NotFound:
+                continue
+            except Damaged as error:
+                raise _refusal(f"the sidecar of backup {show(backup)} cannot be read ({error.message})", show(backup)) from None
+            # listed anew before it is missed: the id may have become another backup's since
+            if sidecar["manifest_ref"] not in there and sidecar["manifest_ref"] not in self._store.references():
+                if self._catalog.is_current(sidecar):
+                    raise _refusal(f"manifest {sidecar['manifest_ref']} is missing from the store", backup)
+                continue  # deleted; the next call looks at the one that may have the id now
+            self._ids.add(backup)
+            self._named.add(sidecar["manifest_ref"])
+
+    def unlisted(self) -> t.List[str]:
+        """Manifests that no sidecar names."""
+        return sorted(self._seen - self._named)
+
+
+def _refusal(what: str, backup: str) -> Damaged:
+    return Damaged(f"Collection refused, since {what}; run verify with repair, or delete backup {backup}, then collect again.", backup_id=backup)
+
+
+def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) -> t.Dict[str, t.Any]:
+    """Collect garbage; the figures of `Collected`, and `warnings`."""
+    seconds = parse_span(grace).total_seconds()
+    marker = Marker(store, Catalog(store, backup_dir))
+    collector = Collector(store, marker, seconds, repack, dry)
+    collected, warnings = collector(), list(collector.warnings)
+    unlisted, sources = marker.unlisted(), marker.sources
+    del collector, marker
+    if store.exists and not dry:
+        if collected.trashed_files or store.index.is_stale or files.names_in(store.full_path("tmp")):
+            compact(store, warnings)
+        _tidy(store, backup_dir, sources)
+    if unlisted:
+        warnings.append(
+            f"{len(unlisted)} manifest(s) have no sidecar in {show(backup_dir)}, first {unlisted[0]}: their content was kept;"
+            " verify with repair lists them again."
+        )
+    changed = bool(collected.freed_files or collected.trashed_files)
+    lines = [
+        f"trash {collected.trashed_files} file(s), {collected.trashed_bytes} bytes\n" if collected.trashed_files else "",
+        f"write {collected.written_bytes} bytes in place of {collected.repacked_packs} pack(s)\n" if collected.repacked_packs else "",
+        f"delete {collected.freed_files} file(s), {collected.freed_bytes} bytes\n" if collected.freed_files else "",
+    ]
+    return {**collected._asdict(), "changed": changed, "diff": {"prepared": "".join(lines)}, "warnings": warnings}
+
+
+def _tidy(store: Store, backup_dir: str, sources: t.Set[str]) -> None:
+    """Remove stat caches of sources that no backup is of, and records that dead runs left half-written."""
+    caches = store.full_path("cache")
+    for name in files.names_in(caches):
+        if name.endswith(".scan") and name not in sources:
+            files.quietly(os.unlink, os.path.join(caches, name))
+    for directory in (store.full_path("refs"), store.full_path("index"), caches, backup_dir):
+        for name in files.names_in(directory):
+            path = os.path.join(directory, name)
+            if files.LEFTOVER_NAME.match(name) and _age(path) > _LEFTOVER:
+                files.quietly(os.unlink, path)
+
+
+def _age(path: str) -> float:
+    try:
+        return time.time() - os.lstat(path).st_mtime
+    except OSError:
+        return 0

@@ -1,0 +1,188 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Small files in places where others may have put something: one way to open, to read, to write and to sync them.
+
+Every open of the engine goes through `open_file` or `open_directory`: the last name of the path is not followed if it is a symbolic link, a
+fifo without a writer is not waited for, a terminal does not become ours, and no child inherits the descriptor. Source: open(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import typing as t
+
+from .errors import Damaged, StoreError, UsageError, reason
+
+Path = t.Union[str, bytes]
+
+
+class Unsuitable(OSError):
+    """What has the name is no regular file, or a longer one than can be meant."""
+
+
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: What `write_file` leaves where it is killed.
+LEFTOVER_NAME = re.compile(r"\..+\.\d+\.tmp\Z")
+#: What says that this process, and not the file, lacks something.
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def open_file(path: Path, flags: int = os.O_RDONLY, directory: t.Optional[int] = None) -> int:
+    """A descriptor of what has this name; ELOOP where that is a symbolic link. It may be anything but that: see `is_regular`.
+
+    :param flags: as of open(2), beyond those that every open has. :param directory: a descriptor that a relative path starts from.
+    """
+    return os.open(path, flags | _SAFE, 0o600, dir_fd=directory)
+
+
+def open_directory(path: Path, directory: t.Optional[int] = None, follow: bool = False, flags: int = 0) -> int:
+    """A descriptor of a directory; ENOTDIR for anything else.
+
+    :param follow: also through a symbolic link at the last name, for paths that a user gives.
+    """
+    return os.open(path, _DIRECTORY | flags | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
+
+
+def create_file(path: Path, directory: t.Optional[int] = None, mode: int = 0o600) -> int:
+    """A descriptor of a new, empty file that can be read and written; EEXIST where the name is taken."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
+
+
+def is_regular(fd: int) -> bool:
+    """Whether an open file is a regular one."""
+    return stat.S_ISREG(os.fstat(fd).st_mode)
+
+
+def read_file(path: Path, most: int, directory: t.Optional[int] = None) -> bytes:
+    """The bytes of a regular file; Unsuitable for anything else and for more than `most` bytes, OSError where the system says no."""
+    fd = open_file(path, directory=directory)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise Unsuitable("it is no regular file")
+        data = os.read(fd, min(info.st_size, most) + 1)  # all of it, as a rule
+        more = data if len(data) != info.st_size else b""
+        while more and len(data) <= most:
+            more = os.read(fd, most + 1 - len(data))
+            data += more
+        if len(data) > most:
+            raise Unsuitable(f"it has more than {most} bytes")
+        return data
+    finally:
+        os.close(fd)
+
+
+def read_stored(path: str, most: int) -> bytes:
+    """The same of a file that only volt.backup writes: Damaged where it cannot be one of those, FileNotFoundError where it is gone."""
+    try:
+        return read_file(path, most)
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}; run as the user who owns it.") from None
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise StoreError(f"{path} cannot be opened now: {reason(error)}; try again when the host has more to give.") from None
+        raise Damaged(f"{path} cannot be read: {reason(error)}.") from None
+
+
+def write_file(
+    path: str,
+    data: bytes,
+    exclusive: bool = False,
+    mode: int = 0o600,
+    owner: t.Optional[t.Tuple[int, int]] = None,
+    beside: str = "",
+) -> None:
+    """Write a small file so that it is there whole, and durable, or not at all: beside, sync, rename, sync the directory.
+
+    :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
+    :param mode: what it is to have from the first moment under its name. :param owner: the same, user and group; None for ours.
+    :param beside: the name under which it is written first, so that a later write removes what a killed one left. One writer at a time then.
+    """
+    beside = beside or os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
+    try:
+        quietly(os.unlink, beside)  # what a run of the same number left; or what somebody put there for us to write to
+        fd = create_file(beside)
+        try:
+            write_all(fd, data)
+            if owner is not None:
+                os.fchown(fd, *owner)
+            if mode != 0o600:
+                os.fchmod(fd, mode)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if exclusive:
+            _name(beside, path)
+        else:
+            os.rename(beside, path)
+    except BaseException:
+        quietly(os.unlink, beside)
+        raise
+    sync_directory(os.path.dirname(path))
+
+
+def _name(beside: str, path: str) -> None:
+    """Give a file its name unless somebody else has it; file systems without hard links leave a moment's doubt."""
+    try:
+        os.link(beside, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
+        os.rename(beside, path)
+    else:
+        os.unlink(beside)
+
+
+def write_all(fd: int, data: t.Any) -> None:
+    """Write every byte: one call as a rule, more where the kernel takes less."""
+    written = os.write(fd, data)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(fd, view[written:])
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    fd = open_directory(path, follow=True)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def unlink(path: str) -> bool:
+    """Remove a file; False where another run has done so meanwhile."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def quietly(call: t.Callable[[str], t.Any], path: str) -> None:
+    """Call something whose failure changes nothing: what it is to remove is swept by a later run as well."""
+    try:
+        call(path)
+    except OSError:
+        pass
+
+
+def names_in(directory: str) -> t.List[str]:
+    """What a directory of derived files holds; nothing where it cannot be listed."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []

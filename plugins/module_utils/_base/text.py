@@ -1,0 +1,41 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Bytes on their way to a screen, and back.
+
+Names are bytes; JSON and terminals want text. Valid UTF-8 passes, any other byte becomes `\\xNN`, and a backslash is
+doubled, so that nothing is lost and nothing is ambiguous.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from .errors import UsageError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(\\))")
+
+
+def show(name: t.Union[bytes, str]) -> str:
+    """A path as UTF-8 text."""
+    raw = os.fsencode(name)
+    return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def one_line(text: t.Any) -> str:
+    """Text that cannot leave its line or steer a terminal: control characters, which a name may hold, become escapes."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if text is None else str(text))
+
+
+def parse(text: str) -> bytes:
+    """The path that `show` would have printed like this; a backslash before anything else stands for itself."""
+    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", os.fsencode(text))
+    if b"\0" in raw:
+        raise UsageError(f"Path {one_line(text)} holds a NUL, which no path can.")
+    return raw

@@ -1,0 +1,269 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Capture: a directory tree into a run of the store. This is the walk down; `intake` reads, `settle` makes trees on the way up.
+
+Files of a directory come before its subdirectories. Each directory is compared with the last scan as a whole: where names and
+numbers agree and the content is still stored, nothing in it is touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+import typing as t
+
+from .._base import kernel
+from .._base.errors import SourceError, reason
+from .._base.files import open_directory
+from .._base.text import show
+from .._format import links, tree as tree
+from .._format.tree import DIRECTORY, Entry
+from .._format.walk import join
+from .._fs import metadata
+from .._fs.descent import Item, Trail, listing
+from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
+from .._fs.mounts import PSEUDO, Kinds, untrusted
+from .._store.transaction import Run
+from . import stat_cache
+from .file_saver import Intake, Progress, count_chunks
+from .stat_cache import Facts, Place, Record, Stats
+from .state import Directory, Notes, describe, identity, numbers_of
+from .tree_saver import Settler
+
+
+class Options(t.NamedTuple):
+    """What to leave out. `apart` are (st_dev, st_ino) of the store and the backup directory."""
+
+    exclude: Exclusions
+    caches: bool = False
+    one_file_system: bool = False
+    apart: t.FrozenSet[t.Tuple[int, int]] = frozenset()
+
+
+class Captured(t.NamedTuple):
+    """A tree in the store. `root` describes the source directory itself, under an empty name.
+
+    `links` is the digest of the table of hard links, empty where there are none; `rescanned` says whether a new scan file was written.
+    """
+
+    root: Entry
+    links: bytes
+    links_size: int
+    stats: Stats
+    notes: Notes
+    rescanned: bool
+
+
+class Capture:
+    """One walk. Use once.
+
+    :param old: the last scan of the same source.
+    :param new: where to write the next one; None to write none (a dry run).
+    :param progress: called with (files, bytes) taken in since the last call.
+    """
+
+    def __init__(self, run: Run, options: Options, old: stat_cache.Scan, new: t.Optional[t.BinaryIO], progress: Progress) -> None:
+        self._run, self._options, self._old, self._progress = run, options, old, progress
+        self._new = new
+        self._notes = Notes()
+        self._intake = Intake(run, self._notes, progress)
+        self._kinds = Kinds()
+        self._synced: t.Set[int] = set()
+        self._all_packs = all(name in run.store.index.packs for name in old.packs)
+
+    def __call__(self, source: bytes) -> Captured:
+        try:
+            trail = Trail(open_directory(source, follow=True))
+        except OSError as error:
+            raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}.") from None
+        with trail:
+            info = os.fstat(trail.fd)
+            self._sync(trail.fd, info.st_dev)
+            writer = stat_cache.Writer(self._new, time.time_ns()) if self._new is not None else None
+            settler = Settler(self._run, self._notes, writer)
+            root = Directory(b"", None, self._old.root(), info.st_dev, identity(trail.fd))
+            entry = describe(info, DIRECTORY, b"", metadata.read_xattrs(trail.fd))
+            self._walk(root, trail, settler)
+            settler.finish()
+        self._notes.uids.add(entry.uid)
+        self._notes.gids.add(entry.gid)
+        groups = self._notes.groups()
+        table = links.encode(groups) if groups else b""
+        digest = self._run.add_metadata(table) if groups else b""
+        rescanned = writer is not None and isinstance(root.known, Place)
+        if rescanned:
+            self._run.finish()
+            still = (name for name in self._old.packs if name in self._run.store.index.packs)
+            t.cast(stat_cache.Writer, writer).end(t.cast(Place, root.known), {*still, *self._run.relied_on()})
+        return Captured(entry._replace(content=root.digest), digest, len(table), settler.stats, self._notes, rescanned)
+
+    def _walk(self, root: Directory, trail: Trail, settler: Settler) -> None:
+        here: t.Optional[Directory] = root
+        self._visit(root, trail.fd)
+        while here is not None:
+            if len(here.children) < len(here.subdirectories):
+                child = self._enter(here, trail)
+                here.children.append(child)
+                here = child or here
+                continue
+            settler.add(here)
+            here = here.parent
+            if here is not None:
+                trail.leave()
+
+    def _sync(self, fd: int, device: int) -> None:
+        """Write what is dirty, once a file system: a store through a memory map moves a file's times only from then on."""
+        if device in self._synced:
+            return
+        self._synced.add(device)
+        try:
+            kernel.syncfs(fd)
+        except OSError:
+            pass  # that file system's own trouble; reading will show what of it concerns us
+
+    # ---- going down
+
+    def _enter(self, parent: Directory, trail: Trail) -> t.Optional[Directory]:
+        """Go into the next subdirectory; None where it is gone or not to be entered."""
+        place = len(parent.children)
+        position = parent.subdirectories[place]
+        name, listed = parent.items[position]
+        try:
+            info = self._descend(trail, name)
+        except OSError as error:
+            self._doubt(parent)
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # gone, or a symlink by now
+                parent.doubtful.append(position)
+                parent.slots[position] = None
+            else:
+                self._notes.unreadable(parent, position, reason(error))
+                self._leave_empty(parent, position, listed)
+            return None
+        why = self._stays_out(parent, position, info)
+        if why:
+            self._doubt(parent)
+            parent.doubtful.append(position)
+            parent.slots[position] = None  # its old entry may have had content
+        if not parent.same:
+            self._complete(parent, position, info, trail.fd, why == "pseudo")
+        if why:
+            trail.leave()
+            return None
+        self._sync(trail.fd, info.st_dev)
+        system = parent.system if info.st_dev == parent.device else identity(trail.fd)
+        child = Directory(parent.path_of(position), parent, self._record_below(parent, place, position), info.st_dev, system)
+        self._visit(child, trail.fd)
+        return child
+
+    def _descend(self, trail: Trail, name: str) -> os.stat_result:
+        """Enter without touching the access time, where that is granted."""
+        try:
+            return trail.enter(name, os.O_NOATIME)
+        except PermissionError:
+            return trail.enter(name)
+
+    def _stays_out(self, parent: Directory, position: int, info: os.stat_result) -> str:
+        """Why a directory that can be entered is not: "pseudo", "mount", or nothing."""
+        if info.st_dev == parent.device:
+            return ""
+        kind = self._kinds(info.st_dev)
+        why = "pseudo" if kind in PSEUDO else "mount" if self._options.one_file_system else ""
+        if why:
+            self._notes.skipped.append(Skipped(parent.path_of(position), why, kind or "another file system"))
+        return why
+
+    def _complete(self, parent: Directory, position: int, info: os.stat_result, fd: int, pseudo: bool) -> None:
+        """The entry of a subdirectory, now that it is open: by the last scan where its numbers agreed, else with its attributes."""
+        slot = parent.slots[position]
+        if isinstance(slot, Entry) and numbers_of([("", info)], parent.system) == parent.numbers[32 * position : 32 * position + 32]:
+            return
+        try:
+            xattrs = () if pseudo else metadata.read_xattrs(fd)
+        except OSError as error:
+            self._notes.unreadable(parent, position, reason(error))
+            xattrs = ()
+        self._leave_empty(parent, position, info, xattrs, pseudo)
+
+    def _leave_empty(
+        self, parent: Directory, position: int, info: os.stat_result, xattrs: metadata.Xattrs = (), pseudo: bool = False
+    ) -> None:
+        """An entry without a tree, which settling gives it. The times of a pseudo file system change at every boot: none."""
+        entry = describe(info, DIRECTORY, parent.names[position], xattrs)
+        parent.slots[position] = entry._replace(seconds=0, nanos=0) if pseudo else entry
+
+    def _doubt(self, here: Directory) -> None:
+        """Take back the belief that a directory is as the last scan saw it: something below it is not."""
+        if not here.same:
+            return
+        here.same = False
+        facts = t.cast(Record, here.record).facts
+        entries = {entry.name: entry for entry in tree.load(self._run.store.read, facts.tree)}
+        here.slots = [entries.get(name) for name in here.names]
+        here.linked = list(facts.linked)
+
+    @staticmethod
+    def _record_below(parent: Directory, place: int, position: int) -> t.Optional[Record]:
+        if parent.record is None:
+            return None
+        if not parent.same:
+            place = parent.record.place_of(parent.names[position])
+        return parent.record.child(place) if place >= 0 else None
+
+    # ---- one directory
+
+    def _visit(self, here: Directory, fd: int) -> None:
+        """List a directory and take in all that is in it, save its subdirectories."""
+        try:
+            items, names = listing(fd)
+        except OSError as error:
+            self._notes.skipped.append(Skipped(here.path, "unreadable", reason(error)))
+            items, names = [], []
+            here.record = None
+        options = self._options
+        if options.exclude or options.caches or options.apart:
+            items, names = self._wanted(here, fd, items, names)
+        here.items, here.names, here.numbers = items, names, numbers_of(items, here.system)
+        here.untrusted = untrusted(self._kinds(here.device))
+        if here.record is not None and self._all_packs and self._unchanged(here, here.record.facts):
+            facts = here.record.facts
+            here.same = True
+            here.subdirectories = list(facts.subdirectories)
+            for position in facts.linked:
+                self._notes.link(items[position][1], here.path_of(position))
+            self._progress(facts.stats.files, facts.stats.size)
+        else:
+            self._intake(here, fd)
+
+    def _wanted(self, here: Directory, fd: int, items: t.List[Item], names: t.List[bytes]) -> t.Tuple[t.List[Item], t.List[bytes]]:
+        options = self._options
+        if options.caches and here.path and CACHEDIR_TAG in names and is_cache(fd):
+            keep = [names.index(CACHEDIR_TAG)]
+        else:
+            keep = []
+            for position, (_name, info) in enumerate(items):
+                directory = stat.S_ISDIR(info.st_mode)
+                if options.exclude and options.exclude.excludes(here.path, names[position], directory):
+                    continue
+                if directory and (info.st_dev, info.st_ino) in options.apart:
+                    self._notes.skipped.append(Skipped(join(here.path, names[position]), "store", ""))
+                    continue
+                keep.append(position)
+        if len(keep) == len(items):
+            return items, names
+        return [items[position] for position in keep], [names[position] for position in keep]
+
+    def _unchanged(self, here: Directory, facts: Facts) -> bool:
+        """Whether names and numbers are those of the last scan, and all content is still stored."""
+        return (
+            here.numbers == facts.numbers
+            and b"\0".join(here.names) == facts.names
+            and self._run.has_small(facts.tree)
+            and all(self._run.store.object_form(digest, size) is not None for digest, size in facts.objects)
+            and all(count_chunks(self._run, digest, size) >= 0 for digest, size in facts.chunked)
+        )

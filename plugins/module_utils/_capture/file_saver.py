@@ -1,0 +1,196 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Taking in what is in one directory: an entry for everything, by the last scan where it holds, else by reading."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import typing as t
+from array import array
+
+from .._base.errors import Damaged, VoltError, reason
+from .._format import chunks, tree as tree
+from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry
+from .._fs import metadata
+from .._fs.descent import open_source
+from .._fs.metadata import SPECIAL
+from .._store.transaction import Run
+from . import reading
+from .state import Directory, Later, Notes, Slot, describe
+
+#: What opening a regular file says when it is none any more.
+_ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
+
+Progress = t.Callable[[int, int], None]
+
+
+class Intake:
+    """Makes the slots of directories. One a walk."""
+
+    def __init__(self, run: Run, notes: Notes, progress: Progress) -> None:
+        self._run, self._notes, self._progress = run, notes, progress
+        self._first: t.Dict[t.Tuple[int, int], t.Tuple[reading.Stamp, Slot]] = {}
+
+    def __call__(self, here: Directory, fd: int) -> None:
+        """Fill `here.slots`; a subdirectory's slot is its old entry or None, for the walk to complete."""
+        old_entries, old_positions, old_numbers = self._last(here)
+        numbers = array("q", here.numbers)
+        files = size = 0
+        for position, (name, info) in enumerate(here.items):
+            kind = stat.S_IFMT(info.st_mode)
+            raw = here.names[position]
+            old = old_positions.get(raw, -1)
+            slot: Slot = None
+            if old >= 0 and old_numbers[4 * old : 4 * old + 4] == numbers[4 * position : 4 * position + 4]:
+                slot = self._reusable(old_entries.get(raw), kind)
+            if kind == stat.S_IFDIR:
+                here.subdirectories.append(position)
+            else:
+                if info.st_nlink > 1:
+                    here.linked.append(position)
+                    self._notes.link(info, here.path_of(position))
+                if kind == stat.S_IFREG:
+                    files += 1
+                    slot = slot or self._regular(here, fd, position, name, info)
+                    if info.st_size <= chunks.WHOLE_MOST:
+                        size += info.st_size
+                else:
+                    slot = slot or self._special(here, fd, position, name, info, kind)
+            here.slots.append(slot)
+        self._progress(files, size)
+
+    def _last(self, here: Directory) -> t.Tuple[t.Dict[bytes, Entry], t.Dict[bytes, int], array]:
+        """What the last scan knew of this directory: entries and positions by name, and the numbers."""
+        if here.record is None:
+            return {}, {}, array("q")
+        facts = here.record.facts
+        try:
+            entries = {entry.name: entry for entry in tree.load(self._run.store.read, facts.tree)}
+        except Damaged:
+            return {}, {}, array("q")  # everything is read anew, and stored anew where it is missing
+        return entries, here.record.positions(), array("q", facts.numbers)
+
+    def _reusable(self, entry: t.Optional[Entry], kind: int) -> t.Optional[Entry]:
+        """An old entry, if it is of the same type and all its content is still stored."""
+        if entry is None:
+            return None
+        if kind != stat.S_IFREG:
+            return entry if entry.kind == SPECIAL.get(kind, DIRECTORY) else None
+        if entry.kind == CHUNKED:
+            count = count_chunks(self._run, entry.content, entry.size)
+            self._notes.chunk_counts[entry.content] = count
+            return entry if count >= 0 else None
+        if entry.kind != FILE:
+            return None
+        if entry.size > chunks.PACKED_MOST:
+            return entry if self._run.store.has_large(entry.content, entry.size) else None
+        return entry if not entry.size or self._run.has_small(entry.content) else None
+
+    def _regular(self, here: Directory, fd: int, position: int, name: str, info: os.stat_result) -> Slot:
+        if info.st_nlink == 1:
+            return self._read(here, fd, position, name, info)
+        inode = (info.st_dev, info.st_ino)
+        first = self._first.get(inode)
+        if first is None or first[0] != reading.stamp(info):
+            first = self._first[inode] = (reading.stamp(info), self._read(here, fd, position, name, info))
+            return first[1]
+        slot, raw = first[1], here.names[position]
+        if isinstance(slot, Later):
+            later = slot
+            return Later(None, lambda: _renamed(later.settle(), raw))
+        return _renamed(slot, raw)
+
+    def _read(self, here: Directory, directory: int, position: int, name: str, info: os.stat_result) -> Slot:
+        try:
+            fd = open_source(name, directory)
+        except OSError as error:
+            return self._missing(here, position, error)
+        mine = True
+        try:
+            xattrs = metadata.read_xattrs(fd)
+            content = None
+            if info.st_size <= chunks.PACKED_MOST:
+                content = reading.read_small(self._run, fd, info)
+            if content is None and os.fstat(fd).st_size <= chunks.WHOLE_MOST:
+                mine = False  # the worker closes it
+                future = self._run.submit(reading.read_whole, self._run, fd)
+                return Later(future, lambda: self._arrived(here, position, future.result, xattrs))
+            if content is None:
+                content = reading.read_chunked(self._run, fd, self._progress)
+        except reading.Vanished:
+            here.doubtful.append(position)
+            return None
+        except OSError as error:
+            return self._missing(here, position, error)
+        finally:
+            if mine:
+                os.close(fd)
+        if content.kind == FILE:
+            return self._entry(here, position, content, xattrs)
+        chunked = content  # its list goes into a pack in its directory's turn, for the order decides the packs
+        return Later(None, lambda: self._entry(here, position, chunked, xattrs))
+
+    def _arrived(
+        self, here: Directory, position: int, result: t.Callable[[], reading.Content], xattrs: metadata.Xattrs
+    ) -> t.Optional[Entry]:
+        try:
+            content = result()
+        except VoltError:
+            raise
+        except reading.Vanished:
+            here.doubtful.append(position)
+            return None
+        except OSError as error:
+            return self._missing(here, position, error)
+        return self._entry(here, position, content, xattrs)
+
+    def _entry(self, here: Directory, position: int, content: reading.Content, xattrs: metadata.Xattrs) -> Entry:
+        if not content.steady:
+            self._notes.unsteady(here, position)
+        name, size = here.names[position], content.info.st_size
+        if content.kind == CHUNKED:
+            digest = self._run.add_metadata(content.chunk_list)
+            self._notes.chunk_counts[digest] = content.chunk_count
+            return describe(content.info, CHUNKED, name, xattrs)._replace(size=size, content=digest)
+        holes = {"holes": content.holes} if content.holes else {}
+        return describe(content.info, FILE, name, xattrs, **holes)._replace(size=size, content=content.digest)
+
+    def _special(self, here: Directory, fd: int, position: int, name: str, info: os.stat_result, kind: int) -> Slot:
+        extra: t.Dict[str, t.Any] = {}
+        try:
+            if kind == stat.S_IFLNK:
+                extra["target"] = os.fsencode(os.readlink(name, dir_fd=fd))
+            elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+                extra["device"] = (os.major(info.st_rdev), os.minor(info.st_rdev))
+            xattrs = metadata.read_xattrs(metadata.beneath(fd, name))
+        except OSError as error:
+            return self._missing(here, position, error)
+        return describe(info, SPECIAL[kind], here.names[position], xattrs, **extra)
+
+    def _missing(self, here: Directory, position: int, error: OSError) -> None:
+        """It vanished or became something else, which the next run will see; or it is there and cannot be read."""
+        if error.errno in _ANOTHER:
+            here.doubtful.append(position)
+        else:
+            self._notes.unreadable(here, position, reason(error))
+
+
+def count_chunks(run: Run, digest: bytes, size: int) -> int:
+    """How many chunks a chunked file has, or -1 where not all of them are stored."""
+    run.has_small(digest)  # which remembers the pack; a list above 8 MiB is an object, and reading finds it there
+    try:
+        found = chunks.decode(run.store.read(digest, chunks.LIST_LIMIT), size)
+    except Damaged:
+        return -1
+    whole = all(run.store.has_large(chunk, length) for _offset, length, chunk in found.chunks())
+    return len(found.digests) if whole else -1
+
+
+def _renamed(entry: t.Optional[Entry], name: bytes) -> t.Optional[Entry]:
+    return entry._replace(name=name) if entry is not None else None

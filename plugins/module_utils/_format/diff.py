@@ -1,0 +1,173 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Comparing two trees in the store: time follows what differs, for equal digests are equal subtrees."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._base.text import one_line, show
+from . import tree as tree
+from .tree import DIRECTORY, Entry, Read
+from .walk import join
+
+ADDED, CHANGED, REMOVED = "added", "changed", "removed"
+
+
+class Changes:
+    """Paths by what happened to them: exact counts, and the first `limit` paths in all.
+
+    :ivar counts: kind -> number.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.counts = {ADDED: 0, CHANGED: 0, REMOVED: 0}
+        self.paths: t.Dict[str, t.List[str]] = {ADDED: [], CHANGED: [], REMOVED: []}
+        self._listed = 0
+        self.sizes: t.Dict[bytes, int] = {}  # how many entries lie below a tree, where that was asked
+
+    def add(self, kind: str, path: bytes) -> None:
+        self.counts[kind] += 1
+        if self._listed < self._limit:
+            self._listed += 1
+            self.paths[kind].append(show(path) or ".")
+
+    def add_unlisted(self, kind: str, count: int) -> None:
+        """Count what nobody will read the names of."""
+        self.counts[kind] += count
+
+    @property
+    def full(self) -> bool:
+        """Whether no further path will be listed."""
+        return self._listed >= self._limit
+
+    def without(self, kind: str) -> Changes:
+        """The same but for one kind."""
+        other = Changes(self._limit)
+        other.counts = {**self.counts, kind: 0}
+        other.paths = {**self.paths, kind: []}
+        other._listed = self._listed - len(self.paths[kind])
+        return other
+
+    def __bool__(self) -> bool:
+        return any(self.counts.values())
+
+    def as_dict(self) -> t.Dict[str, t.Any]:
+        """For JSON: the paths, the counts, how many paths are not listed, and one text for a screen."""
+        total = sum(self.counts.values())
+        paths = {kind: sorted(listed) for kind, listed in self.paths.items()}
+        lines = [sign + one_line(path) for sign, kind in (("+", ADDED), ("~", CHANGED), ("-", REMOVED)) for path in paths[kind]]
+        if total > self._listed:
+            lines.append(f"... and {total - self._listed} more")
+        text = "".join(line + "\n" for line in lines)
+        return {**paths, "counts": dict(self.counts), "more": total - self._listed, "prepared": text}
+
+
+def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Changes) -> None:
+    """What leads from the tree of one root entry to that of another."""
+    if not same_attributes(old, new):
+        changes.add(CHANGED, b"")
+    todo: t.List[t.Tuple[bytes, bytes, bytes]] = [(b"", old.content, new.content)]
+    while todo:
+        path, before, after = todo.pop()
+        if before == after:
+            continue
+        for a, b in _pairs(_unshared(read_old, before, read_new, after)):
+            if a is None:
+                _whole(read_new, path, t.cast(Entry, b), ADDED, changes)
+            elif b is None:
+                _whole(read_old, path, a, REMOVED, changes)
+            elif a != b:
+                here = join(path, a.name)
+                if a.kind == DIRECTORY and b.kind == DIRECTORY:
+                    if not same_attributes(a, b):
+                        changes.add(CHANGED, here)
+                    todo.append((here, a.content, b.content))
+                elif DIRECTORY in (a.kind, b.kind):
+                    _whole(read_old, path, a, REMOVED, changes)
+                    _whole(read_new, path, b, ADDED, changes)
+                else:
+                    changes.add(CHANGED, here)
+
+
+def same_attributes(a: Entry, b: Entry) -> bool:
+    """Whether two directories agree but for what is in them. A time that moved because names came or went is no change of its own."""
+    same_time = a.content != b.content or a.mtime == b.mtime
+    return (a.mode, a.uid, a.gid, a.extra) == (b.mode, b.uid, b.gid, b.extra) and same_time
+
+
+def _unshared(read_old: Read, before: bytes, read_new: Read, after: bytes) -> t.Tuple[t.List[Entry], t.List[Entry]]:
+    """Entries of two directories, without the parts that both have: such parts hold the same names."""
+    old_parts, new_parts = _parts(read_old, before), _parts(read_new, after)
+    shared = set(old_parts) & set(new_parts)
+    return (
+        [entry for part in old_parts if part not in shared for entry in tree.decode(read_old(part, tree.BLOB_LIMIT))],
+        [entry for part in new_parts if part not in shared for entry in tree.decode(read_new(part, tree.BLOB_LIMIT))],
+    )
+
+
+def _parts(read: Read, digest: bytes) -> t.List[bytes]:
+    return tree.part_digests(read(digest, tree.BLOB_LIMIT)) or [digest]
+
+
+def _pairs(sides: t.Tuple[t.List[Entry], t.List[Entry]]) -> t.Iterator[t.Tuple[t.Optional[Entry], t.Optional[Entry]]]:
+    """Both sides by name, in order, with None where one has no such name."""
+    old, new = sides
+    i = k = 0
+    while i < len(old) or k < len(new):
+        if k == len(new) or i < len(old) and old[i].name < new[k].name:
+            yield old[i], None
+            i += 1
+        elif i == len(old) or new[k].name < old[i].name:
+            yield None, new[k]
+            k += 1
+        else:
+            yield old[i], new[k]
+            i += 1
+            k += 1
+
+
+def _whole(read: Read, path: bytes, top: Entry, kind: str, changes: Changes) -> None:
+    """A path that only one side has, with all below it."""
+    todo = [(join(path, top.name), top)]
+    while todo:
+        here, entry = todo.pop()
+        changes.add(kind, here)
+        if entry.kind == DIRECTORY and changes.full:
+            changes.add_unlisted(kind, _below(read, entry.content, changes.sizes))
+        elif entry.kind == DIRECTORY:
+            todo += [(join(here, child.name), child) for child in reversed(tree.load(read, entry.content))]
+
+
+def _below(read: Read, digest: bytes, known: t.Dict[bytes, int]) -> int:
+    """How many entries there are below a tree; each shared one is looked at once, however often it is referred to."""
+    todo = [digest]
+    while todo:
+        here = todo[-1]
+        entries = [] if here in known else tree.load(read, here)
+        below = [entry.content for entry in entries if entry.kind == DIRECTORY]
+        missing = [child for child in below if child not in known]
+        todo += missing
+        if not missing:
+            known.setdefault(here, len(entries) + sum(known[child] for child in below))
+            todo.pop()
+    return known[digest]
+
+
+def everything(read: Read, root: Entry, total: int, changes: Changes) -> None:
+    """All of a tree as added: the first paths by name, the rest by number. `total` counts its entries, without the root."""
+    todo = [(b"", root)]
+    seen = -1  # the root itself is not counted
+    while todo and not changes.full:
+        path, entry = todo.pop()
+        if path:
+            changes.add(ADDED, path)
+        seen += 1
+        if entry.kind == DIRECTORY:
+            todo += [(join(path, child.name), child) for child in reversed(tree.load(read, entry.content))]
+    changes.add_unlisted(ADDED, total - seen)

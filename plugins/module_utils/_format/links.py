@@ -1,0 +1,63 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Hard links: one table a backup, outside the trees, because a link ties places that no single directory sees.
+
+::
+
+    8 bytes   "VOLTLINK"
+    u32       count of groups
+    each      u32 count of paths, then the paths (from the root, parts joined by "/"), each followed by a NUL
+
+Paths ascend within a group, groups by their first path. Every member also has its full entry in its own tree, so a restore
+of a part needs no other part.
+"""
+
+from __future__ import annotations
+
+import struct
+import typing as t
+
+from .._base.errors import Damaged
+
+_MAGIC = b"VOLTLINK"
+#: The longest table that is read.
+LIMIT = 1 << 30
+
+
+def encode(groups: t.Iterable[t.List[bytes]]) -> bytes:
+    """The table for groups of at least two paths each."""
+    ordered = sorted(sorted(group) for group in groups)
+    pieces = [_MAGIC, struct.pack("<I", len(ordered))]
+    for group in ordered:
+        pieces.append(struct.pack("<I", len(group)))
+        pieces.extend(path + b"\0" for path in group)
+    return b"".join(pieces)
+
+
+def decode(blob: bytes) -> t.List[t.List[bytes]]:
+    """The groups; Damaged where this is no such table or a path could lead anywhere but down."""
+    try:
+        if blob[:8] != _MAGIC:
+            raise ValueError("not a table of links")
+        (count,) = struct.unpack_from("<I", blob, 8)
+        offset, groups = 12, []
+        for _group in range(count):
+            (members,) = struct.unpack_from("<I", blob, offset)
+            offset += 4
+            group = []
+            for _member in range(members):
+                end = blob.index(b"\0", offset)
+                group.append(blob[offset:end])
+                offset = end + 1
+            if len(group) < 2 or any(part in (b"", b".", b"..") for path in group for part in path.split(b"/")):
+                raise ValueError("an impossible group")
+            groups.append(group)
+        if offset != len(blob):
+            raise ValueError("lengths disagree")
+        return groups
+    except (struct.error, ValueError) as error:
+        raise Damaged(f"The table of hard links is damaged: {error}.") from None

@@ -1,0 +1,182 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Everything that can be reached from the roots of backups, each shared tree visited once.
+
+The one walk behind three questions: is all of it there (list, verify), what must not be swept (gc), how much is it (info). And what damage means
+for those who look at paths.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._base.errors import Damaged
+from .._store.table import Table
+from . import chunks, links, tree as tree
+from .walk import join
+
+Visit = t.Callable[[bytes, int], None]
+
+
+def _nothing(_digest: bytes) -> None:
+    """Nobody asks for metadata."""
+
+
+class Reach:
+    """A walk over the trees of one backup after another.
+
+    :param read: (digest, limit) -> bytes of a metadata blob, or Damaged.
+    :param content: called with digest and size of each blob of file content, at least once for each tree or list that refers to it. It may raise
+        Damaged: the walk ends, and what contains the blob is visited again next time.
+    :param metadata: called with the digest of each tree, part, list and table before it is read.
+    :param broken: called with the digest of metadata that cannot be read, and why; the walk goes on beside it. Without it, the walk ends.
+    """
+
+    def __init__(
+        self,
+        read: tree.Read,
+        content: Visit,
+        metadata: t.Callable[[bytes], None] = _nothing,
+        broken: t.Optional[t.Callable[[bytes, Damaged], None]] = None,
+    ) -> None:
+        self._read, self._content, self._metadata, self._broken = read, content, metadata, broken
+        # Of trees and of lists apart, and of neither together with content: a file may hold the very bytes of a tree.
+        self._trees, self._lists = Table(0), Table(0)
+
+    def __call__(self, root: bytes, table: bytes) -> None:
+        """Visit a backup: its root tree, and its table of hard links if there is one (else empty)."""
+        if table and self._lists.find(table) < 0:
+            self._metadata(table)
+            self._attempt(table, lambda: links.decode(self._read(table, links.LIMIT)))
+            self._lists.add(table, b"")
+        todo = [(root, False)]
+        while todo:
+            digest, left = todo.pop()
+            if self._trees.find(digest) >= 0:
+                continue
+            if left:
+                self._trees.add(digest, b"")  # only now is all below it known to be as it should
+                continue
+            todo.append((digest, True))
+            below: t.List[bytes] = []
+            self._attempt(digest, lambda: below.extend(self._visit(digest)))  # noqa: B023  called at once
+            todo += [(child, False) for child in below]
+
+    def _attempt(self, digest: bytes, call: t.Callable[[], t.Any]) -> None:
+        try:
+            call()
+        except Damaged as error:
+            if self._broken is None:
+                raise
+            self._broken(digest, error)
+
+    def _visit(self, digest: bytes) -> t.List[bytes]:
+        """One directory: its content and lists; the digests of its subdirectories."""
+        self._metadata(digest)
+        blob = self._read(digest, tree.BLOB_LIMIT)
+        parts = tree.part_digests(blob)
+        if parts is None:
+            return self._entries(tree.references(blob))
+        below, last = [], b""
+        for part in parts:
+            self._metadata(part)
+            found = tree.references(self._read(part, tree.BLOB_LIMIT))
+            if found.last:
+                if found.first <= last:
+                    raise Damaged("The parts of a tree overlap.")
+                last = found.last
+            below += self._entries(found)
+        return below
+
+    def _entries(self, found: tree.References) -> t.List[bytes]:
+        content = self._content
+        for digest, size in found.files:
+            content(digest, size)
+        for digest, size in found.chunked:
+            if self._lists.find(digest) < 0:
+                self._metadata(digest)
+                self._attempt(digest, lambda: self._chunks(digest, size))  # noqa: B023  called at once
+                self._lists.add(digest, b"")
+        return found.directories
+
+    def _chunks(self, digest: bytes, size: int) -> None:
+        for _offset, length, chunk in chunks.decode(self._read(digest, chunks.LIST_LIMIT), size).chunks():
+            self._content(chunk, length)
+
+
+class Tracer:
+    """Names the paths of a backup that need what is lacking. Each tree is looked at once for all backups, to count what is wrong below it; only
+    where something is, and somebody asks for names, is it gone into again.
+
+    :param lacking: digests of content or metadata, with what is wrong with each.
+    """
+
+    def __init__(self, read: tree.Read, lacking: t.Mapping[bytes, str]) -> None:
+        self._read, self._lacking = read, lacking
+        self._sound = Table(0)
+        self._hurt: t.Dict[bytes, int] = {}
+
+    def count(self, root: bytes, table: bytes) -> int:
+        """How many findings there are in a backup."""
+        todo = [root]
+        while todo:
+            here = todo[-1]
+            if self._of(here) >= 0:
+                todo.pop()
+                continue
+            entries = tree.load(self._read, here)
+            below = [item.content for item in entries if item.kind == tree.DIRECTORY]
+            unknown = [child for child in below if self._of(child) < 0]
+            todo += unknown
+            if not unknown:
+                found = sum(map(self._of, below)) + sum(len(self._of_file(item)) for item in entries if item.is_file)
+                if found:
+                    self._hurt[here] = found
+                else:
+                    self._sound.add(here, b"")
+                todo.pop()
+        return self._of(root) + (table in self._lacking)
+
+    def __call__(self, root: bytes, table: bytes) -> t.Iterator[t.Tuple[bytes, str]]:
+        """(path, what is wrong) of each finding, after `count`; a directory whose own listing is lost stands for all below it."""
+        if table in self._lacking:
+            yield b"", self._lacking[table]
+        todo = [(b"", root)]
+        while todo:
+            path, digest = todo.pop()
+            if digest in self._lacking:
+                yield path, self._lacking[digest]
+                continue
+            below = []
+            for item in tree.load(self._read, digest):
+                here = join(path, item.name)
+                if item.kind == tree.DIRECTORY and self._of(item.content) > 0:
+                    below.append((here, item.content))
+                elif item.is_file:
+                    for blob in self._of_file(item):
+                        yield here, self._lacking[blob]
+            todo += reversed(below)
+
+    def _of(self, digest: bytes) -> int:
+        """Findings below a tree, or -1 where that is not known yet."""
+        if digest in self._lacking:
+            return 1
+        if self._sound.find(digest) >= 0:
+            return 0
+        return self._hurt.get(digest, -1)
+
+    def _of_file(self, item: tree.Entry) -> t.List[bytes]:
+        """What a file lacks."""
+        if item.content in self._lacking:
+            return [item.content]
+        if item.kind != tree.CHUNKED or self._sound.find(item.content) >= 0:
+            return []
+        found = chunks.decode(self._read(item.content, chunks.LIST_LIMIT), item.size).digests
+        lost = list(dict.fromkeys(chunk for chunk in found if chunk in self._lacking))
+        if not lost:
+            self._sound.add(item.content, b"")
+        return lost

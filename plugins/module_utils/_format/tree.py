@@ -1,0 +1,334 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The tree format: one directory as one blob.
+
+::
+
+    8 bytes   "VOLTTREE"
+    4 x u32   count of entries, bytes of names, count of digests, bytes of extras
+    names     each followed by a NUL, in ascending byte order
+    kinds     count x u8    f file, F chunked file, d directory, l symlink, p fifo, s socket, c and b devices
+    modes     count x u16   permission bits with setuid, setgid, sticky
+    uids      count x u32
+    gids      count x u32
+    seconds   count x i64   modification time
+    nanos     count x u32
+    sizes     count x u64   of files; 0 for all else
+    digests   32 bytes for each entry with content: files that are not empty, chunked files, directories
+    extras    for each entry that has any: u32 position, then fields (u8 tag, u32 length, bytes), then tag 0
+              1 symlink target; 2 device (u32 major, u32 minor); 3 extended attribute (u16 length of name, name, value), by
+              name; 4 holes (u64 offset, u64 length each)
+
+Integers are little-endian. Columns, not rows: they are decoded in bulk and compress better. Nothing depends on inode, device,
+access time or the order in which a file system lists, so the same directory gives the same bytes on every host.
+
+A tree above 1 MiB is cut into parts, each a tree of its own, under a list ("VOLTPART", u32 count, a digest each). A part ends after a name
+whose CRC-32 has its low 12 bits zero, and at 1 MiB in any case: a new file changes one part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import typing as t
+import zlib
+
+from .._base.errors import Damaged
+from .chunks import check_holes
+
+FILE, CHUNKED, DIRECTORY, SYMLINK, FIFO, SOCKET, CHARACTER, BLOCK = b"fFdlpscb"
+
+_MAGIC, _PARTS = b"VOLTTREE", b"VOLTPART"
+_HEADER = struct.Struct("<8sIIII")
+_FIELD = struct.Struct("<BI")
+_KINDS = frozenset(b"fFdlpscb")
+_FIXED = 1 + 2 + 4 + 4 + 8 + 4 + 8
+_MAJORS = _MINORS = 1 << 31  # far more than a kernel has, and not too much for the C library
+_PART_SIZE = 1 << 20
+_PART_MASK = 0xFFF
+#: The longest tree blob that is read: a part with large extended attributes may exceed `_PART_SIZE` by far.
+BLOB_LIMIT = 64 << 20
+
+
+class Extra(t.NamedTuple):
+    """What few entries have."""
+
+    target: bytes = b""
+    device: t.Tuple[int, int] = (0, 0)
+    xattrs: t.Tuple[t.Tuple[bytes, bytes], ...] = ()
+    holes: t.Tuple[t.Tuple[int, int], ...] = ()
+
+
+NOTHING = Extra()
+
+
+class Entry(t.NamedTuple):
+    """One line of a directory. `content` is a digest, or empty."""
+
+    name: bytes
+    kind: int
+    mode: int
+    uid: int
+    gid: int
+    seconds: int
+    nanos: int
+    size: int
+    content: bytes
+    extra: Extra = NOTHING
+
+    @property
+    def mtime(self) -> int:
+        """Modification time in ns since the epoch."""
+        return self.seconds * 1_000_000_000 + self.nanos
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind in (FILE, CHUNKED)
+
+
+def encode(entries: t.Sequence[Entry]) -> bytes:
+    """One tree (or part); entries ascending by name."""
+    if not entries:
+        return _HEADER.pack(_MAGIC, 0, 0, 0, 0)
+    names, kinds, modes, uids, gids, seconds, nanos, sizes, contents, extras = zip(*entries)
+    count = len(entries)
+    block = b"\0".join(names) + b"\0"
+    digests = b"".join(contents)
+    tail = b"".join(_encode_extra(i, extra) for i, extra in enumerate(extras) if extra is not NOTHING and extra != NOTHING)
+    return b"".join(
+        (
+            _HEADER.pack(_MAGIC, count, len(block), len(digests) // 32, len(tail)),
+            block,
+            bytes(kinds),
+            struct.pack(f"<{count}H", *modes),
+            struct.pack(f"<{count}I", *uids),
+            struct.pack(f"<{count}I", *gids),
+            struct.pack(f"<{count}q", *seconds),
+            struct.pack(f"<{count}I", *nanos),
+            struct.pack(f"<{count}Q", *sizes),
+            digests,
+            tail,
+        )
+    )
+
+
+def _encode_extra(position: int, extra: Extra) -> bytes:
+    fields = []
+    if extra.target:
+        fields.append((1, extra.target))
+    if extra.device != (0, 0):
+        fields.append((2, struct.pack("<II", *extra.device)))
+    for name, value in extra.xattrs:
+        fields.append((3, struct.pack("<H", len(name)) + name + value))
+    if extra.holes:
+        fields.append((4, b"".join(struct.pack("<QQ", *hole) for hole in extra.holes)))
+    return struct.pack("<I", position) + b"".join(_FIELD.pack(tag, len(data)) + data for tag, data in fields) + b"\0"
+
+
+def decode(blob: bytes) -> t.List[Entry]:
+    """The entries of one tree or part; Damaged for anything that `encode` cannot have made or that no directory holds."""
+    with _reading():
+        return list(map(Entry, *_columns(blob)))
+
+
+class References(t.NamedTuple):
+    """What a tree (or part) refers to: (digest, size) of files and of chunked files, digests of subdirectories; and its first and last name."""
+
+    files: t.List[t.Tuple[bytes, int]]
+    chunked: t.List[t.Tuple[bytes, int]]
+    directories: t.List[bytes]
+    first: bytes
+    last: bytes
+
+
+def references(blob: bytes) -> References:
+    """The same checks as `decode`, without making entries: for whoever goes through whole backups."""
+    with _reading():
+        columns = _columns(blob)
+    found: t.Dict[int, t.List[t.Tuple[bytes, int]]] = {FILE: [], CHUNKED: [], DIRECTORY: []}
+    for kind, size, content in zip(columns.kinds, columns.sizes, columns.contents):
+        if content:
+            found[kind].append((content, size))
+    names = columns.names or [b""]
+    return References(found[FILE], found[CHUNKED], [digest for digest, _size in found[DIRECTORY]], names[0], names[-1])
+
+
+@contextlib.contextmanager
+def _reading() -> t.Iterator[None]:
+    try:
+        yield
+    except (struct.error, IndexError, ValueError) as error:
+        raise Damaged(f"A tree is not encoded as trees are: {error}.") from None
+
+
+class _Columns(t.NamedTuple):
+    """A tree taken apart and checked, before its entries are made."""
+
+    names: t.List[bytes]
+    kinds: t.Tuple[int, ...]
+    modes: t.Tuple[int, ...]
+    uids: t.Tuple[int, ...]
+    gids: t.Tuple[int, ...]
+    seconds: t.Tuple[int, ...]
+    nanos: t.Tuple[int, ...]
+    sizes: t.Tuple[int, ...]
+    contents: t.List[bytes]
+    extras: t.List[Extra]
+
+
+def _columns(blob: bytes) -> _Columns:
+    magic, count, block_size, digest_count, extras_size = _HEADER.unpack_from(blob)
+    if magic != _MAGIC or len(blob) != _HEADER.size + block_size + _FIXED * count + 32 * digest_count + extras_size:
+        raise ValueError("lengths disagree")
+    offset = _HEADER.size
+    block = blob[offset : offset + block_size]
+    offset += block_size
+    names = _names(block, count)
+
+    def column(code: str, width: int) -> t.Tuple[int, ...]:
+        nonlocal offset
+        values = struct.unpack_from(f"<{count}{code}", blob, offset)
+        offset += width * count
+        return values
+
+    kinds, modes, uids, gids = column("B", 1), column("H", 2), column("I", 4), column("I", 4)
+    seconds, nanos, sizes = column("q", 8), column("I", 4), column("Q", 8)
+    if count and not (_KINDS.issuperset(kinds) and max(modes) <= 0o7777 and max(nanos) < 1_000_000_000):
+        raise ValueError("a value out of range")
+    contents = []
+    for kind, size in zip(kinds, sizes):
+        if kind == FILE and size or kind == DIRECTORY or kind == CHUNKED:
+            contents.append(blob[offset : offset + 32])
+            offset += 32
+        else:
+            contents.append(b"")
+    if offset + extras_size != len(blob):
+        raise ValueError("digests do not fit the entries")
+    extras = [NOTHING] * count
+    for position, extra in _extras(blob, offset):
+        extras[position] = extra
+    for kind, size, extra in zip(kinds, sizes, extras):
+        if extra.holes:
+            check_holes(extra.holes, size)
+        if kind == SYMLINK and not extra.target:
+            raise ValueError("a symlink without target")
+    return _Columns(names, kinds, modes, uids, gids, seconds, nanos, sizes, contents, extras)
+
+
+def _names(block: bytes, count: int) -> t.List[bytes]:
+    """Split and check names: they are hostile until no separator, no dot name, no repetition is among them."""
+    if not block:
+        if count:
+            raise ValueError("names are missing")
+        return []
+    framed = b"\0" + block
+    if block[-1:] != b"\0" or b"/" in block or b"\0\0" in framed or b"\0.\0" in framed or b"\0..\0" in framed:
+        raise ValueError("an impossible name")
+    names = block[:-1].split(b"\0")
+    if len(names) != count or any(a >= b for a, b in zip(names, names[1:])):
+        raise ValueError("names out of order")
+    return names
+
+
+def _extras(blob: bytes, offset: int) -> t.Iterator[t.Tuple[int, Extra]]:
+    while offset < len(blob):
+        (position,) = struct.unpack_from("<I", blob, offset)
+        offset += 4
+        target, device, holes = b"", (0, 0), ()  # type: t.Tuple[bytes, t.Tuple[int, int], t.Tuple[t.Tuple[int, int], ...]]
+        xattrs: t.List[t.Tuple[bytes, bytes]] = []
+        while blob[offset]:
+            tag, length = _FIELD.unpack_from(blob, offset)
+            offset += _FIELD.size
+            data = blob[offset : offset + length]
+            offset += length
+            if len(data) != length:
+                raise ValueError("a field is cut short")
+            if tag == 1 and b"\0" not in data:
+                target = data
+            elif tag == 2:
+                device = t.cast("t.Tuple[int, int]", struct.unpack("<II", data))
+                if device[0] >= _MAJORS or device[1] >= _MINORS:
+                    raise ValueError("a device that no kernel has")
+            elif tag == 3:
+                (size,) = struct.unpack_from("<H", data)
+                if not 0 < size <= len(data) - 2 or b"\0" in data[2 : 2 + size]:
+                    raise ValueError("an attribute without a proper name")
+                xattrs.append((data[2 : 2 + size], data[2 + size :]))
+            elif tag == 4:
+                holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", struct.iter_unpack("<QQ", data)))
+            else:
+                raise ValueError("an unknown field")
+        offset += 1
+        yield position, Extra(target, device, tuple(xattrs), holes)
+
+
+def store(add: t.Callable[[bytes], bytes], entries: t.Sequence[Entry]) -> bytes:
+    """Encode a directory and hand its blobs to `add` (bytes -> digest); the digest of its tree, or of its list of parts."""
+    blob = encode(entries)
+    if len(blob) <= _PART_SIZE:
+        return add(blob)
+    digests, start, size = [], 0, 0
+    for end, entry in enumerate(entries, 1):
+        size += _FIXED + 33 + len(entry.name)
+        if entry.extra is not NOTHING:
+            size += len(_encode_extra(0, entry.extra))
+        if zlib.crc32(entry.name) & _PART_MASK == 0 or size >= _PART_SIZE or end == len(entries):
+            digests.append(add(encode(entries[start:end])))
+            start, size = end, 0
+    return add(_PARTS + struct.pack("<I", len(digests)) + b"".join(digests))
+
+
+def part_digests(blob: bytes) -> t.Optional[t.List[bytes]]:
+    """The digests in a list of parts; None for a tree."""
+    if blob[:8] != _PARTS:
+        return None
+    (count,) = struct.unpack_from("<I", blob, 8) if len(blob) >= 12 else (0,)
+    if not count or len(blob) != 12 + 32 * count:
+        raise Damaged("A list of tree parts is cut short.")
+    return [blob[start : start + 32] for start in range(12, len(blob), 32)]
+
+
+Read = t.Callable[[bytes, int], bytes]
+
+
+class Loader:
+    """Loads directories, and keeps the last ones: a restore looks at each several times.
+
+    :param read: (digest, limit) -> bytes.
+    """
+
+    _ROOM = 50_000  # entries
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        self._kept: t.Dict[bytes, t.List[Entry]] = {}
+        self._size = 0
+
+    def __call__(self, digest: bytes) -> t.List[Entry]:
+        """All entries of a directory; not to be changed."""
+        found = self._kept.get(digest)
+        if found is None:
+            found = self._kept[digest] = load(self.read, digest)
+            self._size += len(found)
+            while self._size > self._ROOM and len(self._kept) > 1:
+                self._size -= len(self._kept.pop(next(iter(self._kept))))
+        return found
+
+
+def load(read: Read, digest: bytes) -> t.List[Entry]:
+    """All entries of a directory; `read` is (digest, limit) -> bytes."""
+    blob = read(digest, BLOB_LIMIT)
+    parts = part_digests(blob)
+    if parts is None:
+        return decode(blob)
+    entries: t.List[Entry] = []
+    for part in parts:
+        more = decode(read(part, BLOB_LIMIT))
+        if entries and more and more[0].name <= entries[-1].name:
+            raise Damaged("The parts of a tree overlap.")
+        entries += more
+    return entries

@@ -1,0 +1,226 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Blobs into files: by sharing blocks or inodes where that was asked for and is possible, else by a copy that is hashed on its way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import typing as t
+
+from .._base import kernel
+from .._base.errors import Damaged, TargetError, target_failure
+from .._base.files import create_file, open_directory, open_file
+from .._format import chunks
+from .._format.tree import CHUNKED, Entry
+from .._store import layout
+from .._store.store import Store
+
+
+class Filler:
+    """Fills open, empty files.
+
+    :param link: auto, reflink, hardlink or copy.
+    :param verify: hash also what is shared rather than copied.
+    :ivar linked: files whose content is shared with the store, wholly or in part.
+    :ivar copied: all other files.
+    """
+
+    def __init__(self, store: Store, link: str, verify: bool) -> None:
+        self._store, self._verify = store, verify
+        self._clones = link in ("auto", "reflink")
+        self.hardlinks = link == "hardlink"
+        self.linked = self.copied = 0
+
+    def fill(self, fd: int, entry: Entry) -> None:
+        """Write the content of a file entry; the file keeps its holes."""
+        if entry.kind == CHUNKED:
+            shared = self._chunks(fd, entry)
+        elif entry.size > chunks.PACKED_MOST and self._clone(fd, entry.content, entry.size, 0, entry.size):
+            _punch(fd, entry.extra.holes)
+            shared = True
+        else:
+            shared = False
+            if entry.size:
+                read = self._store.read if entry.size <= chunks.PACKED_MOST else self._store.read_object_first
+                data = read(entry.content, entry.size)
+                if len(data) != entry.size:
+                    raise Damaged(f"Blob {entry.content.hex()} has another size than its file.")
+                _write(fd, data, 0, entry.extra.holes)
+                if entry.extra.holes:
+                    os.ftruncate(fd, entry.size)
+        self.linked += shared
+        self.copied += not shared
+
+    def _chunks(self, fd: int, entry: Entry) -> bool:
+        found = chunks.decode(self._store.read(entry.content, chunks.LIST_LIMIT), entry.size)
+        os.ftruncate(fd, entry.size)
+        shared = False
+        for offset, length, digest in found.chunks():
+            if self._clone(fd, digest, length, offset, entry.size):
+                shared = True
+                continue
+            data = self._store.read_object_first(digest, length)
+            if len(data) != length:
+                raise Damaged(f"Chunk {digest.hex()} has another size than its place.")
+            _write(fd, data, offset, found.holes)
+        if shared:
+            _punch(fd, found.holes)
+        return shared
+
+    def _clone(self, fd: int, digest: bytes, size: int, offset: int, end: int) -> bool:
+        """Share an object's blocks at an offset; False where that cannot be, for this object or at all."""
+        if not self._clones:
+            return False
+        source = self._open(digest, size)
+        if source < 0:
+            return False
+        try:
+            if size == end:
+                kernel.clone(source, fd)
+            else:
+                kernel.clone_range(source, 0, size, fd, offset)
+            return True
+        except OSError as error:
+            if error.errno in kernel.NEVER_CLONES:
+                self._clones = False
+            if error.errno in kernel.NO_CLONE:
+                return False
+            raise
+        finally:
+            os.close(source)
+
+    def _open(self, digest: bytes, size: int) -> int:
+        """A plain object's file, checked as linking demands; -1 where there is no plain form."""
+        if self._store.object_trusted(digest, size) != "":
+            return -1
+        if self._verify:
+            self._store.read_object(digest, size)
+        try:
+            return open_file(self._store.full_path(layout.object_path(digest, "")))
+        except OSError:
+            return -1
+
+    def hardlink(self, entry: Entry, directory: int, name: bytes, fits: t.Callable[[os.stat_result], bool]) -> bool:
+        """Make `name` a second name of the entry's object; False where a copy is due.
+
+        An inode has one owner, mode and time: an object that already serves as another file is linked only if `fits` says that
+        nothing would change. Objects that are shared with nobody take the entry's metadata.
+        """
+        if not self.hardlinks or entry.kind == CHUNKED or entry.size <= chunks.PACKED_MOST or entry.extra.holes:
+            return False
+        fd = self._open(entry.content, entry.size)
+        if fd < 0:
+            return False
+        try:
+            info = os.fstat(fd)
+            if info.st_nlink > 1 and not fits(info):
+                return False
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+        except OSError as error:
+            if error.errno in (errno.EMLINK, errno.EPERM):
+                return False
+            if error.errno == errno.EXDEV:
+                raise TargetError("The target is on another file system than the store, so hard links cannot be; use link: auto.") from None
+            raise
+        finally:
+            os.close(fd)
+        self.linked += 1
+        return True
+
+
+def _write(fd: int, data: bytes, offset: int, holes: chunks.Holes) -> None:
+    """Write a piece of a file, save where it has holes."""
+    if not holes:
+        _pwrite(fd, data, offset)
+        return
+    view = memoryview(data)
+    for start, length in chunks.data_ranges(offset, offset + len(data), holes):
+        _pwrite(fd, view[start - offset : start - offset + length], start)
+
+
+def _pwrite(fd: int, data: t.Any, offset: int) -> None:
+    written = os.pwrite(fd, data, offset)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.pwrite(fd, view[written:], offset + written)
+
+
+def _punch(fd: int, holes: chunks.Holes) -> None:
+    """Make the holes that a clone of whole blobs does not have."""
+    for offset, length in holes:
+        kernel.punch(fd, offset, length)
+
+
+def probe(store: Store, link: str, directory: int) -> None:
+    """Refuse, before anything is written, a kind of link that this pair of places cannot have.
+
+    :param directory: a descriptor of a private directory on the target's file system.
+    """
+    if link not in ("reflink", "hardlink") or not store.exists:
+        return
+    sample = open_file(store.full_path("format.json"))
+    try:
+        if link == "hardlink":
+            os.link(f"/proc/self/fd/{sample}", b"probe", dst_dir_fd=directory, follow_symlinks=True)
+        else:
+            fd = create_file(b"probe", directory)
+            try:
+                kernel.clone(sample, fd)
+            finally:
+                os.close(fd)
+    except OSError as error:
+        raise _unsuitable(link, error) from None
+    finally:
+        os.close(sample)
+        try:
+            os.unlink(b"probe", dir_fd=directory)
+        except FileNotFoundError:
+            pass
+
+
+def foresee(store: Store, link: str, place: bytes) -> None:
+    """The same for check mode: nothing that anybody could see is written.
+
+    :param place: a directory on the target's file system.
+    """
+    if link not in ("reflink", "hardlink") or not store.exists:
+        return
+    sample = open_file(store.full_path("format.json"))
+    directory = nameless = -1
+    try:
+        directory = open_directory(place, follow=True)
+        if link == "hardlink":
+            if _mount_of(sample) != _mount_of(directory):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        else:
+            try:
+                nameless = os.open(place, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                    return  # without files that have no name nobody can tell beforehand
+                raise
+            kernel.clone(sample, nameless)
+    except OSError as error:
+        raise _unsuitable(link, error) from None
+    finally:
+        for fd in (sample, directory, nameless):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _mount_of(fd: int) -> bytes:
+    """The mount that an open file was reached through: links do not lead from one to another, not even on one file system."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return next((line for line in file if line.startswith(b"mnt_id:")), b"")
+
+
+def _unsuitable(link: str, error: OSError) -> TargetError:
+    if error.errno in kernel.NO_CLONE:
+        return TargetError(f"The target's file system cannot share files with the store's by {link}; use link: auto or link: copy.")
+    return target_failure("trying its file system", error)

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Removing a tree without ever leaving it, and without losing what a backup never held.
+
+Things that `leave` covers are carried to the same place in another tree, or stay where they are where there is none.
+A mount point is never crossed: whatever is mounted is somebody else's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import typing as t
+
+from .._format.walk import join
+from .._fs.descent import Trail, listing
+from .preserve import Leave
+
+#: (directory, name, path from the root) -> whether the thing is at its new place now.
+Carry = t.Callable[[int, bytes, bytes], bool]
+
+
+class Remover:
+    """Removes trees; `removed` counts, `kept` names what stayed.
+
+    :param leave: what a backup never held, so that it must not go; None where everything may.
+    :param carry: takes such things to their new place; None where they stay.
+    """
+
+    def __init__(self, leave: t.Optional[Leave], carry: t.Optional[Carry] = None) -> None:
+        self._leave, self._carry = leave, carry
+        self.removed = 0
+        self.kept: t.List[bytes] = []
+
+    def remove(self, directory: int, name: bytes, path: bytes) -> None:
+        """Remove `name` in an open directory, with all below it; `path` is where that is from the root of the backup."""
+        info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISDIR(info.st_mode):
+            self._unlink(directory, name)
+            return
+        with Trail(os.dup(directory)) as trail:
+            # path, name, subdirectories to do, whether something stays in it
+            stack = [self._enter(trail, name, path, info.st_dev)]
+            while stack:
+                path, name, below, stays = stack[-1]
+                if below:
+                    child = below.pop()
+                    stack.append(self._enter(trail, child, join(path, child), info.st_dev))
+                    continue
+                stack.pop()
+                trail.leave()
+                stays = stays or not self._rmdir(trail.fd, name, path)
+                if stays and stack:
+                    stack[-1] = (*stack[-1][:3], True)
+
+    def _enter(self, trail: Trail, name: bytes, path: bytes, device: int) -> t.Tuple[bytes, bytes, t.List[bytes], bool]:
+        """Go down, and remove all but the subdirectories."""
+        info = trail.enter(name)
+        if info.st_mode & 0o700 != 0o700 and os.geteuid() != 0:
+            os.fchmod(trail.fd, info.st_mode & 0o7777 | 0o700)
+        below, stays = [], False
+        items, names = listing(trail.fd)
+        hollow = self._leave is not None and self._leave.covers_inside(path, trail.fd, set(names))
+        for raw, (_name, found) in zip(names, items):
+            directory, here = stat.S_ISDIR(found.st_mode), join(path, raw)
+            if hollow or self._leave is not None and self._leave.covers_stranger(path, raw, found.st_mode):
+                stays = not (self._carry is not None and self._carry(trail.fd, raw, here)) or stays
+            elif directory and found.st_dev != device:
+                self.kept.append(here)  # mounted
+                stays = True
+            elif directory:
+                below.append(raw)
+            else:
+                self._unlink(trail.fd, raw)
+        return path, name, below, stays
+
+    def _unlink(self, directory: int, name: bytes) -> None:
+        try:
+            os.unlink(name, dir_fd=directory)
+            self.removed += 1
+        except FileNotFoundError:
+            pass
+
+    def _rmdir(self, directory: int, name: bytes, path: bytes) -> bool:
+        try:
+            os.rmdir(name, dir_fd=directory)
+            self.removed += 1
+            return True
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+                raise
+            self.kept.append(path)  # somebody put something in, or something is mounted on it
+            return False

@@ -1,0 +1,442 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Replace: a new tree beside the old one, and one system call that swaps them.
+
+::
+
+    .NAME.volt-<run>/         beside the target, private, locked while we live
+        tree                  the new tree; after the exchange, the old one
+        journal.json          written before the exchange: how to go on if we die right after it
+
+Until the exchange nothing of the old tree is touched. After it, what the backup never held (exclusions, skipped paths) is carried over
+from the old tree, and the rest of that is removed. A run that died in between is finished by the next restore to the same target:
+the journal has the new root's inode, by which it tells which tree is which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+import typing as t
+
+from .._base import files, kernel
+from .._base.errors import TargetError, UsageError, VoltError, reason, target_failure
+from .._base.signals import held
+from .._base.text import parse, show
+from .._format.walk import join
+from .._fs import metadata
+from .._fs.descent import Trail, listing
+from .._fs.exclusions import Exclusions, Skipped
+from .assemble import Follower
+from .preserve import Leave
+from .remove import Remover
+
+#: No journal has more bytes: it names what a backup skipped.
+_JOURNAL_MOST = 256 << 20
+#: What an exchange says where it cannot be had: overlayfs, old kernels, exotic file systems, a mount point.
+CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EBUSY, errno.EOPNOTSUPP)
+
+
+class Impossible(Exception):
+    """Trees cannot be exchanged here; nothing was touched."""
+
+
+class Rules(t.NamedTuple):
+    """What a backup leaves alone, in a form that survives us."""
+
+    exclude: t.List[str]
+    caches: bool
+    skipped: t.List[Skipped]
+
+    def leave(self) -> Leave:
+        return Leave(Exclusions(self.exclude), self.caches, self.skipped)
+
+
+class Stage:
+    """The private directory beside a target, as a context. What is left of it at the end is removed, unless it must not be."""
+
+    def __init__(self, target: bytes) -> None:
+        self.target = target
+        self._parent_path, self._name = os.path.split(target)
+        self._half_way = False  # exchanged, and the old tree not yet dealt with: only a restore that finishes this may touch it
+        self.parent = self.directory = self.tree = -1
+        self._own = b""
+
+    def __enter__(self) -> Stage:
+        try:
+            with held():
+                self._make()
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, OSError):
+                raise target_failure(f"making a directory beside {show(self.target)}", error) from None
+            raise
+        return self
+
+    def _make(self) -> None:
+        self.parent = files.open_directory(self._parent_path, follow=True)
+        own = _prefix(self._name) + f"{time.time_ns():016x}".encode()
+        os.mkdir(own, 0o700, dir_fd=self.parent)
+        self._own = own
+        self.directory = files.open_directory(self._own, self.parent)
+        fcntl.flock(self.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _mark(self.directory, self._name)
+        os.mkdir(b"tree", 0o700, dir_fd=self.directory)
+        self.tree = files.open_directory(b"tree", self.directory)
+        fcntl.flock(self.tree, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it will be the target: nobody else's before we are done
+
+    def __exit__(self, *_exception: object) -> None:
+        with held():  # a signal that comes now would leave the stage
+            if self.directory >= 0 and not self._half_way:
+                with contextlib.suppress(OSError, VoltError):
+                    _clear(self.parent, self.directory, self._own)
+                    kernel.syncfs(self.parent)  # else a power cut brings back names of the old tree, linked with files of the new
+            elif self._own and self.directory < 0:
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._own, dir_fd=self.parent)
+            for fd in (self.tree, self.directory, self.parent):
+                if fd >= 0:
+                    os.close(fd)
+            self.tree = self.directory = self.parent = -1
+
+    # ---- putting the new tree in place
+
+    def settle(self) -> None:
+        """Make the new tree durable, for the target's old one to go."""
+        try:
+            kernel.syncfs(self.directory)
+        except OSError as error:
+            raise target_failure("making the new tree durable", error) from None
+
+    def put(self) -> None:
+        """Give the new tree the target's name, which nothing has."""
+        try:
+            mtime = os.fstat(self.tree).st_mtime_ns
+            os.rename(b"tree", self._name, src_dir_fd=self.directory, dst_dir_fd=self.parent)
+            _arrived(self.tree, mtime)
+            os.fsync(self.parent)
+        except OSError as error:
+            raise target_failure(f"putting the new tree at {show(self.target)}", error) from None
+
+    def exchange(self, rules: Rules, keep: bool, newcomers: bool) -> t.Tuple[t.Optional[bytes], t.List[str]]:
+        """Swap new and old, carry over what the backup never held, then remove the old tree, or `keep` it.
+
+        :param newcomers: carry over also what came into the old tree meanwhile: nothing else in it is missing from the new one.
+        :returns: where the old tree is kept, if it is, and warnings. Impossible where trees cannot be swapped: nothing was touched.
+        """
+        warnings: t.List[str] = []
+        try:
+            previous = self._unused(b".previous-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()).encode()) if keep else None
+            self._write_journal(rules, previous, newcomers)
+            old = files.open_directory(self._name, self.parent)
+        except OSError as error:
+            raise target_failure("preparing to exchange the trees", error) from None
+        try:
+            with held():
+                mtime = os.fstat(self.tree).st_mtime_ns
+                try:
+                    kernel.exchange(b"tree", self._name, self.directory, self.parent)
+                except OSError as error:
+                    if error.errno in CANNOT:
+                        raise Impossible from None
+                    raise target_failure("exchanging the trees", error) from None
+                self._half_way = True
+                _arrived(self.tree, mtime)
+                os.fsync(self.parent)
+                kept = Carrier(old, self.tree, rules.leave(), newcomers)()
+                if kept and previous is None:
+                    previous = self._unused(b".volt-kept-" + self._own.rpartition(b"-")[2])
+                if previous is not None:
+                    os.rename(b"tree", previous, src_dir_fd=self.directory, dst_dir_fd=self.parent)
+                os.fsync(self.directory)
+                os.unlink(b"journal.json", dir_fd=self.directory)
+                self._half_way = False
+        except OSError as error:
+            place = show(os.path.join(self._parent_path, self._own))
+            raise target_failure(f"the new tree is in place, the old one in {place}, to be dealt with by the next restore", error) from None
+        finally:
+            os.close(old)
+        where = os.path.join(self._parent_path, previous) if previous is not None else None
+        if kept:
+            warnings.append(f"{len(kept)} path(s) that the backup leaves alone had no place in it, first {kept[0]}; they are in {show(where or b'')}.")
+        if where is None:
+            try:
+                Remover(None).remove(self.directory, b"tree", b"")
+            except OSError as error:
+                warnings.append(f"The old tree, in {show(os.path.join(self._parent_path, self._own))}, could not be removed entirely: {reason(error)}.")
+        return where, warnings
+
+    def _unused(self, ending: bytes) -> bytes:
+        """A name beside the target that nothing has, cut to what a file system takes."""
+        number = 1
+        while True:
+            tail = ending if number == 1 else ending + b"-%d" % number
+            name = self._name[: 255 - len(tail)] + tail
+            if _inode(self.parent, name) is None:
+                return name
+            number += 1
+
+    def _write_journal(self, rules: Rules, keep: t.Optional[bytes], newcomers: bool) -> None:
+        value = {
+            "inode": os.fstat(self.tree).st_ino,
+            "mtime": os.fstat(self.tree).st_mtime_ns,
+            "keep": show(keep) if keep is not None else None,
+            "newcomers": newcomers,
+            "exclude": rules.exclude,
+            "caches": rules.caches,
+            "skipped": [[show(item.path), item.reason, item.detail] for item in rules.skipped],
+        }
+        try:
+            fd = files.create_file(b"journal.json", self.directory)
+            with open(fd, "w", encoding="utf-8") as file:
+                json.dump(value, file)
+                file.flush()
+                os.fsync(fd)
+            os.fsync(self.directory)
+        except OSError as error:
+            raise target_failure("writing the journal", error) from None
+
+
+def _arrived(tree: int, mtime: int) -> None:
+    """Give a new tree's root its time again: some file systems (XFS) move it when a directory gets another parent."""
+    info = os.fstat(tree)
+    if info.st_mtime_ns != mtime:
+        os.utime(tree, ns=(info.st_atime_ns, mtime))
+        os.fsync(tree)
+
+
+def _prefix(name: bytes) -> bytes:
+    return b"." + name[:200] + b".volt-"
+
+
+_MARK = b"volt-restore"
+
+
+def _mark(directory: int, name: bytes) -> None:
+    """Say whose a stage is: a name alone might be a user's own."""
+    fd = files.create_file(_MARK, directory)
+    try:
+        os.write(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _is_marked(directory: int, name: bytes) -> bool:
+    try:
+        fd = files.open_file(_MARK, directory=directory)
+    except OSError:
+        return not os.listdir(directory)  # died before it could say so
+    try:
+        said = os.read(fd, 256)
+        return said == name or not said and os.listdir(directory) == [os.fsdecode(_MARK)]  # died before it could say more
+    finally:
+        os.close(fd)
+
+
+def sweep(target: bytes) -> t.List[str]:
+    """Finish or remove what earlier restores to this target left when they died; warnings."""
+    parent_path, last = os.path.split(target)
+    stage = re.compile(re.escape(_prefix(last)) + rb"[0-9a-f]{16}\Z")
+    warnings: t.List[str] = []
+    try:
+        parent = files.open_directory(parent_path, follow=True)
+    except OSError as error:
+        raise target_failure(f"looking beside {show(target)}", error) from None
+    try:
+        for name in filter(stage.match, os.listdir(os.fsencode(parent_path))):
+            place = show(os.path.join(parent_path, name))
+            try:
+                directory = files.open_directory(name, parent)
+                try:
+                    if os.fstat(directory).st_uid != os.geteuid():
+                        continue  # somebody else's, whatever it says
+                    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if _is_marked(directory, last):
+                        warnings.append(_recover(parent, last, directory, name, place))
+                finally:
+                    os.close(directory)
+            except BlockingIOError:
+                raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None
+            except OSError as error:
+                warnings.append(f"{place} is left from an earlier restore and cannot be cleaned up: {reason(error)}.")
+    finally:
+        os.close(parent)
+    return warnings
+
+
+def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str) -> str:
+    """Finish one dead run; what became of it.
+
+    The journal has the new root's inode. A tree of another inode is the old one, and then the target must be the new one.
+    """
+    journal = _read_journal(directory)
+    if journal is not None and _inode(directory, b"tree") not in (journal.inode, None):
+        if _inode(parent, target) != journal.inode:
+            return f"{place} is an earlier restore's and holds a tree of unknown standing; look at it, then remove it."
+        old, new = files.open_directory(b"tree", directory), files.open_directory(target, parent)
+        try:
+            _arrived(new, journal.mtime)
+            kept = Carrier(old, new, journal.rules.leave(), journal.newcomers)()
+        finally:
+            os.close(old)
+            os.close(new)
+        keep = journal.keep or (target[:220] + b".volt-kept-" + name.rpartition(b"-")[2] if kept else None)
+        if keep is not None:
+            if _inode(parent, keep) is not None:
+                return f"{place} holds the tree before an earlier restore, whose place is taken; look at it, then remove it."
+            os.rename(b"tree", keep, src_dir_fd=directory, dst_dir_fd=parent)
+            _clear(parent, directory, name)
+            return f"An earlier restore had been cut short; the tree before it is kept in {show(keep)}."
+    _clear(parent, directory, name)
+    return "An earlier restore to this target had been cut short; it was cleaned up."
+
+
+def _clear(parent: int, directory: int, name: bytes) -> None:
+    """Remove a stage whose tree, if there is one, is nobody's."""
+    for part in (b"tree", b"journal.json", b"probe", _MARK):
+        with contextlib.suppress(FileNotFoundError):
+            Remover(None).remove(directory, part, b"")
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=parent)
+
+
+def _inode(directory: int, name: bytes) -> t.Optional[int]:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None
+
+
+class Journal(t.NamedTuple):
+    """How to go on after an exchange: the new root's inode and modification time, what the backup leaves alone, where the old tree is to be kept."""
+
+    inode: int
+    mtime: int
+    rules: Rules
+    keep: t.Optional[bytes]
+    newcomers: bool
+
+
+def _read_journal(directory: int) -> t.Optional[Journal]:
+    try:
+        value = json.loads(files.read_file(b"journal.json", _JOURNAL_MOST, directory))
+        skipped = [Skipped(parse(path), why, detail) for path, why, detail in value["skipped"]]
+        keep = parse(value["keep"]) if value["keep"] is not None else None
+        if keep is not None and (keep in (b"", b".", b"..") or b"/" in keep or b"\0" in keep):
+            return None  # no name beside the target, so not ours
+        return Journal(int(value["inode"]), int(value["mtime"]), Rules(value["exclude"], value["caches"], skipped), keep, bool(value["newcomers"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError, UsageError):
+        return None  # cut short: it is durable before the exchange, so there was none
+
+
+class Carrier:
+    """Moves what the backup never held from the old tree to the same places in the new one.
+
+    :param newcomers: move also what the new tree has no name for.
+    """
+
+    def __init__(self, old: int, new: int, leave: Leave, newcomers: bool) -> None:
+        self._old, self._new, self._leave, self._newcomers = old, new, leave, newcomers
+        self._kept: t.List[str] = []
+
+    def __call__(self) -> t.List[str]:
+        """Paths that could not be moved."""
+        if not self._leave and not self._newcomers:
+            return []
+        todo: t.List[t.Tuple[bytes, bool]] = [(b"", False)]
+        follower = Follower(os.dup(self._new))
+        try:
+            with Trail(os.dup(self._old)) as trail:
+                while todo:
+                    path, up = todo.pop()
+                    if up:
+                        trail.leave()
+                        follower.leave()
+                        continue
+                    if path:
+                        try:
+                            trail.enter(path.rpartition(b"/")[2])
+                        except OSError:
+                            self._kept.append(show(path))
+                            continue
+                        follower.enter(path.rpartition(b"/")[2])
+                        todo.append((path, True))
+                    todo += [(below, False) for below in self._look(path, trail.fd, follower.fd)]
+        finally:
+            follower.close()
+        return self._kept
+
+    def _look(self, path: bytes, old: int, new: int) -> t.Iterator[bytes]:
+        """Move what is to be moved from one directory; its subdirectories that need a look."""
+        items, names = listing(old)
+        tagged = new >= 0 and path != b"" and self._leave.is_tagged(new)
+        hollow = self._leave.covers_inside(path, old, set(names), tagged)
+        for raw, (_name, info) in zip(names, items):
+            if hollow or self._leave.covers(path, raw, stat.S_ISDIR(info.st_mode)) or self._keeps_stranger(path, raw, info.st_mode, new):
+                self._move(old, path, raw)
+            elif stat.S_ISDIR(info.st_mode):
+                yield join(path, raw)
+
+    def _keeps_stranger(self, parent: bytes, name: bytes, mode: int, new: int) -> bool:
+        """Whether something is to be moved because the new tree does not have it."""
+        if new >= 0 and _inode(new, name) is not None:
+            return False
+        return self._newcomers and new >= 0 or self._leave.covers_stranger(parent, name, mode)
+
+    def _move(self, directory: int, parent: bytes, name: bytes) -> None:
+        try:
+            fd = self._parent(parent)
+            try:
+                if _inode(fd, name) is not None:
+                    if name != b"CACHEDIR.TAG":
+                        self._kept.append(show(join(parent, name)))
+                    return
+                times = os.fstat(fd)
+                os.rename(name, name, src_dir_fd=directory, dst_dir_fd=fd)
+                os.utime(fd, ns=(times.st_atime_ns, times.st_mtime_ns))
+            finally:
+                os.close(fd)
+        except OSError:
+            self._kept.append(show(join(parent, name)))
+
+    def _parent(self, path: bytes) -> int:
+        """The directory of the new tree; made like the old one's where the backup has none."""
+        new, old = os.dup(self._new), os.dup(self._old)
+        try:
+            for part in path.split(b"/") if path else ():
+                old, before = files.open_directory(part, old), old
+                os.close(before)
+                times = os.fstat(new)
+                try:
+                    os.mkdir(part, 0o700, dir_fd=new)
+                    made = True
+                    os.utime(new, ns=(times.st_atime_ns, times.st_mtime_ns))
+                except FileExistsError:
+                    made = False
+                new, before = files.open_directory(part, new), new
+                os.close(before)
+                if made:
+                    info = os.fstat(old)
+                    os.fchown(new, info.st_uid, info.st_gid)
+                    for name, value in metadata.read_xattrs(old):
+                        os.setxattr(new, name, value)
+                    os.fchmod(new, stat.S_IMODE(info.st_mode))
+                    os.utime(new, ns=(info.st_atime_ns, info.st_mtime_ns))
+        except BaseException:
+            os.close(new)
+            raise
+        finally:
+            os.close(old)
+        return new

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""By which ways people are told of failures: a file for root's eyes alone, for addresses of webhooks and passwords are secrets.
+
+They come in no unit, no argument, no message and no diff. The file is written by whoever declares schedules, and read by `volt-backup notify`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from .._base.errors import UsageError, VoltError, reason
+
+PATH = "/etc/volt/notify.json"
+NAMES = ("command", "mail", "webhook")
+#: How a mail server is spoken to, and at which port unless another is said.
+SECURITY = {"none": 25, "starttls": 587, "tls": 465}
+_SHAPES: t.Dict[str, t.Dict[str, type]] = {
+    "mail": {"to": str, "from": str, "smtp": str, "port": int, "security": str, "user": str, "password": str},
+    "webhook": {"url": str, "headers": dict},
+}
+_SECRET = ("password", "url", "headers")
+
+Ways = t.Dict[str, t.Any]
+
+
+def check(ways: t.Mapping[str, t.Any]) -> Ways:
+    """The same without what is not set; UsageError for what cannot be meant, which names no secret."""
+    command = list(ways.get("command") or [])
+    if not all(isinstance(word, str) and "\0" not in word for word in command) or (command and not os.path.isabs(command[0])):
+        raise UsageError("The command that tells of failures must be a list of words that begins with an absolute path.")
+    found: Ways = {"command": command} if command else {}
+    for name, shape in _SHAPES.items():
+        way = {key: value for key, value in (ways.get(name) or {}).items() if value is not None}
+        for key, value in way.items():
+            if key not in shape or not isinstance(value, shape[key]):
+                raise UsageError(f"Option {key} of the {name} that tells of failures is not understood.")
+        if way:
+            found[name] = way
+    mail, webhook = found.get("mail"), found.get("webhook")
+    if mail is not None and (not mail.get("to") or mail.get("security", "none") not in SECURITY):
+        raise UsageError("The mail that tells of failures needs an address to send it to, and as security none, starttls or tls.")
+    if webhook is not None and not str(webhook.get("url", "")).lower().startswith(("http://", "https://")):
+        raise UsageError("The webhook that tells of failures needs a url that begins with https:// or http://.")
+    return found
+
+
+def text(ways: Ways) -> t.Optional[str]:
+    """The file's content; None where nobody is told."""
+    return json.dumps(ways, indent=1, sort_keys=True) + "\n" if ways else None
+
+
+def load(path: str = PATH) -> Ways:
+    """How to tell; empty where nothing says so. VoltError for a file that is not as it should be, which is not quoted."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return check(json.load(file))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise VoltError(f"{path} cannot be read: {reason(error)}; run as root.") from None
+    except (ValueError, TypeError, AttributeError, RecursionError, UsageError):
+        raise VoltError(f"{path} does not say how to tell of failures; run the role volt_schedule again.") from None
+
+
+def shown(content: t.Optional[str]) -> str:
+    """What a diff may show of the file."""
+    try:
+        ways = json.loads(content or "{}")
+        for way in (ways.get(name) for name in _SHAPES):
+            for key in _SECRET:
+                if way and key in way:
+                    way[key] = "(secret)"
+        return text(ways) or ""
+    except (ValueError, AttributeError, TypeError):
+        return "(not understood)\n"

@@ -1,0 +1,195 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Reading every file of a store to see whether it is what its name says, a piece of the store at a time.
+
+Names are digests, so they are spread evenly: a twentieth of all possible names is a twentieth of the store, whatever is added or collected
+meanwhile. A *round* goes through all names in order; where it stopped is remembered in cache/, and the next time goes on from there, around the end and
+back to the beginning. So 5% a night reaches every file in 20 nights.
+
+The lock is held shared, and let go every few seconds: hours of reading keep no collection waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import typing as t
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from .._base import files
+from .._base.errors import Damaged, StoreError, UsageError, reason, store_failure
+from . import codec, layout, pack
+from .index import State
+from .store import Store
+
+SPACE = 1 << 256
+_SLICE = 3.0
+_WORKERS = max(2, min(4, os.cpu_count() or 2))
+_LONG = threading.Lock()
+_KINDS = {"objects": layout.OBJECT_NAME, "packs": layout.PACK_NAME}
+
+Progress = t.Callable[[int, int], None]
+
+
+class StoreFile(t.NamedTuple):
+    """A file that holds blobs. `kind` is objects or packs; `name` the digest that it is named by."""
+
+    name: bytes
+    kind: str
+    suffix: str
+    state: State
+
+    @property
+    def path(self) -> str:
+        """Below the store."""
+        return layout.object_path(self.name, self.suffix) if self.kind == "objects" else layout.pack_path(self.name, self.suffix)
+
+
+def fault(store: Store, file: StoreFile) -> t.Optional[str]:
+    """What is wrong with a file's bytes, or None. Any thread."""
+    try:
+        if file.kind == "objects":
+            _read_object(store, file)
+        else:
+            pack.check(store.index.read_pack(file.name, file.suffix), file.name)
+    except Damaged as error:
+        return error.message
+    return None
+
+
+def _read_object(store: Store, file: StoreFile) -> None:
+    """Read an object; a long one alone, for together they would take too much memory."""
+    usual = store.object_bound(file.suffix, file.state[0], 0)
+    try:
+        store.read_form(file.name, file.suffix, usual)
+    except Damaged:
+        if not file.suffix:
+            raise
+        with _LONG:
+            store.read_form(file.name, file.suffix, store.object_bound(file.suffix, file.state[0]))
+
+
+def forms(store: Store, kind: str, name: bytes) -> t.Iterator[StoreFile]:
+    """The files that there are under a name, in whatever form."""
+    for suffix in codec.SUFFIXES:
+        file = StoreFile(name, kind, suffix, (0, 0))
+        try:
+            info = os.lstat(store.full_path(file.path))
+        except OSError:
+            continue
+        yield file._replace(state=(info.st_size, info.st_ctime_ns))
+
+
+def shelf(store: Store, number: int) -> t.List[StoreFile]:
+    """The files whose names begin with a byte, in order of their names."""
+    found = []
+    for kind, pattern in _KINDS.items():
+        top = store.full_path(f"{kind}/{number:02x}")
+        try:
+            if os.path.islink(top):
+                continue  # what lies behind it is not the store's
+            names = os.listdir(top)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(f"{top} cannot be listed: {reason(error)}.") from None
+        for name in names:
+            match = pattern.match(name)
+            if match and int(name[:2], 16) == number:
+                try:
+                    info = os.lstat(os.path.join(top, name))
+                except FileNotFoundError:
+                    continue
+                found.append(StoreFile(bytes.fromhex(match[1]), kind, match[2], (info.st_size, info.st_ctime_ns)))
+    return sorted(found)
+
+
+class Examination:
+    """A walk through a piece of the store.
+
+    :param begin: the first name, as a number below 2^256. :param span: how many names.
+    :param until: time.monotonic() at which to stop, or None.
+    :ivar faults: what was found false, with what is wrong.
+    :ivar at: the first name, as a number, that was not looked at. :ivar came: how many names were.
+    """
+
+    def __init__(self, store: Store, begin: int, span: int, until: t.Optional[float], progress: Progress) -> None:
+        self._store, self._until, self._progress = store, until, progress
+        self._left = min(span, SPACE)
+        self.at = begin
+        self.files = self.bytes = self.came = 0
+        self.faults: t.List[t.Tuple[StoreFile, str]] = []
+
+    def __call__(self) -> None:
+        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="volt") as pool:
+            while self._left and not self._late(self._until):
+                with self._store.lock():
+                    pause = time.monotonic() + _SLICE
+                    while self._left and not self._late(pause) and not self._late(self._until):
+                        self._piece(pool, pause)
+
+    @staticmethod
+    def _late(moment: t.Optional[float]) -> bool:
+        return moment is not None and time.monotonic() >= moment
+
+    def _piece(self, pool: ThreadPoolExecutor, pause: float) -> None:
+        """From where we are to the end of the shelf, of the piece, or of the time."""
+        first = self.at
+        number = first >> 248
+        end = min((number + 1) << 248, first + self._left)
+        stop = end
+        waiting: t.Deque[t.Tuple[StoreFile, Future[t.Optional[str]]]] = deque()
+        for file in shelf(self._store, number):
+            value = int.from_bytes(file.name, "big")
+            if not first <= value < end:
+                continue
+            if waiting and file.name != waiting[-1][0].name and (self._late(pause) or self._late(self._until)):
+                stop = value  # never between two forms of one name
+                break
+            waiting.append((file, pool.submit(fault, self._store, file)))
+            while len(waiting) > 2 * _WORKERS:
+                self._take(*waiting.popleft())
+        for file, future in waiting:
+            self._take(file, future)
+        self._left -= stop - first
+        self.came += stop - first
+        self.at = stop % SPACE
+
+    def _take(self, file: StoreFile, future: Future[t.Optional[str]]) -> None:
+        wrong = future.result()
+        self.files += 1
+        self.bytes += file.state[0]
+        self._progress(1, file.state[0])
+        if wrong is not None and os.path.lexists(self._store.full_path(file.path)):
+            self.faults.append((file, wrong))
+
+
+# ---- where a round stopped
+
+
+def _round_path(store: Store) -> str:
+    return store.full_path("cache/verify.json")
+
+
+def position(store: Store) -> int:
+    """Where the next piece begins; 0 where nobody remembers."""
+    try:
+        text = json.loads(layout.read_blob_file(_round_path(store), 4096))["next"]
+        return int(text, 16) % SPACE
+    except (Damaged, UsageError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+
+
+def remember(store: Store, at: int) -> None:
+    """Keep where a piece ended."""
+    try:
+        files.write_file(_round_path(store), (json.dumps({"next": f"{at:064x}"}) + "\n").encode())
+    except OSError as error:
+        raise store_failure("remembering how far verification came", error) from None
