@@ -182,13 +182,13 @@ def test_backups_made_meanwhile_are_kept(bench, monkeypatch):
     late: list[str] = []
     from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection
 
-    settle = collection.Collector._settle
+    settle = collection._settle
 
-    def meanwhile(self) -> None:
+    def meanwhile(store) -> None:
         late.append(Manager(str(bench.store), str(bench.backups), 5).create(create.Request("work", str(bench.source))).backup["id"])
-        settle(self)
+        settle(store)
 
-    monkeypatch.setattr(collection.Collector, "_settle", meanwhile)
+    monkeypatch.setattr(collection, "_settle", meanwhile)
     bench.manager.collect("0s")
     (backup,) = bench.found()
     assert backup["id"] == late[0] and not backup["damaged"] and backup["new_blobs"] == 0

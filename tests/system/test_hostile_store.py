@@ -28,7 +28,7 @@ from ansible_collections.volt.backup.plugins.module_utils._format import chunks,
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._store import codec, gc, pack
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.volt.backup.tests.rigs import model, mounts, sample
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
@@ -76,7 +76,7 @@ class Victim:
 
     def add(self, *blobs: bytes) -> list[bytes]:
         """Put blobs into the store as metadata is put there; their digests."""
-        with Run(Store(str(self.store)), "zlib") as run:
+        with Transaction(Store(str(self.store)), "zlib") as run:
             digests = [run.add_metadata(blob) for blob in blobs]
             run.commit()
         return digests

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import ids, retention
+from ansible_collections.volt.backup.plugins.module_utils._backup import retention
+from ansible_collections.volt.backup.plugins.module_utils._base.time import now, parse_time
 from ansible_collections.volt.backup.tests.rigs import Unavailable, need, sample
 
 BERLIN, NEW_YORK, KOLKATA = "Europe/Berlin", "America/New_York", "Asia/Kolkata"
@@ -97,7 +98,7 @@ class Restic:
 
 
 def moment(snapshot: dict[str, Any]) -> datetime.datetime:
-    return ids.parse_time(snapshot["time"])
+    return parse_time(snapshot["time"])
 
 
 def rule_of(text: str) -> str:
@@ -132,7 +133,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def ours(snapshots: list[dict[str, Any]], keep: dict[str, Any]) -> dict[datetime.datetime, set[str]]:
     items = [retention.Item(found["time"], moment(found), found.get("tags") or [], True) for found in snapshots]
-    rules = retention.decide(retention.parse_policy(keep), items, ids.now())
+    rules = retention.decide(retention.parse_policy(keep), items, now())
     return {moment(found): set(map(rule_of, text.split(", "))) for found, text in zip(snapshots, rules) if text is not None}
 
 

@@ -22,9 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, ids, restore, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, restore, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout, NotFound
+from ansible_collections.volt.backup.plugins.module_utils._base.time import parse_time
 from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection, layout
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 from ansible_collections.volt.backup.tests.rigs import forks, model
@@ -178,7 +179,7 @@ def remade(bench, monkeypatch) -> Callable[[str], None]:
     def remake(backup: str) -> None:
         other = Manager(str(bench.store), str(bench.backups), 5)
         (sidecar,) = [item for item in other.find(Query()) if item["id"] == backup]
-        moment = ids.parse_time(sidecar["created_at"])
+        moment = parse_time(sidecar["created_at"])
         other.delete(backup)
         bench.files(a=b"anew")
         monkeypatch.setattr(create, "now", lambda: moment)
@@ -254,7 +255,7 @@ import os, signal, sys
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._runner.cli import main
 moment = sys.argv.pop(1)
-place, name = {"captured": (create.Creator, "_capture"), "stored": (create.Run, "commit"), "published": (create, "turn")}[moment]
+place, name = {"captured": (create.Creator, "_capture"), "stored": (create.Transaction, "commit"), "published": (create, "directory_lock")}[moment]
 real = getattr(place, name)
 def stop(*arguments, **options):
     if moment == "published":

@@ -23,7 +23,7 @@ from ansible_collections.volt.backup.plugins.module_utils._format import chunks
 from ansible_collections.volt.backup.plugins.module_utils._store import scrub
 from ansible_collections.volt.backup.plugins.module_utils._store.quarantine import Remains
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.volt.backup.tests.rigs import oracle
 
 
@@ -295,7 +295,7 @@ def test_a_list_that_compresses_beyond_belief(bench):
     digest = hashlib.sha256(blob).digest()
     bench.files(a=b"1")
     bench.create()
-    with Run(Store(str(bench.store))) as run:
+    with Transaction(Store(str(bench.store))) as run:
         listed = run.add_metadata(chunks.encode(count << 20, (), [digest] * count))
         run.commit()
     found = verify(bench, level="content", repair=True)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import hashlib
 import os
 import re
@@ -20,7 +19,7 @@ from .._base.errors import Damaged, NotFound, StoreError, reason, store_failure
 from .._base.locks import directory_lock
 from .._base.text import show
 from .._base.time import parse_time
-from .._format import chunks, links, tree as tree
+from .._format import links, tree as tree
 from .._format.reachability import Reach
 from .._store.store import Store
 from . import records
@@ -34,7 +33,7 @@ class Catalog:
     def __init__(self, store: Store, backup_dir: str) -> None:
         self._store = store
         self._directory = backup_dir
-        self._reach = Reach(store.read, functools.partial(present, store))  # not a method of ours: that would be a cycle, and keep maps of the index open
+        self._reach = Reach(store.read, store.present)
         self.load = tree.Loader(store.read)
 
     # ---- listing
@@ -112,7 +111,7 @@ class Catalog:
         name = sidecar["manifest_ref"]
         try:
             check_id(name)
-            data = records.read_record(self._store.full_path(f"refs/{name}.json"))
+            data = self._store.refs.read(name)
         except FileNotFoundError:
             if not self.is_current(sidecar):
                 raise NotFound(f"Backup {sidecar['id']} has just been deleted; list the backups to see which there are.") from None
@@ -126,7 +125,7 @@ class Catalog:
 
     def referenced(self, name: str) -> t.Tuple[Manifest, str]:
         """A manifest by its name in the store, whether or not a sidecar has it, and its SHA-256; FileNotFoundError where it is gone, else Damaged."""
-        data = records.read_record(self._store.full_path(f"refs/{name}.json"))
+        data = self._store.refs.read(name)
         manifest = records.decode_manifest(data)
         said, digest = records.reference(manifest.backup["id"], data)
         if said != name:
@@ -196,30 +195,17 @@ class Catalog:
             if there:
                 there = files.unlink(self.path(backup))
                 files.sync_directory(self._directory)
-            names = [name for name in names if files.unlink(self._store.full_path(f"refs/{name}.json"))]
-            if names:
-                files.sync_directory(self._store.full_path("refs"))
+            removed = self._store.refs.remove(names)
         except OSError as error:
             raise store_failure(f"deleting backup {backup}", error) from None
-        return there or bool(names)
+        return there or bool(removed)
 
     def manifests_of(self, backup: str) -> t.List[str]:
         """Names of a backup's manifests: one as a rule; another without a sidecar where a run died."""
-        return [name for name in self._store.references() if records.owner(name) == backup]
+        return [name for name in self._store.refs.names() if records.owner(name) == backup]
 
     def exists(self, backup: str) -> bool:
         return os.path.lexists(self.path(backup))
-
-
-def present(store: Store, digest: bytes, size: int) -> None:
-    """Damaged unless a blob of content is in the store, in its length."""
-    if size <= chunks.PACKED_MOST:
-        place = store.index.find(digest)
-        found = place is not None and place[2] == size or store.object_form(digest, size) is not None
-    else:
-        found = store.has_large(digest, size)
-    if not found:
-        raise Damaged(f"Blob {digest.hex()} is missing or altered.")
 
 
 def parse_created(sidecar: Sidecar) -> t.Any:

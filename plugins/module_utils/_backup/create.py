@@ -32,7 +32,7 @@ from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, Kinds
 from .._store import codec
 from .._store.store import Store
-from .._store.transaction import Run
+from .._store.transaction import Transaction
 from . import records
 from .catalog import Catalog, parse_created
 from .ids import check_type, check_workload, new_id
@@ -90,7 +90,7 @@ class Creator:
     def __call__(self) -> Created:
         request = self._request
         started, created = time.monotonic_ns(), now()
-        with Run(self._store, request.compression, self._dry) as run:
+        with Transaction(self._store, request.compression, self._dry) as run:
             if not self._dry:
                 _make_directory(self._directory)
             catalog = Catalog(self._store, self._directory)
@@ -142,9 +142,9 @@ class Creator:
         )  # fmt: skip
 
     def _scan_path(self) -> str:
-        return self._store.full_path(f"cache/{scan_name(self._source)}")
+        return self._store.cache.path(scan_name(self._source))
 
-    def _capture(self, run: Run) -> Captured:
+    def _capture(self, run: Transaction) -> Captured:
         apart = _identities(self._store.path, self._directory)
         options = Options(self._exclude, self._request.exclude_caches, self._request.one_file_system, apart)
         try:
@@ -152,28 +152,28 @@ class Creator:
         except Damaged:
             return self._walk(run, options, Scan(os.devnull))  # a tree that the cache relied on is altered: read everything
 
-    def _walk(self, run: Run, options: Options, old: Scan) -> Captured:
+    def _walk(self, run: Transaction, options: Options, old: Scan) -> Captured:
         if self._dry:
             captured = Capture(run, options, old, None, self._progress)(self._source)
             run.finish()
             return captured
         try:
-            file = open(os.path.join(run.directory, "scan"), "wb")
+            file = run.open_cache()
         except OSError as error:
             raise store_failure("writing the stat cache", error) from None
         with ScanFile(file) as out:
             return Capture(run, options, old, out, self._progress)(self._source)
 
-    def _keep_scan(self, run: Run, captured: Captured) -> t.List[str]:
+    def _keep_scan(self, run: Transaction, captured: Captured) -> t.List[str]:
         """Keep the stat cache for the next run, or say why not: the backup is made either way."""
         if captured.rescanned and not self._dry:
             try:
-                os.rename(os.path.join(run.directory, "scan"), self._scan_path())
+                run.keep_cache(scan_name(self._source))
             except OSError as error:
                 return [f"The stat cache could not be kept ({reason(error)}), so the next backup will read more than it needs."]
         return []
 
-    def _describe(self, created: datetime.datetime, captured: Captured, run: Run) -> t.Tuple[Sidecar, Manifest]:
+    def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats
         unread = [item for item in notes.skipped if item.reason == "unreadable"]
         sidecar: Sidecar = dict.fromkeys(records.SIDECAR)
@@ -185,8 +185,8 @@ class Creator:
             created_at=show_time(created),
             blob_count=stats.blobs,
             total_size=stats.size,
-            new_blobs=min(run.new_blobs, stats.blobs),
-            dedup_blobs=stats.blobs - min(run.new_blobs, stats.blobs),
+            new_blobs=min(run.counts.new_blobs, stats.blobs),
+            dedup_blobs=stats.blobs - min(run.counts.new_blobs, stats.blobs),
             pushed_to_cdn=False,
             source_path=self._shown,
             notes=request.notes,
@@ -198,8 +198,8 @@ class Creator:
             exclude_caches=request.exclude_caches,
             one_file_system=request.one_file_system,
             file_count=stats.files,
-            new_bytes=run.new_bytes,
-            stored_bytes=run.stored_bytes,
+            new_bytes=run.counts.new_bytes,
+            stored_bytes=run.counts.stored_bytes,
             skipped=[{"path": show(item.path), "reason": item.reason, "detail": item.detail} for item in notes.skipped[:records.NAMED]],
             skipped_count=len(notes.skipped),
             changed_while_read=[show(path) for path in notes.changed[:records.NAMED]],
@@ -217,7 +217,7 @@ class Creator:
         )
         return sidecar, manifest
 
-    def _changes(self, run: Run, old: t.Optional[Manifest], new: Manifest) -> Changes:
+    def _changes(self, run: Transaction, old: t.Optional[Manifest], new: Manifest) -> Changes:
         """Against the newest: what came, changed and went. Without one, everything came."""
         changes = Changes(self._request.diff_limit)
         if old is not None:
@@ -233,12 +233,12 @@ class Creator:
     def _publish(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
         timeout = self._store.lock_timeout
-        with directory_lock(self._directory, timeout), directory_lock(self._store.full_path("refs"), timeout):
+        with directory_lock(self._directory, timeout), self._store.refs.lock(timeout):
             self._write_records(sidecar, manifest, created)
 
     def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
         number = 1
-        taken = set(map(records.owner, self._store.references()))  # of other backup directories, or left by a run that died
+        taken = set(map(records.owner, self._store.refs.names()))  # of other backup directories, or left by a run that died
         while True:
             sidecar["id"] = new_id(self._request.workload, created, self._request.type, number)
             data = records.encode_manifest(manifest._replace(backup={**manifest.backup, "id": sidecar["id"]}))
@@ -247,13 +247,12 @@ class Creator:
             if os.path.lexists(path) or sidecar["id"] in taken:
                 number += 1
                 continue
-            reference = self._store.full_path(f"refs/{sidecar['manifest_ref']}.json")
             try:
-                files.write_file(reference, data)
+                self._store.refs.write(sidecar["manifest_ref"], data)
                 files.write_file(path, records.encode_sidecar(sidecar), exclusive=True)
                 return
             except FileExistsError:
-                os.unlink(reference)
+                self._store.refs.remove([sidecar["manifest_ref"]])
                 number += 1
             except OSError as error:
                 raise store_failure("writing the backup's records", error) from None
@@ -299,7 +298,7 @@ class ScanFile:
             raise store_failure("writing the stat cache", error) from None
 
 
-def retake(run: Run, backup: t.Mapping[str, t.Any], *apart: str) -> None:
+def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None:
     """Read a backup's source again by the same rules, without believing any cache, into a run; SourceError where it is not there.
 
     :param apart: store and backup directory, which are left out.

@@ -12,7 +12,6 @@ tree that cannot be read ends the collection, for what it refers to is then unkn
 
 from __future__ import annotations
 
-import os
 import time
 import typing as t
 
@@ -22,7 +21,6 @@ from .._base.text import parse, show
 from .._base.time import parse_span
 from .._format.reachability import Reach
 from .._store.gc import Collector, compact
-from .._store.index import Index
 from .._store.store import Store
 from .._store.table import Table
 from . import records
@@ -68,12 +66,12 @@ class Marker:
 
     def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
         ids = self._catalog.ids()
-        references = self._store.references()  # after the sidecars: whoever has one by then has its manifest
+        references = self._store.refs.names()  # after the sidecars: whoever has one by then has its manifest
         self._check_sidecars(ids, references)
         new = [name for name in references if name not in self._seen]
         if not new:
             return True
-        self._store.index = Index(self._store.path)  # their blobs may be in packs that we do not know yet
+        self._store.refresh()  # their blobs may be in packs that we do not know yet
         if self._walk is None:
             adder = _Adder(live)
             self._walk = adder, Reach(self._store.read, adder.content, adder.metadata)
@@ -114,7 +112,7 @@ class Marker:
             except Damaged as error:
                 raise _refusal(f"the sidecar of backup {show(backup)} cannot be read ({error.message})", show(backup)) from None
             # listed anew before it is missed: the id may have become another backup's since
-            if sidecar["manifest_ref"] not in there and sidecar["manifest_ref"] not in self._store.references():
+            if sidecar["manifest_ref"] not in there and sidecar["manifest_ref"] not in self._store.refs.names():
                 if self._catalog.is_current(sidecar):
                     raise _refusal(f"manifest {sidecar['manifest_ref']} is missing from the store", backup)
                 continue  # deleted; the next call looks at the one that may have the id now
@@ -139,9 +137,10 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
     unlisted, sources = marker.unlisted(), marker.sources
     del collector, marker
     if store.exists and not dry:
-        if collected.trashed_files or store.index.is_stale or files.names_in(store.full_path("tmp")):
+        if collected.trashed_files or store.needs_compaction():
             compact(store, warnings)
-        _tidy(store, backup_dir, sources)
+        store.tidy(sources, _LEFTOVER)
+        files.sweep(backup_dir, _LEFTOVER)
     if unlisted:
         warnings.append(
             f"{len(unlisted)} manifest(s) have no sidecar in {show(backup_dir)}, first {unlisted[0]}: their content was kept;"
@@ -154,23 +153,3 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
         f"delete {collected.freed_files} file(s), {collected.freed_bytes} bytes\n" if collected.freed_files else "",
     ]
     return {**collected._asdict(), "changed": changed, "diff": {"prepared": "".join(lines)}, "warnings": warnings}
-
-
-def _tidy(store: Store, backup_dir: str, sources: t.Set[str]) -> None:
-    """Remove stat caches of sources that no backup is of, and records that dead runs left half-written."""
-    caches = store.full_path("cache")
-    for name in files.names_in(caches):
-        if name.endswith(".scan") and name not in sources:
-            files.quietly(os.unlink, os.path.join(caches, name))
-    for directory in (store.full_path("refs"), store.full_path("index"), caches, backup_dir):
-        for name in files.names_in(directory):
-            path = os.path.join(directory, name)
-            if files.LEFTOVER_NAME.match(name) and _age(path) > _LEFTOVER:
-                files.quietly(os.unlink, path)
-
-
-def _age(path: str) -> float:
-    try:
-        return time.time() - os.lstat(path).st_mtime
-    except OSError:
-        return 0

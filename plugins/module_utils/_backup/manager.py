@@ -21,7 +21,6 @@ from .._format import diff, tree as tree
 from .._format.diff import Changes
 from .._format.tree import DIRECTORY, Entry
 from .._format.walk import join
-from .._store.lock import Lock
 from .._store.store import WALKER, Store
 from . import create, garbage, prune, repair, restore, usage, verify
 from .catalog import Catalog, parse_created, selects, unreadable
@@ -127,7 +126,7 @@ class Manager:
                     return restorer(), passed
             except Damaged:
                 if not dry:
-                    store.index.remember_doubts()  # so that the next listing does not promise it again
+                    store.remember_suspects()  # so that the next listing does not promise it again
                 raise
 
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Sidecar]:
@@ -136,7 +135,7 @@ class Manager:
         store, catalog = self._whole()
         if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
-        with Lock(store.path, self._timeout, write=not dry) if store.exists else store.lock():
+        with store.write_lock(dry):
             found = next((sidecar for sidecar in catalog.list() if sidecar["id"] == backup), None)
             if found is None and catalog.manifests_of(backup):
                 found = unreadable(backup, "Its sidecar is missing.")  # a run that died before it wrote or after it removed it

@@ -25,7 +25,6 @@ import typing as t
 from .._base.errors import Damaged
 from .._base.text import one_line
 from .._base.time import now
-from .._store.lock import Lock
 from .._store.store import Store
 from . import retention
 from .catalog import Catalog, parse_created
@@ -67,7 +66,7 @@ class Pruner:
 
     def __call__(self) -> Pruned:
         store = self._store
-        with Lock(store.path, store.lock_timeout, write=not self._dry) if store.exists else store.lock():
+        with store.write_lock(self._dry):
             found, rules = self._judged()
             rows = [_row(sidecar, rule) for sidecar, rule in zip(found, rules)]
             going = [sidecar for sidecar, rule in zip(found, rules) if rule is None]

@@ -27,15 +27,12 @@ from .._base import files
 from .._base.errors import Damaged, NotFound, SourceError, UsageError, store_failure
 from .._capture.stat_cache import Scan
 from .._format import chunks
-from .._store import pack
-from .._store.gc import alone
-from .._store.index import Index
-from .._store.lock import Lock
+from .._store.gc import one_at_a_time
 from .._store.quarantine import Quarantine, Remains
 from .._store.store import Store
-from .._store.transaction import Run
+from .._store.transaction import Transaction
 from . import records
-from .catalog import Catalog, present
+from .catalog import Catalog
 from .create import retake
 from .ids import check_id
 from .verify import Progress, Request, Survey, Verified, Verifier
@@ -67,7 +64,7 @@ class Repairer:
             self.done["quarantined"] = [file.path for file, _wrong in self._verifier.files]
             self.done["sidecars"] = [records.owner(name) for name in self._sidecars_to_make()]
             return
-        with alone(self._store):
+        with one_at_a_time(self._store):
             quarantine = Quarantine(self._store)
             self.done["quarantined"] = quarantine.take([file for file, _wrong in self._verifier.files])
             self._verifier.files = []
@@ -80,7 +77,7 @@ class Repairer:
         with self._store.lock():
             survey = Survey(self._store, self._catalog, self._verifier.ids)
             survey.read_records()
-            self._store.index = Index(self._store.path)
+            self._store.refresh()
             survey.look()
             survey.tell(self._limit)
             self._verifier.survey = survey
@@ -90,7 +87,7 @@ class Repairer:
     def _take_again(self) -> None:
         """One walk that reads trees from the store or from what remains of them, and keeps what the store lacks."""
         store = self._store
-        with Run(store) as run:
+        with Transaction(store) as run:
             remains = Remains(store)
 
             def keep(digest: bytes, error: Damaged) -> bytes:
@@ -104,23 +101,20 @@ class Repairer:
                     return store.read(digest, limit)
                 except Damaged as error:
                     blob = keep(digest, error)
-                    if len(blob) > pack.BLOB_MOST:
-                        run.restore_object(digest, blob)
-                    else:
-                        run.move(pack.METADATA, digest, blob)
+                    run.put_back_metadata(digest, blob)
                     return blob
 
             def content(digest: bytes, size: int) -> None:
                 try:
-                    present(store, digest, size)
+                    store.present(digest, size)
                 except Damaged as error:
-                    if run.holds(digest):
+                    if run.brings(digest):
                         return
                     blob = keep(digest, error)
                     if size <= chunks.PACKED_MOST:
-                        run.move(pack.CONTENT, digest, blob)
+                        run.blobs.put_back(digest, blob)
                     else:
-                        run.restore_object(digest, blob)
+                        run.objects.put_back(digest, blob)
 
             self._verifier.survey.look(read, content)
             self.done["blobs"] += run.brought
@@ -137,13 +131,13 @@ class Repairer:
                 continue
             tried.append(rules)
             # below a lost tree nobody knows what is missing, so then everything that the store lacks is taken
-            with Run(store, only=None if survey.trees else set(survey.lacking)) as run:
+            with Transaction(store, only=None if survey.trees else set(survey.lacking)) as run:
                 try:
                     retake(run, facts, store.path, self._directory)
                 except (SourceError, UsageError):
                     continue  # not on this host any more
                 self.done["sources"].append(facts["source_path"])
-                if not any(run.holds(digest) for digest in survey.lacking):
+                if not any(run.brings(digest) for digest in survey.lacking):
                     continue  # what it has is of no use here
                 run.commit()
             before = set(survey.lacking)
@@ -159,7 +153,7 @@ class Repairer:
         """Manifests without a sidecar, or whose sidecar cannot be read."""
         found = list(self._verifier.survey.unlisted)
         unreadable = self._verifier.survey.records
-        for name in self._store.references():
+        for name in self._store.refs.names():
             if records.owner(name) in unreadable and name not in found and self._readable(name):
                 found.append(name)
         return found
@@ -177,7 +171,7 @@ class Repairer:
             return
         while wanted:
             # alone: a run that is just between its manifest and its sidecar must not find the sidecar's name taken
-            with Lock(self._store.path, self._store.lock_timeout, exclusive=True):
+            with self._store.alone():
                 until = time.monotonic() + _SLICE
                 while wanted and time.monotonic() < until:
                     self._make_sidecar(wanted.pop(), quarantine)
@@ -208,16 +202,12 @@ class Repairer:
     def _renew_derived(self) -> None:
         """The index, if anything was wrong; stat caches that nobody can read."""
         if self.changed:
-            with Run(self._store) as run:
+            with Transaction(self._store) as run:
                 run.commit(folding="all")
-        top = self._store.full_path("cache")
-        for name in os.listdir(top) if os.path.isdir(top) else ():
-            path = os.path.join(top, name)
-            if name.endswith(".scan") and Scan(path).root() is None:
-                try:
-                    os.unlink(path)
-                except OSError:
-                    pass  # a walk passes over it as well
+        cache = self._store.cache
+        for name in cache.stat_caches():
+            if Scan(cache.path(name)).root() is None:
+                cache.remove(name)
 
 
 def verified(store: Store, catalog: Catalog, backup_dir: str, request: Request, dry: bool, progress: Progress) -> Verified:

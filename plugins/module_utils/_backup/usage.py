@@ -18,7 +18,6 @@ import typing as t
 from .._base.errors import Damaged, NotFound
 from .._base.text import show
 from .._format.reachability import Reach
-from .._store import pack
 from .._store.store import Store
 from .._store.table import Table
 from .catalog import Catalog
@@ -56,23 +55,17 @@ class _Account:
 
     def _occupy(self, digest: bytes, size: int) -> int:
         """Add what a blob occupies; its plain size."""
-        index = self._store.index
-        place = index.find(digest)
-        if place is not None:
-            found = index.packs[place[0]]
-            self.stored += (place[2] + pack.ENTRY.size) * found.state[0] / found.plain
-            return place[2]
-        form = self._store.object_form(digest, size)
-        if form is not None:
-            self.stored += form[1][0]
-            return form[1][0] if size < 0 else size
-        self.whole = False
-        return 0
+        found = self._store.occupied(digest, size)
+        if found is None:
+            self.whole = False
+            return 0
+        self.stored += found[1]
+        return found[0]
 
 
 def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
     """Figures for `volt_backup_info`; sizes in bytes. Under the lock."""
-    files = {part: _files(store, part) for part in ("objects", "packs", "trash", "quarantine")}
+    files = {part: store.files_below(part) for part in ("objects", "packs", "trash", "quarantine")}
     by_workload: t.Dict[str, t.List[t.Tuple[int, Manifest]]] = {}
     whole = True
     for sidecar in catalog.list():
@@ -129,16 +122,3 @@ def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]]) -> t.Tuple[t
 
 def _ratio(large: int, small: int) -> t.Optional[float]:
     return round(large / small, 2) if small else None
-
-
-def _files(store: Store, part: str) -> t.Tuple[int, int]:
-    """How many files there are below a part of the store, and their bytes."""
-    count = size = 0
-    for top, _directories, names in os.walk(store.full_path(part)):
-        for name in names:
-            try:
-                size += os.lstat(os.path.join(top, name)).st_size
-            except FileNotFoundError:
-                continue  # emptied at this moment
-            count += 1
-    return count, size

@@ -24,11 +24,10 @@ from .._base.text import one_line, show
 from .._base.time import parse_span
 from .._format.reachability import Reach, Tracer
 from .._store import scrub
-from .._store.index import Index
-from .._store.scrub import Examination, StoreFile
+from .._store.scrub import Scrub, StoreFile
 from .._store.store import Store
 from . import records
-from .catalog import Catalog, present
+from .catalog import Catalog
 from .ids import check_id
 from .records import Manifest
 
@@ -138,7 +137,7 @@ class Survey:
     def read_records(self) -> None:
         """Sidecars and manifests; under the lock."""
         catalog = self._catalog
-        references = set(self._store.references())
+        references = set(self._store.refs.names())
         for backup in sorted(self._ids or catalog.ids()):
             try:
                 sidecar = catalog.sidecar(backup)
@@ -170,15 +169,15 @@ class Survey:
         :param read: how to read trees, if not from the store alone. :param content: how to look for content, likewise.
         """
         while True:
-            known = len(self._store.index.damaged)
+            known = self._store.false_files
             self._look(read, content)
-            if len(self._store.index.damaged) == known:
+            if self._store.false_files == known:
                 return  # else blobs that were still taken for sound are in a file that is none
 
     def _look(self, read: t.Any, content: t.Any) -> None:
         self.lacking, self.trees = {}, False
         store, lacking = self._store, self.lacking
-        look = content or (lambda digest, size: present(store, digest, size))
+        look = content or store.present
         broken: t.List[bytes] = []
 
         def blob(digest: bytes, size: int) -> None:
@@ -245,15 +244,15 @@ class Verifier:
             self._examine_store()
         with store.lock():
             self.survey.read_records()
-            store.index = Index(store.path)  # after the records: what they refer to is there by now
+            store.refresh()  # after the records: what they refer to is there by now
             if self._request.level == "content" and self.ids:
                 self._examine_backups()
-            self._tell_index()
+            scrub.condemn(store, self.files)
             self.survey.look()
-            self._collect_files()
+            self.files += scrub.found_meanwhile(store, {file for file, _wrong in self.files})
             self.survey.tell(self._request.diff_limit)
         if not self._dry:
-            store.index.remember_doubts()
+            store.remember_suspects()
         if self.survey.unlisted:
             self.warnings.append(
                 f"{len(self.survey.unlisted)} manifest(s) have no sidecar, first {self.survey.unlisted[0]}: repair lists them again as backups."
@@ -265,7 +264,7 @@ class Verifier:
         store, budget = self._store, self._budget
         begin = scrub.position(store) if budget is not None else 0
         until = time.monotonic() + budget.seconds if budget is not None and budget.seconds is not None else None
-        walk = Examination(store, begin, budget.names if budget is not None else scrub.SPACE, until, self._progress)
+        walk = Scrub(store, begin, budget.names if budget is not None else scrub.SPACE, until, self._progress)
         walk()
         self.files, self.read_files, self.read_bytes = walk.faults, walk.files, walk.bytes
         if budget is not None:
@@ -281,8 +280,7 @@ class Verifier:
         store, seen = self._store, set()
 
         def file(digest: bytes) -> None:
-            place = store.index.find(digest)
-            kind, name = ("packs", place[0]) if place is not None else ("objects", digest)
+            kind, name = scrub.holding(store, digest)
             if (kind, name) in seen:
                 return
             seen.add((kind, name))
@@ -297,25 +295,6 @@ class Verifier:
         reach = Reach(store.read, lambda digest, _size: file(digest), file, lambda _digest, _error: None)
         for _backup, manifest in self.survey.whole:
             reach(manifest.root.content, manifest.links)
-
-    def _tell_index(self) -> None:
-        """What was found false counts as missing from now on."""
-        index = self._store.index
-        for file, wrong in self.files:
-            if file.kind == "packs":
-                if file.name in index.packs and index.packs[file.name].suffix == file.suffix:  # another form of it may be sound
-                    index.condemn(file.name, wrong)
-            else:
-                index.object_refuted(file.name, file.state, wrong)
-
-    def _collect_files(self) -> None:
-        """Add the files that were found false on the way: packs that changed since they were last hashed, objects that did."""
-        known = {file for file, _wrong in self.files}
-        for name, wrong in self._store.index.damaged.items():
-            for kind in ("packs", "objects"):
-                for file in scrub.forms(self._store, kind, name):
-                    if file not in known and scrub.fault(self._store, file) is not None:
-                        self.files.append((file, wrong))
 
     # ---- what is told
 

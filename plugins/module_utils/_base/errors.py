@@ -70,6 +70,12 @@ class Damaged(VoltError):
     code = "damaged"
 
 
+class Unsupported(VoltError):
+    """Something that a newer version wrote: sound, and not for this version to read, to judge or to remove."""
+
+    code = "unsupported"
+
+
 class TargetError(VoltError):
     """The place to restore to is unsuitable, or could not be written."""
 
@@ -98,6 +104,11 @@ class Interrupted(VoltError):
     """A signal asked us to stop; everything half-done was taken back."""
 
     code = "interrupted"
+
+
+def newer(thing: str, **details: t.Any) -> Unsupported:
+    """What to raise where a newer version has been at work. :param thing: what it wrote, at the beginning of a sentence."""
+    return Unsupported(f"{thing} was written by a newer version; update volt.backup on this host.", **details)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -16,6 +16,7 @@ import errno
 import os
 import re
 import stat
+import time
 import typing as t
 
 from .errors import Damaged, StoreError, UsageError, reason
@@ -186,3 +187,14 @@ def names_in(directory: str) -> t.List[str]:
         return os.listdir(directory)
     except OSError:
         return []
+
+
+def sweep(directory: str, age: float) -> None:
+    """Remove from a directory what `write_file` left where it was killed, if it is older than so many seconds."""
+    for name in names_in(directory):
+        path = os.path.join(directory, name)
+        try:
+            if LEFTOVER_NAME.match(name) and time.time() - os.lstat(path).st_mtime > age:
+                os.unlink(path)
+        except OSError:
+            continue

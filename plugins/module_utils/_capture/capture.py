@@ -29,7 +29,7 @@ from .._fs import metadata
 from .._fs.descent import Item, Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
 from .._fs.mounts import PSEUDO, Kinds, untrusted
-from .._store.transaction import Run
+from .._store.transaction import Transaction
 from . import stat_cache
 from .file_saver import Intake, Progress, count_chunks
 from .stat_cache import Facts, Place, Record, Stats
@@ -68,14 +68,14 @@ class Capture:
     :param progress: called with (files, bytes) taken in since the last call.
     """
 
-    def __init__(self, run: Run, options: Options, old: stat_cache.Scan, new: t.Optional[t.BinaryIO], progress: Progress) -> None:
+    def __init__(self, run: Transaction, options: Options, old: stat_cache.Scan, new: t.Optional[t.BinaryIO], progress: Progress) -> None:
         self._run, self._options, self._old, self._progress = run, options, old, progress
         self._new = new
         self._notes = Notes()
         self._intake = Intake(run, self._notes, progress)
         self._kinds = Kinds()
         self._synced: t.Set[int] = set()
-        self._all_packs = all(name in run.store.index.packs for name in old.packs)
+        self._all_packs = run.store.has_packs(old.packs)
 
     def __call__(self, source: bytes) -> Captured:
         try:
@@ -99,8 +99,8 @@ class Capture:
         rescanned = writer is not None and isinstance(root.known, Place)
         if rescanned:
             self._run.finish()
-            still = (name for name in self._old.packs if name in self._run.store.index.packs)
-            t.cast(stat_cache.Writer, writer).end(t.cast(Place, root.known), {*still, *self._run.relied_on()})
+            still = self._run.store.known_packs(self._old.packs)
+            t.cast(stat_cache.Writer, writer).end(t.cast(Place, root.known), {*still, *self._run.blobs.relied_on()})
         return Captured(entry._replace(content=root.digest), digest, len(table), settler.stats, self._notes, rescanned)
 
     def _walk(self, root: Directory, trail: Trail, settler: Settler) -> None:
@@ -263,7 +263,7 @@ class Capture:
         return (
             here.numbers == facts.numbers
             and b"\0".join(here.names) == facts.names
-            and self._run.has_small(facts.tree)
+            and self._run.blobs.has(facts.tree)
             and all(self._run.store.object_form(digest, size) is not None for digest, size in facts.objects)
             and all(count_chunks(self._run, digest, size) >= 0 for digest, size in facts.chunked)
         )

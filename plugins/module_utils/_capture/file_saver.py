@@ -20,7 +20,7 @@ from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry
 from .._fs import metadata
 from .._fs.descent import open_source
 from .._fs.metadata import SPECIAL
-from .._store.transaction import Run
+from .._store.transaction import Transaction
 from . import reading
 from .state import Directory, Later, Notes, Slot, describe
 
@@ -33,7 +33,7 @@ Progress = t.Callable[[int, int], None]
 class Intake:
     """Makes the slots of directories. One a walk."""
 
-    def __init__(self, run: Run, notes: Notes, progress: Progress) -> None:
+    def __init__(self, run: Transaction, notes: Notes, progress: Progress) -> None:
         self._run, self._notes, self._progress = run, notes, progress
         self._first: t.Dict[t.Tuple[int, int], t.Tuple[reading.Stamp, Slot]] = {}
 
@@ -89,8 +89,8 @@ class Intake:
         if entry.kind != FILE:
             return None
         if entry.size > chunks.PACKED_MOST:
-            return entry if self._run.store.has_large(entry.content, entry.size) else None
-        return entry if not entry.size or self._run.has_small(entry.content) else None
+            return entry if self._run.store.has(entry.content, entry.size) else None
+        return entry if not entry.size or self._run.blobs.has(entry.content) else None
 
     def _regular(self, here: Directory, fd: int, position: int, name: str, info: os.stat_result) -> Slot:
         if info.st_nlink == 1:
@@ -181,14 +181,14 @@ class Intake:
             self._notes.unreadable(here, position, reason(error))
 
 
-def count_chunks(run: Run, digest: bytes, size: int) -> int:
+def count_chunks(run: Transaction, digest: bytes, size: int) -> int:
     """How many chunks a chunked file has, or -1 where not all of them are stored."""
-    run.has_small(digest)  # which remembers the pack; a list above 8 MiB is an object, and reading finds it there
+    run.blobs.has(digest)  # which remembers the pack; a list above 8 MiB is an object, and reading finds it there
     try:
         found = chunks.decode(run.store.read(digest, chunks.LIST_LIMIT), size)
     except Damaged:
         return -1
-    whole = all(run.store.has_large(chunk, length) for _offset, length, chunk in found.chunks())
+    whole = all(run.store.has(chunk, length) for _offset, length, chunk in found.chunks())
     return len(found.digests) if whole else -1
 
 

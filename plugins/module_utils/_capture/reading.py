@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from .._format import chunks
 from .._format.tree import CHUNKED, FILE
 from .._fs.descent import find_holes
-from .._store.transaction import Run
+from .._store.transaction import Transaction
 
 _TRIES = 3
 
@@ -52,7 +52,7 @@ class Content(t.NamedTuple):
     chunk_count: int = 0
 
 
-def read_small(run: Run, fd: int, expected: os.stat_result) -> t.Optional[Content]:
+def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optional[Content]:
     """Read a file that fits a pack, by the stat of the listing; None where it has outgrown that."""
     before = expected
     for _try in range(_TRIES):
@@ -73,14 +73,14 @@ def read_small(run: Run, fd: int, expected: os.stat_result) -> t.Optional[Conten
     return _small(run, fd, data, os.fstat(fd), False)
 
 
-def _small(run: Run, fd: int, data: bytes, info: os.stat_result, steady: bool) -> Content:
+def _small(run: Transaction, fd: int, data: bytes, info: os.stat_result, steady: bool) -> Content:
     if not data:
         return Content(FILE, resized(info, 0), b"", (), steady)
     holes: chunks.Holes = ()
     if info.st_blocks * 512 < len(data):
         holes = find_holes(fd, len(data))
     digest = hashlib.sha256(data).digest()
-    run.add_small(digest, data)
+    run.blobs.add(digest, data)
     return Content(FILE, info if len(data) == info.st_size else resized(info, len(data)), digest, holes, steady)
 
 
@@ -94,7 +94,7 @@ def resized(info: os.stat_result, size: int) -> os.stat_result:
     return os.stat_result(fields, {name: getattr(info, name) for name in names})
 
 
-def read_whole(run: Run, fd: int) -> Content:
+def read_whole(run: Transaction, fd: int) -> Content:
     """Read a file that is one object, or in chunks where it has outgrown that. Closes `fd`. A worker's job."""
     clone: t.Optional[int] = None
     try:
@@ -102,7 +102,7 @@ def read_whole(run: Run, fd: int) -> Content:
             before = os.fstat(fd)
             if before.st_size > chunks.WHOLE_MOST:
                 break
-            clone = run.clone_of(fd, before.st_dev)
+            clone = run.objects.private_clone(fd, before.st_dev)
             source = fd if clone is None else clone
             data = _read_up_to(source, before.st_size)
             holes = find_holes(source, len(data)) if before.st_blocks * 512 < before.st_size else ()
@@ -112,10 +112,10 @@ def read_whole(run: Run, fd: int) -> Content:
                 if not data:
                     return Content(FILE, resized(after, 0), b"", (), steady)
                 digest = hashlib.sha256(data).digest()
-                if run.claim(digest, len(data)) and not (
-                    clone is not None and len(data) == os.fstat(clone).st_size and run.add_clone(digest, clone, 0, len(data), True)
+                if run.objects.claim(digest, len(data)) and not (
+                    clone is not None and len(data) == os.fstat(clone).st_size and run.objects.clone(digest, clone, 0, len(data), True)
                 ):
-                    run.add_object(digest, data)
+                    run.objects.add(digest, data)
                 return Content(FILE, resized(after, len(data)), digest, holes, steady)
             if clone is not None:
                 os.close(clone)
@@ -138,14 +138,14 @@ def _read_up_to(fd: int, size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_chunked(run: Run, fd: int, progress: t.Optional[t.Callable[[int, int], None]]) -> Content:
+def read_chunked(run: Transaction, fd: int, progress: t.Optional[t.Callable[[int, int], None]]) -> Content:
     """Read a large file chunk by chunk, the workers hashing side by side. The walking thread's job, which keeps `fd`.
 
     :param progress: None where a worker itself reads, which must not wait for others.
     """
     for attempt in range(_TRIES):
         before = os.fstat(fd)
-        clone = run.clone_of(fd, before.st_dev)
+        clone = run.objects.private_clone(fd, before.st_dev)
         source = fd if clone is None else clone
         try:
             size = before.st_size
@@ -189,11 +189,11 @@ class _Shrunk(Exception):
     """The file ended before its size."""
 
 
-def _chunk(run: Run, fd: int, offset: int, length: int, cloned: bool) -> bytes:
+def _chunk(run: Transaction, fd: int, offset: int, length: int, cloned: bool) -> bytes:
     data = os.pread(fd, length, offset)
     if len(data) != length:
         raise _Shrunk
     digest = hashlib.sha256(data).digest()
-    if run.claim(digest, length) and not (cloned and run.add_clone(digest, fd, offset, length, False)):
-        run.add_object(digest, data)
+    if run.objects.claim(digest, length) and not (cloned and run.objects.clone(digest, fd, offset, length, False)):
+        run.objects.add(digest, data)
     return digest

@@ -18,7 +18,7 @@ from collections import deque
 
 from .._format import chunks, tree as tree
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry
-from .._store.transaction import Run
+from .._store.transaction import Transaction
 from .stat_cache import Facts, Record, Stats, Writer
 from .state import Directory, Later, Notes
 
@@ -29,7 +29,7 @@ _WAITING = 50_000
 class Settler:
     """Settles directories in the order in which they are given. `stats` adds up what is settled."""
 
-    def __init__(self, run: Run, notes: Notes, writer: t.Optional[Writer]) -> None:
+    def __init__(self, run: Transaction, notes: Notes, writer: t.Optional[Writer]) -> None:
         self._run, self._notes, self._writer = run, notes, writer
         self._queue: t.Deque[Directory] = deque()
         self._waiting = 0

@@ -14,10 +14,9 @@ import typing as t
 
 from .._base import kernel
 from .._base.errors import Damaged, TargetError, target_failure
-from .._base.files import create_file, open_directory, open_file
+from .._base.files import create_file, open_directory
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
-from .._store import layout
 from .._store.store import Store
 
 
@@ -76,7 +75,7 @@ class Filler:
         """Share an object's blocks at an offset; False where that cannot be, for this object or at all."""
         if not self._clones:
             return False
-        source = self._open(digest, size)
+        source = self._store.open_plain(digest, size, self._verify)
         if source < 0:
             return False
         try:
@@ -94,17 +93,6 @@ class Filler:
         finally:
             os.close(source)
 
-    def _open(self, digest: bytes, size: int) -> int:
-        """A plain object's file, checked as linking demands; -1 where there is no plain form."""
-        if self._store.object_trusted(digest, size) != "":
-            return -1
-        if self._verify:
-            self._store.read_object(digest, size)
-        try:
-            return open_file(self._store.full_path(layout.object_path(digest, "")))
-        except OSError:
-            return -1
-
     def hardlink(self, entry: Entry, directory: int, name: bytes, fits: t.Callable[[os.stat_result], bool]) -> bool:
         """Make `name` a second name of the entry's object; False where a copy is due.
 
@@ -113,7 +101,7 @@ class Filler:
         """
         if not self.hardlinks or entry.kind == CHUNKED or entry.size <= chunks.PACKED_MOST or entry.extra.holes:
             return False
-        fd = self._open(entry.content, entry.size)
+        fd = self._store.open_plain(entry.content, entry.size, self._verify)
         if fd < 0:
             return False
         try:
@@ -164,7 +152,7 @@ def probe(store: Store, link: str, directory: int) -> None:
     """
     if link not in ("reflink", "hardlink") or not store.exists:
         return
-    sample = open_file(store.full_path("format.json"))
+    sample = store.open_sample()
     try:
         if link == "hardlink":
             os.link(f"/proc/self/fd/{sample}", b"probe", dst_dir_fd=directory, follow_symlinks=True)
@@ -191,7 +179,7 @@ def foresee(store: Store, link: str, place: bytes) -> None:
     """
     if link not in ("reflink", "hardlink") or not store.exists:
         return
-    sample = open_file(store.full_path("format.json"))
+    sample = store.open_sample()
     directory = nameless = -1
     try:
         directory = open_directory(place, follow=True)

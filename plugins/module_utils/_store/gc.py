@@ -4,18 +4,23 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Garbage collection: what no backup refers to leaves the store, in two steps, while others work.
+"""Garbage collection: what no backup refers to leaves the store, in two steps, while others work. First a plan is made, then it is carried out.
 
 ::
 
-    shared:     mark all that is referred to; empty the trash of what has lain there for the grace period
-    alone:      mark what came meanwhile; move to the trash objects without a mark, and packs in which nothing has one
-    shared:     rewrite packs that are mostly dead, or tiny: their live blobs go into new packs, durable before anything else happens
-    alone:      mark what came meanwhile; move the old packs to the trash
-    shared:     write the index anew
+    plan, shared:       mark all that is referred to
+                        list packs and objects without a mark, packs that are to be rewritten, trash that has lain for the grace period
+    carry out, shared:  empty the trash
+               alone:   mark what came meanwhile; move to the trash what the plan lists and has no mark still
+               shared:  rewrite packs that are mostly dead, or tiny: their live blobs go into new packs, durable before anything else happens
+               alone:   mark what came meanwhile; move the old packs to the trash
+               shared:  write the index anew
+
+Check mode makes the plan, and rewrites packs without writing to know what that would save.
 
 *Alone* comes in slices of a few seconds. When it begins, nobody else is at work: every backup either has its manifest, which is marked now, or will
-never have one, for its run is dead. So whatever has no mark at that moment is garbage for ever, until a run stores it again.
+never have one, for its run is dead. So whatever has no mark at that moment is garbage for ever, until a run stores it again. What has become
+garbage since the plan was made is for the next collection.
 
 Nothing depends on what an earlier collection knew. One that is killed has moved less, or leaves a pack beside its replacement, in which no
 blob is then found any more: the next one moves it.
@@ -25,8 +30,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
+import struct
 import time
 import typing as t
 
@@ -34,17 +41,15 @@ from .._base import files, kernel
 from .._base.errors import Damaged, StoreError, StoreFull, reason, store_failure
 from .._base.locks import wait
 from . import codec, layout, pack
-from .index import Index
-from .lock import Lock
 from .store import Store
 from .table import Table
-from .transaction import Run
+from .transaction import Transaction
 
 #: Seconds for which the store is held alone, and left to others in between.
 _SLICE, _BREATH = 2.0, 0.3
 #: Packs of a smaller plain size are merged.
 _SMALL = 256 << 10
-_SHELVES = [f"{number:02x}" for number in range(256)]
+_SHARDS = [f"{number:02x}" for number in range(256)]
 
 
 class Mark(t.Protocol):
@@ -55,6 +60,68 @@ class Mark(t.Protocol):
 
         With a time (of time.monotonic) it may return False when that has passed, to be called again.
         """
+
+
+class Tally(t.NamedTuple):
+    """A number of files, and their bytes as stored."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def plus(self, size: int) -> Tally:
+        return Tally(self.files + 1, self.bytes + size)
+
+
+class Dead(t.NamedTuple):
+    """A file of the store that held nothing live when it was listed. `name` is the digest that it is named by; sizes are in bytes."""
+
+    kind: str
+    name: bytes
+    suffix: str
+    size: int
+
+    @property
+    def file(self) -> str:
+        """Its name in its shard."""
+        return f"{self.name.hex()}{'.pack' if self.kind == 'packs' else ''}{self.suffix}"
+
+
+class DeadFiles:
+    """A list of dead files, taken from its end; a million of them take 42 MB.
+
+    :ivar tally: of all that was added.
+    """
+
+    _RECORD = struct.Struct("=B32sBQ")
+    _KINDS = ("objects", "packs")
+
+    def __init__(self, found: t.Iterable[Dead] = ()) -> None:
+        self._records = bytearray()
+        self.tally = Tally()
+        for file in found:
+            self._records += self._RECORD.pack(self._KINDS.index(file.kind), file.name, codec.SUFFIXES.index(file.suffix), file.size)
+            self.tally = self.tally.plus(file.size)
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def pop(self) -> Dead:
+        kind, name, suffix, size = self._RECORD.unpack_from(self._records, len(self._records) - self._RECORD.size)
+        del self._records[-self._RECORD.size :]
+        return Dead(self._KINDS[kind], name, codec.SUFFIXES[suffix], size)
+
+
+class Plan(t.NamedTuple):
+    """What a collection is to do.
+
+    :ivar trash: directories of the trash that have lain long enough. :ivar dead: packs and objects that nothing needs.
+    :ivar rewrite: packs whose live blobs are to go into new ones. :ivar keeps_trash: something is damaged, and the trash may hold it.
+    """
+
+    trash: t.Dict[str, Tally]
+    dead: DeadFiles
+    rewrite: t.List[bytes]
+    keeps_trash: bool
 
 
 class Collected(t.NamedTuple):
@@ -70,7 +137,7 @@ class Collected(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def alone(store: Store) -> t.Iterator[None]:
+def one_at_a_time(store: Store) -> t.Iterator[None]:
     """Keep other collections and repairs out: both take files away, and each may count on what the other takes."""
     trash = os.path.join(store.path, "trash")
     try:
@@ -85,260 +152,158 @@ def alone(store: Store) -> t.Iterator[None]:
         os.close(fd)
 
 
+class _Needed:
+    """What backups need: live blobs, and how many plain bytes of each pack they are. Grows as backups come."""
+
+    def __init__(self, store: Store, mark: Mark) -> None:
+        self._store, self._mark = store, mark
+        self.live = Table(0, store.index.count())
+        self.lacking = 0
+        self.packs: t.Dict[bytes, int] = {}
+        self._located = 0
+
+    def mark(self, until: t.Optional[float] = None) -> bool:
+        """Mark what came since the last call; False where the time was over before that."""
+        return self._mark(self.live, until)
+
+    def locate(self) -> None:
+        """Find the packs of what was marked since the last call."""
+        index, live, packs = self._store.index, self.live, self.packs
+        index.load()
+        for position in range(self._located, len(live)):
+            place = index.find(live.digest(position))
+            if place is not None:
+                packs[place[0]] = packs.get(place[0], 0) + place[2] + pack.ENTRY.size
+            elif index.is_gone(live.digest(position)):
+                self.lacking += 1
+        self._located = len(live)
+
+    def locate_anew(self) -> None:
+        """The same for everything, after blobs have moved to other packs."""
+        self.packs, self._located, self.lacking = {}, 0, 0
+        self.locate()
+
+    def is_dead(self, file: Dead) -> bool:
+        return (file.name not in self.packs) if file.kind == "packs" else self.live.find(file.name) < 0
+
+
 class Collector:
     """One collection. Use once.
 
     :param mark: see Mark; called under the lock.
     :param grace: seconds that a file lies in the trash.
     :param repack: rewrite packs that are mostly dead.
-    :param dry: count, and write nothing.
+    :param dry: say what would be done, and write nothing.
     """
 
     def __init__(self, store: Store, mark: Mark, grace: float, repack: bool, dry: bool) -> None:
-        self._store, self._mark, self._grace, self._repack_too, self._dry = store, mark, grace, repack, dry
-        self._index = Index(store.path)
-        self._live = Table(0)
-        self._needed: t.Dict[bytes, int] = {}
-        self._located = 0
-        self._freed = [0, 0]
-        self._moved = [0, 0]
-        self._repacked = self._written = self._lacking = 0
-        self._lacks = False
-        self._kinds: t.Dict[bytes, int] = {}
-        self._trash = os.path.join(store.path, "trash")
-        self._bin = os.path.join(self._trash, f"{time.time_ns():020d}-{os.getpid()}")
+        self._store, self._mark, self._grace, self._repack, self._dry = store, mark, grace, repack, dry
+        self._trash = _Trash(store, grace)
         self.warnings: t.List[str] = []
 
     def __call__(self) -> Collected:
         if not self._store.exists:
             return Collected()
-        with contextlib.nullcontext() if self._dry else alone(self._store):
+        with contextlib.nullcontext() if self._dry else one_at_a_time(self._store):
             with self._store.lock():
-                self._store.index.load()
-                self._live = Table(0, self._store.index.count())
-                self._mark(self._live)
-                self._locate(self._store.index)
-                dead = [name for name in self._index.packs if name not in self._needed]
-                self._warn_of_damage()
-                self._empty_trash()
-                if self._dry:
-                    self._sweep_slice(list(_SHELVES), dead, None)
-            if not self._dry:
-                self._settle()
-                self._sweep(list(_SHELVES), dead)
-            if self._repack_too:
-                self._attempt(self._repack)
-        if self._dry and self._grace == 0 and not self._lacks:
-            self._freed = [a + b for a, b in zip(self._freed, self._moved)]
-        return Collected(*self._freed, *self._moved, self._repacked, self._written, len(self._live))
+                needed = _Needed(self._store, self._mark)
+                plan = self._plan(needed)
+            return self._foresee(plan, needed) if self._dry else self._carry_out(plan, needed)
 
-    # ---- trash
+    # ---- the plan
 
-    def _empty_trash(self) -> None:
-        """Delete what has lain long enough. A name tells when; one from the future (the clock was wrong) waits for its time.
-
-        While anything is damaged or missing, the trash may be where it can still be had.
-        """
-        if self._lacks:
-            return
-        try:
-            names = os.listdir(self._trash)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}.") from None
-        for name in names:
-            began = name.partition("-")[0]
-            if not (began.isascii() and began.isdigit()) or time.time() - int(began) / 1e9 < self._grace:
-                continue
-            path = os.path.join(self._trash, name)
-            for top, _directories, files_in in os.walk(path):
-                for file in files_in:
-                    try:
-                        self._freed[1] += os.lstat(os.path.join(top, file)).st_size
-                    except FileNotFoundError:
-                        continue  # a dry run beside a true one
-                    self._freed[0] += 1
-            if not self._dry:
-                try:
-                    shutil.rmtree(path)
-                except OSError as error:
-                    raise store_failure(f"emptying its trash of {name}", error) from None
-
-    def _discard(self, kind: str, name: str) -> None:
-        """Move a file to the trash. Where a full disk has no room even for that, and the trash is to be emptied anyway, delete it."""
-        path = self._store.full_path(f"{kind}/{name[:2]}/{name}")
-        size = os.lstat(path).st_size
-        if not self._dry:
-            try:
-                os.makedirs(os.path.join(self._bin, kind), mode=0o700, exist_ok=True)
-                os.rename(path, os.path.join(self._bin, kind, name))
-            except OSError as error:
-                failure = store_failure("moving a file to its trash", error)
-                if not isinstance(failure, StoreFull):
-                    raise failure from None
-                if self._grace:
-                    raise StoreFull("The store's file system has no room even for moving files to the trash; collect with a grace of 0s.") from None
-                os.unlink(path)
-                self._freed[0] += 1
-                self._freed[1] += size
-        self._moved[0] += 1
-        self._moved[1] += size
-
-    # ---- what is needed
-
-    def _locate(self, index: Index) -> None:
-        """Find out which packs hold live blobs, and how many plain bytes of them."""
-        self._index = index
-        self._needed, self._located, self._lacking = {}, 0, 0
-        self._locate_new()
-
-    def _locate_new(self) -> None:
-        find, live, needed = self._index.find, self._live, self._needed
-        self._index.load()
-        for position in range(self._located, len(live)):
-            place = find(live.digest(position))
-            if place is not None:
-                needed[place[0]] = needed.get(place[0], 0) + place[2] + pack.ENTRY.size
-            elif self._index.is_gone(live.digest(position)):
-                self._lacking += 1
-        self._located = len(live)
-
-    def _warn_of_damage(self) -> None:
-        damaged = len(self._index.damaged)
-        self._lacks = bool(damaged or self._lacking)
-        if self._lacks:
+    def _plan(self, needed: _Needed) -> Plan:
+        """Under the shared lock."""
+        needed.mark()
+        needed.locate()
+        index = self._store.index
+        damaged = len(index.damaged)
+        keeps_trash = bool(damaged or needed.lacking)
+        if keeps_trash:
             self.warnings.append(
-                f"{damaged} pack(s) of the store are damaged and {self._lacking} blob(s) that backups need are missing; what is in the trash was kept,"
+                f"{damaged} pack(s) of the store are damaged and {needed.lacking} blob(s) that backups need are missing; what is in the trash was kept,"
                 " for some of it may be there: run verify with repair."
             )
+        return Plan(
+            trash={} if keeps_trash else self._trash.due(),
+            dead=DeadFiles(itertools.chain(_dead_objects(self._store, needed), _dead_packs(self._store, needed))),
+            rewrite=_packs_to_rewrite(self._store, needed) if self._repack else [],
+            keeps_trash=keeps_trash,
+        )
 
-    # ---- sweeping
+    def _foresee(self, plan: Plan, needed: _Needed) -> Collected:
+        """What carrying out the plan would do."""
+        trashed = plan.dead.tally
+        superseded: t.List[bytes] = []
+        written = 0
+        if plan.rewrite:
+            with Transaction(self._store, dry=True) as transaction:
+                superseded, written = self._rewrite(plan.rewrite, needed, transaction)
+        for name in superseded:
+            for file in _forms(self._store, name):
+                trashed = trashed.plus(file.size)
+        freed = Tally(sum(tally.files for tally in plan.trash.values()), sum(tally.bytes for tally in plan.trash.values()))
+        if self._grace == 0 and not plan.keeps_trash:
+            freed = Tally(freed.files + trashed.files, freed.bytes + trashed.bytes)
+        return Collected(*freed, *trashed, len(superseded), written, len(needed.live))
 
-    def _settle(self) -> None:
-        """Make deletions of backups durable before what they referred to goes."""
-        try:
-            fd = files.open_directory(self._store.path, follow=True)
+    # ---- carrying it out
+
+    def _carry_out(self, plan: Plan, needed: _Needed) -> Collected:
+        trash, written, rewritten = self._trash, 0, 0
+        with self._store.lock():
+            trash.empty(plan.trash)
+        _settle(self._store)
+        self._sweep(plan, plan.dead, needed)
+        if plan.rewrite:
             try:
-                kernel.syncfs(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise store_failure("syncing it", error) from None
+                superseded, written = self._rewrite_packs(plan.rewrite, needed)
+                rewritten = len(superseded)
+                self._sweep(plan, DeadFiles(file for name in superseded for file in _forms(self._store, name)), needed)
+            except StoreFull as error:  # a full disk may have no space for this; what was freed without it still counts
+                self.warnings.append(f"Not all was collected. {error.message}")
+        return Collected(*trash.freed, *trash.moved, rewritten, written, len(needed.live))
 
-    def _sweep(self, shelves: t.List[str], packs: t.List[bytes]) -> None:
-        """Move what is dead, in slices. Long marking is done beforehand, beside others."""
+    def _sweep(self, plan: Plan, dead: DeadFiles, needed: _Needed) -> None:
+        """Move to the trash what is dead still, in slices. Long marking is done beforehand, beside others."""
         store = self._store
-        while shelves or packs:
-            with Lock(store.path, store.lock_timeout, exclusive=True):
+        while dead:
+            with store.alone():
                 until = time.monotonic() + _SLICE
-                if self._mark(self._live, until):
-                    self._locate_new()
-                    self._sweep_slice(shelves, packs, until)
+                if needed.mark(until):
+                    needed.locate()
+                    while dead and time.monotonic() < until:
+                        file = dead.pop()
+                        if needed.is_dead(file):
+                            self._trash.take(file)
             time.sleep(_BREATH)  # readers that have waited come in now
             with store.lock():
-                self._mark(self._live)
-        if self._grace == 0:
-            self._empty_trash()
+                needed.mark()
+        if self._grace == 0 and not plan.keeps_trash:
+            self._trash.empty(self._trash.due())
 
-    def _sweep_slice(self, shelves: t.List[str], packs: t.List[bytes], until: t.Optional[float]) -> None:
-        """Move dead packs, then dead objects shelf by shelf; what is done leaves the lists."""
-        late = self._late(until)
-        while packs and not late():
-            name = packs.pop()
-            if name not in self._needed:
-                for suffix in codec.SUFFIXES:
-                    if os.path.lexists(self._store.full_path(layout.pack_path(name, suffix))):
-                        self._discard("packs", f"{name.hex()}.pack{suffix}")
-        while shelves and not late():
-            if self._sweep_shelf(shelves[-1], late):
-                shelves.pop()
+    def _rewrite_packs(self, chosen: t.List[bytes], needed: _Needed) -> t.Tuple[t.List[bytes], int]:
+        """Rewrite packs, durably: (packs whose blobs are all in others now, bytes written)."""
+        with Transaction(self._store) as transaction:
+            needed.mark()
+            needed.locate_anew()
+            superseded, written = self._rewrite(chosen, needed, transaction)
+            needed.locate_anew()
+            return superseded, written
 
-    @staticmethod
-    def _late(until: t.Optional[float]) -> t.Callable[[], bool]:
-        return lambda: until is not None and time.monotonic() >= until
+    def _rewrite(self, chosen: t.List[bytes], needed: _Needed, transaction: Transaction) -> t.Tuple[t.List[bytes], int]:
+        copied = [name for name in chosen if name in self._store.index.packs and self._copy(transaction, name, needed.live)]
+        if not copied:
+            return [], 0
+        there = set(self._store.index.packs)
+        transaction.commit(folding="none")  # all are folded at the end
+        made = transaction.blobs.sealed()
+        # a new pack may come out as one that was there
+        return [name for name in copied if name not in made], sum(size for name, size in made.items() if name not in there)
 
-    def _sweep_shelf(self, shelf: str, late: t.Callable[[], bool]) -> bool:
-        """Move one shelf's dead objects; whether it came to the end."""
-        live = self._live
-        path = self._store.full_path(f"objects/{shelf}")
-        try:
-            if os.path.islink(path):
-                return True  # what lies behind it is not the store's
-            names = os.listdir(path)
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            raise StoreError(f"Objects of store {self._store.path} cannot be listed: {reason(error)}.") from None
-        for count, name in enumerate(names, 1):
-            match = layout.OBJECT_NAME.match(name)
-            if match and name[:2] == shelf and live.find(bytes.fromhex(match[1])) < 0:
-                self._discard("objects", name)
-            if count % 256 == 0 and late():
-                return False
-        return True
-
-    # ---- repacking
-
-    def _attempt(self, step: t.Callable[[], None]) -> None:
-        """A step that needs space, which a full disk may not have: then what was freed without it still counts."""
-        try:
-            step()
-        except StoreFull as error:
-            self.warnings.append(f"Not all was collected. {error.message}")
-
-    def _repack(self) -> None:
-        store = self._store
-        store.index = self._index = Index(store.path)  # lets go of the old one: each maps all tables
-        with Run(store, dry=self._dry) as run:
-            self._mark(self._live)
-            self._locate(store.index)
-            if self._dry:  # what a real run would have moved to the trash by now
-                for name in [name for name in self._index.packs if name not in self._needed]:
-                    self._index.packs.pop(name)
-            chosen = [name for name in self._choose() if self._copy(run, name)]
-            if not chosen:
-                return
-            there = set(self._index.packs)
-            run.commit(folding="none")  # all are folded at the end
-            made = run.sealed()
-            superseded = [name for name in chosen if name not in made]  # a new pack may come out as one that was there
-            self._written += sum(size for name, size in made.items() if name not in there)
-            if self._dry:
-                for name in superseded:
-                    self._needed.pop(name)
-                self._sweep_slice([], list(superseded), None)
-            else:
-                self._locate(store.index)
-        self._repacked += len(superseded)
-        if not self._dry:
-            self._sweep([], superseded)
-
-    def _choose(self) -> t.List[bytes]:
-        """Packs of which less than half is live, and small ones where there are others to merge them with; the oldest first."""
-        packs, needed = self._index.packs, self._needed
-        chosen: t.List[bytes] = []
-        for kind in (pack.CONTENT, pack.METADATA):
-            half, small = [], []
-            for name in needed:
-                dying = 2 * needed[name] < packs[name].plain
-                if (dying or packs[name].plain < _SMALL) and self._kind(name) == kind:
-                    (half if dying else small).append(name)
-            if half or len(small) > 1:
-                chosen += half + small
-        return sorted(chosen, key=lambda name: (packs[name].state[1], name))
-
-    def _kind(self, name: bytes) -> int:
-        if name not in self._kinds:
-            try:
-                self._kinds[name] = pack.kind(self._index.read_pack(name, self._index.packs[name].suffix))
-            except Damaged:
-                self._kinds[name] = -1
-        return self._kinds[name]
-
-    def _copy(self, run: Run, name: bytes) -> bool:
-        """Put the live blobs of a pack into the run; False where the pack is damaged, and stays."""
-        index, live = self._index, self._live
+    def _copy(self, transaction: Transaction, name: bytes, live: Table) -> bool:
+        """Put the live blobs of a pack into new packs; False where the pack is damaged, and stays."""
+        index = self._store.index
         try:
             data = index.read_pack(name, index.packs[name].suffix)
             entries = pack.parse(data, name)
@@ -351,14 +316,140 @@ class Collector:
             if live.find(digest) >= 0:
                 place = index.find(digest)
                 if place is not None and place[0] == name:
-                    run.move(kind, digest, data[start + offset : start + offset + length])
+                    transaction.blobs.move(kind, digest, data[start + offset : start + offset + length])
         return True
 
 
 def compact(store: Store, warnings: t.List[str]) -> None:
     """Write the index anew without what is gone, once the marks are no longer in memory."""
     try:
-        with Run(store) as run:
-            run.commit(folding="all")
+        with Transaction(store) as transaction:
+            transaction.commit(folding="all")
     except StoreFull as error:
         warnings.append(f"The index was not written anew. {error.message}")
+
+
+# ---- what is dead
+
+
+def _forms(store: Store, name: bytes) -> t.Iterator[Dead]:
+    """The files that there are of a pack, in whatever form."""
+    for suffix in codec.SUFFIXES:
+        try:
+            size = os.lstat(store.full_path(layout.pack_path(name, suffix))).st_size
+        except FileNotFoundError:
+            continue
+        yield Dead("packs", name, suffix, size)
+
+
+def _dead_packs(store: Store, needed: _Needed) -> t.Iterator[Dead]:
+    for name in store.index.packs:
+        if name not in needed.packs:
+            yield from _forms(store, name)
+
+
+def _dead_objects(store: Store, needed: _Needed) -> t.Iterator[Dead]:
+    for shard in _SHARDS:
+        path = store.full_path(f"objects/{shard}")
+        try:
+            if os.path.islink(path):
+                continue  # what lies behind it is not the store's
+            names = os.listdir(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(f"Objects of store {store.path} cannot be listed: {reason(error)}.") from None
+        for name in names:
+            match = layout.OBJECT_NAME.match(name)
+            if match and name[:2] == shard and needed.live.find(bytes.fromhex(match[1])) < 0:
+                with contextlib.suppress(FileNotFoundError):  # a dry run beside a true one
+                    yield Dead("objects", bytes.fromhex(match[1]), match[2], os.lstat(os.path.join(path, name)).st_size)
+
+
+def _packs_to_rewrite(store: Store, needed: _Needed) -> t.List[bytes]:
+    """Packs of which less than half is live, and small ones where there are others to merge them with; the oldest first."""
+    packs = store.index.packs
+    mostly_dead: t.Dict[int, t.List[bytes]] = {}
+    small: t.Dict[int, t.List[bytes]] = {}
+    for name, live in needed.packs.items():
+        dying = 2 * live < packs[name].plain
+        if dying or packs[name].plain < _SMALL:
+            try:
+                kind = pack.kind(store.index.read_pack(name, packs[name].suffix))
+            except Damaged:
+                continue
+            (mostly_dead if dying else small).setdefault(kind, []).append(name)
+    chosen: t.List[bytes] = []
+    for kind in (pack.CONTENT, pack.METADATA):
+        half, merge = mostly_dead.get(kind, []), small.get(kind, [])
+        if half or len(merge) > 1:
+            chosen += half + merge
+    return sorted(chosen, key=lambda name: (packs[name].state[1], name))
+
+
+# ---- the trash
+
+
+class _Trash:
+    """The store's trash: a directory for each collection, named by the time of it.
+
+    :ivar freed: what was deleted for good. :ivar moved: what was moved here.
+    """
+
+    def __init__(self, store: Store, grace: float) -> None:
+        self._store, self._grace = store, grace
+        self._path = os.path.join(store.path, "trash")
+        self._bin = os.path.join(self._path, f"{time.time_ns():020d}-{os.getpid()}")
+        self.freed, self.moved = Tally(), Tally()
+
+    def due(self) -> t.Dict[str, Tally]:
+        """What has lain long enough, by name. A name tells since when; one from the future (the clock was wrong) waits for its time."""
+        try:
+            names = os.listdir(self._path)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}.") from None
+        found = {}
+        for name in names:
+            began = name.partition("-")[0]
+            if began.isascii() and began.isdigit() and time.time() - int(began) / 1e9 >= self._grace:
+                found[name] = Tally(*self._store.files_below(f"trash/{name}"))
+        return found
+
+    def empty(self, due: t.Mapping[str, Tally]) -> None:
+        """Delete for good."""
+        for name, tally in due.items():
+            try:
+                shutil.rmtree(os.path.join(self._path, name))
+            except OSError as error:
+                raise store_failure(f"emptying its trash of {name}", error) from None
+            self.freed = Tally(self.freed.files + tally.files, self.freed.bytes + tally.bytes)
+
+    def take(self, file: Dead) -> None:
+        """Move a file here. Where a full disk has no room even for that, and the trash is to be emptied anyway, delete it."""
+        path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
+        try:
+            os.makedirs(os.path.join(self._bin, file.kind), mode=0o700, exist_ok=True)
+            os.rename(path, os.path.join(self._bin, file.kind, file.file))
+        except OSError as error:
+            failure = store_failure("moving a file to its trash", error)
+            if not isinstance(failure, StoreFull):
+                raise failure from None
+            if self._grace:
+                raise StoreFull("The store's file system has no room even for moving files to the trash; collect with a grace of 0s.") from None
+            os.unlink(path)
+            self.freed = self.freed.plus(file.size)
+        self.moved = self.moved.plus(file.size)
+
+
+def _settle(store: Store) -> None:
+    """Make deletions of backups durable before what they referred to goes."""
+    try:
+        fd = files.open_directory(store.path, follow=True)
+        try:
+            kernel.syncfs(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise store_failure("syncing it", error) from None

@@ -24,15 +24,15 @@ import typing as t
 from .._base import files
 from .._base.errors import Damaged, StoreError, reason
 from . import codec, layout, pack
-from .table import Doubtful, Table
+from .layout import State
+from .table import Table, Unusable
 
 _PLACE = struct.Struct("=III")  # number of the pack in the table's appendix, offset behind the pack's table, length
 _STATE = struct.Struct("=Qq")  # size of the file, ctime in ns
 _PACK = struct.Struct("=32sQqQ")  # name, size of the file, its ctime in ns, plain size
 #: A state that no file has: what is remembered with it is hashed before it is believed.
-DOUBT = (0, 0)
+SUSPECT = (0, 0)
 
-State = t.Tuple[int, int]
 Place = t.Tuple[bytes, int, int]
 #: A pack as a table's appendix has it: name, state, plain size. The size is 0 in a line that has news of the state alone: the pack's blobs
 #: are then in another table.
@@ -54,7 +54,7 @@ class _PackTable:
         self.table = table
         self.path = path
         if len(table.appendix) % _PACK.size:
-            raise Doubtful(path)
+            raise Unusable(path)
         self.packs: t.List[PackLine] = [(name, (size, ctime), plain) for name, size, ctime, plain in _PACK.iter_unpack(table.appendix)]
 
 
@@ -69,7 +69,7 @@ class Index:
         self._verified: t.Dict[bytes, State] = {}
         self._refuted: t.Set[t.Tuple[bytes, State]] = set()
         self._read_anew: t.List[bytes] = []
-        self._doubted: t.List[bytes] = []
+        self._suspects: t.List[bytes] = []
         self._useless: t.List[str] = []
         self.damaged: t.Dict[bytes, str] = {}
 
@@ -106,7 +106,7 @@ class Index:
         for path in self._files("packs-"):
             try:
                 self._tables.append(_PackTable(Table.load(path, _PLACE.size), path))
-            except (Doubtful, OSError):
+            except (Unusable, OSError):
                 self._useless.append(path)  # what it told is told by the packs
         known: t.Dict[bytes, State] = {}
         sizes: t.Dict[bytes, int] = {}  # of packs whose blobs some table has
@@ -153,14 +153,14 @@ class Index:
         top = os.path.join(self._path, "packs")
         try:
             with os.scandir(top) as found:  # what lies behind a symlink is not the store's
-                shelves = [shelf.name for shelf in found if shelf.is_dir(follow_symlinks=False)]
-            for directory in shelves:
+                shards = [shard.name for shard in found if shard.is_dir(follow_symlinks=False)]
+            for directory in shards:
                 with os.scandir(os.path.join(top, directory)) as entries:
                     for entry in entries:
                         match = layout.PACK_NAME.match(entry.name)
                         if match and entry.name[:2] == directory:
                             info = entry.stat(follow_symlinks=False)
-                            yield bytes.fromhex(match[1]), match[2], (info.st_size, info.st_ctime_ns)
+                            yield bytes.fromhex(match[1]), match[2], layout.state(info)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not os.path.lexists(top):
                 return
@@ -175,7 +175,7 @@ class Index:
     def condemn(self, name: bytes, message: str) -> None:
         """Believe no more in a pack: its file looks as it should, but its bytes are not those it is named by."""
         self.damaged[name] = message
-        self._doubted.append(name)
+        self._suspects.append(name)
         found = self.packs.pop(name, None)
         for suffix in codec.SUFFIXES:  # the same pack may be there in another form
             path = os.path.join(self._path, layout.pack_path(name, suffix))
@@ -186,7 +186,7 @@ class Index:
                     info = os.lstat(path)
                 except (Damaged, OSError):
                     continue
-                self.packs[name] = PackFile(suffix, (info.st_size, info.st_ctime_ns), len(data))
+                self.packs[name] = PackFile(suffix, layout.state(info), len(data))
                 return
 
     # ---- objects
@@ -201,7 +201,7 @@ class Index:
             for path in self._files("objects-"):
                 try:
                     loaded.append((Table.load(path, _STATE.size), path))
-                except (Doubtful, OSError):
+                except (Unusable, OSError):
                     self._useless.append(path)
             self._objects = loaded
         for table, _path in self._objects:
@@ -218,11 +218,11 @@ class Index:
         """Remember that an object was hashed and found false in this state, so that nobody reads it again in vain."""
         self._refuted.add((digest, state))
         self.damaged[digest] = message
-        self._verified[digest] = DOUBT
+        self._verified[digest] = SUSPECT
 
-    def object_doubted(self, digest: bytes) -> None:
+    def object_suspected(self, digest: bytes) -> None:
         """Whatever is remembered of an object, its file was found false: let it be hashed before it is believed again."""
-        self._verified[digest] = DOUBT
+        self._verified[digest] = SUSPECT
 
     def is_refuted(self, digest: bytes, state: State) -> bool:
         return (digest, state) in self._refuted
@@ -246,7 +246,7 @@ class Index:
             fold = self._foldable([(len(entry.table), entry) for entry in self._tables], len(places) if places else 0) if folding == "some" else []
             fold += [entry for entry in self._tables if entry.path is None and entry not in fold]
         fresh = {name: known[name].state for name in self._read_anew if name in known}
-        fresh.update(dict.fromkeys(self._doubted, DOUBT))
+        fresh.update(dict.fromkeys(self._suspects, SUSPECT))
         if packs or fresh or any(entry.path is None for entry in fold) or everything:
             result = places if places is not None else Table(_PLACE.size)
             lines = list(packs)
@@ -280,7 +280,7 @@ class Index:
             if name not in numbers:
                 numbers[name] = len(lines)
                 # a doubted pack's blobs stay behind, so the line must not say that they are here: one failed read may be the last
-                lines.append((name, known[name].state, plain) if name in known else (name, DOUBT, 0))
+                lines.append((name, known[name].state, plain) if name in known else (name, SUSPECT, 0))
             elif plain and name in known and not lines[numbers[name]][2]:
                 lines[numbers[name]] = (name, lines[numbers[name]][1], plain)
         for position in range(len(entry.table)):
@@ -300,13 +300,13 @@ class Index:
         """Whether files had to be read because no table knew them, or a table could not be read."""
         return bool(self._read_anew or self._useless)
 
-    def remember_doubts(self) -> None:
+    def remember_suspects(self) -> None:
         """Write down what this process found false, for those who come later; quietly not, where that cannot be done."""
-        lines = [(name, DOUBT, 0) for name in self._doubted]
+        lines = [(name, SUSPECT, 0) for name in self._suspects]
         packs, objects = Table(_PLACE.size), Table(_STATE.size)
         packs.appendix = _pack_lines(lines)
         for digest, state in self._verified.items():
-            if state == DOUBT:
+            if state == SUSPECT:
                 objects.add(digest, _STATE.pack(*state))
         run = run_name(self._path)
         for name, table, worth in ((f"packs-{run}", packs, lines), (f"objects-{run}", objects, len(objects))):

@@ -38,6 +38,14 @@ OBJECT_NAME = re.compile(r"([0-9a-f]{64})(|\.zst|\.zz)\Z")
 PACK_NAME = re.compile(r"([0-9a-f]{64})\.pack(|\.zst|\.zz)\Z")
 
 
+State = t.Tuple[int, int]
+
+
+def state(info: os.stat_result) -> State:
+    """What tells one state of a file of the store from another: size in bytes and ctime in ns."""
+    return info.st_size, info.st_ctime_ns
+
+
 def object_path(digest: bytes, suffix: str) -> str:
     name = digest.hex()
     return f"objects/{name[:2]}/{name}{suffix}"

@@ -20,7 +20,6 @@ import typing as t
 from .._base import files
 from .._base.errors import Damaged, UsageError, store_failure
 from . import codec, layout, pack
-from .lock import Lock
 from .scrub import StoreFile, forms
 from .store import OBJECT_MOST, Store
 from .table import Table
@@ -41,7 +40,7 @@ class Quarantine:
         moved: t.List[str] = []
         todo = list(files)
         while todo:
-            with Lock(self._store.path, self._store.lock_timeout, exclusive=True):
+            with self._store.alone():
                 until = time.monotonic() + _SLICE
                 while todo and time.monotonic() < until:
                     file = todo.pop()

@@ -23,10 +23,9 @@ import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .._base import files
-from .._base.errors import Damaged, StoreError, UsageError, reason, store_failure
+from .._base.errors import Damaged, StoreError, reason, store_failure
 from . import codec, layout, pack
-from .index import State
+from .layout import State
 from .store import Store
 
 SPACE = 1 << 256
@@ -84,10 +83,10 @@ def forms(store: Store, kind: str, name: bytes) -> t.Iterator[StoreFile]:
             info = os.lstat(store.full_path(file.path))
         except OSError:
             continue
-        yield file._replace(state=(info.st_size, info.st_ctime_ns))
+        yield file._replace(state=layout.state(info))
 
 
-def shelf(store: Store, number: int) -> t.List[StoreFile]:
+def _shard(store: Store, number: int) -> t.List[StoreFile]:
     """The files whose names begin with a byte, in order of their names."""
     found = []
     for kind, pattern in _KINDS.items():
@@ -107,11 +106,11 @@ def shelf(store: Store, number: int) -> t.List[StoreFile]:
                     info = os.lstat(os.path.join(top, name))
                 except FileNotFoundError:
                     continue
-                found.append(StoreFile(bytes.fromhex(match[1]), kind, match[2], (info.st_size, info.st_ctime_ns)))
+                found.append(StoreFile(bytes.fromhex(match[1]), kind, match[2], layout.state(info)))
     return sorted(found)
 
 
-class Examination:
+class Scrub:
     """A walk through a piece of the store.
 
     :param begin: the first name, as a number below 2^256. :param span: how many names.
@@ -140,13 +139,13 @@ class Examination:
         return moment is not None and time.monotonic() >= moment
 
     def _piece(self, pool: ThreadPoolExecutor, pause: float) -> None:
-        """From where we are to the end of the shelf, of the piece, or of the time."""
+        """From where we are to the end of the shard, of the piece, or of the time."""
         first = self.at
         number = first >> 248
         end = min((number + 1) << 248, first + self._left)
         stop = end
         waiting: t.Deque[t.Tuple[StoreFile, Future[t.Optional[str]]]] = deque()
-        for file in shelf(self._store, number):
+        for file in _shard(self._store, number):
             value = int.from_bytes(file.name, "big")
             if not first <= value < end:
                 continue
@@ -171,25 +170,53 @@ class Examination:
             self.faults.append((file, wrong))
 
 
+# ---- files that are false
+
+
+def holding(store: Store, digest: bytes) -> t.Tuple[str, bytes]:
+    """(kind, name) of the file that a blob is in, or would be in if it were not missing."""
+    place = store.index.find(digest)
+    return ("packs", place[0]) if place is not None else ("objects", digest)
+
+
+def condemn(store: Store, false: t.Iterable[t.Tuple[StoreFile, str]]) -> None:
+    """Count files that were found false as missing from now on, with what is wrong with each."""
+    index = store.index
+    for file, wrong in false:
+        if file.kind == "objects":
+            index.object_refuted(file.name, file.state, wrong)
+        elif file.name in index.packs and index.packs[file.name].suffix == file.suffix:  # another form of it may be sound
+            index.condemn(file.name, wrong)
+
+
+def found_meanwhile(store: Store, known: t.Container[StoreFile]) -> t.Iterator[t.Tuple[StoreFile, str]]:
+    """Files beyond the known ones that others found false on their way: packs that changed since they were last hashed, objects that did."""
+    for name, wrong in list(store.index.damaged.items()):
+        for kind in _KINDS:
+            for file in forms(store, kind, name):
+                if file not in known and fault(store, file) is not None:
+                    yield file, wrong
+
+
 # ---- where a round stopped
 
 
-def _round_path(store: Store) -> str:
-    return store.full_path("cache/verify.json")
+#: In the store's cache.
+_ROUND, _ROUND_MOST = "verify.json", 4096
 
 
 def position(store: Store) -> int:
     """Where the next piece begins; 0 where nobody remembers."""
     try:
-        text = json.loads(layout.read_blob_file(_round_path(store), 4096))["next"]
+        text = json.loads(store.cache.read(_ROUND, _ROUND_MOST) or b"")["next"]
         return int(text, 16) % SPACE
-    except (Damaged, UsageError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return 0
 
 
 def remember(store: Store, at: int) -> None:
     """Keep where a piece ended."""
     try:
-        files.write_file(_round_path(store), (json.dumps({"next": f"{at:064x}"}) + "\n").encode())
+        store.cache.write(_ROUND, (json.dumps({"next": f"{at:064x}"}) + "\n").encode())
     except OSError as error:
         raise store_failure("remembering how far verification came", error) from None

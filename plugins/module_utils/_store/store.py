@@ -14,19 +14,24 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import threading
 import typing as t
 from collections import OrderedDict
 
-from .._base.errors import Damaged, StoreError, reason
+from .._base import files
+from .._base.errors import Damaged
 from . import codec, layout, pack
-from .index import Index, Place, State
+from .cache import Cache
+from .index import Index, Place
+from .layout import State
 from .lock import Lock
+from .refs import Refs
 
 #: Plain packs kept at hand: enough for the packs that one directory's files are spread over.
 _KEEP = 48 << 20
 #: The same for whoever walks through all backups, and needs the memory for what it finds.
 WALKER = 12 << 20
+#: Larger blobs are objects as a rule, and looked for there first.
+_PACKED_USUALLY = 128 << 10
 #: No object is longer: a table of hard links may be as long as this.
 OBJECT_MOST = 1 << 30
 
@@ -39,27 +44,63 @@ class Store:
         self.lock_timeout = lock_timeout
         self.exists = layout.exists(self.path)
         self.index = Index(self.path)
+        self.refs = Refs(self.path)
+        self.cache = Cache(self.path)
         self._plain: t.OrderedDict[bytes, t.Tuple[bytes, int]] = OrderedDict()
         self._plain_size = 0
         self._room = room
-        self._shelves: t.Dict[int, bool] = {}
-        self._mutex = threading.Lock()
+        self._shards: t.Dict[int, bool] = {}
+
+    def make(self) -> None:
+        """Make the store, if there is none yet."""
+        if not self.exists:
+            layout.make(self.path)
+            self.exists = True
+
+    def refresh(self) -> None:
+        """Look at the files anew: what others have written since is known from now on."""
+        self.index = Index(self.path)  # the old one goes at once: each maps all tables
 
     def lock(self) -> Lock:
-        """The shared lock for somebody who only reads: not held up at the gate by who waits for the store alone."""
+        """The shared lock for a reader: not held up at the gate by one who waits for the store alone."""
         return Lock(self.path, self.lock_timeout, write=False, gate=False)
+
+    def write_lock(self, dry: bool = False) -> Lock:
+        """The shared lock for one who writes or deletes records. :param dry: nothing may be created, not even the lock's file."""
+        return Lock(self.path, self.lock_timeout, write=not dry) if self.exists else self.lock()
+
+    def alone(self) -> Lock:
+        """The exclusive lock. While it is held, all others wait: for moments only."""
+        return Lock(self.path, self.lock_timeout, exclusive=True)
 
     def full_path(self, relative: str) -> str:
         return os.path.join(self.path, relative)
 
     # ---- presence
 
-    def has_large(self, digest: bytes, size: int) -> bool:
-        """Whether a blob of object size is here: most likely as an object."""
-        if self.object_form(digest, size) is not None:
+    def has(self, digest: bytes, size: int) -> bool:
+        """Whether a blob of content is here, sound as far as is known, and of its size."""
+        usually_object = size > _PACKED_USUALLY
+        if usually_object and self.object_form(digest, size) is not None:
             return True
         place = self.index.find(digest)
-        return place is not None and place[2] == size
+        if place is not None and place[2] == size:
+            return True
+        return not usually_object and self.object_form(digest, size) is not None
+
+    def present(self, digest: bytes, size: int) -> None:
+        """Damaged unless `has` says so."""
+        if not self.has(digest, size):
+            raise Damaged(f"Blob {digest.hex()} is missing or altered.")
+
+    def has_packs(self, names: t.Iterable[bytes]) -> bool:
+        """Whether all of these packs are here."""
+        packs = self.index.packs
+        return all(name in packs for name in names)
+
+    def known_packs(self, names: t.Iterable[bytes]) -> t.Set[bytes]:
+        """Those of these packs that are here."""
+        return self.index.packs.keys() & set(names)
 
     def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, State]]:
         """(suffix, state) of a sound object file; None where there is none.
@@ -67,8 +108,8 @@ class Store:
         A file that is not as it was when last hashed, or that nobody has hashed as far as we remember, is hashed now: an index is
         lost more easily than its loss is noticed. The outcome is remembered.
         """
-        doubtful = []
-        for suffix in codec.SUFFIXES if self._has_shelf(digest) else ():
+        suspect = []
+        for suffix in codec.SUFFIXES if self._has_shard(digest) else ():
             try:
                 info = os.lstat(self.full_path(layout.object_path(digest, suffix)))
             except OSError:
@@ -76,30 +117,25 @@ class Store:
             if not stat.S_ISREG(info.st_mode) or (suffix == codec.NONE and size >= 0 and info.st_size != size):
                 self.index.damaged[digest] = f"Object {digest.hex()} is not as it should be."  # to be replaced, not to be kept
                 continue
-            state = (info.st_size, info.st_ctime_ns)
+            state = layout.state(info)
             if self.index.object_state(digest) == state:
                 return suffix, state
-            doubtful.append((suffix, state))
-        for suffix, state in doubtful:
+            suspect.append((suffix, state))
+        for suffix, state in suspect:
             if self._prove(digest, suffix, state, size):
                 return suffix, state
         return None
 
-    def object_trusted(self, digest: bytes, size: int) -> t.Optional[str]:
-        """The suffix of an object that has been hashed in its present state (now, if need be), so that its file may be linked."""
-        form = self.object_form(digest, size)
-        return form[0] if form is not None else None
-
-    def _has_shelf(self, digest: bytes) -> bool:
+    def _has_shard(self, digest: bytes) -> bool:
         """Whether an object's directory is one: what lies behind a symlink is not the store's. Looked at once."""
-        shelf = digest[0]
-        found = self._shelves.get(shelf)
+        shard = digest[0]
+        found = self._shards.get(shard)
         if not found:
             try:
-                found = stat.S_ISDIR(os.lstat(self.full_path(f"objects/{shelf:02x}")).st_mode)
+                found = stat.S_ISDIR(os.lstat(self.full_path(f"objects/{shard:02x}")).st_mode)
             except OSError:
                 return False  # it may come with the next object
-            self._shelves[shelf] = found
+            self._shards[shard] = found
         return found
 
     def _prove(self, digest: bytes, suffix: str, state: State, size: int) -> bool:
@@ -157,12 +193,12 @@ class Store:
         """A blob that lies in an object file; any thread may call this."""
         trouble: t.Optional[Damaged] = None
         for suffix in codec.SUFFIXES:
-            if not self._has_shelf(digest) or not os.path.lexists(self.full_path(layout.object_path(digest, suffix))):
+            if not self._has_shard(digest) or not os.path.lexists(self.full_path(layout.object_path(digest, suffix))):
                 continue
             try:
                 return self.read_form(digest, suffix, limit)
             except Damaged as error:
-                self.index.object_doubted(digest)
+                self.index.object_suspected(digest)
                 trouble = error  # another form of the same blob may be sound
         raise trouble or Damaged(f"Blob {digest.hex()} is missing from the store.")
 
@@ -185,16 +221,75 @@ class Store:
             self._plain_size -= len(old)
         return entry
 
-    # ---- references
+    # ---- files that a target may share
 
-    def references(self) -> t.List[str]:
-        """Names of all manifests; StoreError where they cannot be listed, for that is not the same as none."""
+    def open_plain(self, digest: bytes, size: int, verify: bool) -> int:
+        """A descriptor of the plain file of an object that has been hashed in its present state (now, if need be); -1 where there is none.
+
+        :param verify: hash it in any case; Damaged where it is altered.
+        """
+        form = self.object_form(digest, size)
+        if form is None or form[0] != codec.NONE:
+            return -1
+        if verify:
+            self.read_object(digest, size)
         try:
-            names = os.listdir(self.full_path("refs"))
-        except FileNotFoundError:
-            if self.exists:
-                raise StoreError(f"Store {self.path} has no refs directory; put it back before anything else.") from None
-            return []
-        except OSError as error:
-            raise StoreError(f"The manifests of store {self.path} cannot be listed: {reason(error)}.") from None
-        return sorted(name[:-5] for name in names if name.endswith(".json") and not name.startswith("."))
+            return files.open_file(self.full_path(layout.object_path(digest, codec.NONE)))
+        except OSError:
+            return -1
+
+    def open_sample(self) -> int:
+        """A descriptor of some file of the store, to try with it what a target's file system can do."""
+        return files.open_file(self.full_path("format.json"))
+
+    # ---- figures
+
+    def occupied(self, digest: bytes, size: int) -> t.Optional[t.Tuple[int, float]]:
+        """(plain bytes of a blob, bytes of the store's files that are its share); None where it is not here.
+
+        :param size: its plain bytes, -1 where that is not known: then an object counts as large as its file.
+        """
+        place = self.index.find(digest)
+        if place is not None:
+            found = self.index.packs[place[0]]
+            return place[2], (place[2] + pack.ENTRY.size) * found.state[0] / found.plain
+        form = self.object_form(digest, size)
+        if form is None:
+            return None
+        return (form[1][0] if size < 0 else size), form[1][0]
+
+    def files_below(self, part: str) -> t.Tuple[int, int]:
+        """How many files there are below a directory of the store, and their bytes."""
+        count = size = 0
+        for top, _directories, names in os.walk(self.full_path(part)):
+            for name in names:
+                try:
+                    size += os.lstat(os.path.join(top, name)).st_size
+                except FileNotFoundError:
+                    continue  # emptied at this moment
+                count += 1
+        return count, size
+
+    # ---- care
+
+    @property
+    def false_files(self) -> int:
+        """How many packs and objects were found false since the last `refresh`."""
+        return len(self.index.damaged)
+
+    def remember_suspects(self) -> None:
+        """Write down what was found false, so that the next listing does not promise it again."""
+        self.index.remember_suspects()
+
+    def needs_compaction(self) -> bool:
+        """Whether the index knows less or more than it should, or dead runs have left something."""
+        return self.index.is_stale or bool(files.names_in(self.full_path("tmp")))
+
+    def tidy(self, wanted: t.Container[str], age: float) -> None:
+        """Remove stat caches other than the wanted ones, and what dead runs left half-written more than so many seconds ago."""
+        for name in self.cache.stat_caches():
+            if name not in wanted:
+                self.cache.remove(name)
+        self.refs.sweep(age)
+        self.cache.sweep(age)
+        files.sweep(self.full_path("index"), age)

@@ -29,7 +29,7 @@ _ORDER = 0x01020304
 _DIGEST = 32
 
 
-class Doubtful(Exception):
+class Unusable(Exception):
     """A derived file is not what it should be; whoever reads it makes it anew."""
 
 
@@ -116,13 +116,13 @@ class Table:
 
     @classmethod
     def load(cls, path: str, value_size: int) -> Table:
-        """Map a file that `parts` made; Doubtful for any other, FileNotFoundError where there is none."""
+        """Map a file that `parts` made; Unusable for any other, FileNotFoundError where there is none."""
         fd = open_file(path)
         try:
             info = os.fstat(fd)
             size = info.st_size
             if not stat.S_ISREG(info.st_mode) or size < _HEADER.size:
-                raise Doubtful(path)
+                raise Unusable(path)
             view = mmap.mmap(fd, size, prot=mmap.PROT_READ)
         finally:
             os.close(fd)
@@ -137,12 +137,12 @@ class Table:
             and zlib.crc32(memoryview(view)[12:]) == checksum
         )
         if not sound:
-            raise Doubtful(path)
+            raise Unusable(path)
         slot = view.find(b"\0\0\0\0", start + records)
         while slot >= 0 and (slot - start - records) % 4:
             slot = view.find(b"\0\0\0\0", slot + 1)
         if slot < 0:
-            raise Doubtful(path)  # without an empty slot a search would never end
+            raise Unusable(path)  # without an empty slot a search would never end
         table = cls.__new__(cls)
         table._width = _DIGEST + width
         table._records, table._base, table._count = view, start, count

@@ -15,7 +15,7 @@ from ansible_collections.volt.backup.plugins.module_utils._capture.file_saver im
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks
 from ansible_collections.volt.backup.plugins.module_utils._format.chunks import CHUNK
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from hypothesis import given, strategies as st
 
 from ..kit import Child, cuts, digest, flips, within
@@ -160,12 +160,12 @@ def test_a_list_of_any_length_is_found_again(tmp_path: Path) -> None:
     count = 600_000
     holes = tuple((number * 8192, 4096) for number in range(count))
     size = count * 8192
-    with Run(Store(str(tmp_path / "store")), "zlib") as run:
-        assert run.claim(digest(chunk), CHUNK)
-        run.add_object(digest(chunk), chunk)
+    with Transaction(Store(str(tmp_path / "store")), "zlib") as run:
+        assert run.objects.claim(digest(chunk), CHUNK)
+        run.objects.add(digest(chunk), chunk)
         blob = chunks.encode(size, holes, [digest(chunk)] * -(-size // CHUNK))
         assert len(blob) > 8 << 20
         name = run.add_metadata(blob)
         run.commit()
-    with Run(Store(str(tmp_path / "store")), "zlib") as run:
+    with Transaction(Store(str(tmp_path / "store")), "zlib") as run:
         assert count_chunks(run, name, size) == -(-size // CHUNK)

@@ -20,7 +20,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.records import
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree as tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 
 from .independent_reader import Reader
 
@@ -41,13 +41,13 @@ def make(directory: Path, compression: str = "none") -> Path:
     sidecars = directory / "backups"
     sidecars.mkdir(parents=True)
     hello = Entry(b"hello", FILE, 0o644, 1000, 1000, TIME, 123_456_789, 6, digest(HELLO), Extra(xattrs=((b"user.note", b"hi"),)))
-    with Run(Store(str(directory / "cas")), compression) as run:
-        run.add_small(digest(HELLO), HELLO)
+    with Transaction(Store(str(directory / "cas")), compression) as run:
+        run.blobs.add(digest(HELLO), HELLO)
         for large in (TAIL, LARGE):
-            assert run.claim(digest(large), len(large))
-            run.add_object(digest(large), large)
-        run.add_small(digest(SPARSE), SPARSE)
-        assert not run.add_small(digest(HELLO), HELLO)
+            assert run.objects.claim(digest(large), len(large))
+            run.objects.add(digest(large), large)
+        run.blobs.add(digest(SPARSE), SPARSE)
+        assert not run.blobs.add(digest(HELLO), HELLO)
         below = tree.store(run.add_metadata, [hello])
         image = run.add_metadata(chunks.encode(IMAGE_SIZE, IMAGE_HOLES, [digest(TAIL)]))
         top = tree.store(
@@ -68,10 +68,10 @@ def make(directory: Path, compression: str = "none") -> Path:
     sidecar = dict.fromkeys(records.SIDECAR)
     sidecar.update(
         id="example-20231114-221320-manual", workload_name="example", type="manual", tags=["demo"], created_at="2023-11-14T22:13:20.000000Z",
-        blob_count=5, total_size=9_572_375, new_blobs=run.new_blobs, dedup_blobs=5 - run.new_blobs,
+        blob_count=5, total_size=9_572_375, new_blobs=run.counts.new_blobs, dedup_blobs=5 - run.counts.new_blobs,
         duration=12_345_678, pushed_to_cdn=False, source_path="/srv/example",
         format=1, host="host", complete=True, exclude=["*.tmp"], exclude_caches=False, one_file_system=False, file_count=6,
-        new_bytes=run.new_bytes, stored_bytes=run.stored_bytes, skipped=[], skipped_count=0, changed_while_read=[], changed_while_read_count=0,
+        new_bytes=run.counts.new_bytes, stored_bytes=run.counts.stored_bytes, skipped=[], skipped_count=0, changed_while_read=[], changed_while_read_count=0,
     )  # fmt: skip
     manifest = Manifest(
         backup={key: sidecar[key] for key in records.REPEATED},
@@ -199,7 +199,7 @@ def test_another_reader_restores_the_engine_s_store(tmp_path: Path, compression:
 
 def test_another_reader_reads_parts_of_a_tree(tmp_path: Path) -> None:
     found = [Entry(b"%06d" % number, FILE, 0o600, 0, 0, number, 0, 0, b"") for number in range(40_000)]
-    with Run(Store(str(tmp_path / "cas")), "zlib") as run:
+    with Transaction(Store(str(tmp_path / "cas")), "zlib") as run:
         name = tree.store(run.add_metadata, found)
         run.commit()
     listed = Reader(str(tmp_path / "cas")).directory(name)

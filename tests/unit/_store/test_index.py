@@ -16,7 +16,7 @@ from ansible_collections.volt.backup.plugins.module_utils._base.errors import Da
 from ansible_collections.volt.backup.plugins.module_utils._store import codec, layout, pack
 from ansible_collections.volt.backup.plugins.module_utils._store.index import Index
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 
 from ..kit import Child, cuts, descriptors, digest, flips, noise, within
 from .test_transaction import files, put
@@ -51,7 +51,7 @@ def test_a_lost_table_is_no_loss(path: Path, lost: str) -> None:
         if lost in name:
             (path / name).unlink()
     assert whole(path)
-    assert put(path, *BLOBS, LARGE).new_blobs == 0
+    assert put(path, *BLOBS, LARGE).counts.new_blobs == 0
     assert whole(path)
 
 
@@ -143,7 +143,7 @@ def test_what_is_damaged_is_stored_anew(path: Path) -> None:
     good = file.read_bytes()
     file.write_bytes(good[:-1])
     run = put(path, *BLOBS, LARGE)
-    assert run.new_blobs == len(BLOBS)
+    assert run.counts.new_blobs == len(BLOBS)
     assert file.read_bytes() == good
     assert whole(path)
 
@@ -263,11 +263,11 @@ def test_altered_objects_are_never_believed(path: Path) -> None:
     for bad in (b"", good[:-1], good + b"\0", bytes(len(good)), *(changed for _at, changed in flips(good, 5))):
         file.write_bytes(bad)
         store = Store(str(path))
-        assert not store.has_large(digest(LARGE), len(LARGE))
-        assert store.object_trusted(digest(LARGE), len(LARGE)) is None
+        assert not store.has(digest(LARGE), len(LARGE))
+        assert store.open_plain(digest(LARGE), len(LARGE), verify=False) == -1
         with pytest.raises(Damaged):
             store.read(digest(LARGE), len(LARGE))
-    assert put(path, LARGE).new_blobs == 1
+    assert put(path, LARGE).counts.new_blobs == 1
     assert whole(path)
 
 
@@ -282,7 +282,7 @@ def test_planted_objects(path: Path, tmp_path: Path, plant: str) -> None:
         if plant == "directory":
             file.mkdir()
     store = Store(str(path))
-    assert not store.has_large(digest(LARGE), len(LARGE))
+    assert not store.has(digest(LARGE), len(LARGE))
     with pytest.raises(Damaged):
         store.read(digest(LARGE), len(LARGE))
 
@@ -292,7 +292,7 @@ def test_another_form_of_an_object_counts(path: Path) -> None:
     put(path, blob, compression="zlib")
     store = Store(str(path))
     assert store.object_form(digest(blob), len(blob))[0] == ".zz"  # type: ignore[index]
-    assert put(path, blob, compression="none").new_blobs == 0
+    assert put(path, blob, compression="none").counts.new_blobs == 0
     plain = path / "objects" / digest(blob).hex()[:2] / digest(blob).hex()
     plain.write_bytes(b"rubbish")
     assert Store(str(path)).read(digest(blob), len(blob)) == blob
@@ -340,10 +340,10 @@ def lose_index(path: Path) -> None:
 
 def test_what_nobody_remembers_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = hashed(Store(str(path)), monkeypatch)
-    assert put(path, LARGE).new_blobs == 0 and read == []
+    assert put(path, LARGE).counts.new_blobs == 0 and read == []
     lose_index(path)
-    assert put(path, LARGE, LARGE).new_blobs == 0 and len(read) == 1
-    assert put(path, LARGE).new_blobs == 0 and len(read) == 1, "the run wrote down what it found out, though it stored nothing"
+    assert put(path, LARGE, LARGE).counts.new_blobs == 0 and len(read) == 1
+    assert put(path, LARGE).counts.new_blobs == 0 and len(read) == 1, "the run wrote down what it found out, though it stored nothing"
 
 
 def test_without_an_index_presence_proves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,9 +355,9 @@ def test_without_an_index_presence_proves_nothing(path: Path, monkeypatch: pytes
     store = Store(str(path))
     read = hashed(store, monkeypatch)
     for _time in range(3):
-        assert store.object_form(digest(LARGE), len(LARGE)) is None and store.object_trusted(digest(LARGE), len(LARGE)) is None
+        assert store.object_form(digest(LARGE), len(LARGE)) is None and store.open_plain(digest(LARGE), len(LARGE), verify=False) == -1
     assert len(read) == 1, "what was found false is not read again in vain"
-    assert put(path, LARGE).new_blobs == 1
+    assert put(path, LARGE).counts.new_blobs == 1
     assert whole(path)
 
 
@@ -367,7 +367,7 @@ def test_an_object_of_another_size_is_replaced(path: Path, size: int, lost: bool
     os.truncate(the(path, "objects"), size)
     if lost:
         lose_index(path)
-    assert put(path, LARGE).new_blobs == 1
+    assert put(path, LARGE).counts.new_blobs == 1
     assert whole(path)
 
 
@@ -375,7 +375,7 @@ def test_a_planted_symlink_is_replaced(path: Path, tmp_path: Path) -> None:
     file = the(path, "objects")
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
-    assert put(path, LARGE).new_blobs == 1
+    assert put(path, LARGE).counts.new_blobs == 1
     assert whole(path) and not file.is_symlink()
 
 
@@ -385,13 +385,13 @@ def test_many_threads_ask_an_index_that_nobody_has_read(path: Path) -> None:
     for lost in (False, True):
         if lost:
             lose_index(path)
-        with Run(Store(str(path), 5), "none") as run:
-            asked = [run.submit(run.claim, digest(blob), len(blob)) for _turn in range(4) for blob in blobs]
+        with Transaction(Store(str(path), 5), "none") as run:
+            asked = [run.submit(run.objects.claim, digest(blob), len(blob)) for _turn in range(4) for blob in blobs]
             assert not any(future.result() for future in asked)
             new = noise(200_000, ("thread", "new"))
-            claims = [run.submit(run.claim, digest(new), len(new)) for _turn in range(16)]
+            claims = [run.submit(run.objects.claim, digest(new), len(new)) for _turn in range(16)]
             assert sum(future.result() for future in claims) == 1
-            assert run.new_blobs == 1
+            assert run.counts.new_blobs == 1
 
 
 @pytest.mark.parametrize("kind", ["objects", "packs"])

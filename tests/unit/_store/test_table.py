@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._store import table as module
-from ansible_collections.volt.backup.plugins.module_utils._store.table import Doubtful, Table
+from ansible_collections.volt.backup.plugins.module_utils._store.table import Table, Unusable
 from hypothesis import given, strategies as st
 
 from ..kit import Child, cuts, digest, flips
@@ -114,7 +114,7 @@ def test_missing_is_not_doubtful(tmp_path: Path) -> None:
 def test_another_value_size_is_doubtful(tmp_path: Path) -> None:
     path = save(small(), tmp_path / "table")
     for size in (0, 7, 9, 40):
-        with pytest.raises(Doubtful):
+        with pytest.raises(Unusable):
             Table.load(path, size)
 
 
@@ -124,7 +124,7 @@ def test_damage(tmp_path: Path) -> None:
     damaged = [*cuts(whole), *(changed for _at, changed in flips(whole)), whole + b"\0", whole + whole, b"", bytes(len(whole))]
     for data in damaged:
         path.write_bytes(data)
-        with pytest.raises(Doubtful):
+        with pytest.raises(Unusable):
             Table.load(str(path), 8)
 
 
@@ -137,21 +137,21 @@ def test_absurd_counts_under_a_true_checksum(tmp_path: Path, count: int, slots: 
     rest = struct.pack("=IIIII", 0x01020304, count, slots, 8, appendix) + bytes(4 * min(slots, 2048) + 40 * min(count, 2048))
     path = tmp_path / "table"
     path.write_bytes(b"VOLTIDX1" + struct.pack("=I", zlib.crc32(rest)) + rest)
-    with pytest.raises(Doubtful):
+    with pytest.raises(Unusable):
         Table.load(str(path), 8)
 
 
 def test_other_byte_order_is_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(small(), tmp_path / "table")
     monkeypatch.setattr(module, "_ORDER", 0x04030201)
-    with pytest.raises(Doubtful):
+    with pytest.raises(Unusable):
         Table.load(path, 8)
 
 
 def load(pipe: Any, path: str) -> None:
     try:
         Table.load(path, 4)
-    except (Doubtful, OSError):
+    except (Unusable, OSError):
         pipe.send("doubtful")
 
 

@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._base.errors import Da
 from ansible_collections.volt.backup.plugins.module_utils._store import pack
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
-from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Run
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 
 from ..kit import Child, digest, noise
 
@@ -30,14 +30,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def put(path: Path, *blobs: bytes, compression: str = "none") -> Run:
+def put(path: Path, *blobs: bytes, compression: str = "none") -> Transaction:
     """Store blobs as content: small ones in packs, others as objects."""
-    with Run(Store(str(path), 5), compression) as run:
+    with Transaction(Store(str(path), 5), compression) as run:
         for blob in blobs:
             if len(blob) <= 128 << 10:
-                run.add_small(digest(blob), blob)
-            elif run.claim(digest(blob), len(blob)):
-                run.add_object(digest(blob), blob)
+                run.blobs.add(digest(blob), blob)
+            elif run.objects.claim(digest(blob), len(blob)):
+                run.objects.add(digest(blob), blob)
         run.commit()
     return run
 
@@ -55,14 +55,14 @@ LARGE = [noise((128 << 10) + 1), bytes(MIB)]
 @pytest.mark.parametrize("compression", ["none", "zlib", "auto"])
 def test_everything_comes_back(path: Path, compression: str) -> None:
     run = put(path, *SMALL, *LARGE, compression=compression)
-    assert (run.new_blobs, run.new_bytes) == (6, sum(map(len, SMALL + LARGE)))
+    assert (run.counts.new_blobs, run.counts.new_bytes) == (6, sum(map(len, SMALL + LARGE)))
     store = Store(str(path))
     for blob in SMALL + LARGE:
         assert store.read(digest(blob), len(blob)) == blob
         with pytest.raises(Damaged):
             Store(str(path)).read(digest(blob), len(blob) - 1)
     stored = sum((path / name).stat().st_size for name in files(path, "objects", "packs"))
-    assert run.stored_bytes == stored
+    assert run.counts.stored_bytes == stored
     suffixes = {name.partition(".")[2] for name in files(path, "objects", "packs")}
     assert compression != "none" or suffixes == {"", "pack"}
     assert compression != "zlib" or suffixes == {"", "zz", "pack"}  # what is noise stays plain
@@ -73,13 +73,13 @@ def test_second_time_nothing_is_new(path: Path) -> None:
     put(path, *SMALL, *LARGE)
     before = files(path, "objects", "packs", "index")
     run = put(path, *SMALL, *LARGE, *SMALL)
-    assert (run.new_blobs, run.new_bytes, run.stored_bytes) == (0, 0, 0)
+    assert (run.counts.new_blobs, run.counts.new_bytes, run.counts.stored_bytes) == (0, 0, 0)
     assert files(path, "objects", "packs", "index") == before
 
 
 def test_twice_in_one_run_is_once(path: Path) -> None:
     run = put(path, *SMALL, *SMALL, *LARGE, *LARGE)
-    assert run.new_blobs == 6
+    assert run.counts.new_blobs == 6
 
 
 def test_another_compression_keeps_what_is_there(path: Path) -> None:
@@ -100,10 +100,10 @@ def test_same_blobs_same_packs_on_every_host(tmp_path: Path) -> None:
 
 
 def test_content_and_metadata_keep_apart(path: Path) -> None:
-    with Run(Store(str(path)), "none") as run:
-        run.add_small(digest(b"content"), b"content")
+    with Transaction(Store(str(path)), "none") as run:
+        run.blobs.add(digest(b"content"), b"content")
         run.add_metadata(b"metadata")
-        run.add_small(digest(b"more"), b"more")
+        run.blobs.add(digest(b"more"), b"more")
         run.commit()
     kinds = {}
     for name in files(path, "packs"):
@@ -116,7 +116,7 @@ def test_content_and_metadata_keep_apart(path: Path) -> None:
 def test_metadata_of_any_size(path: Path, size: int) -> None:
     blob = noise(1000) * (size // 1000 + 1)
     blob = blob[:size]
-    with Run(Store(str(path)), "zlib") as run:
+    with Transaction(Store(str(path)), "zlib") as run:
         assert run.add_metadata(blob) == run.add_metadata(blob) == digest(blob)
         run.commit()
         assert run.read(digest(blob), size) == blob
@@ -126,7 +126,7 @@ def test_metadata_of_any_size(path: Path, size: int) -> None:
 def test_a_large_metadata_object_stays_sound_when_its_ctime_moves(path: Path) -> None:
     """A store that was copied, or whose owner was changed, has new ctimes: everything is hashed once, and believed again."""
     blob = noise(1000) * 10_000
-    with Run(Store(str(path)), "zlib") as run:
+    with Transaction(Store(str(path)), "zlib") as run:
         run.add_metadata(blob)
         run.commit()
     file = path / files(path, "objects")[0]
@@ -137,10 +137,10 @@ def test_a_large_metadata_object_stays_sound_when_its_ctime_moves(path: Path) ->
 
 
 def test_nothing_is_true_before_commit(path: Path) -> None:
-    with Run(Store(str(path)), "none") as run:
+    with Transaction(Store(str(path)), "none") as run:
         for blob in SMALL:
-            run.add_small(digest(blob), blob)
-        run.add_object(digest(LARGE[0]), LARGE[0])
+            run.blobs.add(digest(blob), blob)
+        run.objects.add(digest(LARGE[0]), LARGE[0])
         run.finish()
         assert files(path, "objects", "packs", "index") == []
         assert len(files(path, "tmp")) > 4
@@ -157,15 +157,15 @@ def test_order_of_durability(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     real = os.rename
     monkeypatch.setattr(kernel, "syncfs", lambda _fd: steps.append("sync"))
     monkeypatch.setattr(os, "rename", lambda old, new, **more: (steps.append(where(new)), real(old, new, **more))[1])
-    assert put(path, SMALL[1], LARGE[0]).new_blobs == 2
+    assert put(path, SMALL[1], LARGE[0]).counts.new_blobs == 2
     while steps[0] != "sync":
         steps.pop(0)  # the store's own making
     assert steps == ["sync", "objects", "packs", "index", "index", "sync"]
 
 
 def test_a_run_that_fails_leaves_nothing(path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Run(Store(str(path))) as run:
-        run.add_small(digest(b"x"), b"x")
+    with pytest.raises(ZeroDivisionError), Transaction(Store(str(path))) as run:
+        run.blobs.add(digest(b"x"), b"x")
         run.finish()
         raise ZeroDivisionError
     assert files(path) == []
@@ -174,8 +174,8 @@ def test_a_run_that_fails_leaves_nothing(path: Path) -> None:
 
 
 def die(pipe: Any, path: str, commit: bool) -> None:
-    with Run(Store(path, 5), "none") as run:
-        run.add_small(digest(b"dying"), b"dying")
+    with Transaction(Store(path, 5), "none") as run:
+        run.blobs.add(digest(b"dying"), b"dying")
         run.finish()
         if commit:
             run.commit()
@@ -190,7 +190,7 @@ def test_death_leaves_a_directory_that_the_next_run_sweeps(path: Path, commit: b
         child.kill()
     assert files(path, "tmp") != []
     run = put(path, b"dying")
-    assert run.new_blobs == (not commit)
+    assert run.counts.new_blobs == (not commit)
     assert files(path, "tmp") == []
 
 
@@ -227,7 +227,7 @@ def test_runs_side_by_side_store_the_same_once(path: Path) -> None:
 
 def test_exclusive_lock_keeps_runs_out(path: Path) -> None:
     put(path, b"x")
-    with Lock(str(path), 0, exclusive=True), pytest.raises(LockTimeout), Run(Store(str(path), 0)):
+    with Lock(str(path), 0, exclusive=True), pytest.raises(LockTimeout), Transaction(Store(str(path), 0)):
         pass
 
 
@@ -239,14 +239,14 @@ def test_dry_writes_nothing(path: Path) -> None:
         if there:
             put(path, b"there")
         before = files(path) if there else None
-        with Run(Store(str(path)), "none", dry=True) as run:
-            run.add_small(digest(b"new"), b"new")
+        with Transaction(Store(str(path)), "none", dry=True) as run:
+            run.blobs.add(digest(b"new"), b"new")
             tree = run.add_metadata(b"tree")
-            assert run.claim(digest(LARGE[0]), len(LARGE[0])) and not run.claim(digest(LARGE[0]), len(LARGE[0]))
-            run.add_object(digest(LARGE[0]), LARGE[0])
+            assert run.objects.claim(digest(LARGE[0]), len(LARGE[0])) and not run.objects.claim(digest(LARGE[0]), len(LARGE[0]))
+            run.objects.add(digest(LARGE[0]), LARGE[0])
             run.finish()
             run.commit()
-            assert (run.new_blobs, run.read(tree, 100)) == (2, b"tree")
+            assert (run.counts.new_blobs, run.read(tree, 100)) == (2, b"tree")
             with pytest.raises(Damaged):
                 run.read(tree, 3)
         assert path.exists() == there
@@ -276,12 +276,12 @@ def test_a_worker_s_failure_stops_the_run_soon(path: Path, monkeypatch: pytest.M
     def fail(_fd: int, _data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    with Run(Store(str(path)), "none") as run:
+    with Transaction(Store(str(path)), "none") as run:
         monkeypatch.setattr(base_files, "write_all", fail)
         with pytest.raises(StoreFull):
             for number in range(2000):  # 200 MB, were it to go on
                 blob = noise(100_000, number)
-                run.add_small(digest(blob), blob)
+                run.blobs.add(digest(blob), blob)
         assert number < 1000
 
 
@@ -301,7 +301,7 @@ def test_sync_errors_are_not_swallowed(path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("compression", ["gzip", ""])
 def test_unknown_compression(path: Path, compression: str) -> None:
     with pytest.raises(UsageError):
-        Run(Store(str(path)), compression)
+        Transaction(Store(str(path)), compression)
 
 
 def test_files_are_private_and_never_change(path: Path) -> None:
@@ -323,7 +323,7 @@ def test_store_is_whole_after_a_move(path: Path, tmp_path: Path) -> None:
     (copy / "cache").mkdir()
     store = Store(str(copy))
     assert all(store.read(digest(blob), len(blob)) == blob for blob in SMALL + LARGE)
-    assert put(copy, *SMALL, *LARGE).new_blobs == 0
+    assert put(copy, *SMALL, *LARGE).counts.new_blobs == 0
 
 
 @pytest.mark.parametrize("compression", ["none", "zlib", "auto"])
@@ -331,15 +331,15 @@ def test_dry_counts_the_bytes_that_a_run_would_store(path: Path, compression: st
     blobs = [*SMALL, *LARGE, b"text " * 5000, *(noise(3000, number) for number in range(500))]
     counts = []
     for dry in (True, False):
-        with Run(Store(str(path), 5), compression, dry) as run:
+        with Transaction(Store(str(path), 5), compression, dry) as run:
             for blob in blobs:
                 if len(blob) <= 128 << 10:
-                    run.add_small(digest(blob), blob)
-                elif run.claim(digest(blob), len(blob)):
-                    run.add_object(digest(blob), blob)
+                    run.blobs.add(digest(blob), blob)
+                elif run.objects.claim(digest(blob), len(blob)):
+                    run.objects.add(digest(blob), blob)
             run.add_metadata(b"tree " * 1000)
             run.commit()
-            counts.append((run.new_blobs, run.new_bytes, run.stored_bytes))
-            assert not dry or all(len(kept) < 6000 for _suffix, kept in run._kept.values()), "content is not kept"
+            counts.append((run.counts.new_blobs, run.counts.new_bytes, run.counts.stored_bytes))
+            assert not dry or all(len(kept) < 6000 for _suffix, kept in run.blobs._kept.values()), "content is not kept"
     assert counts[0] == counts[1]
     assert counts[0][2] == sum((path / name).stat().st_size for name in files(path, "objects", "packs"))

@@ -1,0 +1,51 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Files that may be lost at any time: what the last walk of a source saw, how far a scrub has come. Losing them costs time, nothing else."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._base import files
+from .._base.errors import Damaged, StoreError, UsageError
+
+STAT_CACHE = ".scan"
+
+
+class Cache:
+    """The cache files of the store at a path."""
+
+    def __init__(self, store: str) -> None:
+        self._directory = os.path.join(store, "cache")
+
+    def path(self, name: str) -> str:
+        """Where a file is or would be, for readers that map it and for a transaction that moves one in."""
+        return os.path.join(self._directory, name)
+
+    def read(self, name: str, most: int) -> t.Optional[bytes]:
+        """A small file's bytes; None where it cannot be had."""
+        try:
+            return files.read_stored(self.path(name), most)
+        except (FileNotFoundError, Damaged, StoreError, UsageError):
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file. OSError where that fails."""
+        files.write_file(self.path(name), data)
+
+    def stat_caches(self) -> t.List[str]:
+        """Names of the stat caches that there are."""
+        return [name for name in files.names_in(self._directory) if name.endswith(STAT_CACHE)]
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if that can be done."""
+        files.quietly(os.unlink, self.path(name))
+
+    def sweep(self, age: float) -> None:
+        """Remove what dead runs left half-written, if it is older than so many seconds."""
+        files.sweep(self._directory, age)

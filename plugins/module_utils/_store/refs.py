@@ -1,0 +1,65 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The manifests of a store, as files: a name, and bytes that never change. What is in them is the business of the rooms above."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._base import files
+from .._base.errors import StoreError, reason
+from .._base.locks import directory_lock
+
+#: The longest manifest: it names what a backup skipped.
+MANIFEST_MOST = 256 << 20
+
+
+class Refs:
+    """The manifests of the store at a path."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._directory = os.path.join(store, "refs")
+
+    def names(self) -> t.List[str]:
+        """Names of all manifests, sorted; StoreError where they cannot be listed, for that is not the same as none."""
+        try:
+            found = os.listdir(self._directory)
+        except FileNotFoundError:
+            if os.path.lexists(os.path.join(self._store, "format.json")):
+                raise StoreError(f"Store {self._store} has no refs directory; put it back before anything else.") from None
+            return []
+        except OSError as error:
+            raise StoreError(f"The manifests of store {self._store} cannot be listed: {reason(error)}.") from None
+        return sorted(name[:-5] for name in found if name.endswith(".json") and not name.startswith("."))
+
+    def read(self, name: str) -> bytes:
+        """A manifest's bytes; FileNotFoundError where it is gone, Damaged where it cannot be had."""
+        return files.read_stored(self._path(name), MANIFEST_MOST)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a manifest, durably. What it refers to must be durable by then. OSError where that fails."""
+        files.write_file(self._path(name), data)
+
+    def remove(self, names: t.Iterable[str]) -> int:
+        """Remove manifests, durably; how many of them were there. OSError where that fails."""
+        removed = sum(files.unlink(self._path(name)) for name in names)
+        if removed:
+            files.sync_directory(self._directory)
+        return removed
+
+    def lock(self, timeout: float) -> t.ContextManager[None]:
+        """Names are given one at a time among those who hold this."""
+        return directory_lock(self._directory, timeout)
+
+    def sweep(self, age: float) -> None:
+        """Remove what dead runs left half-written, if it is older than so many seconds."""
+        files.sweep(self._directory, age)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, f"{name}.json")

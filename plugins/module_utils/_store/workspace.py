@@ -1,0 +1,105 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""tmp/<run>/: where a transaction writes until all of it is durable and gets its final names.
+
+The directory is locked while the process lives. What a dead one left is removed by the next transaction, which can tell, because the kernel
+dropped the dead one's lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import typing as t
+
+from .._base import files
+from .._base.errors import StoreError, store_failure
+from . import layout
+from .index import run_name
+
+
+class Workspace:
+    """The private directory of one transaction; of a dry one, no directory at all.
+
+    :ivar name: of the run; empty before `make`. :ivar fd: of the directory, for syncing its file system.
+    :ivar failure: why nothing more is worth writing, or None.
+    """
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._directory = ""
+        self.name = ""
+        self.fd = -1
+        self.failure: t.Optional[StoreError] = None
+
+    def make(self) -> None:
+        """Sweep the dead, then show that we live. Called where no other transaction begins."""
+        tmp = os.path.join(self._store, "tmp")
+        try:
+            for name in layout.DIRECTORIES:
+                if name != "refs":  # losing the manifests is no small thing; all else may be deleted or comes again
+                    os.makedirs(os.path.join(self._store, name), mode=0o700, exist_ok=True)
+            for entry in os.listdir(tmp):
+                _sweep(os.path.join(tmp, entry))
+            self.name = run_name(self._store)
+            self._directory = os.path.join(tmp, self.name)
+            os.mkdir(self._directory, 0o700)
+            self.fd = files.open_directory(self._directory)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in ("objects", "packs"):
+                os.mkdir(self.path(name), 0o700)
+        except OSError as error:
+            raise store_failure("beginning a run", error) from None
+
+    def remove(self) -> None:
+        """Remove the directory with all that has not got its final name; nothing is written from now on."""
+        self.failure = self.failure or StoreError("The run has ended.")
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def path(self, relative: str) -> str:
+        return os.path.join(self._directory, relative)
+
+    def check(self) -> None:
+        """Raise what made an earlier write fail."""
+        if self.failure is not None:
+            raise self.failure
+
+    def write(self, relative: str, data: bytes) -> None:
+        """Write a new file; any thread."""
+        try:
+            fd = files.create_file(self.path(relative))
+            try:
+                files.write_all(fd, data)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self.failure = store_failure("writing new data", error)
+            raise self.failure from None
+
+    def nameless(self) -> int:
+        """A descriptor of a new file without a name, which is gone when it is closed. OSError where the file system has none."""
+        return os.open(self._directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+
+
+def _sweep(path: str) -> None:
+    """Remove what a dead run left; a living one holds its lock."""
+    try:
+        fd = files.open_directory(path)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
