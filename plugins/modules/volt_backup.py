@@ -547,7 +547,7 @@ code:
   sample: incomplete
 """
 
-from ansible_collections.volt.backup.plugins.module_utils._backup.create import Request
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Incomplete, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
@@ -590,7 +590,7 @@ def create(task: Task) -> Result:
         raise UsageError("Option id belongs to state: absent; a backup that is made gets an id of its own.")
     if task.params["keep"] is not None:
         parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
-    made = task.manager.create(task.pick(Request), task.dry)
+    made = task.manager.create(task.pick(CreateRequest), task.dry)
     result = {"changed": made.changed, "backup": made.backup, "diff": made.diff, "passed_over": made.skipped}
     for text in made.warnings:
         task.warn(text)

@@ -379,8 +379,8 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, systemd
-from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
-from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import next_elapse
 
 SCHEDULE = dict(
@@ -451,7 +451,7 @@ def work(task: Task) -> Result:
     ]
     absent = [jobs.check_workload(one["workload"]) for one in given if one["state"] == "absent"]
     manage = params["manage_units"]
-    places = Places(command=params["command"])
+    places = HostPaths(command=params["command"])
     declaration = Declaration(present, absent, params["purge"], sys.executable, manage, params["force"], places, _host_wide(params))
     for text in declaration.plan(task.dry):
         task.warn(text)
@@ -476,7 +476,7 @@ def work(task: Task) -> Result:
 
 
 def _next(job: jobs.Job, timer: t.Optional[t.Dict[str, str]]) -> t.Optional[str]:
-    return next_elapse(job, timer, Record(job.workload).read(), time.time())
+    return next_elapse(job, timer, RunRecord(job.workload).read(), time.time())
 
 
 def _host_wide(params: Result) -> t.Optional[HostWide]:

@@ -208,7 +208,7 @@ code:
   sample: damaged
 """
 
-from ansible_collections.volt.backup.plugins.module_utils._backup.verify import Request
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 
 OPTIONS = dict(
@@ -221,7 +221,7 @@ OPTIONS = dict(
 
 
 def work(task: Task) -> Result:
-    found = task.manager.verify(task.pick(Request), task.dry)
+    found = task.manager.verify(task.pick(VerifyRequest), task.dry)
     for text in found.warnings:
         task.warn(text)
     failure = found.failure()

@@ -340,7 +340,7 @@ paths:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
-from ansible_collections.volt.backup.plugins.module_utils._backup.restore import Request
+from ansible_collections.volt.backup.plugins.module_utils._backup.restore import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 
@@ -374,7 +374,7 @@ def work(task: Task) -> Result:
         if not params["id"]:
             return unknown_yet(task)
     newest = None if params["workload"] is None else Query(params["workload"], params["type"], params["tags"])
-    done, passed = task.manager.restore(params["id"], task.pick(Request), newest, params["before"], task.dry)
+    done, passed = task.manager.restore(params["id"], task.pick(RestoreRequest), newest, params["before"], task.dry)
     for text in done.warnings:
         task.warn(text)
     return {"changed": done.changed, "restore": done.restore, "diff": done.diff, "passed_over": passed}

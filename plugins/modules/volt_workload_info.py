@@ -286,7 +286,7 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._workloads.find import Request, find
+from ansible_collections.volt.backup.plugins.module_utils._workloads.find import FindRequest, find
 
 KINDS = ["container", "hybrid-native", "hybrid-kvm", "hybrid-emulated", "volume"]
 OPTIONS = dict(
@@ -298,7 +298,7 @@ OPTIONS = dict(
 
 
 def work(task: Task) -> Result:
-    found = find(task.pick(Request))
+    found = find(task.pick(FindRequest))
     for text in found.warnings:
         task.warn(text)
     return {"changed": False, "workloads": found.workloads, "left_out": found.left_out, "complete": found.complete}

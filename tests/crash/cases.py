@@ -192,7 +192,7 @@ class Repair(Case):
     def _run(self) -> None:
         from ansible_collections.volt.backup.plugins.module_utils._backup import verify
 
-        self.status = 1 if self.scene.manager.verify(verify.Request(level="content", repair=True)).damage else 0
+        self.status = 1 if self.scene.manager.verify(verify.VerifyRequest(level="content", repair=True)).damage else 0
 
     def _whole(self) -> set[str]:
         found = set()

@@ -175,7 +175,7 @@ class Scene:
 
     def promise(self, workload: str, source: Path, **more: Any) -> str:
         """Make a backup, and a copy to compare with."""
-        backup = str(self.manager.create(create.Request(workload, str(source), **more)).backup["id"])
+        backup = str(self.manager.create(create.CreateRequest(workload, str(source), **more)).backup["id"])
         self.keep(backup, source, more.get("exclude", ()))
         return backup
 
@@ -202,7 +202,7 @@ class Scene:
         """A backup restored with every byte hashed."""
         scratch = self.room / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        self.manager.restore(backup, restore.Request(str(scratch), link="copy", verify=True))
+        self.manager.restore(backup, restore.RestoreRequest(str(scratch), link="copy", verify=True))
         return nullcontext(scratch)
 
     def holds(self, but: Iterable[str] = (), newest: Optional[Snapshot] = None) -> set[str]:
@@ -227,7 +227,7 @@ class Scene:
         if VERIFIES:
             from ansible_collections.volt.backup.plugins.module_utils._backup import verify
 
-            damage = self.manager.verify(verify.Request(level="content")).damage
+            damage = self.manager.verify(verify.VerifyRequest(level="content")).damage
             assert not damage, damage
 
     def collect(self) -> None:

@@ -61,7 +61,7 @@ def test_power_cut(worlds, count, kind):
             case.again(world.server.run(case.words()))
             assert case.debris() == []
             if kind is not Repair:
-                made = scene.manager.create(create.Request("work", str(scene.source))).backup
+                made = scene.manager.create(create.CreateRequest("work", str(scene.source))).backup
                 assert made["complete"]
                 scene.whole()
             case.at_last()

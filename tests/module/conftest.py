@@ -23,7 +23,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import declare
-from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 from ansible_collections.volt.backup.tests.rigs import model
 
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
@@ -176,9 +176,9 @@ def host(tmp_path: Path) -> Host:
 def scheduling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories of its own for volt_backup_schedule, for its options name none; systemd is not told. The command is there."""
     module = importlib.import_module(f"{PACKAGE}.volt_backup_schedule")
-    places = declare.Places(*(str(host.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+    places = declare.HostPaths(*(str(host.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
     monkeypatch.setattr(module, "Places", lambda command: places._replace(command=command))
-    monkeypatch.setattr(module, "Record", lambda workload: Record(workload, places.records))
+    monkeypatch.setattr(module, "Record", lambda workload: RunRecord(workload, places.records))
     Path(places.command).write_bytes(archive.build())
 
 

@@ -32,12 +32,12 @@ class Bench:
             path.write_bytes(content)
 
     def create(self, dry: bool = False, **options: Any) -> create.Created:
-        return self.manager.create(create.Request("work", str(options.pop("source", self.source)), **options), dry)
+        return self.manager.create(create.CreateRequest("work", str(options.pop("source", self.source)), **options), dry)
 
     def restore(self, backup: Any = None, dry: bool = False, **options: Any) -> restore.Restored:
         backup = backup or self.manager.find(Query())[0]["id"]
         options.setdefault("target", str(self.target))
-        return self.manager.restore(backup, restore.Request(**options), dry=dry)[0]
+        return self.manager.restore(backup, restore.RestoreRequest(**options), dry=dry)[0]
 
     def found(self) -> list[dict[str, Any]]:
         return self.manager.find(Query())

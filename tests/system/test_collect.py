@@ -185,7 +185,7 @@ def test_backups_made_meanwhile_are_kept(bench, monkeypatch):
     settle = collection._settle
 
     def meanwhile(store) -> None:
-        late.append(Manager(str(bench.store), str(bench.backups), 5).create(create.Request("work", str(bench.source))).backup["id"])
+        late.append(Manager(str(bench.store), str(bench.backups), 5).create(create.CreateRequest("work", str(bench.source))).backup["id"])
         settle(store)
 
     monkeypatch.setattr(collection, "_settle", meanwhile)

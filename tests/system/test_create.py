@@ -372,7 +372,7 @@ def test_a_file_that_cannot_be_read(bench):
         from ansible_collections.volt.backup.plugins.module_utils._backup import restore
         from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 
-        bench.manager.restore(None, restore.Request(str(bench.target)), Query("work"))
+        bench.manager.restore(None, restore.RestoreRequest(str(bench.target)), Query("work"))
     assert caught.value.details["skipped"][0]["reason"] == "It is incomplete."
     bench.restore(found["id"])
     (bench.target / "secret").write_bytes(b"kept")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, job as jobs
-from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 from ansible_collections.volt.backup.tests.rigs import need, torture
 
 ENGINE = "ansible_collections.volt.backup.plugins.module_utils"
@@ -39,7 +39,7 @@ class Ground:
         return drill.Driller(self.bench.manager, str(self.scratch), dry, str(self.jobs), str(self.records))(workloads)
 
     def proved(self) -> Any:
-        return Record("work", str(self.records)).read().get("proved", {}).get("backup_id")
+        return RunRecord("work", str(self.records)).read().get("proved", {}).get("backup_id")
 
 
 @pytest.fixture

@@ -338,5 +338,6 @@ def test_a_planted_stage(bench, outside: Path, how: str) -> None:
             path.symlink_to(outside / "f0")
     outcome = model.bounded([("restore", lambda: bench.restore(backup, force=True).changed)], seconds=10)["restore"]
     assert outcome.fine and model.states(outside) == before, outcome
-    outcome = model.bounded([("other", lambda: bench.manager.restore(backup, restore.Request(str(bench.top / "fresh")))[0].changed)], seconds=10)["other"]
+    request = restore.RestoreRequest(str(bench.top / "fresh"))
+    outcome = model.bounded([("other", lambda: bench.manager.restore(backup, request)[0].changed)], seconds=10)["other"]
     assert outcome.value is True, outcome

@@ -84,10 +84,10 @@ class Victim:
     def commands(self, wanted: str = "evil-20260101-000000-manual") -> list[model.Step]:
         """Every command, those that change the store last."""
         manager = self.manager
-        newest = restore.Request(target=str(self.target), force=True)
-        elsewhere = restore.Request(target=str(self.top / "in-place"), strategy="in_place", delete=True, force=True, link="copy")
-        others = create.Request("work", str(self.source), only_if_changed=True)
-        verified: Callable[..., object] = lambda **options: manager.verify(verify.Request(**options))._replace(damage=[])  # noqa: E731
+        newest = restore.RestoreRequest(target=str(self.target), force=True)
+        elsewhere = restore.RestoreRequest(target=str(self.top / "in-place"), strategy="in_place", delete=True, force=True, link="copy")
+        others = create.CreateRequest("work", str(self.source), only_if_changed=True)
+        verified: Callable[..., object] = lambda **options: manager.verify(verify.VerifyRequest(**options))._replace(damage=[])  # noqa: E731
 
         def listed() -> object:
             return [(item["id"], item["damaged"]) for item in manager.find(Query())]
@@ -105,7 +105,7 @@ class Victim:
             ("restore newest", lambda: manager.restore(None, newest, newest=Query(workload="work"))[0].changed),
             ("dry gc", lambda: manager.collect("0s", dry=True)["trashed_files"]),
             ("create", lambda: manager.create(others).changed),
-            ("create evil", lambda: manager.create(create.Request("evil", str(self.source))).changed),
+            ("create evil", lambda: manager.create(create.CreateRequest("evil", str(self.source))).changed),
             ("gc", lambda: manager.collect("0s")["trashed_files"]),
             ("repair", lambda: verified(level="content", repair=True)),
             ("gc again", lambda: manager.collect("0s")["trashed_files"]),
@@ -155,11 +155,11 @@ def original(room: Path) -> Path:
     (top / "outside" / "nest").mkdir()
     (top / "outside" / "nest" / "egg.scan").write_bytes(b"whole")
     manager = Manager(str(top / "store"), str(top / "backups"), 5)
-    manager.create(create.Request("work", str(source)))
-    manager.create(create.Request("other", str(source / "d1")))
+    manager.create(create.CreateRequest("work", str(source)))
+    manager.create(create.CreateRequest("other", str(source / "d1")))
     (source / "more").write_bytes(b"more")
-    manager.create(create.Request("work", str(source)))
-    manager.verify(verify.Request(level="content", budget="50%"))
+    manager.create(create.CreateRequest("work", str(source)))
+    manager.verify(verify.VerifyRequest(level="content", budget="50%"))
     return top
 
 
@@ -402,7 +402,7 @@ def test_facts_that_are_forged(victim: Victim, name: str) -> None:
     evil = victim.forge(None, facts=MANIFESTS[name])
     victim.survive()
     if name != "root":
-        steps = [("to its source", lambda: victim.manager.restore(evil, restore.Request(force=False))),
+        steps = [("to its source", lambda: victim.manager.restore(evil, restore.RestoreRequest(force=False))),
                  ("prune", lambda: victim.manager.prune("evil", {"last": 1}, dry=True))]  # fmt: skip
         assert all(outcome.fine for outcome in model.bounded(steps).values())
 
@@ -451,8 +451,8 @@ def test_a_deep_tree(victim: Victim) -> None:
     evil = victim.forge(victim.add(*blobs)[-1])
     outcomes = victim.survive("create evil")
     assert outcomes["restore"].value and outcomes["in place"].value
-    again = model.bounded([("same", lambda: victim.manager.restore(evil, restore.Request(target=str(victim.target)))[0].changed),
-                           ("backup", lambda: victim.manager.create(create.Request("deep", str(victim.target))).backup["complete"])])  # fmt: skip
+    again = model.bounded([("same", lambda: victim.manager.restore(evil, restore.RestoreRequest(target=str(victim.target)))[0].changed),
+                           ("backup", lambda: victim.manager.create(create.CreateRequest("deep", str(victim.target))).backup["complete"])])  # fmt: skip
     assert (again["same"].value, again["backup"].value) == (False, True), again
 
 
@@ -515,7 +515,7 @@ def test_very_many_links_in_a_few_bytes(victim: Victim) -> None:
 
 def test_changes_since_a_damaged_backup_spoil_no_others(victim: Victim) -> None:
     victim.forge(victim.add(ODD_TREES["missing"])[0])
-    after = victim.manager.create(create.Request("evil", str(victim.source))).backup["id"]
+    after = victim.manager.create(create.CreateRequest("evil", str(victim.source))).backup["id"]
     found = victim.manager.changes(victim.manager.find(Query()), 10)
     assert found[after] is None and any(found.values()), "None, as for damaged ones, and all others are told"
 

@@ -195,7 +195,7 @@ class Machine(RuleBasedStateMachine):
         STEPS["backups"] += 1
         rules = ["a.b"] if exclude else []
         tree = model.snapshot(self.source, lambda name: exclude and name == b"a.b")
-        made = self.manager.create(create.Request(workload, os.fsdecode(self.source), compression=how, only_if_changed=changed, exclude=rules))
+        made = self.manager.create(create.CreateRequest(workload, os.fsdecode(self.source), compression=how, only_if_changed=changed, exclude=rules))
         assert made.backup["complete"] and not made.skipped or self.harmed, made
         backup = made.backup["id"]
         if made.changed:
@@ -289,26 +289,26 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def verify_structure(self) -> None:
-        found = self.manager.verify(verify.Request())
+        found = self.manager.verify(verify.VerifyRequest())
         assert self.harmed or not found.damage_count, found
 
     @rule()
     def mend(self) -> None:
         """Repair never loses a backup; what it calls sound is sound. Damaged ones for good are deleted, as a user would."""
         STEPS["repairs"] += 1
-        done = self.manager.verify(verify.Request(level="content", repair=True))
+        done = self.manager.verify(verify.VerifyRequest(level="content", repair=True))
         assert self.harmed or not done.damage_count and not done.repaired["quarantined"], done
         assert set(done.damaged) <= set(self.kept)
         now = model.snapshot(self.source)
         for backup in done.damaged:
             assert model.unlike(self.kept[backup].tree, now), "the source holds all of it still"
-        again = self.manager.verify(verify.Request(level="content"))
+        again = self.manager.verify(verify.VerifyRequest(level="content"))
         assert again.damaged == done.damaged, again
         for backup in done.damaged:
             self.manager.delete(backup)
             self.forget(backup)
         self.harmed = False
-        assert not self.manager.verify(verify.Request(level="content")).damage_count
+        assert not self.manager.verify(verify.VerifyRequest(level="content")).damage_count
 
     # ---- what must hold
 
@@ -320,7 +320,9 @@ class Machine(RuleBasedStateMachine):
         backup = self.choose(data, self.order)
         if whole and self.target.exists():
             shutil.rmtree(self.target)
-        options = restore.Request(str(self.target), force=True, strategy=strategy, delete=strategy == "in_place", link=link, verify=True, numeric_owner=True)
+        options = restore.RestoreRequest(
+            str(self.target), force=True, strategy=strategy, delete=strategy == "in_place", link=link, verify=True, numeric_owner=True
+        )
         try:
             self.manager.restore(backup, options)
         except VoltError as error:
@@ -347,7 +349,7 @@ class Machine(RuleBasedStateMachine):
         backup = self.order[self.step % len(self.order)]
         scratch = self.top / "scratch"
         try:
-            self.manager.restore(backup, restore.Request(str(scratch), numeric_owner=True))
+            self.manager.restore(backup, restore.RestoreRequest(str(scratch), numeric_owner=True))
         except Damaged:
             assert self.harmed
             return

@@ -157,8 +157,8 @@ def test_a_wrong_clock_deletes_nothing(bench, history, clock):
 def test_types_and_workloads_apart(bench, history, clock):
     clock(-1)
     scheduled = bench.create(type="scheduled").backup["id"]
-    other = bench.manager.create(create.Request("other", str(bench.source))).backup["id"]
-    similar = bench.manager.create(create.Request("work-20260615", str(bench.source))).backup["id"]
+    other = bench.manager.create(create.CreateRequest("other", str(bench.source))).backup["id"]
+    similar = bench.manager.create(create.CreateRequest("work-20260615", str(bench.source))).backup["id"]
     assert ids(bench.manager.prune("work", {"last": 1}, ["scheduled"]).kept) == [scheduled]
     assert ids(bench.manager.prune("work", {"last": 2}, ["manual"]).kept) == history[:2]
     assert ids(bench.manager.prune("work", {"last": 2}, ["manual", "scheduled"]).kept) == [scheduled, history[0]]
@@ -249,7 +249,7 @@ def _many(store: str, backups: str, source: str, what: str, turns: int, failures
     for number in range(turns):
         try:
             if what == "create":
-                manager.create(create.Request("work", source, type=TYPES[number % 2]))
+                manager.create(create.CreateRequest("work", source, type=TYPES[number % 2]))
             elif what == "delete":
                 for found in manager.find(Query())[2:3]:
                     manager.delete(found["id"])

@@ -218,9 +218,9 @@ def test_a_backup_that_is_deleted_while_somebody_looks_is_not_damaged(bench, mon
     elif look == "usage":
         assert not bench.manager.usage()["damaged"]
     elif look == "verify":
-        assert bench.manager.verify(verify.Request()).damage == []
+        assert bench.manager.verify(verify.VerifyRequest()).damage == []
     else:
-        _done, passed = bench.manager.restore(None, restore.Request(str(bench.target)), newest=Query(workload="work"))
+        _done, passed = bench.manager.restore(None, restore.RestoreRequest(str(bench.target)), newest=Query(workload="work"))
         assert passed == []
     assert deleted
 

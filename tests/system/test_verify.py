@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._backup.verify import Request, parse_budget
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest, parse_budget
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, NotFound, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks
 from ansible_collections.volt.backup.plugins.module_utils._store import scrub
@@ -70,7 +70,7 @@ def forge_index(path: Path, old: int) -> None:
 
 
 def verify(bench, dry: bool = False, **options):
-    return bench.manager.verify(Request(**options), dry)
+    return bench.manager.verify(VerifyRequest(**options), dry)
 
 
 def test_a_sound_store(bench):
@@ -335,7 +335,7 @@ def test_two_backup_directories_on_one_store(bench, tmp_path):
     """What is made and deleted in one leaves the other alone, also within one second."""
     other = Manager(str(bench.store), str(tmp_path / "other"), 5)
     bench.files(a=b"1")
-    request = create.Request("work", str(bench.source))
+    request = create.CreateRequest("work", str(bench.source))
     ours, theirs = [], []
     for _turn in range(3):
         ours.append(bench.manager.create(request).backup["id"])

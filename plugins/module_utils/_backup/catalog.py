@@ -20,7 +20,7 @@ from .._base.locks import directory_lock
 from .._base.text import show
 from .._base.time import parse_time
 from .._format import links, tree as tree
-from .._format.reachability import Reach
+from .._format.reachability import Reachability
 from .._store.store import Store
 from . import records
 from .ids import check_id, matches_tags
@@ -33,7 +33,7 @@ class Catalog:
     def __init__(self, store: Store, backup_dir: str) -> None:
         self._store = store
         self._directory = backup_dir
-        self._reach = Reach(store.read, store.present)
+        self._reach = Reachability(store.read, store.present)
         self.load = tree.Loader(store.read)
 
     # ---- listing

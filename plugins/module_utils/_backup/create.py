@@ -41,7 +41,7 @@ from .records import Manifest, Sidecar
 Progress = t.Callable[[int, int], None]
 
 
-class Request(t.NamedTuple):
+class CreateRequest(t.NamedTuple):
     """What is asked of `create`; names as in the contract."""
 
     workload: str
@@ -72,7 +72,7 @@ class Created(t.NamedTuple):
 class Creator:
     """One creation. Use once."""
 
-    def __init__(self, store: Store, backup_dir: str, request: Request, dry: bool, progress: Progress) -> None:
+    def __init__(self, store: Store, backup_dir: str, request: CreateRequest, dry: bool, progress: Progress) -> None:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)

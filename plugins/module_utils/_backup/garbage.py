@@ -19,7 +19,7 @@ from .._base import files
 from .._base.errors import Damaged, NotFound
 from .._base.text import parse, show
 from .._base.time import parse_span
-from .._format.reachability import Reach
+from .._format.reachability import Reachability
 from .._store.gc import Collector, compact
 from .._store.store import Store
 from .._store.table import Table
@@ -60,7 +60,7 @@ class Marker:
         self._store, self._catalog = store, catalog
         self._seen: t.Set[str] = set()
         self._ids: t.Set[str] = set()
-        self._walk: t.Optional[t.Tuple[_Adder, Reach]] = None
+        self._walk: t.Optional[t.Tuple[_Adder, Reachability]] = None
         self._named: t.Set[str] = set()
         self.sources: t.Set[str] = set()
 
@@ -74,7 +74,7 @@ class Marker:
         self._store.refresh()  # their blobs may be in packs that we do not know yet
         if self._walk is None:
             adder = _Adder(live)
-            self._walk = adder, Reach(self._store.read, adder.content, adder.metadata)
+            self._walk = adder, Reachability(self._store.read, adder.content, adder.metadata)
         adder, reach = self._walk
         adder.until = until
         try:
@@ -85,7 +85,7 @@ class Marker:
             return False
         return True
 
-    def _mark(self, name: str, reach: Reach) -> None:
+    def _mark(self, name: str, reach: Reachability) -> None:
         if not records.owner(name):
             raise Damaged(f"Collection refused, since {show(name)}.json in the store's refs directory is no manifest; move it away.")
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gc
+import itertools
 import os
 import typing as t
 
@@ -19,8 +20,8 @@ from .._base.text import parse, show
 from .._base.time import parse_time
 from .._format import diff, tree as tree
 from .._format.diff import Changes
-from .._format.tree import DIRECTORY, Entry
-from .._format.walk import join
+from .._format.tree import Entry
+from .._format.walk import walk
 from .._store.store import WALKER, Store
 from . import create, garbage, prune, repair, restore, usage, verify
 from .catalog import Catalog, parse_created, selects, unreadable
@@ -88,7 +89,7 @@ class Manager:
             )
         return store, catalog
 
-    def create(self, request: create.Request, dry: bool = False, progress: create.Progress = _ignore) -> create.Created:
+    def create(self, request: create.CreateRequest, dry: bool = False, progress: create.Progress = _ignore) -> create.Created:
         """Make a backup. `dry` computes it and writes nothing."""
         store = Store(self._store_path, self._timeout)
         with _no_cycles():
@@ -97,7 +98,7 @@ class Manager:
     def restore(
         self,
         backup: t.Optional[str],
-        request: restore.Request,
+        request: restore.RestoreRequest,
         newest: t.Optional[Query] = None,
         before: t.Optional[str] = None,
         dry: bool = False,
@@ -158,7 +159,7 @@ class Manager:
         with _no_cycles():
             return garbage.collect(store, self._directory, grace, repack, dry)
 
-    def verify(self, request: verify.Request, dry: bool = False, progress: verify.Progress = _ignore) -> verify.Verified:
+    def verify(self, request: verify.VerifyRequest, dry: bool = False, progress: verify.Progress = _ignore) -> verify.Verified:
         """Look whether everything is there and sound; with `request.repair`, mend what can be."""
         store, catalog = self._whole(room=WALKER)
         with _no_cycles():
@@ -253,13 +254,8 @@ class Manager:
             manifest = catalog.manifest(sidecar)
             total = 1 + sum(manifest.totals[key] for key in ("files", "directories", "symlinks", "others"))
             listed: t.List[t.Dict[str, t.Any]] = []
-            todo: t.List[t.Tuple[bytes, Entry]] = [(b"", manifest.root)]
-            while todo and len(listed) < limit:
-                path, item = todo.pop()
+            for path, item in itertools.islice(walk(lambda digest: tree.load(store.read, digest), manifest.root), max(0, limit)):
                 listed.append(_describe(path, item, manifest))
-                if item.kind == DIRECTORY:
-                    children = tree.load(store.read, item.content)
-                    todo += [(join(path, child.name), child) for child in reversed(children)]
             return {"entries": listed, "count": total, "more": total - len(listed)}
 
     def usage(self) -> t.Dict[str, t.Any]:

@@ -35,7 +35,7 @@ from . import records
 from .catalog import Catalog
 from .create import retake
 from .ids import check_id
-from .verify import Progress, Request, Survey, Verified, Verifier
+from .verify import Progress, Structure, Verified, Verifier, VerifyRequest
 
 _SLICE = 2.0
 
@@ -68,19 +68,19 @@ class Repairer:
             quarantine = Quarantine(self._store)
             self.done["quarantined"] = quarantine.take([file for file, _wrong in self._verifier.files])
             self._verifier.files = []
-            if self.done["quarantined"] or self._verifier.survey.lacking:
+            if self.done["quarantined"] or self._verifier.structure.lacking:
                 self._take_again()
-                if self._verifier.survey.lacking:
+                if self._verifier.structure.lacking:
                     self._read_sources()
             self._make_sidecars(quarantine)
             self._renew_derived()
         with self._store.lock():
-            survey = Survey(self._store, self._catalog, self._verifier.ids)
-            survey.read_records()
+            structure = Structure(self._store, self._catalog, self._verifier.ids)
+            structure.read_records()
             self._store.refresh()
-            survey.look()
-            survey.tell(self._limit)
-            self._verifier.survey = survey
+            structure.look()
+            structure.tell(self._limit)
+            self._verifier.structure = structure
 
     # ---- blobs
 
@@ -116,43 +116,43 @@ class Repairer:
                     else:
                         run.objects.put_back(digest, blob)
 
-            self._verifier.survey.look(read, content)
+            self._verifier.structure.look(read, content)
             self.done["blobs"] += run.brought
             run.commit()
 
     def _read_sources(self) -> None:
         """Read live sources again, newest backups first, until nothing is missing; each source once for each set of rules."""
-        store, survey = self._store, self._verifier.survey
+        store, structure = self._store, self._verifier.structure
         tried: t.List[t.Tuple[t.Any, ...]] = []
-        for _backup, manifest in sorted(survey.whole, key=lambda pair: pair[1].backup["created_at"], reverse=True):
+        for _backup, manifest in sorted(structure.whole, key=lambda pair: pair[1].backup["created_at"], reverse=True):
             facts = manifest.backup
             rules = tuple(facts[key] for key in ("source_path", "exclude", "exclude_caches", "one_file_system"))
             if rules in tried:
                 continue
             tried.append(rules)
             # below a lost tree nobody knows what is missing, so then everything that the store lacks is taken
-            with Transaction(store, only=None if survey.trees else set(survey.lacking)) as run:
+            with Transaction(store, only=None if structure.trees else set(structure.lacking)) as run:
                 try:
                     retake(run, facts, store.path, self._directory)
                 except (SourceError, UsageError):
                     continue  # not on this host any more
                 self.done["sources"].append(facts["source_path"])
-                if not any(run.brings(digest) for digest in survey.lacking):
+                if not any(run.brings(digest) for digest in structure.lacking):
                     continue  # what it has is of no use here
                 run.commit()
-            before = set(survey.lacking)
+            before = set(structure.lacking)
             with store.lock():
-                survey.look()
-            self.done["blobs"] += len(before.difference(survey.lacking))
-            if not survey.lacking:
+                structure.look()
+            self.done["blobs"] += len(before.difference(structure.lacking))
+            if not structure.lacking:
                 return
 
     # ---- records
 
     def _sidecars_to_make(self) -> t.List[str]:
         """Manifests without a sidecar, or whose sidecar cannot be read."""
-        found = list(self._verifier.survey.unlisted)
-        unreadable = self._verifier.survey.records
+        found = list(self._verifier.structure.unlisted)
+        unreadable = self._verifier.structure.records
         for name in self._store.refs.names():
             if records.owner(name) in unreadable and name not in found and self._readable(name):
                 found.append(name)
@@ -210,7 +210,7 @@ class Repairer:
                 cache.remove(name)
 
 
-def verified(store: Store, catalog: Catalog, backup_dir: str, request: Request, dry: bool, progress: Progress) -> Verified:
+def verified(store: Store, catalog: Catalog, backup_dir: str, request: VerifyRequest, dry: bool, progress: Progress) -> Verified:
     """Verify, and repair where that is asked for and something is wrong."""
     verifier = Verifier(store, catalog, request, dry, progress)
     verifier()
@@ -220,9 +220,9 @@ def verified(store: Store, catalog: Catalog, backup_dir: str, request: Request, 
         repairer()
         done, changed = repairer.done, repairer.changed
     listed, count, hurt = verifier.damage()
-    survey = verifier.survey
-    backups = {backup for backup, _manifest in survey.whole}.union(survey.records)
+    structure = verifier.structure
+    backups = {backup for backup, _manifest in structure.whole}.union(structure.records)
     return Verified(
-        listed, count, hurt, survey.unlisted, len(backups), verifier.read_files, verifier.read_bytes, verifier.covered,
+        listed, count, hurt, structure.unlisted, len(backups), verifier.read_files, verifier.read_bytes, verifier.covered,
         done, changed, verifier.warnings,
     )  # fmt: skip

@@ -32,8 +32,8 @@ from .._fs.exclusions import Exclusions, Skipped
 from .._fs.metadata import Owners, Setter
 from .._restore import content
 from .._restore.assemble import Assembler, Tally
-from .._restore.compare import Comparer, Selection, Survey, Surveyor
-from .._restore.preserve import Leave
+from .._restore.compare import Comparer, Comparison, Selection, TargetComparer
+from .._restore.preserve import Preserve
 from .._restore.replace import Impossible, Rules, Stage, sweep
 from .._store.store import Store
 from .catalog import Catalog
@@ -47,7 +47,7 @@ _SPARE = 16 << 20
 Progress = t.Callable[[int, int], None]
 
 
-class Request(t.NamedTuple):
+class RestoreRequest(t.NamedTuple):
     """What is asked of `restore`; names as in the contract. `target` None means the recorded source."""
 
     target: t.Optional[str] = None
@@ -75,7 +75,7 @@ class Restorer:
     """One restore. Use once, under the store's shared lock."""
 
     def __init__(
-        self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: Request, dry: bool, progress: Progress
+        self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: RestoreRequest, dry: bool, progress: Progress
     ) -> None:
         for value, allowed, name in ((request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Kind of link")):
             if value not in allowed:
@@ -171,12 +171,12 @@ class Restorer:
         rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], manifest.skipped)
         ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), target) for place in (self._store.path, self._directory)]
         apart = [Skipped(path, "mount", "") for path in below] + [Skipped(path, "store", "") for path in ours]
-        leave = Leave(Exclusions(rules.exclude), rules.caches, [*rules.skipped, *apart])
+        preserve = Preserve(Exclusions(rules.exclude), rules.caches, [*rules.skipped, *apart])
         owners = Owners({}, {}) if request.numeric_owner else Owners(manifest.users, manifest.groups)
         comparer = Comparer(self._store.read, self._store.read_object, owners, request.verify)
         groups = self._catalog.groups(manifest)
-        survey = self._survey(manifest, comparer, leave, groups, exists, frozenset(below))
-        wanted = survey.changes if self._removes() else survey.changes.without(REMOVED)
+        comparison = self._compare(manifest, comparer, preserve, groups, exists, frozenset(below))
+        wanted = comparison.changes if self._removes() else comparison.changes.without(REMOVED)
         diff = wanted.as_dict()
         if not wanted:
             return self._result("none", Tally(), diff, changed=False)
@@ -187,7 +187,7 @@ class Restorer:
             )
         if self._dry:
             content.foresee(self._store, request.link, target if exists else os.path.dirname(target))
-        strategy = self._choose(survey, exists, below)
+        strategy = self._choose(comparison, exists, below)
         if self._dry:
             return self._result(strategy, Tally(), diff, changed=True)
         setter = Setter(owners)
@@ -196,15 +196,15 @@ class Restorer:
         previous = None
         if strategy == "replace":
             try:
-                previous = self._replace(assembler, manifest, rules, survey, exists)
+                previous = self._replace(assembler, manifest, rules, comparison, exists)
             except Impossible:
                 self._needs_replace("trees cannot be exchanged here")
-                self._refuse_in_place(survey)
+                self._refuse_in_place(comparison)
                 self._warnings.append("Trees cannot be exchanged here, so the target was restored in place.")
                 strategy = "in_place"
                 assembler = assembler.again()
         if strategy == "in_place":
-            self._in_place(assembler, manifest, leave, survey, exists)
+            self._in_place(assembler, manifest, preserve, comparison, exists)
         if setter.refused:
             self._warnings.append(f"{setter.refused} path(s) kept this user's ownership or lack privileged attributes: not running as root.")
         result = self._result(strategy, assembler.tally, diff, changed=True)
@@ -216,19 +216,19 @@ class Restorer:
         request = self._request
         return request.delete or request.strategy == "replace"
 
-    def _survey(
-        self, manifest: Manifest, comparer: Comparer, leave: Leave, groups: t.List[t.List[bytes]], exists: bool, below: t.FrozenSet[bytes]
-    ) -> Survey:
-        surveyor = Surveyor(
-            self._catalog.load, comparer, leave, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink", below
+    def _compare(
+        self, manifest: Manifest, comparer: Comparer, preserve: Preserve, groups: t.List[t.List[bytes]], exists: bool, below: t.FrozenSet[bytes]
+    ) -> Comparison:
+        target_comparer = TargetComparer(
+            self._catalog.load, comparer, preserve, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink", below
         )
         try:
             fd = open_directory(self._target, follow=True) if exists else None
-            return surveyor(manifest.root, fd)
+            return target_comparer(manifest.root, fd)
         except OSError as error:
             raise TargetError(f"Target {show(self._target)} cannot be compared: {reason(error)}.") from None
 
-    def _choose(self, survey: Survey, exists: bool, below: t.List[bytes]) -> str:
+    def _choose(self, comparison: Comparison, exists: bool, below: t.List[bytes]) -> str:
         """The contract's auto: replace where nothing can be lost by it, else in place."""
         request, target = self._request, self._target
         if request.strategy == "replace" and below:
@@ -249,14 +249,14 @@ class Restorer:
         elif below:
             self._needs_replace(f"something is mounted below the target (at {show(below[0])})")
             strategy = "in_place"
-        elif survey.size + _SPARE > _free(target):
+        elif comparison.size + _SPARE > _free(target):
             self._needs_replace("there is no space for two trees")
             self._warnings.append(f"There is no space for two trees at {show(target)}, so it was restored in place.")
             strategy = "in_place"
-        elif survey.changes.counts[REMOVED] and not (self._removes() or request.keep_previous):
+        elif comparison.changes.counts[REMOVED] and not (self._removes() or request.keep_previous):
             strategy = "in_place"
         if strategy == "in_place":
-            self._refuse_in_place(survey)
+            self._refuse_in_place(comparison)
         return strategy
 
     def _needs_replace(self, why: str) -> None:
@@ -264,40 +264,40 @@ class Restorer:
         if self._request.keep_previous:
             raise TargetError(f"keep_previous needs the target to be replaced as a whole, but {why}; leave it out to restore in place.")
 
-    def _refuse_in_place(self, survey: Survey) -> None:
+    def _refuse_in_place(self, comparison: Comparison) -> None:
         """Refuse, before anything is written, what would stop halfway or lose something."""
-        if survey.guarded:
+        if comparison.guarded:
             raise TargetError(
-                f"{show(survey.guarded[0])} in the target is a mount point or what the backup left alone, and the backup has something else there;"
+                f"{show(comparison.guarded[0])} in the target is a mount point or what the backup left alone, and the backup has something else there;"
                 " move or unmount it.",
-                paths=[show(path) for path in survey.guarded],
+                paths=[show(path) for path in comparison.guarded],
             )
-        if survey.blocked and not self._removes():
+        if comparison.blocked and not self._removes():
             raise TargetError(
-                f"{show(survey.blocked[0])} in the target is a directory with content, and the backup has something else there;"
+                f"{show(comparison.blocked[0])} in the target is a directory with content, and the backup has something else there;"
                 " move it away, or say delete: true.",
-                paths=[show(path) for path in survey.blocked],
+                paths=[show(path) for path in comparison.blocked],
             )
 
-    def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, survey: Survey, exists: bool) -> t.Optional[bytes]:
+    def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, comparison: Comparison, exists: bool) -> t.Optional[bytes]:
         target, request = self._target, self._request
         with Stage(target) as stage:
             content.probe(self._store, request.link, stage.directory)
             old = None
             if exists and not request.keep_previous:
                 old = open_directory(target, follow=True)
-            assembler.fresh(manifest.root, stage.tree, old, lambda path: path not in survey.unequal_links)
+            assembler.fresh(manifest.root, stage.tree, old, lambda path: path not in comparison.unequal_links)
             stage.settle()
             if not exists:
                 stage.put()
                 return None
-            newcomers = not survey.changes.counts[REMOVED] and not self._removes()
-            previous, warnings = stage.exchange(rules, request.keep_previous, newcomers)
-            assembler.tally.removed = survey.changes.counts[REMOVED]
+            extraneous = not comparison.changes.counts[REMOVED] and not self._removes()
+            previous, warnings = stage.exchange(rules, request.keep_previous, extraneous)
+            assembler.tally.removed = comparison.changes.counts[REMOVED]
             self._warnings += warnings
             return previous
 
-    def _in_place(self, assembler: Assembler, manifest: Manifest, leave: Leave, survey: Survey, exists: bool) -> None:
+    def _in_place(self, assembler: Assembler, manifest: Manifest, preserve: Preserve, comparison: Comparison, exists: bool) -> None:
         target, request = self._target, self._request
         if not exists:
             try:
@@ -306,7 +306,7 @@ class Restorer:
                 raise target_failure(f"making {show(target)}", error) from None
             self._take()
         content.probe(self._store, request.link, self._lock)
-        assembler.in_place(manifest.root, self._lock, Selection(self._selection), leave, survey, self._removes())
+        assembler.in_place(manifest.root, self._lock, Selection(self._selection), preserve, comparison, self._removes())
         assembler.sync(self._lock)
         if assembler.tally.kept:
             kept = assembler.tally.kept

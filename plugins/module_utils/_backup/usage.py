@@ -17,7 +17,7 @@ import typing as t
 
 from .._base.errors import Damaged, NotFound
 from .._base.text import show
-from .._format.reachability import Reach
+from .._format.reachability import Reachability
 from .._store.store import Store
 from .._store.table import Table
 from .catalog import Catalog
@@ -104,7 +104,7 @@ def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
 
 def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]]) -> t.Tuple[t.Dict[str, t.Any], bool]:
     account = _Account(store)
-    reach = Reach(store.read, account.content, account.metadata, account.broken)
+    reach = Reachability(store.read, account.content, account.metadata, account.broken)
     for _size, manifest in backups:
         reach(manifest.root.content, manifest.links)
     logical, stored = sum(size for size, _manifest in backups), round(account.stored)

@@ -22,7 +22,7 @@ import typing as t
 from .._base.errors import Damaged, NotFound, StoreError, UsageError
 from .._base.text import one_line, show
 from .._base.time import parse_span
-from .._format.reachability import Reach, Tracer
+from .._format.reachability import Reachability, Tracer
 from .._store import scrub
 from .._store.scrub import Scrub, StoreFile
 from .._store.store import Store
@@ -38,7 +38,7 @@ Progress = t.Callable[[int, int], None]
 Told = t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]
 
 
-class Request(t.NamedTuple):
+class VerifyRequest(t.NamedTuple):
     """What is asked of `verify`; names as in the contract."""
 
     level: str = "structure"
@@ -115,7 +115,7 @@ def parse_budget(text: str) -> Budget:
     return Budget(names=-(-scrub.SPACE * millionths // 1_000_000))  # rounded up: 20 times 5% must be all
 
 
-class Survey:
+class Structure:
     """The structure of all backups, or of some.
 
     :ivar whole: (id, manifest) of each backup whose records can be read, listed or not.
@@ -191,7 +191,7 @@ class Survey:
             lacking[digest] = error.message
             broken.append(digest)
 
-        reach = Reach(read or store.read, blob, broken=tree)
+        reach = Reachability(read or store.read, blob, broken=tree)
         for _backup, manifest in self.whole:
             reach(manifest.root.content, manifest.links)
         self.trees = bool(broken)
@@ -221,7 +221,7 @@ class Survey:
 class Verifier:
     """One verification without repair. Use once."""
 
-    def __init__(self, store: Store, catalog: Catalog, request: Request, dry: bool, progress: Progress) -> None:
+    def __init__(self, store: Store, catalog: Catalog, request: VerifyRequest, dry: bool, progress: Progress) -> None:
         if request.level not in LEVELS:
             raise UsageError(f"Level {request.level!r} is not known; use structure or content.")
         if request.budget and (request.level != "content" or request.ids):
@@ -230,7 +230,7 @@ class Verifier:
         self._budget = parse_budget(request.budget) if request.budget else None
         self.ids = [check_id(backup) for backup in request.ids]
         self.files: t.List[t.Tuple[StoreFile, str]] = []
-        self.survey = Survey(store, catalog, self.ids)
+        self.structure = Structure(store, catalog, self.ids)
         self.read_files = self.read_bytes = 0
         self.covered: t.Optional[float] = None
         self.warnings: t.List[str] = []
@@ -243,19 +243,19 @@ class Verifier:
         if self._request.level == "content" and not self.ids:
             self._examine_store()
         with store.lock():
-            self.survey.read_records()
+            self.structure.read_records()
             store.refresh()  # after the records: what they refer to is there by now
             if self._request.level == "content" and self.ids:
                 self._examine_backups()
             scrub.condemn(store, self.files)
-            self.survey.look()
+            self.structure.look()
             self.files += scrub.found_meanwhile(store, {file for file, _wrong in self.files})
-            self.survey.tell(self._request.diff_limit)
+            self.structure.tell(self._request.diff_limit)
         if not self._dry:
             store.remember_suspects()
-        if self.survey.unlisted:
+        if self.structure.unlisted:
             self.warnings.append(
-                f"{len(self.survey.unlisted)} manifest(s) have no sidecar, first {self.survey.unlisted[0]}: repair lists them again as backups."
+                f"{len(self.structure.unlisted)} manifest(s) have no sidecar, first {self.structure.unlisted[0]}: repair lists them again as backups."
             )
 
     # ---- content
@@ -292,8 +292,8 @@ class Verifier:
                 if wrong is not None:
                     self.files.append((found, wrong))
 
-        reach = Reach(store.read, lambda digest, _size: file(digest), file, lambda _digest, _error: None)
-        for _backup, manifest in self.survey.whole:
+        reach = Reachability(store.read, lambda digest, _size: file(digest), file, lambda _digest, _error: None)
+        for _backup, manifest in self.structure.whole:
             reach(manifest.root.content, manifest.links)
 
     # ---- what is told
@@ -301,6 +301,6 @@ class Verifier:
     def damage(self) -> Told:
         """What the survey told, and the false files of the store."""
         limit = self._request.diff_limit
-        listed, count, hurt = self.survey.told
+        listed, count, hurt = self.structure.told
         files = [{"id": None, "path": None, "file": file.path, "reason": wrong} for file, wrong in sorted(self.files)]
         return (files + listed)[:limit], count + len(files), hurt

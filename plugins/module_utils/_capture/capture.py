@@ -31,10 +31,10 @@ from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
 from .._fs.mounts import PSEUDO, Kinds, untrusted
 from .._store.transaction import Transaction
 from . import stat_cache
-from .file_saver import Intake, Progress, count_chunks
-from .stat_cache import Facts, Place, Record, Stats
+from .file_saver import FileSaver, Progress, count_chunks
+from .stat_cache import DirectoryFacts, DirectoryRecord, Stats, Written
 from .state import Directory, Notes, describe, identity, numbers_of
-from .tree_saver import Settler
+from .tree_saver import TreeSaver
 
 
 class Options(t.NamedTuple):
@@ -72,7 +72,7 @@ class Capture:
         self._run, self._options, self._old, self._progress = run, options, old, progress
         self._new = new
         self._notes = Notes()
-        self._intake = Intake(run, self._notes, progress)
+        self._file_saver = FileSaver(run, self._notes, progress)
         self._kinds = Kinds()
         self._synced: t.Set[int] = set()
         self._all_packs = run.store.has_packs(old.packs)
@@ -86,24 +86,24 @@ class Capture:
             info = os.fstat(trail.fd)
             self._sync(trail.fd, info.st_dev)
             writer = stat_cache.Writer(self._new, time.time_ns()) if self._new is not None else None
-            settler = Settler(self._run, self._notes, writer)
+            tree_saver = TreeSaver(self._run, self._notes, writer)
             root = Directory(b"", None, self._old.root(), info.st_dev, identity(trail.fd))
             entry = describe(info, DIRECTORY, b"", metadata.read_xattrs(trail.fd))
-            self._walk(root, trail, settler)
-            settler.finish()
+            self._walk(root, trail, tree_saver)
+            tree_saver.finish()
         self._notes.uids.add(entry.uid)
         self._notes.gids.add(entry.gid)
         groups = self._notes.groups()
         table = links.encode(groups) if groups else b""
         digest = self._run.add_metadata(table) if groups else b""
-        rescanned = writer is not None and isinstance(root.known, Place)
+        rescanned = writer is not None and isinstance(root.known, Written)
         if rescanned:
             self._run.finish()
             still = self._run.store.known_packs(self._old.packs)
-            t.cast(stat_cache.Writer, writer).end(t.cast(Place, root.known), {*still, *self._run.blobs.relied_on()})
-        return Captured(entry._replace(content=root.digest), digest, len(table), settler.stats, self._notes, rescanned)
+            t.cast(stat_cache.Writer, writer).end(t.cast(Written, root.known), {*still, *self._run.blobs.relied_on()})
+        return Captured(entry._replace(content=root.digest), digest, len(table), tree_saver.stats, self._notes, rescanned)
 
-    def _walk(self, root: Directory, trail: Trail, settler: Settler) -> None:
+    def _walk(self, root: Directory, trail: Trail, tree_saver: TreeSaver) -> None:
         here: t.Optional[Directory] = root
         self._visit(root, trail.fd)
         while here is not None:
@@ -112,7 +112,7 @@ class Capture:
                 here.children.append(child)
                 here = child or here
                 continue
-            settler.add(here)
+            tree_saver.add(here)
             here = here.parent
             if here is not None:
                 trail.leave()
@@ -137,9 +137,9 @@ class Capture:
         try:
             info = self._descend(trail, name)
         except OSError as error:
-            self._doubt(parent)
+            self._suspect(parent)
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # gone, or a symlink by now
-                parent.doubtful.append(position)
+                parent.suspect.append(position)
                 parent.slots[position] = None
             else:
                 self._notes.unreadable(parent, position, reason(error))
@@ -147,8 +147,8 @@ class Capture:
             return None
         why = self._stays_out(parent, position, info)
         if why:
-            self._doubt(parent)
-            parent.doubtful.append(position)
+            self._suspect(parent)
+            parent.suspect.append(position)
             parent.slots[position] = None  # its old entry may have had content
         if not parent.same:
             self._complete(parent, position, info, trail.fd, why == "pseudo")
@@ -197,18 +197,18 @@ class Capture:
         entry = describe(info, DIRECTORY, parent.names[position], xattrs)
         parent.slots[position] = entry._replace(seconds=0, nanos=0) if pseudo else entry
 
-    def _doubt(self, here: Directory) -> None:
+    def _suspect(self, here: Directory) -> None:
         """Take back the belief that a directory is as the last scan saw it: something below it is not."""
         if not here.same:
             return
         here.same = False
-        facts = t.cast(Record, here.record).facts
+        facts = t.cast(DirectoryRecord, here.record).facts
         entries = {entry.name: entry for entry in tree.load(self._run.store.read, facts.tree)}
         here.slots = [entries.get(name) for name in here.names]
         here.linked = list(facts.linked)
 
     @staticmethod
-    def _record_below(parent: Directory, place: int, position: int) -> t.Optional[Record]:
+    def _record_below(parent: Directory, place: int, position: int) -> t.Optional[DirectoryRecord]:
         if parent.record is None:
             return None
         if not parent.same:
@@ -238,7 +238,7 @@ class Capture:
                 self._notes.link(items[position][1], here.path_of(position))
             self._progress(facts.stats.files, facts.stats.size)
         else:
-            self._intake(here, fd)
+            self._file_saver(here, fd)
 
     def _wanted(self, here: Directory, fd: int, items: t.List[Item], names: t.List[bytes]) -> t.Tuple[t.List[Item], t.List[bytes]]:
         options = self._options
@@ -258,7 +258,7 @@ class Capture:
             return items, names
         return [items[position] for position in keep], [names[position] for position in keep]
 
-    def _unchanged(self, here: Directory, facts: Facts) -> bool:
+    def _unchanged(self, here: Directory, facts: DirectoryFacts) -> bool:
         """Whether names and numbers are those of the last scan, and all content is still stored."""
         return (
             here.numbers == facts.numbers

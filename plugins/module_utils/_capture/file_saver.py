@@ -22,7 +22,7 @@ from .._fs.descent import open_source
 from .._fs.metadata import SPECIAL
 from .._store.transaction import Transaction
 from . import reading
-from .state import Directory, Later, Notes, Slot, describe
+from .state import Directory, FutureEntry, Notes, Slot, describe
 
 #: What opening a regular file says when it is none any more.
 _ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
@@ -30,7 +30,7 @@ _ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
 Progress = t.Callable[[int, int], None]
 
 
-class Intake:
+class FileSaver:
     """Makes the slots of directories. One a walk."""
 
     def __init__(self, run: Transaction, notes: Notes, progress: Progress) -> None:
@@ -101,9 +101,9 @@ class Intake:
             first = self._first[inode] = (reading.stamp(info), self._read(here, fd, position, name, info))
             return first[1]
         slot, raw = first[1], here.names[position]
-        if isinstance(slot, Later):
+        if isinstance(slot, FutureEntry):
             later = slot
-            return Later(None, lambda: _renamed(later.settle(), raw))
+            return FutureEntry(None, lambda: _renamed(later.settle(), raw))
         return _renamed(slot, raw)
 
     def _read(self, here: Directory, directory: int, position: int, name: str, info: os.stat_result) -> Slot:
@@ -120,11 +120,11 @@ class Intake:
             if content is None and os.fstat(fd).st_size <= chunks.WHOLE_MOST:
                 mine = False  # the worker closes it
                 future = self._run.submit(reading.read_whole, self._run, fd)
-                return Later(future, lambda: self._arrived(here, position, future.result, xattrs))
+                return FutureEntry(future, lambda: self._arrived(here, position, future.result, xattrs))
             if content is None:
                 content = reading.read_chunked(self._run, fd, self._progress)
         except reading.Vanished:
-            here.doubtful.append(position)
+            here.suspect.append(position)
             return None
         except OSError as error:
             return self._missing(here, position, error)
@@ -134,7 +134,7 @@ class Intake:
         if content.kind == FILE:
             return self._entry(here, position, content, xattrs)
         chunked = content  # its list goes into a pack in its directory's turn, for the order decides the packs
-        return Later(None, lambda: self._entry(here, position, chunked, xattrs))
+        return FutureEntry(None, lambda: self._entry(here, position, chunked, xattrs))
 
     def _arrived(
         self, here: Directory, position: int, result: t.Callable[[], reading.Content], xattrs: metadata.Xattrs
@@ -144,7 +144,7 @@ class Intake:
         except VoltError:
             raise
         except reading.Vanished:
-            here.doubtful.append(position)
+            here.suspect.append(position)
             return None
         except OSError as error:
             return self._missing(here, position, error)
@@ -176,7 +176,7 @@ class Intake:
     def _missing(self, here: Directory, position: int, error: OSError) -> None:
         """It vanished or became something else, which the next run will see; or it is there and cannot be read."""
         if error.errno in _ANOTHER:
-            here.doubtful.append(position)
+            here.suspect.append(position)
         else:
             self._notes.unreadable(here, position, reason(error))
 

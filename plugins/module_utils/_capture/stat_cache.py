@@ -52,7 +52,7 @@ class Stats(t.NamedTuple):
         return Stats(*(a + b for a, b in zip(self, other)))
 
 
-class Facts(t.NamedTuple):
+class DirectoryFacts(t.NamedTuple):
     """What a walk remembers of a directory."""
 
     tree: bytes
@@ -67,16 +67,16 @@ class Facts(t.NamedTuple):
     gids: array
 
 
-class Record:
+class DirectoryRecord:
     """One directory in a scan file."""
 
-    def __init__(self, scan: t.Optional[Scan], offset: int, length: int, subtree: int, facts: Facts, children: t.Tuple[int, ...]) -> None:
+    def __init__(self, scan: t.Optional[Scan], offset: int, length: int, subtree: int, facts: DirectoryFacts, children: t.Tuple[int, ...]) -> None:
         self._scan, self._offset, self._length, self._subtree = scan, offset, length, subtree
         self.facts = facts
         self._children = children
         self._positions: t.Optional[t.Dict[bytes, int]] = None
 
-    def child(self, position: int) -> t.Optional[Record]:
+    def child(self, position: int) -> t.Optional[DirectoryRecord]:
         """The record of the subdirectory at a place in `facts.subdirectories`; None where there is none."""
         back = self._children[position]
         return self._scan.record(self._offset - back) if back and self._scan else None
@@ -132,11 +132,11 @@ class Scan:
         self.packs = [self.view[at : at + 32] for at in range(packs, start, 32)]
         self._root = root
 
-    def root(self) -> t.Optional[Record]:
+    def root(self) -> t.Optional[DirectoryRecord]:
         """The record of the source directory; made anew, so that a scan and its records form no cycle and the map ends with them."""
         return self.record(self._root) if self._root >= 0 else None
 
-    def record(self, offset: int) -> t.Optional[Record]:
+    def record(self, offset: int) -> t.Optional[DirectoryRecord]:
         view = self.view
         if not 0 <= offset <= len(view) - _RECORD.size:
             return None
@@ -150,7 +150,7 @@ class Scan:
         except (struct.error, ValueError):
             return None  # a checksum says that it was written so, not that it makes sense
 
-    def _decode(self, raw: bytes, fields: t.Tuple[t.Any, ...], offset: int) -> Record:
+    def _decode(self, raw: bytes, fields: t.Tuple[t.Any, ...], offset: int) -> DirectoryRecord:
         length, subtree = fields[1:3]
         count, names_size, subs, linked, objects, chunked, uids, gids = fields[3:11]
         at = _RECORD.size
@@ -160,7 +160,7 @@ class Scan:
             at += size
             return raw[at - size : at]
 
-        facts = Facts(
+        facts = DirectoryFacts(
             tree=fields[11],
             stats=Stats(*fields[12:18]),
             names=take(names_size),
@@ -173,17 +173,17 @@ class Scan:
             chunked=list(struct.iter_unpack("=32sQ", take(40 * chunked))),  # type: ignore[arg-type]
         )
         children = struct.unpack(f"={subs}Q", take(8 * subs))
-        return Record(self, offset, length, subtree, facts, children)
+        return DirectoryRecord(self, offset, length, subtree, facts, children)
 
 
-class Place(t.NamedTuple):
+class Written(t.NamedTuple):
     """Where a directory's record is in the file being written, and where its subtree begins."""
 
     offset: int
     start: int
 
 
-Known = t.Union[Place, Record, None]
+Known = t.Union[Written, DirectoryRecord, None]
 
 
 class Writer:
@@ -195,8 +195,8 @@ class Writer:
         self._fresh = started - RACY
         file.write(_BEGIN.pack(_MAGIC, _ORDER, 0))
 
-    def distrust(self, numbers: bytes, everything: bool, doubtful: t.Iterable[int]) -> bytes:
-        """The numbers with a ctime that never matches for entries that are too young, or that the caller doubts."""
+    def mark_racy(self, numbers: bytes, everything: bool, suspect: t.Iterable[int]) -> bytes:
+        """The numbers with a ctime that never matches for entries that are too young, or that the caller suspects."""
         values = array("q", numbers)
         ctimes = values[3::4]
         if everything:
@@ -206,17 +206,17 @@ class Writer:
             for position, ctime in enumerate(ctimes):
                 if ctime > self._fresh:
                     values[4 * position + 3] = NEVER
-        for position in doubtful:
+        for position in suspect:
             values[4 * position + 3] = NEVER
         return values.tobytes()
 
-    def place(self, facts: Facts, children: t.Sequence[Known]) -> Place:
+    def place(self, facts: DirectoryFacts, children: t.Sequence[Known]) -> Written:
         """Append a directory; `children` in the order of `facts.subdirectories`: written ones, or unchanged ones to copy."""
-        written = [child for child in children if isinstance(child, Place)]
+        written = [child for child in children if isinstance(child, Written)]
         start = min((child.start for child in written), default=self._at)
         offsets = []
         for child in children:
-            if isinstance(child, Record):
+            if isinstance(child, DirectoryRecord):
                 raw, inner = child.copy()
                 offsets.append(self._at + inner)
                 self._write(raw)
@@ -243,13 +243,13 @@ class Writer:
         )  # fmt: skip
         checksum = zlib.crc32(sections, zlib.crc32(head[4:]))
         self._write(struct.pack("=I", checksum) + head[4:] + sections)
-        return Place(here, start)
+        return Written(here, start)
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._at += len(data)
 
-    def end(self, root: Place, packs: t.Iterable[bytes]) -> None:
+    def end(self, root: Written, packs: t.Iterable[bytes]) -> None:
         """Write the packs that all of this relies on, and the way in."""
         names = b"".join(sorted(set(packs)))
         head = _TRAILER.pack(root.offset, len(names) // 32, _ORDER, 0, _MAGIC)[:20]

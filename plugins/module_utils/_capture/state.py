@@ -18,10 +18,10 @@ from .._format.walk import join
 from .._fs.descent import Item
 from .._fs.exclusions import Skipped
 from .._fs.metadata import Xattrs
-from .stat_cache import Known, Record
+from .stat_cache import DirectoryRecord, Known
 
 
-class Later:
+class FutureEntry:
     """An entry that a worker is still reading; `settle` waits for it, and gives None where there is none after all."""
 
     def __init__(self, future: t.Optional[Future[t.Any]], settle: t.Callable[[], t.Optional[Entry]]) -> None:
@@ -39,7 +39,7 @@ class Later:
 
 
 #: What stands in a directory's line-up: an entry, one to come, or none (it vanished, or cannot be read).
-Slot = t.Union[Entry, Later, None]
+Slot = t.Union[Entry, FutureEntry, None]
 
 
 class Directory:
@@ -47,18 +47,18 @@ class Directory:
 
     :ivar device: st_dev. :ivar system: identity of its file system.
     :ivar same: nothing in the directory itself differs from the last scan; then `slots` stay empty.
-    :ivar doubtful: positions that the next scan must not believe.
+    :ivar suspect: positions that the next scan must not believe.
     :ivar known: once settled, its record: the old one where nothing at all changed.
     """
 
-    def __init__(self, path: bytes, parent: t.Optional[Directory], record: t.Optional[Record], device: int, system: int) -> None:
+    def __init__(self, path: bytes, parent: t.Optional[Directory], record: t.Optional[DirectoryRecord], device: int, system: int) -> None:
         self.path, self.parent, self.record, self.device, self.system = path, parent, record, device, system
         self.items: t.List[Item] = []
         self.names: t.List[bytes] = []
         self.numbers = b""
         self.slots: t.List[Slot] = []
         self.same = False
-        self.doubtful: t.List[int] = []
+        self.suspect: t.List[int] = []
         self.untrusted = False  # stats prove nothing on its file system
         self.subdirectories: t.List[int] = []
         self.linked: t.List[int] = []
@@ -89,11 +89,11 @@ class Notes:
 
     def unreadable(self, here: Directory, position: int, detail: str) -> None:
         self.skipped.append(Skipped(here.path_of(position), "unreadable", detail))
-        here.doubtful.append(position)
+        here.suspect.append(position)
 
     def unsteady(self, here: Directory, position: int) -> None:
         self.changed.append(here.path_of(position))
-        here.doubtful.append(position)
+        here.suspect.append(position)
 
 
 def describe(info: os.stat_result, kind: int, name: bytes, xattrs: Xattrs = (), **extra: t.Any) -> Entry:

@@ -19,14 +19,14 @@ from collections import deque
 from .._format import chunks, tree as tree
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry
 from .._store.transaction import Transaction
-from .stat_cache import Facts, Record, Stats, Writer
-from .state import Directory, Later, Notes
+from .stat_cache import DirectoryFacts, DirectoryRecord, Stats, Writer
+from .state import Directory, FutureEntry, Notes
 
 #: Entries that may wait for large files: bounds the memory.
 _WAITING = 50_000
 
 
-class Settler:
+class TreeSaver:
     """Settles directories in the order in which they are given. `stats` adds up what is settled."""
 
     def __init__(self, run: Transaction, notes: Notes, writer: t.Optional[Writer]) -> None:
@@ -56,7 +56,7 @@ class Settler:
             self._settle_new(here)
         here.names, here.slots, here.children, here.numbers = [], [], [], b""
 
-    def _settle_same(self, here: Directory, record: Record) -> None:
+    def _settle_same(self, here: Directory, record: DirectoryRecord) -> None:
         """The directory's own names and stats are as they were; what is below may differ."""
         facts = record.facts
         children = t.cast("t.List[Directory]", here.children)
@@ -81,7 +81,7 @@ class Settler:
         children = {position: child for position, child in zip(here.subdirectories, here.children) if child is not None}
         entries: t.List[Entry] = []
         for position, slot in enumerate(here.slots):
-            entry = slot.settle() if isinstance(slot, Later) else slot
+            entry = slot.settle() if isinstance(slot, FutureEntry) else slot
             if entry is None:
                 continue
             if entry.kind == DIRECTORY:
@@ -96,11 +96,11 @@ class Settler:
         self._notes.gids.update(gids)
         if self._writer is None:
             return
-        facts = Facts(
+        facts = DirectoryFacts(
             tree=here.digest,
             stats=stats,
             names=b"\0".join(here.names),
-            numbers=self._writer.distrust(here.numbers, here.untrusted, here.doubtful),
+            numbers=self._writer.mark_racy(here.numbers, here.untrusted, here.suspect),
             subdirectories=array("I", here.subdirectories),
             linked=array("I", here.linked),
             objects=objects,
@@ -138,4 +138,4 @@ class Settler:
 
 
 def _ready(here: Directory) -> bool:
-    return all(slot.done() for slot in here.slots if isinstance(slot, Later))
+    return all(slot.done() for slot in here.slots if isinstance(slot, FutureEntry))

@@ -13,7 +13,7 @@ import typing as t
 from .._base.text import one_line, show
 from . import tree as tree
 from .tree import DIRECTORY, Entry, Read
-from .walk import join
+from .walk import join, leaves_first, walk
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 
@@ -134,40 +134,34 @@ def _pairs(sides: t.Tuple[t.List[Entry], t.List[Entry]]) -> t.Iterator[t.Tuple[t
 
 def _whole(read: Read, path: bytes, top: Entry, kind: str, changes: Changes) -> None:
     """A path that only one side has, with all below it."""
-    todo = [(join(path, top.name), top)]
-    while todo:
-        here, entry = todo.pop()
+    for here, entry in walk(lambda digest: tree.load(read, digest), top, join(path, top.name), lambda _path, _entry: not changes.full):
         changes.add(kind, here)
         if entry.kind == DIRECTORY and changes.full:
             changes.add_unlisted(kind, _below(read, entry.content, changes.sizes))
-        elif entry.kind == DIRECTORY:
-            todo += [(join(here, child.name), child) for child in reversed(tree.load(read, entry.content))]
 
 
 def _below(read: Read, digest: bytes, known: t.Dict[bytes, int]) -> int:
     """How many entries there are below a tree; each shared one is looked at once, however often it is referred to."""
-    todo = [digest]
-    while todo:
-        here = todo[-1]
-        entries = [] if here in known else tree.load(read, here)
-        below = [entry.content for entry in entries if entry.kind == DIRECTORY]
-        missing = [child for child in below if child not in known]
-        todo += missing
-        if not missing:
-            known.setdefault(here, len(entries) + sum(known[child] for child in below))
-            todo.pop()
+    under_way: t.Dict[bytes, t.Tuple[int, t.List[bytes]]] = {}
+
+    def below(here: bytes) -> t.List[bytes]:
+        entries = tree.load(read, here)
+        under_way[here] = len(entries), [entry.content for entry in entries if entry.kind == DIRECTORY]
+        return under_way[here][1]
+
+    for here in leaves_first(digest, below, known.__contains__):
+        count, children = under_way.pop(here)
+        known[here] = count + sum(known[child] for child in children)
     return known[digest]
 
 
 def everything(read: Read, root: Entry, total: int, changes: Changes) -> None:
     """All of a tree as added: the first paths by name, the rest by number. `total` counts its entries, without the root."""
-    todo = [(b"", root)]
-    seen = -1  # the root itself is not counted
-    while todo and not changes.full:
-        path, entry = todo.pop()
+    seen = 0
+    for path, _entry in walk(lambda digest: tree.load(read, digest), root):
+        if changes.full:
+            break
         if path:
             changes.add(ADDED, path)
-        seen += 1
-        if entry.kind == DIRECTORY:
-            todo += [(join(path, child.name), child) for child in reversed(tree.load(read, entry.content))]
+            seen += 1
     changes.add_unlisted(ADDED, total - seen)

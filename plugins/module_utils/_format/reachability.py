@@ -17,7 +17,7 @@ import typing as t
 from .._base.errors import Damaged
 from .._store.table import Table
 from . import chunks, links, tree as tree
-from .walk import join
+from .walk import join, leaves_first
 
 Visit = t.Callable[[bytes, int], None]
 
@@ -26,7 +26,7 @@ def _nothing(_digest: bytes) -> None:
     """Nobody asks for metadata."""
 
 
-class Reach:
+class Reachability:
     """A walk over the trees of one backup after another.
 
     :param read: (digest, limit) -> bytes of a metadata blob, or Damaged.
@@ -53,18 +53,13 @@ class Reach:
             self._metadata(table)
             self._attempt(table, lambda: links.decode(self._read(table, links.LIMIT)))
             self._lists.add(table, b"")
-        todo = [(root, False)]
-        while todo:
-            digest, left = todo.pop()
-            if self._trees.find(digest) >= 0:
-                continue
-            if left:
-                self._trees.add(digest, b"")  # only now is all below it known to be as it should
-                continue
-            todo.append((digest, True))
-            below: t.List[bytes] = []
-            self._attempt(digest, lambda: below.extend(self._visit(digest)))  # noqa: B023  called at once
-            todo += [(child, False) for child in below]
+        for digest in leaves_first(root, self._below, lambda digest: self._trees.find(digest) >= 0):
+            self._trees.add(digest, b"")  # only now is all below it known to be as it should
+
+    def _below(self, digest: bytes) -> t.List[bytes]:
+        below: t.List[bytes] = []
+        self._attempt(digest, lambda: below.extend(self._visit(digest)))
+        return below
 
     def _attempt(self, digest: bytes, call: t.Callable[[], t.Any]) -> None:
         try:
@@ -122,23 +117,21 @@ class Tracer:
 
     def count(self, root: bytes, table: bytes) -> int:
         """How many findings there are in a backup."""
-        todo = [root]
-        while todo:
-            here = todo[-1]
-            if self._of(here) >= 0:
-                todo.pop()
-                continue
+        under_way: t.Dict[bytes, t.Tuple[int, t.List[bytes]]] = {}
+
+        def below(here: bytes) -> t.List[bytes]:
             entries = tree.load(self._read, here)
-            below = [item.content for item in entries if item.kind == tree.DIRECTORY]
-            unknown = [child for child in below if self._of(child) < 0]
-            todo += unknown
-            if not unknown:
-                found = sum(map(self._of, below)) + sum(len(self._of_file(item)) for item in entries if item.is_file)
-                if found:
-                    self._hurt[here] = found
-                else:
-                    self._sound.add(here, b"")
-                todo.pop()
+            children = [item.content for item in entries if item.kind == tree.DIRECTORY]
+            under_way[here] = sum(len(self._of_file(item)) for item in entries if item.is_file), children
+            return children
+
+        for here in leaves_first(root, below, lambda digest: self._of(digest) >= 0):
+            found, children = under_way.pop(here)
+            found += sum(map(self._of, children))
+            if found:
+                self._hurt[here] = found
+            else:
+                self._sound.add(here, b"")
         return self._of(root) + (table in self._lacking)
 
     def __call__(self, root: bytes, table: bytes) -> t.Iterator[t.Tuple[bytes, str]]:

@@ -23,7 +23,7 @@ from .._format import tree
 from .._format.tree import NOTHING, Entry
 
 Xattrs = t.Tuple[t.Tuple[bytes, bytes], ...]
-Place = t.Union[int, str]
+PathOrDescriptor = t.Union[int, str]
 
 #: What says "no extended attributes here".
 _NONE = (errno.EOPNOTSUPP, errno.ENOSYS)
@@ -43,7 +43,7 @@ def beneath(directory: int, name: t.Union[str, bytes]) -> str:
     return f"/proc/self/fd/{directory}/{os.fsdecode(name)}"
 
 
-def read_xattrs(place: Place) -> Xattrs:
+def read_xattrs(place: PathOrDescriptor) -> Xattrs:
     """All attributes that we may see, by name. `place` is a descriptor, or a path from `beneath` (symlinks are not followed)."""
     follow = isinstance(place, int)
     try:
@@ -179,7 +179,7 @@ class Setter:
         info = os.fstat(fd)
         return (info.st_uid, info.st_gid) == (uid, gid)
 
-    def _xattrs(self, place: Place, xattrs: Xattrs, follow: bool = True) -> bool:
+    def _xattrs(self, place: PathOrDescriptor, xattrs: Xattrs, follow: bool = True) -> bool:
         refused = False
         for name, value in xattrs:
             try:
@@ -190,7 +190,7 @@ class Setter:
                 refused = True
         return refused
 
-    def strip(self, place: Place, keep: Xattrs) -> None:
+    def strip(self, place: PathOrDescriptor, keep: Xattrs) -> None:
         """Remove attributes that the entry has not: those inherited from a default ACL, or left from before."""
         wanted = {name for name, _value in keep}
         for name, _value in read_xattrs(place):

@@ -26,14 +26,14 @@ from .._base.files import create_file, open_directory, open_file
 from .._base.text import show
 from .._format import tree as tree
 from .._format.tree import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
-from .._format.walk import join
+from .._format.walk import directories, join
 from .._fs import metadata
 from .._fs.descent import Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG
 from .._fs.metadata import Setter
-from .compare import Comparer, Selection, Survey, same_type
+from .compare import Comparer, Comparison, Selection, same_type
 from .content import Filler
-from .preserve import Leave
+from .preserve import Preserve
 from .remove import Remover
 
 _NODES = {FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, tree.CHARACTER: stat.S_IFCHR, tree.BLOCK: stat.S_IFBLK}
@@ -150,11 +150,9 @@ class Assembler:
             raise target_failure("writing the new tree", error) from None
 
     def _fresh(self, root: Entry, trail: Trail, old: Follower, may_link: t.Callable[[bytes], bool]) -> None:
-        todo: t.List[t.Tuple[bytes, Entry, bool]] = [(b"", root, False)]
         inherits = bool(metadata.read_xattrs(trail.fd))
         own = not inherits and self._setter.owns_new(os.fstat(trail.fd))
-        while todo:
-            path, entry, leaving = todo.pop()
+        for path, entry, leaving in directories(self._load, root):
             if leaving:
                 self._directory(trail.fd, entry, inherits)
                 if path:
@@ -165,13 +163,10 @@ class Assembler:
                 os.mkdir(entry.name, 0o700, dir_fd=trail.fd)
                 trail.enter(entry.name)
                 old.enter(entry.name)
-            todo.append((path, entry, True))
-            below = []
             for child in self._load(entry.content):
-                here = join(path, child.name)
                 if child.kind == DIRECTORY:
-                    below.append((here, child, False))
                     continue
+                here = join(path, child.name)
                 first = self._links.first(here)
                 if first is not None and self._links.link(first, trail.fd, child.name):
                     pass
@@ -181,7 +176,6 @@ class Assembler:
                     self._create(trail.fd, child.name, child, inherits, own)
                 self.tally.size += child.size
                 self._progress(1, child.size)
-            todo += reversed(below)
 
     def _link_old(self, path: bytes, entry: Entry, old: int, directory: int, may_link: t.Callable[[bytes], bool]) -> bool:
         """Take an unchanged file over from the old tree: one inode, and no byte is copied."""
@@ -200,12 +194,12 @@ class Assembler:
 
     # ---- in place
 
-    def in_place(self, root: Entry, target: int, selection: Selection, leave: Leave, survey: Survey, delete: bool) -> None:
+    def in_place(self, root: Entry, target: int, selection: Selection, preserve: Preserve, comparison: Comparison, delete: bool) -> None:
         """Make an existing directory equal to the tree, file by file; with `delete` also remove what the tree lacks."""
-        self._links = Links(self._groups, target, survey.anchors)
+        self._links = Links(self._groups, target, comparison.anchors)
         try:
             with Trail(os.dup(target)) as trail:
-                self._in_place(root, trail, selection, leave, survey.unequal_links, delete)
+                self._in_place(root, trail, selection, preserve, comparison.unequal_links, delete)
         except OSError as error:
             raise self._stopped(target_failure("restoring in place", error)) from None
         except VoltError as error:
@@ -221,42 +215,39 @@ class Assembler:
         return error
 
     def _in_place(
-        self, root: Entry, trail: Trail, selection: Selection, leave: Leave, unequal_links: t.Set[bytes], delete: bool
+        self, root: Entry, trail: Trail, selection: Selection, preserve: Preserve, unequal_links: t.Set[bytes], delete: bool
     ) -> None:
-        todo: t.List[t.Tuple[bytes, Entry, bool, bool]] = [(b"", root, False, selection.everything)]
-        while todo:
-            path, entry, leaving, inside = todo.pop()
+        wanted_whole: t.List[bool] = []  # of each directory on the way down: whether all in it was asked for
+
+        def look(path: bytes, _entry: Entry) -> bool:
+            return selection.wants(path, wanted_whole[-1])[0]
+
+        for path, entry, leaving in directories(self._load, root, look):
             if leaving:
-                if inside or path in self._new_directories:
+                if wanted_whole.pop() or path in self._new_directories:
                     self._settle_directory(trail, path, entry)
                 if path:
                     trail.leave()
                 continue
+            inside = selection.wants(path, wanted_whole[-1])[1] if path else selection.everything
+            wanted_whole.append(inside)
             if path:
                 self._enter(trail, path, entry)
-            todo.append((path, entry, True, inside))
             fd = trail.fd
             items, names = listing(fd)
             live = {name: item[1] for name, item in zip(names, items)}
             present = set(live)
-            below = []
             for child in self._load(entry.content):
                 here = join(path, child.name)
-                look, wanted = selection.wants(here, inside)
                 info = live.pop(child.name, None)
-                if not look:
-                    continue
-                if child.kind == DIRECTORY:
-                    below.append((here, child, False, wanted))
-                elif wanted:
-                    self._file(fd, here, child, info, here in unequal_links, leave)
+                if child.kind != DIRECTORY and selection.wants(here, inside)[1]:
+                    self._file(fd, here, child, info, here in unequal_links, preserve)
             for name in [name for name in live if DEBRIS.match(name) and not stat.S_ISDIR(live[name].st_mode)]:
                 del live[name]
                 _unlink(name, fd)
             tagged = any(item.name == CACHEDIR_TAG for item in self._load(entry.content))
-            if delete and inside and live and not leave.covers_inside(path, fd, present, tagged):
-                self._delete(trail, path, live, leave)
-            todo += reversed(below)
+            if delete and inside and live and not preserve.covers_inside(path, fd, present, tagged):
+                self._delete(trail, path, live, preserve)
 
     def _enter(self, trail: Trail, path: bytes, entry: Entry) -> None:
         try:
@@ -283,7 +274,7 @@ class Assembler:
             self.tally.did(path)
 
     def _file(
-        self, directory: int, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool, leave: Leave
+        self, directory: int, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool, preserve: Preserve
     ) -> None:
         same = info is not None and same_type(entry, info) and self._comparer.alike(entry, info, directory, entry.name)
         if same and not relink:
@@ -298,7 +289,7 @@ class Assembler:
             if (first is None or not self._links.link(first, directory, beside)) and not self._create(directory, beside, entry, True):
                 return
             if info is not None and stat.S_ISDIR(info.st_mode):
-                self._remove(directory, entry.name, path, leave)  # empty, or somebody said delete: the survey saw to that
+                self._remove(directory, entry.name, path, preserve)  # empty, or somebody said delete: the comparison saw to that
             os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
             # a rename between two names of one inode does nothing, and says so to nobody (rename(2))
             _unlink(beside, directory)
@@ -309,19 +300,19 @@ class Assembler:
         self.tally.size += entry.size
         self._progress(1, entry.size)
 
-    def _delete(self, trail: Trail, path: bytes, live: t.Dict[bytes, os.stat_result], leave: Leave) -> None:
+    def _delete(self, trail: Trail, path: bytes, live: t.Dict[bytes, os.stat_result], preserve: Preserve) -> None:
         device = os.fstat(trail.fd).st_dev
         for name, info in live.items():
             here = join(path, name)
-            if leave.covers_stranger(path, name, info.st_mode):
+            if preserve.covers_extraneous(path, name, info.st_mode):
                 continue
             if stat.S_ISDIR(info.st_mode) and info.st_dev != device:
                 self.tally.kept.append(show(here))  # mounted
                 continue
-            self._remove(trail.fd, name, here, leave)
+            self._remove(trail.fd, name, here, preserve)
 
-    def _remove(self, directory: int, name: bytes, path: bytes, leave: Leave) -> None:
-        remover = Remover(leave)
+    def _remove(self, directory: int, name: bytes, path: bytes, preserve: Preserve) -> None:
+        remover = Remover(preserve)
         remover.remove(directory, name, path)
         self.tally.removed += remover.removed
         self.tally.kept += map(show, remover.kept)

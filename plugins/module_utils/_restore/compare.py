@@ -28,7 +28,7 @@ from .._fs import metadata
 from .._fs.descent import Trail, find_holes, listing, open_source
 from .._fs.exclusions import CACHEDIR_TAG
 from .._fs.metadata import SPECIAL, Owners
-from .preserve import Leave
+from .preserve import Preserve
 
 
 class Selection:
@@ -148,7 +148,7 @@ def _zeros(fd: int, start: int, end: int) -> bool:
     return True
 
 
-class Survey:
+class Comparison:
     """What differs between a backup and a target.
 
     :ivar changes: paths to add, change and remove (what the backup lacks and does not leave alone).
@@ -169,26 +169,26 @@ class Survey:
         self.guarded: t.List[bytes] = []
 
 
-class Surveyor:
+class TargetComparer:
     """Walks a tree and a target side by side. Use once."""
 
     def __init__(
-        self, load: tree.Loader, comparer: Comparer, leave: Leave, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
+        self, load: tree.Loader, comparer: Comparer, preserve: Preserve, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
         shared_links: bool, mounted: t.Container[bytes],
     ) -> None:  # fmt: skip
         """:param shared_links: files may share an inode with others that are equal (restored as hard links into the store).
         :param mounted: mount points below the target."""
         self._mounted = mounted
-        self._load, self._comparer, self._leave, self._selection = load, comparer, leave, selection
+        self._load, self._comparer, self._preserve, self._selection = load, comparer, preserve, selection
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
         self._inodes: t.Dict[bytes, t.Tuple[int, int]] = {}
         self._shared_links = shared_links
         self._counted: t.Set[bytes] = set()
         self._keeps: t.List[bool] = []
         self._in_the_way: t.Set[bytes] = set()
-        self.result = Survey(limit)
+        self.result = Comparison(limit)
 
-    def __call__(self, root: Entry, target: t.Optional[int]) -> Survey:
+    def __call__(self, root: Entry, target: t.Optional[int]) -> Comparison:
         """:param target: a descriptor of the target directory, None where there is none; closed at the end."""
         result = self.result
         todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]] = []
@@ -258,7 +258,7 @@ class Surveyor:
             if not same_type(item, info):
                 result.changes.add(CHANGED, here)
                 result.size += item.size
-                if here in self._mounted or self._leave.covers(path, item.name, stat.S_ISDIR(info.st_mode)):
+                if here in self._mounted or self._preserve.covers(path, item.name, stat.S_ISDIR(info.st_mode)):
                     result.guarded.append(here)
                 elif stat.S_ISDIR(info.st_mode):
                     self._blocked(here, item.name, fd)
@@ -279,14 +279,14 @@ class Surveyor:
                 self._inodes[here] = (info.st_dev, info.st_ino)
         if inside and live:
             tagged = any(item.name == CACHEDIR_TAG for item in entries)
-            self._extra(path, live, self._leave.covers_inside(path, fd, live.keys() | {item.name for item in entries}, tagged), below)
+            self._extra(path, live, self._preserve.covers_inside(path, fd, live.keys() | {item.name for item in entries}, tagged), below)
         todo += reversed(below)
 
     def _extra(self, path: bytes, live: t.Dict[bytes, os.stat_result], hollow: bool, below: t.List[t.Any]) -> None:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
         for name, info in live.items():
             directory = stat.S_ISDIR(info.st_mode)
-            if hollow or self._leave.covers_stranger(path, name, info.st_mode):
+            if hollow or self._preserve.covers_extraneous(path, name, info.st_mode):
                 if self._keeps:
                     self._keeps[-1] = True
             elif directory:

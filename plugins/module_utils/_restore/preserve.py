@@ -17,7 +17,7 @@ from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
 _HOLLOW = ("mount", "pseudo")
 
 
-class Leave:
+class Preserve:
     """Rules by which the backup did not look at something."""
 
     def __init__(self, exclude: Exclusions, caches: bool, skipped: t.Iterable[Skipped]) -> None:
@@ -35,7 +35,7 @@ class Leave:
             return True
         return bool(self._exclude) and self._exclude.excludes(parent, name, is_directory)
 
-    def covers_stranger(self, parent: bytes, name: bytes, mode: int) -> bool:
+    def covers_extraneous(self, parent: bytes, name: bytes, mode: int) -> bool:
         """The same for what the backup does not have. A symlink may stand where a directory was that the backup left out."""
         return self.covers(parent, name, stat.S_ISDIR(mode)) or stat.S_ISLNK(mode) and self.covers(parent, name, True)
 

@@ -6,7 +6,7 @@
 
 """Removing a tree without ever leaving it, and without losing what a backup never held.
 
-Things that `leave` covers are carried to the same place in another tree, or stay where they are where there is none.
+Things that `preserve` covers are carried to the same place in another tree, or stay where they are where there is none.
 A mount point is never crossed: whatever is mounted is somebody else's.
 """
 
@@ -19,7 +19,7 @@ import typing as t
 
 from .._format.walk import join
 from .._fs.descent import Trail, listing
-from .preserve import Leave
+from .preserve import Preserve
 
 #: (directory, name, path from the root) -> whether the thing is at its new place now.
 Carry = t.Callable[[int, bytes, bytes], bool]
@@ -28,12 +28,12 @@ Carry = t.Callable[[int, bytes, bytes], bool]
 class Remover:
     """Removes trees; `removed` counts, `kept` names what stayed.
 
-    :param leave: what a backup never held, so that it must not go; None where everything may.
+    :param preserve: what a backup never held, so that it must not go; None where everything may.
     :param carry: takes such things to their new place; None where they stay.
     """
 
-    def __init__(self, leave: t.Optional[Leave], carry: t.Optional[Carry] = None) -> None:
-        self._leave, self._carry = leave, carry
+    def __init__(self, preserve: t.Optional[Preserve], carry: t.Optional[Carry] = None) -> None:
+        self._preserve, self._carry = preserve, carry
         self.removed = 0
         self.kept: t.List[bytes] = []
 
@@ -65,10 +65,10 @@ class Remover:
             os.fchmod(trail.fd, info.st_mode & 0o7777 | 0o700)
         below, stays = [], False
         items, names = listing(trail.fd)
-        hollow = self._leave is not None and self._leave.covers_inside(path, trail.fd, set(names))
+        hollow = self._preserve is not None and self._preserve.covers_inside(path, trail.fd, set(names))
         for raw, (_name, found) in zip(names, items):
             directory, here = stat.S_ISDIR(found.st_mode), join(path, raw)
-            if hollow or self._leave is not None and self._leave.covers_stranger(path, raw, found.st_mode):
+            if hollow or self._preserve is not None and self._preserve.covers_extraneous(path, raw, found.st_mode):
                 stays = not (self._carry is not None and self._carry(trail.fd, raw, here)) or stays
             elif directory and found.st_dev != device:
                 self.kept.append(here)  # mounted

@@ -38,7 +38,7 @@ from .._fs import metadata
 from .._fs.descent import Trail, listing
 from .._fs.exclusions import Exclusions, Skipped
 from .assemble import Follower
-from .preserve import Leave
+from .preserve import Preserve
 from .remove import Remover
 
 #: No journal has more bytes: it names what a backup skipped.
@@ -58,8 +58,8 @@ class Rules(t.NamedTuple):
     caches: bool
     skipped: t.List[Skipped]
 
-    def leave(self) -> Leave:
-        return Leave(Exclusions(self.exclude), self.caches, self.skipped)
+    def preserve(self) -> Preserve:
+        return Preserve(Exclusions(self.exclude), self.caches, self.skipped)
 
 
 class Stage:
@@ -128,16 +128,16 @@ class Stage:
         except OSError as error:
             raise target_failure(f"putting the new tree at {show(self.target)}", error) from None
 
-    def exchange(self, rules: Rules, keep: bool, newcomers: bool) -> t.Tuple[t.Optional[bytes], t.List[str]]:
+    def exchange(self, rules: Rules, keep: bool, extraneous: bool) -> t.Tuple[t.Optional[bytes], t.List[str]]:
         """Swap new and old, carry over what the backup never held, then remove the old tree, or `keep` it.
 
-        :param newcomers: carry over also what came into the old tree meanwhile: nothing else in it is missing from the new one.
+        :param extraneous: carry over also what came into the old tree meanwhile: nothing else in it is missing from the new one.
         :returns: where the old tree is kept, if it is, and warnings. Impossible where trees cannot be swapped: nothing was touched.
         """
         warnings: t.List[str] = []
         try:
             previous = self._unused(b".previous-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()).encode()) if keep else None
-            self._write_journal(rules, previous, newcomers)
+            self._write_journal(rules, previous, extraneous)
             old = files.open_directory(self._name, self.parent)
         except OSError as error:
             raise target_failure("preparing to exchange the trees", error) from None
@@ -153,7 +153,7 @@ class Stage:
                 self._half_way = True
                 _arrived(self.tree, mtime)
                 os.fsync(self.parent)
-                kept = Carrier(old, self.tree, rules.leave(), newcomers)()
+                kept = Carrier(old, self.tree, rules.preserve(), extraneous)()
                 if kept and previous is None:
                     previous = self._unused(b".volt-kept-" + self._own.rpartition(b"-")[2])
                 if previous is not None:
@@ -186,12 +186,12 @@ class Stage:
                 return name
             number += 1
 
-    def _write_journal(self, rules: Rules, keep: t.Optional[bytes], newcomers: bool) -> None:
+    def _write_journal(self, rules: Rules, keep: t.Optional[bytes], extraneous: bool) -> None:
         value = {
             "inode": os.fstat(self.tree).st_ino,
             "mtime": os.fstat(self.tree).st_mtime_ns,
             "keep": show(keep) if keep is not None else None,
-            "newcomers": newcomers,
+            "newcomers": extraneous,
             "exclude": rules.exclude,
             "caches": rules.caches,
             "skipped": [[show(item.path), item.reason, item.detail] for item in rules.skipped],
@@ -286,7 +286,7 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
         old, new = files.open_directory(b"tree", directory), files.open_directory(target, parent)
         try:
             _arrived(new, journal.mtime)
-            kept = Carrier(old, new, journal.rules.leave(), journal.newcomers)()
+            kept = Carrier(old, new, journal.rules.preserve(), journal.extraneous)()
         finally:
             os.close(old)
             os.close(new)
@@ -324,7 +324,7 @@ class Journal(t.NamedTuple):
     mtime: int
     rules: Rules
     keep: t.Optional[bytes]
-    newcomers: bool
+    extraneous: bool
 
 
 def _read_journal(directory: int) -> t.Optional[Journal]:
@@ -344,16 +344,16 @@ def _read_journal(directory: int) -> t.Optional[Journal]:
 class Carrier:
     """Moves what the backup never held from the old tree to the same places in the new one.
 
-    :param newcomers: move also what the new tree has no name for.
+    :param extraneous: move also what the new tree has no name for.
     """
 
-    def __init__(self, old: int, new: int, leave: Leave, newcomers: bool) -> None:
-        self._old, self._new, self._leave, self._newcomers = old, new, leave, newcomers
+    def __init__(self, old: int, new: int, preserve: Preserve, extraneous: bool) -> None:
+        self._old, self._new, self._preserve, self._extraneous = old, new, preserve, extraneous
         self._kept: t.List[str] = []
 
     def __call__(self) -> t.List[str]:
         """Paths that could not be moved."""
-        if not self._leave and not self._newcomers:
+        if not self._preserve and not self._extraneous:
             return []
         todo: t.List[t.Tuple[bytes, bool]] = [(b"", False)]
         follower = Follower(os.dup(self._new))
@@ -381,19 +381,19 @@ class Carrier:
     def _look(self, path: bytes, old: int, new: int) -> t.Iterator[bytes]:
         """Move what is to be moved from one directory; its subdirectories that need a look."""
         items, names = listing(old)
-        tagged = new >= 0 and path != b"" and self._leave.is_tagged(new)
-        hollow = self._leave.covers_inside(path, old, set(names), tagged)
+        tagged = new >= 0 and path != b"" and self._preserve.is_tagged(new)
+        hollow = self._preserve.covers_inside(path, old, set(names), tagged)
         for raw, (_name, info) in zip(names, items):
-            if hollow or self._leave.covers(path, raw, stat.S_ISDIR(info.st_mode)) or self._keeps_stranger(path, raw, info.st_mode, new):
+            if hollow or self._preserve.covers(path, raw, stat.S_ISDIR(info.st_mode)) or self._keeps_extraneous(path, raw, info.st_mode, new):
                 self._move(old, path, raw)
             elif stat.S_ISDIR(info.st_mode):
                 yield join(path, raw)
 
-    def _keeps_stranger(self, parent: bytes, name: bytes, mode: int, new: int) -> bool:
+    def _keeps_extraneous(self, parent: bytes, name: bytes, mode: int, new: int) -> bool:
         """Whether something is to be moved because the new tree does not have it."""
         if new >= 0 and _inode(new, name) is not None:
             return False
-        return self._newcomers and new >= 0 or self._leave.covers_stranger(parent, name, mode)
+        return self._extraneous and new >= 0 or self._preserve.covers_extraneous(parent, name, mode)
 
     def _move(self, directory: int, parent: bytes, name: bytes) -> None:
         try:

@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("id", metavar="ID")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
-    for entry in (*upkeep.WORDS, *scheduled.WORDS, *notify.WORDS):
+    for entry in (*upkeep.COMMANDS, *scheduled.COMMANDS, *notify.COMMANDS):
         entry.options(word(entry.name, functools.partial(_upkeep, entry.work), entry.about))
     return top
 
@@ -127,7 +127,7 @@ def _warn(args: Arguments, warnings: t.Iterable[str]) -> None:
 
 
 def _create(args: Arguments) -> int:
-    request = create.Request(
+    request = create.CreateRequest(
         args.workload, args.source, args.type, args.workload_mode, args.tags, args.notes, args.exclude, args.exclude_caches,
         args.one_file_system, args.compression, args.only_if_changed, args.max_age, args.diff_limit,
     )  # fmt: skip
@@ -268,7 +268,7 @@ def _differences(found: t.Dict[str, t.Any]) -> str:
 
 
 def _restore(args: Arguments) -> int:
-    request = restore.Request(
+    request = restore.RestoreRequest(
         args.target, args.force, args.strategy, args.delete, args.paths, args.link, args.verify, args.numeric_owner,
         args.keep_previous, args.diff_limit,
     )  # fmt: skip

@@ -32,8 +32,8 @@ from .._base.errors import UsageError, VoltError, reason
 from .._base.text import parse
 from .._base.time import show_time
 from .._schedule import job as jobs, notification as settings, process, status, systemd
-from .._schedule.record import Record
-from .upkeep import Arguments, Manager, Outcome, Word
+from .._schedule.record import RunRecord
+from .upkeep import Arguments, Command, Manager, Outcome
 
 _SENDMAIL = "/usr/sbin/sendmail"
 _PATIENCE = 60.0
@@ -58,7 +58,7 @@ def facts_of(unit: str) -> Facts:
     if workload:
         with contextlib.suppress(VoltError):  # that it cannot be noted keeps nobody from being told
             note_failure(workload, unit)
-    note = Record(workload).read() if workload else {}
+    note = RunRecord(workload).read() if workload else {}
     failure = note.get("failure", {})
     why = failure.get("reason") or f"See journalctl -u {unit}."
     success = note.get("success", {}).get("at")
@@ -78,7 +78,7 @@ def note_failure(workload: str, unit: str) -> None:
     """Note a failure that no line of the unit could: one that was killed, or whose command is gone."""
     shown = systemd.show([f"{unit}.service"], "ActiveState", "InvocationID", "Result").get(f"{unit}.service", {}) if systemd.running() else {}
     invocation = shown.get("InvocationID", "") if shown.get("ActiveState") == "failed" else ""  # else another run has come since
-    record = Record(workload)
+    record = RunRecord(workload)
     if invocation and record.read().get("failure", {}).get("invocation") != invocation:
         record.fail(VoltError(f"{unit}.service failed ({shown.get('Result')}) and could not note why; see journalctl -u {unit}."), invocation)
         metrics = jobs.load(workload).metrics
@@ -86,7 +86,7 @@ def note_failure(workload: str, unit: str) -> None:
             status.write_metrics(os.fsdecode(parse(metrics)))
 
 
-def tell(ways: settings.Ways, facts: Facts) -> None:
+def tell(ways: settings.Settings, facts: Facts) -> None:
     """By every way; NotTold names those that failed."""
     against = []
     for name, way in (("command", _command), ("mail", _mail), ("webhook", _webhook)):
@@ -189,4 +189,4 @@ def _notify(args: Arguments, _manager: Manager) -> Outcome:
     return Outcome({"changed": False, "told": used, **facts}, lambda: f"{facts['text']} {told}\n")
 
 
-WORDS = (Word("notify", "tell people that a unit failed; units call it", _options, _notify),)
+COMMANDS = (Command("notify", "tell people that a unit failed; units call it", _options, _notify),)

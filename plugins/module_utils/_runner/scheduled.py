@@ -34,10 +34,10 @@ from .._base.errors import Incomplete, Interrupted, UsageError, VoltError, reaso
 from .._base.text import parse, show
 from .._schedule import drill, job as jobs, journal, process, status, systemd
 from .._schedule.job import Job
-from .._schedule.record import Record
+from .._schedule.record import RunRecord
 from .._schedule.units import HOOKED
 from . import screen
-from .upkeep import Arguments, Outcome, Word
+from .upkeep import Arguments, Command, Outcome
 
 #: In the environment of a command before or after a backup: of which workload.
 _WITHIN = "VOLT_BACKUP_WITHIN"
@@ -58,7 +58,7 @@ def _run_options(made: argparse.ArgumentParser) -> None:
 
 
 def _run(args: Arguments, _manager: Manager) -> Outcome:
-    record = Record(args.workload)
+    record = RunRecord(args.workload)
     job = _job(args.workload, record)
     if _in_unit(job.workload):
         return _run_in_unit(job, record)
@@ -83,7 +83,7 @@ def _has_unit(job: Job) -> bool:
         return True
 
 
-def _job(workload: str, record: Record) -> Job:
+def _job(workload: str, record: RunRecord) -> Job:
     """The job; where a unit cannot read it, that is noted."""
     try:
         return jobs.load(workload)
@@ -102,12 +102,12 @@ def _not_due(job: Job) -> Outcome:
     return Outcome({"changed": False, "due": False}, lambda: f"Workload {job.workload} is not due yet.\n")
 
 
-def _is_due(job: Job, record: Record) -> bool:
+def _is_due(job: Job, record: RunRecord) -> bool:
     """Whether a start of the unit means anything. Where the timer knows the slots, all do."""
     return job.slots is None or not job.slots.ticks or record.due(job.slots)
 
 
-def _run_in_unit(job: Job, record: Record) -> Outcome:
+def _run_in_unit(job: Job, record: RunRecord) -> Outcome:
     invocation = _invocation(job.workload)
     with record.alone():
         if not record.is_run_of(invocation):
@@ -124,7 +124,7 @@ def _run_in_unit(job: Job, record: Record) -> Outcome:
     return t.cast(Outcome, done)._replace(failure=failure, text=lambda: "")  # the post hook tells it, once all has gone well
 
 
-def _run_unit(job: Job, record: Record) -> Outcome:
+def _run_unit(job: Job, record: RunRecord) -> Outcome:
     """Start the unit, once whoever runs it now has done so, and tell what became of it."""
     service = _service(job)
     _wait(service)
@@ -165,7 +165,7 @@ def _found(manager: Manager, backup: str) -> t.Optional[t.Dict[str, t.Any]]:
     return found[0] if found else None
 
 
-def _run_by_hand(job: Job, record: Record) -> Outcome:
+def _run_by_hand(job: Job, record: RunRecord) -> Outcome:
     """All of it, where nobody else does any of it: on a host without systemd, or whose units somebody else manages."""
     done: t.Optional[Outcome] = None
     failure: t.Optional[VoltError] = None
@@ -213,7 +213,7 @@ def _back_up(job: Job) -> Outcome:
     manager = Manager(job.store, job.backup_dir, job.lock_timeout)
     _refuse_emptied(job, manager)
     made = manager.create(
-        create.Request(
+        create.CreateRequest(
             job.workload, job.source, "scheduled", job.workload_mode, job.tags, None, job.exclude, job.exclude_caches, job.one_file_system, job.compression
         )
     )
@@ -265,7 +265,7 @@ def _line(facts: t.Dict[str, t.Any]) -> str:
     return " ".join(f"{name}={fact}" for name, fact in facts.items())
 
 
-def _failed(record: Record, failure: VoltError, facts: t.Dict[str, t.Any], invocation: str, after_all: bool = False) -> None:
+def _failed(record: RunRecord, failure: VoltError, facts: t.Dict[str, t.Any], invocation: str, after_all: bool = False) -> None:
     """Note a failure, and tell the journal unless one of the same run came before it."""
     if record.fail(failure, invocation, after_all) and journal.connected():
         # what went wrong is printed as well, so this need not be there twice if the journal does not take it
@@ -297,7 +297,7 @@ def _hook_options(made: argparse.ArgumentParser) -> None:
 
 
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
-    record = Record(args.workload)
+    record = RunRecord(args.workload)
     job = _job(args.workload, record)
     invocation = _invocation(job.workload)
     if args.hook == "pre":
@@ -315,7 +315,7 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
         _tell_metrics(job)
 
 
-def _post(job: Job, record: Record, invocation: str, result: str) -> Outcome:
+def _post(job: Job, record: RunRecord, invocation: str, result: str) -> Outcome:
     """After a run of a unit, however it went. The post command runs whatever else fails here, for a pre command may have stopped something."""
     note, facts = record.read(), {"workload": job.workload}
     if result == "success" and note.get("run") != invocation:
@@ -431,9 +431,9 @@ def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4))
 
 
-WORDS = (
-    Word("run", "run the scheduled backup of a workload now", _run_options, _run),
-    Word("hook", "what a unit calls around a run", _hook_options, _hook),
-    Word("status", "tell how the schedules of this host are doing", _status_options, _status),
-    Word("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
+COMMANDS = (
+    Command("run", "run the scheduled backup of a workload now", _run_options, _run),
+    Command("hook", "what a unit calls around a run", _hook_options, _hook),
+    Command("status", "tell how the schedules of this host are doing", _status_options, _status),
+    Command("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
 )

@@ -33,7 +33,7 @@ class Outcome(t.NamedTuple):
     status: int = 0
 
 
-class Word(t.NamedTuple):
+class Command(t.NamedTuple):
     """A word of the command."""
 
     name: str
@@ -122,7 +122,7 @@ def _verify_options(made: argparse.ArgumentParser) -> None:
 
 
 def _verify(args: Arguments, manager: Manager) -> Outcome:
-    request = verify.Request(args.level, args.budget, args.ids, args.repair, args.diff_limit)
+    request = verify.VerifyRequest(args.level, args.budget, args.ids, args.repair, args.diff_limit)
     progress = screen.Progress(0, sys.stderr.isatty() and not args.quiet and not args.json)
     try:
         found = manager.verify(request, args.dry_run, progress)
@@ -154,8 +154,8 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     return text
 
 
-WORDS = (
-    Word("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
-    Word("gc", "remove from the store what no backup refers to", _collect_options, _collect),
-    Word("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),
+COMMANDS = (
+    Command("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
+    Command("gc", "remove from the store what no backup refers to", _collect_options, _collect),
+    Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),
 )

@@ -33,7 +33,7 @@ _MARK = b"PK\x05\x06"
 _TAIL = 256
 
 
-class Command(t.NamedTuple):
+class CommandStamp(t.NamedTuple):
     """What a command says of itself."""
 
     version: str
@@ -45,17 +45,17 @@ def stamp(version: str, job_format: int) -> bytes:
     return f"volt-backup {version} job-format {job_format}".encode("ascii")
 
 
-def parse(data: bytes) -> t.Optional[Command]:
+def parse(data: bytes) -> t.Optional[CommandStamp]:
     """What the end of an archive says; None where it is none of ours."""
     at = data.rfind(_MARK, -_TAIL)
     if at < 0 or len(data) < at + _END.size:
         return None
     _mark, length = _END.unpack_from(data, at)
     match = _STAMP.fullmatch(data, at + _END.size)
-    return Command(match[1].decode("ascii"), int(match[2])) if match and len(match[0]) == length else None
+    return CommandStamp(match[1].decode("ascii"), int(match[2])) if match and len(match[0]) == length else None
 
 
-def read(path: str) -> t.Optional[Command]:
+def read(path: str) -> t.Optional[CommandStamp]:
     """The command at a path; None where nothing is, UsageError for what is not ours."""
     found = _load(path, _TAIL)
     return None if found is None else found[0]
@@ -71,12 +71,12 @@ def state(path: str) -> str:
 
 def describe(data: bytes, mode: int = MODE) -> str:
     """The same for one that is not written yet."""
-    said = t.cast(Command, parse(data))
+    said = t.cast(CommandStamp, parse(data))
     digest = hashlib.sha256(data).hexdigest()
     return f"version: {said.version}\njob_format: {said.job_format}\nsha256: {digest}\nmode: {mode:04o}\n"
 
 
-def _load(path: str, most: t.Optional[int] = None) -> t.Optional[t.Tuple[Command, bytes, int]]:
+def _load(path: str, most: t.Optional[int] = None) -> t.Optional[t.Tuple[CommandStamp, bytes, int]]:
     """What a command says of itself, its bytes (the last ones, if so many are enough) and its mode."""
     data = b""
     try:

@@ -33,11 +33,11 @@ from .._base.errors import UsageError, VoltError, reason
 from .._base.text import parse
 from . import command as commands, job as jobs, notification as ways_, systemd, units
 from .job import Job
-from .record import DIRECTORY as RECORDS, Record, unwritten
+from .record import DIRECTORY as RECORDS, RunRecord, unwritten
 from .status import write_metrics
 
 
-class Places(t.NamedTuple):
+class HostPaths(t.NamedTuple):
     """Where things are on a host."""
 
     units: str = systemd.UNITS
@@ -52,7 +52,7 @@ class HostWide(t.NamedTuple):
     """What belongs to the host as a whole: units by name, and by which ways people are told of failures. What it lacks goes."""
 
     units: t.Mapping[str, str]
-    ways: ways_.Ways
+    ways: ways_.Settings
 
 
 class Change(t.NamedTuple):
@@ -73,7 +73,7 @@ class Declaration:
     """
 
     def __init__(
-        self, present: t.Sequence[Job], absent: t.Sequence[str], purge: bool, interpreter: str, manage: bool, force: bool, places: Places,
+        self, present: t.Sequence[Job], absent: t.Sequence[str], purge: bool, interpreter: str, manage: bool, force: bool, places: HostPaths,
         host: t.Optional[HostWide] = None,
     ) -> None:  # fmt: skip
         self._places, self._manage, self._force, self._host = places, manage, force, host
@@ -266,7 +266,7 @@ class Declaration:
         for job in self._jobs.values():
             for directory in (parse(job.store), parse(job.backup_dir), os.fsencode(self._places.records)):
                 _make(os.fsdecode(directory))  # a service's view of the host is read-only but for these, so they must be there
-            record = Record(job.workload, self._places.records)
+            record = RunRecord(job.workload, self._places.records)
             if job.unit in self.retimed or (job.unit, True) in self._links or record.read().get("since") is None:
                 record.declare()
         last = {jobs.path(name, self._places.jobs) for name in self._gone}
@@ -289,7 +289,7 @@ class Declaration:
             if on:
                 systemd.call("systemctl", "start", "--", *sorted(f"{unit}.timer" for unit in on))
         for name in self._gone:
-            Record(name, self._places.records).forget()
+            RunRecord(name, self._places.records).forget()
         for unit in self._going:
             commands.remove(os.path.join(self._places.stamps, f"stamp-{unit}.timer"))
         warnings = self._tell() if self.changed else []

@@ -31,7 +31,7 @@ from .._base.signals import held
 from .._base.text import parse, show
 from .._restore.remove import Remover
 from . import job as jobs
-from .record import DIRECTORY as RECORDS, Record
+from .record import DIRECTORY as RECORDS, RunRecord
 
 SCRATCH = "/var/lib/volt/drill"
 _ROOM = re.compile(r"volt-drill-[0-9a-f]{16}\Z")
@@ -116,10 +116,10 @@ class Driller:
         """How content will come to the target, what would be restored, and what is passed over; refuses what has no space."""
         query = Query(workload=workload)
         try:
-            found, passed = self._manager.restore(None, restore.Request(target, link="reflink"), query, dry=True)
+            found, passed = self._manager.restore(None, restore.RestoreRequest(target, link="reflink"), query, dry=True)
             return "reflink", found.restore, passed
         except TargetError:
-            found, passed = self._manager.restore(None, restore.Request(target, link="copy"), query, dry=True)
+            found, passed = self._manager.restore(None, restore.RestoreRequest(target, link="copy"), query, dry=True)
         (sidecar,) = self._manager.find(Query(workload=workload, id=found.restore["backup_id"])) or [{}]
         size = min(found.restore["total_size"], sidecar.get("blob_count", 0) * _BLOB)
         place = os.statvfs(os.path.dirname(parse(target)))
@@ -132,8 +132,8 @@ class Driller:
         return "copy", found.restore, passed
 
     def _prove(self, backup: str, target: str, link: str) -> None:
-        self._manager.restore(backup, restore.Request(target, link=link, verify=True))
-        again, _passed = self._manager.restore(backup, restore.Request(target, force=True, delete=True, verify=True, diff_limit=1), dry=True)
+        self._manager.restore(backup, restore.RestoreRequest(target, link=link, verify=True))
+        again, _passed = self._manager.restore(backup, restore.RestoreRequest(target, force=True, delete=True, verify=True, diff_limit=1), dry=True)
         if again.changed:
             raise Damaged(f"What was restored of {backup} is not what it should be ({again.diff['prepared'].strip()}); verify the store, and the disk.")
 
@@ -142,7 +142,7 @@ class Driller:
         with contextlib.suppress(NotFound):
             job = jobs.load(workload, self._directory)
             if self._manager.places == Manager(job.store, job.backup_dir).places:
-                Record(workload, self._records).prove(backup)
+                RunRecord(workload, self._records).prove(backup)
                 return True
         return False
 

@@ -27,15 +27,15 @@ _SHAPES: t.Dict[str, t.Dict[str, type]] = {
 }
 _SECRET = ("password", "url", "headers")
 
-Ways = t.Dict[str, t.Any]
+Settings = t.Dict[str, t.Any]
 
 
-def check(ways: t.Mapping[str, t.Any]) -> Ways:
+def check(ways: t.Mapping[str, t.Any]) -> Settings:
     """The same without what is not set; UsageError for what cannot be meant, which names no secret."""
     command = list(ways.get("command") or [])
     if not all(isinstance(word, str) and "\0" not in word for word in command) or (command and not os.path.isabs(command[0])):
         raise UsageError("The command that tells of failures must be a list of words that begins with an absolute path.")
-    found: Ways = {"command": command} if command else {}
+    found: Settings = {"command": command} if command else {}
     for name, shape in _SHAPES.items():
         way = {key: value for key, value in (ways.get(name) or {}).items() if value is not None}
         for key, value in way.items():
@@ -51,12 +51,12 @@ def check(ways: t.Mapping[str, t.Any]) -> Ways:
     return found
 
 
-def text(ways: Ways) -> t.Optional[str]:
+def text(ways: Settings) -> t.Optional[str]:
     """The file's content; None where nobody is told."""
     return json.dumps(ways, indent=1, sort_keys=True) + "\n" if ways else None
 
 
-def load(path: str = PATH) -> Ways:
+def load(path: str = PATH) -> Settings:
     """How to tell; empty where nothing says so. VoltError for a file that is not as it should be, which is not quoted."""
     try:
         with open(path, encoding="utf-8") as file:

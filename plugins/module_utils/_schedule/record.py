@@ -41,7 +41,7 @@ _NUMBERS = ("since", "asked", "began", "ended", "at", "duration", "total_size", 
 _TEXTS = ("run", "invocation", "reason", "code", "backup_id")
 
 
-class Record:
+class RunRecord:
     """The outcomes of one workload's runs."""
 
     def __init__(self, workload: str, directory: str = DIRECTORY) -> None:

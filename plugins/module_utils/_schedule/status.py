@@ -27,7 +27,7 @@ from .._base.text import parse
 from .._base.time import show_time
 from . import job as jobs, systemd, units as units_
 from .job import Job
-from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, Record, is_due, noting, unwritten
+from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due, noting, unwritten
 
 #: Worst first, in which order they are listed. The first five are trouble.
 STATES = ("failed", "overdue", "stopped", "unreadable", "source missing", "running", "ok", "waiting", "disabled")
@@ -67,12 +67,12 @@ def status(directory: str = jobs.DIRECTORY, records: str = RECORDS, units_at: st
             known.append(jobs.load(name, directory))
         except VoltError as error:
             found.append({**_empty(name), "state": "unreadable", "reason": error.message})
-    notes = {job.workload: Record(job.workload, records).read() for job in known}  # before systemd is asked: a run that begins meanwhile is none yet
+    notes = {job.workload: RunRecord(job.workload, records).read() for job in known}  # before systemd is asked: a run that begins meanwhile is none yet
     units = [f"{job.unit}.{kind}" for job in known for kind in ("timer", "service")]
     shown = systemd.show(units, *dict.fromkeys(_TIMER + _SERVICE)) if known and systemd.running() else None
     now = time.time()
     for job in known:
-        record = Record(job.workload, records)
+        record = RunRecord(job.workload, records)
         timer, service = ({} if shown is None else shown.get(f"{job.unit}.{kind}", {}) for kind in ("timer", "service"))
         note, busy = notes[job.workload], record.busy()
         if _is_unended(note) and not busy:
@@ -195,7 +195,7 @@ def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = REC
             known[name] = jobs.load(name, directory)
     try:
         with noting(records):  # else of two runs that end together the one that looked first may write last
-            notes = {name: Record(name, records).read() for name in names}
+            notes = {name: RunRecord(name, records).read() for name in names}
             lines = _gauge("interval_seconds", "Time from one slot to the next.", {name: job.interval for name, job in known.items()})
             lines += _gauge("enabled", "Whether it backs up by itself.", {name: int(job.enabled) for name, job in known.items()})
             for metric, about, value in _METRICS:

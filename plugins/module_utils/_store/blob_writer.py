@@ -14,7 +14,7 @@ import typing as t
 from concurrent.futures import Future
 
 from . import codec, pack
-from .index import PLACE_SIZE, SUSPECT, PackLine, place, unplace
+from .index import LOCATION_SIZE, SUSPECT, PackLine, pack_location, unpack_location
 from .layout import State
 from .store import Store
 from .table import Table
@@ -50,7 +50,7 @@ class BlobWriter:
         self._sealed: t.Dict[int, Sealed] = {}
         self._kept: t.Dict[int, t.Tuple[str, bytes]] = {}  # a dry one's metadata
         self._jobs: t.List[Future[None]] = []
-        self.places = Table(PLACE_SIZE)
+        self.places = Table(LOCATION_SIZE)
 
     # ---- adding
 
@@ -92,7 +92,7 @@ class BlobWriter:
             return
         builder = self._builders[kind]
         offset, ends = builder.add(digest, blob)
-        self.places.add(digest, place(self._open_number[kind], offset, len(blob)))
+        self.places.add(digest, pack_location(self._open_number[kind], offset, len(blob)))
         if ends:
             self._seal(builder)
 
@@ -155,7 +155,7 @@ class BlobWriter:
         position = self.places.find(digest)
         if position < 0:
             return None
-        number, offset, length = unplace(self.places.value(position))
+        number, offset, length = unpack_location(self.places.value(position))
         suffix, stored = self._kept[number]
         data = codec.decompress(stored, suffix, pack.PACK_MOST)
         start = pack.first_blob(data) + offset

@@ -62,14 +62,14 @@ class Mark(t.Protocol):
         """
 
 
-class Tally(t.NamedTuple):
+class FileCount(t.NamedTuple):
     """A number of files, and their bytes as stored."""
 
     files: int = 0
     bytes: int = 0
 
-    def plus(self, size: int) -> Tally:
-        return Tally(self.files + 1, self.bytes + size)
+    def plus(self, size: int) -> FileCount:
+        return FileCount(self.files + 1, self.bytes + size)
 
 
 class Dead(t.NamedTuple):
@@ -97,7 +97,7 @@ class DeadFiles:
 
     def __init__(self, found: t.Iterable[Dead] = ()) -> None:
         self._records = bytearray()
-        self.tally = Tally()
+        self.tally = FileCount()
         for file in found:
             self._records += self._RECORD.pack(self._KINDS.index(file.kind), file.name, codec.SUFFIXES.index(file.suffix), file.size)
             self.tally = self.tally.plus(file.size)
@@ -118,7 +118,7 @@ class Plan(t.NamedTuple):
     :ivar rewrite: packs whose live blobs are to go into new ones. :ivar keeps_trash: something is damaged, and the trash may hold it.
     """
 
-    trash: t.Dict[str, Tally]
+    trash: t.Dict[str, FileCount]
     dead: DeadFiles
     rewrite: t.List[bytes]
     keeps_trash: bool
@@ -242,9 +242,9 @@ class Collector:
         for name in superseded:
             for file in _forms(self._store, name):
                 trashed = trashed.plus(file.size)
-        freed = Tally(sum(tally.files for tally in plan.trash.values()), sum(tally.bytes for tally in plan.trash.values()))
+        freed = FileCount(sum(tally.files for tally in plan.trash.values()), sum(tally.bytes for tally in plan.trash.values()))
         if self._grace == 0 and not plan.keeps_trash:
-            freed = Tally(freed.files + trashed.files, freed.bytes + trashed.bytes)
+            freed = FileCount(freed.files + trashed.files, freed.bytes + trashed.bytes)
         return Collected(*freed, *trashed, len(superseded), written, len(needed.live))
 
     # ---- carrying it out
@@ -400,9 +400,9 @@ class _Trash:
         self._store, self._grace = store, grace
         self._path = os.path.join(store.path, "trash")
         self._bin = os.path.join(self._path, f"{time.time_ns():020d}-{os.getpid()}")
-        self.freed, self.moved = Tally(), Tally()
+        self.freed, self.moved = FileCount(), FileCount()
 
-    def due(self) -> t.Dict[str, Tally]:
+    def due(self) -> t.Dict[str, FileCount]:
         """What has lain long enough, by name. A name tells since when; one from the future (the clock was wrong) waits for its time."""
         try:
             names = os.listdir(self._path)
@@ -414,17 +414,17 @@ class _Trash:
         for name in names:
             began = name.partition("-")[0]
             if began.isascii() and began.isdigit() and time.time() - int(began) / 1e9 >= self._grace:
-                found[name] = Tally(*self._store.files_below(f"trash/{name}"))
+                found[name] = FileCount(*self._store.files_below(f"trash/{name}"))
         return found
 
-    def empty(self, due: t.Mapping[str, Tally]) -> None:
+    def empty(self, due: t.Mapping[str, FileCount]) -> None:
         """Delete for good."""
         for name, tally in due.items():
             try:
                 shutil.rmtree(os.path.join(self._path, name))
             except OSError as error:
                 raise store_failure(f"emptying its trash of {name}", error) from None
-            self.freed = Tally(self.freed.files + tally.files, self.freed.bytes + tally.bytes)
+            self.freed = FileCount(self.freed.files + tally.files, self.freed.bytes + tally.bytes)
 
     def take(self, file: Dead) -> None:
         """Move a file here. Where a full disk has no room even for that, and the trash is to be emptied anyway, delete it."""

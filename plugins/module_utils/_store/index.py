@@ -33,7 +33,7 @@ _PACK = struct.Struct("=32sQqQ")  # name, size of the file, its ctime in ns, pla
 #: A state that no file has: what is remembered with it is hashed before it is believed.
 SUSPECT = (0, 0)
 
-Place = t.Tuple[bytes, int, int]
+Location = t.Tuple[bytes, int, int]
 #: A pack as a table's appendix has it: name, state, plain size. The size is 0 in a line that has news of the state alone: the pack's blobs
 #: are then in another table.
 PackLine = t.Tuple[bytes, State, int]
@@ -81,7 +81,7 @@ class Index:
         self.load()
         return t.cast("t.Dict[bytes, PackFile]", self._packs)
 
-    def find(self, digest: bytes) -> t.Optional[Place]:
+    def find(self, digest: bytes) -> t.Optional[Location]:
         """(pack, offset behind its table, length) of a packed blob."""
         packs = self._packs if self._packs is not None else self.packs
         for entry in self._tables:
@@ -353,12 +353,12 @@ def run_name(store: str) -> str:
     return f"{moment:020d}-{os.getpid()}"
 
 
-def place(number: int, offset: int, length: int) -> bytes:
+def pack_location(number: int, offset: int, length: int) -> bytes:
     """A record of a pack table."""
     return _PLACE.pack(number, offset, length)
 
 
-def unplace(record: bytes) -> t.Tuple[int, int, int]:
+def unpack_location(record: bytes) -> t.Tuple[int, int, int]:
     """(number, offset, length) of such a record."""
     return t.cast("t.Tuple[int, int, int]", _PLACE.unpack(record))
 
@@ -368,4 +368,4 @@ def state_record(state: State) -> bytes:
     return _STATE.pack(*state)
 
 
-PLACE_SIZE, STATE_SIZE = _PLACE.size, _STATE.size
+LOCATION_SIZE, STATE_SIZE = _PLACE.size, _STATE.size

@@ -21,7 +21,7 @@ from .._base import files
 from .._base.errors import Damaged
 from . import codec, layout, pack
 from .cache import Cache
-from .index import Index, Place
+from .index import Index, Location
 from .layout import State
 from .lock import Lock
 from .refs import Refs
@@ -210,7 +210,7 @@ class Store:
             raise Damaged(f"Object {digest.hex()} is altered.")
         return blob
 
-    def _load(self, place: Place) -> t.Tuple[bytes, int]:
+    def _load(self, place: Location) -> t.Tuple[bytes, int]:
         name = place[0]
         data = self.index.read_pack(name, self.index.packs[name].suffix)
         entry = (data, pack.first_blob(data))

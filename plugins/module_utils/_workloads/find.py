@@ -39,7 +39,7 @@ FINDERS: t.Sequence[Finder] = (
 _PLAIN = re.compile(r"[A-Za-z0-9_.@+=,-]+\Z")
 
 
-class Request(t.NamedTuple):
+class FindRequest(t.NamedTuple):
     """What to look for. Names as in the contract."""
 
     kinds: t.Collection[str] = KINDS
@@ -66,7 +66,7 @@ class Found(t.NamedTuple):
     complete: bool = True
 
 
-def find(request: Request, root: str = "/", home: t.Optional[t.Callable[[str], t.Tuple[str, str]]] = None) -> Found:
+def find(request: FindRequest, root: str = "/", home: t.Optional[t.Callable[[str], t.Tuple[str, str]]] = None) -> Found:
     """Look at a host. :param root: its root directory. :param home: tells how a user is named, and the home directory.
 
     One directory may be several workloads, such as a project and a volume bound to it: to drop one because of the other would end

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._capture.stat_cache import NEVER, RACY, Facts, Known, Record, Scan, Stats, Writer
+from ansible_collections.volt.backup.plugins.module_utils._capture.stat_cache import NEVER, RACY, DirectoryFacts, DirectoryRecord, Known, Scan, Stats, Writer
 from hypothesis import given, strategies as st
 
 from ..kit import Child, cuts, digest, flips, within
@@ -24,11 +24,11 @@ STARTED = 10**18
 OLD = STARTED - RACY
 
 
-def facts(label: str, subdirectories: int = 0, files: int = 2) -> Facts:
+def facts(label: str, subdirectories: int = 0, files: int = 2) -> DirectoryFacts:
     """A directory of files, then of subdirectories; all numbers follow from the label."""
     names = [b"%s-%04d" % (label.encode(), number) for number in range(files + subdirectories)]
     numbers = array("q", [n for at, name in enumerate(names) for n in (zlib.crc32(name), at, 5, OLD - at)])
-    return Facts(
+    return DirectoryFacts(
         tree=digest(label.encode()),
         stats=Stats(files, subdirectories, 0, 0, files * 10, files),
         names=b"\0".join(names),
@@ -65,7 +65,7 @@ def save(tmp_path: Path, shape: Shape, packs: Sequence[bytes] = (), name: str = 
     return str(tmp_path / name)
 
 
-def check(record: Record | None, label: str, shape: Shape) -> None:
+def check(record: DirectoryRecord | None, label: str, shape: Shape) -> None:
     assert record is not None
     assert record.facts == facts(label, len(shape))
     names = record.facts.names.split(b"\0")
@@ -133,17 +133,17 @@ def test_empty_directory(tmp_path: Path) -> None:
 )
 def test_young_entries_never_match(ctime: int, believed: bool) -> None:
     numbers = array("q", [7, 8, 9, 0, 1, 2, 3, ctime]).tobytes()
-    found = array("q", Writer(io.BytesIO(), STARTED).distrust(numbers, False, []))
+    found = array("q", Writer(io.BytesIO(), STARTED).mark_racy(numbers, False, []))
     assert list(found) == [7, 8, 9, 0, 1, 2, 3, ctime if believed else NEVER]
 
 
 def test_doubted_entries_never_match() -> None:
     numbers = array("q", [1, 2, 3, 4] * 5).tobytes()
     writer = Writer(io.BytesIO(), STARTED)
-    assert list(array("q", writer.distrust(numbers, False, [0, 3])))[3::4] == [NEVER, 4, 4, NEVER, 4]
-    assert list(array("q", writer.distrust(numbers, True, [])))[3::4] == [NEVER] * 5
-    assert writer.distrust(numbers, False, []) == numbers
-    assert writer.distrust(b"", True, []) == b""
+    assert list(array("q", writer.mark_racy(numbers, False, [0, 3])))[3::4] == [NEVER, 4, 4, NEVER, 4]
+    assert list(array("q", writer.mark_racy(numbers, True, [])))[3::4] == [NEVER] * 5
+    assert writer.mark_racy(numbers, False, []) == numbers
+    assert writer.mark_racy(b"", True, []) == b""
 
 
 # ---- what is no scan
@@ -162,7 +162,7 @@ def test_no_scan(tmp_path: Path, plant: str) -> None:
     assert scan.root() is None and scan.packs == []
 
 
-def readable(scan: Scan, record: Record | None, label: str, shape: Shape) -> None:
+def readable(scan: Scan, record: DirectoryRecord | None, label: str, shape: Shape) -> None:
     """Whatever a damaged file still tells is true."""
     if record is None:
         return

@@ -11,9 +11,9 @@ from typing import Any
 
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, status
-from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide, Places
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
-from ansible_collections.volt.backup.plugins.module_utils._schedule.record import Record
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 
 DEFAULTS: dict[str, Any] = {
     "interval": "6h", "on_calendar": None, "max_keep": 0, "keep": None, "randomized_delay": "5m", "jitter_seed": "host", "enabled": True,
@@ -29,7 +29,7 @@ class Host:
         self.top = top
         self.source = top / "srv"
         self.source.mkdir()
-        self.places = Places(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+        self.places = HostPaths(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
         Path(self.places.command).write_bytes(archive.build())
 
     def job(self, workload: str = "app", **options: Any) -> Job:
@@ -55,8 +55,8 @@ class Host:
     def unit(self, name: str) -> Path:
         return Path(self.places.units) / name
 
-    def record(self, workload: str = "app") -> Record:
-        return Record(workload, self.places.records)
+    def record(self, workload: str = "app") -> RunRecord:
+        return RunRecord(workload, self.places.records)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """What `status` says, by workload."""

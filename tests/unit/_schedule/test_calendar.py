@@ -73,7 +73,7 @@ class Clock:
     """A host's clock, and a workload whose timer ticks by it."""
 
     def __init__(self, directory: Path, slots: Slots, start: int) -> None:
-        self.now, self.slots, self._record = float(start), slots, record.Record("app", str(directory))
+        self.now, self.slots, self._record = float(start), slots, record.RunRecord("app", str(directory))
         self.runs: list[int] = []
 
     def time(self) -> float:

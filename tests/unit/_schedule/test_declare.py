@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, units
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
-from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, Record
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, RunRecord
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import status, write_metrics
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
@@ -175,7 +175,7 @@ def test_systemd_accepts_the_units(host: Host) -> None:
 
 
 def test_a_record_tells_success_only_of_what_succeeded(tmp_path: Path) -> None:
-    record = Record("app", str(tmp_path))
+    record = RunRecord("app", str(tmp_path))
     assert record.read() == {} and record.due(Slots(3600, 0))
     record.begin()
     assert "success" not in record.read() and not record.due(Slots(10**9, 0))
@@ -190,7 +190,7 @@ def test_a_record_tells_success_only_of_what_succeeded(tmp_path: Path) -> None:
 
 
 def test_the_first_reason_of_a_run_stands(tmp_path: Path) -> None:
-    record = Record("app", str(tmp_path))
+    record = RunRecord("app", str(tmp_path))
     record.begin()
     record.fail(VoltError("The pre_command failed."), "one")
     record.fail(VoltError("The service ended with exit-code."), "one")
@@ -202,15 +202,15 @@ def test_the_first_reason_of_a_run_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"began": "x"}', '{"success": 3}', "\x00"])
 def test_a_damaged_record_tells_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "app.json").write_text(text)
-    assert Record("app", str(tmp_path)).read() == {}
+    assert RunRecord("app", str(tmp_path)).read() == {}
 
 
 def test_status_says_what_is_wrong(host: Host) -> None:
     host.declare(*(host.job(name) for name in ("fine", "fails", "late", "gone")), host.job("off", enabled=False))
     where = (host.places.jobs, host.places.records, host.places.units)
     for name in ("fine", "late", "gone"):
-        Record(name, host.places.records).succeed({"backup_id": "x", "duration": 5 * 10**8, "total_size": 7, "new_bytes": 3}, "")
-    Record("fails", host.places.records).fail(VoltError("It broke."), "")
+        RunRecord(name, host.places.records).succeed({"backup_id": "x", "duration": 5 * 10**8, "total_size": 7, "new_bytes": 3}, "")
+    RunRecord("fails", host.places.records).fail(VoltError("It broke."), "")
     late = Path(host.places.records) / "late.json"
     note = json.loads(late.read_text())
     note["success"]["at"] -= 86400
@@ -234,7 +234,7 @@ def test_status_says_what_is_wrong(host: Host) -> None:
 
 def test_a_late_backup_is_overdue(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.declare(host.job(randomized_delay="0s"))
-    Record("app", host.places.records).succeed({"backup_id": "x"}, "")
+    RunRecord("app", host.places.records).succeed({"backup_id": "x"}, "")
     declared = os.stat(jobs.path("app", host.places.jobs)).st_mtime
     next_slot = Slots(6 * 3600, 0).coming(declared)
     module = "ansible_collections.volt.backup.plugins.module_utils._schedule.status"
@@ -248,7 +248,7 @@ def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.Monke
     """Its note says that it began, and nobody has its turn any more."""
     monkeypatch.setattr("ansible_collections.volt.backup.plugins.module_utils._schedule.status.systemd.running", lambda: False)
     host.declare(host.job())
-    record = Record("app", host.places.records)
+    record = RunRecord("app", host.places.records)
 
     def state() -> tuple[str, str | None]:
         (row,) = status(host.places.jobs, host.places.records, host.places.units)
@@ -269,14 +269,14 @@ def test_a_second_run_of_a_workload_waits_for_the_first(tmp_path: Path) -> None:
     order: list[str] = []
 
     def second() -> None:
-        with Record("app", str(tmp_path)).alone():
+        with RunRecord("app", str(tmp_path)).alone():
             order.append("second")
 
     thread = threading.Thread(target=second)
-    with Record("app", str(tmp_path)).alone():
+    with RunRecord("app", str(tmp_path)).alone():
         thread.start()
         thread.join(0.2)
-        with Record("other", str(tmp_path)).alone():  # of which nobody waits
+        with RunRecord("other", str(tmp_path)).alone():  # of which nobody waits
             order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
@@ -285,7 +285,7 @@ def test_a_second_run_of_a_workload_waits_for_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "by hand"])
 def test_a_run_whose_post_command_fails_is_no_success(tmp_path: Path, unit: bool) -> None:
     """What monitoring sees as the last success is that of the run before."""
-    record = Record("app", str(tmp_path))
+    record = RunRecord("app", str(tmp_path))
     for number in (1, 2, 3):
         invocation = str(number) if unit else ""
         record.begin()

@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.volt.backup.plugins.module_utils._workloads.find import Found, Request, find
+from ansible_collections.volt.backup.plugins.module_utils._workloads.find import FindRequest, Found, find
 
 MACHINES, CONTAINERS, VMS = "/var/lib/machines", "/var/lib/volt/containers", "/var/lib/volt/vms"
 DOCKER, PODMAN = "/var/lib/docker", "/var/lib/containers/storage/volumes"
@@ -61,7 +61,7 @@ class Root:
         def home(user: str) -> tuple[str, str]:
             return user, f"/home/{user}"
 
-        return find(Request(**request), str(self.top), home)
+        return find(FindRequest(**request), str(self.top), home)
 
     def sources(self, **request: Any) -> dict[str, str]:
         return {item["workload"]: item["source"] for item in self.find(**request).workloads}

@@ -19,7 +19,7 @@ from ansible_collections.volt.backup.plugins.module_utils._base.errors import Us
 from ansible_collections.volt.backup.plugins.module_utils._fs.exclusions import Exclusions
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
 from ansible_collections.volt.backup.plugins.module_utils._workloads import find as finding
-from ansible_collections.volt.backup.plugins.module_utils._workloads.find import KINDS, Found, Request, find
+from ansible_collections.volt.backup.plugins.module_utils._workloads.find import KINDS, FindRequest, Found, find
 from ansible_collections.volt.backup.plugins.module_utils._workloads.size import Measure
 from hypothesis import given, settings, strategies as st
 
@@ -251,7 +251,7 @@ def test_volumes_of_users(root: Root) -> None:
 
 def test_unknown_user() -> None:
     with pytest.raises(UsageError, match="User 'no such' is not known to this host; take the name out of users"):
-        find(Request(users=["no such"], sizes=False))
+        find(FindRequest(users=["no such"], sizes=False))
     assert finding._home("root") == ("root", "/root")
 
 
