@@ -143,6 +143,13 @@ options:
         With this option the task warns instead.
     type: bool
     default: false
+  allow_empty:
+    description:
+      - A source that is empty, although the newest backup of it is not, looks like a file system that is not mounted. The task fails, so that no
+        empty backup pushes the good ones out.
+      - With this option the empty source is backed up. The next backup needs no permission any more.
+    type: bool
+    default: false
   id:
     description:
       - The backup to delete. An id that does not exist is no failure.
@@ -511,6 +518,11 @@ pruned:
           type: bool
           returned: always
           sample: false
+        unsupported:
+          description: Whether a newer version wrote it. Then it is kept.
+          type: bool
+          returned: always
+          sample: false
     removed:
       description: Backups that are deleted, newest first.
       type: list
@@ -539,9 +551,10 @@ passed_over:
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
-      not there or no directory, V(incomplete) for a backup that was kept but lacks what could not be read, V(store) and V(store_full) for
+      not there, no directory, or empty where it was not, V(incomplete) for a backup that was kept but lacks what could not be read,
+      V(store) and V(store_full) for
       a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
-      something is missing or altered, V(interrupted) for a run that was told to stop.
+      something is missing or altered, V(unsupported) for what a newer version wrote, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: incomplete
@@ -568,6 +581,7 @@ OPTIONS = dict(
     only_if_changed=dict(type="bool", default=False),
     max_age=dict(type="str"),
     allow_incomplete=dict(type="bool", default=False),
+    allow_empty=dict(type="bool", default=False),
     keep=KEEP,
     id=dict(type="str", aliases=["backup_id"]),
 )

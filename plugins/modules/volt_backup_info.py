@@ -318,6 +318,16 @@ backups:
       type: str
       returned: always
       sample: null
+    unsupported:
+      description: Whether a newer version wrote it, or something that it needs. Only that version can read and judge it.
+      type: bool
+      returned: always
+      sample: false
+    unsupported_reason:
+      description: What a newer version wrote, as a sentence, or null.
+      type: str
+      returned: always
+      sample: null
 count:
   description: How many backups are listed.
   returned: success
@@ -441,6 +451,28 @@ store:
       type: bool
       returned: always
       sample: true
+    id:
+      description: What tells this store from all others. Null for one of version 0.1.0 that nothing was written to since.
+      type: str
+      returned: always
+      sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
+    features:
+      description: What a program must know to use the store, and what it can ignore.
+      type: dict
+      returned: always
+      contains:
+        required:
+          description: Features that a program must know.
+          type: list
+          elements: str
+          returned: always
+          sample: []
+        optional:
+          description: Features that a program can ignore.
+          type: list
+          elements: str
+          returned: always
+          sample: []
     backups:
       description: How many backups have readable records.
       type: int
@@ -516,6 +548,11 @@ store:
       type: bool
       returned: always
       sample: false
+    unsupported:
+      description: Whether a newer version wrote something, so that the figures lack it.
+      type: bool
+      returned: always
+      sample: false
     workloads:
       description:
         - The figures of each workload, by name. What several workloads share is counted for each of them.
@@ -583,7 +620,8 @@ schedules:
       sample: app
     state:
       description:
-        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable) and V(source missing). Not in trouble are V(running), V(ok),
+        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported) and
+          V(source missing). Not in trouble are V(running), V(ok),
           V(waiting) for a first backup that is not overdue yet, and V(disabled).
       type: str
       returned: always

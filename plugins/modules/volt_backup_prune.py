@@ -128,6 +128,11 @@ kept:
       type: bool
       returned: always
       sample: false
+    unsupported:
+      description: Whether a newer version wrote it. Then it is kept.
+      type: bool
+      returned: always
+      sample: false
 removed:
   description: Backups that are deleted, newest first.
   type: list

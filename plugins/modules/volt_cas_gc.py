@@ -115,6 +115,7 @@ diff:
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(damaged) where something could not be read and so nothing was removed,
+      V(unsupported) where only a newer version can read something,
       V(usage) for a request that is wrong in itself, V(store) for a store that cannot be read or written, V(lock_timeout) where others did not let
       go of the store, V(interrupted) for a run that was told to stop.
   returned: failure
@@ -122,7 +123,7 @@ code:
   sample: damaged
 backup_id:
   description: The backup that could not be read.
-  returned: failure with RV(code=damaged)
+  returned: failure with RV(code=damaged) or RV(code=unsupported)
   type: str
   sample: app-20261123-100000-manual
 """

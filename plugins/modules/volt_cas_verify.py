@@ -133,6 +133,12 @@ damaged:
   returned: success, and on failure with RV(code=damaged)
   sample:
     - app-20261123-100000-manual
+unsupported:
+  description: Ids of the backups that a newer version wrote, or something that they need. Only that version can judge them.
+  type: list
+  elements: str
+  returned: success, and on failure with RV(code=damaged) or RV(code=unsupported)
+  sample: []
 unlisted:
   description: Manifests in the store that no record in O(backup_dir) names. O(repair) lists them again as backups.
   type: list
@@ -200,7 +206,8 @@ diff:
       sample: "blobs 12\n"
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(damaged) where something is damaged, V(usage) for a request that is wrong in itself,
+    - What kind of failure it was, for a playbook to branch on. V(damaged) where something is damaged, V(unsupported) where
+      only a newer version can judge some backups, V(usage) for a request that is wrong in itself,
       V(not_found) for an id that does not exist, V(store) for a store that cannot be read or written, V(lock_timeout) where others did not let go of
       the store, V(interrupted) for a run that was told to stop.
   returned: failure

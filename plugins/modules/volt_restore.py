@@ -316,7 +316,8 @@ passed_over:
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(not_found) where there is no
-      such backup, V(damaged) where something in the store is missing or altered, V(target_differs) for a target that needs O(force),
+      such backup, V(damaged) where something in the store is missing or altered, V(unsupported) where a newer
+      version wrote something that it needs, V(target_differs) for a target that needs O(force),
       V(target) and V(target_full) for a target that is unsuitable or full, V(store) for a store that cannot be read, V(lock_timeout) where
       others used the store alone for too long, V(interrupted) for a run that was told to stop.
   returned: failure

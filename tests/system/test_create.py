@@ -28,10 +28,10 @@ def test_nothing_changed_reads_nothing(trusted_bench, monkeypatch):
     settle()
     bench.create()
     opened = []
-    from ansible_collections.volt.backup.plugins.module_utils._capture import reading
+    from ansible_collections.volt.backup.plugins.module_utils._capture import file_saver
 
-    real = reading.open_source
-    monkeypatch.setattr(reading, "open_source", lambda name, directory: opened.append(name) or real(name, directory))
+    real = file_saver.open_source
+    monkeypatch.setattr(file_saver, "open_source", lambda name, directory: opened.append(name) or real(name, directory))
     second = bench.create()
     assert opened == []
     assert second.changed and second.backup["new_blobs"] == 0 and second.backup["stored_bytes"] == 0
@@ -306,7 +306,7 @@ def test_a_source_in_the_store_is_refused(bench):
             bench.create(source=inside)
 
 
-@pytest.mark.parametrize("content", [b'{"format": 2}', b"not JSON", b"{}", b"[]"])
+@pytest.mark.parametrize("content", [b'{"format": "2"}', b"not JSON", b"{}", b"[]"])
 def test_an_unknown_format_is_refused(bench, content):
     bench.files(a=b"1")
     bench.create()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, job as jobs
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
@@ -93,7 +94,7 @@ def test_a_damaged_backup_is_passed_over_and_one_that_fails_keeps_no_other_from_
     old = bench.create().backup["id"]
     bench.files(b=b"2" * 200_000)
     bench.create()
-    bench.manager.create(drill.Manager.create.__globals__["create"].Request("alone", str(bench.source)))
+    bench.manager.create(CreateRequest("alone", str(bench.source)))
     lost = [path for path in (bench.store / "objects").rglob("*") if path.is_file() and path.stat().st_mtime_ns]
     newest = max(lost, key=lambda path: path.stat().st_mtime_ns)
     newest.unlink()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import kernel
-from ansible_collections.volt.backup.plugins.module_utils._capture import capture, reading, stat_cache
+from ansible_collections.volt.backup.plugins.module_utils._capture import capture, file_saver, reading, stat_cache
 from ansible_collections.volt.backup.tests.rigs import model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
@@ -81,8 +81,8 @@ def test_the_cache_is_believed_in_these_tests(bench, believing, monkeypatch):
     believing()
     bench.create()
     opened = []
-    real = reading.open_source
-    monkeypatch.setattr(reading, "open_source", lambda *arguments: opened.append(arguments) or real(*arguments))
+    real = file_saver.open_source
+    monkeypatch.setattr(file_saver, "open_source", lambda *arguments: opened.append(arguments) or real(*arguments))
     bench.create()
     assert opened == []
 

@@ -252,13 +252,13 @@ def test_a_damaged_backup_is_refused_and_nothing_is_touched(made, where, harm, s
 @pytest.mark.parametrize("strategy", WAYS)
 def test_bit_rot_that_no_stat_shows_stops_before_the_exchange(made, strategy, monkeypatch):
     """An object changed under the very same size and change time, as a failing disk does it."""
-    from ansible_collections.volt.backup.plugins.module_utils._store import store
+    from ansible_collections.volt.backup.plugins.module_utils._store import layout
 
     made.restore()
     (made.target / "d" / "b").unlink()
     before = tree(made.target)
-    real = store.read_bounded
-    monkeypatch.setattr(store, "read_bounded", lambda path, limit: real(path, limit)[:-1] + b"!" if "/objects/" in path else real(path, limit))
+    real = layout.read_blob_file
+    monkeypatch.setattr(layout, "read_blob_file", lambda path, limit: real(path, limit)[:-1] + b"!" if "/objects/" in path else real(path, limit))
     with pytest.raises(errors.Damaged) as caught:
         made.restore(force=True, strategy=strategy)
     assert tree(made.target) == before and made.debris() == []
@@ -271,7 +271,7 @@ def test_bit_rot_that_no_stat_shows_stops_before_the_exchange(made, strategy, mo
     [
         (lambda text: text[: len(text) // 2], "not JSON"),
         (lambda text: b"nonsense", "not JSON"),
-        (lambda text: text.replace(b'"format": 1', b'"format": 2'), "format 2"),
+        (lambda text: text.replace(b'"format": 1', b'"format": "1"'), "format '1'"),
         (lambda text: text.replace(b'"id"', b'"di"'), "has no id"),
         (lambda text: text.replace(b'"work-', b'"wark-'), "says that it is"),
     ],

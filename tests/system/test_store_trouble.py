@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
-from ansible_collections.volt.backup.plugins.module_utils._store import store
+from ansible_collections.volt.backup.plugins.module_utils._store import layout
 from ansible_collections.volt.backup.tests.rigs import oracle
 
 
@@ -168,8 +168,8 @@ def test_after_a_loss_one_run_hashes_and_the_next_is_quick(bench, monkeypatch):
     time.sleep(2.1)
     bench.create()
     read = []
-    real = store.read_bounded
-    monkeypatch.setattr(store, "read_bounded", lambda path, limit: read.append(path) or real(path, limit))
+    real = layout.read_blob_file
+    monkeypatch.setattr(layout, "read_blob_file", lambda path, limit: read.append(path) or real(path, limit))
     for options in ({}, {"only_if_changed": True}):
         lose(bench, "index")
         bench.found()

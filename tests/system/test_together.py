@@ -372,4 +372,4 @@ def test_a_collection_gets_its_turn_and_holds_up_nobody(bench, record_property) 
     record_property("longest", str(longest))
     assert done["freed_files"] == dead
     assert max(longest.values()) < 5
-    assert layout.exists(str(bench.store)) and collection._SLICE < 5
+    assert layout.look(str(bench.store)) and collection._SLICE < 5

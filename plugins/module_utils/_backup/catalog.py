@@ -15,7 +15,7 @@ import re
 import typing as t
 
 from .._base import files
-from .._base.errors import Damaged, NotFound, StoreError, reason, store_failure
+from .._base.errors import Damaged, NotFound, StoreError, Unsupported, VoltError, reason, store_failure
 from .._base.locks import directory_lock
 from .._base.text import show
 from .._base.time import parse_time
@@ -24,7 +24,7 @@ from .._format.reachability import Reachability
 from .._store.store import Store
 from . import records
 from .ids import check_id, matches_tags
-from .records import Manifest, Sidecar
+from .records import Listed, Manifest, Sidecar
 
 
 class Catalog:
@@ -63,28 +63,33 @@ class Catalog:
         """Where a backup's sidecar is."""
         return os.path.join(self._directory, f"{backup}.json")
 
-    def list(self) -> t.List[Sidecar]:
-        """All sidecars, newest first, unreadable ones with `damage`; nothing is checked beyond the sidecars."""
-        found = []
-        for backup in self.ids():
+    def list(self, workload: t.Optional[str] = None, backup: t.Optional[str] = None) -> t.List[Listed]:
+        """Sidecars, newest first; nothing is checked beyond them. What cannot be read is there with `damage`, or as `unsupported`.
+
+        :param workload: only files whose names may be of its backups are read. :param backup: only this one's.
+        """
+        found: t.List[Listed] = []
+        for name in self.ids() if backup is None else [backup]:
+            if workload is not None and workload_of(name) not in (None, workload):
+                continue
             try:
-                found.append(self.sidecar(backup))
+                found.append(t.cast(Listed, self.sidecar(name)))
             except NotFound:
                 continue  # deleted meanwhile
-            except Damaged as error:
-                found.append(unreadable(show(backup), error.message))
+            except (Damaged, Unsupported) as error:
+                found.append(unreadable(show(name), error))
         return sorted(found, key=lambda sidecar: (sidecar["created_at"] or "", sidecar["id"]), reverse=True)
 
     def newest(
-        self, workload: str, deep: bool, wanted: t.Callable[[Sidecar], bool] = lambda _sidecar: True
-    ) -> t.Tuple[t.Optional[Sidecar], t.List[t.Dict[str, str]]]:
+        self, workload: str, deep: bool, wanted: t.Callable[[Listed], bool] = lambda _sidecar: True
+    ) -> t.Tuple[t.Optional[Listed], t.List[t.Dict[str, str]]]:
         """The newest complete, undamaged backup of a workload that is wanted, and what was passed over on the way to it.
 
         :param deep: look for all its content, not for its manifest alone.
         """
-        passed = []
-        for sidecar in self.list():
-            trouble = sidecar.get("damage")
+        passed: t.List[t.Dict[str, str]] = []
+        for sidecar in self.list(workload):
+            trouble = trouble_of(sidecar)
             if sidecar["workload_name"] != workload or trouble is None and not wanted(sidecar):
                 continue
             if trouble is None and not sidecar["complete"]:
@@ -97,7 +102,7 @@ class Catalog:
                     return sidecar, passed
                 except NotFound:
                     continue
-                except Damaged as error:
+                except (Damaged, Unsupported) as error:
                     trouble = error.message
                     if not self.is_current(sidecar):
                         continue
@@ -140,27 +145,29 @@ class Catalog:
         """The hard-link groups of a backup."""
         return links.decode(self._store.read(manifest.links, links.LIMIT)) if manifest.links else []
 
-    def judged(self, sidecar: Sidecar) -> t.Optional[Sidecar]:
-        """The sidecar with `damaged` and `damage` (what is wrong, or None) found out; None if the backup was deleted meanwhile."""
-        damage = sidecar.get("damage")
-        if damage is None:
+    def judged(self, sidecar: Listed) -> t.Optional[Listed]:
+        """The sidecar with its state found out: `damaged` and `damage`, `unsupported` and `unsupported_reason`; None if the backup was deleted
+        meanwhile."""
+        error: t.Optional[VoltError] = None
+        if trouble_of(sidecar) is None:
             try:
                 self.check(self.manifest(sidecar))
             except NotFound:
                 return None
-            except Damaged as error:
+            except (Damaged, Unsupported) as trouble:
                 if not self.is_current(sidecar):
                     return None
-                damage = error.message
-        return {**sidecar, "damaged": damage is not None, "damage": damage}
+                error = trouble
+            sidecar = _with_state(sidecar, error)
+        return sidecar
 
     def is_current(self, sidecar: Sidecar) -> bool:
         """Whether a backup is still the one whose sidecar was read. An id is free again once its backup is deleted, also within the same second."""
         try:
-            return t.cast(bool, self.sidecar(sidecar["id"])["manifest_ref"] == sidecar["manifest_ref"])
+            return self.sidecar(sidecar["id"])["manifest_ref"] == sidecar["manifest_ref"]
         except NotFound:
             return False
-        except Damaged:
+        except (Damaged, Unsupported):
             return True  # it cannot be told apart, and damage is not to be hidden
 
     # ---- removal
@@ -178,7 +185,7 @@ class Catalog:
     def _still(self, backup: str, meant: Sidecar) -> bool:
         """Whether an id is still the backup's that was listed."""
         try:
-            return t.cast(bool, self.sidecar(backup)["manifest_ref"] == meant["manifest_ref"])
+            return self.sidecar(backup)["manifest_ref"] == meant["manifest_ref"]
         except NotFound:
             return meant["manifest_ref"] is None  # there was none then either
         except Damaged as error:
@@ -219,10 +226,33 @@ def parse_created(sidecar: Sidecar) -> t.Any:
 _ID = re.compile(r"(.+)-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-(manual|scheduled|snapshot|pre-deploy)(-\d+)?\Z")
 
 
-def unreadable(backup: str, damage: str) -> Sidecar:
+def trouble_of(sidecar: Listed) -> t.Optional[str]:
+    """Why a backup is none to rely on, as far as its listing tells: what is damaged, or that a newer version wrote it."""
+    return sidecar.get("damage") or sidecar.get("unsupported_reason")
+
+
+def _with_state(sidecar: Sidecar, error: t.Optional[VoltError]) -> Listed:
+    message = error.message if error is not None else None
+    unsupported = isinstance(error, Unsupported)
+    state = {
+        "damaged": error is not None and not unsupported,
+        "damage": None if unsupported else message,
+        "unsupported": unsupported,
+        "unsupported_reason": message if unsupported else None,
+    }
+    return t.cast(Listed, {**sidecar, **state})
+
+
+def workload_of(backup: str) -> t.Optional[str]:
+    """The workload that an id names; None for an id that we do not make."""
+    match = _ID.match(backup)
+    return match[1] if match else None
+
+
+def unreadable(backup: str, error: VoltError) -> Listed:
     """What can be said of a backup whose sidecar cannot be read: its id, and by that its workload, time and type."""
-    sidecar: Sidecar = dict.fromkeys(records.SIDECAR)
-    sidecar.update(id=backup, tags=[], exclude=[], skipped=[], changed_while_read=[], complete=False, damage=damage, damaged=True)
+    sidecar: t.Dict[str, t.Any] = dict.fromkeys(records.SIDECAR)
+    sidecar.update(id=backup, tags=[], exclude=[], skipped=[], changed_while_read=[], complete=False)
     match = _ID.match(backup)
     if match:
         workload, *numbers, kind, _number = match.groups()
@@ -232,7 +262,7 @@ def unreadable(backup: str, damage: str) -> Sidecar:
             sidecar["created_at"] = f"{datetime.datetime(year, month, day, hour, minute, second).isoformat()}.000000Z"
         except ValueError:
             pass  # no moment at all: nobody knows when
-    return sidecar
+    return _with_state(t.cast(Sidecar, sidecar), error)
 
 
 def selects(workload: t.Optional[str], kind: t.Optional[str], tags: t.Iterable[str]) -> t.Callable[[Sidecar], bool]:

@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from .._base import files
-from .._base.errors import Damaged, NotFound, SourceError, UsageError, reason, store_failure
+from .._base.errors import Damaged, NotFound, SourceError, Unsupported, UsageError, reason, store_failure
 from .._base.locks import directory_lock
 from .._base.text import parse, show
 from .._base.time import now, parse_span, show_time
@@ -35,6 +35,7 @@ from .._store.store import Store
 from .._store.transaction import Transaction
 from . import records
 from .catalog import Catalog, parse_created
+from .guards import refuse_emptied
 from .ids import check_type, check_workload, new_id
 from .records import Manifest, Sidecar
 
@@ -56,6 +57,7 @@ class CreateRequest(t.NamedTuple):
     compression: str = "auto"
     only_if_changed: bool = False
     max_age: t.Optional[str] = None
+    allow_empty: bool = False
     diff_limit: int = 1000
 
 
@@ -97,6 +99,8 @@ class Creator:
             young = self._young_enough(catalog, created)
             if young is not None:
                 return young
+            if not request.allow_empty:
+                refuse_emptied(self._source, lambda: catalog.newest(request.workload, False, lambda found: found["source_path"] == self._shown)[0])
             base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
@@ -132,7 +136,7 @@ class Creator:
         """The newest backup's, if nobody has deleted it since: a capture takes its time."""
         try:
             return None if base is None else catalog.manifest(base)
-        except (Damaged, NotFound):
+        except (Damaged, NotFound, Unsupported):
             return None
 
     def _same_rules(self, sidecar: Sidecar) -> bool:
@@ -149,7 +153,7 @@ class Creator:
         options = Options(self._exclude, self._request.exclude_caches, self._request.one_file_system, apart)
         try:
             return self._walk(run, options, Scan(self._scan_path()))
-        except Damaged:
+        except (Damaged, Unsupported):
             return self._walk(run, options, Scan(os.devnull))  # a tree that the cache relied on is altered: read everything
 
     def _walk(self, run: Transaction, options: Options, old: Scan) -> Captured:
@@ -176,23 +180,26 @@ class Creator:
     def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats
         unread = [item for item in notes.skipped if item.reason == "unreadable"]
-        sidecar: Sidecar = dict.fromkeys(records.SIDECAR)
-        sidecar.update(
+        sidecar = Sidecar(
+            id=t.cast(str, None),
             workload_name=request.workload,
             workload_mode=request.workload_mode,
             type=request.type,
+            manifest_ref=t.cast(str, None),
             tags=list(request.tags),
             created_at=show_time(created),
             blob_count=stats.blobs,
             total_size=stats.size,
             new_blobs=min(run.counts.new_blobs, stats.blobs),
             dedup_blobs=stats.blobs - min(run.counts.new_blobs, stats.blobs),
+            duration=0,
             pushed_to_cdn=False,
             source_path=self._shown,
             notes=request.notes,
             format=records.FORMAT,
             host=socket.gethostname(),
             host_id=machine_id(),
+            manifest_sha256=t.cast(str, None),
             complete=not unread,
             exclude=list(request.exclude),
             exclude_caches=request.exclude_caches,
@@ -206,7 +213,7 @@ class Creator:
             changed_while_read_count=len(notes.changed),
         )
         manifest = Manifest(
-            backup={key: sidecar[key] for key in records.REPEATED},
+            backup={key: t.cast("t.Dict[str, t.Any]", sidecar)[key] for key in records.REPEATED},
             root=captured.root,
             links=captured.links,
             links_size=captured.links_size,
@@ -224,7 +231,7 @@ class Creator:
             try:
                 diff.diff(self._store.read, run.read, old.root, new.root, changes)
                 return changes
-            except Damaged:
+            except (Damaged, Unsupported):
                 changes = Changes(self._request.diff_limit)  # the older backup is; this one is whole
         total = sum(new.totals[key] for key in ("files", "directories", "symlinks", "others"))
         diff.everything(run.read, new.root, total, changes)

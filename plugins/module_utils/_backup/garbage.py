@@ -16,7 +16,7 @@ import time
 import typing as t
 
 from .._base import files
-from .._base.errors import Damaged, NotFound
+from .._base.errors import Damaged, NotFound, Unsupported
 from .._base.text import parse, show
 from .._base.time import parse_span
 from .._format.reachability import Reachability
@@ -94,6 +94,8 @@ class Marker:
             reach(manifest.root.content, manifest.links)
         except FileNotFoundError:
             return  # deleted at this moment
+        except Unsupported as error:
+            raise _unsupported(records.owner(name), error) from None
         except Damaged as error:
             raise _refusal(f"manifest {name} or a tree below it cannot be read ({error.message})", records.owner(name)) from None
 
@@ -109,6 +111,8 @@ class Marker:
                 sidecar = self._catalog.sidecar(backup)
             except NotFound:
                 continue
+            except Unsupported as error:
+                raise _unsupported(show(backup), error) from None
             except Damaged as error:
                 raise _refusal(f"the sidecar of backup {show(backup)} cannot be read ({error.message})", show(backup)) from None
             # listed anew before it is missed: the id may have become another backup's since
@@ -126,6 +130,10 @@ class Marker:
 
 def _refusal(what: str, backup: str) -> Damaged:
     return Damaged(f"Collection refused, since {what}; run verify with repair, or delete backup {backup}, then collect again.", backup_id=backup)
+
+
+def _unsupported(backup: str, error: Unsupported) -> Unsupported:
+    return Unsupported(f"Collection refused, since what backup {backup} needs cannot be known. {error.message}", backup_id=backup)
 
 
 def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) -> t.Dict[str, t.Any]:

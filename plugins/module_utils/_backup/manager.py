@@ -15,7 +15,7 @@ import itertools
 import os
 import typing as t
 
-from .._base.errors import Damaged, NotFound, StoreError, UsageError
+from .._base.errors import Damaged, NotFound, StoreError, Unsupported, UsageError, newer
 from .._base.text import parse, show
 from .._base.time import parse_time
 from .._format import diff, tree as tree
@@ -24,9 +24,9 @@ from .._format.tree import Entry
 from .._format.walk import walk
 from .._store.store import WALKER, Store
 from . import create, garbage, prune, repair, restore, usage, verify
-from .catalog import Catalog, parse_created, selects, unreadable
+from .catalog import Catalog, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
-from .records import Manifest, Sidecar
+from .records import Listed, Manifest, Sidecar
 from .retention import Keep
 
 _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
@@ -130,22 +130,24 @@ class Manager:
                     store.remember_suspects()  # so that the next listing does not promise it again
                 raise
 
-    def delete(self, backup: str, dry: bool = False) -> t.Optional[Sidecar]:
+    def delete(self, backup: str, dry: bool = False) -> t.Optional[Listed]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
         check_id(backup)
         store, catalog = self._whole()
         if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
         with store.write_lock(dry):
-            found = next((sidecar for sidecar in catalog.list() if sidecar["id"] == backup), None)
+            found = next(iter(catalog.list(backup=backup)), None)
             if found is None and catalog.manifests_of(backup):
-                found = unreadable(backup, "Its sidecar is missing.")  # a run that died before it wrote or after it removed it
+                found = unreadable(backup, Damaged("Its sidecar is missing."))  # a run that died before it wrote or after it removed it
+            if found is not None and found.get("unsupported"):
+                raise newer(f"Backup {backup}")
             if found is not None and not dry and not catalog.remove(backup, found):
                 return None  # somebody else was first
             return found
 
     def prune(
-        self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Sidecar] = None
+        self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Listed] = None
     ) -> prune.Pruned:
         """Delete a workload's backups that a policy does not keep. `coming` is one that only a real run would have made."""
         store, catalog = self._whole()
@@ -165,8 +167,8 @@ class Manager:
         with _no_cycles():
             return repair.verified(store, catalog, self._directory, request, dry, progress)
 
-    def find(self, query: Query) -> t.List[Sidecar]:
-        """Sidecars that match, newest first, each with `damaged` and `damage`."""
+    def find(self, query: Query) -> t.List[Listed]:
+        """Listeds that match, newest first, each with the state of its backup."""
         if query.id is not None:
             check_id(query.id)
         if query.workload is not None:
@@ -178,10 +180,8 @@ class Manager:
         accept, by_id = selects(query.workload, query.type, query.tags), selects(query.workload, query.type, ())
         found = []
         with store.lock():
-            for sidecar in catalog.list():
-                if query.id is not None and sidecar["id"] != query.id:
-                    continue
-                readable = sidecar.get("damage") is None
+            for sidecar in catalog.list(query.workload, query.id):
+                readable = trouble_of(sidecar) is None
                 # what an unreadable one was tagged with nobody knows, and it must not be passed over in silence
                 if not (accept(sidecar) and query.host in (None, sidecar["host"]) if readable else by_id(sidecar)):
                     continue
@@ -197,7 +197,7 @@ class Manager:
     def workloads(self) -> t.List[str]:
         """Names of all workloads that have backups, sorted."""
         _store, catalog = self._open()
-        return sorted({sidecar["workload_name"] for sidecar in catalog.list() if "damage" not in sidecar})
+        return sorted({sidecar["workload_name"] for sidecar in catalog.list() if trouble_of(sidecar) is None})
 
     @property
     def places(self) -> t.Tuple[str, str]:
@@ -207,9 +207,9 @@ class Manager:
     def expected(self, workload: t.Optional[str] = None, backup: t.Optional[str] = None) -> int:
         """Bytes of content in a backup, or in a workload's last one; 0 where that is not known. For a progress bar."""
         _store, catalog = self._open()
-        for sidecar in catalog.list():
-            if "damage" not in sidecar and (sidecar["id"] == backup or sidecar["workload_name"] == workload):
-                return t.cast(int, sidecar["total_size"])
+        for sidecar in catalog.list(workload, backup):
+            if trouble_of(sidecar) is None and (sidecar["id"] == backup or sidecar["workload_name"] == workload):
+                return sidecar["total_size"]
         return 0
 
     def diff(self, old: str, new: str, limit: int = 1000) -> t.Dict[str, t.Any]:
@@ -221,26 +221,26 @@ class Manager:
             diff.diff(store.read, store.read, before.root, after.root, changes)
             return changes.as_dict()
 
-    def changes(self, sidecars: t.Sequence[Sidecar], limit: int) -> t.Dict[str, t.Any]:
-        """For each backup by id, what came since the one before it of the same workload; None for damaged and first ones."""
+    def changes(self, sidecars: t.Sequence[Listed], limit: int) -> t.Dict[str, t.Any]:
+        """For each backup by id, what came since the one before it of the same workload; None for those that cannot be read and for first ones."""
         store, catalog = self._open()
         found: t.Dict[str, t.Any] = {}
         with store.lock():
-            everything = [sidecar for sidecar in catalog.list() if sidecar.get("damage") is None]
+            everything = [sidecar for sidecar in catalog.list() if trouble_of(sidecar) is None]
             for sidecar in sidecars:
                 older = [
                     other
                     for other in everything
                     if other["workload_name"] == sidecar["workload_name"] and (other["created_at"] or "") < (sidecar["created_at"] or "")
                 ]
-                if sidecar["damaged"] or not older:
+                if trouble_of(sidecar) is not None or not older:
                     found[sidecar["id"]] = None
                     continue
                 changes = Changes(limit)
                 try:
                     before, after = catalog.manifest(older[0]), catalog.manifest(sidecar)
                     diff.diff(store.read, store.read, before.root, after.root, changes)
-                except Damaged:
+                except (Damaged, Unsupported):
                     found[sidecar["id"]] = None  # one of the two is, or has been deleted; that spoils no other
                     continue
                 found[sidecar["id"]] = {"since": older[0]["id"], **changes.as_dict()}

@@ -27,9 +27,9 @@ from .._base.text import one_line
 from .._base.time import now
 from .._store.store import Store
 from . import retention
-from .catalog import Catalog, parse_created
+from .catalog import Catalog, parse_created, trouble_of
 from .ids import check_type, check_workload
-from .records import Sidecar
+from .records import Listed
 
 Row = t.Dict[str, t.Any]
 
@@ -57,7 +57,7 @@ class Pruner:
         keep: retention.Keep,
         types: t.Sequence[str] = (),
         dry: bool = False,
-        coming: t.Optional[Sidecar] = None,
+        coming: t.Optional[Listed] = None,
     ) -> None:
         self._store, self._catalog, self._dry, self._coming = store, catalog, dry, coming
         self._workload = check_workload(workload)
@@ -79,9 +79,9 @@ class Pruner:
         lines = [_line(row, row["id"] in gone) for row in rows if row["id"] in stays or row["id"] in gone]
         return Pruned(kept, removed, {"prepared": "".join(line + "\n" for line in lines)}, bool(removed))
 
-    def _judged(self) -> t.Tuple[t.List[Sidecar], t.List[t.Optional[str]]]:
+    def _judged(self) -> t.Tuple[t.List[Listed], t.List[t.Optional[str]]]:
         """All backups in question with their state, and the rules that keep each."""
-        found = [sidecar for sidecar in self._catalog.list() if self._wanted(sidecar)]
+        found = [sidecar for sidecar in self._catalog.list(self._workload) if self._wanted(sidecar)]
         if self._coming is not None:
             found.insert(0, self._coming)
         moment = now()
@@ -91,30 +91,30 @@ class Pruner:
             items = [_item(sidecar) for sidecar in found]
         return found, retention.decide(self._policy, items, moment)
 
-    def _wanted(self, sidecar: Sidecar) -> bool:
+    def _wanted(self, sidecar: Listed) -> bool:
         return sidecar["workload_name"] == self._workload and (not self._types or sidecar["type"] in self._types)
 
-    def _look(self, sidecar: Sidecar) -> t.Optional[Sidecar]:
+    def _look(self, sidecar: Listed) -> t.Optional[Listed]:
         """The same with `damaged` found out; None if it was deleted meanwhile."""
         if sidecar is self._coming:
-            return {**sidecar, "damaged": False}
+            return t.cast(Listed, {**sidecar, "damaged": False})
         return self._catalog.judged(sidecar)
 
 
-def _item(sidecar: Sidecar) -> retention.Item:
-    unreadable = "damage" in sidecar and sidecar["manifest_ref"] is None
-    good = bool(sidecar["complete"]) and not sidecar.get("damaged")
-    return retention.Item(sidecar["id"] or "", _moment(sidecar), None if unreadable else sidecar["tags"], good)
+def _item(sidecar: Listed) -> retention.Item:
+    unreadable = trouble_of(sidecar) is not None and sidecar["manifest_ref"] is None
+    good = bool(sidecar["complete"]) and trouble_of(sidecar) is None
+    return retention.Item(sidecar["id"] or "", _moment(sidecar), None if unreadable else sidecar["tags"], good, sidecar.get("unsupported", False))
 
 
-def _moment(sidecar: Sidecar) -> t.Optional[datetime.datetime]:
+def _moment(sidecar: Listed) -> t.Optional[datetime.datetime]:
     try:
         return t.cast(datetime.datetime, parse_created(sidecar).astimezone(datetime.timezone.utc))
     except (Damaged, OverflowError):
         return None
 
 
-def _row(sidecar: Sidecar, rule: t.Optional[str]) -> Row:
+def _row(sidecar: Listed, rule: t.Optional[str]) -> Row:
     return {
         "id": sidecar["id"],
         "created_at": sidecar["created_at"],
@@ -122,12 +122,13 @@ def _row(sidecar: Sidecar, rule: t.Optional[str]) -> Row:
         "rule": rule or retention.GOES,
         "complete": bool(sidecar["complete"]),
         "damaged": sidecar.get("damaged"),
+        "unsupported": sidecar.get("unsupported", False),
     }
 
 
 def state(row: Row) -> str:
     """What is wrong with a backup, in a word; empty where nothing is known to be."""
-    return "damaged" if row["damaged"] else "" if row["complete"] else "incomplete"
+    return "damaged" if row["damaged"] else "unsupported" if row["unsupported"] else "" if row["complete"] else "incomplete"
 
 
 def _line(row: Row, goes: bool) -> str:

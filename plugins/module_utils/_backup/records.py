@@ -21,7 +21,7 @@ import re
 import typing as t
 
 from .._base import files
-from .._base.errors import Damaged, UsageError
+from .._base.errors import Damaged, UsageError, newer
 from .._base.text import parse, show
 from .._base.time import parse_time
 from .._capture.stat_cache import Stats
@@ -30,13 +30,62 @@ from .._fs.exclusions import Skipped
 
 FORMAT = 1
 _U32 = (1 << 32) - 1
-#: Keys of a sidecar, in order.
-SIDECAR = (
-    "id", "workload_name", "workload_mode", "type", "manifest_ref", "tags", "created_at", "blob_count", "total_size", "new_blobs",
-    "dedup_blobs", "duration", "pushed_to_cdn", "source_path", "notes",
-    "format", "host", "host_id", "manifest_sha256", "complete", "exclude", "exclude_caches", "one_file_system", "file_count",
-    "new_bytes", "stored_bytes", "skipped", "skipped_count", "changed_while_read", "changed_while_read_count",
-)  # fmt: skip
+
+
+class SkippedPath(t.TypedDict):
+    """A path that is not in a backup: the form of it that a sidecar has."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+class Sidecar(t.TypedDict, total=False):
+    """What people ask about a backup; the keys of its file in their order. Where a record cannot be read, all but `id` may be null."""
+
+    id: str  # null, as manifest_ref, of one that only a real run would make
+    workload_name: str
+    workload_mode: t.Optional[str]
+    type: str
+    manifest_ref: str
+    tags: t.List[str]
+    created_at: str
+    blob_count: int
+    total_size: int  # bytes, as all sizes
+    new_blobs: int
+    dedup_blobs: int
+    duration: int  # ns
+    pushed_to_cdn: bool
+    source_path: str
+    notes: t.Optional[str]
+    format: int
+    host: str
+    host_id: t.Optional[str]
+    manifest_sha256: str
+    complete: bool
+    exclude: t.List[str]
+    exclude_caches: bool
+    one_file_system: bool
+    file_count: int
+    new_bytes: int
+    stored_bytes: int
+    skipped: t.List[SkippedPath]
+    skipped_count: int
+    changed_while_read: t.List[str]
+    changed_while_read_count: int
+
+
+class Listed(Sidecar, total=False):
+    """A sidecar with the state of its backup."""
+
+    damaged: bool
+    damage: t.Optional[str]  # what is wrong
+    unsupported: bool  # a newer version wrote it, or something that it needs
+    unsupported_reason: t.Optional[str]
+
+
+#: Keys of a sidecar's file, in order.
+SIDECAR = tuple(Sidecar.__annotations__)
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
@@ -47,8 +96,6 @@ NAMED = 100
 _READ_MOST = 256 << 20
 _MOST = (1 << 63) - 1
 _MANIFEST_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)-[0-9a-f]{12}\Z")
-
-Sidecar = t.Dict[str, t.Any]
 
 
 class Manifest(t.NamedTuple):
@@ -87,7 +134,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """Damaged for anything but a manifest of this format."""
+    """Damaged for anything but a manifest; Unsupported for one of a newer format."""
     value = _load(data, "manifest")
     try:
         root, table = value["root"], value["links"]
@@ -207,37 +254,42 @@ def owner(name: str) -> str:
 def rebuilt_sidecar(manifest: Manifest, name: str, digest: str) -> Sidecar:
     """A sidecar made from a manifest alone. What only the lost one told (what was new, how long it took) is 0."""
     totals = manifest.totals
-    sidecar: Sidecar = dict.fromkeys(SIDECAR, 0)
-    sidecar.update(manifest.backup)
-    sidecar.update(
+    found = dict(
+        manifest.backup,
         manifest_ref=name,
         manifest_sha256=digest,
         blob_count=totals["blobs"],
         dedup_blobs=totals["blobs"],
         total_size=totals["size"],
+        new_blobs=0,
+        duration=0,
         file_count=totals["files"],
+        new_bytes=0,
+        stored_bytes=0,
         pushed_to_cdn=False,
         format=FORMAT,
         skipped=[{"path": show(item.path), "reason": item.reason, "detail": item.detail} for item in manifest.skipped[:NAMED]],
         skipped_count=len(manifest.skipped),
         changed_while_read=[],
+        changed_while_read_count=0,
     )
-    return sidecar
+    return t.cast(Sidecar, found)
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
-    return (json.dumps(utf8({key: sidecar[key] for key in SIDECAR}), indent=1) + "\n").encode()
+    value = t.cast("t.Dict[str, t.Any]", sidecar)
+    return (json.dumps(utf8({key: value[key] for key in SIDECAR}), indent=1) + "\n").encode()
 
 
 def decode_sidecar(data: bytes) -> Sidecar:
-    """Damaged for anything but a sidecar of this format; keys that we do not know are kept."""
+    """Damaged for anything but a sidecar, Unsupported for one of a newer format; keys that we do not know are kept."""
     value = _load(data, "sidecar")
     for key in SIDECAR:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")
         if not KINDS[key](value[key]):
             raise Damaged(f"The sidecar's {key} is not of its kind.")
-    return value
+    return t.cast(Sidecar, value)
 
 
 def utf8(value: t.Any) -> t.Any:
@@ -263,8 +315,10 @@ def _load(data: bytes, what: str) -> t.Dict[str, t.Any]:
         raise Damaged(f"The {what} is not JSON.") from None
     if not isinstance(value, dict) or "format" not in value:
         raise Damaged(f"The {what} is not one of volt.backup's.")
-    if value["format"] != FORMAT or not _number(value["format"]):
-        raise Damaged(f"The {what} has format {value['format']!r}, and this version knows format {FORMAT} alone; update volt.backup.")
+    if not _number(value["format"]) or not value["format"]:
+        raise Damaged(f"The {what} has format {value['format']!r}, which is none.")
+    if value["format"] > FORMAT:
+        raise newer(f"The {what} (format {value['format']})")
     return value
 
 

@@ -24,7 +24,7 @@ import time
 import typing as t
 
 from .._base import files
-from .._base.errors import Damaged, NotFound, SourceError, UsageError, store_failure
+from .._base.errors import Damaged, NotFound, SourceError, Unsupported, UsageError, store_failure
 from .._capture.stat_cache import Scan
 from .._format import chunks
 from .._store.gc import one_at_a_time
@@ -162,7 +162,7 @@ class Repairer:
         try:
             self._catalog.referenced(name)
             return True
-        except (Damaged, FileNotFoundError):
+        except (Damaged, FileNotFoundError, Unsupported):
             return False
 
     def _make_sidecars(self, quarantine: Quarantine) -> None:
@@ -180,7 +180,7 @@ class Repairer:
         try:
             manifest, digest = self._catalog.referenced(name)
             backup = check_id(manifest.backup["id"])
-        except (Damaged, FileNotFoundError, UsageError):
+        except (Damaged, FileNotFoundError, UsageError, Unsupported):
             return
         path = self._catalog.path(backup)
         try:
@@ -188,6 +188,8 @@ class Repairer:
             return  # it has come meanwhile
         except NotFound:
             pass
+        except Unsupported:
+            return
         except Damaged:
             self.done["quarantined"].append(quarantine.move(path, "backups"))
         try:
@@ -223,6 +225,6 @@ def verified(store: Store, catalog: Catalog, backup_dir: str, request: VerifyReq
     structure = verifier.structure
     backups = {backup for backup, _manifest in structure.whole}.union(structure.records)
     return Verified(
-        listed, count, hurt, structure.unlisted, len(backups), verifier.read_files, verifier.read_bytes, verifier.covered,
+        listed, count, hurt, sorted(structure.unsupported), structure.unlisted, len(backups), verifier.read_files, verifier.read_bytes, verifier.covered,
         done, changed, verifier.warnings,
     )  # fmt: skip

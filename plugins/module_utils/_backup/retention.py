@@ -53,6 +53,7 @@ COUNTS = ("last", *_LABELS)
 KEYS = (*COUNTS, "within", "tags")
 
 NEWEST, FUTURE, NO_TIME, NO_TAGS = "newest", "future", "time unknown", "tags unknown"
+NEWER = "written by a newer version"
 NO_GOOD = "no complete and sound backup is left"
 GOES = "no rule keeps it"
 
@@ -68,12 +69,13 @@ class Policy(t.NamedTuple):
 
 
 class Item(t.NamedTuple):
-    """A backup as retention sees it; None for what nobody can tell."""
+    """A backup as retention sees it; None for what nobody can tell. What a newer version wrote is `unsupported`: neither good nor to go."""
 
     id: str
     moment: t.Optional[datetime.datetime]
     tags: t.Optional[t.Sequence[str]]
     good: bool
+    unsupported: bool = False
 
 
 def parse_policy(keep: Keep) -> Policy:
@@ -133,7 +135,9 @@ def decide(policy: Policy, items: t.Sequence[Item], now: datetime.datetime) -> t
     of_all = _apply(policy, items, counted)
     verdicts: t.List[t.Optional[str]] = []
     for number, item in enumerate(items):
-        if item.moment is None:
+        if item.unsupported:
+            verdicts.append(NEWER)
+        elif item.moment is None:
             verdicts.append(NO_TIME)
         elif item.moment > now:
             verdicts.append(FUTURE)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._base.errors import Damaged, NotFound
+from .._base.errors import Damaged, NotFound, Unsupported
 from .._base.text import show
 from .._format.reachability import Reachability
+from .._store.features import Format
 from .._store.store import Store
 from .._store.table import Table
-from .catalog import Catalog
+from .catalog import Catalog, trouble_of
 from .records import Manifest
 
 
@@ -63,31 +64,48 @@ class _Account:
         return found[0]
 
 
+class _State:
+    """Whether all could be counted."""
+
+    def __init__(self) -> None:
+        self.damaged = self.unsupported = False
+
+    def add(self, unsupported: bool) -> None:
+        self.unsupported = self.unsupported or unsupported
+        self.damaged = self.damaged or not unsupported
+
+
 def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
     """Figures for `volt_backup_info`; sizes in bytes. Under the lock."""
     files = {part: store.files_below(part) for part in ("objects", "packs", "trash", "quarantine")}
     by_workload: t.Dict[str, t.List[t.Tuple[int, Manifest]]] = {}
-    whole = True
+    state = _State()
     for sidecar in catalog.list():
-        if sidecar.get("damage") is not None:
-            whole = False
+        if trouble_of(sidecar) is not None:
+            state.add(sidecar["unsupported"])
             continue
         try:
             manifest = catalog.manifest(sidecar)
         except NotFound:
             continue
-        except Damaged:
-            whole = False
+        except (Damaged, Unsupported) as error:
+            state.add(isinstance(error, Unsupported))
             continue
         by_workload.setdefault(sidecar["workload_name"], []).append((sidecar["total_size"], manifest))
     everything = [pair for pairs in by_workload.values() for pair in pairs]
-    total, total_whole = _figures(store, everything)
-    by_name = {name: _figures(store, pairs)[0] for name, pairs in by_workload.items()} if len(by_workload) > 1 else dict.fromkeys(by_workload, dict(total))
+    total = _figures(store, everything, state)
+    by_name = {name: total for name in by_workload}
+    if len(by_workload) > 1:
+        by_name = {name: _figures(store, pairs, _State()) for name, pairs in by_workload.items()}
+    by_name = {name: dict(figures) for name, figures in by_name.items()}
     stored = files["objects"][1] + files["packs"][1]
     referenced = total.pop("stored_bytes")
+    known = store.format or Format()
     return {
         "path": show(os.fsencode(store.path)),
-        "format": 1,
+        "format": known.number,
+        "id": known.id or None,
+        "features": {"required": list(known.required), "optional": list(known.optional)},
         "exists": store.exists,
         **total,
         "stored_bytes": stored,
@@ -97,16 +115,22 @@ def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
         "packs": files["packs"][0],
         "trash_bytes": files["trash"][1],
         "quarantine_bytes": files["quarantine"][1],
-        "damaged": not (whole and total_whole),
+        "damaged": state.damaged,
+        "unsupported": state.unsupported,
         "workloads": [{"workload_name": name, **figures} for name, figures in sorted(by_name.items())],
     }
 
 
-def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]]) -> t.Tuple[t.Dict[str, t.Any], bool]:
+def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]], state: _State) -> t.Dict[str, t.Any]:
     account = _Account(store)
     reach = Reachability(store.read, account.content, account.metadata, account.broken)
     for _size, manifest in backups:
-        reach(manifest.root.content, manifest.links)
+        try:
+            reach(manifest.root.content, manifest.links)
+        except Unsupported:
+            state.unsupported = True
+    if not account.whole:
+        state.add(store.has_newer_packs)
     logical, stored = sum(size for size, _manifest in backups), round(account.stored)
     return {
         "backups": len(backups),
@@ -117,7 +141,7 @@ def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]]) -> t.Tuple[t
         "stored_bytes": stored,
         "dedup_ratio": _ratio(logical, account.unique),
         "compression_ratio": _ratio(account.unique + account.metadata_bytes, stored),
-    }, account.whole
+    }
 
 
 def _ratio(large: int, small: int) -> t.Optional[float]:

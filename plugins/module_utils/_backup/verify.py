@@ -13,13 +13,14 @@ backups and paths it hurts. A file that no backup needs is damage as well: a dis
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import time
 import typing as t
 
-from .._base.errors import Damaged, NotFound, StoreError, UsageError
+from .._base.errors import Damaged, NotFound, StoreError, Unsupported, UsageError, VoltError
 from .._base.text import one_line, show
 from .._base.time import parse_span
 from .._format.reachability import Reachability, Tracer
@@ -51,14 +52,16 @@ class VerifyRequest(t.NamedTuple):
 class Verified(t.NamedTuple):
     """What verification found, and with repair what is left of it.
 
-    `damage` are the first paths and files that are hurt, `damage_count` all of them, `damaged` the ids of the backups concerned, `unlisted` the manifests
-    without a sidecar. Counts are of backups looked at, and of files and bytes of the store that were read for their content. `covered` is
-    how far the round has come that a budget divides, in percent. `repaired` is what was done, or None.
+    `damage` are the first paths and files that are hurt, `damage_count` all of them, `damaged` the ids of the backups concerned, `unsupported`
+    those that only a newer version can judge, `unlisted` the manifests without a sidecar. Counts are of backups looked at, and of files and bytes
+    of the store that were read for their content. `covered` is how far the round has come that a budget divides, in percent. `repaired` is what
+    was done, or None.
     """
 
     damage: t.List[t.Dict[str, t.Any]]
     damage_count: int
     damaged: t.List[str]
+    unsupported: t.List[str]
     unlisted: t.List[str]
     backup_count: int
     file_count: int
@@ -75,10 +78,16 @@ class Verified(t.NamedTuple):
         lines += [f"blobs {done['blobs']}\n"] if done.get("blobs") else []
         return {**self._asdict(), "diff": {"prepared": "".join(lines)}}
 
-    def failure(self) -> t.Optional[Damaged]:
-        """What to raise where something is damaged."""
+    def failure(self) -> t.Optional[VoltError]:
+        """What to raise where something is damaged, or cannot be judged."""
         if not self.damage_count:
-            return None
+            if not self.unsupported:
+                return None
+            return Unsupported(
+                f"Nothing that this version can judge is damaged, but {len(self.unsupported)} backup(s) were written by a newer version,"
+                f" first {self.unsupported[0]}; update volt.backup on this host, then verify again.",
+                **self.result(),
+            )
         first = self.damage[0] if self.damage else {"reason": "see damaged"}
         where = " ".join(one_line(first[key]) for key in ("id", "path", "file") if first.get(key))
         hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else "No backup is hurt, but the store has damaged files"
@@ -120,6 +129,7 @@ class Structure:
 
     :ivar whole: (id, manifest) of each backup whose records can be read, listed or not.
     :ivar records: id -> what is wrong with its sidecar or manifest.
+    :ivar unsupported: ids of backups that a newer version wrote, or something that they need.
     :ivar unlisted: manifests that no sidecar names.
     :ivar lacking: digest -> what is wrong: blobs, trees and lists that backups need.
     :ivar trees: whether any of these is a tree or list, below which nobody can see.
@@ -129,6 +139,7 @@ class Structure:
         self._store, self._catalog, self._ids = store, catalog, ids
         self.whole: t.List[t.Tuple[str, Manifest]] = []
         self.records: t.Dict[str, str] = {}
+        self.unsupported: t.Set[str] = set()
         self.unlisted: t.List[str] = []
         self.lacking: t.Dict[bytes, str] = {}
         self.trees = False
@@ -146,6 +157,8 @@ class Structure:
             except NotFound:
                 if self._ids:
                     raise
+            except Unsupported:
+                self.unsupported.add(show(backup))
             except Damaged as error:
                 if catalog.exists(backup):  # else deleted at this moment
                     self.records[show(backup)] = error.message
@@ -156,10 +169,13 @@ class Structure:
                 manifest, _digest = catalog.referenced(name)
             except FileNotFoundError:
                 continue
+            except Unsupported:
+                self.unsupported.add(records.owner(name) or show(name))
+                continue
             except Damaged as error:
                 self.records.setdefault(records.owner(name) or show(name), error.message)
                 continue
-            if records.owner(name) not in self.records:
+            if records.owner(name) not in self.records and records.owner(name) not in self.unsupported:
                 self.unlisted.append(name)
             self.whole.append((manifest.backup["id"], manifest))
 
@@ -192,8 +208,12 @@ class Structure:
             broken.append(digest)
 
         reach = Reachability(read or store.read, blob, broken=tree)
-        for _backup, manifest in self.whole:
-            reach(manifest.root.content, manifest.links)
+        for backup, manifest in self.whole:
+            try:
+                reach(manifest.root.content, manifest.links)
+            except Unsupported:
+                self.unsupported.add(backup)
+        self.whole = [(backup, manifest) for backup, manifest in self.whole if backup not in self.unsupported]
         self.trees = bool(broken)
 
     def tell(self, limit: int) -> None:
@@ -294,7 +314,8 @@ class Verifier:
 
         reach = Reachability(store.read, lambda digest, _size: file(digest), file, lambda _digest, _error: None)
         for _backup, manifest in self.structure.whole:
-            reach(manifest.root.content, manifest.links)
+            with contextlib.suppress(Unsupported):  # which looking at the structure tells
+                reach(manifest.root.content, manifest.links)
 
     # ---- what is told
 

@@ -14,7 +14,7 @@ import stat
 import typing as t
 from array import array
 
-from .._base.errors import Damaged, VoltError, reason
+from .._base.errors import Damaged, Unsupported, VoltError, reason
 from .._format import chunks, tree as tree
 from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry
 from .._fs import metadata
@@ -72,7 +72,7 @@ class FileSaver:
         facts = here.record.facts
         try:
             entries = {entry.name: entry for entry in tree.load(self._run.store.read, facts.tree)}
-        except Damaged:
+        except (Damaged, Unsupported):
             return {}, {}, array("q")  # everything is read anew, and stored anew where it is missing
         return entries, here.record.positions(), array("q", facts.numbers)
 
@@ -186,7 +186,7 @@ def count_chunks(run: Transaction, digest: bytes, size: int) -> int:
     run.blobs.has(digest)  # which remembers the pack; a list above 8 MiB is an object, and reading finds it there
     try:
         found = chunks.decode(run.store.read(digest, chunks.LIST_LIMIT), size)
-    except Damaged:
+    except (Damaged, Unsupported):
         return -1
     whole = all(run.store.has(chunk, length) for _offset, length, chunk in found.chunks())
     return len(found.digests) if whole else -1

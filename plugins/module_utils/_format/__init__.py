@@ -12,8 +12,9 @@ directory gives the same bytes on every host and every Python. Whatever is decod
 
 Blobs come from a function `(digest, limit) -> bytes`; where it finds them is not known here.
 
-Files: `tree` (one directory), `chunks` (large and sparse files), `links` (hard-link groups), `walk` (from the top, by directories, from the
-leaves, to a path), `diff` (two trees compared), `reachability` (all that backups need, and which paths lack something).
+Files: `magic` (how each sort of blob begins), `tree` (one directory), `chunks` (large and sparse files), `links` (hard-link groups), `walk`
+(from the top, by directories, from the leaves, to a path), `diff` (two trees compared), `reachability` (all that backups need, and which
+paths lack something).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ import typing as t
 from bisect import bisect_right
 
 from .._base.errors import Damaged
+from . import magic
 
 CHUNK = 1 << 20
 #: Files up to here are one blob.
@@ -34,7 +35,6 @@ PACKED_MOST = 128 << 10
 #: Chunk lists up to here are read: a file of about 8 TiB.
 LIST_LIMIT = 256 << 20
 
-_MAGIC = b"VOLTCHNK"
 _HEADER = struct.Struct("<8sQI")
 _HOLE = struct.Struct("<QQ")
 
@@ -86,16 +86,20 @@ class ChunkList(t.NamedTuple):
 
 
 def encode(size: int, holes: Holes, digests: t.Iterable[bytes]) -> bytes:
-    return b"".join((_HEADER.pack(_MAGIC, size, len(holes)), *(_HOLE.pack(*hole) for hole in holes), *digests))
+    return b"".join((_HEADER.pack(magic.CHUNKS, size, len(holes)), *(_HOLE.pack(*hole) for hole in holes), *digests))
 
 
 def decode(blob: bytes, size: int) -> ChunkList:
     """Read a chunk list of a file of `size` bytes; Damaged where it is not one."""
+    try:
+        magic.check(blob, magic.CHUNKS, "A list of chunks")
+    except ValueError as error:
+        raise Damaged(f"A chunk list is none: {error}.") from None
     if len(blob) < _HEADER.size:
         raise Damaged("A chunk list is cut short.")
-    magic, said, count = _HEADER.unpack_from(blob)
+    _first, said, count = _HEADER.unpack_from(blob)
     start = _HEADER.size + _HOLE.size * count
-    if magic != _MAGIC or said != size or size >= 1 << 63 or start > len(blob):
+    if said != size or size >= 1 << 63 or start > len(blob):
         raise Damaged("A chunk list does not begin as chunk lists do.")
     holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", _HOLE.iter_unpack(blob[_HEADER.size : start])))
     check_holes(holes, size)

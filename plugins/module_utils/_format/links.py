@@ -22,8 +22,8 @@ import struct
 import typing as t
 
 from .._base.errors import Damaged
+from . import magic
 
-_MAGIC = b"VOLTLINK"
 #: The longest table that is read.
 LIMIT = 1 << 30
 
@@ -31,7 +31,7 @@ LIMIT = 1 << 30
 def encode(groups: t.Iterable[t.List[bytes]]) -> bytes:
     """The table for groups of at least two paths each."""
     ordered = sorted(sorted(group) for group in groups)
-    pieces = [_MAGIC, struct.pack("<I", len(ordered))]
+    pieces = [magic.LINKS, struct.pack("<I", len(ordered))]
     for group in ordered:
         pieces.append(struct.pack("<I", len(group)))
         pieces.extend(path + b"\0" for path in group)
@@ -41,8 +41,7 @@ def encode(groups: t.Iterable[t.List[bytes]]) -> bytes:
 def decode(blob: bytes) -> t.List[t.List[bytes]]:
     """The groups; Damaged where this is no such table or a path could lead anywhere but down."""
     try:
-        if blob[:8] != _MAGIC:
-            raise ValueError("not a table of links")
+        magic.check(blob, magic.LINKS, "The table of hard links")
         (count,) = struct.unpack_from("<I", blob, 8)
         offset, groups = 12, []
         for _group in range(count):

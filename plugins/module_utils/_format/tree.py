@@ -37,14 +37,16 @@ import struct
 import typing as t
 import zlib
 
-from .._base.errors import Damaged
+from .._base.errors import Damaged, newer
+from . import magic
 from .chunks import check_holes
 
 FILE, CHUNKED, DIRECTORY, SYMLINK, FIFO, SOCKET, CHARACTER, BLOCK = b"fFdlpscb"
 
-_MAGIC, _PARTS = b"VOLTTREE", b"VOLTPART"
 _HEADER = struct.Struct("<8sIIII")
 _FIELD = struct.Struct("<BI")
+#: Tags of fields from 1 to here are known.
+_TAGS = 4
 _KINDS = frozenset(b"fFdlpscb")
 _FIXED = 1 + 2 + 4 + 4 + 8 + 4 + 8
 _MAJORS = _MINORS = 1 << 31  # far more than a kernel has, and not too much for the C library
@@ -93,7 +95,7 @@ class Entry(t.NamedTuple):
 def encode(entries: t.Sequence[Entry]) -> bytes:
     """One tree (or part); entries ascending by name."""
     if not entries:
-        return _HEADER.pack(_MAGIC, 0, 0, 0, 0)
+        return _HEADER.pack(magic.TREE, 0, 0, 0, 0)
     names, kinds, modes, uids, gids, seconds, nanos, sizes, contents, extras = zip(*entries)
     count = len(entries)
     block = b"\0".join(names) + b"\0"
@@ -101,7 +103,7 @@ def encode(entries: t.Sequence[Entry]) -> bytes:
     tail = b"".join(_encode_extra(i, extra) for i, extra in enumerate(extras) if extra is not NOTHING and extra != NOTHING)
     return b"".join(
         (
-            _HEADER.pack(_MAGIC, count, len(block), len(digests) // 32, len(tail)),
+            _HEADER.pack(magic.TREE, count, len(block), len(digests) // 32, len(tail)),
             block,
             bytes(kinds),
             struct.pack(f"<{count}H", *modes),
@@ -181,8 +183,9 @@ class _Columns(t.NamedTuple):
 
 
 def _columns(blob: bytes) -> _Columns:
-    magic, count, block_size, digest_count, extras_size = _HEADER.unpack_from(blob)
-    if magic != _MAGIC or len(blob) != _HEADER.size + block_size + _FIXED * count + 32 * digest_count + extras_size:
+    magic.check(blob, magic.TREE, "A tree")
+    _magic, count, block_size, digest_count, extras_size = _HEADER.unpack_from(blob)
+    if len(blob) != _HEADER.size + block_size + _FIXED * count + 32 * digest_count + extras_size:
         raise ValueError("lengths disagree")
     offset = _HEADER.size
     block = blob[offset : offset + block_size]
@@ -197,7 +200,11 @@ def _columns(blob: bytes) -> _Columns:
 
     kinds, modes, uids, gids = column("B", 1), column("H", 2), column("I", 4), column("I", 4)
     seconds, nanos, sizes = column("q", 8), column("I", 4), column("Q", 8)
-    if count and not (_KINDS.issuperset(kinds) and max(modes) <= 0o7777 and max(nanos) < 1_000_000_000):
+    if not _KINDS.issuperset(kinds):
+        if all(chr(kind).isalpha() for kind in kinds):
+            raise newer("A tree with another kind of entry")
+        raise ValueError("a kind that is none")
+    if count and not (max(modes) <= 0o7777 and max(nanos) < 1_000_000_000):
         raise ValueError("a value out of range")
     contents = []
     for kind, size in zip(kinds, sizes):
@@ -260,8 +267,10 @@ def _extras(blob: bytes, offset: int) -> t.Iterator[t.Tuple[int, Extra]]:
                 xattrs.append((data[2 : 2 + size], data[2 + size :]))
             elif tag == 4:
                 holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", struct.iter_unpack("<QQ", data)))
+            elif tag > _TAGS:
+                raise newer("A tree with another field")
             else:
-                raise ValueError("an unknown field")
+                raise ValueError("a target with a NUL")
         offset += 1
         yield position, Extra(target, device, tuple(xattrs), holes)
 
@@ -279,12 +288,12 @@ def store(add: t.Callable[[bytes], bytes], entries: t.Sequence[Entry]) -> bytes:
         if zlib.crc32(entry.name) & _PART_MASK == 0 or size >= _PART_SIZE or end == len(entries):
             digests.append(add(encode(entries[start:end])))
             start, size = end, 0
-    return add(_PARTS + struct.pack("<I", len(digests)) + b"".join(digests))
+    return add(magic.PARTS + struct.pack("<I", len(digests)) + b"".join(digests))
 
 
 def part_digests(blob: bytes) -> t.Optional[t.List[bytes]]:
     """The digests in a list of parts; None for a tree."""
-    if blob[:8] != _PARTS:
+    if blob[:8] != magic.PARTS:
         return None
     (count,) = struct.unpack_from("<I", blob, 8) if len(blob) >= 12 else (0,)
     if not count or len(blob) != 12 + 32 * count:

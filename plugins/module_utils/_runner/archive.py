@@ -30,6 +30,7 @@ from importlib.machinery import ModuleSpec
 from .. import _backup, _base, _capture, _format, _fs, _restore, _runner, _schedule, _store, _version
 from .._base.errors import VoltError
 from .._schedule import command, declare, job
+from .._store import features
 from . import cli
 
 _PACKAGES = (_backup, _base, _capture, _format, _fs, _restore, _runner, _schedule, _store)
@@ -62,7 +63,7 @@ def build() -> bytes:
             entry.create_system = 3
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, data)
-        archive.comment = command.stamp(_version.VERSION, job.FORMAT)
+        archive.comment = command.stamp(_version.VERSION, job.FORMAT, features.KNOWN)
     return file.getvalue()
 
 

@@ -18,13 +18,13 @@ from .. import _version
 from .._backup import create, restore
 from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
-from .._base.errors import Incomplete, NotFound, UsageError, VoltError, unexpected
+from .._base.errors import Incomplete, NotFound, Unsupported, UsageError, VoltError, unexpected
 from .._base.signals import interruptible
 from .._base.text import one_line, show
-from . import notify, scheduled, screen, upkeep
+from . import scheduled, screen, upkeep
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
-DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
+DONE, FAILED, USAGE, INCOMPLETE, UNSUPPORTED = 0, 1, 2, 3, 7
 
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
 _PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"))
     made.add_argument("--only-if-changed", action="store_true", help="make no backup where nothing changed since the newest")
     made.add_argument("--max-age", metavar="SPAN", help="make no backup where the newest is younger, such as 6h")
+    made.add_argument("--allow-empty", action="store_true", help="back up an empty source although the newest backup of it is not empty")
     made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
@@ -104,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("id", metavar="ID")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
-    for entry in (*upkeep.COMMANDS, *scheduled.COMMANDS, *notify.COMMANDS):
+    for entry in (*upkeep.COMMANDS, *scheduled.COMMANDS):
         entry.options(word(entry.name, functools.partial(_upkeep, entry.work), entry.about))
     return top
 
@@ -127,10 +128,7 @@ def _warn(args: Arguments, warnings: t.Iterable[str]) -> None:
 
 
 def _create(args: Arguments) -> int:
-    request = create.CreateRequest(
-        args.workload, args.source, args.type, args.workload_mode, args.tags, args.notes, args.exclude, args.exclude_caches,
-        args.one_file_system, args.compression, args.only_if_changed, args.max_age, args.diff_limit,
-    )  # fmt: skip
+    request = create.CreateRequest(**{name: getattr(args, name) for name in create.CreateRequest._fields})
     manager = _manager(args)
     progress = _progress(args, lambda: manager.expected(workload=args.workload))
     try:
@@ -171,13 +169,13 @@ def _created(made: create.Created) -> str:
 
 
 def _list(args: Arguments) -> int:
-    query = Query(args.workload, args.type, args.tags, None, args.host, args.since, args.until, args.limit)
+    query = Query(workload=args.workload, type=args.type, tags=args.tags, host=args.host, since=args.since, until=args.until, limit=args.limit)
     found = _manager(args).find(query)
     _say(args, {"backups": found, "count": len(found), "changed": False}, lambda: _listed(found))
     return DONE
 
 
-def _listed(found: t.List[t.Dict[str, t.Any]]) -> str:
+def _listed(found: t.Sequence[t.Mapping[str, t.Any]]) -> str:
     if not found:
         return "No backups.\n"
     rows = [
@@ -194,9 +192,11 @@ def _listed(found: t.List[t.Dict[str, t.Any]]) -> str:
     return screen.table(("ID", "CREATED (UTC)", "SIZE", "NEW", "TAGS", "STATE"), rows, right=(2, 3))
 
 
-def _state(backup: t.Dict[str, t.Any]) -> str:
+def _state(backup: t.Mapping[str, t.Any]) -> str:
     if backup["damaged"]:
         return f"DAMAGED: {backup['damage']}"
+    if backup["unsupported"]:
+        return f"unsupported: {backup['unsupported_reason']}"
     return "ok" if backup["complete"] else "incomplete"
 
 
@@ -211,10 +211,10 @@ def _show(args: Arguments) -> int:
     if args.contents:
         contents = value["contents"] = manager.contents(args.id, args.diff_limit)
     _say(args, value, lambda: _shown(backup) + (_contents(contents) if contents else ""))
-    return FAILED if backup["damaged"] else DONE
+    return FAILED if backup["damaged"] else UNSUPPORTED if backup["unsupported"] else DONE
 
 
-def _shown(backup: t.Dict[str, t.Any]) -> str:
+def _shown(backup: t.Mapping[str, t.Any]) -> str:
     skipped = "; ".join(f"{item['path']} ({item['reason']})" for item in backup["skipped"] or [])
     return screen.fields(
         [
@@ -268,10 +268,7 @@ def _differences(found: t.Dict[str, t.Any]) -> str:
 
 
 def _restore(args: Arguments) -> int:
-    request = restore.RestoreRequest(
-        args.target, args.force, args.strategy, args.delete, args.paths, args.link, args.verify, args.numeric_owner,
-        args.keep_previous, args.diff_limit,
-    )  # fmt: skip
+    request = restore.RestoreRequest(**{name: getattr(args, name) for name in restore.RestoreRequest._fields})
     manager = _manager(args)
     progress = _progress(args, lambda: manager.expected(backup=args.id))
     try:
@@ -337,6 +334,10 @@ def _check_texts(args: Arguments) -> None:
                     raise UsageError(f"The {_CALLED.get(name, name)} {show(text)} is not valid UTF-8; write it in UTF-8.") from None
 
 
+#: Exit status by error; all others are FAILED.
+_STATUS = {UsageError: USAGE, Incomplete: INCOMPLETE, Unsupported: UNSUPPORTED}
+
+
 def _failed(args: Arguments, message: str, code: str, **details: t.Any) -> None:
     if args.json:
         screen.as_json({"failed": True, "msg": message, "code": code, **details})
@@ -352,7 +353,7 @@ def main(words: t.Optional[t.Sequence[str]] = None) -> int:
             return t.cast(int, args.call(args))
     except VoltError as error:
         _failed(args, error.message, error.code, **error.details)
-        return USAGE if isinstance(error, UsageError) else INCOMPLETE if isinstance(error, Incomplete) else FAILED
+        return _STATUS.get(type(error), FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

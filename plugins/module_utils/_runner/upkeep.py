@@ -122,7 +122,7 @@ def _verify_options(made: argparse.ArgumentParser) -> None:
 
 
 def _verify(args: Arguments, manager: Manager) -> Outcome:
-    request = verify.VerifyRequest(args.level, args.budget, args.ids, args.repair, args.diff_limit)
+    request = verify.VerifyRequest(**{name: getattr(args, name) for name in verify.VerifyRequest._fields})
     progress = screen.Progress(0, sys.stderr.isatty() and not args.quiet and not args.json)
     try:
         found = manager.verify(request, args.dry_run, progress)
@@ -134,6 +134,7 @@ def _verify(args: Arguments, manager: Manager) -> Outcome:
 def _verified(found: verify.Verified, dry: bool) -> str:
     rows = [
         ("backups", f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
+        ("unsupported", f"{len(found.unsupported)}, written by a newer version" if found.unsupported else ""),
         ("content", f"{found.file_count} files, {screen.size(found.byte_count)}" if found.file_count else ""),
         ("round", "" if found.covered is None else f"{found.covered}%"),
     ]

@@ -6,8 +6,9 @@
 
 """The command `volt-backup` as a file on a host: whose it is, of which version, and how it gets there and away.
 
-It is a zip archive, and a zip archive may end with a comment. Ours says `volt-backup 0.1.0 job-format 1`, so that whoever declares job files
-learns from the last bytes of the file whether the command will understand them, without running it. A file without that comment is
+It is a zip archive, and a zip archive may end with a comment. Ours says `volt-backup 0.1.0 job-format 1`, and which required features of
+stores the command knows if there are any, as in `store-features a,b`. So the last bytes of the file tell, without running it, whether it will
+understand job files and stores. A file without that comment is
 somebody else's, and is neither written over nor removed.
 """
 
@@ -22,15 +23,18 @@ import typing as t
 
 from .._base import files
 from .._base.errors import UsageError, VoltError, reason
+from .._base.text import parse as parse_path
+from .._store import features
 
+PATH = "/usr/local/bin/volt-backup"
 MODE = 0o755
 
-_STAMP = re.compile(rb"volt-backup ([0-9A-Za-z.+-]{1,64}) job-format ([0-9]{1,9})")
+_STAMP = re.compile(rb"volt-backup ([0-9A-Za-z.+-]{1,64}) job-format ([0-9]{1,9})(?: store-features ([0-9a-z_,-]{1,100}))?")
 #: What ends an archive: a mark, figures that do not matter here, the length of the comment, and then the comment.
 _END = struct.Struct("<4s16xH")
 _MARK = b"PK\x05\x06"
 #: More than that and the longest stamp take.
-_TAIL = 256
+_TAIL = 512
 
 
 class CommandStamp(t.NamedTuple):
@@ -38,11 +42,29 @@ class CommandStamp(t.NamedTuple):
 
     version: str
     job_format: int
+    features: t.FrozenSet[str] = frozenset()
 
 
-def stamp(version: str, job_format: int) -> bytes:
-    """The archive's comment."""
-    return f"volt-backup {version} job-format {job_format}".encode("ascii")
+def stamp(version: str, job_format: int, known: t.Collection[str]) -> bytes:
+    """The archive's comment. :param known: required features of stores that the command knows."""
+    more = f" store-features {','.join(sorted(known))}" if known else ""
+    return f"volt-backup {version} job-format {job_format}{more}".encode("ascii")
+
+
+def lacks(found: CommandStamp, store: str) -> t.List[str]:
+    """Required features of a store that a command does not know. Unsupported where we do not know them either."""
+    path = os.fsdecode(parse_path(store))
+    try:
+        kind = features.read(path)
+    except FileNotFoundError:
+        return []
+    features.check(path, kind)
+    return sorted(set(kind.required) - found.features)
+
+
+def outdated(path: str, found: CommandStamp, store: str, lacking: t.Sequence[str]) -> str:
+    """What to say of a command that is older than a store."""
+    return f"The command at {path} is of version {found.version}, too old for store {store} (feature {', '.join(lacking)}); write it anew with volt_runner"
 
 
 def parse(data: bytes) -> t.Optional[CommandStamp]:
@@ -52,7 +74,10 @@ def parse(data: bytes) -> t.Optional[CommandStamp]:
         return None
     _mark, length = _END.unpack_from(data, at)
     match = _STAMP.fullmatch(data, at + _END.size)
-    return CommandStamp(match[1].decode("ascii"), int(match[2])) if match and len(match[0]) == length else None
+    if match is None or len(match[0]) != length:
+        return None
+    known = frozenset(match[3].decode("ascii").split(",")) if match[3] else frozenset()
+    return CommandStamp(match[1].decode("ascii"), int(match[2]), known)
 
 
 def read(path: str) -> t.Optional[CommandStamp]:

@@ -29,7 +29,7 @@ import typing as t
 
 from .._backup.create import refuse_inside
 from .._base import files
-from .._base.errors import UsageError, VoltError, reason
+from .._base.errors import Unsupported, UsageError, VoltError, reason
 from .._base.text import parse
 from . import command as commands, job as jobs, notification as ways_, systemd, units
 from .job import Job
@@ -44,7 +44,7 @@ class HostPaths(t.NamedTuple):
     jobs: str = jobs.DIRECTORY
     records: str = RECORDS
     stamps: str = systemd.STAMPS
-    command: str = "/usr/local/bin/volt-backup"
+    command: str = commands.PATH
     ways: str = ways_.PATH
 
 
@@ -146,6 +146,10 @@ class Declaration:
             raise UsageError(missing)
         if found.job_format < jobs.FORMAT:
             raise UsageError(f"The command at {path} is of version {found.version}, too old for these job files; write it anew with volt_runner.")
+        for store in sorted({job.store for job in self._jobs.values()}):
+            lacking = commands.lacks(found, store)
+            if lacking:
+                raise UsageError(f"{commands.outdated(path, found, store, lacking)}.")
         return []
 
     def _paths(self, unit: str, workload: str) -> t.Tuple[str, str, str]:
@@ -194,14 +198,16 @@ class Declaration:
         return True
 
     def _is_job(self, text: str, path: str) -> bool:
-        """Whether a file is a job of ours; also one that is damaged, where the service that runs it is ours. UsageError for a newer one."""
+        """Whether a file is a job of ours; also one that is damaged, where the service that runs it is ours. Unsupported for a newer one."""
         try:
             jobs.parse(text, path)
             return True
-        except jobs.Newer as error:
+        except Unsupported as error:
             if self._force:
                 return True
-            raise UsageError(f"{error.message[:-1]}, or set force: true to write it anew.") from None
+            raise Unsupported(f"{error.message[:-1]}, or set force: true to write it anew.") from None
+        except jobs.Older:
+            return True
         except VoltError:
             return units.is_ours(os.path.join(self._places.units, f"volt-backup-{os.path.basename(path)[:-5]}.service"))
 

@@ -6,8 +6,9 @@
 
 """The job file: what a timer's run does, as the module wrote it down.
 
-It is JSON, for root's eyes alone, and has a `format`: a command that does not know the format refuses the job, and the module refuses
-to declare one for a command that is older. The command trusts the file as root's own word, but checks its shape.
+It is JSON, for root's eyes alone, and has a `format`. A command that is older than the format refuses the job, and the module refuses to
+declare one for such a command; a file of an older format is declared anew without further ado. The command trusts the file as root's own word,
+but checks its shape.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import typing as t
 from .._backup.ids import check_workload, is_workload
 from .._backup.retention import parse_policy
 from .._base import files
-from .._base.errors import NotFound, UsageError, VoltError, reason
+from .._base.errors import NotFound, UsageError, VoltError, newer, reason
 from .._base.text import parse as parse_path
 from .._fs.exclusions import Exclusions
 from .._store import codec
@@ -37,8 +38,8 @@ _SAME = (
 )  # fmt: skip
 
 
-class Newer(VoltError):
-    """A job file of a format that this version does not know."""
+class Older(VoltError):
+    """A job file of a format that is no longer read; it is ours, and can be written anew."""
 
 
 class Job(t.NamedTuple):
@@ -121,14 +122,18 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
 
 
 def parse(text: str, name: str) -> Job:
-    """A job from its file's content; VoltError for what is none, or of a newer format."""
+    """A job from its file's content; VoltError for what is none, Older and Unsupported for other formats."""
     try:
         value = json.loads(text)
         number = value.pop("format")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.") from None
-    if number != FORMAT:
-        raise Newer(f"{name} has format {number!r}, and this command knows format {FORMAT} alone; update it with volt_runner.")
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.")
+    if number > FORMAT:
+        raise newer(f"{name} (job format {number})")
+    if number < FORMAT:
+        raise Older(f"{name} was written by an older version (job format {number}); declare the schedule again.")
     unknown = sorted(set(value) - set(Job._fields))
     try:
         if unknown:

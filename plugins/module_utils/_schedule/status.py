@@ -22,16 +22,16 @@ import time
 import typing as t
 
 from .._base import files
-from .._base.errors import VoltError
+from .._base.errors import Unsupported, VoltError
 from .._base.text import parse
 from .._base.time import show_time
-from . import job as jobs, systemd, units as units_
+from . import command as commands, job as jobs, systemd, units as units_
 from .job import Job
 from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due, noting, unwritten
 
-#: Worst first, in which order they are listed. The first five are trouble.
-STATES = ("failed", "overdue", "stopped", "unreadable", "source missing", "running", "ok", "waiting", "disabled")
-TROUBLE = frozenset(STATES[:5])
+#: Worst first, in which order they are listed. The first six are trouble.
+STATES = ("failed", "overdue", "stopped", "unreadable", "unsupported", "source missing", "running", "ok", "waiting", "disabled")
+TROUBLE = frozenset(STATES[:6])
 
 _TOLERANCE = (300, 3600)
 
@@ -55,7 +55,9 @@ _TIMER = ("ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime"
 _SERVICE = ("ActiveState", "Result", "InvocationID")
 
 
-def status(directory: str = jobs.DIRECTORY, records: str = RECORDS, units_at: str = systemd.UNITS) -> t.List[t.Dict[str, t.Any]]:
+def status(
+    directory: str = jobs.DIRECTORY, records: str = RECORDS, units_at: str = systemd.UNITS, command: str = commands.PATH
+) -> t.List[t.Dict[str, t.Any]]:
     """All schedules of the host, those in trouble first.
 
     :returns: for each `workload`, `state`, `overdue`, `reason`, `last_success`, `last_failure`, `next_elapse` (times in UTC, or None), and so on.
@@ -77,11 +79,25 @@ def status(directory: str = jobs.DIRECTORY, records: str = RECORDS, units_at: st
         note, busy = notes[job.workload], record.busy()
         if _is_unended(note) and not busy:
             note = record.read()  # it has ended meanwhile
-        found.append(_judge(job, note, busy, None if shown is None else timer, service, now))
+        row = _judge(job, note, busy, None if shown is None else timer, service, now)
+        why = _outdated(job, command) if job.enabled and row["state"] not in ("failed", "running") else None
+        found.append(row if why is None else {**row, "state": "unsupported", "reason": why})
     for name in units_.installed(units_at):
         if name not in {row["workload"] for row in found}:
             found.append({**_empty(name), "state": "unreadable", "reason": f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."})
     return sorted(found, key=lambda row: (STATES.index(row["state"]), row["workload"]))
+
+
+def _outdated(job: Job, command: str) -> t.Optional[str]:
+    """Why the command on this host cannot use the job's store, if it cannot: a newer version has been at work there."""
+    try:
+        found = commands.read(command)
+        lacking = commands.lacks(found, job.store) if found is not None else []
+        return f"{commands.outdated(command, t.cast(commands.CommandStamp, found), job.store, lacking)}." if lacking else None
+    except Unsupported as error:
+        return error.message
+    except VoltError:
+        return None  # a store or command that cannot be read fails the run, which tells why
 
 
 def _empty(workload: str) -> t.Dict[str, t.Any]:

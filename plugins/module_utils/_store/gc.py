@@ -38,7 +38,7 @@ import time
 import typing as t
 
 from .._base import files, kernel
-from .._base.errors import Damaged, StoreError, StoreFull, reason, store_failure
+from .._base.errors import Damaged, StoreError, StoreFull, newer, reason, store_failure
 from .._base.locks import wait
 from . import codec, layout, pack
 from .store import Store
@@ -217,6 +217,8 @@ class Collector:
         needed.mark()
         needed.locate()
         index = self._store.index
+        if self._store.has_newer_packs:
+            raise newer(f"Something in store {self._store.path}")
         damaged = len(index.damaged)
         keeps_trash = bool(damaged or needed.lacking)
         if keeps_trash:

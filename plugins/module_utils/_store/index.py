@@ -22,7 +22,7 @@ import time
 import typing as t
 
 from .._base import files
-from .._base.errors import Damaged, StoreError, reason
+from .._base.errors import Damaged, StoreError, Unsupported, reason
 from . import codec, layout, pack
 from .layout import State
 from .table import Table, Unusable
@@ -72,6 +72,7 @@ class Index:
         self._suspects: t.List[bytes] = []
         self._useless: t.List[str] = []
         self.damaged: t.Dict[bytes, str] = {}
+        self.unsupported: t.Set[bytes] = set()  # packs that a newer version wrote: what is missing may be there
 
     # ---- packs
 
@@ -136,6 +137,9 @@ class Index:
                 entries = pack.parse(data, name)
             except Damaged as error:
                 self.damaged[name] = error.message
+                continue
+            except Unsupported:
+                self.unsupported.add(name)
                 continue
             packs[name] = PackFile(suffix, state, len(data))
             self.damaged.pop(name, None)

@@ -8,7 +8,7 @@
 
 ::
 
-    format.json          {"format": 1, ...}; written last when a store is made, so it marks a finished one
+    format.json          what the store is (see `features`); written last when a store is made, so it marks a finished one
     objects/ab/<hex>[.zst|.zz]        large blobs
     packs/ab/<hex>.pack[.zst|.zz]     small blobs
     refs/                manifests
@@ -18,16 +18,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import typing as t
 
 from .._base import files
 from .._base.errors import Damaged, StoreError, StoreFull, reason, store_failure
+from . import features
+from .features import Format
 
-FORMAT = 1
-_FORMAT_MOST = 65536
 DIRECTORIES = ("objects", "packs", "refs", "index", "cache", "tmp", "trash", "quarantine")
 _OURS = frozenset(DIRECTORIES + ("lock", "gate", "CACHEDIR.TAG"))
 _CACHEDIR_TAG = (
@@ -64,39 +64,29 @@ def read_blob_file(path: str, limit: int) -> bytes:
         raise Damaged(f"{path} is missing from the store.") from None
 
 
-def exists(path: str, again: bool = False) -> bool:
-    """Whether a store is at `path`; StoreError where something else is, or one of a format we do not know.
+def look(path: str, again: bool = False) -> t.Optional[Format]:
+    """The format of the store at `path`, None where there is none.
 
-    An empty or absent directory is no store, nor is one in which making a store was cut short.
+    StoreError where something else is there, Unsupported for a store that only a newer version can use. An empty or absent directory is no
+    store, nor is one in which making a store was cut short.
 
     :param again: whether this is the second look.
     """
     try:
-        text = files.read_file(os.path.join(path, "format.json"), _FORMAT_MOST)
-    except files.Unsuitable:
-        text = b""
+        found = features.read(path)
     except FileNotFoundError:
         try:
             _check_vacant(path)
         except StoreError:
-            if not again and os.path.lexists(os.path.join(path, "format.json")):
-                return exists(path, again=True)  # another run has made the store at this moment
+            if not again and os.path.lexists(os.path.join(path, features.NAME)):
+                return look(path, again=True)  # another run has made the store at this moment
             raise
-        return False
-    except OSError as error:
-        raise StoreError(f"Store {path} cannot be read: {reason(error)}; name a directory that this user may read.") from None
-    try:
-        number = json.loads(text)["format"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise StoreError(f"{path}/format.json is not a store's; put back the true one, or name another store.") from None
+        return None
     for name in DIRECTORIES:
         if os.path.islink(os.path.join(path, name)):
             raise StoreError(f"{path}/{name} is a symlink, and a store has none; put the directory itself back.")
-    if number != FORMAT:
-        raise StoreError(
-            f"Store {path} has format {number!r}, and this version knows format {FORMAT} alone; update volt.backup on this host."
-        )
-    return True
+    features.check(path, found)
+    return found
 
 
 def _check_vacant(path: str) -> None:
@@ -114,7 +104,7 @@ def _check_vacant(path: str) -> None:
         raise StoreError(f"{path} holds other things ({strange[0]}) and no format.json; name an empty directory, or a store.")
     for part in ("objects", "packs", "refs"):
         if part in names and any(files for _top, _dirs, files in os.walk(os.path.join(path, part))):
-            raise StoreError(f"Store {path} has data but no format.json; put it back ({{\"format\": {FORMAT}}}) to use the store.")
+            raise StoreError(f"Store {path} has data but no format.json; put it back ({{\"format\": 1}}) to use the store.")
 
 
 def make(path: str) -> None:
@@ -125,8 +115,8 @@ def make(path: str) -> None:
         for name in DIRECTORIES:
             os.makedirs(os.path.join(path, name), mode=0o700, exist_ok=True)
         files.write_file(os.path.join(path, "CACHEDIR.TAG"), _CACHEDIR_TAG.encode())
-        text = json.dumps({"format": FORMAT, "made_by": "volt.backup"}, indent=1) + "\n"
-        files.write_file(os.path.join(path, "format.json"), text.encode())
+        with contextlib.suppress(FileExistsError):  # another run has made the store at this moment, and its id counts
+            files.write_file(os.path.join(path, features.NAME), Format(features.new_id()).encode(), exclusive=True)
     except BaseException as error:
         _undo(path, made)
         if not isinstance(error, OSError):

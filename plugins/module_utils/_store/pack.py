@@ -25,13 +25,13 @@ import hashlib
 import struct
 import typing as t
 
-from .._base.errors import Damaged
+from .._base.errors import Damaged, newer
 
 CONTENT, METADATA = 0, 1
 
 HEADER = struct.Struct("<8sII")
 ENTRY = struct.Struct("<32sI")
-_MAGIC = b"VOLTPAK1"
+_MAGIC, _OURS = b"VOLTPAK1", b"VOLTPAK"
 
 _LEAST = 256 << 10
 _MEAN = 1 << 20
@@ -105,10 +105,13 @@ def kind(data: bytes) -> int:
 
 
 def parse(data: bytes, name: bytes) -> t.List[t.Tuple[bytes, int, int]]:
-    """What a pack holds: (digest, offset behind the table, length); Damaged unless its bytes are those it is named by."""
-    start = first_blob(data)
+    """What a pack holds: (digest, offset behind the table, length); Damaged unless its bytes are those it is named by, Unsupported where these
+    were written by a newer version."""
     if hashlib.sha256(data).digest() != name:
         raise Damaged(f"Pack {name.hex()} is altered.")
+    if _is_newer(data):
+        raise newer(f"Pack {name.hex()}")
+    start = first_blob(data)
     entries, offset = [], 0
     for digest, length in ENTRY.iter_unpack(data[HEADER.size : start]):
         entries.append((digest, offset, length))
@@ -118,10 +121,19 @@ def parse(data: bytes, name: bytes) -> t.List[t.Tuple[bytes, int, int]]:
     return entries
 
 
+def _is_newer(data: bytes) -> bool:
+    """Whether bytes that were written so are a pack of a kind that only a newer version knows."""
+    if len(data) < HEADER.size or data[: len(_OURS)] != _OURS:
+        return False
+    magic, kind, _count = HEADER.unpack_from(data)
+    return magic != _MAGIC or kind not in (CONTENT, METADATA)
+
+
 def check(data: bytes, name: bytes) -> None:
     """Damaged unless these are the bytes of a pack of this name, and each blob is what the table says."""
+    entries = parse(data, name)
     start = first_blob(data)
-    for digest, offset, length in parse(data, name):
+    for digest, offset, length in entries:
         if hashlib.sha256(data[start + offset : start + offset + length]).digest() != digest:
             raise Damaged(f"Pack {name.hex()} holds a blob that is not what its table says.")
 

@@ -23,7 +23,7 @@ import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .._base.errors import Damaged, StoreError, reason, store_failure
+from .._base.errors import Damaged, StoreError, Unsupported, reason, store_failure
 from . import codec, layout, pack
 from .layout import State
 from .store import Store
@@ -60,6 +60,8 @@ def fault(store: Store, file: StoreFile) -> t.Optional[str]:
             pack.check(store.index.read_pack(file.name, file.suffix), file.name)
     except Damaged as error:
         return error.message
+    except Unsupported:
+        return None  # its bytes are those it is named by
     return None
 
 

@@ -18,8 +18,8 @@ import typing as t
 from collections import OrderedDict
 
 from .._base import files
-from .._base.errors import Damaged
-from . import codec, layout, pack
+from .._base.errors import Damaged, newer, store_failure
+from . import codec, features, layout, pack
 from .cache import Cache
 from .index import Index, Location
 from .layout import State
@@ -42,7 +42,7 @@ class Store:
     def __init__(self, path: str, lock_timeout: float = 300, room: int = _KEEP) -> None:
         self.path = os.path.abspath(path)
         self.lock_timeout = lock_timeout
-        self.exists = layout.exists(self.path)
+        self.format = layout.look(self.path)
         self.index = Index(self.path)
         self.refs = Refs(self.path)
         self.cache = Cache(self.path)
@@ -51,11 +51,24 @@ class Store:
         self._room = room
         self._shards: t.Dict[int, bool] = {}
 
+    @property
+    def exists(self) -> bool:
+        return self.format is not None
+
     def make(self) -> None:
         """Make the store, if there is none yet."""
         if not self.exists:
             layout.make(self.path)
-            self.exists = True
+            self.format = layout.look(self.path)
+
+    def upgrade(self) -> None:
+        """Look at the format anew, and give a store of version 0.1.0 an id. Called where no other transaction begins."""
+        self.format = layout.look(self.path)
+        try:
+            if self.format is not None:
+                self.format = features.give_id(self.path, self.format)
+        except OSError as error:
+            raise store_failure("giving it an id", error) from None
 
     def refresh(self) -> None:
         """Look at the files anew: what others have written since is known from now on."""
@@ -89,9 +102,15 @@ class Store:
         return not usually_object and self.object_form(digest, size) is not None
 
     def present(self, digest: bytes, size: int) -> None:
-        """Damaged unless `has` says so."""
+        """Damaged unless `has` says so, or Unsupported."""
         if not self.has(digest, size):
+            self._check_supported()
             raise Damaged(f"Blob {digest.hex()} is missing or altered.")
+
+    def _check_supported(self) -> None:
+        """Unsupported where something that is not found may lie in what only a newer version can read."""
+        for name in self.index.unsupported:
+            raise newer(f"Pack {name.hex()} of store {self.path}")
 
     def has_packs(self, names: t.Iterable[bytes]) -> bool:
         """Whether all of these packs are here."""
@@ -200,6 +219,8 @@ class Store:
             except Damaged as error:
                 self.index.object_suspected(digest)
                 trouble = error  # another form of the same blob may be sound
+        if trouble is None:
+            self._check_supported()
         raise trouble or Damaged(f"Blob {digest.hex()} is missing from the store.")
 
     def read_form(self, digest: bytes, suffix: str, limit: int) -> bytes:
@@ -213,7 +234,11 @@ class Store:
     def _load(self, place: Location) -> t.Tuple[bytes, int]:
         name = place[0]
         data = self.index.read_pack(name, self.index.packs[name].suffix)
-        entry = (data, pack.first_blob(data))
+        try:
+            entry = (data, pack.first_blob(data))
+        except Damaged:
+            pack.parse(data, name)  # which knows packs of a newer version
+            raise
         self._plain[name] = entry
         self._plain_size += len(data)
         while self._plain_size > self._room and len(self._plain) > 1:
@@ -276,6 +301,11 @@ class Store:
     def false_files(self) -> int:
         """How many packs and objects were found false since the last `refresh`."""
         return len(self.index.damaged)
+
+    @property
+    def has_newer_packs(self) -> bool:
+        """Whether there are packs that only a newer version can read: what is missing may be there."""
+        return bool(self.index.unsupported)
 
     def remember_suspects(self) -> None:
         """Write down what was found false, so that the next listing does not promise it again."""

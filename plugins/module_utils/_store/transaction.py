@@ -61,7 +61,7 @@ class Transaction:
         try:
             if not self._dry:
                 store.make()
-                self._lock = Lock(store.path, store.lock_timeout, at_gate=self._space.make).__enter__()
+                self._lock = Lock(store.path, store.lock_timeout, at_gate=self._begin).__enter__()
             elif store.exists:
                 self._lock = store.lock().__enter__()
             # list the packs now: under the lock nothing goes away, and threads may then ask
@@ -71,6 +71,11 @@ class Transaction:
             self.__exit__()
             raise
         return self
+
+    def _begin(self) -> None:
+        """Called at the gate, where no other transaction begins."""
+        self.store.upgrade()
+        self._space.make()
 
     def __exit__(self, *_exception: object) -> None:
         with held():  # a signal that comes now would leave the directory

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import records
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Unsupported
 from ansible_collections.volt.backup.plugins.module_utils._capture.stat_cache import Stats
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import DIRECTORY, NOTHING, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._fs.exclusions import Skipped
@@ -103,7 +103,6 @@ def put(*way: Any) -> Callable[[dict[str, Any]], None]:
 
 INFINITY, NOT_A_NUMBER = float("inf"), float("nan")
 BAD_MANIFESTS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "format 2": put("format", 2),
     "format text": put("format", "1"),
     "no format": lambda value: value.pop("format"),
     "no root": lambda value: value.pop("root"),
@@ -156,6 +155,19 @@ BAD_MANIFESTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "exclusions a number": put("backup", "exclude", 5),
     "exclusions of numbers": put("backup", "exclude", [5]),
 }
+
+
+@pytest.mark.parametrize("number", [2, 99])
+def test_records_of_a_newer_version(number: int) -> None:
+    """They are neither damaged nor read, whatever else is in them."""
+    for decode, data in (
+        (records.decode_manifest, edited(put("format", number))),
+        (records.decode_manifest, json.dumps({"format": number}).encode()),
+        (records.decode_sidecar, json.dumps(sidecar(format=number)).encode()),
+        (records.decode_sidecar, json.dumps({"format": number, "id": ["another", "shape"]}).encode()),
+    ):
+        with pytest.raises(Unsupported, match="written by a newer version; update volt.backup"):
+            decode(data)
 
 
 @pytest.mark.parametrize("name", BAD_MANIFESTS)
@@ -243,7 +255,7 @@ def test_each_key_has_its_kind(key: str) -> None:
         try:
             records.decode_sidecar(json.dumps(sidecar(**{key: value})).encode())
             fits.append(number)
-        except Damaged:
+        except (Damaged, Unsupported):
             continue
     assert tuple(fits) == FITTING[key]
 

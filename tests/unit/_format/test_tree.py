@@ -9,7 +9,7 @@ import struct
 import zlib
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Unsupported
 from ansible_collections.volt.backup.plugins.module_utils._format import tree as tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import Entry, Extra
 from hypothesis import given, strategies as st
@@ -107,7 +107,7 @@ def test_bit_flips() -> None:
     for _at, blob in flips(SAMPLE, len(SAMPLE)):
         try:
             found = tree.decode(blob)
-        except Damaged:
+        except (Damaged, Unsupported):
             continue
         names = [item.name for item in found]
         assert names == sorted(set(names)) and not {b"", b".", b".."} & set(names) and b"/" not in b"".join(names)
@@ -155,7 +155,8 @@ def field(tag: int, data: bytes, position: int = 0, length: int | None = None) -
 
 
 FORGED = {
-    "another magic": header(magic=b"VOLTTREF"),
+    "another magic": header(magic=b"NOTATREE"),
+    "a chunk list": header(magic=b"VOLTCHNK"),
     "a list of parts": header(magic=b"VOLTPART"),
     "absurd count": header(0xFFFFFFFF),
     "absurd names": header(0, 0xFFFFFFFF),
@@ -166,7 +167,6 @@ FORGED = {
     "entries without names": header(1, 0, rest=bytes(31)),
     "more names than entries": header(1, 4, rest=b"a\0b\0" + b"p" + bytes(30)),
     "names without an end": header(1, 1, rest=b"a" + b"p" + bytes(30)),
-    "unknown kind": one(ord("x")),
     "kind nought": one(0),
     "mode of a whole stat": one(mode=0o100644),
     "a second of nanoseconds": one(nanos=1_000_000_000),
@@ -183,7 +183,6 @@ FORGED = {
     "extras without an end": one(extras=b"\0\0\0\0"),
     "a field cut short": one(extras=field(3, b"\1\0nv", length=100)),
     "a field of 4 GiB": one(extras=field(3, b"\1\0nv", length=0xFFFFFFFF)),
-    "an unknown field": one(extras=field(9, b"")),
     "a device of another length": one(tree.BLOCK, field(2, b"1234567"), digests=0),
     "half a hole": one(extras=field(4, bytes(15))),
     "an attribute without a length": one(extras=field(3, b"\1")),
@@ -194,6 +193,21 @@ FORGED = {
     "an empty hole": one(extras=field(4, struct.pack("<QQ", 0, 0)), size=5),
     "holes that overlap": one(extras=field(4, struct.pack("<QQQQ", 0, 3, 1, 3)), size=5),
 }
+
+
+NEWER = {
+    "another magic": header(magic=b"VOLTTRE2"),
+    "another kind": one(ord("x")),
+    "another field": one(extras=field(9, b"")),
+}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_trees_of_a_newer_version(name: str) -> None:
+    """The digest says that it was written so."""
+    for read in (tree.decode, tree.references):
+        with pytest.raises(Unsupported, match="written by a newer version; update volt.backup"):
+            read(NEWER[name])
 
 
 @pytest.mark.parametrize("name", FORGED)

@@ -14,8 +14,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base import files
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._runner import scheduled
-from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, status
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, run, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
@@ -253,16 +252,16 @@ def test_an_empty_source_pushes_no_backup_out(host: Host) -> None:
         return [backup["id"] for backup in Manager(job.store, job.backup_dir, 5).find(Query("app"))]
 
     for _number in (1, 2, 3):
-        scheduled._back_up(job)
+        run._back_up(job)
     kept = there()
     assert len(kept) == 2
     (host.source / "a").rename(host.top / "a")
     for _number in (1, 2, 3):
         with pytest.raises(VoltError, match="is empty, and .* of it is not"):
-            scheduled._back_up(job)
+            run._back_up(job)
     assert there() == kept
     (host.source / "link").symlink_to("nowhere")  # something is there
-    scheduled._back_up(job)
+    run._back_up(job)
     (host.source / "link").unlink()
-    scheduled._back_up(job)
+    run._back_up(job)
     assert len(there()) == 2

@@ -19,6 +19,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import records
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree as tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
+from ansible_collections.volt.backup.plugins.module_utils._store.features import Format
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 
@@ -79,6 +80,7 @@ def make(directory: Path, compression: str = "none") -> Path:
         links=linked, links_size=len(table), users={0: "root", 1000: "ada"}, groups={0: "root", 1000: "ada"}, skipped=[],
         totals={"files": 6, "directories": 1, "symlinks": 1, "others": 0, "size": 9_572_375, "blobs": 5},
     )  # fmt: skip
+    (directory / "cas" / "format.json").write_bytes(Format("5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e").encode())
     data = records.encode_manifest(manifest)
     sidecar["manifest_ref"], sidecar["manifest_sha256"] = records.reference(sidecar["id"], data)
     (directory / "cas" / "refs" / f"{sidecar['manifest_ref']}.json").write_bytes(data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ EVERYTHING = {*layout.DIRECTORIES, "format.json", "CACHEDIR.TAG"}
 def test_make(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "down" / "store"
     layout.make(str(path))
-    assert layout.exists(str(path))
+    assert layout.look(str(path))
     assert set(os.listdir(path)) == EVERYTHING
     assert all(stat.S_IMODE((path / name).stat().st_mode) & 0o077 == 0 for name in EVERYTHING)
-    assert json.loads((path / "format.json").read_bytes())["format"] == 1
+    said = json.loads((path / "format.json").read_bytes())
+    assert said["format"] == 1 and re.fullmatch("[0-9a-f]{32}", said["id"]) and said["features"] == {"required": [], "optional": []}
     assert (path / "CACHEDIR.TAG").read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
 
 
@@ -42,20 +44,20 @@ VACANT: dict[str, dict[str, bytes]] = {
     "nothing": {},
     "a fresh file system": {"lost+found/": b""},
     "making cut short": {"objects/": b"", "packs/": b"", "refs/": b"", "CACHEDIR.TAG": b"x", "lock": b"", "gate": b""},
-    "empty shelves": {"objects/ab/": b"", "packs/cd/": b""},
+    "empty shards": {"objects/ab/": b"", "packs/cd/": b""},
 }
 
 
 @pytest.mark.parametrize("name", VACANT)
 def test_vacant_is_no_store_yet_and_can_become_one(tmp_path: Path, name: str) -> None:
     plant(tmp_path, VACANT[name])
-    assert not layout.exists(str(tmp_path))
+    assert not layout.look(str(tmp_path))
     layout.make(str(tmp_path))
-    assert layout.exists(str(tmp_path))
+    assert layout.look(str(tmp_path))
 
 
 def test_absent(tmp_path: Path) -> None:
-    assert not layout.exists(str(tmp_path / "absent"))
+    assert not layout.look(str(tmp_path / "absent"))
 
 
 REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
@@ -63,10 +65,13 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "an object without format": ({"objects/ab/cd": b"x"}, "no format.json"),
     "a pack without format": ({"packs/ab/cd": b"x"}, "no format.json"),
     "a manifest without format": ({"refs/x.json": b"x"}, "no format.json"),
-    "format 2": ({"format.json": b'{"format": 2}'}, "knows format 1"),
-    "format as text": ({"format.json": b'{"format": "1"}'}, "knows format 1"),
-    "format 0": ({"format.json": b'{"format": 0}'}, "knows format 1"),
-    "format none": ({"format.json": b'{"format": null}'}, "knows format 1"),
+    "format as text": ({"format.json": b'{"format": "1"}'}, "is not a store's"),
+    "format 0": ({"format.json": b'{"format": 0}'}, "is not a store's"),
+    "format true": ({"format.json": b'{"format": true}'}, "is not a store's"),
+    "format none": ({"format.json": b'{"format": null}'}, "is not a store's"),
+    "an id that is none": ({"format.json": b'{"format": 1, "id": 5}'}, "is not a store's"),
+    "features that are none": ({"format.json": b'{"format": 1, "features": []}'}, "is not a store's"),
+    "features that are no words": ({"format.json": b'{"format": 1, "features": {"required": [1]}}'}, "is not a store's"),
     "no format": ({"format.json": b"{}"}, "is not a store's"),
     "a list": ({"format.json": b"[1]"}, "is not a store's"),
     "a number": ({"format.json": b"1"}, "is not a store's"),
@@ -85,14 +90,14 @@ def test_refused_and_left_alone(tmp_path: Path, name: str) -> None:
     plant(tmp_path, planted)
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     with pytest.raises(StoreError, match=words):
-        layout.exists(str(tmp_path))
+        layout.look(str(tmp_path))
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
 
 
 def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError):
-        layout.exists(str(tmp_path / "file"))
+        layout.look(str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -101,7 +106,7 @@ def test_making_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     if not missing:
         path.mkdir(parents=True)
 
-    def fail(name: str, _data: bytes) -> None:
+    def fail(name: str, _data: bytes, exclusive: bool = False) -> None:
         if name.endswith("format.json"):
             raise OSError(5, "Input/output error")
 
@@ -145,10 +150,10 @@ def test_a_store_that_is_made_while_somebody_looks(tmp_path: Path, monkeypatch: 
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(os, "open", late)
-    assert layout.exists(path)
+    assert layout.look(path)
 
 
 def test_a_format_that_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "format.json").symlink_to(tmp_path / "nothing")
     with pytest.raises(StoreError):
-        layout.exists(str(tmp_path))
+        layout.look(str(tmp_path))

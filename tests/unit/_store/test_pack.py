@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Unsupported
 from ansible_collections.volt.backup.plugins.module_utils._store import pack
 
 from ..kit import cuts, digest, flips, noise, within
@@ -165,11 +165,19 @@ def forged(count: int, *lines: tuple[bytes, int], magic: bytes = b"VOLTPAK1", ki
 D = b"d" * 32
 
 
+@pytest.mark.parametrize("data", [forged(0, magic=b"VOLTPAK2"), forged(0, kind=2)], ids=["another magic", "another kind"])
+def test_packs_of_a_newer_version(data: bytes) -> None:
+    """Where the name says that they were written so; else they are damaged."""
+    with pytest.raises(Unsupported, match="written by a newer version; update volt.backup"):
+        pack.parse(data, digest(data))
+    with pytest.raises(Damaged):
+        pack.parse(data, D)
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(forged(0, magic=b"VOLTPAK2"), id="another magic"),
-        pytest.param(forged(0, kind=2), id="another kind"),
+        pytest.param(forged(0, magic=b"NOTAPACK"), id="another magic"),
         pytest.param(forged(0xFFFFFFFF), id="absurd count"),
         pytest.param(forged(2, (D, 1), blobs=b"x"), id="more counted than listed"),
         pytest.param(forged(1, (D, 2), blobs=b"x"), id="a blob cut short"),

@@ -17,8 +17,7 @@ from typing import Any, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
-from ansible_collections.volt.backup.plugins.module_utils._runner import notify
-from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, notification
+from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, notification, notify
 
 FACTS = {
     "text": "Backup of app failed on node1: Source /srv/app\ndoes not exist.", "event": "failure", "host": "node1", "unit": "volt-backup-app",

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What belongs to a run and is not the backup: the user's commands before and after it, its outcome in record and journal, the metrics.
+
+A unit has lines of its own for this, outside of its hardening: `hook pre` notes that a run begins and runs the pre command; `hook post` notes
+why a run failed that could not, runs the post command, and tells the journal how all of it went.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import typing as t
+
+from .._base.errors import VoltError, reason
+from .._base.text import parse
+from . import job as jobs, journal, process, status
+from .job import Job
+from .record import RunRecord
+from .units import HOOKED
+
+#: In the environment of a command before or after a backup: of which workload.
+WITHIN = "VOLT_BACKUP_WITHIN"
+
+Complain = t.Callable[[str], None]
+Facts = t.Mapping[str, t.Any]
+
+
+class HookFailed(VoltError):
+    """A command of the user's failed or took too long."""
+
+    code = "hook"
+
+
+def pre(workload: str) -> None:
+    """Before a run of a unit."""
+    record = RunRecord(workload)
+    job = load_job(workload, record)
+    if not is_due(job, record):
+        return
+    record.begin(invocation(workload))
+    try:
+        call(job, "pre")
+    except VoltError as error:
+        note_failure(record, error, {"workload": workload}, invocation(workload))
+        raise
+
+
+def post(workload: str, result: str, complain: Complain) -> str:
+    """After a run of a unit, however it went; what is to be printed of it.
+
+    :param result: systemd's SERVICE_RESULT.
+    """
+    record = RunRecord(workload)
+    job = load_job(workload, record)
+    try:
+        return _post(job, record, invocation(workload), result)
+    finally:
+        write_metrics(job, complain)
+
+
+def _post(job: Job, record: RunRecord, this: str, result: str) -> str:
+    """The post command runs whatever else fails here, for a pre command may have stopped something."""
+    note, facts = record.read(), {"workload": job.workload}
+    if result == "success" and note.get("run") != this:
+        return ""  # nothing was due
+    failure: t.Optional[VoltError] = None
+    wrong: t.List[VoltError] = []
+    if result != "success":
+        # the run itself knows better why it failed, unless it was ended before it could say so
+        known = note.get("failure", {})
+        why = f"The service ended with {result} ({os.environ.get('EXIT_CODE', '')} {os.environ.get('EXIT_STATUS', '')})."
+        failure = VoltError(known["reason"] if known.get("invocation") == this else why)
+        try:
+            note_failure(record, failure, facts, this)
+        except VoltError as error:
+            wrong.append(error)
+    try:
+        call(job, "post", failure)
+    except VoltError as error:
+        wrong.append(error)
+        note_failure(record, error, facts, this)
+    if wrong:
+        raise wrong[-1]
+    if failure is not None:
+        return ""
+    facts = note.get("success", {}).get("facts", facts)
+    if journal.connected() and journal.send("success", line(facts), facts):
+        return ""
+    return line(facts) + "\n"
+
+
+def load_job(workload: str, record: RunRecord) -> Job:
+    """The job of a workload; where a line of its unit cannot read it, that is noted as a failure."""
+    try:
+        return jobs.load(workload)
+    except VoltError as error:
+        if in_unit(workload):
+            with contextlib.suppress(VoltError):
+                record.fail(error, invocation(workload))
+        raise
+
+
+def in_unit(workload: str) -> bool:
+    """Whether we are a line of the workload's own unit; a shell that some unit started is none."""
+    return os.environ.get(HOOKED) in (workload, "unit")  # the latter in units of the first versions
+
+
+def invocation(workload: str) -> str:
+    """What tells this run of the unit from others; empty for a run by hand."""
+    return os.environ.get("INVOCATION_ID", "") if in_unit(workload) else ""
+
+
+def is_due(job: Job, record: RunRecord) -> bool:
+    """Whether a start of the unit means anything. Where the timer knows the slots, all do."""
+    return job.slots is None or not job.slots.ticks or record.due(job.slots)
+
+
+def line(facts: Facts) -> str:
+    """The facts of a run as one line."""
+    return " ".join(f"{name}={fact}" for name, fact in facts.items())
+
+
+def note_failure(record: RunRecord, failure: VoltError, facts: Facts, this: str, after_all: bool = False) -> None:
+    """Note a failure, and tell the journal unless one of the same run came before it."""
+    if record.fail(failure, this, after_all) and journal.connected():
+        # what went wrong is printed as well, so this need not be there twice if the journal does not take it
+        told = {**facts, "reason": failure.message}
+        journal.send("failure", line(told), told)
+
+
+def write_metrics(job: Job, complain: Complain) -> None:
+    """Bring the metrics up to this run. That they cannot be written makes no backup bad."""
+    if job.metrics is not None:
+        try:
+            status.write_metrics(os.fsdecode(parse(job.metrics)))
+        except VoltError as error:
+            complain(error.message)
+
+
+def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
+    """Run a command of the job's, if it has one; HookFailed if it fails or does not end in time. What it prints goes where we print."""
+    command = job.pre_command if hook == "pre" else job.post_command
+    if not command:
+        return
+    told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source, "VOLT_HOOK": hook}
+    if hook == "post":
+        told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=failure.message if failure else "")
+    # what it may start, such as a run of another workload, is none of our unit
+    inherited = {name: value for name, value in os.environ.items() if name not in (HOOKED, "INVOCATION_ID")}
+    inherited[WITHIN] = job.workload
+    try:
+        done = process.run(command, {**inherited, **told}, patience=job.command_timeout)
+    except subprocess.TimeoutExpired:
+        raise HookFailed(
+            f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise command_timeout."
+        ) from None
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
+    if done.status:
+        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {done.how}); see what it printed.")

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Telling people that a unit failed: by a command, by mail, by a webhook, or by all of them.
+
+`volt-cas-failure@.service` calls this. Every setting is tried, and what failed of them is said at the end, without the secrets that one may have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import socket
+import typing as t
+
+from .._backup.ids import is_workload
+from .._base.errors import VoltError
+from .._base.text import parse
+from .._base.time import show_time
+from . import job as jobs, notification, status, systemd
+from .record import RunRecord
+
+Facts = t.Dict[str, t.Any]
+
+
+class NotTold(VoltError):
+    """Somebody was to be told, and could not be."""
+
+    code = "notify"
+
+
+def notify(unit: t.Optional[str]) -> t.Tuple[Facts, t.List[str]]:
+    """Tell of a unit's failure, or without one of a test: (what was told, by which settings)."""
+    settings = notification.load()
+    facts = facts_of(unit or "test")
+    if unit is None:
+        facts.update(text=f"This is a test of volt-backup on {facts['host']}; nothing failed.", event="test", reason="This is a test.")
+    used = [name for name in notification.NAMES if name in settings]
+    if unit is None and not used:
+        raise NotTold(f"There is nobody to tell: {notification.PATH} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
+    tell(settings, facts)
+    return facts, used
+
+
+def facts_of(unit: str) -> Facts:
+    """What is known of a unit's failure."""
+    host = socket.gethostname()
+    workload = unit[len("volt-backup-") :] if unit.startswith("volt-backup-") and is_workload(unit[len("volt-backup-") :]) else None
+    if workload:
+        with contextlib.suppress(VoltError):  # that it cannot be noted keeps nobody from being told
+            note_failure(workload, unit)
+    note = RunRecord(workload).read() if workload else {}
+    failure = note.get("failure", {})
+    why = failure.get("reason") or f"See journalctl -u {unit}."
+    success = note.get("success", {}).get("at")
+    return {
+        "text": f"{f'Backup of {workload}' if workload else unit} failed on {host}: {why}",
+        "event": "failure",
+        "host": host,
+        "unit": unit,
+        "workload": workload,
+        "reason": why,
+        "failures": note.get("failures"),
+        "last_success": show_time(datetime.datetime.fromtimestamp(success, datetime.timezone.utc)) if success else None,
+    }
+
+
+def note_failure(workload: str, unit: str) -> None:
+    """Note a failure that no line of the unit could: one that was killed, or whose command is gone."""
+    shown = systemd.show([f"{unit}.service"], "ActiveState", "InvocationID", "Result").get(f"{unit}.service", {}) if systemd.running() else {}
+    invocation = shown.get("InvocationID", "") if shown.get("ActiveState") == "failed" else ""  # else another run has come since
+    record = RunRecord(workload)
+    if invocation and record.read().get("failure", {}).get("invocation") != invocation:
+        record.fail(VoltError(f"{unit}.service failed ({shown.get('Result')}) and could not note why; see journalctl -u {unit}."), invocation)
+        metrics = jobs.load(workload).metrics
+        if metrics is not None:
+            status.write_metrics(os.fsdecode(parse(metrics)))
+
+
+def tell(settings: notification.Settings, facts: Facts) -> None:
+    """Tell by all settings; NotTold names those that failed."""
+    against = []
+    for name in notification.NAMES:
+        if settings.get(name):
+            from . import send  # only here: see there
+
+            try:
+                send.send(settings, name, facts)
+            except send.NotSent as error:
+                against.append(f"{name}: {error}")
+    if against:
+        raise NotTold(f"Nobody was told by {'; '.join(against)}. What was to be told: {facts['text']}")

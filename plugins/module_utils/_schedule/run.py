@@ -1,0 +1,227 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""A scheduled backup: what a unit runs, and what happens where somebody runs it by hand.
+
+::
+
+    in a unit                           create; prune; note the outcome
+    by hand, the workload has a unit    start that, wait, tell what became of it; so no two runs ever mix their hooks
+    by hand, it has none                wait for the workload's turn; pre command; as above; post command, whatever came before
+
+A timer that only ticks starts a unit that leaves again: nothing is done before a slot has begun.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from .._backup.create import CreateRequest
+from .._backup.manager import Manager, Query
+from .._base.errors import Incomplete, Interrupted, UsageError, VoltError, reason
+from . import hooks, systemd
+from .job import Job
+from .record import RunRecord
+
+
+class Ran(t.NamedTuple):
+    """What came of a run: the result for programs, one line for people, and what makes it a failure."""
+
+    value: t.Dict[str, t.Any]
+    line: str
+    failure: t.Optional[VoltError] = None
+
+
+def run(workload: str, if_due: bool, complain: hooks.Complain) -> Ran:
+    """Run the scheduled backup of a workload.
+
+    :param if_due: leave where no backup has become due since the last run. :param complain: takes what goes wrong and spoils nothing.
+    """
+    record = RunRecord(workload)
+    job = hooks.load_job(workload, record)
+    if hooks.in_unit(workload):
+        return _run_in_unit(job, record)
+    if os.environ.get(hooks.WITHIN) == workload:
+        raise UsageError(f"A command before or after a backup of {workload} cannot back up {workload}; take that out of it.")
+    if if_due and not record.due(job.slots):
+        return _not_due(job)
+    if _has_unit(job):
+        return _run_unit(job, record)
+    return _run_by_hand(job, record, complain)
+
+
+def _not_due(job: Job) -> Ran:
+    return Ran({"changed": False, "due": False}, f"Workload {job.workload} is not due yet.\n")
+
+
+def _has_unit(job: Job) -> bool:
+    """Whether systemd has a unit to run the job, and we are not in it: one that does not know of hooks is not to wait for itself."""
+    service = f"{job.unit}.service"
+    if not systemd.running() or systemd.show([service], "LoadState").get(service, {}).get("LoadState") != "loaded":
+        return False
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+            return not any(line.rstrip("\n").endswith(f"/{service}") for line in file)
+    except OSError:
+        return True
+
+
+def _run_in_unit(job: Job, record: RunRecord) -> Ran:
+    invocation = hooks.invocation(job.workload)
+    with record.alone():
+        if not record.is_run_of(invocation):
+            if job.pre_command or not hooks.is_due(job, record):  # where there is a pre command, its hook has seen that it is not due
+                return _not_due(job)
+            record.begin(invocation)
+        ran, failure = _try(job)
+        if failure is None and ran is not None:
+            record.succeed(_success(ran, job), invocation)
+        elif failure is not None:
+            hooks.note_failure(record, failure, _facts(ran, job), invocation)
+    if failure is not None and ran is None:
+        raise failure
+    return t.cast(Ran, ran)._replace(failure=failure, line="")  # the post hook tells it, once all has gone well
+
+
+def _run_unit(job: Job, record: RunRecord) -> Ran:
+    """Start the unit, once any present run of it has ended, and tell what became of it."""
+    service = f"{job.unit}.service"
+    _wait(service)
+    before = record.read().get("run")
+    record.ask()
+    try:
+        complaint = systemd.attempt("systemctl", "start", "--", service, patience=None)
+        _wait(service)  # one who stops it ends the start before it has ended
+    except Interrupted as error:
+        raise Interrupted(f"{error.message.partition(';')[0]}; the run goes on in {service}, and systemctl stop ends it.", **error.details) from None
+    note = record.read()
+    manager = Manager(job.store, job.backup_dir, job.lock_timeout)
+    success, failure = note.get("success", {}), note.get("failure", {})
+    invocation = note.get("run") if note.get("run") != before else None
+    if invocation is None:
+        record.unask()
+        raise VoltError(f"{service} ran nothing: {complaint or 'see its own lines'}; see journalctl -u {job.unit}, or declare the schedule again.")
+    if success.get("invocation") == invocation and systemd.show([service], "ActiveState")[service].get("ActiveState") != "failed":
+        facts = success.get("facts", {})
+        value = {"backup": _found(manager, success["backup_id"]), "changed": True, "warnings": [], "pruned": facts.get("pruned", 0)}
+        return Ran(value, hooks.line(facts) + "\n")
+    known = failure if failure.get("invocation") == invocation else {}
+    why = known.get("reason") or f"{service} failed{f' ({complaint})' if complaint else ''}; see journalctl -u {job.unit}."
+    details = {"backup": _found(manager, known["backup_id"])} if known.get("backup_id") else {}
+    failed = (Incomplete if known.get("code") == Incomplete.code else VoltError)(why, **details)
+    failed.code = known.get("code") or failed.code
+    raise failed
+
+
+def _wait(service: str) -> None:
+    """Until a unit does nothing."""
+    while systemd.show([service], "ActiveState")[service].get("ActiveState") in ("activating", "deactivating"):
+        time.sleep(0.5)
+
+
+def _found(manager: Manager, backup: str) -> t.Optional[t.Mapping[str, t.Any]]:
+    found = manager.find(Query(id=backup))
+    return found[0] if found else None
+
+
+def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
+    """All of it, where no unit does any of it: on a host without systemd, or whose units are managed by something else."""
+    ran: t.Optional[Ran] = None
+    failure: t.Optional[VoltError] = None
+    with record.alone():
+        record.begin()
+        try:
+            hooks.call(job, "pre")
+            ran, failure = _try(job)
+        except VoltError as error:
+            failure = error
+        succeeded = failure is None
+        try:
+            if succeeded:
+                record.succeed(_success(t.cast(Ran, ran), job), "")
+            else:
+                hooks.note_failure(record, t.cast(VoltError, failure), _facts(ran, job), "")
+        except VoltError as error:  # a full disk, say; the post command runs all the same
+            failure = failure or error
+        try:
+            hooks.call(job, "post", failure)
+        except VoltError as error:
+            failure = failure or error
+            hooks.note_failure(record, error, _facts(ran, job), "", after_all=succeeded)
+        finally:
+            hooks.write_metrics(job, complain)
+    if failure is not None and ran is None:
+        raise failure
+    return t.cast(Ran, ran)._replace(failure=failure)
+
+
+def _try(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
+    """Back up; what came of it, as far as it came, and what went wrong. Nothing is raised, for what comes after must come in any case."""
+    try:
+        ran = _back_up(job)
+        return ran, ran.failure
+    except VoltError as error:
+        return None, error
+    except OSError as error:
+        return None, VoltError(f"Workload {job.workload} was not backed up: {reason(error)}.")
+    except Exception as error:  # a bug of ours
+        return None, VoltError(f"Workload {job.workload} was not backed up, by a fault of volt-backup ({type(error).__name__}: {error}); report it.")
+
+
+def _back_up(job: Job) -> Ran:
+    manager = Manager(job.store, job.backup_dir, job.lock_timeout)
+    request = CreateRequest(
+        workload=job.workload,
+        source=job.source,
+        type="scheduled",
+        workload_mode=job.workload_mode,
+        tags=job.tags,
+        exclude=job.exclude,
+        exclude_caches=job.exclude_caches,
+        one_file_system=job.one_file_system,
+        compression=job.compression,
+    )
+    made = manager.create(request)
+    backup = made.backup
+    value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": 0}
+    failure: t.Optional[VoltError] = None
+    if not backup["complete"]:
+        lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
+        failure = Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup)
+    elif job.keep is not None:
+        try:
+            value["pruned"] = len(manager.prune(job.workload, job.keep, ["scheduled"]).removed)
+        except VoltError as error:
+            failure = type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}")
+    ran = Ran(value, "", failure)
+    return ran._replace(line=hooks.line(_facts(ran, job)) + "\n")
+
+
+def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
+    """What there is to say of a run, each fact under its name."""
+    if ran is None:
+        return {"workload": job.workload}
+    backup = ran.value["backup"]
+    return {
+        "workload": job.workload,
+        "backup": backup["id"],
+        "complete": str(backup["complete"]).lower(),
+        "files": backup["file_count"],
+        "size": backup["total_size"],
+        "new": backup["new_bytes"],
+        "stored": backup["stored_bytes"],
+        "seconds": f"{backup['duration'] / 1e9:.3f}",
+        "pruned": ran.value["pruned"],
+    }
+
+
+def _success(ran: Ran, job: Job) -> t.Dict[str, t.Any]:
+    """What is noted of a run that succeeded."""
+    backup = ran.value["backup"]
+    kept = {key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes")}
+    return {"backup_id": backup["id"], **kept, "facts": _facts(ran, job)}

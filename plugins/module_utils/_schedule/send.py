@@ -1,0 +1,116 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Sending a message by command, mail or webhook. Imported only where something is sent: mail, TLS and HTTP take their time to load."""
+
+from __future__ import annotations
+
+import email.message
+import email.utils
+import http.client
+import json
+import os
+import smtplib
+import ssl
+import subprocess
+import typing as t
+import urllib.error
+import urllib.request
+
+from .._base.errors import reason
+from . import notification, process
+
+_SENDMAIL = "/usr/sbin/sendmail"
+_PATIENCE = 60.0
+
+Facts = t.Dict[str, t.Any]
+
+
+class NotSent(Exception):
+    """Why a message did not go, in words that hold nothing of what only the settings may hold."""
+
+
+class _Failed(Exception):
+    """A program that was to send ended with a failure."""
+
+
+def send(settings: notification.Settings, name: str, facts: Facts) -> None:
+    """Send by one of the settings; NotSent where that fails.
+
+    :param name: command, mail or webhook.
+    """
+    ways: t.Dict[str, t.Callable[[t.Any, Facts], None]] = {"command": _command, "mail": _mail, "webhook": _webhook}
+    try:
+        ways[name](settings[name], facts)
+    except (OSError, ValueError, _Failed, subprocess.TimeoutExpired, smtplib.SMTPException, http.client.HTTPException) as error:
+        raise NotSent(_why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without a word of what only the file may hold."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code}"
+    if isinstance(error, urllib.error.URLError):
+        inner = error.reason
+        return reason(inner) if isinstance(inner, OSError) and inner.errno else "the server was not reached"
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return "the server refused user and password"
+    if isinstance(error, smtplib.SMTPException):
+        return f"the server refused ({type(error).__name__})"
+    if isinstance(error, _Failed):
+        return str(error)
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"did not end within {_PATIENCE:.0f} s"
+    return reason(error) if isinstance(error, OSError) and error.errno else "the settings are wrong"
+
+
+def _succeed(done: process.Ended) -> None:
+    if done.status:
+        raise _Failed(done.how)
+
+
+def _command(words: t.List[str], facts: Facts) -> None:
+    told = {f"VOLT_{name.upper()}": str(fact) for name, fact in facts.items() if fact is not None}
+    _succeed(process.run([*words, facts["unit"]], {**os.environ, **told}, patience=_PATIENCE))
+
+
+def _mail(mail: t.Dict[str, t.Any], facts: Facts) -> None:
+    letter = email.message.EmailMessage()
+    letter["To"] = mail["to"]
+    letter["From"] = mail.get("from") or f"volt-backup@{facts['host']}"
+    subject = facts["text"] if len(facts["text"]) < 200 else facts["text"][:199] + "…"
+    letter["Subject"] = " ".join(subject.split())
+    letter["Date"] = email.utils.formatdate()
+    letter["Message-ID"] = email.utils.make_msgid(domain=facts["host"])
+    letter["Auto-Submitted"] = "auto-generated"
+    letter.set_content("\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None and name != "text") + "\n")
+    server = mail.get("smtp")
+    if not server:
+        _succeed(process.run([_SENDMAIL, "-i", "-t"], stdin=letter.as_bytes(), patience=_PATIENCE))
+        return
+    security = mail.get("security", "none")
+    port = mail.get("port") or notification.SECURITY[security]
+    context = ssl.create_default_context()
+    with smtplib.SMTP_SSL(server, port, timeout=_PATIENCE, context=context) if security == "tls" else smtplib.SMTP(server, port, timeout=_PATIENCE) as to:
+        if security == "starttls":
+            to.starttls(context=context)
+        if mail.get("user"):
+            to.login(mail["user"], mail.get("password", ""))
+        to.send_message(letter)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A message that follows a redirection loses its content on the way."""
+
+    def redirect_request(self, *_arguments: t.Any) -> None:
+        return None
+
+
+def _webhook(webhook: t.Dict[str, t.Any], facts: Facts) -> None:
+    headers = {"Content-Type": "application/json", **{str(name): str(value) for name, value in webhook.get("headers", {}).items()}}
+    request = urllib.request.Request(webhook["url"], json.dumps(facts).encode(), headers, method="POST")
+    with urllib.request.build_opener(_NoRedirects).open(request, timeout=_PATIENCE):
+        pass

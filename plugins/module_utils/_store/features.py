@@ -1,0 +1,106 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""format.json: what a store is, and what a program must know to use it.
+
+::
+
+    {"format": 1, "id": "<32 hex digits>", "features": {"required": [], "optional": []}, "made_by": "volt.backup"}
+
+`id` is random and never changes. A *required* feature changes what is in the store so that a program that does not know it would harm it or
+misread it; an *optional* one can be ignored. A store with a required feature says `format: 2`, so that version 0.1.0, which knew no features,
+refuses it. What this version does not know is unsupported, never damaged.
+
+Stores of version 0.1.0 have neither id nor features. They get both with the next write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from .._base import files
+from .._base.errors import StoreError, newer, reason
+
+NAME = "format.json"
+#: The format of a store without required features, and of one with some.
+PLAIN, WITH_FEATURES = 1, 2
+#: Required features that this version knows.
+KNOWN: t.FrozenSet[str] = frozenset()
+_MOST = 65536
+
+
+class Format(t.NamedTuple):
+    """A store's format.json. `id` is empty in a store of version 0.1.0; `more` are keys that this version does not know."""
+
+    id: str = ""
+    required: t.Tuple[str, ...] = ()
+    optional: t.Tuple[str, ...] = ()
+    more: t.Mapping[str, t.Any] = {"made_by": "volt.backup"}
+
+    @property
+    def number(self) -> int:
+        return WITH_FEATURES if self.required else PLAIN
+
+    def encode(self) -> bytes:
+        """The file's content."""
+        features = {"required": list(self.required), "optional": list(self.optional)}
+        return (json.dumps({"format": self.number, "id": self.id, "features": features, **self.more}, indent=1) + "\n").encode()
+
+
+def new_id() -> str:
+    """An id that no other store has."""
+    return os.urandom(16).hex()
+
+
+def read(store: str) -> Format:
+    """The format of the store at a path, whether this version knows it or not (see `check`).
+
+    FileNotFoundError where there is none, StoreError where it cannot be read or is not one.
+    """
+    try:
+        text = files.read_file(os.path.join(store, NAME), _MOST)
+    except FileNotFoundError:
+        raise
+    except files.Unsuitable:
+        text = b""
+    except OSError as error:
+        raise StoreError(f"Store {store} cannot be read: {reason(error)}; name a directory that this user may read.") from None
+    try:
+        value = json.loads(text)
+        number = value.pop("format")
+        if not isinstance(number, int) or isinstance(number, bool) or number < PLAIN:
+            raise ValueError(number)
+        if number > WITH_FEATURES:
+            raise newer(f"Store {store} (format {number})")
+        features = value.pop("features", {})
+        required, optional = (tuple(map(_word, features.get(key, ()))) for key in ("required", "optional"))
+        return Format(_word(value.pop("id", "")), required, optional, value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise StoreError(f"{store}/{NAME} is not a store's; put back the true one, or name another store.") from None
+
+
+def _word(value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
+
+
+def check(store: str, found: Format) -> None:
+    """Unsupported where a store has a required feature that this version does not know."""
+    unknown = sorted(set(found.required) - KNOWN)
+    if unknown:
+        raise newer(f"Store {store} (feature {', '.join(unknown)})", features=unknown)
+
+
+def give_id(store: str, found: Format) -> Format:
+    """Write the format anew with an id, if it has none. Called where no other program does the same. OSError where that fails."""
+    if found.id:
+        return found
+    found = found._replace(id=new_id())
+    files.write_file(os.path.join(store, NAME), found.encode())
+    return found
