@@ -77,6 +77,12 @@ job_format:
   type: int
   returned: success
   sample: 1
+features:
+  description: Required features of stores that it knows. It is null with O(state=absent).
+  type: list
+  elements: str
+  returned: success
+  sample: []
 diff:
   description: What has changed, or in check mode would. Both are empty where there is no file.
   returned: success
@@ -121,13 +127,13 @@ def work(task: Task) -> Result:
     if task.params["state"] == "absent":
         if before and not task.dry:
             command.remove(path)
-        return {"changed": bool(before), "path": show(path), "version": None, "job_format": None, "diff": {"before": before, "after": ""}}
+        return {"changed": bool(before), "path": show(path), "version": None, "job_format": None, "features": None, "diff": {"before": before, "after": ""}}
     _check_directory(os.path.dirname(path), task)
     data = archive.build()
     made, after = command.parse(data), command.describe(data)
     if before != after and not task.dry:
         command.write(path, data)
-    return {"changed": before != after, "path": show(path), **made._asdict(), "diff": {"before": before, "after": after}}
+    return {"changed": before != after, "path": show(path), **made._asdict(), "features": sorted(made.features), "diff": {"before": before, "after": after}}
 
 
 def _check_directory(directory: str, task: Task) -> None:

@@ -28,6 +28,8 @@ from ansible_collections.volt.backup.tests.rigs import model
 
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 NOBODY = 65534
+#: The state of a backup that is as it should be, as it is listed.
+SOUND = {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None}
 #: As results show the name of the file that holds a byte which is no UTF-8, and a backslash.
 ODD = "data/caf\\xe9 \\\\ back"
 #: 20 July 1969, 20:17:40.123456789 UTC.
@@ -177,8 +179,8 @@ def scheduling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories of its own for volt_backup_schedule, for its options name none; systemd is not told. The command is there."""
     module = importlib.import_module(f"{PACKAGE}.volt_backup_schedule")
     places = declare.HostPaths(*(str(host.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
-    monkeypatch.setattr(module, "Places", lambda command: places._replace(command=command))
-    monkeypatch.setattr(module, "Record", lambda workload: RunRecord(workload, places.records))
+    monkeypatch.setattr(module, "HostPaths", lambda command: places._replace(command=command))
+    monkeypatch.setattr(module, "RunRecord", lambda workload: RunRecord(workload, places.records))
     Path(places.command).write_bytes(archive.build())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import LANDING, ODD, Host
+from .conftest import LANDING, ODD, SOUND, Host
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_all(host: Host, three: list[dict[str, Any]]) -> None:
     for check in (True, False):
         result = host.run("volt_backup_info", check)
         assert not result["changed"] and result["count"] == 3
-        assert result["backups"] == [{**backup, "damaged": False, "damage": None} for backup in reversed(three)]
+        assert result["backups"] == [{**backup, **SOUND} for backup in reversed(three)]
         assert not {"contents", "changes", "store"} & set(result)
 
 

@@ -39,7 +39,7 @@ def undocumented(value: Any, documented: dict[str, Any], where: str = "") -> lis
 
 def test_every_key_of_a_backup_is_documented() -> None:
     assert tuple(returns("volt_backup")["backup"]["contains"]) == SIDECAR
-    assert tuple(returns("volt_backup_info")["backups"]["contains"]) == (*SIDECAR, "damaged", "damage")
+    assert tuple(returns("volt_backup_info")["backups"]["contains"]) == (*SIDECAR, "damaged", "damage", "unsupported", "unsupported_reason")
 
 
 @pytest.mark.parametrize("module", MODULES)

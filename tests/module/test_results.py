@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
-from .conftest import NOBODY, Host, Running
+from .conftest import NOBODY, SOUND, Host, Running
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become a user that may not read everything")
 
@@ -41,7 +41,7 @@ def test_incomplete_backup_is_kept_and_fails(private: Host) -> None:
     assert planned["backup"]["id"] is None
     assert failure["backup"]["id"] in failure["msg"]
     (listed,) = private.info(user=NOBODY)["backups"]
-    assert listed == {**failure["backup"], "damaged": False, "damage": None}
+    assert listed == {**failure["backup"], **SOUND}
     assert listed["complete"] is False
 
 

@@ -31,7 +31,7 @@ def older(version: str) -> bytes:
     """A command of another version."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as made:
-        made.comment = command.stamp(version, job.FORMAT)
+        made.comment = command.stamp(version, job.FORMAT, ())
     return file.getvalue()
 
 

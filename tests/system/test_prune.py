@@ -17,7 +17,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.ids import TYP
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._base.locks import directory_lock
-from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep
 from ansible_collections.volt.backup.tests.rigs import oracle
 
 MIDDAY = datetime.datetime(2026, 6, 15, 12, tzinfo=datetime.timezone.utc)
@@ -306,12 +306,12 @@ def test_command(bench, history, capsys):
     assert cli.main(["prune", "work", "--keep", "-1", *shared]) == cli.USAGE
     assert cli.main(["prune", "work", "--keep-tag", "\udcff", *shared]) == cli.USAGE
     assert "The tag \\xff is not valid UTF-8" in capsys.readouterr().err
-    assert cli.main(["prune", "work", "--keep", "1", "--keep-daily", "2", "--keep-within", "1h", "--keep-tag", "x", "--dry-run", *shared]) == cli.DONE
+    assert cli.main(["prune", "work", "--keep", "1", "--keep-daily", "2", "--keep-within", "1h", "--keep-tag", "x", "--dry-run", *shared]) == upkeep.DONE
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == "Would remove 3 of 5." and "last, daily 2026-06-15, within 1h" in text and len(bench.found()) == 5
-    assert cli.main(["prune", "work", "--keep-weekly", "1", "--type", "manual", "--json", *shared]) == cli.DONE
+    assert cli.main(["prune", "work", "--keep-weekly", "1", "--type", "manual", "--json", *shared]) == upkeep.DONE
     value = json.loads(capsys.readouterr().out)
     assert sorted(value) == ["changed", "diff", "kept", "removed"] and value["changed"] and ids(value["kept"]) == history[:1]
     assert value["kept"][0]["rule"] == "weekly 2026-W25"
-    assert cli.main(["prune", "nobody", "--keep", "1", *shared]) == cli.DONE
+    assert cli.main(["prune", "nobody", "--keep", "1", *shared]) == upkeep.DONE
     assert capsys.readouterr().out == "No backups.\n"

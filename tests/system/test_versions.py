@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, FILE, Entry
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive, cli
+from ansible_collections.volt.backup.plugins.module_utils._runner import archive, cli, upkeep
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
@@ -177,7 +177,7 @@ def test_a_store_that_only_a_newer_version_can_use_is_left_alone(bench, change: 
     places = ["--store", str(bench.store), "--backup-dir", str(bench.backups), "--json"]
     for words in (["list"], ["show", backup], ["create", "work", "--source", str(bench.source)], ["restore", backup, "--target", str(bench.target)],
                   ["delete", backup], ["prune", "work", "--keep", "1"], ["gc"], ["verify", "--content", "--repair"], ["diff", backup, backup]):  # fmt: skip
-        assert cli.main([*words, *places]) == cli.UNSUPPORTED, words
+        assert cli.main([*words, *places]) == upkeep.UNSUPPORTED, words
         said = json.loads(capsys.readouterr().out)
         assert said["code"] == "unsupported" and "written by a newer version" in said["msg"] and "update volt.backup" in said["msg"]
     assert bench.snapshot() == before

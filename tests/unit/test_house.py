@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ HEADER = [
     "# SPDX-License-" + "Identifier: GPL-3.0-or-later",  # in two pieces: reuse would take it for this file's own
 ]
 MOST = 500
+#: Lines of a function: a screen.
+LONGEST = 60
 
 #: Floors from the ground up: a file may import from its own room, and from floors below its own.
 FLOORS = {
@@ -113,6 +116,56 @@ def test_opening(name: str) -> None:
     if ENGINE in SOURCES[name].parents:
         assert ast.get_docstring(ast.parse(text))
         assert len(lines) <= MOST
+
+
+@pytest.mark.parametrize("name", [name for name, path in SOURCES.items() if ENGINE in path.parents])
+def test_functions_fit_a_screen(name: str) -> None:
+    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= LONGEST] == []
+
+
+ROOMS = sorted({path.parent for path in SOURCES.values() if path.parent.parent == ENGINE})
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.name)
+def test_the_text_of_a_room_names_its_files(path: Path) -> None:
+    text = ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8"))) or ""
+    files = {file.stem for file in path.glob("*.py")} - {"__init__", "__main__"}
+    named = set(re.findall(r"`([a-z_]+)`", text.rpartition("Files:")[2]))
+    assert named == files
+
+
+#: How a path inside a store would be built, or its index be touched, from outside.
+INSIDE = {
+    "a path in a store": r"\bfull_path\b|\blayout\b|store\.path\s*[+/]|join\([^)\n]*store",
+    "a name in a store": r"""["'](?:refs|objects|packs|index|cache|trash|quarantine|tmp)/""",
+    "a store's index": r"store\.index\b",
+}
+OUTSIDE_THE_STORE = [name for name, path in SOURCES.items() if ENGINE in path.parents and path.parent.name != "_store"]
+
+
+def trespasses(text: str) -> list[str]:
+    """What a file does that is the store's alone; comments and docstrings may speak of it."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0] = ast.Pass()
+    return [f"{what}: {line.strip()}" for line in ast.unparse(tree).splitlines() for what, pattern in INSIDE.items() if re.search(pattern, line)]
+
+
+@pytest.mark.parametrize("name", OUTSIDE_THE_STORE)
+def test_nobody_looks_into_the_store(name: str) -> None:
+    assert trespasses(SOURCES[name].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "line", ['os.path.join(store.path, "refs")', "store.full_path(name)", "store.index.find(digest)", 'open("packs/ab")', "layout.object_path(digest, suffix)"]
+)
+def test_what_is_a_trespass(line: str) -> None:
+    assert trespasses(line + "\n")
+    assert not trespasses(f"x = 1  # {line}\n") and not trespasses(f"def f():\n    \"\"\"See {line.replace(chr(34), '')}\"\"\"\n")
 
 
 UPWARD = {

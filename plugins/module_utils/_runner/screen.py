@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -114,3 +115,14 @@ class Progress:
         if self._on and self._last:
             sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
             sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def progress(silent: bool, expected: t.Callable[[], int]) -> t.Iterator[Progress]:
+    """A progress line while the context lasts, where somebody watches; only then is it worth a look at how many bytes to expect."""
+    watched = sys.stderr.isatty() and not silent
+    shown = Progress(expected() if watched else 0, watched)
+    try:
+        yield shown
+    finally:
+        shown.end()

@@ -3,15 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
-"""The words of the command that keep a store in order. Each is an entry of WORDS: its options, and what it does.
-
-`cli` puts them among its own words, prints what they return, and knows no more of them.
+"""What a command of volt-backup is, and those that keep a store in order: prune, gc, verify. Each is an entry of COMMANDS.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import typing as t
 
 from .._backup import prune, verify
@@ -20,6 +17,9 @@ from .._backup.manager import Manager
 from .._backup.retention import COUNTS
 from .._base.errors import VoltError
 from . import screen
+
+#: Exit status of the command.
+DONE, FAILED, USAGE, INCOMPLETE, UNSUPPORTED = 0, 1, 2, 3, 7
 
 Arguments = argparse.Namespace
 
@@ -30,7 +30,7 @@ class Outcome(t.NamedTuple):
     value: t.Dict[str, t.Any]
     text: t.Callable[[], str]
     failure: t.Optional[VoltError] = None
-    status: int = 0
+    status: int = DONE
 
 
 class Command(t.NamedTuple):
@@ -123,11 +123,8 @@ def _verify_options(made: argparse.ArgumentParser) -> None:
 
 def _verify(args: Arguments, manager: Manager) -> Outcome:
     request = verify.VerifyRequest(**{name: getattr(args, name) for name in verify.VerifyRequest._fields})
-    progress = screen.Progress(0, sys.stderr.isatty() and not args.quiet and not args.json)
-    try:
+    with screen.progress(args.quiet or args.json, lambda: 0) as progress:
         found = manager.verify(request, args.dry_run, progress)
-    finally:
-        progress.end()
     return Outcome(found.result(), lambda: _verified(found, args.dry_run), found.failure())
 
 

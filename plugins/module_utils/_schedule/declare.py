@@ -124,7 +124,7 @@ class Declaration:
             before = len(self.files)
             try:
                 self._compare_gone(name)
-            except UsageError as error:  # one that is odd does not keep the others
+            except (UsageError, Unsupported) as error:  # one that is odd does not keep the others
                 del self.files[before:]
                 warnings.append(f"The schedule of workload {name} is not declared any more, and stays all the same: {error.message}")
             else:

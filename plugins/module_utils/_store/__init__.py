@@ -10,7 +10,7 @@ A *blob* is a run of bytes, named by the SHA-256 of its content. Small blobs tra
 an *object*, a file of its own. Whoever asks for a digest does not care which. Nothing here knows what a blob means:
 trees, manifests and backups are the business of the packages above.
 
-How bytes come in::
+How bytes come in (a *transaction*)::
 
     take the gate, then the shared lock; sweep what dead runs left under tmp/
     make tmp/<run>/
@@ -25,9 +25,10 @@ How bytes come out::
     find the digest in the index (or, for an object, in its directory)
     read, decompress within a bound, hash; a wrong hash is never returned
 
-Files: `layout` (where files lie, format.json), `codec` (compression), `pack` (the pack format), `table` and `index` (where a blob is),
-`lock` (the store's lock and gate), `store` (reading), `transaction` (writing), `gc` (garbage collection), `scrub` (reading everything to see
-whether it is sound), `quarantine` (false files, and what is still good in them).
+Files: `layout` (where files lie), `features` (format.json), `codec` (compression), `pack` (the pack format), `table` and `index` (where a blob is),
+`lock` (the store's lock and gate), `store` (reading), `refs` (manifests, as files), `cache` (files that may be lost), `transaction` (writing: the
+whole), `workspace` (its directory), `workers` (its threads), `blob_writer` (small blobs), `object_writer` (large ones), `gc` (garbage collection),
+`scrub` (reading everything to see whether it is sound), `quarantine` (false files, and what is still good in them).
 """
 
 from __future__ import annotations

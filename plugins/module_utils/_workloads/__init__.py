@@ -21,6 +21,9 @@ prefix begins another one, so that two runtimes never mean the same name. Where 
 it, they are left out and reported: a guess could send one thing's backups to another's history.
 
 What a container can write is not believed. Only what its host wrote about it decides what is backed up.
+
+Files: `disk`, `candidate` (what a finder yields, and what it is given), `machines`, `engines`, `images` (disk images of virtual machines), `find`,
+`size` (how much there is).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from ansible_collections.volt.backup.plugins.module_utils import _version
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job
+from ansible_collections.volt.backup.plugins.module_utils._store import features
 
 ROOT = Path(__file__).parents[3]
 ENGINE = ROOT / "plugins" / "module_utils"
@@ -108,16 +109,18 @@ def test_a_python_that_is_too_old_is_told(runner: str, built: bytes) -> None:
 
 
 def test_stamp(runner: str, built: bytes) -> None:
-    assert command.read(runner) == command.parse(built) == (_version.VERSION, job.FORMAT)
+    assert command.read(runner) == command.parse(built) == (_version.VERSION, job.FORMAT, features.KNOWN)
 
 
-@pytest.mark.parametrize(("version", "job_format"), [("0.1.0", 1), ("10.20.30-rc.1+build.5", 999999999), ("x" * 64, 0)])
-def test_stamp_comes_back(version: str, job_format: int) -> None:
+@pytest.mark.parametrize(
+    ("version", "job_format", "known"), [("0.1.0", 1, ()), ("10.20.30-rc.1+build.5", 999999999, ("claims", "more-of_it2")), ("x" * 64, 0, ("a",))]
+)
+def test_stamp_comes_back(version: str, job_format: int, known: tuple[str, ...]) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as made:
-        made.comment = command.stamp(version, job_format)
-    assert command.parse(file.getvalue()) == (version, job_format)
-    assert command.parse(b"#!" + b"x" * 1000 + file.getvalue()) == (version, job_format)
+        made.comment = command.stamp(version, job_format, known)
+    assert command.parse(file.getvalue()) == (version, job_format, frozenset(known))
+    assert command.parse(b"#!" + b"x" * 1000 + file.getvalue()) == (version, job_format, frozenset(known))
 
 
 def _zip(comment: bytes) -> bytes:
@@ -135,6 +138,7 @@ FOREIGN = {
     "archive of somebody": _zip(b"somebody 0.1.0 job-format 1"),
     "archive with more to say": _zip(b"volt-backup 0.1.0 job-format 1, or so"),
     "no number": _zip(b"volt-backup 0.1.0 job-format x"),
+    "features of another sort": _zip(b"volt-backup 0.1.0 job-format 1 store-features A"),
     "cut short": _zip(b"volt-backup 0.1.0 job-format 12")[:-1],
     "longer": _zip(b"volt-backup 0.1.0 job-format 1") + b"2",
     "mark at the end": b"PK\5\6",
@@ -175,7 +179,7 @@ def test_state_tells_everything(runner: str, built: bytes) -> None:
     assert command.state(runner) == command.describe(built)
     os.chmod(runner, 0o700)
     assert command.state(runner) == command.describe(built, 0o700) != command.describe(built)
-    other = _zip(command.stamp(_version.VERSION, job.FORMAT))
+    other = _zip(command.stamp(_version.VERSION, job.FORMAT, ()))
     assert command.describe(other) != command.describe(built)  # of the same version, as while one works on it
 
 

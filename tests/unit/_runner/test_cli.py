@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep
 
 ODD = "\udcff"  # what argv has for the byte ff
 
@@ -35,7 +35,7 @@ def test_paths_are_bytes(tmp_path: Path) -> None:
         (tmp_path / (name + ODD)).mkdir(parents=True)
     words = ["create", "w", "--source", f"{tmp_path}/source{ODD}", "--store", f"{tmp_path}/store{ODD}", "--backup-dir", f"{tmp_path}/b{ODD}",
              "--exclude", "ü?", "--tag", "käthe", "--quiet"]  # fmt: skip
-    assert cli.main(words) == cli.DONE
+    assert cli.main(words) == upkeep.DONE
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -47,11 +47,11 @@ def test_paths_are_bytes(tmp_path: Path) -> None:
 def test_errors_that_nobody_foresaw(
     error: OSError, said: str, as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_args: cli.Arguments) -> None:
+    def fail(*_places: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_manager", fail)
-    assert cli.main(["list"] + ["--json"] * as_json) == cli.FAILED
+    monkeypatch.setattr(cli, "Manager", fail)
+    assert cli.main(["list"] + ["--json"] * as_json) == upkeep.FAILED
     captured = capsys.readouterr()
     assert captured.err == f"volt-backup: Something unexpected went wrong{said}; mend that, then run again.\n"
     assert not as_json or json.loads(captured.out)["code"] == "error"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError, VoltError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, Unsupported, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, units
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, RunRecord
@@ -109,9 +109,9 @@ def test_a_newer_job_file_is_not_overwritten_without_force(host: Host) -> None:
     path = Path(jobs.path("app", host.places.jobs))
     path.parent.mkdir()
     path.write_text('{"format": 99}')
-    with pytest.raises(UsageError):
+    with pytest.raises(Unsupported, match="or set force: true"):
         host.declare(host.job())
-    with pytest.raises(VoltError, match="format 99"):
+    with pytest.raises(Unsupported, match="job format 99"):
         jobs.load("app", host.places.jobs)
 
 

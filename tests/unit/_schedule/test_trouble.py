@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base import files
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError, VoltError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, run, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
@@ -124,11 +124,11 @@ def test_a_damaged_job_is_written_anew_and_a_newer_one_is_not(host: Host) -> Non
     assert host.rows()["app"]["state"] == "unreadable"
     host.declare(host.job(), host.job("other"), host.job("third"))
     assert host.rows()["app"]["state"] == "waiting"
-    for text, says in (('{"format": 99}', "has format 99"), ("{", "was not written by volt.backup")):
+    for text, says in (('{"format": 99}', "job format 99"), ("{", "was not written by volt.backup")):
         path.write_text(text)
         if says.startswith("was"):
             host.unit("volt-backup-app.service").write_text("[Service]\n")
-        with pytest.raises(UsageError, match=says):
+        with pytest.raises((UsageError, Unsupported), match=says):
             host.declare(host.job())
         planned = host.plan(host.job("other"))
         planned = type(planned)([host.job("other")], [], True, "/usr/bin/python3", False, False, host.places)

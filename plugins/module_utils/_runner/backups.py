@@ -1,0 +1,273 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The commands about backups: make, list, show, compare, restore and delete them. Each is an entry of COMMANDS."""
+
+from __future__ import annotations
+
+import argparse
+import typing as t
+
+from .._backup.create import Created, CreateRequest
+from .._backup.ids import TYPES
+from .._backup.manager import Manager, Query
+from .._backup.restore import LINKS, STRATEGIES, Restored, RestoreRequest
+from .._base.errors import NotFound
+from .._base.text import one_line
+from . import screen
+from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count
+
+Backup = t.Mapping[str, t.Any]
+
+
+# ---- create
+
+
+def _create_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("--source", required=True, metavar="DIR", help="the directory to back up")
+    made.add_argument("--type", default="manual", choices=TYPES)
+    made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG")
+    made.add_argument("--notes", metavar="TEXT")
+    made.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave out what matches (as in .gitignore)")
+    made.add_argument("--exclude-caches", action="store_true", help="leave out what is in directories with a CACHEDIR.TAG")
+    made.add_argument("--one-file-system", action="store_true", help="do not enter other file systems")
+    made.add_argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"))
+    made.add_argument("--only-if-changed", action="store_true", help="make no backup where nothing changed since the newest")
+    made.add_argument("--max-age", metavar="SPAN", help="make no backup where the newest is younger, such as 6h")
+    made.add_argument("--allow-empty", action="store_true", help="back up an empty source although the newest backup of it is not empty")
+    made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+
+
+def _create(args: Arguments, manager: Manager) -> Outcome:
+    request = CreateRequest(**{name: getattr(args, name) for name in CreateRequest._fields})
+    with screen.progress(args.quiet or args.json, lambda: manager.expected(workload=args.workload)) as progress:
+        made = manager.create(request, args.dry_run, progress)
+    incomplete = made.changed and not made.backup["complete"] and not args.allow_incomplete
+    value = {"backup": made.backup, "changed": made.changed, "diff": made.diff, "passed_over": made.skipped, "warnings": made.warnings}
+    return Outcome(value, lambda: _created(made), status=INCOMPLETE if incomplete else DONE)
+
+
+def _created(made: Created) -> str:
+    backup = made.backup
+    if not made.changed:
+        return f"Nothing to do: {backup['id']} stands for it.\n"
+    counts = made.diff["counts"]
+    rows = [
+        ("backup", backup["id"] or "(dry run, nothing was written)"),
+        ("source", backup["source_path"]),
+        ("content", f"{backup['file_count']} files, {screen.size(backup['total_size'])}"),
+        ("changes", ", ".join(f"{number} {kind}" for kind, number in counts.items())),
+        ("new", f"{backup['new_blobs']} of {backup['blob_count']} blobs, {screen.size(backup['new_bytes'])}"),
+        ("stored", f"{screen.size(backup['stored_bytes'])} in {screen.span(backup['duration'])}"),
+        ("skipped", f"{backup['skipped_count']} paths" if backup["skipped_count"] else ""),
+    ]
+    return screen.fields(rows)
+
+
+# ---- list
+
+
+def _list_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("workload", nargs="?", metavar="WORKLOAD")
+    made.add_argument("--type", choices=TYPES)
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG")
+    made.add_argument("--host", metavar="NAME")
+    made.add_argument("--since", metavar="TIME")
+    made.add_argument("--until", metavar="TIME")
+    made.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many (default: all)")
+
+
+def _list(args: Arguments, manager: Manager) -> Outcome:
+    query = Query(workload=args.workload, type=args.type, tags=args.tags, host=args.host, since=args.since, until=args.until, limit=args.limit)
+    found = manager.find(query)
+    return Outcome({"backups": found, "count": len(found), "changed": False}, lambda: _listed(found))
+
+
+def _listed(found: t.Sequence[Backup]) -> str:
+    if not found:
+        return "No backups.\n"
+    rows = [
+        (
+            backup["id"],
+            (backup["created_at"] or "")[:19].replace("T", " "),
+            screen.size(backup["total_size"]),
+            screen.size(backup["new_bytes"]),
+            ",".join(backup["tags"]),
+            _state(backup),
+        )
+        for backup in found
+    ]
+    return screen.table(("ID", "CREATED (UTC)", "SIZE", "NEW", "TAGS", "STATE"), rows, right=(2, 3))
+
+
+def _state(backup: Backup) -> str:
+    if backup["damaged"]:
+        return f"DAMAGED: {backup['damage']}"
+    if backup["unsupported"]:
+        return f"unsupported: {backup['unsupported_reason']}"
+    return "ok" if backup["complete"] else "incomplete"
+
+
+# ---- show
+
+
+def _show_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--contents", action="store_true", help="list what is in it")
+    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+
+
+def _show(args: Arguments, manager: Manager) -> Outcome:
+    found = manager.find(Query(id=args.id))
+    if not found:
+        raise _unknown(args)
+    backup = found[0]
+    value: t.Dict[str, t.Any] = {"backups": found, "count": 1, "changed": False}
+    contents: t.Dict[str, t.Any] = {}
+    if args.contents:
+        contents = value["contents"] = manager.contents(args.id, args.diff_limit)
+    status = FAILED if backup["damaged"] else UNSUPPORTED if backup["unsupported"] else DONE
+    return Outcome(value, lambda: _shown(backup) + (_contents(contents) if contents else ""), status=status)
+
+
+def _shown(backup: Backup) -> str:
+    skipped = "; ".join(f"{item['path']} ({item['reason']})" for item in backup["skipped"] or [])
+    return screen.fields(
+        [
+            ("id", backup["id"]),
+            ("state", _state(backup)),
+            ("workload", backup["workload_name"]),
+            ("mode", backup["workload_mode"]),
+            ("type", backup["type"]),
+            ("tags", ", ".join(backup["tags"])),
+            ("notes", backup["notes"]),
+            ("created", backup["created_at"]),
+            ("took", screen.span(backup["duration"])),
+            ("host", backup["host"]),
+            ("source", backup["source_path"]),
+            ("content", f"{backup['file_count']} files, {screen.size(backup['total_size'])}"),
+            ("new", f"{backup['new_blobs']} of {backup['blob_count']} blobs, {screen.size(backup['new_bytes'])}"),
+            ("stored", screen.size(backup["stored_bytes"])),
+            ("excluded", ", ".join(backup["exclude"])),
+            ("skipped", skipped),
+            ("manifest", backup["manifest_ref"]),
+        ]
+    )
+
+
+def _contents(contents: t.Dict[str, t.Any]) -> str:
+    rows = [
+        (
+            entry["type"],
+            entry["mode"],
+            entry["user"] or entry["uid"],
+            entry["group"] or entry["gid"],
+            screen.size(entry["size"]) if entry["type"] == "file" else "",
+            entry["mtime"][:19].replace("T", " "),
+            one_line(entry["path"]) + (f" -> {one_line(entry['target'])}" if entry["target"] else ""),
+        )
+        for entry in contents["entries"]
+    ]
+    more = f"... and {contents['more']} more\n" if contents["more"] else ""
+    return "\n" + screen.table(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,)) + more
+
+
+# ---- diff
+
+
+def _diff_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("old", metavar="ID")
+    made.add_argument("new", metavar="ID")
+    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+
+
+def _diff(args: Arguments, manager: Manager) -> Outcome:
+    found = manager.diff(args.old, args.new, args.diff_limit)
+    return Outcome({"diff": found, "changed": False}, lambda: _differences(found))
+
+
+def _differences(found: t.Dict[str, t.Any]) -> str:
+    counts = ", ".join(f"{number} {kind}" for kind, number in found["counts"].items())
+    return f"{found['prepared']}{counts}\n"
+
+
+# ---- restore
+
+
+def _restore_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--target", metavar="DIR", help="where to (default: where it came from)")
+    made.add_argument("--force", action="store_true", help="overwrite a target that differs")
+    made.add_argument("--strategy", default="auto", choices=STRATEGIES)
+    made.add_argument("--delete", action="store_true", help="in place: remove what the backup lacks")
+    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and what is below it")
+    made.add_argument("--link", default="auto", choices=LINKS)
+    made.add_argument("--verify", action="store_true", help="hash what is in place already, and what is linked")
+    made.add_argument("--numeric-owner", action="store_true", help="restore owners by number, not by name")
+    made.add_argument("--keep-previous", action="store_true", help="keep the replaced tree beside the target")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+
+
+def _restore(args: Arguments, manager: Manager) -> Outcome:
+    request = RestoreRequest(**{name: getattr(args, name) for name in RestoreRequest._fields})
+    with screen.progress(args.quiet or args.json, lambda: manager.expected(backup=args.id)) as progress:
+        done, passed = manager.restore(args.id, request, dry=args.dry_run, progress=progress)
+    value = {"restore": done.restore, "changed": done.changed, "diff": done.diff, "passed_over": passed, "warnings": done.warnings}
+    return Outcome(value, lambda: _restored(done, args.dry_run))
+
+
+def _restored(done: Restored, dry: bool) -> str:
+    result = done.restore
+    if not done.changed:
+        return f"Nothing to do: {one_line(result['target_dir'])} equals {result['backup_id']}.\n"
+    counts = ", ".join(f"{number} {kind}" for kind, number in done.diff["counts"].items())
+    files = f"{result['files_copied']} copied, {result['files_linked']} linked, {result['files_unchanged']} unchanged"
+    return screen.fields(
+        [
+            ("backup", result["backup_id"]),
+            ("target", result["target_dir"] + (" (dry run, nothing was written)" if dry else "")),
+            ("strategy", result["strategy"]),
+            ("changes", counts),
+            ("files", "" if dry else files),
+            ("previous", result["previous"]),
+            ("took", screen.span(result["duration"])),
+        ]
+    )
+
+
+# ---- delete
+
+
+def _delete_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _delete(args: Arguments, manager: Manager) -> Outcome:
+    found = manager.delete(args.id, args.dry_run)
+    if found is None:
+        raise _unknown(args)
+    verb = "Would delete" if args.dry_run else "Deleted"
+    return Outcome({"backup": found, "changed": True}, lambda: f"{verb} {args.id}.\n")
+
+
+def _unknown(args: Arguments) -> NotFound:
+    return NotFound(f"There is no backup {args.id} in {args.backup_dir}; list the backups to see which there are.")
+
+
+COMMANDS = (
+    Command("create", "back up a directory", _create_options, _create),
+    Command("list", "list backups, newest first", _list_options, _list),
+    Command("show", "show one backup", _show_options, _show),
+    Command("diff", "show what changed from one backup to another", _diff_options, _diff),
+    Command("restore", "restore a backup", _restore_options, _restore),
+    Command("delete", "delete a backup", _delete_options, _delete),
+)
