@@ -225,6 +225,16 @@ def verified(store: Store, catalog: Catalog, backup_dir: str, request: VerifyReq
     structure = verifier.structure
     backups = {backup for backup, _manifest in structure.whole}.union(structure.records)
     return Verified(
-        listed, count, hurt, sorted(structure.unsupported), structure.unlisted, len(backups), verifier.read_files, verifier.read_bytes, verifier.covered,
-        done, changed, verifier.warnings,
-    )  # fmt: skip
+        damage=listed,
+        damage_count=count,
+        damaged=hurt,
+        unsupported=sorted(structure.unsupported),
+        unlisted=structure.unlisted,
+        backup_count=len(backups | structure.unsupported),
+        file_count=verifier.read_files,
+        byte_count=verifier.read_bytes,
+        covered=verifier.covered,
+        repaired=done,
+        changed=changed,
+        warnings=verifier.warnings,
+    )
