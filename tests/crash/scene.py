@@ -22,8 +22,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Optional
 
-from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
+from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.tests.rigs import mounts, oracle
 
@@ -202,7 +203,7 @@ class Scene:
         """A backup restored with every byte hashed."""
         scratch = self.room / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        self.manager.restore(backup, restore.RestoreRequest(str(scratch), link="copy", verify=True))
+        self.manager.restore(backup, RestoreRequest(str(scratch), link="copy", verify=True))
         return nullcontext(scratch)
 
     def holds(self, but: Iterable[str] = (), newest: Optional[Snapshot] = None) -> set[str]:

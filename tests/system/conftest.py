@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._fs import mounts as file_systems
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.rigs import mounts
 
 
@@ -37,7 +38,7 @@ class Bench:
     def restore(self, backup: Any = None, dry: bool = False, **options: Any) -> restore.Restored:
         backup = backup or self.manager.find(Query())[0]["id"]
         options.setdefault("target", str(self.target))
-        return self.manager.restore(backup, restore.RestoreRequest(**options), dry=dry)[0]
+        return self.manager.restore(backup, RestoreRequest(**options), dry=dry)[0]
 
     def found(self) -> list[dict[str, Any]]:
         return self.manager.find(Query())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.rigs import need, oracle
 
 
@@ -369,10 +370,9 @@ def test_a_file_that_cannot_be_read(bench):
     found = bench.found()[0]
     assert not found["complete"] and not found["damaged"]
     with pytest.raises(errors.NotFound) as caught:
-        from ansible_collections.volt.backup.plugins.module_utils._backup import restore
         from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 
-        bench.manager.restore(None, restore.RestoreRequest(str(bench.target)), Query("work"))
+        bench.manager.restore(None, RestoreRequest(str(bench.target)), Query("work"))
     assert caught.value.details["skipped"][0]["reason"] == "It is incomplete."
     bench.restore(found["id"])
     (bench.target / "secret").write_bytes(b"kept")

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import restore
 from ansible_collections.volt.backup.plugins.module_utils._base import kernel
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._capture import reading
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.rigs import model, need
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
@@ -338,6 +338,6 @@ def test_a_planted_stage(bench, outside: Path, how: str) -> None:
             path.symlink_to(outside / "f0")
     outcome = model.bounded([("restore", lambda: bench.restore(backup, force=True).changed)], seconds=10)["restore"]
     assert outcome.fine and model.states(outside) == before, outcome
-    request = restore.RestoreRequest(str(bench.top / "fresh"))
+    request = RestoreRequest(str(bench.top / "fresh"))
     outcome = model.bounded([("other", lambda: bench.manager.restore(backup, request)[0].changed)], seconds=10)["other"]
     assert outcome.value is True, outcome

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, restore, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree as tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store import codec, gc, pack
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
@@ -84,8 +85,8 @@ class Victim:
     def commands(self, wanted: str = "evil-20260101-000000-manual") -> list[model.Step]:
         """Every command, those that change the store last."""
         manager = self.manager
-        newest = restore.RestoreRequest(target=str(self.target), force=True)
-        elsewhere = restore.RestoreRequest(target=str(self.top / "in-place"), strategy="in_place", delete=True, force=True, link="copy")
+        newest = RestoreRequest(target=str(self.target), force=True)
+        elsewhere = RestoreRequest(target=str(self.top / "in-place"), strategy="in_place", delete=True, force=True, link="copy")
         others = create.CreateRequest("work", str(self.source), only_if_changed=True)
         verified: Callable[..., object] = lambda **options: manager.verify(verify.VerifyRequest(**options))._replace(damage=[])  # noqa: E731
 
@@ -402,7 +403,7 @@ def test_facts_that_are_forged(victim: Victim, name: str) -> None:
     evil = victim.forge(None, facts=MANIFESTS[name])
     victim.survive()
     if name != "root":
-        steps = [("to its source", lambda: victim.manager.restore(evil, restore.RestoreRequest(force=False))),
+        steps = [("to its source", lambda: victim.manager.restore(evil, RestoreRequest(force=False))),
                  ("prune", lambda: victim.manager.prune("evil", {"last": 1}, dry=True))]  # fmt: skip
         assert all(outcome.fine for outcome in model.bounded(steps).values())
 
@@ -451,7 +452,7 @@ def test_a_deep_tree(victim: Victim) -> None:
     evil = victim.forge(victim.add(*blobs)[-1])
     outcomes = victim.survive("create evil")
     assert outcomes["restore"].value and outcomes["in place"].value
-    again = model.bounded([("same", lambda: victim.manager.restore(evil, restore.RestoreRequest(target=str(victim.target)))[0].changed),
+    again = model.bounded([("same", lambda: victim.manager.restore(evil, RestoreRequest(target=str(victim.target)))[0].changed),
                            ("backup", lambda: victim.manager.create(create.CreateRequest("deep", str(victim.target))).backup["complete"])])  # fmt: skip
     assert (again["same"].value, again["backup"].value) == (False, True), again
 

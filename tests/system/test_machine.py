@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import create, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._capture import stat_cache
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection
 from ansible_collections.volt.backup.tests.rigs import model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
@@ -320,7 +321,7 @@ class Machine(RuleBasedStateMachine):
         backup = self.choose(data, self.order)
         if whole and self.target.exists():
             shutil.rmtree(self.target)
-        options = restore.RestoreRequest(
+        options = RestoreRequest(
             str(self.target), force=True, strategy=strategy, delete=strategy == "in_place", link=link, verify=True, numeric_owner=True
         )
         try:
@@ -349,7 +350,7 @@ class Machine(RuleBasedStateMachine):
         backup = self.order[self.step % len(self.order)]
         scratch = self.top / "scratch"
         try:
-            self.manager.restore(backup, restore.RestoreRequest(str(scratch), numeric_owner=True))
+            self.manager.restore(backup, RestoreRequest(str(scratch), numeric_owner=True))
         except Damaged:
             assert self.harmed
             return

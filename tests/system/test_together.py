@@ -22,10 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, restore, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout, NotFound
 from ansible_collections.volt.backup.plugins.module_utils._base.time import parse_time
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection, layout
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
 from ansible_collections.volt.backup.tests.rigs import forks, model
@@ -220,7 +221,7 @@ def test_a_backup_that_is_deleted_while_somebody_looks_is_not_damaged(bench, mon
     elif look == "verify":
         assert bench.manager.verify(verify.VerifyRequest()).damage == []
     else:
-        _done, passed = bench.manager.restore(None, restore.RestoreRequest(str(bench.target)), newest=Query(workload="work"))
+        _done, passed = bench.manager.restore(None, RestoreRequest(str(bench.target)), newest=Query(workload="work"))
         assert passed == []
     assert deleted
 

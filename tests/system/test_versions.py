@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, restore, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, FILE, Entry
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive, cli, upkeep
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths
@@ -311,7 +312,7 @@ def test_what_a_newer_version_wrote_is_told_of_and_left_alone(bench, what: str) 
     usage = bench.manager.usage()
     assert usage["unsupported"] and not usage["damaged"]
     if what != "a pack":
-        assert bench.manager.restore(None, restore.RestoreRequest(str(bench.target)), Query("work"))[0].restore["backup_id"] == first
+        assert bench.manager.restore(None, RestoreRequest(str(bench.target)), Query("work"))[0].restore["backup_id"] == first
     made = bench.manager.create(create.CreateRequest("work", str(bench.source)))
-    assert made.changed and bench.manager.restore(made.backup["id"], restore.RestoreRequest(str(bench.top / "new")))[0].changed
+    assert made.changed and bench.manager.restore(made.backup["id"], RestoreRequest(str(bench.top / "new")))[0].changed
     assert {path: path.read_bytes() for path in records_before} == records_before

@@ -51,7 +51,7 @@ class Catalog:
     def sidecar(self, backup: str) -> Sidecar:
         """One sidecar; NotFound, or Damaged."""
         try:
-            sidecar = records.decode_sidecar(records.read_record(self.path(backup)))
+            sidecar = records.decode_sidecar(files.read_stored(self.path(backup), records.SIDECAR_MOST))
         except FileNotFoundError:
             raise NotFound(f"There is no backup {backup} in {self._directory}; list the backups to see which there are.") from None
         if sidecar["id"] != backup:

@@ -21,6 +21,7 @@ import typing as t
 from .._base import files
 from .._base.errors import Damaged, NotFound, SourceError, Unsupported, UsageError, reason, store_failure
 from .._base.locks import directory_lock
+from .._base.progress import Progress, unwatched
 from .._base.text import parse, show
 from .._base.time import now, parse_span, show_time
 from .._capture.capture import Capture, Captured, Options
@@ -38,8 +39,6 @@ from .catalog import Catalog, parse_created
 from .guards import refuse_emptied
 from .ids import check_type, check_workload, new_id
 from .records import Manifest, Sidecar
-
-Progress = t.Callable[[int, int], None]
 
 
 class CreateRequest(t.NamedTuple):
@@ -311,7 +310,7 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     :param apart: store and backup directory, which are left out.
     """
     options = Options(Exclusions(backup["exclude"]), backup["exclude_caches"], backup["one_file_system"], _identities(*apart))
-    Capture(run, options, Scan(os.devnull), None, lambda _files, _size: None)(_source(backup["source_path"]))
+    Capture(run, options, Scan(os.devnull), None, unwatched)(_source(backup["source_path"]))
     run.finish()
 
 

@@ -16,12 +16,14 @@ import os
 import typing as t
 
 from .._base.errors import Damaged, NotFound, StoreError, Unsupported, UsageError, newer
+from .._base.progress import Progress, unwatched
 from .._base.text import parse, show
 from .._base.time import parse_time
 from .._format import diff, tree as tree
 from .._format.diff import Changes
 from .._format.tree import Entry
 from .._format.walk import walk
+from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
 from . import create, garbage, prune, repair, restore, usage, verify
 from .catalog import Catalog, parse_created, selects, trouble_of, unreadable
@@ -30,10 +32,6 @@ from .records import Listed, Manifest, Sidecar
 from .retention import Keep
 
 _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
-
-
-def _ignore(_files: int, _size: int) -> None:
-    """Nobody watches the progress."""
 
 
 @contextlib.contextmanager
@@ -89,7 +87,7 @@ class Manager:
             )
         return store, catalog
 
-    def create(self, request: create.CreateRequest, dry: bool = False, progress: create.Progress = _ignore) -> create.Created:
+    def create(self, request: create.CreateRequest, dry: bool = False, progress: Progress = unwatched) -> create.Created:
         """Make a backup. `dry` computes it and writes nothing."""
         store = Store(self._store_path, self._timeout)
         with _no_cycles():
@@ -98,11 +96,11 @@ class Manager:
     def restore(
         self,
         backup: t.Optional[str],
-        request: restore.RestoreRequest,
+        request: RestoreRequest,
         newest: t.Optional[Query] = None,
         before: t.Optional[str] = None,
         dry: bool = False,
-        progress: restore.Progress = _ignore,
+        progress: Progress = unwatched,
     ) -> t.Tuple[restore.Restored, t.List[t.Dict[str, str]]]:
         """Restore a backup by id, or the newest that a query finds; also what was passed over on the way to it."""
         store, catalog = self._open()
@@ -161,7 +159,7 @@ class Manager:
         with _no_cycles():
             return garbage.collect(store, self._directory, grace, repack, dry)
 
-    def verify(self, request: verify.VerifyRequest, dry: bool = False, progress: verify.Progress = _ignore) -> verify.Verified:
+    def verify(self, request: verify.VerifyRequest, dry: bool = False, progress: Progress = unwatched) -> verify.Verified:
         """Look whether everything is there and sound; with `request.repair`, mend what can be."""
         store, catalog = self._whole(room=WALKER)
         with _no_cycles():

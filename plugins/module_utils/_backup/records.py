@@ -20,7 +20,6 @@ import math
 import re
 import typing as t
 
-from .._base import files
 from .._base.errors import Damaged, UsageError, newer
 from .._base.text import parse, show
 from .._base.time import parse_time
@@ -93,7 +92,8 @@ REPEATED = (
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100
-_READ_MOST = 256 << 20
+#: The longest sidecar.
+SIDECAR_MOST = 256 << 20
 _MOST = (1 << 63) - 1
 _MANIFEST_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)-[0-9a-f]{12}\Z")
 
@@ -328,8 +328,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(text)
     return value
-
-
-def read_record(path: str) -> bytes:
-    """A sidecar's or manifest's bytes; Damaged where they cannot be had, FileNotFoundError where there is no file."""
-    return files.read_stored(path, _READ_MOST)

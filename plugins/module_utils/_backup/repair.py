@@ -25,6 +25,7 @@ import typing as t
 
 from .._base import files
 from .._base.errors import Damaged, NotFound, SourceError, Unsupported, UsageError, store_failure
+from .._base.progress import Progress
 from .._capture.stat_cache import Scan
 from .._format import chunks
 from .._store.gc import one_at_a_time
@@ -35,7 +36,7 @@ from . import records
 from .catalog import Catalog
 from .create import retake
 from .ids import check_id
-from .verify import Progress, Structure, Verified, Verifier, VerifyRequest
+from .verify import Structure, Verified, Verifier, VerifyRequest
 
 _SLICE = 2.0
 

@@ -18,13 +18,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import typing as t
 
-from .._base.errors import TargetDiffers, TargetError, UsageError, reason, target_failure
+from .._base.errors import TargetDiffers, TargetError, reason, target_failure
 from .._base.files import open_directory
+from .._base.progress import Progress
 from .._base.text import parse, show
 from .._format.diff import REMOVED
 from .._fs import mounts
@@ -33,33 +33,13 @@ from .._fs.metadata import Owners, Setter
 from .._restore import content
 from .._restore.assemble import Assembler, Tally
 from .._restore.compare import Comparer, Comparison, Selection, TargetComparer
+from .._restore.plan import RestoreRequest, check, choose, needs_replace, refuse_in_place, removes
 from .._restore.preserve import Preserve
 from .._restore.replace import Impossible, Rules, Stage, sweep
+from .._restore.target import resolve, take
 from .._store.store import Store
 from .catalog import Catalog
 from .records import Manifest, Sidecar
-
-STRATEGIES = ("auto", "replace", "in_place")
-LINKS = ("auto", "reflink", "hardlink", "copy")
-#: Space that a replacing restore leaves free beyond what it needs: directories, inodes, the file system's own books.
-_SPARE = 16 << 20
-
-Progress = t.Callable[[int, int], None]
-
-
-class RestoreRequest(t.NamedTuple):
-    """What is asked of `restore`; names as in the contract. `target` None means the recorded source."""
-
-    target: t.Optional[str] = None
-    force: bool = False
-    strategy: str = "auto"
-    delete: bool = False
-    paths: t.Sequence[str] = ()
-    link: str = "auto"
-    verify: bool = False
-    numeric_owner: bool = False
-    keep_previous: bool = False
-    diff_limit: int = 1000
 
 
 class Restored(t.NamedTuple):
@@ -77,80 +57,22 @@ class Restorer:
     def __init__(
         self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: RestoreRequest, dry: bool, progress: Progress
     ) -> None:
-        for value, allowed, name in ((request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Kind of link")):
-            if value not in allowed:
-                raise UsageError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}.")
-        if request.paths and request.strategy == "replace":
-            raise UsageError("Some paths of a backup can only be restored in place; leave out strategy: replace.")
-        if request.keep_previous and (request.paths or request.strategy == "in_place"):
-            raise UsageError("keep_previous keeps the tree that replace puts aside; in place nothing is put aside, so leave it out.")
-        if request.delete and request.strategy == "replace":
-            raise UsageError("delete belongs to in_place; replace leaves nothing of the old tree but what the backup excluded.")
+        check(request)
         self._store, self._catalog, self._directory = store, catalog, backup_dir
         self._sidecar, self._request, self._dry, self._progress = sidecar, request, dry, progress
         self._started = time.monotonic_ns()
         self._selection = [parse(path) for path in request.paths]
         self._lock = -1
         self._warnings: t.List[str] = []
-        self._target = self._resolve(request.target if request.target is not None else sidecar["source_path"])
-
-    # ---- the target
-
-    def _resolve(self, text: str) -> bytes:
-        if not text:
-            raise UsageError("The target is an empty path; name a directory, or leave it out for the recorded source.")
-        path = os.path.abspath(parse(os.path.expanduser(text)))
-        real = os.path.realpath(path)
-        if os.path.lexists(real) and not os.path.isdir(real):
-            raise TargetError(f"Target {show(path)} is not a directory; name a directory, or a path that does not exist yet.")
-        if self._request.target is None and real != path:
-            # a backup is of a path without links: whoever put one in since may have turned it to what the backup knows nothing of
-            raise TargetError(
-                f"Target {show(path)}, where the backup is from, leads through a symbolic link to {show(real)} now; take the link away,"
-                " or say by target where to restore."
-            )
-        if not os.path.isdir(os.path.dirname(real)):
-            raise TargetError(f"Target {show(path)} has no parent directory; make {show(os.path.dirname(real))} first.")
-        for place in (self._store.path, self._directory):
-            kept = os.path.realpath(os.fsencode(place))
-            if _within(real, kept):
-                raise TargetError(f"Target {show(path)} lies in {show(kept)}, where backups are kept; choose another.")
-            if _within(kept, real) and self._touches(real, kept):
-                raise TargetError(
-                    f"Target {show(path)} holds {show(kept)}, where backups are kept; restore elsewhere, or only the paths you need."
-                )
-        return real
-
-    def _touches(self, target: bytes, kept: bytes) -> bool:
-        """Whether what is to be restored could reach the store below the target."""
-        below = os.path.relpath(kept, target)
-        paths = [Selection.clean(path) for path in self._selection]
-        return not paths or any(_within(below, path) or _within(path, below) for path in paths)
+        self._target = resolve(
+            request.target, sidecar["source_path"], (store.path, backup_dir), [Selection.clean(path) for path in self._selection]
+        )
 
     def _take(self) -> bool:
         """Lock the target against other restores, for as long as we live; whether it exists."""
-        while True:
-            try:
-                fd = open_directory(self._target, follow=True)
-            except FileNotFoundError:
-                return False
-            except OSError as error:
-                raise TargetError(f"Target {show(self._target)} cannot be opened: {reason(error)}.") from None
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                raise TargetError(f"Another restore to {show(self._target)} is under way; wait for it to end.") from None
-            try:
-                same = os.path.samestat(os.fstat(fd), os.stat(self._target))
-            except FileNotFoundError:
-                same = False
-            if same:
-                self._lock = fd
-                return True
-            os.close(fd)  # exchanged while we waited
-
-    # ---- the run
+        fd = take(self._target)
+        self._lock = -1 if fd is None else fd
+        return fd is not None
 
     def __call__(self) -> Restored:
         try:
@@ -176,7 +98,7 @@ class Restorer:
         comparer = Comparer(self._store.read, self._store.read_object, owners, request.verify)
         groups = self._catalog.groups(manifest)
         comparison = self._compare(manifest, comparer, preserve, groups, exists, frozenset(below))
-        wanted = comparison.changes if self._removes() else comparison.changes.without(REMOVED)
+        wanted = comparison.changes if removes(request) else comparison.changes.without(REMOVED)
         diff = wanted.as_dict()
         if not wanted:
             return self._result("none", Tally(), diff, changed=False)
@@ -187,7 +109,7 @@ class Restorer:
             )
         if self._dry:
             content.foresee(self._store, request.link, target if exists else os.path.dirname(target))
-        strategy = self._choose(comparison, exists, below)
+        strategy = choose(request, target, comparison, exists, below, self._warnings.append)
         if self._dry:
             return self._result(strategy, Tally(), diff, changed=True)
         setter = Setter(owners)
@@ -198,8 +120,8 @@ class Restorer:
             try:
                 previous = self._replace(assembler, manifest, rules, comparison, exists)
             except Impossible:
-                self._needs_replace("trees cannot be exchanged here")
-                self._refuse_in_place(comparison)
+                needs_replace(request, "trees cannot be exchanged here")
+                refuse_in_place(request, comparison)
                 self._warnings.append("Trees cannot be exchanged here, so the target was restored in place.")
                 strategy = "in_place"
                 assembler = assembler.again()
@@ -210,11 +132,6 @@ class Restorer:
         result = self._result(strategy, assembler.tally, diff, changed=True)
         result.restore.update(files_linked=filler.linked, files_copied=filler.copied, previous=show(previous) if previous else None)
         return result
-
-    def _removes(self) -> bool:
-        """Whether what the backup lacks shall go."""
-        request = self._request
-        return request.delete or request.strategy == "replace"
 
     def _compare(
         self, manifest: Manifest, comparer: Comparer, preserve: Preserve, groups: t.List[t.List[bytes]], exists: bool, below: t.FrozenSet[bytes]
@@ -228,57 +145,6 @@ class Restorer:
         except OSError as error:
             raise TargetError(f"Target {show(self._target)} cannot be compared: {reason(error)}.") from None
 
-    def _choose(self, comparison: Comparison, exists: bool, below: t.List[bytes]) -> str:
-        """The contract's auto: replace where nothing can be lost by it, else in place."""
-        request, target = self._request, self._target
-        if request.strategy == "replace" and below:
-            raise TargetError(
-                f"Something is mounted below target {show(target)} (at {show(below[0])}); unmount it, or use strategy: in_place.",
-                mounts=[show(path) for path in below],
-            )
-        if not exists:
-            return "in_place" if self._selection or request.strategy == "in_place" else "replace"
-        strategy = "replace"
-        if self._selection or request.strategy == "in_place":
-            strategy = "in_place"
-        elif mounts.is_mount_point(target) or target == b"/":
-            self._needs_replace("the target is a mount point")
-            if request.strategy == "replace":
-                self._warnings.append(f"Target {show(target)} is a mount point, so it was restored in place.")
-            strategy = "in_place"
-        elif below:
-            self._needs_replace(f"something is mounted below the target (at {show(below[0])})")
-            strategy = "in_place"
-        elif comparison.size + _SPARE > _free(target):
-            self._needs_replace("there is no space for two trees")
-            self._warnings.append(f"There is no space for two trees at {show(target)}, so it was restored in place.")
-            strategy = "in_place"
-        elif comparison.changes.counts[REMOVED] and not (self._removes() or request.keep_previous):
-            strategy = "in_place"
-        if strategy == "in_place":
-            self._refuse_in_place(comparison)
-        return strategy
-
-    def _needs_replace(self, why: str) -> None:
-        """Refuse where the previous tree was to be kept, and there will be none."""
-        if self._request.keep_previous:
-            raise TargetError(f"keep_previous needs the target to be replaced as a whole, but {why}; leave it out to restore in place.")
-
-    def _refuse_in_place(self, comparison: Comparison) -> None:
-        """Refuse, before anything is written, what would stop halfway or lose something."""
-        if comparison.guarded:
-            raise TargetError(
-                f"{show(comparison.guarded[0])} in the target is a mount point or what the backup left alone, and the backup has something else there;"
-                " move or unmount it.",
-                paths=[show(path) for path in comparison.guarded],
-            )
-        if comparison.blocked and not self._removes():
-            raise TargetError(
-                f"{show(comparison.blocked[0])} in the target is a directory with content, and the backup has something else there;"
-                " move it away, or say delete: true.",
-                paths=[show(path) for path in comparison.blocked],
-            )
-
     def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, comparison: Comparison, exists: bool) -> t.Optional[bytes]:
         target, request = self._target, self._request
         with Stage(target) as stage:
@@ -291,7 +157,7 @@ class Restorer:
             if not exists:
                 stage.put()
                 return None
-            extraneous = not comparison.changes.counts[REMOVED] and not self._removes()
+            extraneous = not comparison.changes.counts[REMOVED] and not removes(request)
             previous, warnings = stage.exchange(rules, request.keep_previous, extraneous)
             assembler.tally.removed = comparison.changes.counts[REMOVED]
             self._warnings += warnings
@@ -306,7 +172,7 @@ class Restorer:
                 raise target_failure(f"making {show(target)}", error) from None
             self._take()
         content.probe(self._store, request.link, self._lock)
-        assembler.in_place(manifest.root, self._lock, Selection(self._selection), preserve, comparison, self._removes())
+        assembler.in_place(manifest.root, self._lock, Selection(self._selection), preserve, comparison, removes(request))
         assembler.sync(self._lock)
         if assembler.tally.kept:
             kept = assembler.tally.kept
@@ -326,15 +192,6 @@ class Restorer:
             "previous": None,
         }
         return Restored(restore, changed, diff, self._warnings)
-
-
-def _within(path: bytes, top: bytes) -> bool:
-    return path == top or path.startswith(top.rstrip(b"/") + b"/") or not top
-
-
-def _free(path: bytes) -> int:
-    info = os.statvfs(path)
-    return info.f_bavail * info.f_frsize
 
 
 def _counts(diff: t.Dict[str, t.Any]) -> str:

@@ -21,6 +21,7 @@ import time
 import typing as t
 
 from .._base.errors import Damaged, NotFound, StoreError, Unsupported, UsageError, VoltError
+from .._base.progress import Progress
 from .._base.text import one_line, show
 from .._base.time import parse_span
 from .._format.reachability import Reachability, Tracer
@@ -35,7 +36,6 @@ from .records import Manifest
 LEVELS = ("structure", "content")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%\Z")
 
-Progress = t.Callable[[int, int], None]
 Told = t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]
 
 

@@ -11,7 +11,8 @@ there is opened without following a link and without waiting, read within a boun
 system becomes a sentence; bytes become text that can be turned back.
 
 Files: `errors` (the one family of exceptions), `text` (paths as shown, and back), `time` (moments and spans), `files` (open, read, write,
-sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python lacks), `signals` (a signal as an exception).
+sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python lacks), `signals` (a signal as an exception),
+`progress` (how far work has come).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import typing as t
 from .._base import kernel
 from .._base.errors import SourceError, reason
 from .._base.files import open_directory
+from .._base.progress import Progress
 from .._base.text import show
 from .._format import links, tree as tree
 from .._format.tree import DIRECTORY, Entry
@@ -31,7 +32,7 @@ from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
 from .._fs.mounts import PSEUDO, Kinds, untrusted
 from .._store.transaction import Transaction
 from . import stat_cache
-from .file_saver import FileSaver, Progress, count_chunks
+from .file_saver import FileSaver, count_chunks
 from .stat_cache import DirectoryFacts, DirectoryRecord, Stats, Written
 from .state import Directory, Notes, describe, identity, numbers_of
 from .tree_saver import TreeSaver

@@ -15,6 +15,7 @@ import typing as t
 from array import array
 
 from .._base.errors import Damaged, Unsupported, VoltError, reason
+from .._base.progress import Progress
 from .._format import chunks, tree as tree
 from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry
 from .._fs import metadata
@@ -26,8 +27,6 @@ from .state import Directory, FutureEntry, Notes, Slot, describe
 
 #: What opening a regular file says when it is none any more.
 _ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
-
-Progress = t.Callable[[int, int], None]
 
 
 class FileSaver:

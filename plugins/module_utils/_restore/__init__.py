@@ -16,8 +16,9 @@
 What a backup left out on purpose or by necessity is preserved. Nothing outside of the target is reachable: the walk follows the tree, never
 a path in it, and a directory is entered through a descriptor.
 
-Files: `compare` (a tree beside a directory), `content` (blobs into files), `assemble` (a tree into a directory), `replace` (a new tree beside the
-old, exchanged), `preserve` (what a restore leaves alone), `remove` (removing a tree without leaving it).
+Files: `target` (where it is, and that one restore at a time has it), `compare` (a tree beside a directory), `plan` (what was asked, and the strategy),
+`content` (blobs into files), `assemble` (a tree into a directory), `replace` (a new tree beside the old, exchanged), `preserve` (what a restore
+leaves alone), `remove` (removing a tree without leaving it).
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ import stat
 import time
 import typing as t
 
-from .._backup import restore
 from .._backup.ids import check_workload
 from .._backup.manager import Manager, Query
 from .._base.errors import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, reason
 from .._base.files import open_directory
 from .._base.signals import held
 from .._base.text import parse, show
+from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover
 from . import job as jobs
 from .record import DIRECTORY as RECORDS, RunRecord
@@ -116,10 +116,10 @@ class Driller:
         """How content will come to the target, what would be restored, and what is passed over; refuses what has no space."""
         query = Query(workload=workload)
         try:
-            found, passed = self._manager.restore(None, restore.RestoreRequest(target, link="reflink"), query, dry=True)
+            found, passed = self._manager.restore(None, RestoreRequest(target, link="reflink"), query, dry=True)
             return "reflink", found.restore, passed
         except TargetError:
-            found, passed = self._manager.restore(None, restore.RestoreRequest(target, link="copy"), query, dry=True)
+            found, passed = self._manager.restore(None, RestoreRequest(target, link="copy"), query, dry=True)
         (sidecar,) = self._manager.find(Query(workload=workload, id=found.restore["backup_id"])) or [{}]
         size = min(found.restore["total_size"], sidecar.get("blob_count", 0) * _BLOB)
         place = os.statvfs(os.path.dirname(parse(target)))
@@ -132,8 +132,8 @@ class Driller:
         return "copy", found.restore, passed
 
     def _prove(self, backup: str, target: str, link: str) -> None:
-        self._manager.restore(backup, restore.RestoreRequest(target, link=link, verify=True))
-        again, _passed = self._manager.restore(backup, restore.RestoreRequest(target, force=True, delete=True, verify=True, diff_limit=1), dry=True)
+        self._manager.restore(backup, RestoreRequest(target, link=link, verify=True))
+        again, _passed = self._manager.restore(backup, RestoreRequest(target, force=True, delete=True, verify=True, diff_limit=1), dry=True)
         if again.changed:
             raise Damaged(f"What was restored of {backup} is not what it should be ({again.diff['prepared'].strip()}); verify the store, and the disk.")
 

@@ -24,6 +24,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from .._base.errors import Damaged, StoreError, Unsupported, reason, store_failure
+from .._base.progress import Progress
 from . import codec, layout, pack
 from .layout import State
 from .store import Store
@@ -33,8 +34,6 @@ _SLICE = 3.0
 _WORKERS = max(2, min(4, os.cpu_count() or 2))
 _LONG = threading.Lock()
 _KINDS = {"objects": layout.OBJECT_NAME, "packs": layout.PACK_NAME}
-
-Progress = t.Callable[[int, int], None]
 
 
 class StoreFile(t.NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import records
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
+from ansible_collections.volt.backup.plugins.module_utils._base import files
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Unsupported
 from ansible_collections.volt.backup.plugins.module_utils._capture.stat_cache import Stats
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import DIRECTORY, NOTHING, Entry, Extra
@@ -296,7 +297,7 @@ def test_what_the_system_calls_by_no_text_is_kept_as_text() -> None:
 
 def read(pipe: Any, path: str) -> None:
     try:
-        pipe.send(records.read_record(path))
+        pipe.send(files.read_stored(path, records.SIDECAR_MOST))
     except Damaged:
         pipe.send("damaged")
     except FileNotFoundError:
@@ -328,5 +329,5 @@ def test_a_directory_in_a_record_s_place_costs_no_descriptor(tmp_path: Path) -> 
     before = descriptors()
     for _time in range(3):
         with pytest.raises(Damaged):
-            records.read_record(str(tmp_path))
+            files.read_stored(str(tmp_path), 1 << 20)
     assert descriptors() == before
