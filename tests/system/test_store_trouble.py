@@ -169,7 +169,7 @@ def test_after_a_loss_one_run_hashes_and_the_next_is_quick(bench, monkeypatch):
     bench.create()
     read = []
     real = layout.read_blob_file
-    monkeypatch.setattr(layout, "read_blob_file", lambda path, limit: read.append(path) or real(path, limit))
+    monkeypatch.setattr(layout, "read_blob_file", lambda path, limit: "/objects/" in path and read.append(path) or real(path, limit))
     for options in ({}, {"only_if_changed": True}):
         lose(bench, "index")
         bench.found()
