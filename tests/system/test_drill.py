@@ -196,7 +196,7 @@ def test_where_others_could_exchange_the_directory(ground: Ground, mode: int, fi
     ground.scratch.mkdir()
     ground.scratch.chmod(mode)
     (done,) = ground.drill()
-    assert (done.reason is None) == fits and (fits or "Anybody could exchange" in str(done.reason))
+    assert (done.reason is None) == fits and (fits or "Any user could exchange" in str(done.reason))
     assert os.listdir(ground.scratch) == []
 
 

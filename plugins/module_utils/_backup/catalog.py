@@ -261,7 +261,7 @@ def unreadable(backup: str, error: VoltError) -> Listed:
             year, month, day, hour, minute, second = map(int, numbers)
             sidecar["created_at"] = f"{datetime.datetime(year, month, day, hour, minute, second).isoformat()}.000000Z"
         except ValueError:
-            pass  # no moment at all: nobody knows when
+            pass  # no moment at all
     return _with_state(t.cast(Sidecar, sidecar), error)
 
 

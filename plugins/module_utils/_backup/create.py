@@ -132,7 +132,7 @@ class Creator:
 
     @staticmethod
     def _manifest(catalog: Catalog, base: t.Optional[Sidecar]) -> t.Optional[Manifest]:
-        """The newest backup's, if nobody has deleted it since: a capture takes its time."""
+        """The newest backup's, if it has not been deleted since: a capture takes its time."""
         try:
             return None if base is None else catalog.manifest(base)
         except (Damaged, NotFound, Unsupported):

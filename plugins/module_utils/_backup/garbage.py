@@ -66,7 +66,7 @@ class Marker:
 
     def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
         ids = self._catalog.ids()
-        references = self._store.refs.names()  # after the sidecars: whoever has one by then has its manifest
+        references = self._store.refs.names()  # after the sidecars: a backup that has one by then has its manifest
         self._check_sidecars(ids, references)
         new = [name for name in references if name not in self._seen]
         if not new:

@@ -78,7 +78,7 @@ class Manager:
         return store, Catalog(store, self._directory)
 
     def _whole(self, **more: int) -> t.Tuple[Store, Catalog]:
-        """The same for whoever takes something away or judges: a store that is not mounted must not pass for an empty one."""
+        """The same for what takes something away or judges: a store that is not mounted must not pass for an empty one."""
         store, catalog = self._open(**more)
         if not store.exists and catalog.ids():
             raise StoreError(
@@ -141,7 +141,7 @@ class Manager:
             if found is not None and found.get("unsupported"):
                 raise newer(f"Backup {backup}")
             if found is not None and not dry and not catalog.remove(backup, found):
-                return None  # somebody else was first
+                return None  # another process was first
             return found
 
     def prune(
@@ -180,7 +180,7 @@ class Manager:
         with store.lock():
             for sidecar in catalog.list(query.workload, query.id):
                 readable = trouble_of(sidecar) is None
-                # what an unreadable one was tagged with nobody knows, and it must not be passed over in silence
+                # what an unreadable one was tagged with is not known, and it must not be passed over in silence
                 if not (accept(sidecar) and query.host in (None, sidecar["host"]) if readable else by_id(sidecar)):
                     continue
                 if sidecar["created_at"] is None or _between(parse_created(sidecar), since, until):

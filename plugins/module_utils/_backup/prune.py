@@ -14,7 +14,7 @@
         the policy among the good, and among all -> what goes
         delete, oldest first: sidecar, then manifest; content is the collector's
 
-Two prunes at once each keep what they would keep alone, the newest good backup included: what is gone already is nobody's error.
+Two prunes at once each keep what they would keep alone, the newest good backup included: what is gone already is no error.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def decode_manifest(data: bytes) -> Manifest:
         seconds, nanos = root["mtime"]
         wrong = [key for key in REPEATED if not KINDS[key](value["backup"][key])]
         if wrong:
-            raise ValueError(f"{wrong[0]} is not of its kind")
+            raise ValueError(f"{wrong[0]} has a wrong value")
         if any(name in ("", None) or "\0" in name for name, _text in root["xattrs"]):
             raise ValueError("an attribute without a proper name")
         xattrs = tuple((parse(name), base64.b64decode(text, validate=True)) for name, text in root["xattrs"])
@@ -288,7 +288,7 @@ def decode_sidecar(data: bytes) -> Sidecar:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")
         if not KINDS[key](value[key]):
-            raise Damaged(f"The sidecar's {key} is not of its kind.")
+            raise Damaged(f"The sidecar's {key} has a wrong value.")
     return t.cast(Sidecar, value)
 
 

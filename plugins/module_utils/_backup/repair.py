@@ -131,7 +131,7 @@ class Repairer:
             if rules in tried:
                 continue
             tried.append(rules)
-            # below a lost tree nobody knows what is missing, so then everything that the store lacks is taken
+            # below a lost tree it is not known what is missing, so then everything that the store lacks is taken
             with Transaction(store, only=None if structure.trees else set(structure.lacking)) as run:
                 try:
                     retake(run, facts, store.path, self._directory)
@@ -203,7 +203,7 @@ class Repairer:
     # ---- derived
 
     def _renew_derived(self) -> None:
-        """The index, if anything was wrong; stat caches that nobody can read."""
+        """The index, if anything was wrong; stat caches that cannot be read."""
         if self.changed:
             with Transaction(self._store) as run:
                 run.commit(folding="all")

@@ -11,7 +11,7 @@
     refuse targets that cannot be meant (inside the store, around it, no parent)
     check that the backup is whole
     compare backup and target; equal: done, whatever was forced
-    there is something else and nobody said force: refuse
+    there is something else and no force: refuse
     replace  a new tree beside the old, exchanged with it in one step
     in place each file beside its name, then renamed; needed where trees cannot be exchanged, or where that would lose something
 """

@@ -20,11 +20,11 @@ is what restic's `forget` does; a test holds the two against each other. Three t
 - *Bad* backups (incomplete or damaged) count for nothing among the good. They are kept where the policy, applied to all backups alike, would
   keep them: a bad one never pushes a good one out, and is never held longer than a good one in its place. Without any good one, all stay.
 - A backup of the *future* (the clock was wrong when it was made, or is now) is kept and counts for nothing until its time comes. restic
-  lets it use up a count, so that `last: 1` would delete all but the one that nobody can date.
+  lets it use up a count, so that `last: 1` would delete all but the one that has no date.
 - What is *not known* is kept: a backup without a legible time, and with `tags` one without legible tags.
 
 restic 0.16 and newer also keeps the oldest backup wherever a rule has counts left. We do as 0.14 does and as it is written: that one outlives
-its hour or month, which surprised restic's own users, and whoever wants the beginning of a history kept can tag it.
+its hour or month, which surprised restic's own users, and to keep the beginning of a history, tag it.
 
 The rules are *monotone*: what is kept among many is kept among any of these that it is one of. So pruning twice removes nothing more, and
 where the policy keeps all of the backups, it also does so whichever of them are bad.
@@ -69,7 +69,7 @@ class Policy(t.NamedTuple):
 
 
 class Item(t.NamedTuple):
-    """A backup as retention sees it; None for what nobody can tell. What a newer version wrote is `unsupported`: neither good nor to go."""
+    """A backup as retention sees it; None for what is not known. What a newer version wrote is `unsupported`: neither good nor to go."""
 
     id: str
     moment: t.Optional[datetime.datetime]

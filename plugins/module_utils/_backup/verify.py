@@ -132,7 +132,7 @@ class Structure:
     :ivar unsupported: ids of backups that a newer version wrote, or something that they need.
     :ivar unlisted: manifests that no sidecar names.
     :ivar lacking: digest -> what is wrong: blobs, trees and lists that backups need.
-    :ivar trees: whether any of these is a tree or list, below which nobody can see.
+    :ivar trees: whether any of these is a tree or list, below which nothing is known.
     """
 
     def __init__(self, store: Store, catalog: Catalog, ids: t.Sequence[str]) -> None:

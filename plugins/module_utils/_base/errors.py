@@ -59,7 +59,7 @@ class StoreFull(StoreError):
 
 
 class LockTimeout(StoreError):
-    """Somebody else held the store's lock for longer than the caller would wait."""
+    """Another process held a lock for longer than the caller would wait."""
 
     code = "lock_timeout"
 
@@ -89,7 +89,7 @@ class TargetFull(TargetError):
 
 
 class TargetDiffers(TargetError):
-    """The target holds something else, and nobody said `force`."""
+    """The target holds something else, and `force` was not given."""
 
     code = "target_differs"
 
@@ -121,7 +121,7 @@ def reason(error: OSError) -> str:
 
 
 def unexpected(error: OSError, place: str = "") -> VoltError:
-    """What to end with where a system call failed of which nobody thought. :param place: the file that the error names, to be shown."""
+    """What to end with where a system call failed that no room handles. :param place: the file that the error names, to be shown."""
     return VoltError(f"Something unexpected went wrong{f' at {place}' if place else ''}: {reason(error)}; mend that, then run again.")
 
 

@@ -105,13 +105,13 @@ def write_file(
 ) -> None:
     """Write a small file so that it is there whole, and durable, or not at all: beside, sync, rename, sync the directory.
 
-    :param exclusive: FileExistsError where the name is taken already, even by somebody who takes it at this moment.
+    :param exclusive: FileExistsError where the name is taken already, even by another process that takes it at this moment.
     :param mode: what it is to have from the first moment under its name. :param owner: the same, user and group; None for ours.
     :param beside: the name under which it is written first, so that a later write removes what a killed one left. One writer at a time then.
     """
     beside = beside or os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
     try:
-        quietly(os.unlink, beside)  # what a run of the same number left; or what somebody put there for us to write to
+        quietly(os.unlink, beside)  # what a run of the same number left; or what another user put there for us to write to
         fd = create_file(beside)
         try:
             write_all(fd, data)
@@ -133,7 +133,7 @@ def write_file(
 
 
 def _name(beside: str, path: str) -> None:
-    """Give a file its name unless somebody else has it; file systems without hard links leave a moment's doubt."""
+    """Give a file its name unless another file has it; file systems without hard links leave a moment in which two may take it."""
     try:
         os.link(beside, path)
     except OSError as error:

@@ -38,7 +38,7 @@ class Changes:
             self.paths[kind].append(show(path) or ".")
 
     def add_unlisted(self, kind: str, count: int) -> None:
-        """Count what nobody will read the names of."""
+        """Count entries without listing them."""
         self.counts[kind] += count
 
     @property

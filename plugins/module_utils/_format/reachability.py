@@ -23,7 +23,7 @@ Visit = t.Callable[[bytes, int], None]
 
 
 def _nothing(_digest: bytes) -> None:
-    """Nobody asks for metadata."""
+    """For walks that do not ask for metadata."""
 
 
 class Reachability:
@@ -105,7 +105,7 @@ class Reachability:
 
 class Tracer:
     """Names the paths of a backup that need what is lacking. Each tree is looked at once for all backups, to count what is wrong below it; only
-    where something is, and somebody asks for names, is it gone into again.
+    where something is, and names are asked for, is it gone into again.
 
     :param lacking: digests of content or metadata, with what is wrong with each.
     """

@@ -148,7 +148,7 @@ class References(t.NamedTuple):
 
 
 def references(blob: bytes) -> References:
-    """The same checks as `decode`, without making entries: for whoever goes through whole backups."""
+    """The same checks as `decode`, without making entries: for walks through whole backups."""
     with _reading():
         columns = _columns(blob)
     found: t.Dict[int, t.List[t.Tuple[bytes, int]]] = {FILE: [], CHUNKED: [], DIRECTORY: []}

@@ -132,7 +132,7 @@ class Setter:
             refused = self._xattrs(fd, entry.extra.xattrs) or refused
         mode = entry.mode
         if refused and mode & 0o6000 and not self._owned(fd, uid, gid):
-            mode &= ~0o6000  # setuid for somebody else is not what was backed up
+            mode &= ~0o6000  # setuid for another user is not what was backed up
         os.fchmod(fd, mode)
         os.utime(fd, ns=(entry.mtime, entry.mtime))
         self.refused += refused

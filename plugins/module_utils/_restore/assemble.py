@@ -6,7 +6,7 @@
 
 """Assemble: a tree of the store into a directory, new or in place.
 
-New: everything is created under its own name in a private directory that nobody else can enter; what has not changed may be linked from
+New: everything is created under its own name in a private directory that no other user can enter; what has not changed may be linked from
 the old tree instead of being copied. In place: each file is written beside its name, completed, and renamed; what is equal is not
 touched. Directories get their attributes and times when all in them is done. Nothing outside is reachable: every step is one name
 below an open directory.
@@ -39,7 +39,7 @@ from .remove import Remover
 _NODES = {FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, tree.CHARACTER: stat.S_IFCHR, tree.BLOCK: stat.S_IFBLK}
 
 
-#: Names beside which files are written in place; whoever holds the target's lock may remove such as are left.
+#: Names beside which files are written in place; the holder of the target's lock may remove such as are left.
 DEBRIS = re.compile(rb"\.volt-restore\.[0-9a-f]{16}\.\d+\Z")
 
 
@@ -140,7 +140,7 @@ class Assembler:
             with Trail(os.dup(target)) as trail:
                 self._links = Links(self._groups, target, {})
                 follower = Follower(old)
-                mask = os.umask(0)  # nobody else can enter this directory, and every mode is said outright
+                mask = os.umask(0)  # no other user can enter this directory, and every mode is set outright
                 try:
                     self._fresh(root, trail, follower, may_link)
                 finally:
@@ -186,7 +186,7 @@ class Assembler:
             if not self._comparer.alike(entry, info, old, entry.name):
                 return False
             if info.st_nlink > self._links.size(path):
-                return False  # somebody else holds it, too: perhaps the store
+                return False  # it has another name, too: perhaps in the store
             os.link(entry.name, entry.name, src_dir_fd=old, dst_dir_fd=directory, follow_symlinks=False)
         except OSError:
             return False
@@ -289,9 +289,9 @@ class Assembler:
             if (first is None or not self._links.link(first, directory, beside)) and not self._create(directory, beside, entry, True):
                 return
             if info is not None and stat.S_ISDIR(info.st_mode):
-                self._remove(directory, entry.name, path, preserve)  # empty, or somebody said delete: the comparison saw to that
+                self._remove(directory, entry.name, path, preserve)  # empty, or to be deleted: the comparison saw to that
             os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
-            # a rename between two names of one inode does nothing, and says so to nobody (rename(2))
+            # a rename between two names of one inode does nothing, without an error (rename(2))
             _unlink(beside, directory)
         except BaseException:
             _unlink(beside, directory)

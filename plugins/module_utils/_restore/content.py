@@ -97,7 +97,7 @@ class Filler:
         """Make `name` a second name of the entry's object; False where a copy is due.
 
         An inode has one owner, mode and time: an object that already serves as another file is linked only if `fits` says that
-        nothing would change. Objects that are shared with nobody take the entry's metadata.
+        nothing would change. Objects with no other name take the entry's metadata.
         """
         if not self.hardlinks or entry.kind == CHUNKED or entry.size <= chunks.PACKED_MOST or entry.extra.holes:
             return False
@@ -173,7 +173,7 @@ def probe(store: Store, link: str, directory: int) -> None:
 
 
 def foresee(store: Store, link: str, place: bytes) -> None:
-    """The same for check mode: nothing that anybody could see is written.
+    """The same for check mode: nothing that has a name is written.
 
     :param place: a directory on the target's file system.
     """
@@ -191,7 +191,7 @@ def foresee(store: Store, link: str, place: bytes) -> None:
                 nameless = os.open(place, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-                    return  # without files that have no name nobody can tell beforehand
+                    return  # without files that have no name it cannot be told beforehand
                 raise
             kernel.clone(sample, nameless)
     except OSError as error:

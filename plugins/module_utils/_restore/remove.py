@@ -7,7 +7,7 @@
 """Removing a tree without ever leaving it, and without losing what a backup never held.
 
 Things that `preserve` covers are carried to the same place in another tree, or stay where they are where there is none.
-A mount point is never crossed: whatever is mounted is somebody else's.
+A mount point is never crossed: what is mounted is not part of the tree.
 """
 
 from __future__ import annotations
@@ -94,5 +94,5 @@ class Remover:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                 raise
-            self.kept.append(path)  # somebody put something in, or something is mounted on it
+            self.kept.append(path)  # something was put in, or is mounted on it
             return False

@@ -93,7 +93,7 @@ class Stage:
         _mark(self.directory, self._name)
         os.mkdir(b"tree", 0o700, dir_fd=self.directory)
         self.tree = files.open_directory(b"tree", self.directory)
-        fcntl.flock(self.tree, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it will be the target: nobody else's before we are done
+        fcntl.flock(self.tree, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it will be the target: no other restore may have it before we are done
 
     def __exit__(self, *_exception: object) -> None:
         with held():  # a signal that comes now would leave the stage
@@ -259,7 +259,7 @@ def sweep(target: bytes) -> t.List[str]:
                 directory = files.open_directory(name, parent)
                 try:
                     if os.fstat(directory).st_uid != os.geteuid():
-                        continue  # somebody else's, whatever it says
+                        continue  # another user's, whatever it says
                     fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if _is_marked(directory, last):
                         warnings.append(_recover(parent, last, directory, name, place))
@@ -302,7 +302,7 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
 
 
 def _clear(parent: int, directory: int, name: bytes) -> None:
-    """Remove a stage whose tree, if there is one, is nobody's."""
+    """Remove a stage whose tree, if there is one, is not needed."""
     for part in (b"tree", b"journal.json", b"probe", _MARK):
         with contextlib.suppress(FileNotFoundError):
             Remover(None).remove(directory, part, b"")

@@ -11,7 +11,7 @@
     run W       the scheduled backup of a workload, in its unit or by hand (_schedule.run)
     hook ...    lines of a unit around a run (_schedule.hooks)
     status      all schedules of the host
-    drill       restore the newest backups to where nobody looks, and note that they could be
+    drill       restore the newest backups to a scratch directory, and note that they could be
     notify      tell people that a unit failed (_schedule.notify)
 """
 
@@ -120,7 +120,7 @@ def _notify(args: Arguments, _manager: Manager) -> Outcome:
     if bool(args.unit) == args.test:
         raise UsageError("Say which unit failed, or --test.")
     facts, used = notify.notify(args.unit)
-    told = f"Told by {', '.join(used)}." if used else "Nobody is to be told."
+    told = f"Told by {', '.join(used)}." if used else "No one is to be told."
     return Outcome({"changed": False, "told": used, **facts}, lambda: f"{facts['text']} {told}\n")
 
 

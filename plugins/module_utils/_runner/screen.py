@@ -74,7 +74,7 @@ def complain(text: str) -> None:
 
 
 class Progress:
-    """A line that is drawn over: done, rate, and time left where a total is known. Silent where nobody watches.
+    """A line that is drawn over: done, rate, and time left where a total is known. Silent where it is not watched.
 
     :param total: bytes expected, from the last backup or the one being restored; 0 if unknown.
     """
@@ -119,7 +119,7 @@ class Progress:
 
 @contextlib.contextmanager
 def progress(silent: bool, expected: t.Callable[[], int]) -> t.Iterator[Progress]:
-    """A progress line while the context lasts, where somebody watches; only then is it worth a look at how many bytes to expect."""
+    """A progress line while the context lasts, on a terminal; only there it is worth a look at how many bytes to expect."""
     watched = sys.stderr.isatty() and not silent
     shown = Progress(expected() if watched else 0, watched)
     try:

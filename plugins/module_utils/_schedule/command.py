@@ -9,7 +9,7 @@
 It is a zip archive, and a zip archive may end with a comment. Ours says `volt-backup 0.1.0 job-format 1`, and which required features of
 stores the command knows if there are any, as in `store-features a,b`. So the last bytes of the file tell, without running it, whether it will
 understand job files and stores. A file without that comment is
-somebody else's, and is neither written over nor removed.
+not ours, and is neither written over nor removed.
 """
 
 from __future__ import annotations

@@ -262,7 +262,7 @@ class Declaration:
         if self._manage:
             if stop:
                 systemd.call("systemctl", "stop", "--", *stop)
-            if going:  # by their names: systemd knows those as well whose files somebody removed
+            if going:  # by their names: systemd knows those as well whose files are gone
                 systemd.attempt("systemctl", "stop", "--", *going)
                 systemd.attempt("systemctl", "stop", "--", *(f"{unit}.service" for unit in self._going), patience=None)  # post commands take their time
         for unit in self._going:
@@ -319,7 +319,7 @@ class Declaration:
         return warnings
 
     def _leaves_metrics(self, name: str) -> None:
-        """Metrics that a schedule had until now may be nobody's from now on."""
+        """Metrics that a schedule had until now may be without one from now on."""
         was = self._metrics_of(name)
         if was is not None:
             self._metrics.setdefault(was, False)

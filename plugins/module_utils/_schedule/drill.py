@@ -8,7 +8,7 @@
 
 The newest backup of a workload is restored into a directory of its own, that tree is read again and compared with what the store says it
 must be, byte by byte, and then removed. That it succeeded is noted where the schedule's runs are, for `status` to tell. A drill that was
-killed leaves its directory, and the next one in the same place removes it: nobody holds a lock on it any more.
+killed leaves its directory, and the next one in the same place removes it: no process holds a lock on it any more.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Driller:
         try:
             mode = os.fstat(top).st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise TargetError(f"Anybody could exchange what lies in {show(os.fsencode(self._scratch))}; name a directory that others cannot write.")
+                raise TargetError(f"Any user could exchange what lies in {show(os.fsencode(self._scratch))}; name a directory that others cannot write.")
             self._sweep(top)
             os.mkdir(name, 0o700, dir_fd=top)
             room = open_directory(name, top)
@@ -186,7 +186,7 @@ class Driller:
     def _sweep(top: int) -> None:
         """Remove rooms of drills that are dead. What other users made is theirs, whatever its name."""
         for name in filter(_ROOM.match, os.listdir(top)):
-            with contextlib.suppress(OSError):  # somebody else's care; ours does not need it
+            with contextlib.suppress(OSError):  # not ours to care for
                 room = open_directory(name, top)
                 try:
                     if os.fstat(room).st_uid == os.geteuid():

@@ -7,7 +7,7 @@
 """One entry in systemd's journal for each run, with every fact in a field of its own.
 
 `journalctl VOLT_WORKLOAD=app VOLT_RESULT=failure -o json` finds them without a look at any text. Only for runs whose output goes to the
-journal anyway; whoever runs one by hand sees a line. Source: systemd's "Journal Native Protocol".
+journal anyway; a run by hand prints a line. Source: systemd's "Journal Native Protocol".
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 """By which ways people are told of failures: a file for root's eyes alone, for addresses of webhooks and passwords are secrets.
 
-They come in no unit, no argument, no message and no diff. The file is written by whoever declares schedules, and read by `volt-backup notify`.
+They come in no unit, no argument, no message and no diff. The file is written where schedules are declared, and read by `volt-backup notify`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def check(ways: t.Mapping[str, t.Any]) -> Settings:
 
 
 def text(ways: Settings) -> t.Optional[str]:
-    """The file's content; None where nobody is told."""
+    """The file's content; None where no one is told."""
     return json.dumps(ways, indent=1, sort_keys=True) + "\n" if ways else None
 
 

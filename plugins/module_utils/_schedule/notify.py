@@ -28,7 +28,7 @@ Facts = t.Dict[str, t.Any]
 
 
 class NotTold(VoltError):
-    """Somebody was to be told, and could not be."""
+    """People were to be told, and could not be."""
 
     code = "notify"
 
@@ -41,7 +41,7 @@ def notify(unit: t.Optional[str]) -> t.Tuple[Facts, t.List[str]]:
         facts.update(text=f"This is a test of volt-backup on {facts['host']}; nothing failed.", event="test", reason="This is a test.")
     used = [name for name in notification.NAMES if name in settings]
     if unit is None and not used:
-        raise NotTold(f"There is nobody to tell: {notification.PATH} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
+        raise NotTold(f"There is no one to tell: {notification.PATH} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
     tell(settings, facts)
     return facts, used
 
@@ -51,7 +51,7 @@ def facts_of(unit: str) -> Facts:
     host = socket.gethostname()
     workload = unit[len("volt-backup-") :] if unit.startswith("volt-backup-") and is_workload(unit[len("volt-backup-") :]) else None
     if workload:
-        with contextlib.suppress(VoltError):  # that it cannot be noted keeps nobody from being told
+        with contextlib.suppress(VoltError):  # that it cannot be noted keeps no one from being told
             note_failure(workload, unit)
     note = RunRecord(workload).read() if workload else {}
     failure = note.get("failure", {})
@@ -93,4 +93,4 @@ def tell(settings: notification.Settings, facts: Facts) -> None:
             except send.NotSent as error:
                 against.append(f"{name}: {error}")
     if against:
-        raise NotTold(f"Nobody was told by {'; '.join(against)}. What was to be told: {facts['text']}")
+        raise NotTold(f"No one was told by {'; '.join(against)}. What was to be told: {facts['text']}")

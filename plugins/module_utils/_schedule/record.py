@@ -6,7 +6,7 @@
 
 """What became of a workload's runs: one small file each, from which `status` and `run --if-due` answer.
 
-A run notes that it began, and then how it ended. A run that is killed notes nothing, so whoever comes after it (ExecStopPost, who tells
+A run notes that it began, and then how it ended. A run that is killed notes nothing, so what comes after it (ExecStopPost, who tells
 people, or the next run) finds one that began and did not end, and notes the failure. Success is noted by nothing but a run that succeeded.
 """
 
@@ -70,12 +70,12 @@ class RunRecord:
             note["since"] = time.time()
 
     def ask(self) -> None:
-        """Somebody wants a run, whatever the slots say."""
+        """A run is wanted, whatever the slots say."""
         with self._noting() as note:
             note["asked"] = True
 
     def unask(self) -> None:
-        """Nobody does any more."""
+        """It is not wanted any more."""
         with self._noting() as note:
             note["asked"] = None
 
@@ -118,7 +118,7 @@ class RunRecord:
             note.update(proved={"at": time.time(), "backup_id": backup})
 
     def due(self, slots: t.Optional[Slots]) -> bool:
-        """Whether a run is wanted: a slot has begun since the last run did, or somebody asked."""
+        """Whether a run is wanted: a slot has begun since the last run did, or it was asked for."""
         return is_due(self.read(), slots, time.time())
 
     @contextlib.contextmanager
@@ -148,7 +148,7 @@ class RunRecord:
             os.close(fd)
 
     def busy(self) -> bool:
-        """Whether somebody has the turn: what a note alone cannot tell, for a run that power ended notes nothing."""
+        """Whether a run has the turn: what a note alone cannot tell, for a run that power ended notes nothing."""
         try:
             fd = files.open_file(f"{self._path[:-5]}.lock")
         except OSError:

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""A scheduled backup: what a unit runs, and what happens where somebody runs it by hand.
+"""A scheduled backup: what a unit runs, and what happens where it is run by hand.
 
 ::
 

@@ -7,7 +7,7 @@
 """How a host's schedules are doing: for people, for monitoring, for Prometheus.
 
 A schedule is *overdue* when a slot has begun, time enough has passed, and no run has succeeded since. Where only systemd knows the
-times, its last start of the timer stands for the slot. What is switched off by the declaration is no trouble; what somebody stopped by
+times, its last start of the timer stands for the slot. What is switched off by the declaration is no trouble; what was stopped by
 hand is. A run has failed where its note says so, and where systemd says so of the service: a run may be ended, or not even start,
 without a note. Times of the future are those of a clock that was wrong, and say nothing.
 """

@@ -73,7 +73,7 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         f"Description=Back up workload {job.workload}",
         "After=local-fs.target remote-fs.target time-sync.target",
         f"OnFailure=volt-cas-failure@{job.unit}.service",
-        "StartLimitIntervalSec=0",  # whoever runs it by hand may do so as often as they like
+        "StartLimitIntervalSec=0",  # it may be run by hand as often as anyone likes
         "",
         "[Service]",
         "Type=oneshot",
@@ -107,7 +107,7 @@ def installed(directory: str) -> t.List[str]:
 
 
 def is_ours(path: str) -> bool:
-    """Whether a file begins as those do that we write. What somebody else put there, such as the link of a masked unit, is none."""
+    """Whether a file begins as those do that we write. What others put there, such as the link of a masked unit, is none."""
     try:
         fd = open_file(path)
         with open(fd, "rb") as file:

@@ -7,7 +7,7 @@
 """The store: bytes and digests, and nothing else.
 
 A *blob* is a run of bytes, named by the SHA-256 of its content. Small blobs travel together in *packs*; a large blob is
-an *object*, a file of its own. Whoever asks for a digest does not care which. Nothing here knows what a blob means:
+an *object*, a file of its own. A caller that asks for a digest need not know which. Nothing here knows what a blob means:
 trees, manifests and backups are the business of the packages above.
 
 How bytes come in (a *transaction*)::

@@ -35,7 +35,7 @@ class BlobWriter:
     """The packs of one transaction.
 
     :param suffix: of the compression to use. :param dry: count and remember, and write nothing.
-    :param only: where given, blobs that are not in it are taken for known: nobody wants them.
+    :param only: where given, blobs that are not in it are taken for known: they are not wanted.
     """
 
     def __init__(

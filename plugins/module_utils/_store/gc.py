@@ -18,7 +18,7 @@
 
 Check mode makes the plan, and rewrites packs without writing to know what that would save.
 
-*Alone* comes in slices of a few seconds. When it begins, nobody else is at work: every backup either has its manifest, which is marked now, or will
+*Alone* comes in slices of a few seconds. When it begins, no other process is at work: every backup either has its manifest, which is marked now, or will
 never have one, for its run is dead. So whatever has no mark at that moment is garbage for ever, until a run stores it again. What has become
 garbage since the plan was made is for the next collection.
 

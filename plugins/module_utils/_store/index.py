@@ -8,7 +8,7 @@
 
 Derived knowledge, kept in `index/` as tables (see `table`): *pack tables* name the blobs of packs, and in their appendix the packs
 with size and ctime as they were when last hashed; *object tables* the same for objects. A file whose size or ctime is another
-now, or that nobody remembers, is hashed before it is believed; one that fails is taken for absent, so the next backup stores its content anew. Packs that
+now, or that no table names, is hashed before it is believed; one that fails is taken for absent, so the next backup stores its content anew. Packs that
 no table names are read: the whole index can be lost.
 
 A run adds one table of each sort, and folds smaller neighbours into it, so that there are few, of growing sizes.
@@ -196,7 +196,7 @@ class Index:
     # ---- objects
 
     def object_state(self, digest: bytes) -> t.Optional[State]:
-        """Size and ctime that an object's file had when it was last hashed, if anybody remembers."""
+        """Size and ctime that an object's file had when it was last hashed, if that is known."""
         state = self._verified.get(digest)
         if state is not None:
             return state
@@ -219,7 +219,7 @@ class Index:
         self._verified[digest] = state
 
     def object_refuted(self, digest: bytes, state: State, message: str) -> None:
-        """Remember that an object was hashed and found false in this state, so that nobody reads it again in vain."""
+        """Remember that an object was hashed and found false in this state, so that it is not read again in vain."""
         self._refuted.add((digest, state))
         self.damaged[digest] = message
         self._verified[digest] = SUSPECT

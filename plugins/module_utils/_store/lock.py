@@ -6,9 +6,9 @@
 
 """Kernel locks: many users side by side, one collector alone, and a gate so that neither starves.
 
-Whoever writes passes the *gate* (an exclusive lock, held for moments) before asking for the store's *lock*. Who wants the store
-alone keeps the gate while waiting, so no newcomer slips in before: long enough to outlast ordinary runs, not so long that the
-newcomers' own patience ends. Readers, above all restores, do not pass the gate, so they wait for nobody who is only waiting. The kernel drops
+A writer passes the *gate* (an exclusive lock, held for moments) before asking for the store's *lock*. One that wants
+the store alone keeps the gate while it waits, so that no writer comes in before it: long enough to outlast ordinary runs, not so long that
+the others give up. Readers, above all restores, do not pass the gate, so they do not wait for one that is only waiting. The kernel drops
 both when a process dies, however it dies: there is no stale lock to break. Source: flock(2).
 """
 
@@ -24,7 +24,7 @@ from .._base import files
 from .._base.errors import LockTimeout, StoreError, reason, store_failure
 from .._base.locks import wait
 
-#: Seconds for which the gate stays closed while somebody waits for the store alone, and for which it is then open.
+#: Seconds for which the gate stays closed while a process waits for the store alone, and for which it is then open.
 _PATIENCE, _PAUSE = 45.0, 1.0
 
 
@@ -33,7 +33,7 @@ def _open(path: str, write: bool) -> t.Optional[int]:
         return files.open_file(path, os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
     except OSError as error:
         if not write and error.errno in (errno.ENOENT, errno.EACCES):
-            return None  # a store nobody ever wrote to, or that we may only look at: nothing to wait for
+            return None  # a store that was never written to, or that we may only look at: nothing to wait for
         raise (store_failure("opening its lock", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
 
 
@@ -42,10 +42,10 @@ class Lock:
 
     :param directory: the store.
     :param timeout: seconds to wait before LockTimeout.
-    :param exclusive: alone. Everybody's newcomers but readers then wait at the gate, `_PATIENCE` seconds at a time.
+    :param exclusive: alone. New writers then wait at the gate, `_PATIENCE` seconds at a time.
     :param write: False where nothing may be created (check mode, read-only media); a missing lock file is then no obstacle.
-    :param gate: False for readers, who are let in whenever nobody has the store alone, also while somebody waits for that.
-    :param at_gate: called once while both gate and lock are held: the moment in which nobody else starts or ends.
+    :param gate: False for readers, which are let in whenever no process has the store alone, also while one waits for that.
+    :param at_gate: called once while both gate and lock are held: the moment in which no other run starts or ends.
     """
 
     def __init__(

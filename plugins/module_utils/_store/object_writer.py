@@ -52,7 +52,7 @@ class ObjectWriter:
                 return False
         if self._only is not None and digest not in self._only:
             return False
-        if self._store.has(digest, size):  # not under the mutex, for this may hash a file that nobody remembers
+        if self._store.has(digest, size):  # not under the mutex, for this may hash a file that the index does not know
             return False
         return self._promise(digest)
 

@@ -72,7 +72,7 @@ class Builder:
         return offset, ends
 
     def take(self) -> t.List[bytes]:
-        """The pieces of the finished pack, to be joined by whoever has the time; the builder starts anew."""
+        """The pieces of the finished pack, to be joined by a worker; the builder starts anew."""
         pieces = [HEADER.pack(_MAGIC, self.kind, len(self._digests))]
         pieces += [ENTRY.pack(digest, len(blob)) for digest, blob in zip(self._digests, self._blobs)]
         pieces += self._blobs

@@ -49,7 +49,7 @@ class Quarantine:
         return moved
 
     def move(self, path: str, kind: str) -> str:
-        """Move one file, which nobody may be using; where it lies now, below the store."""
+        """Move one file, which no process may be using; where it lies now, below the store."""
         directory = os.path.join(self._store.path, self._relative, kind)
         name = os.path.basename(path)
         try:

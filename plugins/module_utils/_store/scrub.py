@@ -207,7 +207,7 @@ _ROUND, _ROUND_MOST = "verify.json", 4096
 
 
 def position(store: Store) -> int:
-    """Where the next piece begins; 0 where nobody remembers."""
+    """Where the next piece begins; 0 where that is not remembered."""
     try:
         text = json.loads(store.cache.read(_ROUND, _ROUND_MOST) or b"")["next"]
         return int(text, 16) % SPACE

@@ -28,7 +28,7 @@ from .refs import Refs
 
 #: Plain packs kept at hand: enough for the packs that one directory's files are spread over.
 _KEEP = 48 << 20
-#: The same for whoever walks through all backups, and needs the memory for what it finds.
+#: The same for a walk through all backups, which needs the memory for what it finds.
 WALKER = 12 << 20
 #: Larger blobs are objects as a rule, and looked for there first.
 _PACKED_USUALLY = 128 << 10
@@ -124,7 +124,7 @@ class Store:
     def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, State]]:
         """(suffix, state) of a sound object file; None where there is none.
 
-        A file that is not as it was when last hashed, or that nobody has hashed as far as we remember, is hashed now: an index is
+        A file that is not as it was when last hashed, or that was not hashed as far as is known, is hashed now: an index is
         lost more easily than its loss is noticed. The outcome is remembered.
         """
         suspect = []

@@ -30,7 +30,7 @@ _DIGEST = 32
 
 
 class Unusable(Exception):
-    """A derived file is not what it should be; whoever reads it makes it anew."""
+    """A derived file is not what it should be; its reader makes it anew."""
 
 
 class Table:

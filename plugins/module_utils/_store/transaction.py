@@ -38,7 +38,7 @@ class Transaction:
     """A context that holds the shared lock and collects what is new.
 
     :param dry: count and remember, and write nothing.
-    :param only: where given, blobs that are not in it are taken for known: nobody wants them.
+    :param only: where given, blobs that are not in it are taken for known: they are not wanted.
     :ivar blobs: small blobs. :ivar objects: large ones. :ivar counts: what is new. :ivar submit: hands work to a thread.
     """
 

@@ -10,7 +10,7 @@ No program is asked and no daemon: what is stopped is found as well as what runs
 
 ::
 
-    disk        looking without being led astray: bounded reads of plain files; a symbolic link is followed only where nobody but the
+    disk        looking without being led astray: bounded reads of plain files; a symbolic link is followed only where no one but the
                 administrator can have put it; what cannot be read is noted, not raised, and the look is then not complete
     machines    finders of nspawn machines, Volt containers, Volt virtual machines     a finder yields candidates: what it is,
     engines     finders of Docker and Podman volumes, Compose projects                 what it is called, where it lies

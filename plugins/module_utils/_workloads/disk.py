@@ -6,8 +6,8 @@
 
 """Looking at a disk that others write to: never waiting, never reading much, never led elsewhere.
 
-A path is resolved a name at a time. A symbolic link counts only in a directory that belongs to root, or to us, and that nobody else
-may write: there it is the administrator's word. Anywhere else it may be a user's way to have somebody else's files copied.
+A path is resolved a name at a time. A symbolic link counts only in a directory that belongs to root, or to us, and that no other user
+may write: there it is the administrator's word. Anywhere else it may be a user's way to have another user's files copied.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Disk:
         return self._root + path
 
     def leave(self, path: str, why: t.Union[str, Exception], trouble: bool = True) -> None:
-        """Note what is no workload, and why. Where somebody should do something about it, that is trouble, and a warning."""
+        """Note what is no workload, and why. Where an administrator should do something about it, that is trouble, and a warning."""
         text = f"it cannot be read: {reason(why)}" if isinstance(why, OSError) else one_line(why)
         self.complete = self.complete and not trouble
         if any(item["path"] == show(path) for item in self.left_out):
@@ -72,7 +72,7 @@ class Disk:
         self.warn(path, text)
 
     def reach(self, path: str) -> str:
-        """The path without symbolic links in it. OSError, or Unfit for a link that is nobody's word."""
+        """The path without symbolic links in it. OSError, or Unfit for a link that any user may have made."""
         todo = _names(path)
         here, links = "", 0
         while todo:

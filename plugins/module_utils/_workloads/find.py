@@ -74,7 +74,7 @@ def find(request: FindRequest, root: str = "/", home: t.Optional[t.Callable[[str
     """
     disk = Disk(root)
     search = Search(disk, dict((home or _home)(user) for user in request.users), [_absolute(path) for path in request.compose_dirs])
-    for place in (*search.homes.values(), *search.projects):  # somebody says that there is something
+    for place in (*search.homes.values(), *search.projects):  # some file says that there is something
         if disk.is_bare(place):
             disk.leave(place, f"nothing is there; {AWAY}")
     chosen: t.Dict[str, t.List[t.Tuple[Candidate, Spot]]] = {}
@@ -144,7 +144,7 @@ def _resolve(disk: Disk, candidate: Candidate) -> t.Optional[Spot]:
             raise Unfit("its file's name holds characters that a pattern of exclusions takes for others")
         return Spot(source or "/", ("/*", f"!/{name}"), name)
     except FileNotFoundError:
-        # Deleted meanwhile; or somebody says that it is there, and it is not.
+        # Deleted meanwhile; or a file says that it is there, and it is not.
         disk.leave(candidate.path, "it is not there", trouble=candidate.runtime != "nspawn")
     except (OSError, Unfit) as error:
         disk.leave(candidate.path, error)
