@@ -93,7 +93,7 @@ options:
     default: []
   notes:
     description:
-      - Text for whoever looks at the backup later.
+      - Text for people who look at the backup later.
     type: str
   exclude:
     description:
@@ -490,7 +490,7 @@ pruned:
           returned: always
           sample: app-20261123-100000-scheduled
         created_at:
-          description: When it was begun, in UTC. Null if nobody can tell.
+          description: When it was begun, in UTC. Null if that is not known.
           type: str
           returned: always
           sample: '2026-11-23T10:00:00.123456Z'
@@ -514,7 +514,7 @@ pruned:
           returned: always
           sample: true
         damaged:
-          description: Whether it is damaged. Null where O(keep) keeps all backups, for then nobody looked.
+          description: Whether it is damaged. Null where O(keep) keeps all backups, for then it was not looked at.
           type: bool
           returned: always
           sample: false

@@ -100,7 +100,7 @@ kept:
       returned: always
       sample: app-20261123-100000-scheduled
     created_at:
-      description: When it was begun, in UTC. Null if nobody can tell.
+      description: When it was begun, in UTC. Null if that is not known.
       type: str
       returned: always
       sample: '2026-11-23T10:00:00.123456Z'
@@ -124,7 +124,7 @@ kept:
       returned: always
       sample: true
     damaged:
-      description: Whether it is damaged. Null where O(keep) keeps all backups, for then nobody looked.
+      description: Whether it is damaged. Null where O(keep) keeps all backups, for then it was not looked at.
       type: bool
       returned: always
       sample: false

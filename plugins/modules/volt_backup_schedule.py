@@ -145,7 +145,7 @@ options:
     description:
       - A command to run before a backup, outside of the service's hardening, as a list of words that begins with an absolute path. If it
         fails, or takes too long, the run fails and no backup is made.
-      - Everybody who may read the job file, and root's processes, can see it. Let it read its secrets from a file.
+      - All who may read the job file, and root's processes, can see it. Let it read its secrets from a file.
     type: list
     elements: str
     default: []
