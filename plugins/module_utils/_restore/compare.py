@@ -23,7 +23,7 @@ from .._base.text import show
 from .._format import chunks, tree as tree
 from .._format.diff import ADDED, CHANGED, REMOVED, Changes
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
-from .._format.walk import join
+from .._format.walk import Load, find, join
 from .._fs import metadata
 from .._fs.descent import Trail, find_holes, listing, open_source
 from .._fs.exclusions import CACHEDIR_TAG
@@ -39,7 +39,6 @@ class Selection:
         self._above = {b"/".join(parts[:n]) for parts in (path.split(b"/") for path in self._paths) for n in range(len(parts))}
         self._exact = set(self._paths)
         self.everything = not self._paths or b"" in self._exact
-        self.found: t.Set[bytes] = set()
 
     @staticmethod
     def clean(path: bytes) -> bytes:
@@ -56,12 +55,14 @@ class Selection:
         if inside or self.everything:
             return True, True
         if path in self._exact:
-            self.found.add(path)
             return True, True
         return path in self._above, False
 
-    def missing(self) -> t.List[bytes]:
-        return [] if self.everything else sorted(self._exact - self.found)
+    def check(self, load: Load, root: Entry) -> None:
+        """UsageError for paths that a backup does not have."""
+        missing = [path for path in sorted(self._exact) if find(load, root, path) is None]
+        if missing:
+            raise UsageError(f"The backup has no {show(missing[0])}; see its contents.", paths=[show(path) for path in missing])
 
 
 class Comparer:
@@ -190,6 +191,7 @@ class TargetComparer:
 
     def __call__(self, root: Entry, target: t.Optional[int]) -> Comparison:
         """:param target: a descriptor of the target directory, None where there is none; closed at the end."""
+        self._selection.check(self._load, root)
         result = self.result
         todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]] = []
         if target is None:
@@ -219,9 +221,6 @@ class TargetComparer:
                         if entry is None:
                             self._keeps.append(False)
                     self._descend(path, entry, inside, trail if live else None, todo)
-        missing = self._selection.missing()
-        if missing:
-            raise UsageError(f"The backup has no {show(missing[0])}; see its contents.", paths=[show(path) for path in missing])
         self._check_links()
         return result
 
