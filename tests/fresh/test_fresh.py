@@ -79,9 +79,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     shutil.rmtree(root)
 
 
-def tested(machine: Machine, place: str, *targets: str, user: tuple[str, ...] = (), kind: str = "") -> str:
+def made(machine: Machine, place: str, *targets: str, user: tuple[str, ...] = (), kind: str = "") -> str:
     """What `make` prints in a place; it must pass."""
-    done = machine.run(*user, "make", "-C", place, *targets, kind=kind, check=False)
+    done = machine.run(*user, "make", "--no-print-directory", "-C", place, *targets, kind=kind, check=False)
     print(done.stdout[-8000:])
     assert done.returncode == 0
     return done.stdout
@@ -94,7 +94,7 @@ def counts(said: str) -> dict[str, int]:
 def test_as_root_in_a_checkout_that_is_closed_to_others(machine: Machine) -> None:
     machine.run("mkdir", "-m", "0700", "/srv/closed")
     machine.clone("/srv/closed/checkout", "root")
-    said = tested(machine, "/srv/closed/checkout", "test")
+    said = made(machine, "/srv/closed/checkout", "test")
     assert "packages: apt-get installs" in said
     assert counts(said)["failed"] == 0 and counts(said)["passed"] > 4000
 
@@ -104,7 +104,7 @@ def test_temporary_files_in_memory(machine: Machine, gate: str) -> None:
     """The gates that write files of their own, on the machine that root has furnished."""
     if not (machine.root / "memory").exists():
         machine.clone("/memory", "root")
-    tested(machine, "/memory", gate, kind="memory")
+    made(machine, "/memory", gate, kind="memory")
 
 
 def test_as_a_user(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_as_a_user(tmp_path: Path) -> None:
         debian.copy("bookworm", root, NEEDED)
         machine = Machine(root)
         machine.clone("/home/tester/checkout", "tester")
-        said = tested(machine, "/home/tester/checkout", "test", user=("runuser", "-u", "tester", "--", "env", "HOME=/home/tester"))
+        said = made(machine, "/home/tester/checkout", "test", user=("runuser", "-u", "tester", "--", "env", "HOME=/home/tester"))
         assert "packages: missing (not root)" in said and "gates: not root" in said
         assert counts(said)["failed"] == 0 and counts(said)["skipped"] > 0
     finally:

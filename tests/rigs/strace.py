@@ -31,7 +31,7 @@ CALLS = tuple(
     " setxattr fsetxattr lsetxattr removexattr fremovexattr lremovexattr flock".split()
 )
 #: Calls that change something with certain arguments only; all of them are counted, for strace counts so.
-SOMETIMES = {"openat": rb"O_CREAT|O_TRUNC|O_TMPFILE", "ioctl": rb"FICLONE|FIDEDUPE"}
+SOMETIMES = {"openat": "O_CREAT|O_TRUNC|O_TMPFILE", "ioctl": "FICLONE|FIDEDUPE"}
 
 
 class Point(NamedTuple):
@@ -69,9 +69,15 @@ def trace(
                 if match:
                     counts[match.groups()] += 1
                     name = match.group(2).decode()
-                    if every or name not in SOMETIMES or re.search(SOMETIMES[name], line):
-                        seen.append((Point(name, counts[match.groups()]), line.decode("utf-8", "backslashreplace").rstrip()))
+                    text = line.decode("utf-8", "backslashreplace").rstrip()
+                    if every or changes(name, text):
+                        seen.append((Point(name, counts[match.groups()]), text))
     return seen
+
+
+def changes(call: str, line: str) -> bool:
+    """Whether a call of a kind that is traced can change something."""
+    return call not in SOMETIMES or re.search(SOMETIMES[call], line) is not None
 
 
 def run(server: Server, words: Sequence[str], point: Point, fault: str, timeout: float = 120) -> Result:

@@ -4,7 +4,7 @@
 
 """The virtual environments of the tests. They lie in the user's cache, so that a fresh clone finds them made.
 
-    tools      linters, pytest, Molecule, on the newest Python here
+    tools      linters, pytest, Molecule, on the oldest Python that serves: Debian's own, built for speed
     newest     ansible-test of the newest supported ansible-core that runs on a Python here
     oldest     ansible-test of the oldest supported ansible-core, on the oldest Python here that it runs on
     importer   galaxy-importer, which wants other versions of some packages than the tools do
@@ -40,7 +40,7 @@ class Sort(NamedTuple):
 
 
 SORTS = {
-    "tools": Sort("tools.txt", "", range(11, 15)),
+    "tools": Sort("tools.txt", "", range(11, 15), oldest=True),
     "newest": Sort("ansible-test.txt", "ansible-core >=2.19, <2.22", range(11, 15)),
     "oldest": Sort("ansible-test.txt", "ansible-core >=2.18, <2.19", range(11, 14), oldest=True),
     "importer": Sort("importer.txt", "", range(11, 13)),
