@@ -716,7 +716,7 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import status
 
@@ -755,7 +755,7 @@ def contents(task: Task) -> Result | None:
     """Of a damaged backup, as long as its trees can be read."""
     try:
         return task.manager.contents(task.params["id"], task.params["diff_limit"])
-    except Damaged as error:
+    except (Damaged, Unsupported) as error:
         task.warn(f"The contents of {task.params['id']} cannot be told: {error.message}")
         return None
 

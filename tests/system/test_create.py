@@ -530,3 +530,35 @@ def test_a_pattern_that_is_not_utf8_is_refused(bench):
     odd = os.path.join(os.fsencode(bench.source), b"x\xff")
     Path(os.fsdecode(odd)).write_bytes(b"2")
     assert bench.create(exclude=["x?"]).backup["file_count"] == 1
+
+
+@pytest.mark.parametrize("before", ["complete", "incomplete"])
+def test_an_emptied_source_is_refused_by_whatever_backs_it_up(bench, monkeypatch, before):
+    """It looks like a file system that is not mounted. An incomplete backup may be all that there is."""
+    bench.files(a=b"1", b=b"2")
+    if before == "incomplete":
+        from ansible_collections.volt.backup.plugins.module_utils._capture import file_saver
+
+        real = file_saver.open_source
+
+        def fail(name, directory):
+            if name == "b":
+                raise PermissionError(13, "Permission denied")
+            return real(name, directory)
+
+        monkeypatch.setattr(file_saver, "open_source", fail)
+    made = bench.create()
+    assert made.backup["complete"] is (before == "complete")
+    for name in ("a", "b"):
+        (bench.source / name).unlink()
+    before_it = bench.snapshot()
+    for options in ({}, {"type": "scheduled"}, {"only_if_changed": True}, {"dry": True}):
+        with pytest.raises(errors.SourceError, match=f"is empty, and {made.backup['id']} of it is not; .*allow_empty"):
+            bench.create(**options)
+    assert {path: facts for path, facts in bench.snapshot().items() if "/store/" not in path} == {
+        path: facts for path, facts in before_it.items() if "/store/" not in path
+    }
+    assert bench.create(allow_empty=True).backup["file_count"] == 0
+    assert bench.create().backup["file_count"] == 0, "it is known to be empty now"
+    (bench.top / "another").mkdir()
+    assert bench.create(source=bench.top / "another").changed, "another source says nothing"

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree as tree
+from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store import codec, gc, pack

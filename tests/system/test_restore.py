@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors, kernel
 from ansible_collections.volt.backup.tests.rigs import need, oracle
 
@@ -724,3 +726,13 @@ def test_where_it_came_from_is_not_where_a_link_leads(made, dry):
         link.unlink()
         away.rename(link)
     assert made.restore(made.found()[0]["id"], True, target=str(made.top / "innocent" / "source"), force=True, delete=True).changed
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [("workload_name", "other", "of workload 'other'"), ("manifest_ref", "../escape", "is no name")])
+def test_sidecars_that_point_elsewhere_are_damaged(made, key, value, words):
+    sound = made.create().backup["id"]
+    first = next(path for path in made.backups.iterdir() if path.stem != sound)
+    first.write_text(json.dumps({**json.loads(first.read_bytes()), key: value}))
+    listed = {backup["id"]: backup for backup in made.found()}
+    assert listed[first.stem]["damaged"] and words in listed[first.stem]["damage"] and not listed[sound]["damaged"]
+    assert {backup["id"] for backup in made.manager.find(Query("work"))} == {first.stem, sound}

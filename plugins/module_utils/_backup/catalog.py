@@ -19,11 +19,11 @@ from .._base.errors import Damaged, NotFound, StoreError, Unsupported, VoltError
 from .._base.locks import directory_lock
 from .._base.text import show
 from .._base.time import parse_time
-from .._format import links, tree as tree
+from .._format import links, tree
 from .._format.reachability import Reachability
 from .._store.store import Store
 from . import records
-from .ids import check_id, matches_tags
+from .ids import is_id, matches_tags
 from .records import Listed, Manifest, Sidecar
 
 
@@ -56,6 +56,8 @@ class Catalog:
             raise NotFound(f"There is no backup {backup} in {self._directory}; list the backups to see which there are.") from None
         if sidecar["id"] != backup:
             raise Damaged(f"The sidecar says that it is {sidecar['id']!r}.")
+        if workload_of(backup) not in (None, sidecar["workload_name"]):
+            raise Damaged(f"The sidecar says that it is of workload {sidecar['workload_name']!r}.")
         parse_created(sidecar)
         return sidecar
 
@@ -114,8 +116,9 @@ class Catalog:
     def manifest(self, sidecar: Sidecar) -> Manifest:
         """The manifest of a backup; Damaged where it is missing or altered."""
         name = sidecar["manifest_ref"]
+        if not is_id(name):
+            raise Damaged(f"The sidecar names the manifest {name!r}, which is no name.")
         try:
-            check_id(name)
             data = self._store.refs.read(name)
         except FileNotFoundError:
             if not self.is_current(sidecar):
@@ -188,6 +191,8 @@ class Catalog:
             return self.sidecar(backup)["manifest_ref"] == meant["manifest_ref"]
         except NotFound:
             return meant["manifest_ref"] is None  # there was none then either
+        except Unsupported:
+            return False
         except Damaged as error:
             if meant["manifest_ref"] is None:
                 return True

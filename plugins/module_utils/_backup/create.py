@@ -35,10 +35,10 @@ from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
 from . import records
-from .catalog import Catalog, parse_created
+from .catalog import Catalog, parse_created, trouble_of
 from .guards import refuse_emptied
 from .ids import check_type, check_workload, new_id
-from .records import Manifest, Sidecar
+from .records import Listed, Manifest, Sidecar
 
 
 class CreateRequest(t.NamedTuple):
@@ -99,7 +99,7 @@ class Creator:
             if young is not None:
                 return young
             if not request.allow_empty:
-                refuse_emptied(self._source, lambda: catalog.newest(request.workload, False, lambda found: found["source_path"] == self._shown)[0])
+                refuse_emptied(self._source, lambda: self._last(catalog))
             base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
@@ -129,6 +129,11 @@ class Creator:
         if match is None or not datetime.timedelta(0) <= created - parse_created(match) < self._max_age:
             return None
         return Created(match, False, Changes(0).as_dict(), passed, [])
+
+    def _last(self, catalog: Catalog) -> t.Optional[Listed]:
+        """The newest backup of the same source, complete or not: an incomplete one may be all that there is."""
+        found = (sidecar for sidecar in catalog.list(self._request.workload) if trouble_of(sidecar) is None)
+        return next((sidecar for sidecar in found if sidecar["source_path"] == self._shown), None)
 
     @staticmethod
     def _manifest(catalog: Catalog, base: t.Optional[Sidecar]) -> t.Optional[Manifest]:

@@ -21,7 +21,7 @@ def refuse_emptied(source: bytes, newest: t.Callable[[], t.Optional[Sidecar]]) -
     """SourceError for a source that is empty and was not: a file system that is not mounted looks like that. A backup of it would be green, and
     retention would push the good ones out.
 
-    :param newest: finds the newest good backup of this source.
+    :param newest: finds the newest backup of this source, complete or not.
     """
     with contextlib.suppress(OSError):  # what cannot be listed is told of by the capture itself
         if os.listdir(source):

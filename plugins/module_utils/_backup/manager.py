@@ -19,7 +19,7 @@ from .._base.errors import Damaged, NotFound, StoreError, Unsupported, UsageErro
 from .._base.progress import Progress, unwatched
 from .._base.text import parse, show
 from .._base.time import parse_time
-from .._format import diff, tree as tree
+from .._format import diff, tree
 from .._format.diff import Changes
 from .._format.tree import Entry
 from .._format.walk import walk
@@ -138,7 +138,8 @@ class Manager:
             found = next(iter(catalog.list(backup=backup)), None)
             if found is None and catalog.manifests_of(backup):
                 found = unreadable(backup, Damaged("Its sidecar is missing."))  # a run that died before it wrote or after it removed it
-            if found is not None and found.get("unsupported"):
+            judged = catalog.judged(found) if found is not None else None
+            if judged is not None and judged["unsupported"]:
                 raise newer(f"Backup {backup}")
             if found is not None and not dry and not catalog.remove(backup, found):
                 return None  # another process was first

@@ -85,6 +85,8 @@ class Listed(Sidecar, total=False):
 
 #: Keys of a sidecar's file, in order.
 SIDECAR = tuple(Sidecar.__annotations__)
+#: Keys that are found out and never read from a file.
+STATE = ("damaged", "damage", "unsupported", "unsupported_reason")
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
@@ -284,6 +286,8 @@ def encode_sidecar(sidecar: Sidecar) -> bytes:
 def decode_sidecar(data: bytes) -> Sidecar:
     """Damaged for anything but a sidecar, Unsupported for one of a newer format; keys that we do not know are kept."""
     value = _load(data, "sidecar")
+    for key in STATE:
+        value.pop(key, None)
     for key in SIDECAR:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")

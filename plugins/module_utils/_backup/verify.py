@@ -185,10 +185,10 @@ class Structure:
         :param read: how to read trees, if not from the store alone. :param content: how to look for content, likewise.
         """
         while True:
-            known = self._store.false_files
+            known = self._store.false_files, len(self.whole)
             self._look(read, content)
-            if self._store.false_files == known:
-                return  # else blobs that were still taken for sound are in a file that is none
+            if (self._store.false_files, len(self.whole)) == known:
+                return  # else blobs that were still taken for sound are in a file that is none, or a backup turned out to be unsupported
 
     def _look(self, read: t.Any, content: t.Any) -> None:
         self.lacking, self.trees = {}, False

@@ -64,7 +64,12 @@ def is_regular(fd: int) -> bool:
 
 def read_file(path: Path, most: int, directory: t.Optional[int] = None) -> bytes:
     """The bytes of a regular file; Unsuitable for anything else and for more than `most` bytes, OSError where the system says no."""
-    fd = open_file(path, directory=directory)
+    try:
+        fd = open_file(path, directory=directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Unsuitable("it is a symbolic link, which is not followed") from None
+        raise
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):

@@ -23,7 +23,7 @@ from .._base.errors import SourceError, reason
 from .._base.files import open_directory
 from .._base.progress import Progress
 from .._base.text import show
-from .._format import links, tree as tree
+from .._format import links, tree
 from .._format.tree import DIRECTORY, Entry
 from .._format.walk import join
 from .._fs import metadata

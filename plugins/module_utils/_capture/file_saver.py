@@ -16,7 +16,7 @@ from array import array
 
 from .._base.errors import Damaged, Unsupported, VoltError, reason
 from .._base.progress import Progress
-from .._format import chunks, tree as tree
+from .._format import chunks, tree
 from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry
 from .._fs import metadata
 from .._fs.descent import open_source

@@ -16,7 +16,7 @@ import typing as t
 from array import array
 from collections import deque
 
-from .._format import chunks, tree as tree
+from .._format import chunks, tree
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry
 from .._store.transaction import Transaction
 from .stat_cache import DirectoryFacts, DirectoryRecord, Stats, Writer

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from .._base.text import one_line, show
-from . import tree as tree
+from . import tree
 from .tree import DIRECTORY, Entry, Read
 from .walk import join, leaves_first, walk
 

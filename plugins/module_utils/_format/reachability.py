@@ -16,7 +16,7 @@ import typing as t
 
 from .._base.errors import Damaged
 from .._store.table import Table
-from . import chunks, links, tree as tree
+from . import chunks, links, tree
 from .walk import join, leaves_first
 
 Visit = t.Callable[[bytes, int], None]

@@ -24,7 +24,7 @@ from .._base import kernel
 from .._base.errors import Interrupted, VoltError, target_failure
 from .._base.files import create_file, open_directory, open_file
 from .._base.text import show
-from .._format import tree as tree
+from .._format import tree
 from .._format.tree import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
 from .._format.walk import directories, join
 from .._fs import metadata

@@ -20,7 +20,7 @@ import typing as t
 from .._base.errors import TargetError, UsageError, reason
 from .._base.files import open_directory
 from .._base.text import show
-from .._format import chunks, tree as tree
+from .._format import chunks, tree
 from .._format.diff import ADDED, CHANGED, REMOVED, Changes
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
 from .._format.walk import Load, find, join

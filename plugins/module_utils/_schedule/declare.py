@@ -29,7 +29,7 @@ import typing as t
 
 from .._backup.create import refuse_inside
 from .._base import files
-from .._base.errors import Unsupported, UsageError, VoltError, reason
+from .._base.errors import StoreError, Unsupported, UsageError, VoltError, reason
 from .._base.text import parse
 from . import command as commands, job as jobs, notification as ways_, systemd, units
 from .job import Job
@@ -147,7 +147,10 @@ class Declaration:
         if found.job_format < jobs.FORMAT:
             raise UsageError(f"The command at {path} is of version {found.version}, too old for these job files; write it anew with volt_runner.")
         for store in sorted({job.store for job in self._jobs.values()}):
-            lacking = commands.lacks(found, store)
+            try:
+                lacking = commands.lacks(found, store)
+            except StoreError:
+                continue  # the run tells what is wrong with a store that cannot be read
             if lacking:
                 raise UsageError(f"{commands.outdated(path, found, store, lacking)}.")
         return []

@@ -23,10 +23,13 @@ import typing as t
 
 from .._backup.create import CreateRequest
 from .._backup.manager import Manager, Query
-from .._base.errors import Incomplete, Interrupted, UsageError, VoltError, reason
+from .._base.errors import Incomplete, Interrupted, Unsupported, UsageError, VoltError, reason
 from . import hooks, systemd
 from .job import Job
 from .record import RunRecord
+
+#: Errors of a unit's run that have an exit status of their own.
+_BY_CODE: t.Dict[str, t.Type[VoltError]] = {kind.code: kind for kind in (Incomplete, Unsupported)}
 
 
 class Ran(t.NamedTuple):
@@ -113,7 +116,7 @@ def _run_unit(job: Job, record: RunRecord) -> Ran:
     known = failure if failure.get("invocation") == invocation else {}
     why = known.get("reason") or f"{service} failed{f' ({complaint})' if complaint else ''}; see journalctl -u {job.unit}."
     details = {"backup": _found(manager, known["backup_id"])} if known.get("backup_id") else {}
-    failed = (Incomplete if known.get("code") == Incomplete.code else VoltError)(why, **details)
+    failed = _BY_CODE.get(known.get("code", ""), VoltError)(why, **details)
     failed.code = known.get("code") or failed.code
     raise failed
 

@@ -68,7 +68,8 @@ def status(
         try:
             known.append(jobs.load(name, directory))
         except VoltError as error:
-            found.append({**_empty(name), "state": "unreadable", "reason": error.message})
+            state = "unsupported" if isinstance(error, Unsupported) else "unreadable"
+            found.append({**_empty(name), "state": state, "reason": error.message})
     notes = {job.workload: RunRecord(job.workload, records).read() for job in known}  # before systemd is asked: a run that begins meanwhile is none yet
     units = [f"{job.unit}.{kind}" for job in known for kind in ("timer", "service")]
     shown = systemd.show(units, *dict.fromkeys(_TIMER + _SERVICE)) if known and systemd.running() else None

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 import typing as t
 
 from .._base import files
@@ -32,6 +34,8 @@ PLAIN, WITH_FEATURES = 1, 2
 #: Required features that this version knows.
 KNOWN: t.FrozenSet[str] = frozenset()
 _MOST = 65536
+_ID = re.compile(r"[0-9a-f]{32}|")
+_FEATURE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 class Format(t.NamedTuple):
@@ -78,16 +82,19 @@ def read(store: str) -> Format:
         if number > WITH_FEATURES:
             raise newer(f"Store {store} (format {number})")
         features = value.pop("features", {})
-        required, optional = (tuple(map(_word, features.get(key, ()))) for key in ("required", "optional"))
-        return Format(_word(value.pop("id", "")), required, optional, value)
+        required, optional = (_names(features.get(key, [])) for key in ("required", "optional"))
+        identity = value.pop("id", "")
+        if not _ID.fullmatch(identity):
+            raise ValueError(identity)
+        return Format(identity, required, optional, value)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StoreError(f"{store}/{NAME} is not a store's; put back the true one, or name another store.") from None
 
 
-def _word(value: t.Any) -> str:
-    if not isinstance(value, str):
+def _names(value: t.Any) -> t.Tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and _FEATURE.fullmatch(name) for name in value):
         raise ValueError(value)
-    return value
+    return tuple(value)
 
 
 def check(store: str, found: Format) -> None:
@@ -102,5 +109,8 @@ def give_id(store: str, found: Format) -> Format:
     if found.id:
         return found
     found = found._replace(id=new_id())
-    files.write_file(os.path.join(store, NAME), found.encode())
+    path = os.path.join(store, NAME)
+    info = os.stat(path)
+    owner = (info.st_uid, info.st_gid)
+    files.write_file(path, found.encode(), mode=stat.S_IMODE(info.st_mode), owner=None if owner == (os.geteuid(), os.getegid()) else owner)
     return found

@@ -106,8 +106,9 @@ class DeadFiles:
         return bool(self._records)
 
     def pop(self) -> Dead:
-        kind, name, suffix, size = self._RECORD.unpack_from(self._records, len(self._records) - self._RECORD.size)
-        del self._records[-self._RECORD.size :]
+        last = len(self._records) - self._RECORD.size
+        kind, name, suffix, size = self._RECORD.unpack_from(self._records, last)
+        del self._records[last:]
         return Dead(self._KINDS[kind], name, codec.SUFFIXES[suffix], size)
 
 
@@ -434,6 +435,8 @@ class _Trash:
         try:
             os.makedirs(os.path.join(self._bin, file.kind), mode=0o700, exist_ok=True)
             os.rename(path, os.path.join(self._bin, file.kind, file.file))
+        except FileNotFoundError:
+            return  # removed by hand
         except OSError as error:
             failure = store_failure("moving a file to its trash", error)
             if not isinstance(failure, StoreFull):

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Unsupported
-from ansible_collections.volt.backup.plugins.module_utils._format import tree as tree
+from ansible_collections.volt.backup.plugins.module_utils._format import tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import Entry, Extra
 from hypothesis import given, strategies as st
 

@@ -49,8 +49,8 @@ def test_what_is_optional_can_be_ignored_and_stays(tmp_path: Path) -> None:
 
 
 def test_a_required_feature_is_told_to_version_0_1_0() -> None:
-    assert json.loads(Format("x").encode())["format"] == 1
-    assert json.loads(Format("x", required=("some",)).encode())["format"] == 2
+    assert json.loads(Format("").encode())["format"] == 1
+    assert json.loads(Format("", required=("some",)).encode())["format"] == 2
 
 
 def test_a_store_of_version_0_1_0_gets_an_id_with_the_next_write_and_keeps_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import records
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
-from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree as tree
+from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._store.features import Format
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
