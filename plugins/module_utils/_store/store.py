@@ -18,7 +18,7 @@ import typing as t
 from collections import OrderedDict
 
 from .._base import files
-from .._base.errors import Damaged, newer, store_failure
+from .._base.errors import Damaged, StoreError, newer, store_failure
 from . import codec, features, layout, pack
 from .cache import Cache
 from .index import Index, Location
@@ -64,9 +64,10 @@ class Store:
     def upgrade(self) -> None:
         """Look at the format anew, and give a store of version 0.1.0 an id. Called where no other transaction begins."""
         self.format = layout.look(self.path)
+        if self.format is None:
+            raise StoreError(f"Store {self.path} is not there any more; mount it, or put it back, then run again.")
         try:
-            if self.format is not None:
-                self.format = features.give_id(self.path, self.format)
+            self.format = features.give_id(self.path, self.format)
         except OSError as error:
             raise store_failure("giving it an id", error) from None
 

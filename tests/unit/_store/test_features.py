@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import StoreError, Unsupported
 from ansible_collections.volt.backup.plugins.module_utils._store import features, layout
 from ansible_collections.volt.backup.plugins.module_utils._store.features import Format
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
@@ -92,3 +92,14 @@ def test_many_that_give_a_store_its_id_at_once_agree(tmp_path: Path, made: bool)
     for one in them:
         one.join()
     assert ids == {features.read(str(tmp_path)).id} and "" not in ids
+
+
+def test_a_store_that_is_gone_by_then_is_not_made_anew(tmp_path: Path) -> None:
+    """Its disk was unmounted between the first look and the lock."""
+    layout.make(str(tmp_path))
+    store = Store(str(tmp_path))
+    (tmp_path / "format.json").unlink()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(StoreError, match="not there any more"), Transaction(store):
+        pass
+    assert [name for name in sorted(path.name for path in tmp_path.iterdir()) if name not in ("gate", "lock")] == before
