@@ -167,7 +167,7 @@ class Manager:
             return repair.verified(store, catalog, self._directory, request, dry, progress)
 
     def find(self, query: Query) -> t.List[Listed]:
-        """Listeds that match, newest first, each with the state of its backup."""
+        """Sidecars that match, newest first, each with the state of its backup."""
         if query.id is not None:
             check_id(query.id)
         if query.workload is not None:

@@ -354,15 +354,7 @@ def _dead_packs(store: Store, needed: _Needed) -> t.Iterator[Dead]:
 def _dead_objects(store: Store, needed: _Needed) -> t.Iterator[Dead]:
     for shard in _SHARDS:
         path = store.full_path(f"objects/{shard}")
-        try:
-            if os.path.islink(path):
-                continue  # what lies behind it is not the store's
-            names = os.listdir(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StoreError(f"Objects of store {store.path} cannot be listed: {reason(error)}.") from None
-        for name in names:
+        for name in layout.shard_names(store.path, "objects", shard):
             match = layout.OBJECT_NAME.match(name)
             if match and name[:2] == shard and needed.live.find(bytes.fromhex(match[1])) < 0:
                 with contextlib.suppress(FileNotFoundError):  # a dry run beside a true one

@@ -64,6 +64,17 @@ def read_blob_file(path: str, limit: int) -> bytes:
         raise Damaged(f"{path} is missing from the store.") from None
 
 
+def shard_names(store: str, kind: str, shard: str) -> t.List[str]:
+    """What a shard of objects or packs holds; nothing where there is none, StoreError where it cannot be listed: that is not the same as none."""
+    path = os.path.join(store, kind, shard)
+    try:
+        return [] if os.path.islink(path) else os.listdir(path)  # what lies behind a symlink is not the store's
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{path} cannot be listed: {reason(error)}; mend that, then run again.") from None
+
+
 def look(path: str, again: bool = False) -> t.Optional[Format]:
     """The format of the store at `path`, None where there is none.
 

@@ -23,7 +23,7 @@ import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .._base.errors import Damaged, StoreError, Unsupported, reason, store_failure
+from .._base.errors import Damaged, Unsupported, store_failure
 from .._base.progress import Progress
 from . import codec, layout, pack
 from .layout import State
@@ -92,15 +92,7 @@ def _shard(store: Store, number: int) -> t.List[StoreFile]:
     found = []
     for kind, pattern in _KINDS.items():
         top = store.full_path(f"{kind}/{number:02x}")
-        try:
-            if os.path.islink(top):
-                continue  # what lies behind it is not the store's
-            names = os.listdir(top)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StoreError(f"{top} cannot be listed: {reason(error)}.") from None
-        for name in names:
+        for name in layout.shard_names(store.path, kind, f"{number:02x}"):
             match = pattern.match(name)
             if match and int(name[:2], 16) == number:
                 try:

@@ -36,7 +36,7 @@ def test_read_file(tmp_path: Path, plant: str, expected: object) -> None:
     if plant == "directory":
         path.mkdir()
     elif plant == "fifo":
-        os.mkfifo(path)  # nobody writes: it must not be waited for
+        os.mkfifo(path)  # it has no writer, and must not be waited for
     elif plant == "symlink":
         (tmp_path / "there").write_bytes(b"12345")
         path.symlink_to("there")
@@ -82,7 +82,7 @@ def test_write_file_replaces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "pipe"])
-def test_what_somebody_put_in_the_way_is_not_written_to(tmp_path: Path, kind: str) -> None:
+def test_what_another_user_put_in_the_way_is_not_written_to(tmp_path: Path, kind: str) -> None:
     """In a directory that others can write: the name beside is theirs to guess."""
     path, theirs = tmp_path / "file", tmp_path / "theirs"
     theirs.write_bytes(b"theirs")

@@ -276,7 +276,7 @@ def test_a_second_run_of_a_workload_waits_for_the_first(tmp_path: Path) -> None:
     with RunRecord("app", str(tmp_path)).alone():
         thread.start()
         thread.join(0.2)
-        with RunRecord("other", str(tmp_path)).alone():  # of which nobody waits
+        with RunRecord("other", str(tmp_path)).alone():  # for which no run waits
             order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
