@@ -120,7 +120,7 @@ def write_file(
         fd = create_file(beside)
         try:
             write_all(fd, data)
-            if owner is not None:
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.fchown(fd, *owner)
             if mode != 0o600:
                 os.fchmod(fd, mode)

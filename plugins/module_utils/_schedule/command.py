@@ -125,8 +125,7 @@ def write(path: str, data: bytes) -> None:
     beside = f"{path}.volt-new"  # always the same name, so that what a killed run leaves is not there for good
     try:
         old = os.stat(path) if os.path.exists(path) else None
-        foreign = old is not None and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid())
-        files.write_file(path, data, mode=MODE, owner=(old.st_uid, old.st_gid) if old is not None and foreign else None, beside=beside)
+        files.write_file(path, data, mode=MODE, owner=(old.st_uid, old.st_gid) if old is not None else None, beside=beside)
     except OSError as error:
         raise VoltError(f"{path} cannot be written: {reason(error)}; mend that or choose another path.") from None
 

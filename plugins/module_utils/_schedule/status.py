@@ -74,6 +74,7 @@ def status(
     units = [f"{job.unit}.{kind}" for job in known for kind in ("timer", "service")]
     shown = systemd.show(units, *dict.fromkeys(_TIMER + _SERVICE)) if known and systemd.running() else None
     now = time.time()
+    outdated = {store: _outdated(store, command) for store in {job.store for job in known}}
     for job in known:
         record = RunRecord(job.workload, records)
         timer, service = ({} if shown is None else shown.get(f"{job.unit}.{kind}", {}) for kind in ("timer", "service"))
@@ -81,7 +82,7 @@ def status(
         if _is_unended(note) and not busy:
             note = record.read()  # it has ended meanwhile
         row = _judge(job, note, busy, None if shown is None else timer, service, now)
-        why = _outdated(job, command) if job.enabled and row["state"] not in ("failed", "running") else None
+        why = outdated[job.store] if job.enabled and row["state"] not in ("failed", "running") else None
         found.append(row if why is None else {**row, "state": "unsupported", "reason": why})
     for name in units_.installed(units_at):
         if name not in {row["workload"] for row in found}:
@@ -89,12 +90,12 @@ def status(
     return sorted(found, key=lambda row: (STATES.index(row["state"]), row["workload"]))
 
 
-def _outdated(job: Job, command: str) -> t.Optional[str]:
-    """Why the command on this host cannot use the job's store, if it cannot: a newer version has been at work there."""
+def _outdated(store: str, command: str) -> t.Optional[str]:
+    """Why the command on this host cannot use a store, if it cannot: a newer version has been at work there."""
     try:
         found = commands.read(command)
-        lacking = commands.lacks(found, job.store) if found is not None else []
-        return f"{commands.outdated(command, t.cast(commands.CommandStamp, found), job.store, lacking)}." if lacking else None
+        lacking = commands.lacks(found, store) if found is not None else []
+        return f"{commands.outdated(command, t.cast(commands.CommandStamp, found), store, lacking)}." if lacking else None
     except Unsupported as error:
         return error.message
     except VoltError:

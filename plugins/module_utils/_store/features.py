@@ -111,6 +111,5 @@ def give_id(store: str, found: Format) -> Format:
     found = found._replace(id=new_id())
     path = os.path.join(store, NAME)
     info = os.stat(path)
-    owner = (info.st_uid, info.st_gid)
-    files.write_file(path, found.encode(), mode=stat.S_IMODE(info.st_mode), owner=None if owner == (os.geteuid(), os.getegid()) else owner)
+    files.write_file(path, found.encode(), mode=stat.S_IMODE(info.st_mode), owner=(info.st_uid, info.st_gid))
     return found

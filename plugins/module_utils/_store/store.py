@@ -37,7 +37,7 @@ OBJECT_MOST = 1 << 30
 
 
 class Store:
-    """A store opened for reading. `has_*` may be asked from several threads; `read` from one, except for objects."""
+    """A store opened for reading. `has` may be asked from several threads; `read` from one, except for objects."""
 
     def __init__(self, path: str, lock_timeout: float = 300, room: int = _KEEP) -> None:
         self.path = os.path.abspath(path)
