@@ -61,7 +61,7 @@ def test_present_and_absent(host: Host) -> None:
         os.umask(previous)
     assert done == {"changed": True, **wanted, "diff": {"before": "", "after": AFTER}}
     assert os.stat(path).st_mode & 0o7777 == 0o755
-    assert Path(path).read_bytes() == archive.build()
+    assert command.describe(Path(path).read_bytes()) == AFTER
     gone = {"path": path, "version": None, "job_format": None}
     assert both(host, state="absent") == {"changed": True, **gone, "diff": {"before": AFTER, "after": ""}}
     assert not os.path.lexists(path)
@@ -126,4 +126,4 @@ def test_the_payload_makes_the_same(host: Host) -> None:
         made = (host.top / f"host{number}").read_bytes()
         with zipfile.ZipFile(io.BytesIO(made)) as sent, zipfile.ZipFile(io.BytesIO(archive.build())) as tree:
             assert sent.namelist() == tree.namelist()
-        assert made == archive.build()
+            assert all(sent.read(name) == tree.read(name) for name in tree.namelist() if name.endswith(".py"))

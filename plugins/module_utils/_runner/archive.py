@@ -4,31 +4,36 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The command as one file: a zip archive of the engine's sources, which Python runs as it is.
+"""The command as one file: a zip archive of the engine's sources and their bytecode, which Python runs as it is.
 
 ::
 
     #!/usr/bin/env python3
     __main__.py                 refuses a Python that is too old, in words that every Python understands; then cli.main
-    volt_backup/_runner/...     the engine's packages as they are, whose imports are relative
+    volt_backup/_runner/...     the engine's packages as they are, whose imports are relative; beside each `x.py` its bytecode, `x.pyc`
 
 Where the sources come from is for the import system to say: a source tree, an installed collection, or the archive that Ansible sends to a
 host for one module. That one holds no more than what the module imports, so all of the packages must be imported from here: `cli` leads
-to most of it, and `declare`, which the command does not need, is named for that alone. Of one version of the sources any Python makes the
-same bytes: entries in order, not compressed, without the dates and modes of files.
+to most of it, and `declare`, which the command does not need, is named for that alone. Entries are in order, not compressed, without the
+dates and modes of files.
+
+Two thirds of a start were spent on compiling, so the Python that builds the archive leaves its bytecode there. Another Python passes over
+bytecode that is not its own and takes the sources. Source: zipimport, PEP 552.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import marshal
 import pkgutil
+import struct
 import typing as t
 import zipfile
 from importlib.machinery import ModuleSpec
 
 from .. import _backup, _base, _capture, _format, _fs, _restore, _runner, _schedule, _store, _version
-from .._base.errors import VoltError
+from .._base import VoltError
 from .._schedule import command, declare, job
 from .._store import features
 from . import cli
@@ -37,6 +42,8 @@ _PACKAGES = (_backup, _base, _capture, _format, _fs, _restore, _runner, _schedul
 #: Their imports lead to all of those packages: what the command can do, and what it is told by.
 _ROOTS = (cli, declare)
 _TOP = "volt_backup"
+#: Flags of bytecode that names its source by a hash, and is taken without a look at that source.
+_UNCHECKED = 0b01
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = """\
 # The volt-backup command, GPL-3.0-or-later. Written by the Ansible module volt.backup.volt_runner; changes to it are lost.
@@ -58,7 +65,7 @@ def build() -> bytes:
     file = io.BytesIO()
     file.write(_SHEBANG)
     with zipfile.ZipFile(file, "w") as archive:
-        for name, data in sorted(_entries()):
+        for name, data in sorted(_with_bytecode()):
             entry = zipfile.ZipInfo(name)  # which dates it 1980, and does not compress it
             entry.create_system = 3
             entry.external_attr = 0o100644 << 16
@@ -67,8 +74,18 @@ def build() -> bytes:
     return file.getvalue()
 
 
+def _with_bytecode() -> t.Iterator[t.Tuple[str, bytes]]:
+    """All entries. `__main__` stays source alone: a Python that is too old must be able to read it."""
+    for name, source in _entries():
+        yield name, source
+        if name.startswith(_TOP):
+            code = compile(source, name, "exec", dont_inherit=True)
+            header = importlib.util.MAGIC_NUMBER + struct.pack("<L", _UNCHECKED) + importlib.util.source_hash(source)
+            yield f"{name}c", header + marshal.dumps(code)
+
+
 def _entries() -> t.Iterator[t.Tuple[str, bytes]]:
-    """Name and content of each."""
+    """Name and content of each source."""
     room, module = cli.__name__.split(".")[-2:]
     yield "__main__.py", _MAIN.format(module=f"{_TOP}.{room}.{module}").encode("ascii")
     yield f"{_TOP}/__init__.py", b""

@@ -7,23 +7,21 @@
 """The command `volt-backup` as a file on a host: whose it is, of which version, and how it gets there and away.
 
 It is a zip archive, and a zip archive may end with a comment. Ours says `volt-backup 0.1.0 job-format 1`, and which required features of
-stores the command knows if there are any, as in `store-features a,b`. So the last bytes of the file tell, without running it, whether it will
-understand job files and stores. A file without that comment is
-not ours, and is neither written over nor removed.
+stores the command knows if there are any, as in `store-features a,b`. So the last bytes of the file tell, without running it, whether
+it will understand job files and stores. A file without that comment is not ours, and is neither written over nor removed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
 import struct
 import typing as t
 
-from .._base import files
-from .._base.errors import UsageError, VoltError, reason
-from .._base.text import parse as parse_path
+from .._base import UsageError, VoltError, files, parse as parse_path, reason
 from .._store import features
 
 PATH = "/usr/local/bin/volt-backup"
@@ -33,6 +31,10 @@ _STAMP = re.compile(rb"volt-backup ([0-9A-Za-z.+-]{1,64}) job-format ([0-9]{1,9}
 #: What ends an archive: a mark, figures that do not matter here, the length of the comment, and then the comment.
 _END = struct.Struct("<4s16xH")
 _MARK = b"PK\x05\x06"
+#: How an entry begins; before the first one is the line that names the interpreter.
+_ENTRY = b"PK\x03\x04"
+#: Bytes that bytecode begins with: which Python wrote it, and of which source.
+_HEAD = 16
 #: More than that and the longest stamp take.
 _TAIL = 512
 
@@ -97,8 +99,24 @@ def state(path: str) -> str:
 def describe(data: bytes, mode: int = MODE) -> str:
     """The same for one that is not written yet."""
     said = t.cast(CommandStamp, parse(data))
-    digest = hashlib.sha256(data).hexdigest()
-    return f"version: {said.version}\njob_format: {said.job_format}\nsha256: {digest}\nmode: {mode:04o}\n"
+    return f"version: {said.version}\njob_format: {said.job_format}\nsha256: {_digest(data)}\nmode: {mode:04o}\n"
+
+
+def _digest(data: bytes) -> str:
+    """SHA-256 of an archive's entries. Of bytecode it takes the head, which says of which Python and which source it is: the same Python
+    need not write the same bytes twice."""
+    import zipfile  # here alone: what runs a schedule reads no more than the stamp
+
+    digest = hashlib.sha256(data[: data.find(_ENTRY)])
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                content = archive.read(name)
+                digest.update(b"%d %s\n" % (len(name), name.encode()))
+                digest.update(content[:_HEAD] if name.endswith(".pyc") else content)
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
+        return "damaged"
+    return digest.hexdigest()
 
 
 def _load(path: str, most: t.Optional[int] = None) -> t.Optional[t.Tuple[CommandStamp, bytes, int]]:

@@ -1,11 +1,12 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command as one file: what is in it, that any Python makes the same of it, and that it runs."""
+"""The command as one file: what is in it, that any Python puts the same sources in it, and that any Python runs it."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import json
 import os
@@ -70,16 +71,44 @@ def test_holds_the_sources(built: bytes) -> None:
     }
     assert content.pop("volt_backup/__init__.py") == b""
     assert b"import main" in content.pop("__main__.py")
+    bytecode = {name: content.pop(name) for name in list(content) if name.endswith(".pyc")}
     assert content == {f"volt_backup/{path.relative_to(ENGINE)}": path.read_bytes() for path in sources}
+    assert list(bytecode) == [f"{name}c" for name in sorted([*content, "volt_backup/__init__.py"])]
+    assert {data[:8] for data in bytecode.values()} == {importlib.util.MAGIC_NUMBER + b"\1\0\0\0"}
+
+
+def sources(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return {name: file.read(name) for name in file.namelist() if name.endswith(".py")}
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_any_python_makes_the_same(built: bytes, python: str, tmp_path: Path) -> None:
+def test_any_python_takes_the_same_sources_and_says_the_same_of_them_twice(built: bytes, python: str, tmp_path: Path) -> None:
     collections = tmp_path / "ansible_collections" / "volt"
     collections.mkdir(parents=True)
     (collections / "backup").symlink_to(ROOT)
-    made = subprocess.run([python, "-B", "-c", BUILD, str(tmp_path)], cwd="/", stdout=subprocess.PIPE, check=True)
-    assert made.stdout == built
+    made = [
+        subprocess.run([python, "-B", "-c", BUILD, str(tmp_path)], cwd="/", env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, check=True)
+        for seed in "12"
+    ]
+    assert sources(made[0].stdout) == sources(built)
+    assert command.describe(made[0].stdout) == command.describe(made[1].stdout)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_bytecode_is_taken_by_the_python_that_wrote_it_and_passed_over_by_others(runner: str, python: str) -> None:
+    """By what a start does: one that compiles reads the source of the first module."""
+    looked = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from volt_backup._runner import cli
+print(cli.__spec__.loader.get_filename(cli.__name__), cli.main.__code__.co_filename)
+"""
+    found, code = run(python, "-B", "-c", looked, runner).stdout.split()
+    own = subprocess.run([python, "-c", "import importlib.util as u; print(u.MAGIC_NUMBER.hex())"], stdout=subprocess.PIPE, text=True, check=True)
+    taken = own.stdout.strip() == importlib.util.MAGIC_NUMBER.hex()
+    assert found == f"{runner}/volt_backup/_runner/cli.py{'c' if taken else ''}"
+    assert code == ("volt_backup/_runner/cli.py" if taken else found)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -181,6 +210,10 @@ def test_state_tells_everything(runner: str, built: bytes) -> None:
     assert command.state(runner) == command.describe(built, 0o700) != command.describe(built)
     other = _zip(command.stamp(_version.VERSION, job.FORMAT, ()))
     assert command.describe(other) != command.describe(built)  # of the same version, as while one works on it
+    changed = built.replace(b"volt-backup needs", b"volt-backup wants")
+    assert "sha256: damaged" in command.describe(changed) and len(changed) == len(built)
+    assert command.describe(built.replace(b"#!/usr/bin/env python3", b"#!/usr/bin/env python4")) != command.describe(built)
+    assert command.describe(built.replace(importlib.util.MAGIC_NUMBER + b"\1", b"\0\0\r\n\1")) != command.describe(built)  # of another Python
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
