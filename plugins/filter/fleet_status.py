@@ -64,7 +64,7 @@ _value:
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.volt.backup.plugins.module_utils._base.text import one_line
+from ansible_collections.volt.backup.plugins.module_utils._base import one_line
 from ansible_collections.volt.backup.plugins.module_utils._runner.screen import table
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import STATES, TROUBLE
 

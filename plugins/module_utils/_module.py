@@ -24,9 +24,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ._backup.manager import Manager
-from ._base.errors import UsageError, VoltError, unexpected
-from ._base.signals import interruptible
-from ._base.text import parse, show
+from ._base import UsageError, VoltError, interruptible, parse, show, unexpected
 
 Options = t.Dict[str, t.Dict[str, t.Any]]
 Result = t.Dict[str, t.Any]

@@ -562,7 +562,7 @@ code:
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Incomplete, UsageError, VoltError
+from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
 
 OPTIONS = dict(

@@ -716,7 +716,7 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Unsupported, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import status
 

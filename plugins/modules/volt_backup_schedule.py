@@ -376,7 +376,7 @@ import time
 import typing as t
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide

@@ -341,7 +341,7 @@ paths:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 

@@ -109,8 +109,7 @@ code:
 
 import os
 
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._base.text import parse, show
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, parse, show
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command

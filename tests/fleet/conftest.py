@@ -177,13 +177,13 @@ def node(fleet: Fleet, tmp_path: Path) -> control.Node:
 
 @pytest.fixture
 def ansible(node: control.Node) -> Callable[..., Any]:
-    """Transaction a program of Ansible against the fleet: `ansible("ansible-playbook", "volt.backup.status")`."""
+    """Run a program of Ansible against the fleet: `ansible("ansible-playbook", "volt.backup.status")`."""
     return node.run
 
 
 @pytest.fixture
 def play(node: control.Node) -> Callable[..., Any]:
-    """Transaction a playbook, given as its text or its path, with further arguments of ansible-playbook. What comes back is not judged."""
+    """Run a playbook, given as its text or its path, with further arguments of ansible-playbook. What comes back is not judged."""
     return node.play
 
 

@@ -32,7 +32,7 @@ PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 
 @pytest.fixture
 def hosts(fleet: Fleet, ansible: Callable[..., Any]) -> Iterator[Callable[..., str]]:
-    """Transaction a playbook of the collection, which must succeed, on hosts that have a workload of several kinds."""
+    """Run a playbook of the collection, which must succeed, on hosts that have a workload of several kinds."""
 
     def run(name: str, *arguments: str, **variables: Any) -> str:
         done = ansible("ansible-playbook", name, "-e", json.dumps(variables), *arguments)

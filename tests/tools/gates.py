@@ -175,7 +175,7 @@ def reports(gates: Sequence[Gate]) -> dict[str, Path]:
 
 
 def together(gates: Sequence[Gate]) -> int:
-    """Transaction gates in their lanes."""
+    """Run gates in their lanes."""
     began = time.monotonic()
     shutil.rmtree(LOGS, ignore_errors=True)
     shutil.rmtree(REPORTS, ignore_errors=True)
@@ -188,7 +188,7 @@ def together(gates: Sequence[Gate]) -> int:
 
 
 def in_front(names: Sequence[str]) -> int:
-    """Transaction gates one after the other, with what they need; the first that fails ends it."""
+    """Run gates one after the other, with what they need; the first that fails ends it."""
     todo: list[Gate] = []
 
     def add(name: str) -> None:

@@ -14,11 +14,7 @@ import os
 import re
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, NotFound, StoreError, Unsupported, VoltError, reason, store_failure
-from .._base.locks import directory_lock
-from .._base.text import show
-from .._base.time import parse_time
+from .._base import Damaged, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, parse_time, reason, show, store_failure
 from .._format import links, tree
 from .._format.reachability import Reachability
 from .._store.store import Store

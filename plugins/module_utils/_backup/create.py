@@ -18,12 +18,24 @@ import stat
 import time
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, NotFound, SourceError, Unsupported, UsageError, reason, store_failure
-from .._base.locks import directory_lock
-from .._base.progress import Progress, unwatched
-from .._base.text import parse, show
-from .._base.time import now, parse_span, show_time
+from .._base import (
+    Damaged,
+    NotFound,
+    Progress,
+    SourceError,
+    Unsupported,
+    UsageError,
+    directory_lock,
+    files,
+    now,
+    parse,
+    parse_span,
+    reason,
+    show,
+    show_time,
+    store_failure,
+    unwatched,
+)
 from .._capture.capture import Capture, Captured, Options
 from .._capture.stat_cache import Scan
 from .._format import diff

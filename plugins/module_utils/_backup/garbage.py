@@ -15,10 +15,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, NotFound, Unsupported
-from .._base.text import parse, show
-from .._base.time import parse_span
+from .._base import Damaged, NotFound, Unsupported, files, parse, parse_span, show
 from .._format.reachability import Reachability
 from .._store.gc import Collector, compact
 from .._store.store import Store

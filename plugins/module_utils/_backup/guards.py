@@ -12,8 +12,7 @@ import contextlib
 import os
 import typing as t
 
-from .._base.errors import SourceError
-from .._base.text import show
+from .._base import SourceError, show
 from .records import Sidecar
 
 

@@ -12,7 +12,7 @@ import datetime
 import re
 import typing as t
 
-from .._base.errors import UsageError
+from .._base import UsageError
 
 TYPES = ("manual", "scheduled", "snapshot", "pre-deploy")
 

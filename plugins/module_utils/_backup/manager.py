@@ -15,13 +15,8 @@ import itertools
 import os
 import typing as t
 
-from .._base.errors import Damaged, NotFound, StoreError, Unsupported, UsageError, newer
-from .._base.progress import Progress, unwatched
-from .._base.text import parse, show
-from .._base.time import parse_time
+from .._base import Damaged, NotFound, Progress, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
 from .._format import diff, tree
-from .._format.diff import Changes
-from .._format.tree import Entry
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
@@ -216,7 +211,7 @@ class Manager:
         store, catalog = self._open()
         with store.lock():
             before, after = (catalog.manifest(catalog.sidecar(check_id(backup))) for backup in (old, new))
-            changes = Changes(limit)
+            changes = diff.Changes(limit)
             diff.diff(store.read, store.read, before.root, after.root, changes)
             return changes.as_dict()
 
@@ -235,7 +230,7 @@ class Manager:
                 if trouble_of(sidecar) is not None or not older:
                     found[sidecar["id"]] = None
                     continue
-                changes = Changes(limit)
+                changes = diff.Changes(limit)
                 try:
                     before, after = catalog.manifest(older[0]), catalog.manifest(sidecar)
                     diff.diff(store.read, store.read, before.root, after.root, changes)
@@ -268,7 +263,7 @@ def _between(moment: datetime.datetime, since: t.Optional[datetime.datetime], un
     return (since is None or moment >= since) and (until is None or moment <= until)
 
 
-def _describe(path: bytes, item: Entry, manifest: Manifest) -> t.Dict[str, t.Any]:
+def _describe(path: bytes, item: tree.Entry, manifest: Manifest) -> t.Dict[str, t.Any]:
     return {
         "path": show(path) or ".",
         "type": _KINDS[chr(item.kind)],
@@ -284,7 +279,7 @@ def _describe(path: bytes, item: Entry, manifest: Manifest) -> t.Dict[str, t.Any
     }
 
 
-def _moment(item: Entry) -> str:
+def _moment(item: tree.Entry) -> str:
     """The modification time as text: a year that datetime does not know is given in seconds."""
     try:
         moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=item.seconds)

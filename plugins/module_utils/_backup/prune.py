@@ -22,9 +22,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from .._base.errors import Damaged
-from .._base.text import one_line
-from .._base.time import now
+from .._base import Damaged, now, one_line
 from .._store.store import Store
 from . import retention
 from .catalog import Catalog, parse_created, trouble_of

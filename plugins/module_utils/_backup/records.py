@@ -20,9 +20,7 @@ import math
 import re
 import typing as t
 
-from .._base.errors import Damaged, UsageError, newer
-from .._base.text import parse, show
-from .._base.time import parse_time
+from .._base import Damaged, UsageError, newer, parse, parse_time, show
 from .._capture.stat_cache import Stats
 from .._format.tree import DIRECTORY, NOTHING, Entry, Extra
 from .._fs.exclusions import Skipped

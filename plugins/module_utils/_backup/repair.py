@@ -23,9 +23,7 @@ import os
 import time
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, NotFound, SourceError, Unsupported, UsageError, store_failure
-from .._base.progress import Progress
+from .._base import Damaged, NotFound, Progress, SourceError, Unsupported, UsageError, files, store_failure
 from .._capture.stat_cache import Scan
 from .._format import chunks
 from .._store.gc import one_at_a_time

@@ -22,10 +22,7 @@ import os
 import time
 import typing as t
 
-from .._base.errors import TargetDiffers, TargetError, reason, target_failure
-from .._base.files import open_directory
-from .._base.progress import Progress
-from .._base.text import parse, show
+from .._base import Progress, TargetDiffers, TargetError, open_directory, parse, reason, show, target_failure
 from .._format.diff import REMOVED
 from .._fs import mounts
 from .._fs.exclusions import Exclusions, Skipped

@@ -36,8 +36,7 @@ import datetime
 import re
 import typing as t
 
-from .._base.errors import UsageError
-from .._base.time import parse_span
+from .._base import UsageError, parse_span
 
 Keep = t.Mapping[str, t.Any]
 

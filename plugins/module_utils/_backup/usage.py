@@ -15,8 +15,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._base.errors import Damaged, NotFound, Unsupported
-from .._base.text import show
+from .._base import Damaged, NotFound, Unsupported, show
 from .._format.reachability import Reachability
 from .._store.features import Format
 from .._store.store import Store

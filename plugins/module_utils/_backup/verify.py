@@ -20,18 +20,13 @@ import re
 import time
 import typing as t
 
-from .._base.errors import Damaged, NotFound, StoreError, Unsupported, UsageError, VoltError
-from .._base.progress import Progress
-from .._base.text import one_line, show
-from .._base.time import parse_span
+from .._base import Damaged, NotFound, Progress, StoreError, Unsupported, UsageError, VoltError, one_line, parse_span, show
 from .._format.reachability import Reachability, Tracer
 from .._store import scrub
-from .._store.scrub import Scrub, StoreFile
 from .._store.store import Store
 from . import records
 from .catalog import Catalog
 from .ids import check_id
-from .records import Manifest
 
 LEVELS = ("structure", "content")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%\Z")
@@ -137,7 +132,7 @@ class Structure:
 
     def __init__(self, store: Store, catalog: Catalog, ids: t.Sequence[str]) -> None:
         self._store, self._catalog, self._ids = store, catalog, ids
-        self.whole: t.List[t.Tuple[str, Manifest]] = []
+        self.whole: t.List[t.Tuple[str, records.Manifest]] = []
         self.records: t.Dict[str, str] = {}
         self.unsupported: t.Set[str] = set()
         self.unlisted: t.List[str] = []
@@ -249,7 +244,7 @@ class Verifier:
         self._store, self._catalog, self._request, self._dry, self._progress = store, catalog, request, dry, progress
         self._budget = parse_budget(request.budget) if request.budget else None
         self.ids = [check_id(backup) for backup in request.ids]
-        self.files: t.List[t.Tuple[StoreFile, str]] = []
+        self.files: t.List[t.Tuple[scrub.StoreFile, str]] = []
         self.structure = Structure(store, catalog, self.ids)
         self.read_files = self.read_bytes = 0
         self.covered: t.Optional[float] = None
@@ -284,7 +279,7 @@ class Verifier:
         store, budget = self._store, self._budget
         begin = scrub.position(store) if budget is not None else 0
         until = time.monotonic() + budget.seconds if budget is not None and budget.seconds is not None else None
-        walk = Scrub(store, begin, budget.names if budget is not None else scrub.SPACE, until, self._progress)
+        walk = scrub.Scrub(store, begin, budget.names if budget is not None else scrub.SPACE, until, self._progress)
         walk()
         self.files, self.read_files, self.read_bytes = walk.faults, walk.files, walk.bytes
         if budget is not None:

@@ -12,7 +12,42 @@ system becomes a sentence; bytes become text that can be turned back.
 
 Files: `errors` (the one family of exceptions), `text` (paths as shown, and back), `time` (moments and spans), `files` (open, read, write,
 sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python lacks), `signals` (a signal as an exception),
-`progress` (how far work has come).
+`progress` (how far work has come). Other rooms import the names below from here, and `files` and `kernel` as modules.
 """
 
 from __future__ import annotations
+
+from .errors import (
+    Damaged,
+    Incomplete,
+    Interrupted,
+    LockTimeout,
+    NotFound,
+    SourceError,
+    StoreError,
+    StoreFull,
+    TargetDiffers,
+    TargetError,
+    TargetFull,
+    Unsupported,
+    UsageError,
+    VoltError,
+    newer,
+    reason,
+    store_failure,
+    target_failure,
+    unexpected,
+)
+from .files import create_file, is_regular, open_directory, open_file
+from .locks import NO_LOCKS, directory_lock, wait
+from .progress import Progress, unwatched
+from .signals import held, interruptible
+from .text import one_line, parse, show
+from .time import now, parse_span, parse_time, show_time
+
+__all__ = [
+    "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull", "TargetDiffers",
+    "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file", "directory_lock", "held", "interruptible", "is_regular",
+    "newer", "now", "one_line", "open_directory", "open_file", "parse", "parse_span", "parse_time", "reason", "show", "show_time",
+    "store_failure", "target_failure", "unexpected", "unwatched", "wait",
+]  # fmt: skip

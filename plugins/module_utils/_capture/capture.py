@@ -18,13 +18,8 @@ import stat
 import time
 import typing as t
 
-from .._base import kernel
-from .._base.errors import SourceError, reason
-from .._base.files import open_directory
-from .._base.progress import Progress
-from .._base.text import show
+from .._base import Progress, SourceError, kernel, open_directory, reason, show
 from .._format import links, tree
-from .._format.tree import DIRECTORY, Entry
 from .._format.walk import join
 from .._fs import metadata
 from .._fs.descent import Item, Trail, listing
@@ -33,7 +28,6 @@ from .._fs.mounts import PSEUDO, Kinds, untrusted
 from .._store.transaction import Transaction
 from . import stat_cache
 from .file_saver import FileSaver, count_chunks
-from .stat_cache import DirectoryFacts, DirectoryRecord, Stats, Written
 from .state import Directory, Notes, describe, identity, numbers_of
 from .tree_saver import TreeSaver
 
@@ -53,10 +47,10 @@ class Captured(t.NamedTuple):
     `links` is the digest of the table of hard links, empty where there are none; `rescanned` says whether a new scan file was written.
     """
 
-    root: Entry
+    root: tree.Entry
     links: bytes
     links_size: int
-    stats: Stats
+    stats: stat_cache.Stats
     notes: Notes
     rescanned: bool
 
@@ -89,7 +83,7 @@ class Capture:
             writer = stat_cache.Writer(self._new, time.time_ns()) if self._new is not None else None
             tree_saver = TreeSaver(self._run, self._notes, writer)
             root = Directory(b"", None, self._old.root(), info.st_dev, identity(trail.fd))
-            entry = describe(info, DIRECTORY, b"", metadata.read_xattrs(trail.fd))
+            entry = describe(info, tree.DIRECTORY, b"", metadata.read_xattrs(trail.fd))
             self._walk(root, trail, tree_saver)
             tree_saver.finish()
         self._notes.uids.add(entry.uid)
@@ -97,11 +91,11 @@ class Capture:
         groups = self._notes.groups()
         table = links.encode(groups) if groups else b""
         digest = self._run.add_metadata(table) if groups else b""
-        rescanned = writer is not None and isinstance(root.known, Written)
+        rescanned = writer is not None and isinstance(root.known, stat_cache.Written)
         if rescanned:
             self._run.finish()
             still = self._run.store.known_packs(self._old.packs)
-            t.cast(stat_cache.Writer, writer).end(t.cast(Written, root.known), {*still, *self._run.blobs.relied_on()})
+            t.cast(stat_cache.Writer, writer).end(t.cast(stat_cache.Written, root.known), {*still, *self._run.blobs.relied_on()})
         return Captured(entry._replace(content=root.digest), digest, len(table), tree_saver.stats, self._notes, rescanned)
 
     def _walk(self, root: Directory, trail: Trail, tree_saver: TreeSaver) -> None:
@@ -182,7 +176,7 @@ class Capture:
     def _complete(self, parent: Directory, position: int, info: os.stat_result, fd: int, pseudo: bool) -> None:
         """The entry of a subdirectory, now that it is open: by the last scan where its numbers agreed, else with its attributes."""
         slot = parent.slots[position]
-        if isinstance(slot, Entry) and numbers_of([("", info)], parent.system) == parent.numbers[32 * position : 32 * position + 32]:
+        if isinstance(slot, tree.Entry) and numbers_of([("", info)], parent.system) == parent.numbers[32 * position : 32 * position + 32]:
             return
         try:
             xattrs = () if pseudo else metadata.read_xattrs(fd)
@@ -195,7 +189,7 @@ class Capture:
         self, parent: Directory, position: int, info: os.stat_result, xattrs: metadata.Xattrs = (), pseudo: bool = False
     ) -> None:
         """An entry without a tree, which settling gives it. The times of a pseudo file system change at every boot: none."""
-        entry = describe(info, DIRECTORY, parent.names[position], xattrs)
+        entry = describe(info, tree.DIRECTORY, parent.names[position], xattrs)
         parent.slots[position] = entry._replace(seconds=0, nanos=0) if pseudo else entry
 
     def _suspect(self, here: Directory) -> None:
@@ -203,13 +197,13 @@ class Capture:
         if not here.same:
             return
         here.same = False
-        facts = t.cast(DirectoryRecord, here.record).facts
+        facts = t.cast(stat_cache.DirectoryRecord, here.record).facts
         entries = {entry.name: entry for entry in tree.load(self._run.store.read, facts.tree)}
         here.slots = [entries.get(name) for name in here.names]
         here.linked = list(facts.linked)
 
     @staticmethod
-    def _record_below(parent: Directory, place: int, position: int) -> t.Optional[DirectoryRecord]:
+    def _record_below(parent: Directory, place: int, position: int) -> t.Optional[stat_cache.DirectoryRecord]:
         if parent.record is None:
             return None
         if not parent.same:
@@ -259,7 +253,7 @@ class Capture:
             return items, names
         return [items[position] for position in keep], [names[position] for position in keep]
 
-    def _unchanged(self, here: Directory, facts: DirectoryFacts) -> bool:
+    def _unchanged(self, here: Directory, facts: stat_cache.DirectoryFacts) -> bool:
         """Whether names and numbers are those of the last scan, and all content is still stored."""
         return (
             here.numbers == facts.numbers

@@ -14,13 +14,10 @@ import stat
 import typing as t
 from array import array
 
-from .._base.errors import Damaged, Unsupported, VoltError, reason
-from .._base.progress import Progress
+from .._base import Damaged, Progress, Unsupported, VoltError, reason
 from .._format import chunks, tree
-from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry
 from .._fs import metadata
 from .._fs.descent import open_source
-from .._fs.metadata import SPECIAL
 from .._store.transaction import Transaction
 from . import reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
@@ -64,7 +61,7 @@ class FileSaver:
             here.slots.append(slot)
         self._progress(files, size)
 
-    def _last(self, here: Directory) -> t.Tuple[t.Dict[bytes, Entry], t.Dict[bytes, int], array]:
+    def _last(self, here: Directory) -> t.Tuple[t.Dict[bytes, tree.Entry], t.Dict[bytes, int], array]:
         """What the last scan knew of this directory: entries and positions by name, and the numbers."""
         if here.record is None:
             return {}, {}, array("q")
@@ -75,17 +72,17 @@ class FileSaver:
             return {}, {}, array("q")  # everything is read anew, and stored anew where it is missing
         return entries, here.record.positions(), array("q", facts.numbers)
 
-    def _reusable(self, entry: t.Optional[Entry], kind: int) -> t.Optional[Entry]:
+    def _reusable(self, entry: t.Optional[tree.Entry], kind: int) -> t.Optional[tree.Entry]:
         """An old entry, if it is of the same type and all its content is still stored."""
         if entry is None:
             return None
         if kind != stat.S_IFREG:
-            return entry if entry.kind == SPECIAL.get(kind, DIRECTORY) else None
-        if entry.kind == CHUNKED:
+            return entry if entry.kind == metadata.SPECIAL.get(kind, tree.DIRECTORY) else None
+        if entry.kind == tree.CHUNKED:
             count = count_chunks(self._run, entry.content, entry.size)
             self._notes.chunk_counts[entry.content] = count
             return entry if count >= 0 else None
-        if entry.kind != FILE:
+        if entry.kind != tree.FILE:
             return None
         if entry.size > chunks.PACKED_MOST:
             return entry if self._run.store.has(entry.content, entry.size) else None
@@ -130,14 +127,14 @@ class FileSaver:
         finally:
             if mine:
                 os.close(fd)
-        if content.kind == FILE:
+        if content.kind == tree.FILE:
             return self._entry(here, position, content, xattrs)
         chunked = content  # its list goes into a pack in its directory's turn, for the order decides the packs
         return FutureEntry(None, lambda: self._entry(here, position, chunked, xattrs))
 
     def _arrived(
         self, here: Directory, position: int, result: t.Callable[[], reading.Content], xattrs: metadata.Xattrs
-    ) -> t.Optional[Entry]:
+    ) -> t.Optional[tree.Entry]:
         try:
             content = result()
         except VoltError:
@@ -149,16 +146,16 @@ class FileSaver:
             return self._missing(here, position, error)
         return self._entry(here, position, content, xattrs)
 
-    def _entry(self, here: Directory, position: int, content: reading.Content, xattrs: metadata.Xattrs) -> Entry:
+    def _entry(self, here: Directory, position: int, content: reading.Content, xattrs: metadata.Xattrs) -> tree.Entry:
         if not content.steady:
             self._notes.unsteady(here, position)
         name, size = here.names[position], content.info.st_size
-        if content.kind == CHUNKED:
+        if content.kind == tree.CHUNKED:
             digest = self._run.add_metadata(content.chunk_list)
             self._notes.chunk_counts[digest] = content.chunk_count
-            return describe(content.info, CHUNKED, name, xattrs)._replace(size=size, content=digest)
+            return describe(content.info, tree.CHUNKED, name, xattrs)._replace(size=size, content=digest)
         holes = {"holes": content.holes} if content.holes else {}
-        return describe(content.info, FILE, name, xattrs, **holes)._replace(size=size, content=content.digest)
+        return describe(content.info, tree.FILE, name, xattrs, **holes)._replace(size=size, content=content.digest)
 
     def _special(self, here: Directory, fd: int, position: int, name: str, info: os.stat_result, kind: int) -> Slot:
         extra: t.Dict[str, t.Any] = {}
@@ -170,7 +167,7 @@ class FileSaver:
             xattrs = metadata.read_xattrs(metadata.beneath(fd, name))
         except OSError as error:
             return self._missing(here, position, error)
-        return describe(info, SPECIAL[kind], here.names[position], xattrs, **extra)
+        return describe(info, metadata.SPECIAL[kind], here.names[position], xattrs, **extra)
 
     def _missing(self, here: Directory, position: int, error: OSError) -> None:
         """It vanished or became something else, which the next run will see; or it is there and cannot be read."""
@@ -191,5 +188,5 @@ def count_chunks(run: Transaction, digest: bytes, size: int) -> int:
     return len(found.digests) if whole else -1
 
 
-def _renamed(entry: t.Optional[Entry], name: bytes) -> t.Optional[Entry]:
+def _renamed(entry: t.Optional[tree.Entry], name: bytes) -> t.Optional[tree.Entry]:
     return entry._replace(name=name) if entry is not None else None

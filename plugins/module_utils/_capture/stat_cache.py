@@ -26,7 +26,7 @@ import typing as t
 import zlib
 from array import array
 
-from .._base.files import open_file
+from .._base import open_file
 
 _MAGIC = b"VOLTSCN1"
 _BEGIN = struct.Struct("=8sII")

@@ -17,7 +17,6 @@ from array import array
 from collections import deque
 
 from .._format import chunks, tree
-from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry
 from .._store.transaction import Transaction
 from .stat_cache import DirectoryFacts, DirectoryRecord, Stats, Writer
 from .state import Directory, FutureEntry, Notes
@@ -70,7 +69,7 @@ class TreeSaver:
         if any(child.record is None or child.digest != child.record.facts.tree for child in children):
             digests = {here.names[position]: child.digest for position, child in zip(here.subdirectories, children)}
             entries = [
-                entry._replace(content=digests[entry.name]) if entry.kind == DIRECTORY and entry.name in digests else entry
+                entry._replace(content=digests[entry.name]) if entry.kind == tree.DIRECTORY and entry.name in digests else entry
                 for entry in tree.load(self._run.store.read, facts.tree)
             ]
             here.digest = tree.store(self._run.add_metadata, entries)
@@ -79,12 +78,12 @@ class TreeSaver:
 
     def _settle_new(self, here: Directory) -> None:
         children = {position: child for position, child in zip(here.subdirectories, here.children) if child is not None}
-        entries: t.List[Entry] = []
+        entries: t.List[tree.Entry] = []
         for position, slot in enumerate(here.slots):
             entry = slot.settle() if isinstance(slot, FutureEntry) else slot
             if entry is None:
                 continue
-            if entry.kind == DIRECTORY:
+            if entry.kind == tree.DIRECTORY:
                 child = children.get(position)  # none: it was not entered, and stays empty
                 entry = entry._replace(content=tree.store(self._run.add_metadata, []) if child is None else child.digest)
             entries.append(entry)
@@ -110,24 +109,24 @@ class TreeSaver:
         )
         here.known = self._writer.place(facts, [child.known if child is not None else None for child in here.children])
 
-    def _summary(self, entries: t.Sequence[Entry]) -> t.Tuple[Stats, t.List[t.Tuple[bytes, int]], t.List[t.Tuple[bytes, int]]]:
+    def _summary(self, entries: t.Sequence[tree.Entry]) -> t.Tuple[Stats, t.List[t.Tuple[bytes, int]], t.List[t.Tuple[bytes, int]]]:
         """Counts, and what lies outside packs and must be looked for one by one: objects and lists of chunks."""
         files = directories = symlinks = others = size = blobs = 0
         objects, chunked = [], []
         for entry in entries:
             kind = entry.kind
-            if kind == FILE:
+            if kind == tree.FILE:
                 files += 1
                 if entry.size:
                     blobs += 1
                     size += entry.size
                     if entry.size > chunks.PACKED_MOST:
                         objects.append((entry.content, entry.size))
-            elif kind == DIRECTORY:
+            elif kind == tree.DIRECTORY:
                 directories += 1
-            elif kind == SYMLINK:
+            elif kind == tree.SYMLINK:
                 symlinks += 1
-            elif kind == CHUNKED:
+            elif kind == tree.CHUNKED:
                 files += 1
                 size += entry.size
                 chunked.append((entry.content, entry.size))

@@ -24,7 +24,7 @@ import struct
 import typing as t
 from bisect import bisect_right
 
-from .._base.errors import Damaged
+from .._base import Damaged
 from . import magic
 
 CHUNK = 1 << 20

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._base.text import one_line, show
+from .._base import one_line, show
 from . import tree
 from .tree import DIRECTORY, Entry, Read
 from .walk import join, leaves_first, walk

@@ -21,7 +21,7 @@ from __future__ import annotations
 import struct
 import typing as t
 
-from .._base.errors import Damaged
+from .._base import Damaged
 from . import magic
 
 #: The longest table that is read.

@@ -11,7 +11,7 @@ The digest of a blob is checked before it is decoded, so what is in it was writt
 
 from __future__ import annotations
 
-from .._base.errors import newer
+from .._base import newer
 
 TREE, PARTS, CHUNKS, LINKS = b"VOLTTREE", b"VOLTPART", b"VOLTCHNK", b"VOLTLINK"
 _OURS = b"VOLT"

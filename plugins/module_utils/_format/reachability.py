@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._base.errors import Damaged
+from .._base import Damaged
 from .._store.table import Table
 from . import chunks, links, tree
 from .walk import join, leaves_first

@@ -37,7 +37,7 @@ import struct
 import typing as t
 import zlib
 
-from .._base.errors import Damaged, newer
+from .._base import Damaged, newer
 from . import magic
 from .chunks import check_holes
 

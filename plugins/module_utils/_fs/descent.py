@@ -14,9 +14,7 @@ import stat
 import typing as t
 from operator import itemgetter
 
-from .._base import files
-from .._base.errors import VoltError
-from .._base.files import open_directory
+from .._base import VoltError, files, open_directory
 from .._format import chunks
 
 #: Descriptors kept of a path; trees may be deeper than a process may have files open.

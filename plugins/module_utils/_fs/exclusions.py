@@ -16,8 +16,7 @@ import os
 import re
 import typing as t
 
-from .._base.errors import UsageError
-from .._base.files import is_regular, open_file
+from .._base import UsageError, is_regular, open_file
 
 #: How a cache directory marks itself: https://bford.info/cachedir/
 CACHEDIR_TAG = b"CACHEDIR.TAG"

@@ -20,7 +20,6 @@ import stat
 import typing as t
 
 from .._format import tree
-from .._format.tree import NOTHING, Entry
 
 Xattrs = t.Tuple[t.Tuple[bytes, bytes], ...]
 PathOrDescriptor = t.Union[int, str]
@@ -77,7 +76,7 @@ class Owners:
         self._uids = {number: _lookup(pwd.getpwnam, name, number) for number, name in users.items()}
         self._gids = {number: _lookup(grp.getgrnam, name, number) for number, name in groups.items()}
 
-    def local(self, entry: Entry) -> t.Tuple[int, int]:
+    def local(self, entry: tree.Entry) -> t.Tuple[int, int]:
         """(uid, gid) that the entry's owner has on this host: by name where the name exists, else by number."""
         return self._uids.get(entry.uid, entry.uid), self._gids.get(entry.gid, entry.gid)
 
@@ -115,11 +114,11 @@ class Setter:
         """Whether what we make in a new directory, and in directories in it, gets our own user and group."""
         return self._root and directory.st_gid == os.getegid() and not directory.st_mode & stat.S_ISGID
 
-    def is_born(self, entry: Entry) -> bool:
+    def is_born(self, entry: tree.Entry) -> bool:
         """Whether a file that we made with the entry's mode lacks nothing more but its times."""
-        return entry.extra is NOTHING and entry.mode & 0o6000 == 0 and self._owners.local(entry) == (0, os.getegid())
+        return entry.extra is tree.NOTHING and entry.mode & 0o6000 == 0 and self._owners.local(entry) == (0, os.getegid())
 
-    def file(self, fd: int, entry: Entry) -> None:
+    def file(self, fd: int, entry: tree.Entry) -> None:
         """For an open regular file or directory."""
         refused = False
         uid, gid = self._owners.local(entry)
@@ -128,7 +127,7 @@ class Setter:
         except PermissionError:
             refused = True
             self._own_group(fd, gid)
-        if entry.extra is not NOTHING:
+        if entry.extra is not tree.NOTHING:
             refused = self._xattrs(fd, entry.extra.xattrs) or refused
         mode = entry.mode
         if refused and mode & 0o6000 and not self._owned(fd, uid, gid):
@@ -137,7 +136,7 @@ class Setter:
         os.utime(fd, ns=(entry.mtime, entry.mtime))
         self.refused += refused
 
-    def symlink(self, directory: int, name: bytes, entry: Entry) -> None:
+    def symlink(self, directory: int, name: bytes, entry: tree.Entry) -> None:
         """For a symlink itself, never for what it points to."""
         refused = False
         try:
@@ -149,7 +148,7 @@ class Setter:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=directory, follow_symlinks=False)
         self.refused += refused
 
-    def special(self, directory: int, name: bytes, entry: Entry) -> None:
+    def special(self, directory: int, name: bytes, entry: tree.Entry) -> None:
         """For a fifo, socket or device: through a descriptor, so that nothing put in its place meanwhile is touched."""
         refused = False
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

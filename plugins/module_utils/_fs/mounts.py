@@ -12,7 +12,7 @@ import os
 import re
 import typing as t
 
-from .._base.errors import SourceError, reason
+from .._base import SourceError, reason
 
 #: File systems that show the kernel, not data: never entered.
 PSEUDO = frozenset(

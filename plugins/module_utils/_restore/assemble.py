@@ -20,17 +20,13 @@ import re
 import stat
 import typing as t
 
-from .._base import kernel
-from .._base.errors import Interrupted, VoltError, target_failure
-from .._base.files import create_file, open_directory, open_file
-from .._base.text import show
+from .._base import Interrupted, VoltError, create_file, kernel, open_directory, open_file, show, target_failure
 from .._format import tree
 from .._format.tree import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
 from .._format.walk import directories, join
 from .._fs import metadata
 from .._fs.descent import Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG
-from .._fs.metadata import Setter
 from .compare import Comparer, Comparison, Selection, same_type
 from .content import Filler
 from .preserve import Preserve
@@ -112,7 +108,7 @@ class Assembler:
     """Restores one tree. Use once."""
 
     def __init__(
-        self, load: tree.Loader, filler: Filler, setter: Setter, comparer: Comparer, groups: t.List[t.List[bytes]],
+        self, load: tree.Loader, filler: Filler, setter: metadata.Setter, comparer: Comparer, groups: t.List[t.List[bytes]],
         progress: t.Callable[[int, int], None],
     ) -> None:  # fmt: skip
         self._load, self._filler, self._setter, self._comparer, self._groups = load, filler, setter, comparer, groups

@@ -17,9 +17,7 @@ import os
 import stat
 import typing as t
 
-from .._base.errors import TargetError, UsageError, reason
-from .._base.files import open_directory
-from .._base.text import show
+from .._base import TargetError, UsageError, open_directory, reason, show
 from .._format import chunks, tree
 from .._format.diff import ADDED, CHANGED, REMOVED, Changes
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
@@ -27,7 +25,6 @@ from .._format.walk import Load, find, join
 from .._fs import metadata
 from .._fs.descent import Trail, find_holes, listing, open_source
 from .._fs.exclusions import CACHEDIR_TAG
-from .._fs.metadata import SPECIAL, Owners
 from .preserve import Preserve
 
 
@@ -68,7 +65,7 @@ class Selection:
 class Comparer:
     """Tells whether what is at a place equals an entry."""
 
-    def __init__(self, read: Read, read_object: Read, owners: Owners, verify: bool) -> None:
+    def __init__(self, read: Read, read_object: Read, owners: metadata.Owners, verify: bool) -> None:
         self._read, self._read_object, self._owners, self._verify = read, read_object, owners, verify
         self._root = os.geteuid() == 0
 
@@ -133,7 +130,7 @@ class Comparer:
 
 
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
-_TYPES = {**SPECIAL, stat.S_IFDIR: DIRECTORY, stat.S_IFREG: FILE}
+_TYPES = {**metadata.SPECIAL, stat.S_IFDIR: DIRECTORY, stat.S_IFREG: FILE}
 
 
 def same_type(entry: Entry, info: os.stat_result) -> bool:

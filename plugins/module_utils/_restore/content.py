@@ -12,9 +12,7 @@ import errno
 import os
 import typing as t
 
-from .._base import kernel
-from .._base.errors import Damaged, TargetError, target_failure
-from .._base.files import create_file, open_directory
+from .._base import Damaged, TargetError, create_file, kernel, open_directory, target_failure
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
 from .._store.store import Store

@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._base.errors import TargetError, UsageError
-from .._base.text import show
+from .._base import TargetError, UsageError, show
 from .._format.diff import REMOVED
 from .._fs import mounts
 from .compare import Comparison

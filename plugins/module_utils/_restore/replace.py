@@ -29,10 +29,7 @@ import stat
 import time
 import typing as t
 
-from .._base import files, kernel
-from .._base.errors import TargetError, UsageError, VoltError, reason, target_failure
-from .._base.signals import held
-from .._base.text import parse, show
+from .._base import TargetError, UsageError, VoltError, files, held, kernel, parse, reason, show, target_failure
 from .._format.walk import join
 from .._fs import metadata
 from .._fs.descent import Trail, listing

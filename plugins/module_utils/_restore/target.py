@@ -12,9 +12,7 @@ import fcntl
 import os
 import typing as t
 
-from .._base.errors import TargetError, UsageError, reason
-from .._base.files import open_directory
-from .._base.text import parse, show
+from .._base import NO_LOCKS, TargetError, UsageError, open_directory, parse, reason, show
 
 
 def resolve(asked: t.Optional[str], recorded: str, kept: t.Iterable[str], paths: t.Sequence[bytes]) -> bytes:
@@ -71,9 +69,16 @@ def take(target: bytes) -> t.Optional[int]:
         except BlockingIOError:
             os.close(fd)
             raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(fd)
+                raise TargetError(f"Target {show(target)} cannot be locked: {reason(error)}.") from None
         try:
             if os.path.samestat(os.fstat(fd), os.stat(target)):
                 return fd
         except FileNotFoundError:
             pass
+        except OSError as error:
+            os.close(fd)
+            raise TargetError(f"Target {show(target)} cannot be looked at: {reason(error)}.") from None
         os.close(fd)  # exchanged while we waited

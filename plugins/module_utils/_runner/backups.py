@@ -15,8 +15,7 @@ from .._backup.create import Created, CreateRequest
 from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
 from .._backup.restore import Restored
-from .._base.errors import NotFound
-from .._base.text import one_line
+from .._base import NotFound, one_line
 from .._restore.plan import LINKS, STRATEGIES, RestoreRequest
 from . import screen
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count

@@ -16,15 +16,12 @@ import typing as t
 
 from .. import _version
 from .._backup.manager import Manager
-from .._base.errors import Incomplete, Unsupported, UsageError, VoltError, unexpected
-from .._base.signals import interruptible
-from .._base.text import show
+from .._base import Incomplete, Unsupported, UsageError, VoltError, interruptible, show, unexpected
 from . import backups, scheduled, screen, upkeep
-from .upkeep import FAILED, INCOMPLETE, UNSUPPORTED, USAGE, Arguments, Command
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
 #: Exit status by error; all others are FAILED.
-_STATUS = {UsageError: USAGE, Incomplete: INCOMPLETE, Unsupported: UNSUPPORTED}
+_STATUS = {UsageError: upkeep.USAGE, Incomplete: upkeep.INCOMPLETE, Unsupported: upkeep.UNSUPPORTED}
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
 _PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
 _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}
@@ -49,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _call(command: Command, args: Arguments) -> int:
+def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
     """Run a command and tell what came of it; the exit status."""
     outcome = command.work(args, Manager(args.store, args.backup_dir, args.lock_timeout))
     if not args.json:
@@ -64,7 +61,7 @@ def _call(command: Command, args: Arguments) -> int:
     return outcome.status
 
 
-def _check_texts(args: Arguments) -> None:
+def _check_texts(args: upkeep.Arguments) -> None:
     """UsageError for a text that is not UTF-8: it would be kept for ever and could be shown nowhere."""
     for name, value in vars(args).items():
         for text in value if isinstance(value, list) else [value]:
@@ -75,7 +72,7 @@ def _check_texts(args: Arguments) -> None:
                     raise UsageError(f"The {_CALLED.get(name, name)} {show(text)} is not valid UTF-8; write it in UTF-8.") from None
 
 
-def _failed(args: Arguments, message: str, code: str, **details: t.Any) -> None:
+def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -> None:
     if args.json:
         screen.as_json({"failed": True, "msg": message, "code": code, **details})
     screen.complain(message)
@@ -90,10 +87,10 @@ def main(words: t.Optional[t.Sequence[str]] = None) -> int:
             return t.cast(int, args.call(args))
     except VoltError as error:
         _failed(args, error.message, error.code, **error.details)
-        return _STATUS.get(type(error), FAILED)
+        return _STATUS.get(type(error), upkeep.FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return upkeep.FAILED
     except OSError as error:
         _failed(args, unexpected(error, show(error.filename) if isinstance(error.filename, (str, bytes)) else "").message, VoltError.code)
-        return FAILED
+        return upkeep.FAILED

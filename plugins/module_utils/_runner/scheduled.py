@@ -22,7 +22,7 @@ import os
 import typing as t
 
 from .._backup.manager import Manager
-from .._base.errors import UsageError
+from .._base import UsageError
 from .._schedule import drill, hooks, notify, run, status
 from . import screen
 from .upkeep import Arguments, Command, Outcome

@@ -15,7 +15,7 @@ import sys
 import time
 import typing as t
 
-from .._base.text import one_line
+from .._base import one_line
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 

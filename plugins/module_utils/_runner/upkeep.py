@@ -15,7 +15,7 @@ from .._backup import prune, verify
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.retention import COUNTS
-from .._base.errors import VoltError
+from .._base import VoltError
 from . import screen
 
 #: Exit status of the command.

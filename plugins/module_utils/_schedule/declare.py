@@ -28,9 +28,7 @@ import stat
 import typing as t
 
 from .._backup.create import refuse_inside
-from .._base import files
-from .._base.errors import StoreError, Unsupported, UsageError, VoltError, reason
-from .._base.text import parse
+from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason
 from . import command as commands, job as jobs, notification as ways_, systemd, units
 from .job import Job
 from .record import DIRECTORY as RECORDS, RunRecord, unwritten

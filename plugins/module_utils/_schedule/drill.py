@@ -24,10 +24,7 @@ import typing as t
 
 from .._backup.ids import check_workload
 from .._backup.manager import Manager, Query
-from .._base.errors import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, reason
-from .._base.files import open_directory
-from .._base.signals import held
-from .._base.text import parse, show
+from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, held, open_directory, parse, reason, show
 from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover
 from . import job as jobs

@@ -17,8 +17,7 @@ import os
 import subprocess
 import typing as t
 
-from .._base.errors import VoltError, reason
-from .._base.text import parse
+from .._base import VoltError, parse, reason
 from . import job as jobs, journal, process, status
 from .job import Job
 from .record import RunRecord

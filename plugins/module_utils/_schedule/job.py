@@ -19,9 +19,7 @@ import typing as t
 
 from .._backup.ids import check_workload, is_workload
 from .._backup.retention import parse_policy
-from .._base import files
-from .._base.errors import NotFound, UsageError, VoltError, newer, reason
-from .._base.text import parse as parse_path
+from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, reason
 from .._fs.exclusions import Exclusions
 from .._store import codec
 from .slots import Slots, parse_slots

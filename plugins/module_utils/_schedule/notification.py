@@ -15,7 +15,7 @@ import json
 import os
 import typing as t
 
-from .._base.errors import UsageError, VoltError, reason
+from .._base import UsageError, VoltError, reason
 
 PATH = "/etc/volt/notify.json"
 NAMES = ("command", "mail", "webhook")

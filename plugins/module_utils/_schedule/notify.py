@@ -18,9 +18,7 @@ import socket
 import typing as t
 
 from .._backup.ids import is_workload
-from .._base.errors import VoltError
-from .._base.text import parse
-from .._base.time import show_time
+from .._base import VoltError, parse, show_time
 from . import job as jobs, notification, status, systemd
 from .record import RunRecord
 

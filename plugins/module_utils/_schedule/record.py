@@ -20,10 +20,7 @@ import time
 import typing as t
 
 from .._backup.ids import check_workload
-from .._base import files
-from .._base.errors import VoltError, reason
-from .._base.locks import directory_lock
-from .._base.text import show
+from .._base import VoltError, directory_lock, files, reason, show
 from .command import remove
 from .slots import Slots
 
@@ -142,7 +139,10 @@ class RunRecord:
         except OSError as error:
             raise unwritten(path, error) from None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            except OSError as error:
+                raise unwritten(path, error) from None
             yield
         finally:
             os.close(fd)

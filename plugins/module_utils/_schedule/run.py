@@ -23,7 +23,7 @@ import typing as t
 
 from .._backup.create import CreateRequest
 from .._backup.manager import Manager, Query
-from .._base.errors import Incomplete, Interrupted, Unsupported, UsageError, VoltError, reason
+from .._base import Incomplete, Interrupted, Unsupported, UsageError, VoltError, reason
 from . import hooks, systemd
 from .job import Job
 from .record import RunRecord

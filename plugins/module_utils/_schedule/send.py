@@ -20,7 +20,7 @@ import typing as t
 import urllib.error
 import urllib.request
 
-from .._base.errors import reason
+from .._base import reason
 from . import notification, process
 
 _SENDMAIL = "/usr/sbin/sendmail"

@@ -16,8 +16,7 @@ import hashlib
 import math
 import typing as t
 
-from .._base.errors import UsageError
-from .._base.time import parse_span
+from .._base import UsageError, parse_span
 
 DAY = 86400
 _LONGEST = 366 * DAY

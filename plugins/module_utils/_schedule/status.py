@@ -21,10 +21,7 @@ import re
 import time
 import typing as t
 
-from .._base import files
-from .._base.errors import Unsupported, VoltError
-from .._base.text import parse
-from .._base.time import show_time
+from .._base import Unsupported, VoltError, files, parse, show_time
 from . import command as commands, job as jobs, systemd, units as units_
 from .job import Job
 from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due, noting, unwritten

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import typing as t
 
-from .._base.errors import UsageError, VoltError, reason
+from .._base import UsageError, VoltError, reason
 from . import process
 
 UNITS = "/etc/systemd/system"

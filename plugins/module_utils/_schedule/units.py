@@ -20,9 +20,7 @@ import re
 import typing as t
 
 from .._backup.ids import is_workload
-from .._base.errors import UsageError
-from .._base.files import open_file
-from .._base.text import parse
+from .._base import UsageError, open_file, parse
 from .job import Job
 
 #: How each file of ours begins.

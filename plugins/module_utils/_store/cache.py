@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, StoreError, UsageError
+from .._base import Damaged, StoreError, UsageError, files
 
 STAT_CACHE = ".scan"
 

@@ -18,7 +18,7 @@ import threading
 import typing as t
 import zlib
 
-from .._base.errors import Damaged, UsageError
+from .._base import Damaged, UsageError
 
 NONE, ZSTD, ZLIB = "", ".zst", ".zz"
 SUFFIXES = (NONE, ZSTD, ZLIB)

@@ -25,8 +25,7 @@ import re
 import stat
 import typing as t
 
-from .._base import files
-from .._base.errors import StoreError, newer, reason
+from .._base import StoreError, files, newer, reason
 
 NAME = "format.json"
 #: The format of a store without required features, and of one with some.

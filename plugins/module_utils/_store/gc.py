@@ -37,9 +37,7 @@ import struct
 import time
 import typing as t
 
-from .._base import files, kernel
-from .._base.errors import Damaged, StoreError, StoreFull, newer, reason, store_failure
-from .._base.locks import wait
+from .._base import Damaged, StoreError, StoreFull, files, kernel, newer, reason, store_failure, wait
 from . import codec, layout, pack
 from .store import Store
 from .table import Table

@@ -21,10 +21,8 @@ import struct
 import time
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, StoreError, Unsupported, reason
+from .._base import Damaged, StoreError, Unsupported, files, reason
 from . import codec, layout, pack
-from .layout import State
 from .table import Table, Unusable
 
 _PLACE = struct.Struct("=III")  # number of the pack in the table's appendix, offset behind the pack's table, length
@@ -36,14 +34,14 @@ SUSPECT = (0, 0)
 Location = t.Tuple[bytes, int, int]
 #: A pack as a table's appendix has it: name, state, plain size. The size is 0 in a line that has news of the state alone: the pack's blobs
 #: are then in another table.
-PackLine = t.Tuple[bytes, State, int]
+PackLine = t.Tuple[bytes, layout.State, int]
 
 
 class PackFile(t.NamedTuple):
     """A sound pack file: the form it has, its state when last hashed, and its plain size in bytes."""
 
     suffix: str
-    state: State
+    state: layout.State
     plain: int
 
 
@@ -66,8 +64,8 @@ class Index:
         self._packs: t.Optional[t.Dict[bytes, PackFile]] = None
         self._tables: t.List[_PackTable] = []
         self._objects: t.Optional[t.List[t.Tuple[Table, str]]] = None
-        self._verified: t.Dict[bytes, State] = {}
-        self._refuted: t.Set[t.Tuple[bytes, State]] = set()
+        self._verified: t.Dict[bytes, layout.State] = {}
+        self._refuted: t.Set[t.Tuple[bytes, layout.State]] = set()
         self._read_anew: t.List[bytes] = []
         self._suspects: t.List[bytes] = []
         self._useless: t.List[str] = []
@@ -109,7 +107,7 @@ class Index:
                 self._tables.append(_PackTable(Table.load(path, _PLACE.size), path))
             except (Unusable, OSError):
                 self._useless.append(path)  # what it told is told by the packs
-        known: t.Dict[bytes, State] = {}
+        known: t.Dict[bytes, layout.State] = {}
         sizes: t.Dict[bytes, int] = {}  # of packs whose blobs some table has
         for entry in reversed(self._tables):  # oldest first: the newest word on a pack counts
             for name, state, plain in entry.packs:
@@ -153,7 +151,7 @@ class Index:
             recovered.appendix = _pack_lines(numbers)
             self._tables.append(_PackTable(recovered, None))
 
-    def _list_packs(self) -> t.Iterator[t.Tuple[bytes, str, State]]:
+    def _list_packs(self) -> t.Iterator[t.Tuple[bytes, str, layout.State]]:
         top = os.path.join(self._path, "packs")
         try:
             with os.scandir(top) as found:  # what lies behind a symlink is not the store's
@@ -195,7 +193,7 @@ class Index:
 
     # ---- objects
 
-    def object_state(self, digest: bytes) -> t.Optional[State]:
+    def object_state(self, digest: bytes) -> t.Optional[layout.State]:
         """Size and ctime that an object's file had when it was last hashed, if that is known."""
         state = self._verified.get(digest)
         if state is not None:
@@ -211,14 +209,14 @@ class Index:
         for table, _path in self._objects:
             position = table.find(digest)
             if position >= 0:
-                return t.cast(State, _STATE.unpack(table.value(position)))
+                return t.cast(layout.State, _STATE.unpack(table.value(position)))
         return None
 
-    def object_verified(self, digest: bytes, state: State) -> None:
+    def object_verified(self, digest: bytes, state: layout.State) -> None:
         """Remember that an object was hashed and found true in this state; the next run writes it down."""
         self._verified[digest] = state
 
-    def object_refuted(self, digest: bytes, state: State, message: str) -> None:
+    def object_refuted(self, digest: bytes, state: layout.State, message: str) -> None:
         """Remember that an object was hashed and found false in this state, so that it is not read again in vain."""
         self._refuted.add((digest, state))
         self.damaged[digest] = message
@@ -228,7 +226,7 @@ class Index:
         """Whatever is remembered of an object, its file was found false: let it be hashed before it is believed again."""
         self._verified[digest] = SUSPECT
 
-    def is_refuted(self, digest: bytes, state: State) -> bool:
+    def is_refuted(self, digest: bytes, state: layout.State) -> bool:
         return (digest, state) in self._refuted
 
     # ---- writing
@@ -367,7 +365,7 @@ def unpack_location(record: bytes) -> t.Tuple[int, int, int]:
     return t.cast("t.Tuple[int, int, int]", _PLACE.unpack(record))
 
 
-def state_record(state: State) -> bytes:
+def state_record(state: layout.State) -> bytes:
     """A record of an object table."""
     return _STATE.pack(*state)
 

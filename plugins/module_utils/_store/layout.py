@@ -23,10 +23,8 @@ import os
 import re
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, StoreError, StoreFull, reason, store_failure
+from .._base import Damaged, StoreError, StoreFull, files, reason, store_failure
 from . import features
-from .features import Format
 
 DIRECTORIES = ("objects", "packs", "refs", "index", "cache", "tmp", "trash", "quarantine")
 _OURS = frozenset(DIRECTORIES + ("lock", "gate", "CACHEDIR.TAG"))
@@ -75,7 +73,7 @@ def shard_names(store: str, kind: str, shard: str) -> t.List[str]:
         raise StoreError(f"{path} cannot be listed: {reason(error)}; mend that, then run again.") from None
 
 
-def look(path: str, again: bool = False) -> t.Optional[Format]:
+def look(path: str, again: bool = False) -> t.Optional[features.Format]:
     """The format of the store at `path`, None where there is none.
 
     StoreError where something else is there, Unsupported for a store that only a newer version can use. An empty or absent directory is no
@@ -127,7 +125,7 @@ def make(path: str) -> None:
             os.makedirs(os.path.join(path, name), mode=0o700, exist_ok=True)
         files.write_file(os.path.join(path, "CACHEDIR.TAG"), _CACHEDIR_TAG.encode())
         with contextlib.suppress(FileExistsError):  # another run has made the store at this moment, and its id counts
-            files.write_file(os.path.join(path, features.NAME), Format(features.new_id()).encode(), exclusive=True)
+            files.write_file(os.path.join(path, features.NAME), features.Format(features.new_id()).encode(), exclusive=True)
     except BaseException as error:
         _undo(path, made)
         if not isinstance(error, OSError):

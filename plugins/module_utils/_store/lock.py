@@ -20,9 +20,7 @@ import os
 import time
 import typing as t
 
-from .._base import files
-from .._base.errors import LockTimeout, StoreError, reason, store_failure
-from .._base.locks import wait
+from .._base import LockTimeout, StoreError, files, reason, store_failure, wait
 
 #: Seconds for which the gate stays closed while a process waits for the store alone, and for which it is then open.
 _PATIENCE, _PAUSE = 45.0, 1.0

@@ -12,8 +12,7 @@ import os
 import threading
 import typing as t
 
-from .._base import files, kernel
-from .._base.errors import store_failure
+from .._base import files, kernel, store_failure
 from . import codec
 from .index import STATE_SIZE, SUSPECT, state_record
 from .store import Store

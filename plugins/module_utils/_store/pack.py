@@ -25,7 +25,7 @@ import hashlib
 import struct
 import typing as t
 
-from .._base.errors import Damaged, newer
+from .._base import Damaged, newer
 
 CONTENT, METADATA = 0, 1
 

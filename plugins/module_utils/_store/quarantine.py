@@ -17,8 +17,7 @@ import struct
 import time
 import typing as t
 
-from .._base import files
-from .._base.errors import Damaged, UsageError, store_failure
+from .._base import Damaged, UsageError, files, store_failure
 from . import codec, layout, pack
 from .scrub import StoreFile, forms
 from .store import OBJECT_MOST, Store

@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._base import files
-from .._base.errors import StoreError, reason
-from .._base.locks import directory_lock
+from .._base import StoreError, directory_lock, files, reason
 
 #: The longest manifest: it names what a backup skipped.
 MANIFEST_MOST = 256 << 20

@@ -23,10 +23,8 @@ import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .._base.errors import Damaged, Unsupported, store_failure
-from .._base.progress import Progress
+from .._base import Damaged, Progress, Unsupported, store_failure
 from . import codec, layout, pack
-from .layout import State
 from .store import Store
 
 SPACE = 1 << 256
@@ -42,7 +40,7 @@ class StoreFile(t.NamedTuple):
     name: bytes
     kind: str
     suffix: str
-    state: State
+    state: layout.State
 
     @property
     def path(self) -> str:

@@ -17,12 +17,10 @@ import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import files
-from .._base.errors import Damaged, StoreError, newer, store_failure
+from .._base import Damaged, StoreError, files, newer, store_failure
 from . import codec, features, layout, pack
 from .cache import Cache
 from .index import Index, Location
-from .layout import State
 from .lock import Lock
 from .refs import Refs
 
@@ -122,7 +120,7 @@ class Store:
         """Those of these packs that are here."""
         return self.index.packs.keys() & set(names)
 
-    def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, State]]:
+    def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, layout.State]]:
         """(suffix, state) of a sound object file; None where there is none.
 
         A file that is not as it was when last hashed, or that was not hashed as far as is known, is hashed now: an index is
@@ -158,7 +156,7 @@ class Store:
             self._shards[shard] = found
         return found
 
-    def _prove(self, digest: bytes, suffix: str, state: State, size: int) -> bool:
+    def _prove(self, digest: bytes, suffix: str, state: layout.State, size: int) -> bool:
         """Hash an object's file, unless this one has been found false before."""
         if self.index.is_refuted(digest, state):
             return False

@@ -21,7 +21,7 @@ import typing as t
 import zlib
 from array import array
 
-from .._base.files import open_file
+from .._base import open_file
 
 _MAGIC = b"VOLTIDX2"
 _HEADER = struct.Struct("=8sIIIIII")  # magic, CRC-32 of all behind it, byte order, records, slots, value size, appendix size

@@ -19,13 +19,10 @@ import os
 import stat
 import typing as t
 
-from .._base import files, kernel
-from .._base.errors import Damaged, StoreError, store_failure
-from .._base.signals import held
+from .._base import Damaged, StoreError, files, held, kernel, store_failure
 from . import codec, layout, pack
 from .blob_writer import BlobWriter
 from .index import STATE_SIZE, state_record
-from .layout import State
 from .lock import Lock
 from .object_writer import ObjectWriter
 from .store import Store
@@ -158,7 +155,7 @@ class Transaction:
             files.quietly(os.unlink, path)  # another run may have folded the same table
         self.store.refresh()
 
-    def _publish(self, kind: str) -> t.Dict[str, State]:
+    def _publish(self, kind: str) -> t.Dict[str, layout.State]:
         """Rename all files of one kind into place; file name -> state."""
         states = {}
         top = self._space.path(kind)
@@ -172,7 +169,7 @@ class Transaction:
             states[name] = layout.state(os.lstat(final))
         return states
 
-    def _write_tables(self, objects: t.Dict[str, State], packs: t.Dict[str, State], folding: str) -> t.List[str]:
+    def _write_tables(self, objects: t.Dict[str, layout.State], packs: t.Dict[str, layout.State], folding: str) -> t.List[str]:
         """Write what the index is to know; the tables that are superfluous by then."""
         known = Table(STATE_SIZE, len(objects))
         for name, state in objects.items():

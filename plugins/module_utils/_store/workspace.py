@@ -17,8 +17,7 @@ import os
 import shutil
 import typing as t
 
-from .._base import files
-from .._base.errors import StoreError, store_failure
+from .._base import StoreError, files, store_failure
 from . import layout
 from .index import run_name
 

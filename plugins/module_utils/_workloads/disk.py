@@ -18,9 +18,7 @@ import os
 import stat
 import typing as t
 
-from .._base.errors import reason
-from .._base.files import open_file
-from .._base.text import one_line, show
+from .._base import one_line, open_file, reason, show
 
 #: Descriptions of containers are some ten KiB; no file that we read has a reason to be larger.
 MOST = 4 << 20

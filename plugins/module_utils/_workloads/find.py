@@ -15,8 +15,7 @@ import stat
 import typing as t
 
 from .._backup.ids import is_workload
-from .._base.errors import UsageError
-from .._base.text import parse, show
+from .._base import UsageError, parse, show
 from . import engines, machines
 from .candidate import VOLUME, Candidate, Search
 from .disk import AWAY, Disk, Unfit

@@ -12,7 +12,7 @@ import os
 import struct
 import typing as t
 
-from .._base.text import show
+from .._base import show
 from .disk import Disk, Unfit
 
 _SUFFIXES = (".img", ".raw", ".qcow2", ".qcow", ".vmdk", ".vdi", ".vhd", ".vhdx")

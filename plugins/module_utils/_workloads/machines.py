@@ -12,7 +12,7 @@ import os
 import re
 import typing as t
 
-from .._base.text import show
+from .._base import show
 from .candidate import CONTAINER, Candidate, Search
 from .disk import LEADS_NOWHERE, Disk, Unfit
 

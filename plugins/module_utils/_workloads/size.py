@@ -12,7 +12,7 @@ import os
 import stat
 import typing as t
 
-from .._base.files import open_directory
+from .._base import open_directory
 from .._fs.descent import Moved, Trail, listing
 from .._fs.mounts import PSEUDO, Kinds
 

@@ -25,7 +25,7 @@ def test_texts_are_utf8(words: list[str], named: str, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     status = cli.main([*words, "--store", str(tmp_path / "store"), "--backup-dir", str(tmp_path / "backups")])
     captured = capfdbinary.readouterr()
-    assert status == cli.USAGE and captured.out == b""
+    assert status == upkeep.USAGE and captured.out == b""
     assert captured.err.decode() == f"volt-backup: The {named} \\xff is not valid UTF-8; write it in UTF-8.\n"
     assert list(tmp_path.iterdir()) == []
 
