@@ -209,7 +209,7 @@ code:
     - What kind of failure it was, for a playbook to branch on. V(damaged) where something is damaged, V(unsupported) where
       only a newer version can judge some backups, V(usage) for a request that is wrong in itself,
       V(not_found) for an id that does not exist, V(store) for a store that cannot be read or written, V(lock_timeout) where others did not let go of
-      the store, V(interrupted) for a run that was told to stop.
+      the store, V(lock_lost) where a repair found that the file of a lock was removed while a run was at work, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: damaged

@@ -21,6 +21,7 @@ from .errors import (
     Damaged,
     Incomplete,
     Interrupted,
+    LockLost,
     LockTimeout,
     NotFound,
     SourceError,
@@ -39,15 +40,15 @@ from .errors import (
     unexpected,
 )
 from .files import create_file, is_regular, open_directory, open_file
-from .locks import NO_LOCKS, directory_lock, wait
+from .locks import NO_LOCKS, directory_lock, is_at, lock_file, locked, wait
 from .progress import Progress, unwatched
 from .signals import held, interruptible
 from .text import one_line, parse, show
 from .time import now, parse_span, parse_time, show_time
 
 __all__ = [
-    "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull", "TargetDiffers",
-    "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file", "directory_lock", "held", "interruptible", "is_regular",
-    "newer", "now", "one_line", "open_directory", "open_file", "parse", "parse_span", "parse_time", "reason", "show", "show_time",
-    "store_failure", "target_failure", "unexpected", "unwatched", "wait",
+    "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull",
+    "TargetDiffers", "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file", "directory_lock", "held", "interruptible",
+    "is_at", "is_regular", "lock_file", "locked", "newer", "now", "one_line", "open_directory", "open_file", "parse", "parse_span", "parse_time",
+    "reason", "show", "show_time", "store_failure", "target_failure", "unexpected", "unwatched", "wait",
 ]  # fmt: skip

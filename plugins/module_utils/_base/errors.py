@@ -64,6 +64,12 @@ class LockTimeout(StoreError):
     code = "lock_timeout"
 
 
+class LockLost(StoreError):
+    """The file of a lock was removed or replaced while others relied on it."""
+
+    code = "lock_lost"
+
+
 class Damaged(VoltError):
     """Something in the store is missing or altered."""
 
