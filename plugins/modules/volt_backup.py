@@ -531,7 +531,7 @@ pruned:
       contains: *row
 passed_over:
   description:
-    - Backups that are newer than the one that was compared with, or that matched, but are damaged or incomplete.
+    - Backups that are newer than the one that was compared with, or that matched, but are damaged, incomplete or of the future (the clock was wrong).
     - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
   returned: O(state=present) and success, and on failure with RV(code=incomplete)
   type: list

@@ -101,7 +101,8 @@ EXAMPLES = r"""
 
 - name: Name it
   ansible.builtin.debug:
-    msg: "{{ app_backups.backups | rejectattr('damaged') | selectattr('complete') | map(attribute='id') | first | default('none') }}"
+    msg: >-
+      {{ app_backups.backups | rejectattr('damaged') | rejectattr('future') | selectattr('complete') | map(attribute='id') | first | default('none') }}
 
 - name: See what changed from one backup to the next in the last days
   volt.backup.volt_backup_info:
@@ -328,6 +329,12 @@ backups:
       type: str
       returned: always
       sample: null
+    future:
+      description:
+        - Whether it was made at a time that has not come yet. The clock was wrong when it was made, or is wrong now. Such a backup is never the newest one.
+      type: bool
+      returned: always
+      sample: false
 count:
   description: How many backups are listed.
   returned: success
@@ -414,7 +421,7 @@ contents:
 changes:
   description:
     - By a backup's id, what it has that the one before it of the same workload has not.
-    - Null for the first one of a workload, and for damaged ones.
+    - Null for the first one of a workload, and for damaged ones and those of the future.
   returned: O(include) has V(changes)
   type: dict
   sample:

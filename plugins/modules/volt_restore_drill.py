@@ -109,7 +109,7 @@ drills:
       returned: always
       sample: true
     passed_over:
-      description: Newer backups that were passed over, since they are incomplete or damaged.
+      description: Newer backups that were passed over, since they are incomplete, damaged or of the future (the clock was wrong).
       type: list
       elements: dict
       returned: always

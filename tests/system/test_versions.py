@@ -344,8 +344,8 @@ def test_keys_of_a_state_are_found_out_not_read(bench) -> None:
     bench.files(a=b"1")
     backup = bench.create().backup["id"]
     path = bench.backups / f"{backup}.json"
-    lies = {"damaged": True, "damage": "x", "unsupported": True, "unsupported_reason": "x"}
+    lies = {"damaged": True, "damage": "x", "unsupported": True, "unsupported_reason": "x", "future": True}
     path.write_text(json.dumps({**json.loads(path.read_text()), **lies}))
     (found,) = bench.found()
-    assert {key: found[key] for key in lies} == {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None}
+    assert {key: found[key] for key in lies} == {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False}
     assert not bench.manager.usage()["unsupported"]

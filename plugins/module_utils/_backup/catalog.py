@@ -14,7 +14,7 @@ import os
 import re
 import typing as t
 
-from .._base import Damaged, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, parse_time, reason, show, store_failure
+from .._base import Damaged, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, is_future, parse_time, reason, show, store_failure
 from .._format import links, tree
 from .._format.reachability import Reachability
 from .._store.store import Store
@@ -81,7 +81,7 @@ class Catalog:
     def newest(
         self, workload: str, deep: bool, wanted: t.Callable[[Listed], bool] = lambda _sidecar: True
     ) -> t.Tuple[t.Optional[Listed], t.List[t.Dict[str, str]]]:
-        """The newest complete, undamaged backup of a workload that is wanted, and what was passed over on the way to it.
+        """The newest complete, undamaged backup of a workload that is wanted, and not of the future; and what was passed over on the way to it.
 
         :param deep: look for all its content, not for its manifest alone.
         """
@@ -92,6 +92,8 @@ class Catalog:
                 continue
             if trouble is None and not sidecar["complete"]:
                 trouble = "It is incomplete."
+            if trouble is None and of_future(sidecar):
+                trouble = f"It is of the future ({sidecar['created_at']}): the clock was wrong when it was made, or is wrong now."
             if trouble is None:
                 try:
                     manifest = self.manifest(sidecar)
@@ -232,6 +234,14 @@ def trouble_of(sidecar: Listed) -> t.Optional[str]:
     return sidecar.get("damage") or sidecar.get("unsupported_reason")
 
 
+def of_future(sidecar: Sidecar) -> bool:
+    """Whether a backup was made at a time that has not come yet. What the time of another one tells of it is then not known either."""
+    try:
+        return is_future(parse_created(sidecar))
+    except Damaged:
+        return False
+
+
 def _with_state(sidecar: Sidecar, error: t.Optional[VoltError]) -> Listed:
     message = error.message if error is not None else None
     unsupported = isinstance(error, Unsupported)
@@ -240,6 +250,7 @@ def _with_state(sidecar: Sidecar, error: t.Optional[VoltError]) -> Listed:
         "damage": None if unsupported else message,
         "unsupported": unsupported,
         "unsupported_reason": message if unsupported else None,
+        "future": of_future(sidecar),
     }
     return t.cast(Listed, {**sidecar, **state})
 

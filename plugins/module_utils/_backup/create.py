@@ -47,7 +47,7 @@ from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
 from . import records
-from .catalog import Catalog, parse_created, trouble_of
+from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import refuse_emptied
 from .ids import check_type, check_workload, new_id
 from .records import Listed, Manifest, Sidecar
@@ -137,15 +137,14 @@ class Creator:
             return None
         match, passed = catalog.newest(self._request.workload, True, self._same_rules)
         self._passed += passed
-        # one that claims to be of the future (the clock was wrong) says nothing about its age
-        if match is None or not datetime.timedelta(0) <= created - parse_created(match) < self._max_age:
+        if match is None or created - parse_created(match) >= self._max_age:
             return None
         return Created(match, False, Changes(0).as_dict(), passed, [])
 
     def _last(self, catalog: Catalog) -> t.Optional[Listed]:
-        """The newest backup of the same source, complete or not: an incomplete one may be all that there is."""
-        found = (sidecar for sidecar in catalog.list(self._request.workload) if trouble_of(sidecar) is None)
-        return next((sidecar for sidecar in found if sidecar["source_path"] == self._shown), None)
+        """The newest backup of the same source, complete or not: an incomplete one, or one of the future, may be all that there is."""
+        found = [sidecar for sidecar in catalog.list(self._request.workload) if trouble_of(sidecar) is None and sidecar["source_path"] == self._shown]
+        return next((sidecar for sidecar in found if not of_future(sidecar)), found[0] if found else None)
 
     @staticmethod
     def _manifest(catalog: Catalog, base: t.Optional[Sidecar]) -> t.Optional[Manifest]:

@@ -21,7 +21,7 @@ from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
 from . import create, garbage, prune, repair, restore, usage, verify
-from .catalog import Catalog, parse_created, selects, trouble_of, unreadable
+from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
 from .retention import Keep
@@ -113,7 +113,10 @@ class Manager:
                     query.workload, True, lambda found: accept(found) and (limit is None or parse_created(found) < limit)
                 )
                 if sidecar is None:
-                    raise NotFound(f"Workload {query.workload} has no complete, sound backup that matches; list its backups.", skipped=passed)
+                    raise NotFound(
+                        f"Workload {query.workload} has no complete, sound backup that matches; list its backups. Each can be restored by its id.",
+                        skipped=passed,
+                    )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, progress)
             try:
                 with _no_cycles():
@@ -202,7 +205,7 @@ class Manager:
         """Bytes of content in a backup, or in a workload's last one; 0 where that is not known. For a progress bar."""
         _store, catalog = self._open()
         for sidecar in catalog.list(workload, backup):
-            if trouble_of(sidecar) is None and (sidecar["id"] == backup or sidecar["workload_name"] == workload):
+            if trouble_of(sidecar) is None and (sidecar["id"] == backup or sidecar["workload_name"] == workload and not of_future(sidecar)):
                 return sidecar["total_size"]
         return 0
 
@@ -216,7 +219,8 @@ class Manager:
             return changes.as_dict()
 
     def changes(self, sidecars: t.Sequence[Listed], limit: int) -> t.Dict[str, t.Any]:
-        """For each backup by id, what came since the one before it of the same workload; None for those that cannot be read and for first ones."""
+        """For each backup by id, what came since the one before it of the same workload; None for those that cannot be read or are of the future,
+        and for first ones."""
         store, catalog = self._open()
         found: t.Dict[str, t.Any] = {}
         with store.lock():
@@ -227,7 +231,7 @@ class Manager:
                     for other in everything
                     if other["workload_name"] == sidecar["workload_name"] and (other["created_at"] or "") < (sidecar["created_at"] or "")
                 ]
-                if trouble_of(sidecar) is not None or not older:
+                if trouble_of(sidecar) is not None or of_future(sidecar) or not older:
                     found[sidecar["id"]] = None
                     continue
                 changes = diff.Changes(limit)

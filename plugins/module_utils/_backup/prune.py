@@ -22,7 +22,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from .._base import Damaged, now, one_line
+from .._base import AHEAD, Damaged, now, one_line
 from .._store.store import Store
 from . import retention
 from .catalog import Catalog, parse_created, trouble_of
@@ -82,7 +82,7 @@ class Pruner:
         found = [sidecar for sidecar in self._catalog.list(self._workload) if self._wanted(sidecar)]
         if self._coming is not None:
             found.insert(0, self._coming)
-        moment = now()
+        moment = now() + AHEAD  # what is newer is of the future, here as everywhere
         items = [_item(sidecar) for sidecar in found]
         if not all(retention.decide(self._policy, [item._replace(good=True) for item in items], moment)):
             found = [sidecar for sidecar in map(self._look, found) if sidecar is not None]

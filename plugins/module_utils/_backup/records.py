@@ -79,12 +79,13 @@ class Listed(Sidecar, total=False):
     damage: t.Optional[str]  # what is wrong
     unsupported: bool  # a newer version wrote it, or something that it needs
     unsupported_reason: t.Optional[str]
+    future: bool  # made at a time that has not come yet: the clock was wrong then, or is wrong now
 
 
 #: Keys of a sidecar's file, in order.
 SIDECAR = tuple(Sidecar.__annotations__)
 #: Keys that are found out and never read from a file.
-STATE = ("damaged", "damage", "unsupported", "unsupported_reason")
+STATE = ("damaged", "damage", "unsupported", "unsupported_reason", "future")
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",

@@ -44,11 +44,11 @@ from .locks import NO_LOCKS, directory_lock, is_at, lock_file, locked, wait
 from .progress import Progress, unwatched
 from .signals import held, interruptible
 from .text import one_line, parse, show
-from .time import now, parse_span, parse_time, show_time
+from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
-    "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull",
+    "AHEAD", "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull",
     "TargetDiffers", "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file", "directory_lock", "held", "interruptible",
-    "is_at", "is_regular", "lock_file", "locked", "newer", "now", "one_line", "open_directory", "open_file", "parse", "parse_span", "parse_time",
+    "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line", "open_directory", "open_file", "parse", "parse_span", "parse_time",
     "reason", "show", "show_time", "store_failure", "target_failure", "unexpected", "unwatched", "wait",
 ]  # fmt: skip

@@ -112,7 +112,9 @@ def _state(backup: Backup) -> str:
         return f"DAMAGED: {backup['damage']}"
     if backup["unsupported"]:
         return f"unsupported: {backup['unsupported_reason']}"
-    return "ok" if backup["complete"] else "incomplete"
+    words = ["of the future"] if backup["future"] else []
+    words += [] if backup["complete"] else ["incomplete"]
+    return ", ".join(words) or "ok"
 
 
 # ---- show
