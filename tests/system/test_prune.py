@@ -301,10 +301,10 @@ def test_the_newest_goes_while_the_next_is_made(bench, history, monkeypatch):
 
 def test_command(bench, history, capsys):
     shared = ["--store", str(bench.store), "--backup-dir", str(bench.backups)]
-    assert cli.main(["prune", "work", *shared]) == cli.USAGE
+    assert cli.main(["prune", "work", *shared]) == upkeep.USAGE
     assert "Nothing is said to be kept" in capsys.readouterr().err
-    assert cli.main(["prune", "work", "--keep", "-1", *shared]) == cli.USAGE
-    assert cli.main(["prune", "work", "--keep-tag", "\udcff", *shared]) == cli.USAGE
+    assert cli.main(["prune", "work", "--keep", "-1", *shared]) == upkeep.USAGE
+    assert cli.main(["prune", "work", "--keep-tag", "\udcff", *shared]) == upkeep.USAGE
     assert "The tag \\xff is not valid UTF-8" in capsys.readouterr().err
     assert cli.main(["prune", "work", "--keep", "1", "--keep-daily", "2", "--keep-within", "1h", "--keep-tag", "x", "--dry-run", *shared]) == upkeep.DONE
     text = capsys.readouterr().out
