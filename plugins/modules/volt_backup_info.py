@@ -309,6 +309,17 @@ backups:
       type: int
       returned: always
       sample: 0
+    directory_id:
+      description:
+        - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
+      type: str
+      returned: always
+      sample: c4b1f2a07d6e4f0e8a9b1c2d3e4f5061
+    store_id:
+      description: What tells the store that its content is in from all others. Null in records of version 0.1.0, and in check mode.
+      type: str
+      returned: always
+      sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
     damaged:
       description: Whether something of the backup is missing or altered, so that it cannot be restored.
       type: bool
@@ -335,6 +346,18 @@ backups:
       type: bool
       returned: always
       sample: false
+    foreign:
+      description:
+        - Whether it belongs to another backup directory, and not to O(backup_dir). Such a backup is listed, and otherwise left alone, whatever its state is.
+          C(volt-backup adopt) takes it over.
+      type: bool
+      returned: always
+      sample: false
+    foreign_reason:
+      description: Whose it is, as a sentence, or null.
+      type: str
+      returned: always
+      sample: null
 count:
   description: How many backups are listed.
   returned: success

@@ -109,7 +109,7 @@ drills:
       returned: always
       sample: true
     passed_over:
-      description: Newer backups that were passed over, since they are incomplete, damaged or of the future (the clock was wrong).
+      description: Newer backups that were passed over, since they are incomplete, damaged, of the future (the clock was wrong) or of another backup directory.
       type: list
       elements: dict
       returned: always

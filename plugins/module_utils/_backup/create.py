@@ -46,7 +46,7 @@ from .._fs.mounts import PSEUDO, Kinds
 from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import records
+from . import directory, records
 from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import refuse_emptied
 from .ids import check_type, check_workload, new_id
@@ -103,9 +103,10 @@ class Creator:
     def __call__(self) -> Created:
         request = self._request
         started, created = time.monotonic_ns(), now()
+        directory.check(self._directory, self._store)
         with Transaction(self._store, request.compression, self._dry) as run:
             if not self._dry:
-                _make_directory(self._directory)
+                directory.make(self._directory)
             catalog = Catalog(self._store, self._directory)
             young = self._young_enough(catalog, created)
             if young is not None:
@@ -226,6 +227,8 @@ class Creator:
             skipped_count=len(notes.skipped),
             changed_while_read=[show(path) for path in notes.changed[:records.NAMED]],
             changed_while_read_count=len(notes.changed),
+            directory_id=None,  # as the store's, not known before it is written
+            store_id=None,
         )
         manifest = Manifest(
             backup={key: t.cast("t.Dict[str, t.Any]", sidecar)[key] for key in records.REPEATED},
@@ -256,6 +259,12 @@ class Creator:
         """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
         timeout = self._store.lock_timeout
         with directory_lock(self._directory, timeout), self._store.refs.lock(timeout):
+            try:
+                own = directory.claim(self._directory, self._store)
+            except OSError as error:
+                raise store_failure("writing the backup directory's id", error) from None
+            sidecar["directory_id"], sidecar["store_id"] = own.id, own.store
+            manifest.backup["directory_id"] = own.id
             self._write_records(sidecar, manifest, created)
 
     def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
@@ -383,16 +392,6 @@ def _identities(*places: str) -> t.FrozenSet[t.Tuple[int, int]]:
             continue  # check mode, and they do not exist yet
         found.add((info.st_dev, info.st_ino))
     return frozenset(found)
-
-
-def _make_directory(path: str) -> None:
-    if os.path.isdir(path):
-        return
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        files.sync_directory(os.path.dirname(path))
-    except OSError as error:
-        raise store_failure(f"making the backup directory {path}", error) from None
 
 
 def machine_id() -> t.Optional[str]:

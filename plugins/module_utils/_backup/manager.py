@@ -15,12 +15,12 @@ import itertools
 import os
 import typing as t
 
-from .._base import Damaged, NotFound, Progress, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
+from .._base import Damaged, Foreign, NotFound, Progress, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
 from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import create, garbage, prune, repair, restore, usage, verify
+from . import adopt, create, garbage, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
@@ -139,9 +139,18 @@ class Manager:
             judged = catalog.judged(found) if found is not None else None
             if judged is not None and judged["unsupported"]:
                 raise newer(f"Backup {backup}")
+            alien = (judged["foreign_reason"] or catalog.owner.elsewhere(judged)) if judged is not None else None
+            if alien is not None:
+                raise Foreign(f"Backup {backup} was not deleted. {alien}", backup_id=backup)
             if found is not None and not dry and not catalog.remove(backup, found):
                 return None  # another process was first
             return found
+
+    def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
+        """Take over backups whose records name no directory, another one, or another store. `unlisted`: also those of which the store has nothing but
+        the manifest."""
+        store, catalog = self._whole()
+        return adopt.Adopter(store, catalog, self._directory, [check_id(backup) for backup in ids], unlisted, dry)()
 
     def prune(
         self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Listed] = None
@@ -194,7 +203,7 @@ class Manager:
     def workloads(self) -> t.List[str]:
         """Names of all workloads that have backups, sorted."""
         _store, catalog = self._open()
-        return sorted({sidecar["workload_name"] for sidecar in catalog.list() if trouble_of(sidecar) is None})
+        return sorted({sidecar["workload_name"] for sidecar in catalog.list() if trouble_of(sidecar) is None and catalog.owner.foreign(sidecar) is None})
 
     @property
     def places(self) -> t.Tuple[str, str]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from .errors import (
     Damaged,
+    Foreign,
     Incomplete,
     Interrupted,
     LockLost,
@@ -47,8 +48,9 @@ from .text import one_line, parse, show
 from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
-    "AHEAD", "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull",
-    "TargetDiffers", "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file", "directory_lock", "held", "interruptible",
-    "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line", "open_directory", "open_file", "parse", "parse_span", "parse_time",
-    "reason", "show", "show_time", "store_failure", "target_failure", "unexpected", "unwatched", "wait",
+    "AHEAD", "NO_LOCKS", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError",
+    "StoreError", "StoreFull", "TargetDiffers", "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file",
+    "directory_lock", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
+    "open_directory", "open_file", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "store_failure", "target_failure",
+    "unexpected", "unwatched", "wait",
 ]  # fmt: skip

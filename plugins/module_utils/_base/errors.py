@@ -76,6 +76,12 @@ class Damaged(VoltError):
     code = "damaged"
 
 
+class Foreign(VoltError):
+    """Something that is not ours to change: it belongs to another backup directory, another store or another program."""
+
+    code = "foreign"
+
+
 class Unsupported(VoltError):
     """Something that a newer version wrote: sound, and not for this version to read, to judge or to remove."""
 

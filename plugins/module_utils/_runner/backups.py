@@ -112,6 +112,8 @@ def _state(backup: Backup) -> str:
         return f"DAMAGED: {backup['damage']}"
     if backup["unsupported"]:
         return f"unsupported: {backup['unsupported_reason']}"
+    if backup["foreign"]:
+        return f"foreign: {backup['foreign_reason']}"
     words = ["of the future"] if backup["future"] else []
     words += [] if backup["complete"] else ["incomplete"]
     return ", ".join(words) or "ok"
