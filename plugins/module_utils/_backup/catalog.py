@@ -15,7 +15,7 @@ import re
 import typing as t
 
 from .._base import Damaged, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, parse_time, reason, show, store_failure
-from .._format import links, tree
+from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._store.store import Store
 from . import records
@@ -141,8 +141,18 @@ class Catalog:
         self._reach(manifest.root.content, manifest.links)
 
     def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
-        """The hard-link groups of a backup."""
-        return links.decode(self._store.read(manifest.links, links.LIMIT)) if manifest.links else []
+        """The hard-link groups of a backup: of names whose entries are equal. Backups of version 0.1.0 may tie names of different files."""
+        if not manifest.links:
+            return []
+        found: t.List[t.List[bytes]] = []
+        for paths in links.decode(self._store.read(manifest.links, links.LIMIT)):
+            same: t.Dict[tree.Entry, t.List[bytes]] = {}
+            for path in paths:
+                entry = walk.find(self.load, manifest.root, path)
+                if entry is not None:
+                    same.setdefault(entry._replace(name=b""), []).append(path)
+            found += [group for group in same.values() if len(group) > 1]
+        return found
 
     def judged(self, sidecar: Listed) -> t.Optional[Listed]:
         """The sidecar with its state found out: `damaged` and `damage`, `unsupported` and `unsupported_reason`; None if the backup was deleted

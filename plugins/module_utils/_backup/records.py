@@ -70,6 +70,11 @@ class Sidecar(t.TypedDict, total=False):
     skipped_count: int
     changed_while_read: t.List[str]
     changed_while_read_count: int
+    unstable: bool
+    unstable_paths: t.List[str]
+    unstable_count: int
+    source_asked: t.Optional[str]  # the absolute path that was named; null where version 0.1.0 made the backup
+    source_links: t.Optional[t.List[str]]  # the symbolic links that it led through
 
 
 class Listed(Sidecar, total=False):
@@ -83,6 +88,8 @@ class Listed(Sidecar, total=False):
 
 #: Keys of a sidecar's file, in order.
 SIDECAR = tuple(Sidecar.__annotations__)
+#: Keys that no sidecar of version 0.1.0 has.
+LATER = ("unstable", "unstable_paths", "unstable_count", "source_asked", "source_links")
 #: Keys that are found out and never read from a file.
 STATE = ("damaged", "damage", "unsupported", "unsupported_reason")
 #: Keys that a manifest repeats.
@@ -223,9 +230,10 @@ def _time(value: t.Any) -> bool:
 KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     **dict.fromkeys(SIDECAR, _number),
     **dict.fromkeys(("id", "workload_name", "type", "manifest_ref", "source_path", "host", "manifest_sha256"), _text),
-    **dict.fromkeys(("workload_mode", "notes", "host_id"), _text_or_none),
-    **dict.fromkeys(("tags", "exclude", "changed_while_read"), _texts),
-    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system"), _flag),
+    **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked"), _text_or_none),
+    **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), _texts),
+    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable"), _flag),
+    "source_links": lambda value: value is None or _texts(value),
     "created_at": _time,
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
@@ -273,6 +281,7 @@ def rebuilt_sidecar(manifest: Manifest, name: str, digest: str) -> Sidecar:
         changed_while_read=[],
         changed_while_read_count=0,
     )
+    found.update(_later(found))
     return t.cast(Sidecar, found)
 
 
@@ -286,12 +295,20 @@ def decode_sidecar(data: bytes) -> Sidecar:
     value = _load(data, "sidecar")
     for key in STATE:
         value.pop(key, None)
+    if not any(key in value for key in LATER):
+        value.update(_later(value))
     for key in SIDECAR:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")
         if not KINDS[key](value[key]):
             raise Damaged(f"The sidecar's {key} has a wrong value.")
     return t.cast(Sidecar, value)
+
+
+def _later(old: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    """What a sidecar of version 0.1.0 lacks, as far as the rest of it tells."""
+    count = old.get("changed_while_read_count")
+    return dict(unstable=bool(count), unstable_paths=old.get("changed_while_read"), unstable_count=count, source_asked=None, source_links=None)
 
 
 def utf8(value: t.Any) -> t.Any:

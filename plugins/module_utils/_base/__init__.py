@@ -38,7 +38,7 @@ from .errors import (
     target_failure,
     unexpected,
 )
-from .files import create_file, is_regular, open_directory, open_file
+from .files import create_file, is_regular, open_directory, open_file, open_real
 from .locks import NO_LOCKS, directory_lock, wait
 from .progress import Progress, unwatched
 from .signals import held, interruptible
@@ -48,6 +48,6 @@ from .time import now, parse_span, parse_time, show_time
 __all__ = [
     "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull", "TargetDiffers",
     "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file", "directory_lock", "held", "interruptible", "is_regular",
-    "newer", "now", "one_line", "open_directory", "open_file", "parse", "parse_span", "parse_time", "reason", "show", "show_time",
+    "newer", "now", "one_line", "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time",
     "store_failure", "target_failure", "unexpected", "unwatched", "wait",
 ]  # fmt: skip

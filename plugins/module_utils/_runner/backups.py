@@ -112,7 +112,9 @@ def _state(backup: Backup) -> str:
         return f"DAMAGED: {backup['damage']}"
     if backup["unsupported"]:
         return f"unsupported: {backup['unsupported_reason']}"
-    return "ok" if backup["complete"] else "incomplete"
+    if not backup["complete"]:
+        return "incomplete"
+    return f"unstable: {backup['unstable_count']} file(s)" if backup["unstable"] else "ok"
 
 
 # ---- show
@@ -157,6 +159,7 @@ def _shown(backup: Backup) -> str:
             ("stored", screen.size(backup["stored_bytes"])),
             ("excluded", ", ".join(backup["exclude"])),
             ("skipped", skipped),
+            ("unstable", "; ".join(backup["unstable_paths"] or [])),
             ("manifest", backup["manifest_ref"]),
         ]
     )
