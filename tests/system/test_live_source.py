@@ -191,6 +191,33 @@ def test_a_file_that_says_size_zero_is_read_to_its_end(bench, name: str) -> None
     assert (bench.target / "kernel").read_bytes() == content and len(content) > 10
 
 
+WRITER = """
+import sqlite3, sys
+with open(sys.argv[1], "r+b") as other, open(sys.argv[2], "rb") as reads:
+    base = sqlite3.connect(sys.argv[3])
+    base.execute("create table t (x)")
+    base.commit()
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_database_that_a_process_writes_is_named_with_the_way_out(bench) -> None:
+    lmdb = bytes(16) + (0xBEEFC0DE).to_bytes(4, "little") + bytes(4096)
+    bench.files(data__mdb=lmdb, data__read=b"SQLite format 3\0" + bytes(4096), data__plain=bytes(4096), data__ibdata1=bytes(4096))
+    words = [sys.executable, "-c", WRITER, bench.source / "data" / "mdb", bench.source / "data" / "read", bench.source / "data" / "app.db"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"open\n"
+        warnings = bench.create().warnings
+        writer.stdin.close()
+    assert [warning.partition(";")[0] for warning in warnings] == [
+        "1 file(s) of a LMDB database were open for writing while they were read, first data/mdb",
+        "1 file(s) of a SQLite database were open for writing while they were read, first data/app.db",
+    ]
+    assert all("dump" in warning and "snapshot" in warning and "paused" in warning for warning in warnings)
+    assert bench.create().warnings == []
+
+
 # ---- hard links
 
 

@@ -33,6 +33,7 @@ from .._base import (
     store_failure,
     unwatched,
 )
+from .._capture import databases
 from .._capture.capture import Capture, Captured, Options, SourceMoved
 from .._capture.stat_cache import Scan
 from .._format import diff
@@ -295,6 +296,7 @@ class Creator:
                 f"{len(unstable)} file(s) were written while they were read, first {show(unstable[0])}: the backup is unstable, and these files may be torn;"
                 " stop or dump what writes them by pre_command, or back up a snapshot."
             )
+        found += databases.advice(self._source, notes.databases, show)
         unread = [item for item in notes.skipped if item.makes_incomplete]
         if unread:
             found.append(

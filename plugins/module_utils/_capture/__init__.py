@@ -18,8 +18,8 @@
     see that the source is still where it was
 
 Files: `capture` (the walk down), `file_saver` (entries of one directory), `reading` (files that others may be writing), `tree_saver` (trees,
-on the way up), `link_check` (names of one file, looked at again), `state` (a directory under way, and notes about the whole), `stat_cache`
-(what the last walk saw).
+on the way up), `link_check` (names of one file, looked at again), `databases` (files that a database writes), `state` (a directory under
+way, and notes about the whole), `stat_cache` (what the last walk saw).
 """
 
 from __future__ import annotations

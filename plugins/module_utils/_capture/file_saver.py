@@ -19,7 +19,7 @@ from .._format import chunks, tree
 from .._fs import metadata
 from .._fs.descent import open_source
 from .._store.transaction import Transaction
-from . import reading
+from . import databases, reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
 
 #: What opening a regular file says when it is none any more.
@@ -123,6 +123,8 @@ class FileSaver:
         mine = True
         try:
             xattrs = self._attributes(here, position, fd)
+            if info.st_size >= databases.LEAST:
+                self._notes.look_for_database(here, position, os.pread(fd, databases.HEAD, 0))
             content = None
             if info.st_size <= chunks.PACKED_MOST:
                 content = reading.read_small(self._run, fd, info)

@@ -19,6 +19,7 @@ from .._format.walk import join
 from .._fs.descent import Item
 from .._fs.exclusions import Skipped
 from .._fs.metadata import Xattrs
+from . import databases
 from .reading import GROWN, UNSTABLE, Stamp, stamp
 from .stat_cache import DirectoryRecord, Known
 
@@ -114,6 +115,7 @@ class Notes:
         self.skipped: t.List[Skipped] = []
         self.grown: t.List[bytes] = []
         self.unstable: t.List[bytes] = []
+        self.databases: t.Dict[bytes, str] = {}  # files of databases that were read, and of which
         self.uids: t.Set[int] = set()
         self.gids: t.Set[int] = set()
         self.chunk_counts: t.Dict[bytes, int] = {}  # by chunk list
@@ -138,6 +140,11 @@ class Notes:
     def is_steady(self, key: t.Tuple[int, int, int]) -> bool:
         """Whether all names of a file were seen, and it was read, in one state."""
         return self.link_groups[key].steady and key[:2] not in self._doubted
+
+    def look_for_database(self, here: Directory, position: int, head: bytes) -> None:
+        kind = databases.kind_of(here.names[position], head)
+        if kind:
+            self.databases[here.path_of(position)] = kind
 
     def count_blobs(self, entry: Entry) -> int:
         """How many blobs of content a file has."""
