@@ -38,7 +38,7 @@ attributes:
     support: partial
     details:
       - With O(state=present) each run makes a backup. With O(only_if_changed) or O(max_age), it makes one where one is needed.
-      - With O(state=absent) the module is idempotent.
+      - With O(state=absent) and O(state=accepted) the module is idempotent.
 requirements:
   - python3-zstandard on the managed host for the best compression, or the system's libzstd in its place; without either, zlib is used
 options:
@@ -46,16 +46,18 @@ options:
     description:
       - V(present) makes a backup.
       - V(absent) deletes the backup O(id), damaged or not. What only this backup refers to stays in the store as unreferenced content.
+      - V(accepted) lets O(workload) do without what was mounted at its last backups and is not any more; see RV(code=mount_missing).
     type: str
     choices:
       - present
       - absent
+      - accepted
     default: present
   workload:
     description:
       - Name of what is backed up. Backups of one name are a series, whatever their source.
       - 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.
-      - Required with O(state=present).
+      - Required with O(state=present) and O(state=accepted).
     type: str
     aliases:
       - workload_name
@@ -188,6 +190,11 @@ EXAMPLES = r"""
     source: /var/lib/machines/web
     one_file_system: true
     max_age: 6h
+
+- name: Do without a disk that was mounted at the last backups and is gone for good
+  volt.backup.volt_backup:
+    workload: app
+    state: accepted
 
 - name: Back up every night, and keep a week of days, a year of months, and what is tagged release
   volt.backup.volt_backup:
@@ -436,6 +443,12 @@ backup:
       elements: str
       returned: always
       sample: []
+    mounts:
+      description: Mount points whose content is in the backup. Where one is missing at the next run, that fails. It is null in backups of version 0.1.0.
+      type: list
+      elements: str
+      returned: always
+      sample: []
 diff:
   description:
     - What the backup has that the newest complete and undamaged one of the workload has not. Where there is none, everything was added.
@@ -578,10 +591,18 @@ passed_over:
       type: str
       returned: always
       sample: It is incomplete.
+mounts:
+  description:
+    - Mount points that were forgotten with O(state=accepted), and on failure with RV(code=mount_missing) those that are missing.
+  returned: O(state=accepted), and on failure with RV(code=mount_missing)
+  type: list
+  elements: str
+  sample: [/srv/data]
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
-      not there, no directory, or empty where it was not, V(incomplete) for a backup that was kept but lacks what could not be read,
+      not there, no directory, or empty where it was not, V(mount_missing) where what was mounted at each of the last three good backups
+      is not, V(incomplete) for a backup that was kept but lacks what could not be read,
       V(store) and V(store_full) for
       a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
       something is missing or altered, V(unsupported) for what a newer version wrote, V(interrupted) for a run that was told to stop.
@@ -597,7 +618,7 @@ from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LI
 
 OPTIONS = dict(
     DIFF_LIMIT,
-    state=dict(type="str", choices=["present", "absent"], default="present"),
+    state=dict(type="str", choices=["present", "absent", "accepted"], default="present"),
     workload=dict(type="str", aliases=["workload_name", "name"]),
     source=dict(type="path", aliases=["source_path", "path"]),
     type=dict(type="str", choices=["manual", "scheduled", "snapshot", "pre-deploy"], default="manual", aliases=["backup_type"]),
@@ -615,11 +636,16 @@ OPTIONS = dict(
     keep=KEEP,
     id=dict(type="str", aliases=["backup_id"]),
 )
-RULES = [("state", "present", ["workload", "source"]), ("state", "absent", ["id"])]
+RULES = [("state", "present", ["workload", "source"]), ("state", "absent", ["id"]), ("state", "accepted", ["workload"])]
 
 
 def work(task: Task) -> Result:
-    return delete(task) if task.params["state"] == "absent" else create(task)
+    return {"absent": delete, "accepted": accept, "present": create}[task.params["state"]](task)
+
+
+def accept(task: Task) -> Result:
+    forgotten = task.manager.accept(task.params["workload"], task.dry)
+    return {"changed": bool(forgotten), "mounts": forgotten, "diff": {"before": "".join(f"{point}\n" for point in forgotten), "after": ""}}
 
 
 def delete(task: Task) -> Result:

@@ -338,6 +338,12 @@ backups:
       elements: str
       returned: always
       sample: []
+    mounts:
+      description: Mount points whose content is in the backup. Where one is missing at the next run, that fails. It is null in backups of version 0.1.0.
+      type: list
+      elements: str
+      returned: always
+      sample: []
     damaged:
       description: Whether something of the backup is missing or altered, so that it cannot be restored.
       type: bool

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from typing import Any
+
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 
 from .conftest import ODD, Host
 
@@ -109,3 +112,22 @@ def test_absent_of_a_broken_record(host: Host) -> None:
     deleted = host.run("volt_backup", state="absent", id=broken)
     assert deleted["changed"] and deleted["backup"]["id"] == broken
     assert [*host.backups.glob("app-*"), *(host.store / "refs").glob("app-*")] == []
+
+
+def test_a_mount_that_is_missing_and_then_accepted(host: Host, capfd: Any) -> None:
+    """The sidecars name a mount point that this host has not: as after a disk was taken out."""
+    host.furnish()
+    for backup in [host.back_up()["backup"] for _turn in range(2)]:
+        path = host.backups / f"{backup['id']}.json"
+        path.write_text(json.dumps({**backup, "mounts": [os.path.dirname(host.tree)]}))
+    failure = host.back_up(max_age="1h")
+    assert (failure["code"], failure["mounts"]) == ("mount_missing", [os.path.dirname(host.tree)]), failure
+    words = ["accept", "app", "--store", str(host.store), "--backup-dir", str(host.backups)]
+    assert cli.main([*words, "--dry-run"]) == 0 and "Would forget that this was mounted" in capfd.readouterr().out
+    foreseen, accepted, again = host.twice("volt_backup", workload="app", state="accepted")
+    assert foreseen["mounts"] == accepted["mounts"] == failure["mounts"] and again["mounts"] == []
+    assert accepted["diff"] == {"before": f"{failure['mounts'][0]}\n", "after": ""}
+    assert cli.main(words) == 0 and "Nothing to accept" in capfd.readouterr().out
+    assert host.back_up()["changed"]
+    assert host.run("volt_backup", workload="unknown", state="accepted")["code"] == "not_found"
+    assert cli.main([*words[:1], "unknown", *words[2:]]) == 1

@@ -24,7 +24,7 @@ from .records import Listed, Manifest, Sidecar
 
 
 class Catalog:
-    """The backups of one store and backup directory. Reads; only `remove` writes."""
+    """The backups of one store and backup directory. Reads; only `remove` and `change` write."""
 
     def __init__(self, store: Store, backup_dir: str) -> None:
         self._store = store
@@ -221,6 +221,15 @@ class Catalog:
     def manifests_of(self, backup: str) -> t.List[str]:
         """Names of a backup's manifests: one as a rule; another without a sidecar where a run died."""
         return [name for name in self._store.refs.names() if records.owner(name) == backup]
+
+    def change(self, backup: str, change: t.Callable[[Sidecar], Sidecar]) -> None:
+        """Write a backup's sidecar anew; NotFound where it was deleted meanwhile."""
+        with directory_lock(self._directory, self._store.lock_timeout):
+            sidecar = change(self.sidecar(backup))
+            try:
+                files.write_file(self.path(backup), records.encode_sidecar(sidecar))
+            except OSError as error:
+                raise store_failure(f"writing the sidecar of {backup}", error) from None
 
     def exists(self, backup: str) -> bool:
         return os.path.lexists(self.path(backup))

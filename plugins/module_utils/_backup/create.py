@@ -45,7 +45,7 @@ from .._store.store import Store
 from .._store.transaction import Transaction
 from . import records
 from .catalog import Catalog, parse_created, trouble_of
-from .guards import AskedSource, refuse_emptied, refuse_new_links
+from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload, new_id
 from .records import Listed, Manifest, Sidecar
 
@@ -105,10 +105,12 @@ class Creator:
             if not self._dry:
                 _make_directory(self._directory)
             catalog = Catalog(self._store, self._directory)
+            known = catalog.list(request.workload)
+            refuse_new_links(self._asked, known)
+            refuse_missing_mounts(self._source, known, None if request.one_file_system else self._exclude)
             young = self._young_enough(catalog, created)
             if young is not None:
                 return young
-            refuse_new_links(self._asked, catalog.list(request.workload))
             if not request.allow_empty:
                 refuse_emptied(self._source, lambda: self._last(catalog))
             base, passed = catalog.newest(request.workload, deep=False)
@@ -234,6 +236,7 @@ class Creator:
             unstable_count=len(unstable),
             source_asked=self._asked.shown,
             source_links=self._asked.links,
+            mounts=sorted(map(show, notes.mounts)),
         )
         manifest = Manifest(
             backup={key: t.cast("t.Dict[str, t.Any]", sidecar)[key] for key in records.REPEATED},

@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import typing as t
 
 from .._base import SourceError, UsageError, files, parse, reason, show
-from .._fs.mounts import PSEUDO, Kinds
+from .._fs.exclusions import Exclusions
+from .._fs.mounts import PSEUDO, Kinds, mounts
 from .catalog import trouble_of
 from .records import Listed, Sidecar
 
@@ -92,3 +94,61 @@ def refuse_new_links(source: AskedSource, backups: t.Iterable[Listed]) -> None:
                 f" away, or name the directory that it leads to ({show(source.real)}) as the source."
             )
         return
+
+
+class MountMissing(SourceError):
+    """What was mounted at the last backups is not. `details` has `mounts`."""
+
+    code = "mount_missing"
+
+
+def witnesses(source: bytes, backups: t.Iterable[Listed]) -> t.List[Listed]:
+    """The last three good backups of a source that say what was mounted; fewer, if there are no more.
+
+    :param backups: of the workload, the newest first.
+    """
+    shown = show(source)
+    good = (found for found in backups if trouble_of(found) is None and found["complete"] and found["source_path"] == shown)
+    return list(itertools.islice((found for found in good if found.get("mounts") is not None), 3))
+
+
+def missing_mounts(source: bytes, backups: t.Iterable[Listed]) -> t.List[str]:
+    """What was mounted at each of the last three good backups of a source, and is not now."""
+    lists = [set(found["mounts"] or ()) for found in witnesses(source, backups)]
+    if not lists:
+        return []
+    return sorted(set.intersection(*lists) - {show(mount.point) for mount in mounts()})
+
+
+def without_mounts(gone: t.Container[str]) -> t.Callable[[Sidecar], Sidecar]:
+    """A change of sidecars: they do not say any more that some mounts were there."""
+
+    def change(sidecar: Sidecar) -> Sidecar:
+        return t.cast(Sidecar, {**sidecar, "mounts": [point for point in sidecar["mounts"] or () if point not in gone]})
+
+    return change
+
+
+def refuse_missing_mounts(source: bytes, backups: t.Iterable[Listed], exclude: t.Optional[Exclusions]) -> None:
+    """MountMissing before anything is read: a backup of an empty mount point would be green, and retention would push the good ones out.
+
+    :param exclude: what is left out, and may be missing; None where all mounts below the source are.
+    """
+    missing = []
+    for point in missing_mounts(source, backups):
+        path = parse(point)
+        prefix = source.rstrip(b"/") + b"/"
+        if path.startswith(prefix) and (exclude is None or _is_excluded(exclude, path[len(prefix) :])):
+            continue
+        missing.append(point)
+    if missing:
+        raise MountMissing(
+            f"Source {show(source)}: {', '.join(missing)} was mounted at the last backups and is not now; mount it. If it is gone for good, accept that:"
+            " state: accepted in a playbook, volt-backup accept on the command line.",
+            mounts=missing,
+        )
+
+
+def _is_excluded(exclude: Exclusions, path: bytes) -> bool:
+    names = path.split(b"/")
+    return any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names)))

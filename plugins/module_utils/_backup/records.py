@@ -75,6 +75,7 @@ class Sidecar(t.TypedDict, total=False):
     unstable_count: int
     source_asked: t.Optional[str]  # the absolute path that was named; null where version 0.1.0 made the backup
     source_links: t.Optional[t.List[str]]  # the symbolic links that it led through
+    mounts: t.Optional[t.List[str]]  # what was mounted there, and is to be there at the next run
 
 
 class Listed(Sidecar, total=False):
@@ -89,7 +90,7 @@ class Listed(Sidecar, total=False):
 #: Keys of a sidecar's file, in order.
 SIDECAR = tuple(Sidecar.__annotations__)
 #: Keys that no sidecar of version 0.1.0 has.
-LATER = ("unstable", "unstable_paths", "unstable_count", "source_asked", "source_links")
+LATER = ("unstable", "unstable_paths", "unstable_count", "source_asked", "source_links", "mounts")
 #: Keys that are found out and never read from a file.
 STATE = ("damaged", "damage", "unsupported", "unsupported_reason")
 #: Keys that a manifest repeats.
@@ -233,7 +234,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked"), _text_or_none),
     **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), _texts),
     **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable"), _flag),
-    "source_links": lambda value: value is None or _texts(value),
+    **dict.fromkeys(("source_links", "mounts"), lambda value: value is None or _texts(value)),
     "created_at": _time,
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
@@ -286,8 +287,10 @@ def rebuilt_sidecar(manifest: Manifest, name: str, digest: str) -> Sidecar:
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
+    """The bytes of a sidecar's file. Keys that we do not know follow ours."""
     value = t.cast("t.Dict[str, t.Any]", sidecar)
-    return (json.dumps(utf8({key: value[key] for key in SIDECAR}), indent=1) + "\n").encode()
+    others = (key for key in value if key not in SIDECAR and key not in STATE)
+    return (json.dumps(utf8({key: value[key] for key in (*SIDECAR, *others)}), indent=1) + "\n").encode()
 
 
 def decode_sidecar(data: bytes) -> Sidecar:
@@ -308,7 +311,7 @@ def decode_sidecar(data: bytes) -> Sidecar:
 def _later(old: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """What a sidecar of version 0.1.0 lacks, as far as the rest of it tells."""
     count = old.get("changed_while_read_count")
-    return dict(unstable=bool(count), unstable_paths=old.get("changed_while_read"), unstable_count=count, source_asked=None, source_links=None)
+    return dict(unstable=bool(count), unstable_paths=old.get("changed_while_read"), unstable_count=count, source_asked=None, source_links=None, mounts=None)
 
 
 def utf8(value: t.Any) -> t.Any:

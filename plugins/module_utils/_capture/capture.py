@@ -90,6 +90,7 @@ class Capture:
                 raise SourceMoved(f"Source {show(source)}: a symbolic link has come into its path; look who put it there.") from None
             raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}.") from None
         self._mounts = MountsBelow(source)
+        self._notes.mounts.update(self._mounts.own())
         with trail:
             info = os.fstat(trail.fd)
             self._sync(trail.fd, info.st_dev)
@@ -320,6 +321,8 @@ class Capture:
         if mount.is_remote and not answers(mount.point, _ANSWER):
             self._notes.skipped.append(Skipped(path, "unreadable", f"this {mount.kind} mount does not answer"))
             return True
+        if mount.lasts and not (other and self._options.one_file_system):
+            self._notes.mounts.add(mount.point)
         return False
 
     def _wanted(self, here: Directory, fd: int, items: t.List[Item], names: t.List[bytes]) -> t.Tuple[t.List[Item], t.List[bytes]]:

@@ -22,8 +22,8 @@ from .._store.transaction import Transaction
 from . import databases, reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
 
-#: What opening a regular file says when it is none any more.
-_ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
+#: What opening or reading a regular file says when it is none any more.
+_ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.ESPIPE)
 
 
 class _Read(t.NamedTuple):

@@ -61,6 +61,14 @@ class Content(t.NamedTuple):
     chunk_count: int = 0
 
 
+def _regular(fd: int) -> os.stat_result:
+    """The stat of an open file; Vanished where it is no regular one: something else was put in the place of the name."""
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise Vanished
+    return info
+
+
 def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optional[Content]:
     """Read a file that fits a pack, by the stat of the listing; None where it has outgrown that."""
     before = expected
@@ -118,7 +126,7 @@ def read_unsized(run: Transaction, fd: int) -> Content:
 
     OSError where no end is in sight.
     """
-    info = os.fstat(fd)
+    info = _regular(fd)
     pieces: t.List[bytes] = []
     size = 0
     while size <= _UNSIZED_MOST:
@@ -148,7 +156,7 @@ class _Source:
     def __init__(self, run: Transaction, fd: int) -> None:
         self._file = fd
         self._clone: t.Optional[int] = None
-        self.before = os.fstat(fd)
+        self.before = _regular(fd)
         for _try in range(_TRIES):
             self._clone = run.objects.private_clone(fd, self.before.st_dev)
             if self._clone is None:

@@ -115,6 +115,7 @@ class Notes:
         self.skipped: t.List[Skipped] = []
         self.grown: t.List[bytes] = []
         self.unstable: t.List[bytes] = []
+        self.mounts: t.Set[bytes] = set()  # mount points whose content is in the backup
         self.databases: t.Dict[bytes, str] = {}  # files of databases that were read, and of which
         self.uids: t.Set[int] = set()
         self.gids: t.Set[int] = set()

@@ -28,6 +28,8 @@ PSEUDO = frozenset(
 _UNTRUSTED = frozenset("tmpfs ramfs squashfs erofs cramfs romfs iso9660 udf vfat msdos exfat hfs hfsplus ntfs ntfs3 fuse fuseblk".split())
 #: File systems that a server or a program answers for, which may be gone.
 _REMOTE = frozenset("9p afs beegfs ceph cifs coda davfs fuse fuseblk glusterfs lustre ncpfs nfs nfs4 orangefs smb3 smbfs virtiofs".split())
+#: File systems whose mounts come and go with what uses them.
+_PASSING = frozenset("autofs overlay tmpfs ramfs squashfs nsfs".split())
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -48,6 +50,11 @@ class Mount(t.NamedTuple):
     def is_remote(self) -> bool:
         """Whether it may fail to answer."""
         return self.kind in _REMOTE or self.kind.startswith("fuse.")
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the next run may expect it to be here still."""
+        return self.point != b"/" and self.kind not in PSEUDO | _PASSING and not self.kind.startswith("fuse")
 
 
 def mounts() -> t.List[Mount]:
@@ -124,13 +131,13 @@ class MountsBelow:
     def __init__(self, top: bytes) -> None:
         """:param top: a real, absolute path."""
         prefix = top.rstrip(b"/") + b"/"
-        self._device = -1
+        self._own: t.Optional[Mount] = None
         self._found: t.Dict[bytes, t.Dict[bytes, Mount]] = {}
         longest = -1
         for mount in mounts():
             point = mount.point.rstrip(b"/") + b"/"
             if prefix.startswith(point) and len(point) >= longest:
-                longest, self._device = len(point), mount.device
+                longest, self._own = len(point), mount
             elif point.startswith(prefix):
                 parent, _slash, name = mount.point[len(prefix) :].rpartition(b"/")
                 self._found.setdefault(parent, {})[name] = mount  # the last one is on top
@@ -144,7 +151,11 @@ class MountsBelow:
 
     def is_other(self, mount: Mount) -> bool:
         """Whether it is of another file system than the one that the top lies on."""
-        return mount.device != self._device
+        return self._own is None or mount.device != self._own.device
+
+    def own(self) -> t.List[bytes]:
+        """The mount that the directory lies on, if it is one that lasts."""
+        return [self._own.point] if self._own is not None and self._own.lasts else []
 
 
 def answers(path: bytes, seconds: float) -> bool:

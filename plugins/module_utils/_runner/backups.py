@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The commands about backups: make, list, show, compare, restore and delete them. Each is an entry of COMMANDS."""
+"""The commands about backups: make, list, show, compare, restore, delete and accept them. Each is an entry of COMMANDS."""
 
 from __future__ import annotations
 
@@ -266,6 +266,21 @@ def _unknown(args: Arguments) -> NotFound:
     return NotFound(f"There is no backup {args.id} in {args.backup_dir}; list the backups to see which there are.")
 
 
+# ---- accept
+
+
+def _accept_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _accept(args: Arguments, manager: Manager) -> Outcome:
+    forgotten = manager.accept(args.workload, args.dry_run)
+    verb = "Would forget" if args.dry_run else "Forgot"
+    text = f"{verb} that this was mounted: {one_line(', '.join(forgotten))}.\n" if forgotten else "Nothing to accept: all that was mounted is.\n"
+    return Outcome({"changed": bool(forgotten), "mounts": forgotten}, lambda: text)
+
+
 COMMANDS = (
     Command("create", "back up a directory", _create_options, _create),
     Command("list", "list backups, newest first", _list_options, _list),
@@ -273,4 +288,5 @@ COMMANDS = (
     Command("diff", "show what changed from one backup to another", _diff_options, _diff),
     Command("restore", "restore a backup", _restore_options, _restore),
     Command("delete", "delete a backup", _delete_options, _delete),
+    Command("accept", "let a workload do without what was mounted at its last backups", _accept_options, _accept),
 )

@@ -47,7 +47,7 @@ def sidecar(**more: Any) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(records.SIDECAR, 0)
     values.update(backup(), format=1, manifest_ref=f"{ID}-{'0' * 12}", manifest_sha256="0" * 64, skipped=[], changed_while_read=[],
                   workload_mode=None, notes=None, host_id=None, pushed_to_cdn=False, unstable=False, unstable_paths=[], source_asked="/srv",
-                  source_links=[])  # fmt: skip
+                  source_links=[], mounts=[])  # fmt: skip
     return {**values, **more}
 
 
@@ -239,7 +239,8 @@ def test_a_sidecar_of_the_first_version(changed: int) -> None:
     value = sidecar(changed_while_read=["a", "b"][:changed], changed_while_read_count=changed)
     for key in records.LATER:
         del value[key]
-    later = {"unstable": changed > 0, "unstable_paths": ["a", "b"][:changed], "unstable_count": changed, "source_asked": None, "source_links": None}
+    later = {"unstable": changed > 0, "unstable_paths": ["a", "b"][:changed], "unstable_count": changed}
+    later |= {"source_asked": None, "source_links": None, "mounts": None}
     assert records.decode_sidecar(json.dumps(value).encode()) == {**value, **later}
 
 
@@ -254,7 +255,7 @@ FITTING = {
     **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked"), (0, *TEXTS)),
     **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), LISTS),
     **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable"), FLAGS),
-    "source_links": (0, *LISTS), "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (),
+    "source_links": (0, *LISTS), "mounts": (0, *LISTS), "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (),
 }  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def make(directory: Path, compression: str = "none") -> Path:
         duration=12_345_678, pushed_to_cdn=False, source_path="/srv/example",
         format=1, host="host", complete=True, exclude=["*.tmp"], exclude_caches=False, one_file_system=False, file_count=6,
         new_bytes=run.counts.new_bytes, stored_bytes=run.counts.stored_bytes, skipped=[], skipped_count=0, changed_while_read=[], changed_while_read_count=0,
-        unstable=False, unstable_paths=[], unstable_count=0, source_asked="/srv/example", source_links=[],
+        unstable=False, unstable_paths=[], unstable_count=0, source_asked="/srv/example", source_links=[], mounts=[],
     )  # fmt: skip
     manifest = Manifest(
         backup={key: sidecar[key] for key in records.REPEATED},
