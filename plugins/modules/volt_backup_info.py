@@ -742,6 +742,11 @@ schedules:
       type: int
       returned: always
       sample: 49283072
+    unstable_count:
+      description: How many files of that backup may be torn, for they were written while it was made. The reason of a schedule that is V(ok) says so.
+      type: int
+      returned: always
+      sample: 0
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for

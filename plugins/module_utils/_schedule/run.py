@@ -214,6 +214,7 @@ def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
         "workload": job.workload,
         "backup": backup["id"],
         "complete": str(backup["complete"]).lower(),
+        "unstable": backup["unstable_count"],
         "files": backup["file_count"],
         "size": backup["total_size"],
         "new": backup["new_bytes"],
@@ -226,5 +227,5 @@ def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
 def _success(ran: Ran, job: Job) -> t.Dict[str, t.Any]:
     """What is noted of a run that succeeded."""
     backup = ran.value["backup"]
-    kept = {key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes")}
+    kept = {key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes", "unstable_count")}
     return {"backup_id": backup["id"], **kept, "facts": _facts(ran, job)}
