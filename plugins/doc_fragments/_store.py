@@ -20,6 +20,7 @@ options:
   backup_dir:
     description:
       - Directory that holds one small JSON file for each backup.
+      - Several such directories may use one store. What belongs to another one is neither pruned nor repaired nor deleted.
     type: path
     default: /var/lib/volt/backups
   lock_timeout:

@@ -449,6 +449,17 @@ backup:
       elements: str
       returned: always
       sample: []
+    directory_id:
+      description:
+        - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
+      type: str
+      returned: always
+      sample: c4b1f2a07d6e4f0e8a9b1c2d3e4f5061
+    store_id:
+      description: What tells the store that its content is in from all others. Null in records of version 0.1.0, and in check mode.
+      type: str
+      returned: always
+      sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
 diff:
   description:
     - What the backup has that the newest complete and undamaged one of the workload has not. Where there is none, everything was added.
@@ -566,6 +577,11 @@ pruned:
           type: bool
           returned: always
           sample: false
+        foreign:
+          description: Whether it belongs to another backup directory. Then it is kept.
+          type: bool
+          returned: always
+          sample: false
     removed:
       description: Backups that are deleted, newest first.
       type: list
@@ -574,7 +590,8 @@ pruned:
       contains: *row
 passed_over:
   description:
-    - Backups that are newer than the one that was compared with, or that matched, but are damaged or incomplete.
+    - Backups that are newer than the one that was compared with, or that matched, but are damaged, incomplete, of the future (the clock was wrong)
+      or of another backup directory.
     - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
   returned: O(state=present) and success, and on failure with RV(code=incomplete)
   type: list
@@ -605,7 +622,8 @@ code:
       is not, V(incomplete) for a backup that was kept but lacks what could not be read,
       V(store) and V(store_full) for
       a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
-      something is missing or altered, V(unsupported) for what a newer version wrote, V(interrupted) for a run that was told to stop.
+      something is missing or altered, V(unsupported) for what a newer version wrote,
+      V(foreign) for a backup that is not deleted because it belongs to another backup directory or store, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: incomplete

@@ -101,7 +101,8 @@ EXAMPLES = r"""
 
 - name: Name it
   ansible.builtin.debug:
-    msg: "{{ app_backups.backups | rejectattr('damaged') | selectattr('complete') | map(attribute='id') | first | default('none') }}"
+    msg: >-
+      {{ app_backups.backups | rejectattr('damaged') | rejectattr('future') | selectattr('complete') | map(attribute='id') | first | default('none') }}
 
 - name: See what changed from one backup to the next in the last days
   volt.backup.volt_backup_info:
@@ -344,6 +345,17 @@ backups:
       elements: str
       returned: always
       sample: []
+    directory_id:
+      description:
+        - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
+      type: str
+      returned: always
+      sample: c4b1f2a07d6e4f0e8a9b1c2d3e4f5061
+    store_id:
+      description: What tells the store that its content is in from all others. Null in records of version 0.1.0, and in check mode.
+      type: str
+      returned: always
+      sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
     damaged:
       description: Whether something of the backup is missing or altered, so that it cannot be restored.
       type: bool
@@ -361,6 +373,24 @@ backups:
       sample: false
     unsupported_reason:
       description: What a newer version wrote, as a sentence, or null.
+      type: str
+      returned: always
+      sample: null
+    future:
+      description:
+        - Whether it was made at a time that has not come yet. The clock was wrong when it was made, or is wrong now. Such a backup is never the newest one.
+      type: bool
+      returned: always
+      sample: false
+    foreign:
+      description:
+        - Whether it belongs to another backup directory, and not to O(backup_dir). Such a backup is listed, and otherwise left alone, whatever its state is.
+          C(volt-backup adopt) takes it over.
+      type: bool
+      returned: always
+      sample: false
+    foreign_reason:
+      description: Whose it is, as a sentence, or null.
       type: str
       returned: always
       sample: null
@@ -450,7 +480,7 @@ contents:
 changes:
   description:
     - By a backup's id, what it has that the one before it of the same workload has not.
-    - Null for the first one of a workload, and for damaged ones.
+    - Null for the first one of a workload, and for damaged ones and those of the future.
   returned: O(include) has V(changes)
   type: dict
   sample:

@@ -133,6 +133,11 @@ kept:
       type: bool
       returned: always
       sample: false
+    foreign:
+      description: Whether it belongs to another backup directory. Then it is kept.
+      type: bool
+      returned: always
+      sample: false
 removed:
   description: Backups that are deleted, newest first.
   type: list

@@ -117,10 +117,17 @@ code:
     - What kind of failure it was, for a playbook to branch on. V(damaged) where something could not be read and so nothing was removed,
       V(unsupported) where only a newer version can read something,
       V(usage) for a request that is wrong in itself, V(store) for a store that cannot be read or written, V(lock_timeout) where others did not let
-      go of the store, V(interrupted) for a run that was told to stop.
+      go of the store, V(lock_lost) where the file of a lock was removed while a run was at work, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: damaged
+runs:
+  description: The runs that are at work without the store's lock, as names of directories in C(tmp) of the store.
+  returned: failure with RV(code=lock_lost)
+  type: list
+  elements: str
+  sample:
+    - 01795604400123456789-4711
 backup_id:
   description: The backup that could not be read.
   returned: failure with RV(code=damaged) or RV(code=unsupported)

@@ -61,7 +61,7 @@ options:
     description:
       - Move damaged files to the store's C(quarantine) directory, where they stay. Take blobs that are missing from there and from the trash, as far as
         they are sound, and from the directories that were backed up, if those are on this host and still hold the same content.
-      - Make records anew for manifests that have none in O(backup_dir), or none that can be read. The index is made anew as well.
+      - Make records anew for manifests of this O(backup_dir) that have none, or none that can be read. The index is made anew as well.
       - Nothing is deleted.
     type: bool
     default: false
@@ -139,8 +139,16 @@ unsupported:
   elements: str
   returned: success, and on failure with RV(code=damaged) or RV(code=unsupported)
   sample: []
+foreign:
+  description:
+    - Ids of the backups in the store that belong to another backup directory, or name none and are not listed in O(backup_dir). They were not looked at, and
+      O(repair) leaves them alone.
+  type: list
+  elements: str
+  returned: success, and on failure with RV(code=damaged) or RV(code=unsupported)
+  sample: []
 unlisted:
-  description: Manifests in the store that no record in O(backup_dir) names. O(repair) lists them again as backups.
+  description: Manifests of this O(backup_dir) in the store that no record names. O(repair) lists them again as backups.
   type: list
   elements: str
   returned: success, and on failure with RV(code=damaged)
@@ -209,7 +217,7 @@ code:
     - What kind of failure it was, for a playbook to branch on. V(damaged) where something is damaged, V(unsupported) where
       only a newer version can judge some backups, V(usage) for a request that is wrong in itself,
       V(not_found) for an id that does not exist, V(store) for a store that cannot be read or written, V(lock_timeout) where others did not let go of
-      the store, V(interrupted) for a run that was told to stop.
+      the store, V(lock_lost) where a repair found that the file of a lock was removed while a run was at work, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: damaged

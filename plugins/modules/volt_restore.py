@@ -296,7 +296,8 @@ diff:
       sample: "~etc/app/app.conf\n"
 passed_over:
   description:
-    - Backups that are newer than the one that was restored, but are damaged or incomplete. Empty if O(id) is given.
+    - Backups that are newer than the one that was restored, but are damaged, incomplete, of the future (the clock was wrong) or of another backup
+      directory. Empty if O(id) is given.
     - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
   returned: success but in check mode with O(id=null), and on failure with RV(code=not_found)
   type: list

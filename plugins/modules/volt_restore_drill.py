@@ -114,7 +114,7 @@ drills:
       returned: always
       sample: 0
     passed_over:
-      description: Newer backups that were passed over, since they are incomplete or damaged.
+      description: Newer backups that were passed over, since they are incomplete, damaged, of the future (the clock was wrong) or of another backup directory.
       type: list
       elements: dict
       returned: always

@@ -68,7 +68,7 @@ def test_what_goes_is_gone(bench, history):
     assert sorted(path.name[:-18] for path in (bench.store / "refs").iterdir()) == sorted(history[:2]), "the manifests as well"
     assert done.kept[0] == {
         "id": history[0], "created_at": "2026-06-15T12:00:00.000000Z", "type": "manual", "rule": "last", "complete": True, "damaged": False,
-        "unsupported": False,
+        "unsupported": False, "foreign": False,
     }  # fmt: skip
     assert {row["rule"] for row in done.removed} == {"no rule keeps it"}
     lines = [f"keep   {backup} (last)\n" for backup in history[:2]] + [f"remove {backup} (no rule keeps it)\n" for backup in history[2:]]
@@ -301,10 +301,10 @@ def test_the_newest_goes_while_the_next_is_made(bench, history, monkeypatch):
 
 def test_command(bench, history, capsys):
     shared = ["--store", str(bench.store), "--backup-dir", str(bench.backups)]
-    assert cli.main(["prune", "work", *shared]) == cli.USAGE
+    assert cli.main(["prune", "work", *shared]) == upkeep.USAGE
     assert "Nothing is said to be kept" in capsys.readouterr().err
-    assert cli.main(["prune", "work", "--keep", "-1", *shared]) == cli.USAGE
-    assert cli.main(["prune", "work", "--keep-tag", "\udcff", *shared]) == cli.USAGE
+    assert cli.main(["prune", "work", "--keep", "-1", *shared]) == upkeep.USAGE
+    assert cli.main(["prune", "work", "--keep-tag", "\udcff", *shared]) == upkeep.USAGE
     assert "The tag \\xff is not valid UTF-8" in capsys.readouterr().err
     assert cli.main(["prune", "work", "--keep", "1", "--keep-daily", "2", "--keep-within", "1h", "--keep-tag", "x", "--dry-run", *shared]) == upkeep.DONE
     text = capsys.readouterr().out

@@ -18,17 +18,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout, NotFound
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockLost, LockTimeout, NotFound
 from ansible_collections.volt.backup.plugins.module_utils._base.time import parse_time
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection, layout
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.volt.backup.tests.rigs import forks, model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
@@ -271,35 +273,148 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.fixture
+def frozen(bench) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a create that freezes at a moment; it goes on, and ends, with the test."""
+    started: list[subprocess.Popen] = []
+
+    def start(moment: str) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        places = ["--store", str(bench.store), "--backup-dir", str(bench.backups), "--json"]
+        words = [sys.executable, "-c", FREEZE, moment, "create", "work", "--source", str(bench.source), *places]
+        child = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        started.append(child)
+        _pid, status = os.waitpid(child.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGSTOP, child.stdout.read()
+        return child
+
+    yield start
+    for child in started:
+        if child.poll() is None:
+            child.send_signal(signal.SIGCONT)
+            child.communicate(timeout=60)
+
+
+def thaw(child: subprocess.Popen) -> None:
+    child.send_signal(signal.SIGCONT)
+    output, _none = child.communicate(timeout=60)
+    assert child.returncode == 0, output
+
+
 @pytest.mark.parametrize("moment", ["captured", "stored", "published"])
-def test_a_create_that_is_frozen_loses_nothing(bench, moment: str) -> None:
+def test_a_create_that_is_frozen_loses_nothing(bench, frozen, moment: str) -> None:
     """It has found its blobs in the store; then the one backup that they belong to is deleted, and a collection comes by, twice."""
     bench.source.mkdir()
     version(bench.source, 1)
     wanted = model.snapshot(bench.source)
     first = bench.create().backup["id"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    places = ["--store", str(bench.store), "--backup-dir", str(bench.backups), "--json"]
-    frozen = subprocess.Popen([sys.executable, "-c", FREEZE, moment, "create", "work", "--source", str(bench.source), *places], env=environment,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-    try:
-        _pid, status = os.waitpid(frozen.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGSTOP, frozen.stdout.read()
-        assert bench.manager.delete(first)
-        bench.manager._timeout = 1
-        for _turn in range(2):
-            with pytest.raises(LockTimeout):
-                bench.manager.collect("0s")
-        assert bench.found() == [], "readers are let in meanwhile"
-    finally:
-        os.kill(frozen.pid, signal.SIGCONT)
-        output, _none = frozen.communicate(timeout=60)
-    assert frozen.returncode == 0, output
+    child = frozen(moment)
+    assert bench.manager.delete(first)
+    bench.manager._timeout = 1
+    for _turn in range(2):
+        with pytest.raises(LockTimeout):
+            bench.manager.collect("0s")
+    assert bench.found() == [], "readers are let in meanwhile"
+    thaw(child)
     (backup,) = bench.found()
     assert not backup["damaged"] and backup["new_blobs"] == 0
     bench.manager.collect("0s")
     bench.restore(backup["id"], numeric_owner=True)
     assert not model.unlike(wanted, model.snapshot(bench.target))
+
+
+# ---- lock files that somebody removes
+
+
+#: What somebody does to the lock and the gate, and whether a collection can be made then.
+TROUBLE = {
+    "lock removed": lambda store: (store / "lock").unlink(),
+    "gate removed": lambda store: (store / "gate").unlink(),
+    "both removed": lambda store: ((store / "lock").unlink(), (store / "gate").unlink()),
+    "both replaced": lambda store: [((store / name).unlink(), (store / name).touch()) for name in ("lock", "gate")],
+}
+
+
+@pytest.mark.parametrize("moment", ["captured", "stored", "published"])
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_a_collection_is_refused_while_a_run_has_a_lock_that_was_removed(bench, frozen, trouble: str, moment: str) -> None:
+    bench.source.mkdir()
+    version(bench.source, 1)
+    wanted = model.snapshot(bench.source)
+    first = bench.create().backup["id"]
+    child = frozen(moment)
+    assert bench.manager.delete(first)
+    TROUBLE[trouble](bench.store)
+    bench.manager._timeout = 1
+    for _turn in range(2):
+        with pytest.raises(LockTimeout if trouble == "gate removed" else LockLost, match="work|hold") as caught:
+            bench.manager.collect("0s")
+    if isinstance(caught.value, LockLost):
+        assert len(caught.value.details["runs"]) == 1
+    thaw(child)
+    (backup,) = bench.found()
+    assert not backup["damaged"]
+    bench.manager.collect("0s")
+    bench.restore(backup["id"], numeric_owner=True)
+    assert not model.unlike(wanted, model.snapshot(bench.target))
+
+
+def test_a_repair_makes_no_sidecar_for_a_run_whose_lock_was_removed(bench, frozen) -> None:
+    """It is between its manifest and its sidecar, or about to be."""
+    bench.files(a=b"1")
+    lost = bench.create().backup["id"]
+    (bench.backups / f"{lost}.json").unlink()
+    bench.files(a=b"2")
+    child = frozen("stored")
+    (bench.store / "lock").unlink()
+    with pytest.raises(LockLost):
+        bench.manager.verify(verify.VerifyRequest(repair=True))
+    thaw(child)
+    assert bench.manager.verify(verify.VerifyRequest(repair=True)).repaired["sidecars"] == [lost]
+    assert [backup["damaged"] for backup in bench.found()] == [False, False]
+
+
+def test_a_run_that_begins_during_a_slice_of_a_collection_loses_nothing(bench, monkeypatch) -> None:
+    """The collector has the store alone, the lock's file is removed, and a run comes in: what it has seen is put back."""
+    bench.source.mkdir()
+    version(bench.source, 1)
+    first = bench.create().backup["id"]
+    bench.manager.delete(first)
+    real = collection._Trash.take
+    begun: list[Transaction] = []
+
+    def take(self, file) -> None:
+        if not begun:
+            (bench.store / "lock").unlink()
+            begun.append(Transaction(Store(str(bench.store), 5)).__enter__())
+        real(self, file)
+
+    before = sorted(path.relative_to(bench.store) for kind in ("objects", "packs") for path in (bench.store / kind).rglob("*") if path.is_file())
+    monkeypatch.setattr(collection._Trash, "take", take)
+    with pytest.raises(LockLost):
+        bench.manager.collect("0s")
+    begun[0].__exit__()
+    after = sorted(path.relative_to(bench.store) for kind in ("objects", "packs") for path in (bench.store / kind).rglob("*") if path.is_file())
+    assert after == before
+    assert bench.manager.collect("0s")["freed_files"] == len(before)
+
+
+def test_a_collection_ends_where_another_may_have_begun(bench, monkeypatch) -> None:
+    """The directory by whose lock collections keep each other out is removed while one is at work."""
+    bench.source.mkdir()
+    version(bench.source, 1)
+    bench.manager.delete(bench.create().backup["id"])
+    real = collection._settle
+
+    def settle(store) -> None:
+        shutil.rmtree(bench.store / "trash")
+        real(store)
+
+    monkeypatch.setattr(collection, "_settle", settle)
+    with pytest.raises(LockLost, match="trash"):
+        bench.manager.collect("0s")
+    monkeypatch.undo()
+    assert bench.manager.collect("0s")["freed_files"]
 
 
 # ---- nobody starves

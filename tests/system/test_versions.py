@@ -9,6 +9,7 @@ import json
 import os
 import struct
 import tarfile
+import types
 from pathlib import Path
 from typing import Any, Callable
 
@@ -98,13 +99,38 @@ def test_lost_sidecars_of_version_0_1_0_are_made_anew(old: Host, capsys: pytest.
     before = {path.stem: json.loads(path.read_bytes()) for path in (old.top / "backups").iterdir()}
     for path in (old.top / "backups").iterdir():
         path.unlink()
-    assert sorted(old.said(capsys, "verify", "--repair")["repaired"]["sidecars"]) == sorted(before)
+    assert old.said(capsys, "verify", "--repair")["repaired"]["sidecars"] == [], "they name no directory: they may be another's"
+    assert sorted(row["id"] for row in old.said(capsys, "adopt", "--dry-run")["adopted"]) == sorted(before)
+    assert list((old.top / "backups").iterdir()) == []
+    assert sorted(row["id"] for row in old.said(capsys, "adopt")["adopted"]) == sorted(before)
+    own = json.loads((old.top / "backups" / ".directory.json").read_bytes())["id"]
     for backup, facts in before.items():
         again = json.loads((old.top / "backups" / f"{backup}.json").read_bytes())
-        assert {key: again[key] for key in records.REPEATED} == {key: facts[key] for key in records.REPEATED}
+        assert {key: again[key] for key in records.REPEATED} == {**{key: facts.get(key) for key in records.REPEATED}, "directory_id": own}
 
 
-def test_schedules_of_version_0_1_0_are_read_and_taken_over_without_force(old: Host) -> None:
+def test_records_of_version_0_1_0_are_its_directory_s(old: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are pruned and listed as ever, also beside new ones, and taken over where that is asked for."""
+    (old.top / "source").mkdir()
+    made = old.said(capsys, "create", "app", "--source", str(old.top / "source"))["backup"]
+    planned = old.said(capsys, "adopt", "--dry-run")
+    assert [(row["workload_name"], row["directory_id"]) for row in planned["adopted"]].count(("app", None)) == 2 and len(planned["adopted"]) == 3
+    assert len(old.said(capsys, "prune", "app", "--keep", "1")["removed"]) == 2
+    done = old.said(capsys, "adopt")
+    assert [row["workload_name"] for row in done["adopted"]] == ["other"] and not old.said(capsys, "adopt")["changed"]
+    listed = {backup["id"]: backup for backup in old.said(capsys, "list")["backups"]}
+    assert {backup["directory_id"] for backup in listed.values()} == {made["directory_id"]}
+    assert not any(backup["damaged"] or backup["foreign"] for backup in listed.values())
+
+
+@pytest.fixture
+def then(old: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a schedule's state is depends on the time: it is soon after the runs that version 0.1.0 noted."""
+    ended = json.loads((old.top / "records" / "app.json").read_bytes())["ended"]
+    monkeypatch.setattr(status, "time", types.SimpleNamespace(time=lambda: ended + 60))
+
+
+def test_schedules_of_version_0_1_0_are_read_and_taken_over_without_force(old: Host, then: None) -> None:
     places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
     Path(places.command).write_bytes(archive.build())
     found = {name: jobs.load(name, places.jobs) for name in jobs.declared(places.jobs)}
@@ -155,7 +181,7 @@ def test_job_files_of_a_newer_format_are_left_alone(old: Host) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_command_that_is_older_than_the_store_is_named(old: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_is_older_than_the_store_is_named(old: Host, then: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of a newer version gave the store a feature that the command on the host does not know."""
     places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
     Path(places.command).write_bytes(archive.build())
@@ -344,8 +370,8 @@ def test_keys_of_a_state_are_found_out_not_read(bench) -> None:
     bench.files(a=b"1")
     backup = bench.create().backup["id"]
     path = bench.backups / f"{backup}.json"
-    lies = {"damaged": True, "damage": "x", "unsupported": True, "unsupported_reason": "x"}
+    lies = {"damaged": True, "damage": "x", "unsupported": True, "unsupported_reason": "x", "future": True}
     path.write_text(json.dumps({**json.loads(path.read_text()), **lies}))
     (found,) = bench.found()
-    assert {key: found[key] for key in lies} == {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None}
+    assert {key: found[key] for key in lies} == {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False}
     assert not bench.manager.usage()["unsupported"]

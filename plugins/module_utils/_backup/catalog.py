@@ -14,11 +14,11 @@ import os
 import re
 import typing as t
 
-from .._base import Damaged, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, parse_time, reason, show, store_failure
+from .._base import Damaged, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, is_future, parse_time, reason, show, store_failure
 from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._store.store import Store
-from . import records
+from . import directory, records
 from .ids import is_id, matches_tags
 from .records import Listed, Manifest, Sidecar
 
@@ -29,6 +29,7 @@ class Catalog:
     def __init__(self, store: Store, backup_dir: str) -> None:
         self._store = store
         self._directory = backup_dir
+        self.owner = directory.Owner(store, backup_dir)
         self._reach = Reachability(store.read, store.present)
         self.load = tree.Loader(store.read)
 
@@ -81,23 +82,27 @@ class Catalog:
     def newest(
         self, workload: str, deep: bool, wanted: t.Callable[[Listed], bool] = lambda _sidecar: True
     ) -> t.Tuple[t.Optional[Listed], t.List[t.Dict[str, str]]]:
-        """The newest complete, undamaged backup of a workload that is wanted, and what was passed over on the way to it.
+        """The newest complete, undamaged backup of a workload that is wanted, and not of the future; and what was passed over on the way to it.
 
         :param deep: look for all its content, not for its manifest alone.
         """
         passed: t.List[t.Dict[str, str]] = []
         for sidecar in self.list(workload):
-            trouble = trouble_of(sidecar)
+            trouble = trouble_of(sidecar) or self.owner.foreign(sidecar)
             if sidecar["workload_name"] != workload or trouble is None and not wanted(sidecar):
                 continue
             if trouble is None and not sidecar["complete"]:
                 trouble = "It is incomplete."
+            if trouble is None and of_future(sidecar):
+                trouble = f"It is of the future ({sidecar['created_at']}): the clock was wrong when it was made, or is wrong now."
             if trouble is None:
                 try:
                     manifest = self.manifest(sidecar)
-                    if deep:
-                        self.check(manifest)
-                    return sidecar, passed
+                    trouble = self.owner.foreign(sidecar, manifest)
+                    if trouble is None:
+                        if deep:
+                            self.check(manifest)
+                        return sidecar, passed
                 except NotFound:
                     continue
                 except (Damaged, Unsupported) as error:
@@ -110,7 +115,14 @@ class Catalog:
     # ---- state
 
     def manifest(self, sidecar: Sidecar) -> Manifest:
-        """The manifest of a backup; Damaged where it is missing or altered."""
+        """The manifest of a backup; Damaged where it is missing or altered, or in another store."""
+        elsewhere = self.owner.elsewhere(sidecar)
+        if elsewhere is not None:
+            raise Damaged(elsewhere)
+        return self.manifest_here(sidecar)
+
+    def manifest_here(self, sidecar: Sidecar) -> Manifest:
+        """The same, whatever store the sidecar names."""
         name = sidecar["manifest_ref"]
         if not is_id(name):
             raise Damaged(f"The sidecar names the manifest {name!r}, which is no name.")
@@ -155,19 +167,23 @@ class Catalog:
         return found
 
     def judged(self, sidecar: Listed) -> t.Optional[Listed]:
-        """The sidecar with its state found out: `damaged` and `damage`, `unsupported` and `unsupported_reason`; None if the backup was deleted
-        meanwhile."""
+        """The sidecar with its state found out (`records.STATE`); None if the backup was deleted meanwhile. What is another directory's is not judged."""
         error: t.Optional[VoltError] = None
         if trouble_of(sidecar) is None:
+            foreign = self.owner.foreign(sidecar)
             try:
-                self.check(self.manifest(sidecar))
+                if foreign is None:
+                    manifest = self.manifest(sidecar)
+                    foreign = self.owner.foreign(sidecar, manifest)
+                    if foreign is None:
+                        self.check(manifest)
             except NotFound:
                 return None
             except (Damaged, Unsupported) as trouble:
                 if not self.is_current(sidecar):
                     return None
                 error = trouble
-            sidecar = _with_state(sidecar, error)
+            sidecar = _with_state(sidecar, error, foreign)
         return sidecar
 
     def is_current(self, sidecar: Sidecar) -> bool:
@@ -219,8 +235,22 @@ class Catalog:
         return there or bool(removed)
 
     def manifests_of(self, backup: str) -> t.List[str]:
-        """Names of a backup's manifests: one as a rule; another without a sidecar where a run died."""
-        return [name for name in self._store.refs.names() if records.owner(name) == backup]
+        """Names of a backup's manifests that are this directory's: one as a rule; another without a sidecar where a run died."""
+        return [name for name in self._store.refs.names() if records.owner(name) == backup and self._may_remove(backup, name)]
+
+    def _may_remove(self, backup: str, name: str) -> bool:
+        """Whether a manifest belongs here: it names this directory, or none and has a sidecar here, or cannot be read by any directory."""
+        try:
+            manifest, _digest = self.referenced(name)
+        except FileNotFoundError:
+            return False
+        except (Damaged, Unsupported):
+            return True
+        return self.owner.is_ours(manifest) or manifest.backup["directory_id"] is None and self.exists(backup)
+
+    def alien(self, sidecar: Sidecar) -> t.Optional[str]:
+        """Why a backup that is listed here must not be changed here, as a sentence: it is another directory's or another store's. Or None."""
+        return self.owner.foreign(sidecar) or self.owner.elsewhere(sidecar)
 
     def change(self, backup: str, change: t.Callable[[Sidecar], Sidecar]) -> None:
         """Write a backup's sidecar anew; NotFound where it was deleted meanwhile."""
@@ -251,7 +281,15 @@ def trouble_of(sidecar: Listed) -> t.Optional[str]:
     return sidecar.get("damage") or sidecar.get("unsupported_reason")
 
 
-def _with_state(sidecar: Sidecar, error: t.Optional[VoltError]) -> Listed:
+def of_future(sidecar: Sidecar) -> bool:
+    """Whether a backup was made at a time that has not come yet. What the time of another one tells of it is then not known either."""
+    try:
+        return is_future(parse_created(sidecar))
+    except Damaged:
+        return False
+
+
+def _with_state(sidecar: Sidecar, error: t.Optional[VoltError], foreign: t.Optional[str] = None) -> Listed:
     message = error.message if error is not None else None
     unsupported = isinstance(error, Unsupported)
     state = {
@@ -259,6 +297,9 @@ def _with_state(sidecar: Sidecar, error: t.Optional[VoltError]) -> Listed:
         "damage": None if unsupported else message,
         "unsupported": unsupported,
         "unsupported_reason": message if unsupported else None,
+        "future": of_future(sidecar),
+        "foreign": foreign is not None,
+        "foreign_reason": foreign,
     }
     return t.cast(Listed, {**sidecar, **state})
 

@@ -43,8 +43,8 @@ from .._fs.exclusions import Exclusions
 from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import records
-from .catalog import Catalog, parse_created, trouble_of
+from . import directory, records
+from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload, new_id
 from .records import Listed, Manifest, Sidecar
@@ -101,9 +101,10 @@ class Creator:
     def __call__(self) -> Created:
         request = self._request
         started, created = time.monotonic_ns(), now()
+        directory.check(self._directory, self._store)
         with Transaction(self._store, request.compression, self._dry) as run:
             if not self._dry:
-                _make_directory(self._directory)
+                directory.make(self._directory)
             catalog = Catalog(self._store, self._directory)
             known = catalog.list(request.workload)
             refuse_new_links(self._asked, known)
@@ -112,7 +113,7 @@ class Creator:
             if young is not None:
                 return young
             if not request.allow_empty:
-                refuse_emptied(self._source, lambda: self._last(catalog))
+                refuse_emptied(self._source, lambda: self._last(known))
             base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
@@ -138,15 +139,14 @@ class Creator:
             return None
         match, passed = catalog.newest(self._request.workload, True, self._same_rules)
         self._passed += passed
-        # one that claims to be of the future (the clock was wrong) says nothing about its age
-        if match is None or not datetime.timedelta(0) <= created - parse_created(match) < self._max_age:
+        if match is None or created - parse_created(match) >= self._max_age:
             return None
         return Created(match, False, Changes(0).as_dict(), passed, [])
 
-    def _last(self, catalog: Catalog) -> t.Optional[Listed]:
-        """The newest backup of the same source, complete or not: an incomplete one may be all that there is."""
-        found = (sidecar for sidecar in catalog.list(self._request.workload) if trouble_of(sidecar) is None)
-        return next((sidecar for sidecar in found if sidecar["source_path"] == self._shown), None)
+    def _last(self, known: t.Iterable[Listed]) -> t.Optional[Listed]:
+        """The newest backup of the same source, complete or not: an incomplete one, or one of the future, may be all that there is."""
+        found = [sidecar for sidecar in known if trouble_of(sidecar) is None and sidecar["source_path"] == self._shown]
+        return next((sidecar for sidecar in found if not of_future(sidecar)), found[0] if found else None)
 
     @staticmethod
     def _manifest(catalog: Catalog, base: t.Optional[Sidecar]) -> t.Optional[Manifest]:
@@ -237,6 +237,8 @@ class Creator:
             source_asked=self._asked.shown,
             source_links=self._asked.links,
             mounts=sorted(map(show, notes.mounts)),
+            directory_id=None,  # as the store's, not known before it is written
+            store_id=None,
         )
         manifest = Manifest(
             backup={key: t.cast("t.Dict[str, t.Any]", sidecar)[key] for key in records.REPEATED},
@@ -267,6 +269,12 @@ class Creator:
         """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
         timeout = self._store.lock_timeout
         with directory_lock(self._directory, timeout), self._store.refs.lock(timeout):
+            try:
+                own = directory.claim(self._directory, self._store)
+            except OSError as error:
+                raise store_failure("writing the backup directory's id", error) from None
+            sidecar["directory_id"], sidecar["store_id"] = own.id, own.store
+            manifest.backup["directory_id"] = own.id
             self._write_records(sidecar, manifest, created)
 
     def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
@@ -374,16 +382,6 @@ def _identities(*places: str) -> t.FrozenSet[t.Tuple[int, int]]:
             continue  # check mode, and they do not exist yet
         found.add((info.st_dev, info.st_ino))
     return frozenset(found)
-
-
-def _make_directory(path: str) -> None:
-    if os.path.isdir(path):
-        return
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        files.sync_directory(os.path.dirname(path))
-    except OSError as error:
-        raise store_failure(f"making the backup directory {path}", error) from None
 
 
 def machine_id() -> t.Optional[str]:

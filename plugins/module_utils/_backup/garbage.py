@@ -59,6 +59,7 @@ class Marker:
         self._ids: t.Set[str] = set()
         self._walk: t.Optional[t.Tuple[_Adder, Reachability]] = None
         self._named: t.Set[str] = set()
+        self._foreign: t.Dict[str, t.Optional[str]] = {}
         self.sources: t.Set[str] = set()
 
     def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
@@ -87,6 +88,8 @@ class Marker:
             raise Damaged(f"Collection refused, since {show(name)}.json in the store's refs directory is no manifest; move it away.")
         try:
             manifest, _digest = self._catalog.referenced(name)
+            if not self._catalog.owner.is_ours(manifest):
+                self._foreign[name] = manifest.backup["directory_id"]
             self.sources.add(scan_name(parse(manifest.backup["source_path"])))
             reach(manifest.root.content, manifest.links)
         except FileNotFoundError:
@@ -112,6 +115,10 @@ class Marker:
                 raise _unsupported(show(backup), error) from None
             except Damaged as error:
                 raise _refusal(f"the sidecar of backup {show(backup)} cannot be read ({error.message})", show(backup)) from None
+            if self._catalog.alien(sidecar) is not None:
+                self._ids.add(backup)  # another directory deletes it as it likes, and another store has its content
+                self._named.add(sidecar["manifest_ref"])
+                continue
             # listed anew before it is missed: the id may have become another backup's since
             if sidecar["manifest_ref"] not in there and sidecar["manifest_ref"] not in self._store.refs.names():
                 if self._catalog.is_current(sidecar):
@@ -121,8 +128,12 @@ class Marker:
             self._named.add(sidecar["manifest_ref"])
 
     def unlisted(self) -> t.List[str]:
-        """Manifests that no sidecar names."""
-        return sorted(self._seen - self._named)
+        """Manifests of this directory that no sidecar names."""
+        return sorted(self._seen - self._named - self._foreign.keys())
+
+    def foreign(self) -> t.List[str]:
+        """Manifests of no directory that no sidecar names; and those of other directories, if this one lists no backups: else it is one of several."""
+        return sorted(name for name, named in self._foreign.items() if name not in self._named and (named is None or not self._ids))
 
 
 def _refusal(what: str, backup: str) -> Damaged:
@@ -139,7 +150,7 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
     marker = Marker(store, Catalog(store, backup_dir))
     collector = Collector(store, marker, seconds, repack, dry)
     collected, warnings = collector(), list(collector.warnings)
-    unlisted, sources = marker.unlisted(), marker.sources
+    unlisted, foreign, sources = marker.unlisted(), marker.foreign(), marker.sources
     del collector, marker
     if store.exists and not dry:
         if collected.trashed_files or store.needs_compaction():
@@ -150,6 +161,11 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
         warnings.append(
             f"{len(unlisted)} manifest(s) have no sidecar in {show(backup_dir)}, first {unlisted[0]}: their content was kept;"
             " verify with repair lists them again."
+        )
+    if foreign:
+        warnings.append(
+            f"{len(foreign)} backup(s) of this store are of other backup directories than {show(backup_dir)}, or name none, first {records.owner(foreign[0])}:"
+            " their content was kept. Where their directory is lost, volt-backup adopt --unlisted lists them here."
         )
     changed = bool(collected.freed_files or collected.trashed_files)
     lines = [

@@ -15,13 +15,13 @@ import itertools
 import os
 import typing as t
 
-from .._base import Damaged, NotFound, Progress, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
+from .._base import Damaged, Foreign, NotFound, Progress, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
 from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import create, garbage, prune, repair, restore, usage, verify
-from .catalog import Catalog, parse_created, selects, trouble_of, unreadable
+from . import adopt, create, garbage, prune, repair, restore, usage, verify
+from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .guards import missing_mounts, without_mounts, witnesses
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
@@ -114,7 +114,10 @@ class Manager:
                     query.workload, True, lambda found: accept(found) and (limit is None or parse_created(found) < limit)
                 )
                 if sidecar is None:
-                    raise NotFound(f"Workload {query.workload} has no complete, sound backup that matches; list its backups.", skipped=passed)
+                    raise NotFound(
+                        f"Workload {query.workload} has no complete, sound backup that matches; list its backups. Each can be restored by its id.",
+                        skipped=passed,
+                    )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, progress)
             try:
                 with _no_cycles():
@@ -137,6 +140,9 @@ class Manager:
             judged = catalog.judged(found) if found is not None else None
             if judged is not None and judged["unsupported"]:
                 raise newer(f"Backup {backup}")
+            alien = (judged["foreign_reason"] or catalog.owner.elsewhere(judged)) if judged is not None else None
+            if alien is not None:
+                raise Foreign(f"Backup {backup} was not deleted. {alien}", backup_id=backup)
             if found is not None and not dry and not catalog.remove(backup, found):
                 return None  # another process was first
             return found
@@ -159,6 +165,12 @@ class Manager:
                 for found in witnesses(source, known) if missing and not dry else ():
                     catalog.change(found["id"], without_mounts(missing))
             return sorted(forgotten)
+
+    def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
+        """Take over backups whose records name no directory, another one, or another store. `unlisted`: also those of which the store has nothing but
+        the manifest."""
+        store, catalog = self._whole()
+        return adopt.Adopter(store, catalog, self._directory, [check_id(backup) for backup in ids], unlisted, dry)()
 
     def prune(
         self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Listed] = None
@@ -211,7 +223,7 @@ class Manager:
     def workloads(self) -> t.List[str]:
         """Names of all workloads that have backups, sorted."""
         _store, catalog = self._open()
-        return sorted({sidecar["workload_name"] for sidecar in catalog.list() if trouble_of(sidecar) is None})
+        return sorted({sidecar["workload_name"] for sidecar in catalog.list() if trouble_of(sidecar) is None and catalog.owner.foreign(sidecar) is None})
 
     @property
     def places(self) -> t.Tuple[str, str]:
@@ -222,7 +234,7 @@ class Manager:
         """Bytes of content in a backup, or in a workload's last one; 0 where that is not known. For a progress bar."""
         _store, catalog = self._open()
         for sidecar in catalog.list(workload, backup):
-            if trouble_of(sidecar) is None and (sidecar["id"] == backup or sidecar["workload_name"] == workload):
+            if trouble_of(sidecar) is None and (sidecar["id"] == backup or sidecar["workload_name"] == workload and not of_future(sidecar)):
                 return sidecar["total_size"]
         return 0
 
@@ -236,7 +248,8 @@ class Manager:
             return changes.as_dict()
 
     def changes(self, sidecars: t.Sequence[Listed], limit: int) -> t.Dict[str, t.Any]:
-        """For each backup by id, what came since the one before it of the same workload; None for those that cannot be read and for first ones."""
+        """For each backup by id, what came since the one before it of the same workload; None for those that cannot be read or are of the future,
+        and for first ones."""
         store, catalog = self._open()
         found: t.Dict[str, t.Any] = {}
         with store.lock():
@@ -247,7 +260,7 @@ class Manager:
                     for other in everything
                     if other["workload_name"] == sidecar["workload_name"] and (other["created_at"] or "") < (sidecar["created_at"] or "")
                 ]
-                if trouble_of(sidecar) is not None or not older:
+                if trouble_of(sidecar) is not None or of_future(sidecar) or not older:
                     found[sidecar["id"]] = None
                     continue
                 changes = diff.Changes(limit)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from .._base import Damaged, now, one_line
+from .._base import AHEAD, Damaged, now, one_line
 from .._store.store import Store
 from . import retention
 from .catalog import Catalog, parse_created, trouble_of
@@ -82,11 +82,11 @@ class Pruner:
         found = [sidecar for sidecar in self._catalog.list(self._workload) if self._wanted(sidecar)]
         if self._coming is not None:
             found.insert(0, self._coming)
-        moment = now()
-        items = [_item(sidecar) for sidecar in found]
-        if not all(retention.decide(self._policy, [item._replace(good=True) for item in items], moment)):
+        moment = now() + AHEAD  # what is newer is of the future, here as everywhere
+        items = [self._item(sidecar) for sidecar in found]
+        if not all(retention.decide(self._policy, [item._replace(good=item.alien is None) for item in items], moment)):
             found = [sidecar for sidecar in map(self._look, found) if sidecar is not None]
-            items = [_item(sidecar) for sidecar in found]
+            items = [self._item(sidecar) for sidecar in found]
         return found, retention.decide(self._policy, items, moment)
 
     def _wanted(self, sidecar: Listed) -> bool:
@@ -98,11 +98,13 @@ class Pruner:
             return t.cast(Listed, {**sidecar, "damaged": False})
         return self._catalog.judged(sidecar)
 
-
-def _item(sidecar: Listed) -> retention.Item:
-    unreadable = trouble_of(sidecar) is not None and sidecar["manifest_ref"] is None
-    good = bool(sidecar["complete"]) and trouble_of(sidecar) is None
-    return retention.Item(sidecar["id"] or "", _moment(sidecar), None if unreadable else sidecar["tags"], good, sidecar.get("unsupported", False))
+    def _item(self, sidecar: Listed) -> retention.Item:
+        unreadable = trouble_of(sidecar) is not None and sidecar["manifest_ref"] is None
+        owner = self._catalog.owner
+        alien = retention.OF_DIRECTORY if sidecar.get("foreign") or owner.foreign(sidecar) else retention.OF_STORE if owner.elsewhere(sidecar) else None
+        good = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
+        tags = None if unreadable else sidecar["tags"]
+        return retention.Item(sidecar["id"] or "", _moment(sidecar), tags, good, sidecar.get("unsupported", False), alien)
 
 
 def _moment(sidecar: Listed) -> t.Optional[datetime.datetime]:
@@ -121,11 +123,14 @@ def _row(sidecar: Listed, rule: t.Optional[str]) -> Row:
         "complete": bool(sidecar["complete"]),
         "damaged": sidecar.get("damaged"),
         "unsupported": sidecar.get("unsupported", False),
+        "foreign": rule == retention.OF_DIRECTORY,
     }
 
 
 def state(row: Row) -> str:
     """What is wrong with a backup, in a word; empty where nothing is known to be."""
+    if row["foreign"]:
+        return "foreign"
     return "damaged" if row["damaged"] else "unsupported" if row["unsupported"] else "" if row["complete"] else "incomplete"
 
 

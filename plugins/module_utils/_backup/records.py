@@ -76,6 +76,8 @@ class Sidecar(t.TypedDict, total=False):
     source_asked: t.Optional[str]  # the absolute path that was named; null where version 0.1.0 made the backup
     source_links: t.Optional[t.List[str]]  # the symbolic links that it led through
     mounts: t.Optional[t.List[str]]  # what was mounted there, and is to be there at the next run
+    directory_id: t.Optional[str]  # of the backup directory that it belongs to; null in sidecars of version 0.1.0
+    store_id: t.Optional[str]  # of the store that its content is in; likewise
 
 
 class Listed(Sidecar, total=False):
@@ -85,24 +87,31 @@ class Listed(Sidecar, total=False):
     damage: t.Optional[str]  # what is wrong
     unsupported: bool  # a newer version wrote it, or something that it needs
     unsupported_reason: t.Optional[str]
+    future: bool  # made at a time that has not come yet: the clock was wrong then, or is wrong now
+    foreign: bool  # it belongs to another backup directory, and is left alone here
+    foreign_reason: t.Optional[str]
 
 
 #: Keys of a sidecar's file, in order.
 SIDECAR = tuple(Sidecar.__annotations__)
-#: Keys that no sidecar of version 0.1.0 has.
-LATER = ("unstable", "unstable_paths", "unstable_count", "source_asked", "source_links", "mounts")
 #: Keys that are found out and never read from a file.
-STATE = ("damaged", "damage", "unsupported", "unsupported_reason")
+STATE = ("damaged", "damage", "unsupported", "unsupported_reason", "future", "foreign", "foreign_reason")
+#: Keys that records of version 0.1.0 lack, with what stands for them.
+LATER: t.Dict[str, t.Any] = {
+    "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
+    "directory_id": None, "store_id": None,
+}  # fmt: skip
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
-    "exclude", "exclude_caches", "one_file_system",
+    "exclude", "exclude_caches", "one_file_system", "directory_id",
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100
 #: The longest sidecar.
 SIDECAR_MOST = 256 << 20
 _MOST = (1 << 63) - 1
+_RANDOM = re.compile(r"[0-9a-f]{32}\Z")
 _MANIFEST_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)-[0-9a-f]{12}\Z")
 
 
@@ -146,8 +155,9 @@ def decode_manifest(data: bytes) -> Manifest:
     value = _load(data, "manifest")
     try:
         root, table = value["root"], value["links"]
+        facts = {**{key: LATER[key] for key in REPEATED if key in LATER}, **value["backup"]}
         seconds, nanos = root["mtime"]
-        wrong = [key for key in REPEATED if not KINDS[key](value["backup"][key])]
+        wrong = [key for key in REPEATED if not KINDS[key](facts[key])]
         if wrong:
             raise ValueError(f"{wrong[0]} has a wrong value")
         if any(name in ("", None) or "\0" in name for name, _text in root["xattrs"]):
@@ -158,7 +168,7 @@ def decode_manifest(data: bytes) -> Manifest:
             _digest(root["tree"]), Extra(xattrs=xattrs) if xattrs else NOTHING,
         )  # fmt: skip
         return Manifest(
-            backup={key: value["backup"][key] for key in REPEATED},
+            backup={key: facts[key] for key in REPEATED},
             root=entry,
             links=_digest(table["table"]) if table else b"",
             links_size=_int(table["size"]) if table else 0,
@@ -219,6 +229,10 @@ def _paths(value: t.Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
 
 
+def _id_or_none(value: t.Any) -> bool:
+    return value is None or isinstance(value, str) and _RANDOM.match(value) is not None
+
+
 def _time(value: t.Any) -> bool:
     try:
         parse_time(value)
@@ -238,6 +252,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     "created_at": _time,
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
+    **dict.fromkeys(("directory_id", "store_id"), _id_or_none),
 }
 
 
@@ -260,8 +275,11 @@ def owner(name: str) -> str:
     return match[1] if match else ""
 
 
-def rebuilt_sidecar(manifest: Manifest, name: str, digest: str) -> Sidecar:
-    """A sidecar made from a manifest alone. What only the lost one told (what was new, how long it took) is 0."""
+def rebuilt_sidecar(manifest: Manifest, name: str, digest: str, directory: str, store: str) -> Sidecar:
+    """A sidecar made from a manifest alone. What only the lost one told (what was new, how long it took) is 0.
+
+    :param directory: id of the directory that it is for. :param store: id of the store.
+    """
     totals = manifest.totals
     found = dict(
         manifest.backup,
@@ -281,9 +299,10 @@ def rebuilt_sidecar(manifest: Manifest, name: str, digest: str) -> Sidecar:
         skipped_count=len(manifest.skipped),
         changed_while_read=[],
         changed_while_read_count=0,
+        directory_id=directory,
+        store_id=store,
     )
-    found.update(_later(found))
-    return t.cast(Sidecar, found)
+    return t.cast(Sidecar, {**_later(found), **found})
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
@@ -298,8 +317,7 @@ def decode_sidecar(data: bytes) -> Sidecar:
     value = _load(data, "sidecar")
     for key in STATE:
         value.pop(key, None)
-    if not any(key in value for key in LATER):
-        value.update(_later(value))
+    value = {**_later(value), **value}
     for key in SIDECAR:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")
@@ -311,7 +329,7 @@ def decode_sidecar(data: bytes) -> Sidecar:
 def _later(old: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """What a sidecar of version 0.1.0 lacks, as far as the rest of it tells."""
     count = old.get("changed_while_read_count")
-    return dict(unstable=bool(count), unstable_paths=old.get("changed_while_read"), unstable_count=count, source_asked=None, source_links=None, mounts=None)
+    return {**LATER, "unstable": bool(count), "unstable_paths": old.get("changed_while_read"), "unstable_count": count}
 
 
 def utf8(value: t.Any) -> t.Any:

@@ -11,7 +11,7 @@
     move false files to quarantine/
     take again, from quarantine and trash, every blob that backups lack: trees first, for only they tell what else is needed
     lists of what is still missing in hand, read the live sources again as a backup would: what they still hold is stored once more
-    make sidecars anew for manifests that have none, or none that can be read
+    make sidecars anew for manifests of this backup directory that have none, or none that can be read
     write the index anew; drop stat caches that cannot be read
 
 Nothing is destroyed: false files stay in quarantine, and a backup that stays damaged stays listed as damaged.
@@ -19,7 +19,6 @@ Nothing is destroyed: false files stay in quarantine, and a backup that stays da
 
 from __future__ import annotations
 
-import os
 import time
 import typing as t
 
@@ -30,7 +29,7 @@ from .._store.gc import one_at_a_time
 from .._store.quarantine import Quarantine, Remains
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import records
+from . import directory, records
 from .catalog import Catalog
 from .create import retake
 from .ids import check_id
@@ -153,21 +152,24 @@ class Repairer:
         found = list(self._verifier.structure.unlisted)
         unreadable = self._verifier.structure.records
         for name in self._store.refs.names():
-            if records.owner(name) in unreadable and name not in found and self._readable(name):
+            if records.owner(name) in unreadable and name not in found and self._may_make(name):
                 found.append(name)
         return found
 
-    def _readable(self, name: str) -> bool:
+    def _may_make(self, name: str) -> bool:
+        """Whether a manifest can be read and is not another directory's."""
         try:
-            self._catalog.referenced(name)
-            return True
+            manifest, _digest = self._catalog.referenced(name)
         except (Damaged, FileNotFoundError, Unsupported):
             return False
+        return manifest.backup["directory_id"] is None or self._catalog.owner.is_ours(manifest)
 
     def _make_sidecars(self, quarantine: Quarantine) -> None:
         wanted = self._sidecars_to_make()
         if not wanted:
             return
+        with Transaction(self._store):
+            pass  # gives a store of version 0.1.0 its id, which sidecars name
         while wanted:
             # alone: a run that is just between its manifest and its sidecar must not find the sidecar's name taken
             with self._store.alone():
@@ -192,8 +194,9 @@ class Repairer:
         except Damaged:
             self.done["quarantined"].append(quarantine.move(path, "backups"))
         try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            files.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest)), exclusive=True)
+            directory.make(self._directory)
+            own = directory.claim(self._directory, self._store)
+            files.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest, own.id, own.store)), exclusive=True)
         except OSError as error:
             raise store_failure(f"writing the sidecar of {backup}", error) from None
         self.done["sidecars"].append(backup)
@@ -228,6 +231,7 @@ def verified(store: Store, catalog: Catalog, backup_dir: str, request: VerifyReq
         damage_count=count,
         damaged=hurt,
         unsupported=sorted(structure.unsupported),
+        foreign=sorted(structure.foreign),
         unlisted=structure.unlisted,
         backup_count=len(backups | structure.unsupported),
         file_count=verifier.read_files,

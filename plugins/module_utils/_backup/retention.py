@@ -15,12 +15,13 @@
     the newest one   in any case
 
 Hours, days and weeks are those of the host's time zone, through daylight saving: a day is what the operator calls a day. All of this
-is what restic's `forget` does; a test holds the two against each other. Three things are ours, each so that less is lost:
+is what restic's `forget` does; a test holds the two against each other. Four things are ours, each so that less is lost:
 
 - *Bad* backups (incomplete or damaged) count for nothing among the good. They are kept where the policy, applied to all backups alike, would
   keep them: a bad one never pushes a good one out, and is never held longer than a good one in its place. Without any good one, all stay.
 - A backup of the *future* (the clock was wrong when it was made, or is now) is kept and counts for nothing until its time comes. restic
   lets it use up a count, so that `last: 1` would delete all but the one that has no date.
+- What is *not ours* is kept and counts for nothing: backups of another directory or store.
 - What is *not known* is kept: a backup without a legible time, and with `tags` one without legible tags.
 
 restic 0.16 and newer also keeps the oldest backup wherever a rule has counts left. We do as 0.14 does and as it is written: that one outlives
@@ -53,6 +54,7 @@ KEYS = (*COUNTS, "within", "tags")
 
 NEWEST, FUTURE, NO_TIME, NO_TAGS = "newest", "future", "time unknown", "tags unknown"
 NEWER = "written by a newer version"
+OF_DIRECTORY, OF_STORE = "of another backup directory", "of another store"
 NO_GOOD = "no complete and sound backup is left"
 GOES = "no rule keeps it"
 
@@ -68,13 +70,15 @@ class Policy(t.NamedTuple):
 
 
 class Item(t.NamedTuple):
-    """A backup as retention sees it; None for what is not known. What a newer version wrote is `unsupported`: neither good nor to go."""
+    """A backup as retention sees it; None for what is not known. What a newer version wrote is `unsupported`: neither good nor to go. So is what is
+    `alien`: another directory's or another store's, in a word."""
 
     id: str
     moment: t.Optional[datetime.datetime]
     tags: t.Optional[t.Sequence[str]]
     good: bool
     unsupported: bool = False
+    alien: t.Optional[str] = None
 
 
 def parse_policy(keep: Keep) -> Policy:
@@ -134,7 +138,9 @@ def decide(policy: Policy, items: t.Sequence[Item], now: datetime.datetime) -> t
     of_all = _apply(policy, items, counted)
     verdicts: t.List[t.Optional[str]] = []
     for number, item in enumerate(items):
-        if item.unsupported:
+        if item.alien is not None:
+            verdicts.append(item.alien)
+        elif item.unsupported:
             verdicts.append(NEWER)
         elif item.moment is None:
             verdicts.append(NO_TIME)

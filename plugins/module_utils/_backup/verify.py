@@ -48,7 +48,8 @@ class Verified(t.NamedTuple):
     """What verification found, and with repair what is left of it.
 
     `damage` are the first paths and files that are hurt, `damage_count` all of them, `damaged` the ids of the backups concerned, `unsupported`
-    those that only a newer version can judge, `unlisted` the manifests without a sidecar. Counts are of backups looked at, and of files and bytes
+    those that only a newer version can judge, `foreign` those of another backup directory or of none that were not looked at, `unlisted` this directory's
+    manifests without a sidecar. Counts are of backups looked at, and of files and bytes
     of the store that were read for their content. `covered` is how far the round has come that a budget divides, in percent. `repaired` is what
     was done, or None.
     """
@@ -57,6 +58,7 @@ class Verified(t.NamedTuple):
     damage_count: int
     damaged: t.List[str]
     unsupported: t.List[str]
+    foreign: t.List[str]
     unlisted: t.List[str]
     backup_count: int
     file_count: int
@@ -125,7 +127,8 @@ class Structure:
     :ivar whole: (id, manifest) of each backup whose records can be read, listed or not.
     :ivar records: id -> what is wrong with its sidecar or manifest.
     :ivar unsupported: ids of backups that a newer version wrote, or something that they need.
-    :ivar unlisted: manifests that no sidecar names.
+    :ivar unlisted: this directory's manifests that no sidecar names. :ivar foreign: ids of backups that are another directory's, or no directory's and
+        not listed here, with the directory's id. They are not looked at.
     :ivar lacking: digest -> what is wrong: blobs, trees and lists that backups need.
     :ivar trees: whether any of these is a tree or list, below which nothing is known.
     """
@@ -136,6 +139,7 @@ class Structure:
         self.records: t.Dict[str, str] = {}
         self.unsupported: t.Set[str] = set()
         self.unlisted: t.List[str] = []
+        self.foreign: t.Dict[str, t.Optional[str]] = {}
         self.lacking: t.Dict[bytes, str] = {}
         self.trees = False
         self.told: Told = ([], 0, [])
@@ -148,7 +152,11 @@ class Structure:
             try:
                 sidecar = catalog.sidecar(backup)
                 references.discard(sidecar["manifest_ref"])
-                self.whole.append((backup, catalog.manifest(sidecar)))
+                manifest = None if catalog.owner.foreign(sidecar) and not self._ids else catalog.manifest(sidecar)
+                if manifest is None or catalog.owner.foreign(sidecar, manifest) and not self._ids:
+                    self.foreign[backup] = sidecar["directory_id"] or ""
+                else:
+                    self.whole.append((backup, manifest))
             except NotFound:
                 if self._ids:
                     raise
@@ -170,7 +178,11 @@ class Structure:
             except Damaged as error:
                 self.records.setdefault(records.owner(name) or show(name), error.message)
                 continue
-            if records.owner(name) not in self.records and records.owner(name) not in self.unsupported:
+            unread = records.owner(name) in self.records or records.owner(name) in self.unsupported
+            if not (catalog.owner.is_ours(manifest) or unread and manifest.backup["directory_id"] is None):
+                self.foreign[manifest.backup["id"]] = manifest.backup["directory_id"]
+                continue
+            if not unread:
                 self.unlisted.append(name)
             self.whole.append((manifest.backup["id"], manifest))
 
@@ -271,6 +283,13 @@ class Verifier:
         if self.structure.unlisted:
             self.warnings.append(
                 f"{len(self.structure.unlisted)} manifest(s) have no sidecar, first {self.structure.unlisted[0]}: repair lists them again as backups."
+            )
+        alone = not self.structure.whole and not self.structure.records  # else the directory is one of several
+        foreign = sorted(backup for backup, named in self.structure.foreign.items() if named is None or alone)
+        if foreign:
+            self.warnings.append(
+                f"{len(foreign)} backup(s) of this store are of other backup directories, or name none, first {foreign[0]}, and were not looked at."
+                " Where their directory is lost, volt-backup adopt --unlisted lists them here."
             )
 
     # ---- content

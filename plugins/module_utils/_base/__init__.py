@@ -19,8 +19,10 @@ from __future__ import annotations
 
 from .errors import (
     Damaged,
+    Foreign,
     Incomplete,
     Interrupted,
+    LockLost,
     LockTimeout,
     NotFound,
     SourceError,
@@ -39,15 +41,16 @@ from .errors import (
     unexpected,
 )
 from .files import create_file, is_regular, open_directory, open_file, open_real
-from .locks import NO_LOCKS, directory_lock, wait
+from .locks import NO_LOCKS, directory_lock, is_at, lock_file, locked, wait
 from .progress import Progress, unwatched
 from .signals import held, interruptible
 from .text import one_line, parse, show
-from .time import now, parse_span, parse_time, show_time
+from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
-    "NO_LOCKS", "Damaged", "Incomplete", "Interrupted", "LockTimeout", "NotFound", "Progress", "SourceError", "StoreError", "StoreFull", "TargetDiffers",
-    "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file", "directory_lock", "held", "interruptible", "is_regular",
-    "newer", "now", "one_line", "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time",
-    "store_failure", "target_failure", "unexpected", "unwatched", "wait",
+    "AHEAD", "NO_LOCKS", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError",
+    "StoreError", "StoreFull", "TargetDiffers", "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file",
+    "directory_lock", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
+    "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "store_failure", "target_failure",
+    "unexpected", "unwatched", "wait",
 ]  # fmt: skip

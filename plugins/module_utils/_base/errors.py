@@ -64,10 +64,22 @@ class LockTimeout(StoreError):
     code = "lock_timeout"
 
 
+class LockLost(StoreError):
+    """The file of a lock was removed or replaced while others relied on it."""
+
+    code = "lock_lost"
+
+
 class Damaged(VoltError):
     """Something in the store is missing or altered."""
 
     code = "damaged"
+
+
+class Foreign(VoltError):
+    """Something that is not ours to change: it belongs to another backup directory, another store or another program."""
+
+    code = "foreign"
 
 
 class Unsupported(VoltError):

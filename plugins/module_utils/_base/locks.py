@@ -4,7 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Waiting for kernel locks (flock(2)), which end with the process that holds them."""
+"""Waiting for kernel locks (flock(2)), which end with the process that holds them.
+
+A kernel lock is on a file, not on its name. Where somebody removes or replaces the file, those who come later lock another one. So a lock counts only
+if the locked file is still the one that has the name; else it is taken again, on the file that is there now.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ import time
 import typing as t
 
 from .errors import LockTimeout, StoreError, reason, store_failure
-from .files import open_directory
+from .files import is_regular, open_directory, open_file
 
 _POLL_FIRST, _POLL_MOST = 0.005, 0.1
 #: What a file system says that has no locks.
@@ -46,18 +50,78 @@ def wait(fd: int, mode: int, deadline: float, what: str, without: t.Container[t.
         pause = min(pause * 2, _POLL_MOST)
 
 
+def is_at(fd: int, path: str) -> bool:
+    """Whether an open file is the one that has this name now; a symbolic link at the last name is none."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"Lock {path} cannot be looked at: {reason(error)}; mend that, then run again.") from None
+
+
+def locked(
+    opened: t.Callable[[], t.Optional[int]], path: str, mode: int, deadline: float, what: str, without: t.Container[t.Optional[int]] = ()
+) -> t.Optional[int]:
+    """A descriptor that is locked while it is open, of the file or directory that has this name; LockTimeout when the deadline has passed.
+
+    :param opened: opens it; where it returns None, so does this. :param without: errors upon which to go on without a lock.
+    """
+    while True:
+        fd = opened()
+        if fd is None:
+            return None
+        try:
+            wait(fd, mode, deadline, what, without)
+            if is_at(fd, path):
+                return fd
+            if time.monotonic() >= deadline:
+                raise LockTimeout(f"The file of {what} was replaced while it was waited for; find out what removes it, then run again.")
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # removed or replaced while we waited
+
+
+def lock_file(path: str, mode: int, deadline: float, what: str, write: bool = True) -> t.Optional[int]:
+    """A descriptor of a lock's file, which is locked while it is open; LockTimeout, or StoreError for what can be no lock.
+
+    :param write: make the file where there is none. Otherwise None stands for one that is not there or may not be opened.
+    """
+    return locked(lambda: _open(path, write), path, mode, deadline, what)
+
+
+def _open(path: str, write: bool) -> t.Optional[int]:
+    try:
+        fd = open_file(path, os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
+    except OSError as error:
+        if not write and error.errno in (errno.ENOENT, errno.EACCES):
+            return None  # never made, or we may only look: nothing to wait for
+        if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV):
+            raise StoreError(f"Lock {path}: {reason(error)}; remove what lies there, then run again. The file is made anew.") from None
+        raise (store_failure(f"opening the lock {path}", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
+    if is_regular(fd):
+        return fd
+    os.close(fd)
+    raise StoreError(f"Lock {path}: it is no regular file; remove what lies there, then run again. The file is made anew.")
+
+
 @contextlib.contextmanager
 def directory_lock(directory: str, timeout: float) -> t.Iterator[None]:
     """Hold a directory's own lock while the context lasts, where names are settled one at a time; LockTimeout where others keep it.
 
     On a file system without locks, names are settled one at a time as well.
     """
+    deadline, what = time.monotonic() + timeout, f"the lock of directory {directory}"
+    fd = locked(lambda: _open_directory(directory), os.path.realpath(directory), fcntl.LOCK_EX, deadline, what, NO_LOCKS)
     try:
-        fd = open_directory(directory, follow=True)
-    except OSError as error:
-        raise store_failure(f"opening the directory {directory}", error) from None
-    try:
-        wait(fd, fcntl.LOCK_EX, time.monotonic() + timeout, f"the lock of directory {directory}", NO_LOCKS)
         yield
     finally:
-        os.close(fd)
+        os.close(t.cast(int, fd))
+
+
+def _open_directory(directory: str) -> int:
+    try:
+        return open_directory(directory, follow=True)
+    except OSError as error:
+        raise store_failure(f"opening the directory {directory}", error) from None

@@ -13,12 +13,20 @@ import re
 
 from .errors import UsageError
 
+#: How far ahead of the clock a time may be and be believed: clocks are set while programs run. What is further ahead is of the future.
+AHEAD = datetime.timedelta(seconds=60)
+
 _SPAN = re.compile(r"(?:\d+(?:s|m|h|d|w))+\Z")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
+
+
+def is_future(moment: datetime.datetime) -> bool:
+    """Whether a time has not come yet: the clock was wrong when it was taken, or is wrong now."""
+    return moment > now() + AHEAD
 
 
 def show_time(moment: datetime.datetime) -> str:

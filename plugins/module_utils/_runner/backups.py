@@ -112,9 +112,12 @@ def _state(backup: Backup) -> str:
         return f"DAMAGED: {backup['damage']}"
     if backup["unsupported"]:
         return f"unsupported: {backup['unsupported_reason']}"
-    if not backup["complete"]:
-        return "incomplete"
-    return f"unstable: {backup['unstable_count']} file(s)" if backup["unstable"] else "ok"
+    if backup["foreign"]:
+        return f"foreign: {backup['foreign_reason']}"
+    words = ["of the future"] if backup["future"] else []
+    words += [] if backup["complete"] else ["incomplete"]
+    words += [f"unstable: {backup['unstable_count']} file(s)"] if backup["unstable"] else []
+    return ", ".join(words) or "ok"
 
 
 # ---- show

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
-"""What a command of volt-backup is, and those that keep a store in order: prune, gc, verify. Each is an entry of COMMANDS.
+"""What a command of volt-backup is, and those that keep a store in order: prune, gc, verify, adopt. Each is an entry of COMMANDS.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import typing as t
 
-from .._backup import prune, verify
+from .._backup import adopt, prune, verify
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.retention import COUNTS
@@ -132,6 +132,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     rows = [
         ("backups", f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
         ("unsupported", f"{len(found.unsupported)}, written by a newer version" if found.unsupported else ""),
+        ("foreign", f"{len(found.foreign)}, of another backup directory, left alone" if found.foreign else ""),
         ("content", f"{found.file_count} files, {screen.size(found.byte_count)}" if found.file_count else ""),
         ("round", "" if found.covered is None else f"{found.covered}%"),
     ]
@@ -152,8 +153,34 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     return text
 
 
+# ---- adopt
+
+
+def _adopt_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("ids", nargs="*", metavar="ID", help="take over this backup alone (or this one ...)")
+    made.add_argument("--unlisted", action="store_true", help="also backups that have no record here, only a manifest in the store")
+    made.add_argument("--dry-run", action="store_true", help="show what would be taken over, write nothing")
+
+
+def _adopt(args: Arguments, manager: Manager) -> Outcome:
+    done = manager.adopt(args.ids, args.unlisted, args.dry_run)
+    return Outcome(done.result(), lambda: _adopted(done, args.dry_run))
+
+
+def _adopted(done: adopt.Adopted, dry: bool) -> str:
+    rows = [
+        (row["id"], (row["created_at"] or "")[:19].replace("T", " "), row["found"], row["directory_id"] or "", row["reason"] or "")
+        for row in (*done.adopted, *done.left)
+    ]
+    if not rows:
+        return "Nothing to take over.\n"
+    verb = "Would take over" if dry else "Took over"
+    return screen.table(("ID", "CREATED (UTC)", "FOUND", "DIRECTORY", "LEFT BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
+
+
 COMMANDS = (
     Command("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
     Command("gc", "remove from the store what no backup refers to", _collect_options, _collect),
     Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),
+    Command("adopt", "take over backups of another or a lost backup directory", _adopt_options, _adopt),
 )

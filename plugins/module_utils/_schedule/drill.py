@@ -24,7 +24,7 @@ import typing as t
 
 from .._backup.ids import check_workload
 from .._backup.manager import Manager, Query
-from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, held, open_directory, parse, reason, show
+from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, held, is_at, open_directory, parse, reason, show
 from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover
 from . import job as jobs
@@ -173,6 +173,8 @@ class Driller:
             room = open_directory(name, top)
             try:
                 fcntl.flock(room, fcntl.LOCK_EX)
+                if not is_at(room, os.path.join(self._scratch, name)):
+                    raise TargetError(f"{show(os.fsencode(self._scratch))}: another drill removed the directory of this one; run the drill again.")
                 yield os.path.join(self._scratch, name, "tree")
             finally:
                 with held():

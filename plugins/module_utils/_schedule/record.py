@@ -15,12 +15,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import time
 import typing as t
 
 from .._backup.ids import check_workload
-from .._base import VoltError, directory_lock, files, reason, show
+from .._base import VoltError, directory_lock, files, lock_file, reason, show
 from .command import remove
 from .slots import Slots
 
@@ -135,17 +136,13 @@ class RunRecord:
         path = f"{self._path[:-5]}.lock"
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            fd = files.open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise unwritten(path, error) from None
+        fd = lock_file(path, fcntl.LOCK_EX, math.inf, f"the turn of workload {os.path.basename(path)[:-5]}")
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            except OSError as error:
-                raise unwritten(path, error) from None
             yield
         finally:
-            os.close(fd)
+            os.close(t.cast(int, fd))
 
     def busy(self) -> bool:
         """Whether a run has the turn: what a note alone cannot tell, for a run that power ended notes nothing."""
@@ -162,11 +159,16 @@ class RunRecord:
             os.close(fd)
 
     def forget(self) -> None:
-        """Remove what is noted, when a schedule is removed. Who still has the turn keeps the file by which others wait for it."""
-        busy = self.busy()
+        """Remove what is noted, when a schedule is removed. A run that still has the turn keeps the file by which others wait for it."""
         remove(self._path)
-        if not busy:
-            remove(f"{self._path[:-5]}.lock")
+        path = f"{self._path[:-5]}.lock"
+        with contextlib.suppress(VoltError):  # a run has the turn, or what lies there is no lock
+            fd = lock_file(path, fcntl.LOCK_EX, -math.inf, path, write=False)
+            if fd is not None:
+                try:
+                    remove(path)  # while it is locked: a run that waits for it looks whether it is still there
+                finally:
+                    os.close(fd)
 
 
 @contextlib.contextmanager

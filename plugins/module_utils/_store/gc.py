@@ -22,6 +22,9 @@ Check mode makes the plan, and rewrites packs without writing to know what that 
 never have one, for its run is dead. So whatever has no mark at that moment is garbage for ever, until a run stores it again. What has become
 garbage since the plan was made is for the next collection.
 
+Where somebody has removed the file `lock`, a run may be at work during a slice. It shows by its directory in tmp/. What a slice has moved is then put back,
+and the collection ends with an error.
+
 Nothing depends on what an earlier collection knew. One that is killed has moved less, or leaves a pack beside its replacement, in which no
 blob is then found any more: the next one moves it.
 """
@@ -37,7 +40,7 @@ import struct
 import time
 import typing as t
 
-from .._base import Damaged, StoreError, StoreFull, files, kernel, newer, reason, store_failure, wait
+from .._base import Damaged, LockLost, StoreError, StoreFull, files, is_at, kernel, locked, newer, reason, store_failure
 from . import codec, layout, pack
 from .store import Store
 from .table import Table
@@ -136,19 +139,30 @@ class Collected(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def one_at_a_time(store: Store) -> t.Iterator[None]:
-    """Keep other collections and repairs out: both take files away, and each may count on what the other takes."""
-    trash = os.path.join(store.path, "trash")
+def one_at_a_time(store: Store) -> t.Iterator[t.Callable[[], None]]:
+    """Keep other collections and repairs out: both take files away, and each may count on what the other takes.
+
+    What it yields raises LockLost where somebody has removed the directory by which others are kept out.
+    """
+    trash, what = os.path.join(store.path, "trash"), f"the trash of store {store.path}"
+    fd = t.cast(int, locked(lambda: _open_trash(trash), trash, fcntl.LOCK_EX, time.monotonic() + store.lock_timeout, what))
+
+    def check() -> None:
+        if not is_at(fd, trash):
+            raise LockLost(f"Store {store.path}: the directory trash was removed or replaced during this run; run again.", store=store.path)
+
     try:
-        os.makedirs(trash, mode=0o700, exist_ok=True)
-        fd = files.open_directory(trash)
-    except OSError as error:
-        raise store_failure("opening its trash", error) from None
-    try:
-        wait(fd, fcntl.LOCK_EX, time.monotonic() + store.lock_timeout, f"the trash of store {store.path}")
-        yield
+        yield check
     finally:
         os.close(fd)
+
+
+def _open_trash(path: str) -> int:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        return files.open_directory(path)
+    except OSError as error:
+        raise store_failure("opening its trash", error) from None
 
 
 class _Needed:
@@ -198,12 +212,13 @@ class Collector:
     def __init__(self, store: Store, mark: Mark, grace: float, repack: bool, dry: bool) -> None:
         self._store, self._mark, self._grace, self._repack, self._dry = store, mark, grace, repack, dry
         self._trash = _Trash(store, grace)
+        self._check_alone: t.Callable[[], None] = _nothing
         self.warnings: t.List[str] = []
 
     def __call__(self) -> Collected:
         if not self._store.exists:
             return Collected()
-        with contextlib.nullcontext() if self._dry else one_at_a_time(self._store):
+        with contextlib.nullcontext(_nothing) if self._dry else one_at_a_time(self._store) as self._check_alone:
             with self._store.lock():
                 needed = _Needed(self._store, self._mark)
                 plan = self._plan(needed)
@@ -270,18 +285,31 @@ class Collector:
         store = self._store
         while dead:
             with store.alone():
-                until = time.monotonic() + _SLICE
-                if needed.mark(until):
-                    needed.locate()
-                    while dead and time.monotonic() < until:
-                        file = dead.pop()
-                        if needed.is_dead(file):
-                            self._trash.take(file)
+                self._check_alone()
+                self._take(dead, needed, time.monotonic() + _SLICE)
             time.sleep(_BREATH)  # readers that have waited come in now
             with store.lock():
                 needed.mark()
         if self._grace == 0 and not plan.keeps_trash:
             self._trash.empty(self._trash.due())
+
+    def _take(self, dead: DeadFiles, needed: _Needed, until: float) -> None:
+        """One slice. Where the lock's file is removed during it, a run may have begun, and have seen what was then moved: all is put back."""
+        if not needed.mark(until):
+            return
+        needed.locate()
+        taken: t.List[Dead] = []
+        while dead and time.monotonic() < until:
+            file = dead.pop()
+            if needed.is_dead(file):
+                self._trash.take(file)
+                taken.append(file)
+        try:
+            self._store.check_covered()
+        except LockLost:
+            for file in taken:
+                self._trash.put_back(file)
+            raise
 
     def _rewrite_packs(self, chosen: t.List[bytes], needed: _Needed) -> t.Tuple[t.List[bytes], int]:
         """Rewrite packs, durably: (packs whose blobs are all in others now, bytes written)."""
@@ -433,9 +461,23 @@ class _Trash:
                 raise failure from None
             if self._grace:
                 raise StoreFull("The store's file system has no room even for moving files to the trash; collect with a grace of 0s.") from None
+            self._store.check_covered()  # what is deleted cannot be put back
             os.unlink(path)
             self.freed = self.freed.plus(file.size)
         self.moved = self.moved.plus(file.size)
+
+    def put_back(self, file: Dead) -> None:
+        """Give a file back its name, unless a run has stored the same content anew."""
+        path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
+        try:
+            if not os.path.lexists(path):
+                os.rename(os.path.join(self._bin, file.kind, file.file), path)
+        except OSError as error:
+            raise store_failure(f"putting {file.file} back from its trash", error) from None
+
+
+def _nothing() -> None:
+    """Check nothing: a dry run takes nothing away."""
 
 
 def _settle(store: Store) -> None:

@@ -10,29 +10,23 @@ A writer passes the *gate* (an exclusive lock, held for moments) before asking f
 the store alone keeps the gate while it waits, so that no writer comes in before it: long enough to outlast ordinary runs, not so long that
 the others give up. Readers, above all restores, do not pass the gate, so they do not wait for one that is only waiting. The kernel drops
 both when a process dies, however it dies: there is no stale lock to break. Source: flock(2).
+
+Somebody may remove the files `lock` and `gate` all the same. A lock that is taken on a removed file is taken again on the file that is there by then. A run
+that holds the lock on a removed file cannot be asked to take it again. So the one that has the store alone looks for runs that live all the same
+(`workspace.living`), and gives up.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
 import typing as t
 
-from .._base import LockTimeout, StoreError, files, reason, store_failure, wait
+from .._base import LockTimeout, lock_file
 
 #: Seconds for which the gate stays closed while a process waits for the store alone, and for which it is then open.
 _PATIENCE, _PAUSE = 45.0, 1.0
-
-
-def _open(path: str, write: bool) -> t.Optional[int]:
-    try:
-        return files.open_file(path, os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
-    except OSError as error:
-        if not write and error.errno in (errno.ENOENT, errno.EACCES):
-            return None  # a store that was never written to, or that we may only look at: nothing to wait for
-        raise (store_failure("opening its lock", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
 
 
 class Lock:
@@ -76,13 +70,9 @@ class Lock:
         return self._enter(deadline)
 
     def _enter(self, deadline: float) -> Lock:
-        gate = _open(os.path.join(self._directory, "gate"), self._write) if self._gate else None
+        gate = self._take("gate", fcntl.LOCK_EX, deadline) if self._gate else None
         try:
-            if gate is not None:
-                wait(gate, fcntl.LOCK_EX, deadline, f"the gate of store {self._directory}")
-            self._fd = _open(os.path.join(self._directory, "lock"), self._write)
-            if self._fd is not None:
-                wait(self._fd, self._mode, deadline, f"the lock of store {self._directory}")
+            self._fd = self._take("lock", self._mode, deadline)
             if self._at_gate is not None:
                 self._at_gate()
         except BaseException:
@@ -92,6 +82,9 @@ class Lock:
             if gate is not None:
                 os.close(gate)
         return self
+
+    def _take(self, name: str, mode: int, deadline: float) -> t.Optional[int]:
+        return lock_file(os.path.join(self._directory, name), mode, deadline, f"the {name} of store {self._directory}", self._write)
 
     def __exit__(self, *_exception: object) -> None:
         if self._fd is not None:

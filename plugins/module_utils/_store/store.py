@@ -17,12 +17,13 @@ import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import Damaged, StoreError, files, newer, store_failure
+from .._base import Damaged, LockLost, StoreError, files, newer, store_failure
 from . import codec, features, layout, pack
 from .cache import Cache
 from .index import Index, Location
 from .lock import Lock
 from .refs import Refs
+from .workspace import living
 
 #: Plain packs kept at hand: enough for the packs that one directory's files are spread over.
 _KEEP = 48 << 20
@@ -82,8 +83,19 @@ class Store:
         return Lock(self.path, self.lock_timeout, write=not dry) if self.exists else self.lock()
 
     def alone(self) -> Lock:
-        """The exclusive lock. While it is held, all others wait: for moments only."""
-        return Lock(self.path, self.lock_timeout, exclusive=True)
+        """The exclusive lock. While it is held, all others wait: for moments only. LockLost where a run is at work all the same."""
+        return Lock(self.path, self.lock_timeout, exclusive=True, at_gate=self.check_covered)
+
+    def check_covered(self) -> None:
+        """LockLost where a run is alive. For one who has the store alone: such a run holds the lock on a file that was removed."""
+        runs = living(self.path)
+        if runs:
+            raise LockLost(
+                f"Store {self.path}: {len(runs)} run(s) are at work without its lock, since the file lock was removed or replaced (tmp/{runs[0]});"
+                " wait until they have ended, then run again.",
+                store=self.path,
+                runs=runs,
+            )
 
     def full_path(self, relative: str) -> str:
         return os.path.join(self.path, relative)

@@ -7,7 +7,7 @@
 """tmp/<run>/: where a transaction writes until all of it is durable and gets its final names.
 
 The directory is locked while the process lives. What a dead one left is removed by the next transaction, which can tell, because the kernel
-dropped the dead one's lock.
+dropped the dead one's lock. `living` names the directories of runs that are alive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import shutil
 import typing as t
 
-from .._base import StoreError, files, store_failure
+from .._base import StoreError, files, is_at, store_failure
 from . import layout
 from .index import run_name
 
@@ -45,15 +45,27 @@ class Workspace:
                     os.makedirs(os.path.join(self._store, name), mode=0o700, exist_ok=True)
             for entry in os.listdir(tmp):
                 _sweep(os.path.join(tmp, entry))
-            self.name = run_name(self._store)
-            self._directory = os.path.join(tmp, self.name)
-            os.mkdir(self._directory, 0o700)
-            self.fd = files.open_directory(self._directory)
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while self.fd < 0:
+                self._show(tmp)
             for name in ("objects", "packs"):
                 os.mkdir(self.path(name), 0o700)
         except OSError as error:
             raise store_failure("beginning a run", error) from None
+
+    def _show(self, tmp: str) -> None:
+        """Make the directory and lock it; without effect where another run took it for a dead one's: then somebody removed the gate."""
+        self.name = run_name(self._store)
+        self._directory = os.path.join(tmp, self.name)
+        os.mkdir(self._directory, 0o700)
+        try:
+            fd = files.open_directory(self._directory)
+        except FileNotFoundError:
+            return
+        fcntl.flock(fd, fcntl.LOCK_EX)  # nobody has it but for a moment, to see whether we live
+        if is_at(fd, self._directory):
+            self.fd = fd
+        else:
+            os.close(fd)
 
     def remove(self) -> None:
         """Remove the directory with all that has not got its final name; nothing is written from now on."""
@@ -110,3 +122,29 @@ def _sweep(path: str) -> None:
         pass
     finally:
         os.close(fd)
+
+
+def living(store: str) -> t.List[str]:
+    """Names of the runs that are alive at the store of this path; StoreError where that cannot be told."""
+    found = []
+    tmp = os.path.join(store, "tmp")
+    try:
+        names = os.listdir(tmp)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise store_failure("looking for runs", error) from None
+    for name in sorted(names):
+        try:
+            fd = files.open_directory(os.path.join(tmp, name))
+        except OSError:
+            continue  # it has just ended, or is no run's
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found.append(name)
+        except OSError as error:
+            raise store_failure("looking for runs", error) from None
+        finally:
+            os.close(fd)
+    return found

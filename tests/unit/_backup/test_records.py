@@ -46,8 +46,7 @@ def manifest(**more: Any) -> Manifest:
 def sidecar(**more: Any) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(records.SIDECAR, 0)
     values.update(backup(), format=1, manifest_ref=f"{ID}-{'0' * 12}", manifest_sha256="0" * 64, skipped=[], changed_while_read=[],
-                  workload_mode=None, notes=None, host_id=None, pushed_to_cdn=False, unstable=False, unstable_paths=[], source_asked="/srv",
-                  source_links=[], mounts=[])  # fmt: skip
+                  workload_mode=None, notes=None, host_id=None, pushed_to_cdn=False, **records.LATER)  # fmt: skip
     return {**values, **more}
 
 
@@ -223,10 +222,22 @@ def test_sidecar_keys_are_in_the_order_of_the_original_system() -> None:
 
 def test_sidecar_round_trip_and_unknown_keys() -> None:
     data = json.dumps({**sidecar(), "later": {"x": 1}}).encode()
-    assert records.decode_sidecar(data) == {**sidecar(), "later": {"x": 1}}
+    held = records.decode_sidecar(data)
+    assert held == {**sidecar(), "later": {"x": 1}}
+    assert json.loads(records.encode_sidecar({**held, "damaged": True})) == held, "what a newer version added is kept, a state is not written"
 
 
-@pytest.mark.parametrize("key", records.SIDECAR)
+@pytest.mark.parametrize("key", records.LATER)
+def test_records_of_version_0_1_0_lack_some_keys(key: str) -> None:
+    value = sidecar()
+    del value[key]
+    assert records.decode_sidecar(json.dumps(value).encode()) == sidecar()
+    held = json.loads(records.encode_manifest(manifest()))
+    held["backup"].pop(key, None)
+    assert records.decode_manifest(json.dumps(held).encode()) == manifest()
+
+
+@pytest.mark.parametrize("key", [key for key in records.SIDECAR if key not in records.LATER])
 def test_each_key_is_needed(key: str) -> None:
     value = sidecar()
     del value[key]
@@ -239,23 +250,23 @@ def test_a_sidecar_of_the_first_version(changed: int) -> None:
     value = sidecar(changed_while_read=["a", "b"][:changed], changed_while_read_count=changed)
     for key in records.LATER:
         del value[key]
-    later = {"unstable": changed > 0, "unstable_paths": ["a", "b"][:changed], "unstable_count": changed}
-    later |= {"source_asked": None, "source_links": None, "mounts": None}
+    later = {**records.LATER, "unstable": changed > 0, "unstable_paths": ["a", "b"][:changed], "unstable_count": changed}
     assert records.decode_sidecar(json.dumps(value).encode()) == {**value, **later}
 
 
 OTHER_KINDS: list[Any] = [
     None, True, 5, -1, 1 << 63, 1.5, "text", "2026-11-23T10:00:00Z", "2026-13-99T00:00:00Z", [], ["text"], [5], [{}], {},
-    [{"path": "p", "reason": "r"}], [{"path": "p", "reason": "r", "detail": 5}], [{"path": "p", "reason": "r", "detail": "d"}],
+    [{"path": "p", "reason": "r"}], [{"path": "p", "reason": "r", "detail": 5}], [{"path": "p", "reason": "r", "detail": "d"}], "0123456789abcdef" * 2,
 ]  # fmt: skip
-TEXTS, NUMBERS, FLAGS, LISTS = (6, 7, 8), (2,), (1,), (9, 10)
+TEXTS, NUMBERS, FLAGS, LISTS = (6, 7, 8, 17), (2,), (1,), (9, 10)
 FITTING = {
     **dict.fromkeys(records.SIDECAR, NUMBERS),
     **dict.fromkeys(("id", "workload_name", "type", "manifest_ref", "source_path", "host", "manifest_sha256"), TEXTS),
     **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked"), (0, *TEXTS)),
     **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), LISTS),
     **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable"), FLAGS),
-    "source_links": (0, *LISTS), "mounts": (0, *LISTS), "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (),
+    "source_links": (0, *LISTS), "mounts": (0, *LISTS), "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (), "directory_id": (0, 17),
+    "store_id": (0, 17),
 }  # fmt: skip
 
 

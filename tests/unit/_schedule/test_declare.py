@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,39 @@ def test_a_second_run_of_a_workload_waits_for_the_first(tmp_path: Path) -> None:
             order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize("how", ["removed", "forgotten"])
+def test_runs_that_wait_for_a_turn_whose_file_goes_come_one_at_a_time(tmp_path: Path, how: str) -> None:
+    record = RunRecord("app", str(tmp_path))
+    at_work: list[int] = []
+    most: list[int] = []
+
+    def later(number: int) -> None:
+        with RunRecord("app", str(tmp_path)).alone():
+            at_work.append(number)
+            most.append(len(at_work))
+            time.sleep(0.1)
+            at_work.remove(number)
+
+    threads = [threading.Thread(target=later, args=(number,)) for number in range(4)]
+    with record.alone():
+        for thread in threads[:2]:
+            thread.start()
+        time.sleep(0.1)
+        record.forget()
+        assert (tmp_path / "app.lock").exists(), "a run has the turn"
+        if how == "removed":
+            (tmp_path / "app.lock").unlink()
+    for thread in threads[2:]:
+        thread.start()
+    if how == "forgotten":
+        record.forget()
+    for thread in threads:
+        thread.join(10)
+    assert most == [1, 1, 1, 1]
+    record.forget()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "by hand"])

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import records
+from ansible_collections.volt.backup.plugins.module_utils._backup import directory as directories, records
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
@@ -73,6 +73,7 @@ def make(directory: Path, compression: str = "none") -> Path:
         format=1, host="host", complete=True, exclude=["*.tmp"], exclude_caches=False, one_file_system=False, file_count=6,
         new_bytes=run.counts.new_bytes, stored_bytes=run.counts.stored_bytes, skipped=[], skipped_count=0, changed_while_read=[], changed_while_read_count=0,
         unstable=False, unstable_paths=[], unstable_count=0, source_asked="/srv/example", source_links=[], mounts=[],
+        directory_id="c4b1f2a07d6e4f0e8a9b1c2d3e4f5061", store_id="5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e",
     )  # fmt: skip
     manifest = Manifest(
         backup={key: sidecar[key] for key in records.REPEATED},
@@ -80,7 +81,12 @@ def make(directory: Path, compression: str = "none") -> Path:
         links=linked, links_size=len(table), users={0: "root", 1000: "ada"}, groups={0: "root", 1000: "ada"}, skipped=[],
         totals={"files": 6, "directories": 1, "symlinks": 1, "others": 0, "size": 9_572_375, "blobs": 5},
     )  # fmt: skip
-    (directory / "cas" / "format.json").write_bytes(Format("5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e").encode())
+    store = Store(str(directory / "cas"))
+    (directory / "cas" / "format.json").write_bytes(Format(sidecar["store_id"]).encode())
+    store.format = Format(sidecar["store_id"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(directories, "new_id", lambda: sidecar["directory_id"])
+        directories.claim(str(sidecars), store)
     data = records.encode_manifest(manifest)
     sidecar["manifest_ref"], sidecar["manifest_sha256"] = records.reference(sidecar["id"], data)
     (directory / "cas" / "refs" / f"{sidecar['manifest_ref']}.json").write_bytes(data)
@@ -150,7 +156,7 @@ BLOCK = re.compile(r"^`([^`\n]+)`\n\n```(json|text)\n(.*?)```$", re.MULTILINE | 
 def told() -> dict[str, bytes]:
     """The files of the document's example."""
     found = {path: text.encode() if kind == "json" else undump(text) for path, kind, text in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))}
-    assert len(found) == 8
+    assert len(found) == 9
     return found
 
 
@@ -188,7 +194,7 @@ def test_another_reader_restores_the_document_s_store(told: dict[str, bytes], tm
     for path, data in told.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
-    (sidecar,) = (tmp_path / "backups").iterdir()
+    (sidecar,) = (tmp_path / "backups").glob("example-*.json")
     expect(Reader(str(tmp_path / "cas")), sidecar)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -150,4 +152,73 @@ def test_no_descriptor_is_left(store: str) -> None:
         pass
     with Lock(store, 0, exclusive=True), pytest.raises(LockTimeout), Lock(store, 0):
         pass
+    assert descriptors() == before
+
+
+# ---- files that somebody removes or replaces
+
+
+@pytest.mark.parametrize("names", [["lock"], ["gate"], ["lock", "gate"]], ids=["lock", "gate", "both"])
+@pytest.mark.parametrize("anew", [False, True], ids=["removed", "replaced"])
+def test_a_lock_that_was_removed_while_two_waited_lets_one_in_at_a_time(store: str, names: list[str], anew: bool) -> None:
+    with Child(hold, store) as first:
+        assert first.hear() == "held"
+        with Child(hold, store, True) as one, Child(hold, store, True) as two:
+            assert one.quiet(0.3) and two.quiet(0.3)
+            for name in names:
+                os.unlink(os.path.join(store, name))
+                if anew:
+                    Path(store, name).touch()
+            first.tell()
+            assert first.hear() == "released"
+            time.sleep(0.5)
+            held = [child for child in (one, two) if not child.quiet(0.5)]
+            assert len(held) == 1
+            assert held[0].hear() == "held"
+            held[0].tell()
+            assert held[0].hear() == "released"
+            (other,) = {one, two} - set(held)
+            assert other.hear() == "held"
+    with pytest.raises(LockTimeout), Lock(store, 0), Lock(store, 0, exclusive=True):
+        pass
+
+
+def test_a_reader_of_a_lock_that_was_removed_makes_nothing(store: str) -> None:
+    with Child(hold, store, True) as writer, Child(look, store) as reader:
+        assert writer.hear() == "held"
+        assert reader.hear() == "begun" and reader.quiet()
+        os.unlink(os.path.join(store, "lock"))
+        writer.tell()
+        assert (writer.hear(), reader.hear()) == ("released", "held")
+    assert os.listdir(store) == ["gate"]
+
+
+def look(pipe: Any, store: str) -> None:
+    """What a reader does."""
+    time.sleep(0.2)  # a writer comes first
+    pipe.send("begun")
+    with Lock(store, 10, write=False, gate=False):
+        pipe.send("held")
+
+
+@pytest.mark.parametrize("name", ["gate", "lock"])
+@pytest.mark.parametrize("write", [True, False])
+@pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "device"])
+def test_what_is_no_file_is_no_lock(store: str, name: str, write: bool, kind: str) -> None:
+    path = os.path.join(store, name)
+    if kind == "directory":
+        os.mkdir(path)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        if os.geteuid():
+            pytest.skip("only root makes devices")
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+    before = descriptors()
+    with pytest.raises(StoreError, match="remove what lies there") as caught, Lock(store, 0, write=write):
+        pass
+    assert not isinstance(caught.value, LockTimeout)
     assert descriptors() == before

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Whose a backup is: several backup directories may share a store, and none may delete what is another's.
+
+::
+
+    <backup_dir>/.directory.json    {"format": 1, "id": "<32 hex digits>", "store": "<the store's id>"}
+
+The file is made with the first backup that is written into a directory. Sidecars and manifests name the directory by its id, sidecars the store as well.
+What names another directory is *foreign* here: it is shown, and neither pruned nor repaired nor deleted. A sidecar that names another store is damaged here:
+its content is in that store. Sidecars of version 0.1.0 name neither; they count as this directory's, unless their manifests name another one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import typing as t
+
+from .._base import Damaged, StoreError, files, newer, show, store_failure
+from .._store.features import new_id
+from .._store.store import Store
+from .records import Manifest, Sidecar
+
+NAME = ".directory.json"
+FORMAT = 1
+_MOST = 65536
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+class Directory(t.NamedTuple):
+    """What a backup directory says of itself. `id` is empty where it says nothing yet; `trouble` is why it cannot be told, as a sentence."""
+
+    id: str = ""
+    store: str = ""
+    trouble: t.Optional[str] = None
+
+
+def read(path: str) -> Directory:
+    """What the directory at a path says of itself; Unsupported where a newer version wrote that, StoreError where it may not be read."""
+    place = os.path.join(path, NAME)
+    try:
+        value = json.loads(files.read_stored(place, _MOST))
+        number = value["format"]
+        if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT:
+            raise newer(f"{show(os.fsencode(place))} (format {number})")
+        if number is True or number != FORMAT or not _ID.match(value["id"]) or not _ID.match(value["store"]):
+            raise ValueError(value)
+        return Directory(value["id"], value["store"])
+    except FileNotFoundError:
+        return Directory()
+    except (Damaged, ValueError, KeyError, TypeError, RecursionError):
+        return Directory(
+            trouble=f"{show(os.fsencode(place))} is damaged, so it is not known whose the backups are; put it back from a copy, or remove it and run"
+            " volt-backup adopt."
+        )
+
+
+def check(path: str, store: Store) -> Directory:
+    """What the directory says of itself; StoreError where it is damaged, or of another store than this."""
+    found = read(path)
+    if found.trouble is not None:
+        raise StoreError(found.trouble)
+    known = store.format.id if store.format is not None else ""
+    if found.store and found.store != known and (known or store.format is None):
+        what = f"is another one (id {known})" if known else "is not there"
+        raise StoreError(
+            f"Backup directory {show(os.fsencode(path))}: its backups are in the store with the id {found.store}, and {show(os.fsencode(store.path))} {what};"
+            " mount the store, or name the right one, or another backup_dir.",
+            store_id=found.store,
+        )
+    return found
+
+
+def claim(path: str, store: Store, anew: bool = False) -> Directory:
+    """The same, and the file is made where there is none. Under the directory's lock. OSError where that fails.
+
+    :param anew: write the file anew where it names another store.
+    """
+    found = read(path) if anew else check(path, store)
+    if found.trouble is not None:
+        raise StoreError(found.trouble)
+    known = store.format.id if store.format is not None else ""
+    if found.id and found.store == known:
+        return found
+    found = Directory(found.id or new_id(), known)
+    text = json.dumps({"format": FORMAT, "id": found.id, "store": found.store}, indent=1) + "\n"
+    files.write_file(os.path.join(path, NAME), text.encode())
+    return found
+
+
+def make(path: str) -> None:
+    """Make a backup directory where there is none."""
+    if os.path.isdir(path):
+        return
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        files.sync_directory(os.path.dirname(path))
+    except OSError as error:
+        raise store_failure(f"making the backup directory {path}", error) from None
+
+
+class Owner:
+    """Whose the backups are that a directory lists."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store, self._path = store, path
+        self._own = Directory()
+
+    @property
+    def own(self) -> Directory:
+        """What the directory says of itself; once it has an id, that is known."""
+        if not self._own.id:
+            self._own = read(self._path)
+        return self._own
+
+    def foreign(self, sidecar: Sidecar, manifest: t.Optional[Manifest] = None) -> t.Optional[str]:
+        """Why a backup is not this directory's, as a sentence, or None.
+
+        :param manifest: its manifest, where that is at hand: it tells for a sidecar that names no directory.
+        """
+        named = sidecar["directory_id"] or (manifest.backup["directory_id"] if manifest is not None else None)
+        if named is None or named == self.own.id:
+            return None
+        return self.own.trouble or f"It is of another backup directory (id {named}); volt-backup adopt takes it over."
+
+    def elsewhere(self, sidecar: Sidecar) -> t.Optional[str]:
+        """Why the content of a backup is not in this store, as a sentence, or None."""
+        named, known = sidecar["store_id"], self._store.format.id if self._store.format is not None else ""
+        if not named or not known or named == known:
+            return None
+        return f"It is of another store (id {named}); name that store."
+
+    def is_ours(self, manifest: Manifest) -> bool:
+        """Whether a manifest names this directory."""
+        named = manifest.backup["directory_id"]
+        return named is not None and named == self.own.id
