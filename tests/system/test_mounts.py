@@ -99,8 +99,8 @@ def test_a_mount_that_is_left_out_is_not_expected(bench: Any, disk: Any, options
 @pytest.mark.parametrize("kind", ["tmpfs", "overlay"])
 def test_passing_mounts_are_not_expected(bench: Any, kind: str) -> None:
     bench.files(a=b"a")
-    with mounts.mount(kind, bench.source):
-        assert bench.create().backup["mounts"] == []
+    with mounts.mount(kind, bench.source) as where:
+        assert str(where) not in bench.create().backup["mounts"]
 
 
 def test_a_bind_mount_of_a_file_is_expected(bench: Any) -> None:
