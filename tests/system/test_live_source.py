@@ -22,7 +22,8 @@ from typing import Any, Callable
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import SourceError, kernel
-from ansible_collections.volt.backup.plugins.module_utils._capture import capture, databases, link_check
+from ansible_collections.volt.backup.plugins.module_utils._capture import capture, link_check
+from ansible_collections.volt.backup.plugins.module_utils._capture.databases import HEAD
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links
 from ansible_collections.volt.backup.plugins.module_utils._fs import descent
 from ansible_collections.volt.backup.tests.rigs import mounts, need, oracle
@@ -40,7 +41,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
 
         def pread(fd: int, size: int, offset: int) -> bytes:
             data = real(fd, size, offset)
-            if size not in (1, databases.HEAD) and offset == 0 and os.fstat(fd).st_ino == inode:
+            if size not in (1, HEAD) and offset == 0 and os.fstat(fd).st_ino == inode:
                 seen.append(1)
                 act(len(seen))
             return data

@@ -104,7 +104,7 @@ class Pruner:
         alien = retention.OF_DIRECTORY if sidecar.get("foreign") or owner.foreign(sidecar) else retention.OF_STORE if owner.elsewhere(sidecar) else None
         good = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
         tags = None if unreadable else sidecar["tags"]
-        return retention.Item(sidecar["id"] or "", _moment(sidecar), tags, good, sidecar.get("unsupported", False), alien)
+        return retention.Item(sidecar["id"] or "", _moment(sidecar), tags, good, sidecar.get("unsupported", False), alien, not sidecar["unstable"])
 
 
 def _moment(sidecar: Listed) -> t.Optional[datetime.datetime]:

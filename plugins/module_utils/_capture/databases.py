@@ -18,8 +18,6 @@ import typing as t
 
 #: Bytes from a file's start that tell what it is.
 HEAD = 32
-#: No database is smaller.
-LEAST = 512
 
 _SQLITE = b"SQLite format 3\0"
 _LMDB = (0xBEEFC0DE).to_bytes(4, "little")

@@ -19,7 +19,7 @@ from .._format import chunks, tree
 from .._fs import metadata
 from .._fs.descent import open_source
 from .._store.transaction import Transaction
-from . import databases, reading
+from . import reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
 
 #: What opening or reading a regular file says when it is none any more.
@@ -123,8 +123,6 @@ class FileSaver:
         mine = True
         try:
             xattrs = self._attributes(here, position, fd)
-            if info.st_size >= databases.LEAST:
-                self._notes.look_for_database(here, position, os.pread(fd, databases.HEAD, 0))
             content = None
             if info.st_size <= chunks.PACKED_MOST:
                 content = reading.read_small(self._run, fd, info)
@@ -178,6 +176,8 @@ class FileSaver:
         self, here: Directory, position: int, info: os.stat_result, content: reading.Content, xattrs: metadata.Xattrs
     ) -> tree.Entry:
         """:param info: of the listing."""
+        if content.head:
+            self._notes.look_for_database(here, position, content.head)
         if content.change:
             self._notes.changed(here, position, content.change)
         if info.st_nlink > 1 and reading.stamp(content.info) != reading.stamp(info):

@@ -25,6 +25,7 @@ from .._format import chunks
 from .._format.tree import CHUNKED, FILE
 from .._fs.descent import find_holes
 from .._store.transaction import Transaction
+from .databases import HEAD
 
 _TRIES = 3
 #: Most bytes of a file that says a wrong size. Such files are small; an endless one must not fill the store.
@@ -49,7 +50,7 @@ class Content(t.NamedTuple):
 
     `digest` is empty for an empty file, and for a chunked file, whose list of chunks is `chunk_list`, yet to be stored. `change` is empty
     for a file that stood still; GROWN: what is kept is how it began; UNSTABLE: it may be a mix of its states; UNSIZED: its size is not
-    what its stat says, so the next scan must not believe that stat.
+    what its stat says, so the next scan must not believe that stat. `head` is how it begins, as far as signatures need it.
     """
 
     kind: int
@@ -59,6 +60,7 @@ class Content(t.NamedTuple):
     change: str = ""
     chunk_list: bytes = b""
     chunk_count: int = 0
+    head: bytes = b""
 
 
 def _regular(fd: int) -> os.stat_result:
@@ -103,7 +105,7 @@ def _small(run: Transaction, data: bytes, info: os.stat_result, holes: chunks.Ho
         return Content(FILE, resized(info, 0), b"", (), change)
     digest = hashlib.sha256(data).digest()
     run.blobs.add(digest, data)
-    return Content(FILE, resized(info, len(data)), digest, _true_holes(data, holes), change)
+    return Content(FILE, resized(info, len(data)), digest, _true_holes(data, holes), change, head=data[:HEAD])
 
 
 def _true_holes(data: bytes, holes: chunks.Holes) -> chunks.Holes:
@@ -225,7 +227,7 @@ def _whole(run: Transaction, data: bytes, info: os.stat_result, holes: chunks.Ho
     digest = hashlib.sha256(data).digest()
     shares = source.cloned and len(data) == os.fstat(source.fd).st_size
     run.objects.save(digest, data, source.fd if shares else -1)
-    return Content(FILE, resized(info, len(data)), digest, _true_holes(data, holes), change)
+    return Content(FILE, resized(info, len(data)), digest, _true_holes(data, holes), change, head=data[:HEAD])
 
 
 def _read_up_to(fd: int, size: int, start: int = 0) -> bytes:
@@ -276,7 +278,8 @@ def read_chunked(run: Transaction, fd: int, progress: Progress) -> Content:
     if size < before.st_size:
         last = found[-1].offset  # the bytes of its chunk were read, holes or not
         holes = tuple((offset, min(length, last - offset)) for offset, length in holes if offset < last)
-    return Content(CHUNKED, info, b"", holes, change, chunks.encode(size, holes, [chunk.digest for chunk in found]), len(found))
+    listed = chunks.encode(size, holes, [chunk.digest for chunk in found])
+    return Content(CHUNKED, info, b"", holes, change, listed, len(found), os.pread(fd, HEAD, 0))
 
 
 class _Chunk(t.NamedTuple):
