@@ -139,6 +139,19 @@ options:
       - Make no backup if the newest complete and undamaged one of this workload with the same source and exclusions is younger than this,
         for example V(90m), V(6h) or V(1d12h). The task is then unchanged and returns that one. The source is not looked at.
     type: str
+  unstable_ok:
+    description:
+      - Patterns, as of O(exclude), of files that may change while they are read, without the backup being unstable. They are still named in
+        RV(backup.changed_while_read).
+    type: list
+    elements: str
+    default: []
+  fail_on_unstable:
+    description:
+      - A backup of which files were written while they were read is kept and marked, and with this option the task fails with RV(code=unstable).
+        Nothing is pruned then.
+    type: bool
+    default: false
   allow_incomplete:
     description:
       - A backup that lacks something because it could not be read is kept and marked, and the task fails with RV(code=incomplete).
@@ -234,7 +247,7 @@ backup:
     - The backup that was made. In check mode the one that would be, with RV(backup.id), RV(backup.manifest_ref) and
       RV(backup.manifest_sha256) null. The matching one where nothing had to be done.
     - With O(state=absent) the backup that was there. If its own record could not be read, most of its keys are null.
-  returned: success, and on failure with RV(code=incomplete); with O(state=absent) if there was such a backup
+  returned: success, and on failure with RV(code=incomplete) or RV(code=unstable); with O(state=absent) if there was such a backup
   type: dict
   contains:
     id:
@@ -464,7 +477,7 @@ diff:
   description:
     - What the backup has that the newest complete and undamaged one of the workload has not. Where there is none, everything was added.
     - With O(state=absent) it has C(before) and C(after), which hold the id.
-  returned: success, and on failure with RV(code=incomplete)
+  returned: success, and on failure with RV(code=incomplete) or RV(code=unstable)
   type: dict
   contains:
     added:
@@ -593,7 +606,7 @@ passed_over:
     - Backups that are newer than the one that was compared with, or that matched, but are damaged, incomplete, of the future (the clock was wrong)
       or of another backup directory.
     - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
-  returned: O(state=present) and success, and on failure with RV(code=incomplete)
+  returned: O(state=present) and success, and on failure with RV(code=incomplete) or RV(code=unstable)
   type: list
   elements: dict
   sample: []
@@ -620,6 +633,7 @@ code:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
       not there, no directory, or empty where it was not, V(mount_missing) where what was mounted at each of the last three good backups
       is not, V(incomplete) for a backup that was kept but lacks what could not be read,
+      V(unstable) for one that was kept, with O(fail_on_unstable),
       V(store) and V(store_full) for
       a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
       something is missing or altered, V(unsupported) for what a newer version wrote,
@@ -630,6 +644,7 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
+from ansible_collections.volt.backup.plugins.module_utils._backup.guards import unstable
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
@@ -649,6 +664,8 @@ OPTIONS = dict(
     compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),
     only_if_changed=dict(type="bool", default=False),
     max_age=dict(type="str"),
+    unstable_ok=dict(type="list", elements="str", default=[]),
+    fail_on_unstable=dict(type="bool", default=False),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
     keep=KEEP,
@@ -685,6 +702,8 @@ def create(task: Task) -> Result:
     if not made.backup["complete"] and not task.params["allow_incomplete"]:
         kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
         raise Incomplete(f"{made.warnings[-1]} {kept}; say allow_incomplete: true where that is enough.", **result)
+    if result["changed"] and made.backup["unstable"] and task.params["fail_on_unstable"]:
+        raise unstable(result)
     return result if task.params["keep"] is None else retain(task, result)
 
 

@@ -11,6 +11,7 @@ import os
 import re
 from typing import Any
 
+import pytest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 
 from .conftest import ODD, Host
@@ -131,3 +132,21 @@ def test_a_mount_that_is_missing_and_then_accepted(host: Host, capfd: Any) -> No
     assert host.back_up()["changed"]
     assert host.run("volt_backup", workload="unknown", state="accepted")["code"] == "not_found"
     assert cli.main([*words[:1], "unknown", *words[2:]]) == 1
+
+
+def test_an_unstable_backup_is_kept_and_fails_where_that_was_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.furnish()
+    log, real = host.tree / "conf/app.conf", os.pread
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        data = real(fd, size, offset)
+        if os.fstat(fd).st_ino == log.stat().st_ino:
+            log.write_text(f"{len(data)} {os.times()[4]}\n")
+        return data
+
+    monkeypatch.setattr(os, "pread", pread)
+    done = host.back_up()
+    assert done["backup"]["unstable_paths"] == ["conf/app.conf"] and "the backup is unstable" in str(done["warnings"][0])
+    failure = host.back_up(fail_on_unstable=True, keep={"last": 1})
+    assert failure["code"] == "unstable" and failure["backup"]["id"] and failure["changed"] and "pruned" not in failure
+    assert not host.back_up(fail_on_unstable=True, unstable_ok=["conf/*"]).get("failed")

@@ -9,6 +9,7 @@ A change comes at a chosen moment: when a file has been read once, or each time 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ from ansible_collections.volt.backup.plugins.module_utils._capture import captur
 from ansible_collections.volt.backup.plugins.module_utils._capture.databases import HEAD
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links
 from ansible_collections.volt.backup.plugins.module_utils._fs import descent
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job, run as schedule_run
 from ansible_collections.volt.backup.tests.rigs import mounts, need, oracle
 
 SIZES = {"packed": 5_000, "object": 300_000, "chunks": (9 << 20) + 5}
@@ -102,6 +105,34 @@ def test_a_file_that_is_written_under_each_reading_is_unstable(bench, meanwhile,
     bench.restore()
     assert (bench.target / "base").stat().st_size == size and (bench.target / "quiet").read_bytes() == b"quiet"
     assert stored(bench) < size + 20_000, "readings that were superseded leave nothing"
+
+
+@pytest.mark.parametrize("how", ["command", "schedule"])
+def test_unstable_may_be_a_failure_or_no_matter(bench, meanwhile, how: str, capfd: Any) -> None:
+    bench.files(var__lib__base=noise(5000), var__lib__lock=noise(5000))
+    for name in ("base", "lock"):
+        path = bench.source / "var" / "lib" / name
+        meanwhile(path, lambda _turn, path=path: path.write_bytes(noise(5000)))
+
+    def run(*patterns: str) -> tuple[str, list[str]]:
+        if how == "schedule":
+            made = job.Job("work", str(bench.source), 3600, unstable_ok=patterns, fail_on_unstable=True, store=str(bench.store), backup_dir=str(bench.backups),
+                           keep={"last": 1})  # fmt: skip
+            done = schedule_run._back_up(job.check(made))
+            code = "" if done.failure is None else done.failure.code
+        else:
+            words = ["create", "work", "--source", str(bench.source), "--store", str(bench.store), "--backup-dir", str(bench.backups), "--json"]
+            status = cli.main([*words, "--fail-on-unstable", *(word for pattern in patterns for word in ("--unstable-ok", pattern))])
+            said = json.loads(capfd.readouterr().out)
+            code = said.get("code", "")
+            assert status == int(bool(code)) and said["backup"]["id"]
+        return code, bench.found()[0]["unstable_paths"]
+
+    assert run() == ("unstable", ["var/lib/base", "var/lib/lock"])
+    assert run("lock") == ("unstable", ["var/lib/base"])
+    assert len(bench.found()) == 2, "nothing is pruned"
+    assert run("lock", "/var/lib/base") == ("", [])
+    assert bench.found()[0]["changed_while_read"] == ["var/lib/base", "var/lib/lock"]
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)

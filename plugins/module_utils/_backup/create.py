@@ -36,6 +36,7 @@ from .._base import (
 from .._capture import databases
 from .._capture.capture import Capture, Captured, Options, SourceMoved
 from .._capture.stat_cache import Scan
+from .._capture.state import Notes
 from .._format import diff
 from .._format.diff import Changes
 from .._fs import metadata
@@ -66,6 +67,7 @@ class CreateRequest(t.NamedTuple):
     only_if_changed: bool = False
     max_age: t.Optional[str] = None
     allow_empty: bool = False
+    unstable_ok: t.Sequence[str] = ()
     diff_limit: int = 1000
 
 
@@ -86,7 +88,7 @@ class Creator:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)
-        self._exclude = Exclusions(request.exclude)
+        self._exclude, self._unstable_ok = Exclusions(request.exclude), Exclusions(request.unstable_ok)
         self._max_age = parse_span(request.max_age) if request.max_age else None
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress = dry, progress
@@ -199,7 +201,7 @@ class Creator:
     def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats
         changed = [show(path) for path in sorted({*notes.grown, *notes.unstable})]
-        unstable = [show(path) for path in sorted(set(notes.unstable))]
+        unstable = [show(path) for path in self._unstable(notes)]
         sidecar = Sidecar(
             id=t.cast(str, None),
             workload_name=request.workload,
@@ -298,10 +300,18 @@ class Creator:
             except OSError as error:
                 raise store_failure("writing the backup's records", error) from None
 
+    def _unstable(self, notes: Notes) -> t.List[bytes]:
+        """Files that may be torn, but for those of which that is known and accepted."""
+        found = sorted(set(notes.unstable))
+        if not self._unstable_ok:
+            return found
+        parts = ((path, *path.rpartition(b"/")[::2]) for path in found)
+        return [path for path, above, name in parts if not self._unstable_ok.excludes(above, name, False)]
+
     def _warnings(self, captured: Captured) -> t.List[str]:
         notes = captured.notes
         found = []
-        unstable = sorted(set(notes.unstable))
+        unstable = self._unstable(notes)
         if unstable:
             found.append(
                 f"{len(unstable)} file(s) were written while they were read, first {show(unstable[0])}: the backup is unstable, and these files may be torn;"

@@ -14,7 +14,7 @@ import os
 import stat
 import typing as t
 
-from .._base import SourceError, UsageError, files, parse, reason, show
+from .._base import SourceError, Unstable, UsageError, files, parse, reason, show
 from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, Kinds, mounts
 from .catalog import trouble_of
@@ -94,6 +94,17 @@ def refuse_new_links(source: AskedSource, backups: t.Iterable[Listed]) -> None:
                 f" away, or name the directory that it leads to ({show(source.real)}) as the source."
             )
         return
+
+
+def unstable(details: t.Mapping[str, t.Any]) -> Unstable:
+    """What to fail with where an unstable backup was said to be a failure. :param details: `backup`, and what else is for the result."""
+    backup = details["backup"]
+    kept = f"It is kept as {backup['id']}" if backup["id"] else "It would be kept"
+    return Unstable(
+        f"{backup['unstable_count']} file(s) were written while they were read, first {backup['unstable_paths'][0]}. {kept}; stop or dump what writes them,"
+        " or name them by unstable_ok.",
+        **details,
+    )
 
 
 class MountMissing(SourceError):

@@ -128,7 +128,7 @@ class Capture:
     def _check_place(source: bytes, fd: int) -> None:
         """SourceMoved where the directory that was walked is not the source any more: a deployment exchanged or removed it meanwhile."""
         try:
-            if os.path.samestat(os.fstat(fd), os.lstat(source)) and os.fstat(fd).st_nlink:
+            if os.path.samestat(os.fstat(fd), os.lstat(source)):
                 return
             what = "another directory is in its place"
         except OSError as error:

@@ -12,6 +12,7 @@ import argparse
 import typing as t
 
 from .._backup.create import Created, CreateRequest
+from .._backup.guards import unstable
 from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
 from .._backup.restore import Restored
@@ -40,6 +41,8 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--only-if-changed", action="store_true", help="make no backup where nothing changed since the newest")
     made.add_argument("--max-age", metavar="SPAN", help="make no backup where the newest is younger, such as 6h")
     made.add_argument("--allow-empty", action="store_true", help="back up an empty source although the newest backup of it is not empty")
+    made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may be torn without a word (as in .gitignore)")
+    made.add_argument("--fail-on-unstable", action="store_true", help="exit 1 when files were written while they were read")
     made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
@@ -51,7 +54,8 @@ def _create(args: Arguments, manager: Manager) -> Outcome:
         made = manager.create(request, args.dry_run, progress)
     incomplete = made.changed and not made.backup["complete"] and not args.allow_incomplete
     value = {"backup": made.backup, "changed": made.changed, "diff": made.diff, "passed_over": made.skipped, "warnings": made.warnings}
-    return Outcome(value, lambda: _created(made), status=INCOMPLETE if incomplete else DONE)
+    failure = unstable(value) if made.changed and made.backup["unstable"] and args.fail_on_unstable else None
+    return Outcome(value, lambda: _created(made), failure, INCOMPLETE if incomplete else DONE)
 
 
 def _created(made: Created) -> str:
