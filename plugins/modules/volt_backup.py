@@ -38,7 +38,7 @@ attributes:
     support: partial
     details:
       - With O(state=present) each run makes a backup. With O(only_if_changed) or O(max_age), it makes one where one is needed.
-      - With O(state=absent) the module is idempotent.
+      - With O(state=absent) and O(state=accepted) the module is idempotent.
 requirements:
   - python3-zstandard on the managed host for the best compression, or the system's libzstd in its place; without either, zlib is used
 options:
@@ -46,16 +46,18 @@ options:
     description:
       - V(present) makes a backup.
       - V(absent) deletes the backup O(id), damaged or not. What only this backup refers to stays in the store as unreferenced content.
+      - V(accepted) lets O(workload) do without what was mounted at its last backups and is not any more; see RV(code=mount_missing).
     type: str
     choices:
       - present
       - absent
+      - accepted
     default: present
   workload:
     description:
       - Name of what is backed up. Backups of one name are a series, whatever their source.
       - 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.
-      - Required with O(state=present).
+      - Required with O(state=present) and O(state=accepted).
     type: str
     aliases:
       - workload_name
@@ -137,6 +139,19 @@ options:
       - Make no backup if the newest complete and undamaged one of this workload with the same source and exclusions is younger than this,
         for example V(90m), V(6h) or V(1d12h). The task is then unchanged and returns that one. The source is not looked at.
     type: str
+  unstable_ok:
+    description:
+      - Patterns, as of O(exclude), of files that may change while they are read, without the backup being unstable. They are still named in
+        RV(backup.changed_while_read).
+    type: list
+    elements: str
+    default: []
+  fail_on_unstable:
+    description:
+      - A backup of which files were written while they were read is kept and marked, and with this option the task fails with RV(code=unstable).
+        Nothing is pruned then.
+    type: bool
+    default: false
   allow_incomplete:
     description:
       - A backup that lacks something because it could not be read is kept and marked, and the task fails with RV(code=incomplete).
@@ -189,6 +204,11 @@ EXAMPLES = r"""
     one_file_system: true
     max_age: 6h
 
+- name: Do without a disk that was mounted at the last backups and is gone for good
+  volt.backup.volt_backup:
+    workload: app
+    state: accepted
+
 - name: Back up every night, and keep a week of days, a year of months, and what is tagged release
   volt.backup.volt_backup:
     workload: app
@@ -227,7 +247,7 @@ backup:
     - The backup that was made. In check mode the one that would be, with RV(backup.id), RV(backup.manifest_ref) and
       RV(backup.manifest_sha256) null. The matching one where nothing had to be done.
     - With O(state=absent) the backup that was there. If its own record could not be read, most of its keys are null.
-  returned: success, and on failure with RV(code=incomplete); with O(state=absent) if there was such a backup
+  returned: success, and on failure with RV(code=incomplete) or RV(code=unstable); with O(state=absent) if there was such a backup
   type: dict
   contains:
     id:
@@ -380,7 +400,10 @@ backup:
         reason:
           description:
             - V(unreadable) for what could not be read, which makes a backup incomplete.
+            - V(attributes) for extended attributes that could not be kept, V(links) for hard links that are too many to be kept. The path itself is in the
+              backup, which is incomplete.
             - V(pseudo) for a pseudo file system, V(mount) for another file system, of which the directory itself is kept.
+            - V(mount_point) with O(one_file_system) for a single file of another file system, and for a mount that is served over a network or by FUSE.
             - V(store) for the store and the backup directory.
           type: str
           returned: always
@@ -396,16 +419,49 @@ backup:
       returned: always
       sample: 0
     changed_while_read:
-      description: Files that kept changing while they were read, at most 100. The backup has each as it was read last.
+      description: Files that changed while they were read, at most 100. Those that only grew are kept as they began.
       type: list
       elements: str
       returned: always
       sample: []
     changed_while_read_count:
-      description: How many files kept changing.
+      description: How many files changed while they were read.
       type: int
       returned: always
       sample: 0
+    unstable:
+      description: Whether files were written while they were read, so that they may be torn. Databases are backed up safely by a dump or a snapshot.
+      type: bool
+      returned: always
+      sample: false
+    unstable_paths:
+      description: These files, at most 100, and names whose hard links were lost because the files changed during the walk.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    unstable_count:
+      description: How many they are.
+      type: int
+      returned: always
+      sample: 0
+    source_asked:
+      description: The absolute path that was named as the source. It is null in backups of version 0.1.0.
+      type: str
+      returned: always
+      sample: /srv/app
+    source_links:
+      description: Symbolic links that this path led through. It is null in backups of version 0.1.0.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    mounts:
+      description: Mount points whose content is in the backup. Where one is missing at the next run, that fails. It is null in backups of version 0.1.0.
+      type: list
+      elements: str
+      returned: always
+      sample: []
     directory_id:
       description:
         - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
@@ -421,7 +477,7 @@ diff:
   description:
     - What the backup has that the newest complete and undamaged one of the workload has not. Where there is none, everything was added.
     - With O(state=absent) it has C(before) and C(after), which hold the id.
-  returned: success, and on failure with RV(code=incomplete)
+  returned: success, and on failure with RV(code=incomplete) or RV(code=unstable)
   type: dict
   contains:
     added:
@@ -550,7 +606,7 @@ passed_over:
     - Backups that are newer than the one that was compared with, or that matched, but are damaged, incomplete, of the future (the clock was wrong)
       or of another backup directory.
     - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
-  returned: O(state=present) and success, and on failure with RV(code=incomplete)
+  returned: O(state=present) and success, and on failure with RV(code=incomplete) or RV(code=unstable)
   type: list
   elements: dict
   sample: []
@@ -565,10 +621,19 @@ passed_over:
       type: str
       returned: always
       sample: It is incomplete.
+mounts:
+  description:
+    - Mount points that were forgotten with O(state=accepted), and on failure with RV(code=mount_missing) those that are missing.
+  returned: O(state=accepted), and on failure with RV(code=mount_missing)
+  type: list
+  elements: str
+  sample: [/srv/data]
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
-      not there, no directory, or empty where it was not, V(incomplete) for a backup that was kept but lacks what could not be read,
+      not there, no directory, or empty where it was not, V(mount_missing) where what was mounted at each of the last three good backups
+      is not, V(incomplete) for a backup that was kept but lacks what could not be read,
+      V(unstable) for one that was kept, with O(fail_on_unstable),
       V(store) and V(store_full) for
       a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
       something is missing or altered, V(unsupported) for what a newer version wrote,
@@ -579,13 +644,14 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
+from ansible_collections.volt.backup.plugins.module_utils._backup.guards import unstable
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
 
 OPTIONS = dict(
     DIFF_LIMIT,
-    state=dict(type="str", choices=["present", "absent"], default="present"),
+    state=dict(type="str", choices=["present", "absent", "accepted"], default="present"),
     workload=dict(type="str", aliases=["workload_name", "name"]),
     source=dict(type="path", aliases=["source_path", "path"]),
     type=dict(type="str", choices=["manual", "scheduled", "snapshot", "pre-deploy"], default="manual", aliases=["backup_type"]),
@@ -598,16 +664,23 @@ OPTIONS = dict(
     compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),
     only_if_changed=dict(type="bool", default=False),
     max_age=dict(type="str"),
+    unstable_ok=dict(type="list", elements="str", default=[]),
+    fail_on_unstable=dict(type="bool", default=False),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
     keep=KEEP,
     id=dict(type="str", aliases=["backup_id"]),
 )
-RULES = [("state", "present", ["workload", "source"]), ("state", "absent", ["id"])]
+RULES = [("state", "present", ["workload", "source"]), ("state", "absent", ["id"]), ("state", "accepted", ["workload"])]
 
 
 def work(task: Task) -> Result:
-    return delete(task) if task.params["state"] == "absent" else create(task)
+    return {"absent": delete, "accepted": accept, "present": create}[task.params["state"]](task)
+
+
+def accept(task: Task) -> Result:
+    forgotten = task.manager.accept(task.params["workload"], task.dry)
+    return {"changed": bool(forgotten), "mounts": forgotten, "diff": {"before": "".join(f"{point}\n" for point in forgotten), "after": ""}}
 
 
 def delete(task: Task) -> Result:
@@ -629,6 +702,8 @@ def create(task: Task) -> Result:
     if not made.backup["complete"] and not task.params["allow_incomplete"]:
         kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
         raise Incomplete(f"{made.warnings[-1]} {kept}; say allow_incomplete: true where that is enough.", **result)
+    if result["changed"] and made.backup["unstable"] and task.params["fail_on_unstable"]:
+        raise unstable(result)
     return result if task.params["keep"] is None else retain(task, result)
 
 

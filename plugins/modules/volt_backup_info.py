@@ -283,7 +283,10 @@ backups:
         reason:
           description:
             - V(unreadable) for what could not be read, which makes a backup incomplete.
+            - V(attributes) for extended attributes that could not be kept, V(links) for hard links that are too many to be kept. The path itself is in the
+              backup, which is incomplete.
             - V(pseudo) for a pseudo file system, V(mount) for another file system, of which the directory itself is kept.
+            - V(mount_point) for a single file of another file system, and for a mount that is served over a network or by FUSE, where these were left out.
             - V(store) for the store and the backup directory.
           type: str
           returned: always
@@ -299,16 +302,49 @@ backups:
       returned: always
       sample: 0
     changed_while_read:
-      description: Files that kept changing while they were read, at most 100. The backup has each as it was read last.
+      description: Files that changed while they were read, at most 100. Those that only grew are kept as they began.
       type: list
       elements: str
       returned: always
       sample: []
     changed_while_read_count:
-      description: How many files kept changing.
+      description: How many files changed while they were read.
       type: int
       returned: always
       sample: 0
+    unstable:
+      description: Whether files were written while they were read, so that they may be torn. Databases are backed up safely by a dump or a snapshot.
+      type: bool
+      returned: always
+      sample: false
+    unstable_paths:
+      description: These files, at most 100, and names whose hard links were lost because the files changed during the walk.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    unstable_count:
+      description: How many they are.
+      type: int
+      returned: always
+      sample: 0
+    source_asked:
+      description: The absolute path that was named as the source. It is null in backups of version 0.1.0.
+      type: str
+      returned: always
+      sample: /srv/app
+    source_links:
+      description: Symbolic links that this path led through. It is null in backups of version 0.1.0.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    mounts:
+      description: Mount points whose content is in the backup. Where one is missing at the next run, that fails. It is null in backups of version 0.1.0.
+      type: list
+      elements: str
+      returned: always
+      sample: []
     directory_id:
       description:
         - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
@@ -736,6 +772,11 @@ schedules:
       type: int
       returned: always
       sample: 49283072
+    unstable_count:
+      description: How many files of that backup may be torn, for they were written while it was made. The reason of a schedule that is V(ok) says so.
+      type: int
+      returned: always
+      sample: 0
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for

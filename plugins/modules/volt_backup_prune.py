@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Deletes those backups of a workload that O(keep) does not keep, oldest first. What only they refer to stays in the store as
     unreferenced content.
-  - The newest complete and undamaged backup is kept in any case.
+  - The newest complete and undamaged backup is kept in any case, and the newest of them that is not unstable.
   - Incomplete and damaged backups count for nothing. So they never push out a good one, and they are deleted where a good one in their place would
     be. Where no good one is left, nothing is deleted.
   - A backup that claims to be made later than now, because a clock was wrong, is kept, and counts for nothing until its time comes. One whose record
@@ -111,7 +111,7 @@ kept:
       sample: scheduled
     rule:
       description:
-        - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest), or V(future) for one
+        - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest) or V(newest stable), or V(future) for one
           that claims to be made later than now, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
           or V(no complete and sound backup is left), or V(its record changed meanwhile).
         - V(no rule keeps it) for one that goes.

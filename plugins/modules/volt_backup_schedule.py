@@ -128,6 +128,15 @@ options:
     description: Do not enter other file systems.
     type: bool
     default: false
+  unstable_ok: &unstable_ok
+    description: Patterns of files that may change while they are read, without the backup being unstable.
+    type: list
+    elements: str
+    default: []
+  fail_on_unstable: &fail_on_unstable
+    description: An unstable backup is kept, and the run fails. Nothing is pruned then.
+    type: bool
+    default: false
   tags: &tags
     description: Tags for the backups.
     type: list
@@ -194,6 +203,8 @@ options:
       exclude: *exclude
       exclude_caches: *exclude_caches
       one_file_system: *one_file_system
+      unstable_ok: *unstable_ok
+      fail_on_unstable: *fail_on_unstable
       tags: *tags
       workload_mode: *workload_mode
       compression: *compression
@@ -397,6 +408,8 @@ SCHEDULE = dict(
     exclude=dict(type="list", elements="str", default=[]),
     exclude_caches=dict(type="bool", default=False),
     one_file_system=dict(type="bool", default=False),
+    unstable_ok=dict(type="list", elements="str", default=[]),
+    fail_on_unstable=dict(type="bool", default=False),
     tags=dict(type="list", elements="str", default=[]),
     workload_mode=dict(type="str"),
     compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),

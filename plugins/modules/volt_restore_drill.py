@@ -108,6 +108,11 @@ drills:
       type: bool
       returned: always
       sample: true
+    unstable_count:
+      description: How many files of the backup are unstable. They were written while it was made, so they are not proved.
+      type: int
+      returned: always
+      sample: 0
     passed_over:
       description: Newer backups that were passed over, since they are incomplete, damaged, of the future (the clock was wrong) or of another backup directory.
       type: list

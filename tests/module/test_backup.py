@@ -9,6 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 
 from .conftest import ODD, Host
 
@@ -109,3 +113,40 @@ def test_absent_of_a_broken_record(host: Host) -> None:
     deleted = host.run("volt_backup", state="absent", id=broken)
     assert deleted["changed"] and deleted["backup"]["id"] == broken
     assert [*host.backups.glob("app-*"), *(host.store / "refs").glob("app-*")] == []
+
+
+def test_a_mount_that_is_missing_and_then_accepted(host: Host, capfd: Any) -> None:
+    """The sidecars name a mount point that this host has not: as after a disk was taken out."""
+    host.furnish()
+    for backup in [host.back_up()["backup"] for _turn in range(2)]:
+        path = host.backups / f"{backup['id']}.json"
+        path.write_text(json.dumps({**backup, "mounts": [os.path.dirname(host.tree)]}))
+    failure = host.back_up(max_age="1h")
+    assert (failure["code"], failure["mounts"]) == ("mount_missing", [os.path.dirname(host.tree)]), failure
+    words = ["accept", "app", "--store", str(host.store), "--backup-dir", str(host.backups)]
+    assert cli.main([*words, "--dry-run"]) == 0 and "Would forget that this was mounted" in capfd.readouterr().out
+    foreseen, accepted, again = host.twice("volt_backup", workload="app", state="accepted")
+    assert foreseen["mounts"] == accepted["mounts"] == failure["mounts"] and again["mounts"] == []
+    assert accepted["diff"] == {"before": f"{failure['mounts'][0]}\n", "after": ""}
+    assert cli.main(words) == 0 and "Nothing to accept" in capfd.readouterr().out
+    assert host.back_up()["changed"]
+    assert host.run("volt_backup", workload="unknown", state="accepted")["code"] == "not_found"
+    assert cli.main([*words[:1], "unknown", *words[2:]]) == 1
+
+
+def test_an_unstable_backup_is_kept_and_fails_where_that_was_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.furnish()
+    log, real = host.tree / "conf/app.conf", os.pread
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        data = real(fd, size, offset)
+        if os.fstat(fd).st_ino == log.stat().st_ino:
+            log.write_text(f"{len(data)} {os.times()[4]}\n")
+        return data
+
+    monkeypatch.setattr(os, "pread", pread)
+    done = host.back_up()
+    assert done["backup"]["unstable_paths"] == ["conf/app.conf"] and "the backup is unstable" in str(done["warnings"][0])
+    failure = host.back_up(fail_on_unstable=True, keep={"last": 1})
+    assert failure["code"] == "unstable" and failure["backup"]["id"] and failure["changed"] and "pruned" not in failure
+    assert not host.back_up(fail_on_unstable=True, unstable_ok=["conf/*"]).get("failed")

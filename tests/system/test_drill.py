@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, job as jobs
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 from ansible_collections.volt.backup.tests.rigs import need, torture
@@ -54,6 +55,31 @@ def test_directories_above_the_scratch_go_as_well(ground: Ground) -> None:
     ground.scratch = ground.bench.top / "not" / "there" / "yet"
     ground.drill()
     assert not (ground.bench.top / "not").exists()
+
+
+def test_unstable_files_are_not_proved_and_that_is_said(ground: Ground, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    bench = ground.bench
+    bench.files(base=b"x" * 5000, quiet=b"1")
+    real, turn = os.pread, iter(range(1000))
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        data = real(fd, size, offset)
+        if size > 1000:
+            (bench.source / "base").write_bytes(b"%05d" % next(turn) * 1000)
+        return data
+
+    monkeypatch.setattr(os, "pread", pread)
+    ground.declare()
+    bench.create()
+    monkeypatch.undo()
+    (done,) = ground.drill()
+    assert done.reason is None and done.unstable_count == 1
+    words = ["--scratch", str(ground.scratch), "--store", str(bench.store), "--backup-dir", str(bench.backups)]
+    assert cli.main(["drill", *words]) == 0
+    assert "proved, except 1 unstable path(s)" in capfd.readouterr().out
+    bench.files(base=b"quiet now")
+    bench.create()
+    assert ground.drill()[0].unstable_count == 0
 
 
 def test_the_newest_backup_is_proved_and_nothing_stays(ground: Ground) -> None:

@@ -159,7 +159,7 @@ def test_job_files_of_an_older_format_are_declared_anew(old: Host, number: int) 
     declaration = Declaration([job], [], False, "/usr/bin/python3", False, False, places)
     declaration.plan()
     declaration.apply()
-    assert jobs.load("app", places.jobs) == job
+    assert jobs.load("app", places.jobs).text() == job.text()
 
 
 # ---- newer versions

@@ -15,7 +15,7 @@ import re
 import typing as t
 
 from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, is_future, parse_time, reason, show, store_failure
-from .._format import links, tree
+from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._store.store import Store
 from . import directory, records
@@ -24,7 +24,7 @@ from .records import Listed, Manifest, Sidecar
 
 
 class Catalog:
-    """The backups of one store and backup directory. Reads; only `remove` writes."""
+    """The backups of one store and backup directory. Reads; only `remove` and `change` write."""
 
     def __init__(self, store: Store, backup_dir: str) -> None:
         self._store = store
@@ -85,6 +85,10 @@ class Catalog:
             except (Damaged, Unsupported) as error:
                 found.append(unreadable(show(name), error))
         return sorted(found, key=lambda sidecar: (sidecar["created_at"] or "", sidecar["id"]), reverse=True)
+
+    def own(self, workload: str) -> t.List[Listed]:
+        """The same for a workload, without what is foreign: what others left tells nothing of this directory's backups."""
+        return [sidecar for sidecar in self.list(workload) if self.owner.foreign(sidecar) is None]
 
     def _original(self, name: str) -> Listed:
         """A record of the original Volt command, with what can be read of it."""
@@ -168,8 +172,18 @@ class Catalog:
         self._reach(manifest.root.content, manifest.links)
 
     def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
-        """The hard-link groups of a backup."""
-        return links.decode(self._store.read(manifest.links, links.LIMIT)) if manifest.links else []
+        """The hard-link groups of a backup: of names whose entries are equal. Backups of version 0.1.0 may tie names of different files."""
+        if not manifest.links:
+            return []
+        found: t.List[t.List[bytes]] = []
+        for paths in links.decode(self._store.read(manifest.links, links.LIMIT)):
+            same: t.Dict[tree.Entry, t.List[bytes]] = {}
+            for path in paths:
+                entry = walk.find(self.load, manifest.root, path)
+                if entry is not None:
+                    same.setdefault(entry._replace(name=b""), []).append(path)
+            found += [group for group in same.values() if len(group) > 1]
+        return found
 
     def judged(self, sidecar: Listed) -> t.Optional[Listed]:
         """The sidecar with its state found out (`records.STATE`); None if the backup was deleted meanwhile. What is another directory's is not judged."""
@@ -258,6 +272,15 @@ class Catalog:
     def alien(self, sidecar: Sidecar) -> t.Optional[str]:
         """Why a backup that is listed here must not be changed here, as a sentence: it is another directory's or another store's. Or None."""
         return self.owner.foreign(sidecar) or self.owner.elsewhere(sidecar)
+
+    def change(self, backup: str, change: t.Callable[[Sidecar], Sidecar]) -> None:
+        """Write a backup's sidecar anew; NotFound where it was deleted meanwhile."""
+        with directory_lock(self._directory, self._store.lock_timeout):
+            sidecar = change(self.sidecar(backup))
+            try:
+                files.write_file(self.path(backup), records.encode_sidecar(sidecar))
+            except OSError as error:
+                raise store_failure(f"writing the sidecar of {backup}", error) from None
 
     def exists(self, backup: str) -> bool:
         return os.path.lexists(self.path(backup))

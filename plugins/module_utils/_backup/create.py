@@ -14,7 +14,6 @@ import hashlib
 import os
 import pwd
 import socket
-import stat
 import time
 import typing as t
 
@@ -22,13 +21,11 @@ from .._base import (
     Damaged,
     NotFound,
     Progress,
-    SourceError,
     Unsupported,
     UsageError,
     directory_lock,
     files,
     now,
-    parse,
     parse_span,
     reason,
     show,
@@ -36,19 +33,20 @@ from .._base import (
     store_failure,
     unwatched,
 )
-from .._capture.capture import Capture, Captured, Options
+from .._capture import databases
+from .._capture.capture import Capture, Captured, Options, SourceMoved
 from .._capture.stat_cache import Scan
+from .._capture.state import Notes
 from .._format import diff
 from .._format.diff import Changes
 from .._fs import metadata
 from .._fs.exclusions import Exclusions
-from .._fs.mounts import PSEUDO, Kinds
 from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
 from . import directory, records
 from .catalog import Catalog, of_future, parse_created, trouble_of
-from .guards import refuse_emptied
+from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload, new_id
 from .records import Listed, Manifest, Sidecar
 
@@ -69,6 +67,7 @@ class CreateRequest(t.NamedTuple):
     only_if_changed: bool = False
     max_age: t.Optional[str] = None
     allow_empty: bool = False
+    unstable_ok: t.Sequence[str] = ()
     diff_limit: int = 1000
 
 
@@ -89,11 +88,12 @@ class Creator:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)
-        self._exclude = Exclusions(request.exclude)
+        self._exclude, self._unstable_ok = Exclusions(request.exclude), Exclusions(request.unstable_ok)
         self._max_age = parse_span(request.max_age) if request.max_age else None
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress = dry, progress
-        self._source = _source(request.source)
+        self._asked = AskedSource(request.source)
+        self._source = self._asked.real
         refuse_inside(self._source, store.path, backup_dir)
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
             raise UsageError(f"Backup directory {backup_dir} is not a directory; name another backup_dir.")
@@ -108,11 +108,14 @@ class Creator:
             if not self._dry:
                 directory.make(self._directory)
             catalog = Catalog(self._store, self._directory)
+            known = catalog.own(request.workload)
+            refuse_new_links(self._asked, known)
+            refuse_missing_mounts(self._source, known, None if request.one_file_system else self._exclude)
             young = self._young_enough(catalog, created)
             if young is not None:
                 return young
             if not request.allow_empty:
-                refuse_emptied(self._source, lambda: self._last(catalog))
+                refuse_emptied(self._source, lambda: self._last(known))
             base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
@@ -142,10 +145,9 @@ class Creator:
             return None
         return Created(match, False, Changes(0).as_dict(), passed, [])
 
-    def _last(self, catalog: Catalog) -> t.Optional[Listed]:
+    def _last(self, known: t.Iterable[Listed]) -> t.Optional[Listed]:
         """The newest backup of the same source, complete or not: an incomplete one, or one of the future, may be all that there is."""
-        found = [sidecar for sidecar in catalog.list(self._request.workload) if trouble_of(sidecar) is None and sidecar["source_path"] == self._shown]
-        found = [sidecar for sidecar in found if not sidecar.get("foreign")]
+        found = [sidecar for sidecar in known if trouble_of(sidecar) is None and sidecar["source_path"] == self._shown]
         return next((sidecar for sidecar in found if not of_future(sidecar)), found[0] if found else None)
 
     @staticmethod
@@ -172,6 +174,8 @@ class Creator:
             return self._walk(run, options, Scan(self._scan_path()))
         except (Damaged, Unsupported):
             return self._walk(run, options, Scan(os.devnull))  # a tree that the cache relied on is altered: read everything
+        except SourceMoved:
+            return self._walk(run, options, Scan(self._scan_path()))  # as after a deployment that exchanged it; once
 
     def _walk(self, run: Transaction, options: Options, old: Scan) -> Captured:
         if self._dry:
@@ -196,7 +200,8 @@ class Creator:
 
     def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats
-        unread = [item for item in notes.skipped if item.reason == "unreadable"]
+        changed = [show(path) for path in sorted({*notes.grown, *notes.unstable})]
+        unstable = [show(path) for path in self._unstable(notes)]
         sidecar = Sidecar(
             id=t.cast(str, None),
             workload_name=request.workload,
@@ -217,7 +222,7 @@ class Creator:
             host=socket.gethostname(),
             host_id=machine_id(),
             manifest_sha256=t.cast(str, None),
-            complete=not unread,
+            complete=not any(item.makes_incomplete for item in notes.skipped),
             exclude=list(request.exclude),
             exclude_caches=request.exclude_caches,
             one_file_system=request.one_file_system,
@@ -226,8 +231,14 @@ class Creator:
             stored_bytes=run.counts.stored_bytes,
             skipped=[{"path": show(item.path), "reason": item.reason, "detail": item.detail} for item in notes.skipped[:records.NAMED]],
             skipped_count=len(notes.skipped),
-            changed_while_read=[show(path) for path in notes.changed[:records.NAMED]],
-            changed_while_read_count=len(notes.changed),
+            changed_while_read=changed[:records.NAMED],
+            changed_while_read_count=len(changed),
+            unstable=bool(unstable),
+            unstable_paths=unstable[:records.NAMED],
+            unstable_count=len(unstable),
+            source_asked=self._asked.shown,
+            source_links=self._asked.links,
+            mounts=sorted(map(show, notes.mounts)),
             directory_id=None,  # as the store's, not known before it is written
             store_id=None,
         )
@@ -289,12 +300,25 @@ class Creator:
             except OSError as error:
                 raise store_failure("writing the backup's records", error) from None
 
+    def _unstable(self, notes: Notes) -> t.List[bytes]:
+        """Files that may be torn, but for those of which that is known and accepted."""
+        found = sorted(set(notes.unstable))
+        if not self._unstable_ok:
+            return found
+        parts = ((path, *path.rpartition(b"/")[::2]) for path in found)
+        return [path for path, above, name in parts if not self._unstable_ok.excludes(above, name, False)]
+
     def _warnings(self, captured: Captured) -> t.List[str]:
         notes = captured.notes
         found = []
-        if notes.changed:
-            found.append(f"{len(notes.changed)} file(s) kept changing while they were read, first {show(notes.changed[0])}.")
-        unread = [item for item in notes.skipped if item.reason == "unreadable"]
+        unstable = self._unstable(notes)
+        if unstable:
+            found.append(
+                f"{len(unstable)} file(s) were written while they were read, first {show(unstable[0])}: the backup is unstable, and these files may be torn;"
+                " stop or dump what writes them by pre_command, or back up a snapshot."
+            )
+        found += databases.advice(self._source, notes.databases, show)
+        unread = [item for item in notes.skipped if item.makes_incomplete]
         if unread:
             found.append(
                 f"{len(unread)} path(s) could not be read, first {show(unread[0].path)} ({unread[0].detail}): the backup is incomplete."
@@ -336,7 +360,7 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     :param apart: store and backup directory, which are left out.
     """
     options = Options(Exclusions(backup["exclude"]), backup["exclude_caches"], backup["one_file_system"], _identities(*apart))
-    Capture(run, options, Scan(os.devnull), None, unwatched)(_source(backup["source_path"]))
+    Capture(run, options, Scan(os.devnull), None, unwatched)(AskedSource(backup["source_path"]).real)
     run.finish()
 
 
@@ -347,32 +371,7 @@ def scan_name(source: bytes) -> str:
 
 def _equal(old: Manifest, captured: Captured) -> bool:
     """Same content and attributes, down to the root's own; the root's time is one of them."""
-    return old.root == captured.root and old.links == captured.links and not any(
-        item.reason == "unreadable" for item in captured.notes.skipped
-    )
-
-
-def _source(text: str) -> bytes:
-    """The source's real path; SourceError where there is no directory to back up."""
-    if not text:
-        raise UsageError("The source is an empty path; name the directory to back up.")
-    path = os.path.abspath(parse(os.path.expanduser(text)))
-    try:
-        info = os.stat(path)
-    except FileNotFoundError:
-        raise SourceError(f"Source {show(path)} does not exist; name a directory on this host.") from None
-    except OSError as error:
-        raise SourceError(f"Source {show(path)} cannot be reached: {reason(error)}.") from None
-    if not stat.S_ISDIR(info.st_mode):
-        raise SourceError(f"Source {show(path)} is not a directory; name the directory that holds it.")
-    try:
-        os.close(files.open_directory(path, follow=True))
-    except OSError as error:
-        raise SourceError(f"Source {show(path)} cannot be read: {reason(error)}; run as a user who may read it.") from None
-    kind = Kinds()(info.st_dev)
-    if kind in PSEUDO:
-        raise UsageError(f"Source {show(path)} is on a {kind} file system, which holds no data to back up.")
-    return os.path.realpath(path)
+    return old.root == captured.root and old.links == captured.links and not any(item.makes_incomplete for item in captured.notes.skipped)
 
 
 def refuse_inside(source: bytes, *places: str) -> None:

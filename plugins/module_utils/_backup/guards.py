@@ -9,11 +9,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import stat
 import typing as t
 
-from .._base import SourceError, show
-from .records import Sidecar
+from .._base import SourceError, Unstable, UsageError, files, parse, reason, show
+from .._fs.exclusions import Exclusions
+from .._fs.mounts import PSEUDO, Kinds, mounts
+from .catalog import trouble_of
+from .records import Listed, Sidecar
 
 
 def refuse_emptied(source: bytes, newest: t.Callable[[], t.Optional[Sidecar]]) -> None:
@@ -31,3 +36,130 @@ def refuse_emptied(source: bytes, newest: t.Callable[[], t.Optional[Sidecar]]) -
                 f"Source {show(source)} is empty, and {last['id']} of it is not; mount what belongs there. If it is meant to be empty, back it up once with"
                 " allow_empty: true (on the command line --allow-empty)."
             )
+
+
+class AskedSource:
+    """The directory that is to be backed up.
+
+    :ivar real: its real path. :ivar shown: the absolute path that was named. :ivar links: the symbolic links that this led through.
+    """
+
+    def __init__(self, text: str) -> None:
+        """SourceError where there is no directory to back up."""
+        if not text:
+            raise UsageError("The source is an empty path; name the directory to back up.")
+        path = os.path.abspath(parse(os.path.expanduser(text)))
+        self.shown = show(path)
+        try:
+            info = os.stat(path)
+        except FileNotFoundError:
+            raise SourceError(f"Source {self.shown} does not exist; name a directory on this host.") from None
+        except OSError as error:
+            raise SourceError(f"Source {self.shown} cannot be reached: {reason(error)}.") from None
+        if not stat.S_ISDIR(info.st_mode):
+            raise SourceError(f"Source {self.shown} is not a directory; name the directory that holds it.")
+        try:
+            os.close(files.open_directory(path, follow=True))
+        except OSError as error:
+            raise SourceError(f"Source {self.shown} cannot be read: {reason(error)}; run as a user who may read it.") from None
+        kind = Kinds()(info.st_dev)
+        if kind in PSEUDO:
+            raise UsageError(f"Source {self.shown} is on a {kind} file system, which holds no data to back up.")
+        self.real = os.path.realpath(path)
+        parts = path.split(b"/")
+        self.links = [show(above) for above in (b"/".join(parts[:end]) for end in range(2, len(parts) + 1)) if os.path.islink(above)]
+
+
+def refuse_new_links(source: AskedSource, backups: t.Iterable[Listed]) -> None:
+    """SourceError where the path of a source leads through a symbolic link that was none at the workload's last backup of that path.
+
+    One who may write above the source could turn it to anything, and root would back that up, and restore over it.
+
+    :param backups: of the workload, the newest first.
+    """
+    if not source.links:
+        return
+    for backup in backups:
+        if trouble_of(backup) is not None:
+            continue
+        asked, links = backup.get("source_asked"), backup.get("source_links")
+        if asked is None and backup["source_path"] == source.shown:
+            links = []  # of version 0.1.0: it kept the real path, and this was it
+        elif asked != source.shown or links is None:
+            continue
+        new = [link for link in source.links if link not in links]
+        if new:
+            raise SourceError(
+                f"Source {source.shown} leads through the symbolic link {new[0]}, which was none at the last backup ({backup['id']}); take the link"
+                f" away, or name the directory that it leads to ({show(source.real)}) as the source."
+            )
+        return
+
+
+def unstable(details: t.Mapping[str, t.Any]) -> Unstable:
+    """What to fail with where an unstable backup was said to be a failure. :param details: `backup`, and what else is for the result."""
+    backup = details["backup"]
+    kept = f"It is kept as {backup['id']}" if backup["id"] else "It would be kept"
+    return Unstable(
+        f"{backup['unstable_count']} file(s) were written while they were read, first {backup['unstable_paths'][0]}. {kept}; stop or dump what writes them,"
+        " or name them by unstable_ok.",
+        **details,
+    )
+
+
+class MountMissing(SourceError):
+    """What was mounted at the last backups is not. `details` has `mounts`."""
+
+    code = "mount_missing"
+
+
+def witnesses(source: bytes, backups: t.Iterable[Listed]) -> t.List[Listed]:
+    """The last three good backups of a source that say what was mounted; fewer, if there are no more.
+
+    :param backups: of the workload, the newest first.
+    """
+    shown = show(source)
+    good = (found for found in backups if trouble_of(found) is None and found["complete"] and found["source_path"] == shown)
+    return list(itertools.islice((found for found in good if found.get("mounts") is not None), 3))
+
+
+def missing_mounts(source: bytes, backups: t.Iterable[Listed]) -> t.List[str]:
+    """What was mounted at each of the last three good backups of a source, and is not now."""
+    lists = [set(found["mounts"] or ()) for found in witnesses(source, backups)]
+    if not lists:
+        return []
+    return sorted(set.intersection(*lists) - {show(mount.point) for mount in mounts()})
+
+
+def without_mounts(gone: t.Container[str]) -> t.Callable[[Sidecar], Sidecar]:
+    """A change of sidecars: they do not say any more that some mounts were there."""
+
+    def change(sidecar: Sidecar) -> Sidecar:
+        return t.cast(Sidecar, {**sidecar, "mounts": [point for point in sidecar["mounts"] or () if point not in gone]})
+
+    return change
+
+
+def refuse_missing_mounts(source: bytes, backups: t.Iterable[Listed], exclude: t.Optional[Exclusions]) -> None:
+    """MountMissing before anything is read: a backup of an empty mount point would be green, and retention would push the good ones out.
+
+    :param exclude: what is left out, and may be missing; None where all mounts below the source are.
+    """
+    missing = []
+    for point in missing_mounts(source, backups):
+        path = parse(point)
+        prefix = source.rstrip(b"/") + b"/"
+        if path.startswith(prefix) and (exclude is None or _is_excluded(exclude, path[len(prefix) :])):
+            continue
+        missing.append(point)
+    if missing:
+        raise MountMissing(
+            f"Source {show(source)}: {', '.join(missing)} was mounted at the last backups and is not now; mount it. If it is gone for good, accept that:"
+            " state: accepted in a playbook, volt-backup accept on the command line.",
+            mounts=missing,
+        )
+
+
+def _is_excluded(exclude: Exclusions, path: bytes) -> bool:
+    names = path.split(b"/")
+    return any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names)))

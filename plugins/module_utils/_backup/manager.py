@@ -22,6 +22,7 @@ from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
 from . import adopt, create, garbage, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
+from .guards import missing_mounts, without_mounts, witnesses
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
 from .retention import Keep
@@ -146,6 +147,25 @@ class Manager:
             if found is not None and not dry and not catalog.remove(backup, found):
                 return None  # another process was first
             return found
+
+    def accept(self, workload: str, dry: bool = False) -> t.List[str]:
+        """Forget what was mounted at the last backups of a workload and is not now; these mount points.
+
+        NotFound where there are no backups of it.
+        """
+        check_workload(workload)
+        store, catalog = self._whole()
+        with store.write_lock(dry):
+            known = catalog.own(workload)
+            if not known:
+                raise NotFound(f"Workload {workload} has no backups; list the backups to see which there are.")
+            forgotten: t.Set[str] = set()
+            for source in {parse(found["source_path"]) for found in known if trouble_of(found) is None}:
+                missing = set(missing_mounts(source, known))
+                forgotten |= missing
+                for found in witnesses(source, known) if missing and not dry else ():
+                    catalog.change(found["id"], without_mounts(missing))
+            return sorted(forgotten)
 
     def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
         """Take over backups whose records name no directory, another one, or another store. `unlisted`: also those of which the store has nothing but

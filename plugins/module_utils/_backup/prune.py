@@ -106,7 +106,7 @@ class Pruner:
             alien = retention.OF_ORIGINAL
         good = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
         tags = None if unreadable else sidecar["tags"]
-        return retention.Item(sidecar["id"] or "", _moment(sidecar), tags, good, sidecar.get("unsupported", False), alien)
+        return retention.Item(sidecar["id"] or "", _moment(sidecar), tags, good, sidecar.get("unsupported", False), alien, not sidecar["unstable"])
 
 
 def _moment(sidecar: Listed) -> t.Optional[datetime.datetime]:

@@ -73,6 +73,12 @@ class Sidecar(t.TypedDict, total=False):
     skipped_count: int
     changed_while_read: t.List[str]
     changed_while_read_count: int
+    unstable: bool
+    unstable_paths: t.List[str]
+    unstable_count: int
+    source_asked: t.Optional[str]  # the absolute path that was named; null where version 0.1.0 made the backup
+    source_links: t.Optional[t.List[str]]  # the symbolic links that it led through
+    mounts: t.Optional[t.List[str]]  # what was mounted there, and is to be there at the next run
     directory_id: t.Optional[str]  # of the backup directory that it belongs to; null in sidecars of version 0.1.0
     store_id: t.Optional[str]  # of the store that its content is in; likewise
 
@@ -94,7 +100,10 @@ SIDECAR = tuple(Sidecar.__annotations__)
 #: Keys that are found out and never read from a file.
 STATE = ("damaged", "damage", "unsupported", "unsupported_reason", "future", "foreign", "foreign_reason")
 #: Keys that records of version 0.1.0 lack, with what stands for them.
-LATER: t.Dict[str, t.Any] = {"directory_id": None, "store_id": None}
+LATER: t.Dict[str, t.Any] = {
+    "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
+    "directory_id": None, "store_id": None,
+}  # fmt: skip
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
@@ -241,9 +250,10 @@ def _time(value: t.Any) -> bool:
 KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     **dict.fromkeys(SIDECAR, _number),
     **dict.fromkeys(("id", "workload_name", "type", "manifest_ref", "source_path", "host", "manifest_sha256"), _text),
-    **dict.fromkeys(("workload_mode", "notes", "host_id"), _text_or_none),
-    **dict.fromkeys(("tags", "exclude", "changed_while_read"), _texts),
-    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system"), _flag),
+    **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked"), _text_or_none),
+    **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), _texts),
+    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable"), _flag),
+    **dict.fromkeys(("source_links", "mounts"), lambda value: value is None or _texts(value)),
     "created_at": _time,
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
@@ -297,14 +307,14 @@ def rebuilt_sidecar(manifest: Manifest, name: str, digest: str, directory: str, 
         directory_id=directory,
         store_id=store,
     )
-    return t.cast(Sidecar, found)
+    return t.cast(Sidecar, {**_later(found), **found})
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
-    """The file's content; keys that we do not know follow ours."""
+    """The bytes of a sidecar's file. Keys that we do not know follow ours."""
     value = t.cast("t.Dict[str, t.Any]", sidecar)
-    more = {key: item for key, item in value.items() if key not in SIDECAR and key not in STATE}
-    return (json.dumps(utf8({**{key: value[key] for key in SIDECAR}, **more}), indent=1) + "\n").encode()
+    others = (key for key in value if key not in SIDECAR and key not in STATE)
+    return (json.dumps(utf8({key: value[key] for key in (*SIDECAR, *others)}), indent=1) + "\n").encode()
 
 
 def decode_sidecar(data: bytes) -> Sidecar:
@@ -315,7 +325,7 @@ def decode_sidecar(data: bytes) -> Sidecar:
     value = _load(data, "sidecar")
     for key in STATE:
         value.pop(key, None)
-    value = {**LATER, **value}
+    value = {**_later(value), **value}
     for key in SIDECAR:
         if key not in value:
             raise Damaged(f"The sidecar has no {key}.")
@@ -339,6 +349,12 @@ def original_sidecar(backup: str, data: bytes) -> t.Optional[Listed]:
     sidecar.update(tags=sidecar["tags"] or [], exclude=[], skipped=[], changed_while_read=[], complete=False)
     state = {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False, "foreign": True}
     return t.cast(Listed, {**sidecar, **state, "foreign_reason": ORIGINAL})
+
+
+def _later(old: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    """What a sidecar of version 0.1.0 lacks, as far as the rest of it tells."""
+    count = old.get("changed_while_read_count")
+    return {**LATER, "unstable": bool(count), "unstable_paths": old.get("changed_while_read"), "unstable_count": count}
 
 
 def utf8(value: t.Any) -> t.Any:

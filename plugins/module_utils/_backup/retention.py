@@ -12,7 +12,7 @@
     hourly ... yearly  of each of the newest so many hours, days, ISO weeks, months, years that have a backup, the newest one
     within           whatever is younger than that, counted back from the newest one
     tags             whatever bears any of these tags
-    the newest one   in any case
+    the newest one   in any case, and the newest one that is not unstable
 
 Hours, days and weeks are those of the host's time zone, through daylight saving: a day is what the operator calls a day. All of this
 is what restic's `forget` does; a test holds the two against each other. Four things are ours, each so that less is lost:
@@ -52,7 +52,7 @@ _LABELS: t.Dict[str, t.Callable[[datetime.datetime], str]] = {
 COUNTS = ("last", *_LABELS)
 KEYS = (*COUNTS, "within", "tags")
 
-NEWEST, FUTURE, NO_TIME, NO_TAGS = "newest", "future", "time unknown", "tags unknown"
+NEWEST, STABLE, FUTURE, NO_TIME, NO_TAGS = "newest", "newest stable", "future", "time unknown", "tags unknown"
 NEWER = "written by a newer version"
 OF_DIRECTORY, OF_STORE, OF_ORIGINAL = "of another backup directory", "of another store", "of the original Volt command"
 NO_GOOD = "no complete and sound backup is left"
@@ -79,6 +79,7 @@ class Item(t.NamedTuple):
     good: bool
     unsupported: bool = False
     alien: t.Optional[str] = None
+    stable: bool = True
 
 
 def parse_policy(keep: Keep) -> Policy:
@@ -136,6 +137,10 @@ def decide(policy: Policy, items: t.Sequence[Item], now: datetime.datetime) -> t
     counted.sort(key=lambda number: (items[number].moment, items[number].id), reverse=True)
     of_good = _apply(policy, items, [number for number in counted if items[number].good])
     of_all = _apply(policy, items, counted)
+    for number in counted:
+        if items[number].good and items[number].stable:
+            of_good.setdefault(number, STABLE)
+            break
     verdicts: t.List[t.Optional[str]] = []
     for number, item in enumerate(items):
         if item.alien is not None:

@@ -31,6 +31,7 @@ from .errors import (
     TargetDiffers,
     TargetError,
     TargetFull,
+    Unstable,
     Unsupported,
     UsageError,
     VoltError,
@@ -40,7 +41,7 @@ from .errors import (
     target_failure,
     unexpected,
 )
-from .files import create_file, is_regular, open_directory, open_file
+from .files import create_file, is_regular, open_directory, open_file, open_real
 from .locks import NO_LOCKS, directory_lock, is_at, lock_file, locked, wait
 from .progress import Progress, unwatched
 from .signals import held, interruptible
@@ -49,8 +50,8 @@ from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
     "AHEAD", "NO_LOCKS", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError",
-    "StoreError", "StoreFull", "TargetDiffers", "TargetError", "TargetFull", "Unsupported", "UsageError", "VoltError", "create_file",
+    "StoreError", "StoreFull", "TargetDiffers", "TargetError", "TargetFull", "Unstable", "Unsupported", "UsageError", "VoltError", "create_file",
     "directory_lock", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
-    "open_directory", "open_file", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "store_failure", "target_failure",
+    "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "store_failure", "target_failure",
     "unexpected", "unwatched", "wait",
 ]  # fmt: skip

@@ -112,6 +112,12 @@ class Incomplete(VoltError):
     code = "incomplete"
 
 
+class Unstable(VoltError):
+    """A backup was made and kept, and files of it may be torn, which was said to be a failure. `details` has `backup`."""
+
+    code = "unstable"
+
+
 class Interrupted(VoltError):
     """A signal asked us to stop; everything half-done was taken back."""
 

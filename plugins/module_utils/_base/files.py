@@ -52,6 +52,22 @@ def open_directory(path: Path, directory: t.Optional[int] = None, follow: bool =
     return os.open(path, _DIRECTORY | flags | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
 
 
+def open_real(path: bytes) -> int:
+    """A descriptor of a directory by a path without symbolic links: ELOOP or ENOTDIR where one is in it by now."""
+    names = [name for name in path.split(b"/") if name]
+    fd = os.open(b"/", _DIRECTORY)
+    try:
+        for number, name in enumerate(names, 1):
+            # those on the way need not be readable
+            below = open_directory(name, fd, flags=0 if number == len(names) else os.O_PATH)
+            os.close(fd)
+            fd = below
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def create_file(path: Path, directory: t.Optional[int] = None, mode: int = 0o600) -> int:
     """A descriptor of a new, empty file that can be read and written; EEXIST where the name is taken."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)

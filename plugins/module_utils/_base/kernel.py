@@ -17,6 +17,7 @@ import fcntl
 import os
 import platform
 import struct
+import threading
 import typing as t
 
 _FICLONE = 0x40049409
@@ -31,6 +32,11 @@ NEVER_CLONES = (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS)
 NO_CLONE = NEVER_CLONES + (errno.EINVAL, errno.EPERM, errno.ETXTBSY)
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+# statx(2): flags and masks, and where in the answer the fields are
+_NOFOLLOW, _BTIME = 0x100, 0x800
+_MASK, _INODE, _BIRTH = struct.Struct("=I"), struct.Struct("=32xQ"), struct.Struct("=80xqI")
+_answers = threading.local()
 
 
 def _check(result: int) -> None:
@@ -83,3 +89,20 @@ def punch(fd: int, offset: int, length: int) -> None:
     result = call(ctypes.c_int(fd), ctypes.c_int(_PUNCH_HOLE), ctypes.c_int64(offset), ctypes.c_int64(length))
     if result != 0 and ctypes.get_errno() not in (errno.EOPNOTSUPP, errno.ENOSYS):
         _check(result)
+
+
+def birth(directory: int, name: t.Union[str, bytes], inode: int) -> int:
+    """When the file of a name was made, in ns (statx(2), stx_btime); -1 where the name is another inode by now, or that is not to be known."""
+    call = getattr(_libc, "statx", None)
+    if call is None:
+        return -1
+    try:
+        room = _answers.room
+    except AttributeError:
+        room = _answers.room = ctypes.create_string_buffer(256)
+    if call(ctypes.c_int(directory), ctypes.c_char_p(os.fsencode(name)), ctypes.c_int(_NOFOLLOW), ctypes.c_uint(_BTIME), room):
+        return -1
+    if not _MASK.unpack_from(room)[0] & _BTIME or _INODE.unpack_from(room)[0] != inode:
+        return -1
+    seconds, nanos = _BIRTH.unpack_from(room)
+    return t.cast(int, seconds * 1_000_000_000 + nanos)

@@ -14,9 +14,12 @@
         if names and stats are those of the last scan: keep its tree, read nothing
         else read what is new or different, keep the entries that are not
         after its subdirectories: encode the tree, remember the stats for the next scan
+    look again at hard links that may be none
+    see that the source is still where it was
 
-Files: `capture` (the walk down), `file_saver` (entries of one directory), `reading` (files that others may be writing), `tree_saver` (trees, on
-the way up), `state` (a directory under way, and notes about the whole), `stat_cache` (what the last walk saw).
+Files: `capture` (the walk down), `file_saver` (entries of one directory), `reading` (files that others may be writing), `tree_saver` (trees,
+on the way up), `link_check` (names of one file, looked at again), `databases` (files that a database writes), `state` (a directory under
+way, and notes about the whole), `stat_cache` (what the last walk saw).
 """
 
 from __future__ import annotations

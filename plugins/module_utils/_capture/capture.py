@@ -18,18 +18,26 @@ import stat
 import time
 import typing as t
 
-from .._base import Progress, SourceError, kernel, open_directory, reason, show
+from .._base import Progress, SourceError, kernel, open_real, reason, show
 from .._format import links, tree
 from .._format.walk import join
 from .._fs import metadata
-from .._fs.descent import Item, Trail, listing
+from .._fs.descent import Item, Moved, Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
-from .._fs.mounts import PSEUDO, Kinds, untrusted
+from .._fs.mounts import PSEUDO, Kinds, Mount, MountsBelow, answers
 from .._store.transaction import Transaction
 from . import stat_cache
 from .file_saver import FileSaver, count_chunks
-from .state import Directory, Notes, describe, identity, numbers_of
+from .link_check import LinkCheck
+from .state import Directory, Notes, describe, numbers_of
 from .tree_saver import TreeSaver
+
+#: Seconds that a mount may take to answer the first look.
+_ANSWER = 60.0
+
+
+class SourceMoved(SourceError):
+    """What was walked is not what the source's path leads to any more."""
 
 
 class Options(t.NamedTuple):
@@ -69,26 +77,37 @@ class Capture:
         self._notes = Notes()
         self._file_saver = FileSaver(run, self._notes, progress)
         self._kinds = Kinds()
+        self._mounts: t.Optional[MountsBelow] = None
         self._synced: t.Set[int] = set()
         self._all_packs = run.store.has_packs(old.packs)
 
     def __call__(self, source: bytes) -> Captured:
+        """:param source: a real path. :raises SourceMoved: it leads elsewhere by the time the walk has ended."""
         try:
-            trail = Trail(open_directory(source, follow=True))
+            trail = Trail(open_real(source))
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise SourceMoved(f"Source {show(source)}: a symbolic link has come into its path; look who put it there.") from None
             raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}.") from None
+        self._mounts = MountsBelow(source)
+        self._notes.mounts.update(self._mounts.own())
         with trail:
             info = os.fstat(trail.fd)
             self._sync(trail.fd, info.st_dev)
             writer = stat_cache.Writer(self._new, time.time_ns()) if self._new is not None else None
             tree_saver = TreeSaver(self._run, self._notes, writer)
-            root = Directory(b"", None, self._old.root(), info.st_dev, identity(trail.fd))
-            entry = describe(info, tree.DIRECTORY, b"", metadata.read_xattrs(trail.fd))
+            root = Directory(b"", None, self._old.root(), info.st_dev, self._kinds.identity(trail.fd, info.st_dev))
+            entry = describe(info, tree.DIRECTORY, b"", self._root_attributes(trail.fd))
             self._walk(root, trail, tree_saver)
             tree_saver.finish()
+            entry = entry._replace(content=root.digest)
+            groups, entry, grown = LinkCheck(self._run, self._notes, self._file_saver, trail.fd).settle(entry)
+            self._check_place(source, trail.fd)
         self._notes.uids.add(entry.uid)
         self._notes.gids.add(entry.gid)
-        groups = self._notes.groups()
+        groups, long = links.fitting(groups)
+        for group in long:
+            self._notes.skipped.append(Skipped(group[0], "links", f"its {len(group)} names are too long for a table; each is kept as a file of its own"))
         table = links.encode(groups) if groups else b""
         digest = self._run.add_metadata(table) if groups else b""
         rescanned = writer is not None and isinstance(root.known, stat_cache.Written)
@@ -96,7 +115,25 @@ class Capture:
             self._run.finish()
             still = self._run.store.known_packs(self._old.packs)
             t.cast(stat_cache.Writer, writer).end(t.cast(stat_cache.Written, root.known), {*still, *self._run.blobs.relied_on()})
-        return Captured(entry._replace(content=root.digest), digest, len(table), tree_saver.stats, self._notes, rescanned)
+        return Captured(entry, digest, len(table), tree_saver.stats + grown, self._notes, rescanned)
+
+    def _root_attributes(self, fd: int) -> metadata.Xattrs:
+        try:
+            return metadata.read_xattrs(fd)
+        except OSError as error:
+            self._notes.skipped.append(Skipped(b"", "attributes", reason(error)))
+            return ()
+
+    @staticmethod
+    def _check_place(source: bytes, fd: int) -> None:
+        """SourceMoved where the directory that was walked is not the source any more: a deployment exchanged or removed it meanwhile."""
+        try:
+            if os.path.samestat(os.fstat(fd), os.lstat(source)):
+                return
+            what = "another directory is in its place"
+        except OSError as error:
+            what = reason(error)
+        raise SourceMoved(f"Source {show(source)} was exchanged or removed while it was read ({what}); run again once that is over.")
 
     def _walk(self, root: Directory, trail: Trail, tree_saver: TreeSaver) -> None:
         here: t.Optional[Directory] = root
@@ -110,7 +147,24 @@ class Capture:
             tree_saver.add(here)
             here = here.parent
             if here is not None:
-                trail.leave()
+                try:
+                    trail.leave()
+                except Moved as error:
+                    here = self._give_up(here, trail, error.depth, tree_saver)
+
+    def _give_up(self, here: Directory, trail: Trail, depth: int, tree_saver: TreeSaver) -> Directory:
+        """Go up to the last directory that can still be reached. What was not visited yet in those below it is unreadable."""
+        todo = [here]
+        while todo[-1].parent is not None:
+            todo.append(todo[-1].parent)
+        for lost in todo[: len(todo) - depth]:
+            self._suspect(lost)
+            for position in lost.subdirectories[len(lost.children) :]:
+                self._notes.unreadable(lost, position, "a directory above it was moved while it was read")
+                lost.slots[position] = None
+                lost.children.append(None)
+            tree_saver.add(lost)
+        return todo[len(todo) - depth]
 
     def _sync(self, fd: int, device: int) -> None:
         """Write what is dirty, once a file system: a store through a memory map moves a file's times only from then on."""
@@ -151,8 +205,8 @@ class Capture:
             trail.leave()
             return None
         self._sync(trail.fd, info.st_dev)
-        system = parent.system if info.st_dev == parent.device else identity(trail.fd)
-        child = Directory(parent.path_of(position), parent, self._record_below(parent, place, position), info.st_dev, system)
+        system = parent.system if info.st_dev == parent.device else self._kinds.identity(trail.fd, info.st_dev)
+        child = Directory(parent.names[position], parent, self._record_below(parent, place, position), info.st_dev, system)
         self._visit(child, trail.fd)
         return child
 
@@ -181,7 +235,7 @@ class Capture:
         try:
             xattrs = () if pseudo else metadata.read_xattrs(fd)
         except OSError as error:
-            self._notes.unreadable(parent, position, reason(error))
+            self._notes.no_attributes(parent, position, reason(error))
             xattrs = ()
         self._leave_empty(parent, position, info, xattrs, pseudo)
 
@@ -214,38 +268,71 @@ class Capture:
 
     def _visit(self, here: Directory, fd: int) -> None:
         """List a directory and take in all that is in it, save its subdirectories."""
+        options = self._options
+        mounts = t.cast(MountsBelow, self._mounts)
+        path = here.path if mounts or options.exclude else b""
+        mounted = mounts.at(path)
+
+        def omit(found: os.DirEntry[str]) -> bool:
+            return self._is_omitted(path, found, mounted)
+
+        def failed(name: bytes, error: OSError) -> None:
+            self._notes.skipped.append(Skipped(join(here.path, name), "unreadable", reason(error)))
+
         try:
-            items, names = listing(fd)
+            items, names = listing(fd, omit if options.exclude or mounted else None, failed)
         except OSError as error:
             self._notes.skipped.append(Skipped(here.path, "unreadable", reason(error)))
             items, names = [], []
             here.record = None
-        options = self._options
-        if options.exclude or options.caches or options.apart:
+        if options.caches or options.apart:
             items, names = self._wanted(here, fd, items, names)
         here.items, here.names, here.numbers = items, names, numbers_of(items, here.system)
-        here.untrusted = untrusted(self._kinds(here.device))
+        here.untrusted = self._kinds.untrusted(here.device)
         if here.record is not None and self._all_packs and self._unchanged(here, here.record.facts):
             facts = here.record.facts
             here.same = True
             here.subdirectories = list(facts.subdirectories)
             for position in facts.linked:
-                self._notes.link(items[position][1], here.path_of(position))
+                self._notes.link(here, fd, position)
             self._progress(facts.stats.files, facts.stats.size)
         else:
             self._file_saver(here, fd)
 
+    def _is_omitted(self, path: bytes, found: os.DirEntry[str], mounted: t.Mapping[bytes, Mount]) -> bool:
+        """Whether an entry is left out before anything looks at it: a look at a dead mount may never end."""
+        name = os.fsencode(found.name)
+        mount = mounted.get(name)
+        if self._options.exclude:
+            try:
+                directory = found.is_dir(follow_symlinks=False)
+            except OSError:  # the listing did not tell, and it cannot be looked at
+                directory = True
+            if self._options.exclude.excludes(path, name, directory):
+                return True
+        return mount is not None and self._stays_away(join(path, name), found, mount)
+
+    def _stays_away(self, path: bytes, found: os.DirEntry[str], mount: Mount) -> bool:
+        """Whether a mount point is passed over, with a note. Directories of local file systems are looked at: they are kept, empty."""
+        other = t.cast(MountsBelow, self._mounts).is_other(mount)
+        if self._options.one_file_system and other and (mount.is_remote or not found.is_dir(follow_symlinks=False)):
+            self._notes.skipped.append(Skipped(path, "mount_point", mount.kind))
+            return True
+        if mount.is_remote and not answers(mount.point, _ANSWER):
+            self._notes.skipped.append(Skipped(path, "unreadable", f"this {mount.kind} mount does not answer"))
+            return True
+        if mount.lasts and not (other and self._options.one_file_system):
+            self._notes.mounts.add(mount.point)
+        return False
+
     def _wanted(self, here: Directory, fd: int, items: t.List[Item], names: t.List[bytes]) -> t.Tuple[t.List[Item], t.List[bytes]]:
         options = self._options
-        if options.caches and here.path and CACHEDIR_TAG in names and is_cache(fd):
+        if options.caches and here.parent is not None and CACHEDIR_TAG in names and is_cache(fd):
             keep = [names.index(CACHEDIR_TAG)]
         else:
             keep = []
             for position, (_name, info) in enumerate(items):
-                directory = stat.S_ISDIR(info.st_mode)
-                if options.exclude and options.exclude.excludes(here.path, names[position], directory):
-                    continue
-                if directory and (info.st_dev, info.st_ino) in options.apart:
+                if stat.S_ISDIR(info.st_mode) and (info.st_dev, info.st_ino) in options.apart:
                     self._notes.skipped.append(Skipped(join(here.path, names[position]), "store", ""))
                     continue
                 keep.append(position)

@@ -22,8 +22,23 @@ from .._store.transaction import Transaction
 from . import reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
 
-#: What opening a regular file says when it is none any more.
-_ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
+#: What opening or reading a regular file says when it is none any more.
+_ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.ESPIPE)
+
+
+class _Read(t.NamedTuple):
+    """A reading of a file. `content` gives what was read once it is there; None where nothing was."""
+
+    slot: Slot
+    content: t.Optional[t.Callable[[], reading.Content]] = None
+
+    def stamp(self) -> t.Optional[reading.Stamp]:
+        """The state of the file that was read; waits for a worker. None where nothing was read, or the file did not stand still."""
+        try:
+            content = self.content() if self.content is not None else None
+        except (OSError, VoltError, reading.Vanished):
+            return None
+        return None if content is None or content.change else reading.stamp(content.info)
 
 
 class FileSaver:
@@ -31,7 +46,7 @@ class FileSaver:
 
     def __init__(self, run: Transaction, notes: Notes, progress: Progress) -> None:
         self._run, self._notes, self._progress = run, notes, progress
-        self._first: t.Dict[t.Tuple[int, int], t.Tuple[reading.Stamp, Slot]] = {}
+        self._first: t.Dict[t.Tuple[int, int], _Read] = {}
 
     def __call__(self, here: Directory, fd: int) -> None:
         """Fill `here.slots`; a subdirectory's slot is its old entry or None, for the walk to complete."""
@@ -50,7 +65,7 @@ class FileSaver:
             else:
                 if info.st_nlink > 1:
                     here.linked.append(position)
-                    self._notes.link(info, here.path_of(position))
+                    self._notes.link(here, fd, position)
                 if kind == stat.S_IFREG:
                     files += 1
                     slot = slot or self._regular(here, fd, position, name, info)
@@ -90,50 +105,61 @@ class FileSaver:
 
     def _regular(self, here: Directory, fd: int, position: int, name: str, info: os.stat_result) -> Slot:
         if info.st_nlink == 1:
-            return self._read(here, fd, position, name, info)
+            return self._read(here, fd, position, name, info).slot
         inode = (info.st_dev, info.st_ino)
         first = self._first.get(inode)
-        if first is None or first[0] != reading.stamp(info):
-            first = self._first[inode] = (reading.stamp(info), self._read(here, fd, position, name, info))
-            return first[1]
-        slot, raw = first[1], here.names[position]
-        if isinstance(slot, FutureEntry):
-            later = slot
-            return FutureEntry(None, lambda: _renamed(later.settle(), raw))
-        return _renamed(slot, raw)
+        # One reading serves all names, if it was of the file in the very state in which this name is listed.
+        if first is not None and first.stamp() == reading.stamp(info):
+            entry = first.slot.settle() if isinstance(first.slot, FutureEntry) else first.slot
+            return None if entry is None else entry._replace(name=here.names[position])
+        first = self._first[inode] = self._read(here, fd, position, name, info)
+        return first.slot
 
-    def _read(self, here: Directory, directory: int, position: int, name: str, info: os.stat_result) -> Slot:
+    def _read(self, here: Directory, directory: int, position: int, name: str, info: os.stat_result) -> _Read:
         try:
             fd = open_source(name, directory)
         except OSError as error:
-            return self._missing(here, position, error)
+            return _Read(self._missing(here, position, error))
         mine = True
         try:
-            xattrs = metadata.read_xattrs(fd)
+            xattrs = self._attributes(here, position, fd)
             content = None
             if info.st_size <= chunks.PACKED_MOST:
                 content = reading.read_small(self._run, fd, info)
             if content is None and os.fstat(fd).st_size <= chunks.WHOLE_MOST:
                 mine = False  # the worker closes it
                 future = self._run.submit(reading.read_whole, self._run, fd)
-                return FutureEntry(future, lambda: self._arrived(here, position, future.result, xattrs))
+                return _Read(FutureEntry(future, lambda: self._arrived(here, position, info, future.result, xattrs)), future.result)
             if content is None:
                 content = reading.read_chunked(self._run, fd, self._progress)
+                if len(content.chunk_list) > chunks.LIST_LIMIT:
+                    raise OSError("it has more chunks and holes than a list may hold")
         except reading.Vanished:
             here.suspect.append(position)
-            return None
+            return _Read(None)
         except OSError as error:
-            return self._missing(here, position, error)
+            return _Read(self._missing(here, position, error))
         finally:
             if mine:
                 os.close(fd)
+        found = content
         if content.kind == tree.FILE:
-            return self._entry(here, position, content, xattrs)
-        chunked = content  # its list goes into a pack in its directory's turn, for the order decides the packs
-        return FutureEntry(None, lambda: self._entry(here, position, chunked, xattrs))
+            return _Read(self._entry(here, position, info, content, xattrs), lambda: found)
+        # the list of chunks goes into a pack in its directory's turn, for the order decides the packs
+        return _Read(FutureEntry(None, lambda: self._entry(here, position, info, found, xattrs)), lambda: found)
+
+    def _attributes(self, here: Directory, position: int, place: metadata.PathOrDescriptor) -> metadata.Xattrs:
+        """The extended attributes; where they cannot be read, the file is kept without them, and the backup is incomplete."""
+        try:
+            return metadata.read_xattrs(place)
+        except OSError as error:
+            if error.errno in _ANOTHER:
+                raise
+            self._notes.no_attributes(here, position, reason(error))
+            return ()
 
     def _arrived(
-        self, here: Directory, position: int, result: t.Callable[[], reading.Content], xattrs: metadata.Xattrs
+        self, here: Directory, position: int, info: os.stat_result, result: t.Callable[[], reading.Content], xattrs: metadata.Xattrs
     ) -> t.Optional[tree.Entry]:
         try:
             content = result()
@@ -144,12 +170,23 @@ class FileSaver:
             return None
         except OSError as error:
             return self._missing(here, position, error)
-        return self._entry(here, position, content, xattrs)
+        return self._entry(here, position, info, content, xattrs)
 
-    def _entry(self, here: Directory, position: int, content: reading.Content, xattrs: metadata.Xattrs) -> tree.Entry:
-        if not content.steady:
-            self._notes.unsteady(here, position)
-        name, size = here.names[position], content.info.st_size
+    def _entry(
+        self, here: Directory, position: int, info: os.stat_result, content: reading.Content, xattrs: metadata.Xattrs
+    ) -> tree.Entry:
+        """:param info: of the listing."""
+        if content.head:
+            self._notes.look_for_database(here, position, content.head)
+        if content.change:
+            self._notes.changed(here, position, content.change)
+        if info.st_nlink > 1 and reading.stamp(content.info) != reading.stamp(info):
+            self._notes.doubt_links(info)
+        return self.entry(here.names[position], content, xattrs)
+
+    def entry(self, name: bytes, content: reading.Content, xattrs: metadata.Xattrs) -> tree.Entry:
+        """The entry of a file that was read; stores the list of its chunks, if it has one."""
+        size = content.info.st_size
         if content.kind == tree.CHUNKED:
             digest = self._run.add_metadata(content.chunk_list)
             self._notes.chunk_counts[digest] = content.chunk_count
@@ -164,7 +201,7 @@ class FileSaver:
                 extra["target"] = os.fsencode(os.readlink(name, dir_fd=fd))
             elif kind in (stat.S_IFCHR, stat.S_IFBLK):
                 extra["device"] = (os.major(info.st_rdev), os.minor(info.st_rdev))
-            xattrs = metadata.read_xattrs(metadata.beneath(fd, name))
+            xattrs = self._attributes(here, position, metadata.beneath(fd, name))
         except OSError as error:
             return self._missing(here, position, error)
         return describe(info, metadata.SPECIAL[kind], here.names[position], xattrs, **extra)
@@ -186,7 +223,3 @@ def count_chunks(run: Transaction, digest: bytes, size: int) -> int:
         return -1
     whole = all(run.store.has(chunk, length) for _offset, length, chunk in found.chunks())
     return len(found.digests) if whole else -1
-
-
-def _renamed(entry: t.Optional[tree.Entry], name: bytes) -> t.Optional[tree.Entry]:
-    return entry._replace(name=name) if entry is not None else None

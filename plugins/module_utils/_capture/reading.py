@@ -4,10 +4,13 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Reading files that others may be writing: again when they change meanwhile, then with a note that they did.
+"""Reading files that others may be writing: again when they change meanwhile, then with a note of how they did.
 
 Small files are read at once by the walking thread. Larger ones go to the run's workers; where the store's file system can share blocks,
-a private clone is taken first, so that what is hashed is what is kept.
+a private clone is taken first: it is one moment of the file, whatever is written later.
+
+A file that only grows is kept as it was at the first look: its bytes are read a second time, and are the same. A file that changes under
+each reading is kept as it was read last, and is unstable. What an earlier reading stored is taken back.
 """
 
 from __future__ import annotations
@@ -22,8 +25,13 @@ from .._format import chunks
 from .._format.tree import CHUNKED, FILE
 from .._fs.descent import find_holes
 from .._store.transaction import Transaction
+from .databases import HEAD
 
 _TRIES = 3
+#: Most bytes of a file that says a wrong size. Such files are small; an endless one must not fill the store.
+_UNSIZED_MOST = 1 << 30
+#: How a file changed while it was read.
+GROWN, UNSTABLE, UNSIZED = "grown", "unstable", "unsized"
 
 Stamp = t.Tuple[int, int, int, int]
 
@@ -38,18 +46,29 @@ class Vanished(Exception):
 
 
 class Content(t.NamedTuple):
-    """A file as it was read. `steady` is False where it changed under every reading.
+    """A file as it was read.
 
-    `digest` is empty for an empty file, and for a chunked file, whose list of chunks is `chunk_list`, yet to be stored.
+    `digest` is empty for an empty file, and for a chunked file, whose list of chunks is `chunk_list`, yet to be stored. `change` is empty
+    for a file that stood still; GROWN: what is kept is how it began; UNSTABLE: it may be a mix of its states; UNSIZED: its size is not
+    what its stat says, so the next scan must not believe that stat. `head` is how it begins, as far as signatures need it.
     """
 
     kind: int
     info: os.stat_result
     digest: bytes
     holes: chunks.Holes = ()
-    steady: bool = True
+    change: str = ""
     chunk_list: bytes = b""
     chunk_count: int = 0
+    head: bytes = b""
+
+
+def _regular(fd: int) -> os.stat_result:
+    """The stat of an open file; Vanished where it is no regular one: something else was put in the place of the name."""
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise Vanished
+    return info
 
 
 def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optional[Content]:
@@ -59,29 +78,39 @@ def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optiona
         size = before.st_size
         if size > chunks.PACKED_MOST:
             return None
-        data = os.read(fd, size + 1)
+        data = os.pread(fd, size + 1, 0)
+        holes = find_holes(fd, size) if before.st_blocks * 512 < size else ()
         after = os.fstat(fd)
-        if len(data) == size and stamp(after) == stamp(before):
-            return _small(run, fd, data, after, True)
+        if stamp(after) == stamp(before):
+            if len(data) == size:
+                return _small(run, data, after, holes)
+            return read_unsized(run, fd)
         if not stat.S_ISREG(after.st_mode):
             raise Vanished
-        os.lseek(fd, 0, os.SEEK_SET)
+        if _has_grown(before, after) and len(data) >= size and os.pread(fd, size, 0) == data[:size]:
+            return _small(run, data[:size], before, holes, GROWN)
         before = after
     if before.st_size > chunks.PACKED_MOST:
         return None
-    data = os.read(fd, chunks.PACKED_MOST)
-    return _small(run, fd, data, os.fstat(fd), False)
+    data = os.pread(fd, chunks.PACKED_MOST, 0)
+    return _small(run, data, os.fstat(fd), (), UNSTABLE)
 
 
-def _small(run: Transaction, fd: int, data: bytes, info: os.stat_result, steady: bool) -> Content:
+def _has_grown(before: os.stat_result, after: os.stat_result) -> bool:
+    return before.st_ino == after.st_ino and 0 < before.st_size < after.st_size
+
+
+def _small(run: Transaction, data: bytes, info: os.stat_result, holes: chunks.Holes, change: str = "") -> Content:
     if not data:
-        return Content(FILE, resized(info, 0), b"", (), steady)
-    holes: chunks.Holes = ()
-    if info.st_blocks * 512 < len(data):
-        holes = find_holes(fd, len(data))
+        return Content(FILE, resized(info, 0), b"", (), change)
     digest = hashlib.sha256(data).digest()
     run.blobs.add(digest, data)
-    return Content(FILE, info if len(data) == info.st_size else resized(info, len(data)), digest, holes, steady)
+    return Content(FILE, resized(info, len(data)), digest, _true_holes(data, holes), change, head=data[:HEAD])
+
+
+def _true_holes(data: bytes, holes: chunks.Holes) -> chunks.Holes:
+    """Those holes whose bytes were read as zeros: a hole that was punched after the reading would turn the others into zeros."""
+    return tuple((offset, length) for offset, length in holes if data.count(0, offset, offset + length) == length)
 
 
 def resized(info: os.stat_result, size: int) -> os.stat_result:
@@ -94,43 +123,117 @@ def resized(info: os.stat_result, size: int) -> os.stat_result:
     return os.stat_result(fields, {name: getattr(info, name) for name in names})
 
 
+def read_unsized(run: Transaction, fd: int) -> Content:
+    """Read a file to its end whose stat says another size: the kernel's own, and those of some file systems in user space.
+
+    OSError where no end is in sight.
+    """
+    info = _regular(fd)
+    pieces: t.List[bytes] = []
+    size = 0
+    while size <= _UNSIZED_MOST:
+        piece = _read_up_to(fd, chunks.CHUNK, size)
+        pieces.append(piece)
+        size += len(piece)
+        if len(piece) < chunks.CHUNK:
+            break
+    else:
+        raise OSError(f"it says {info.st_size} bytes and has more than {_UNSIZED_MOST}")
+    if size <= chunks.PACKED_MOST:
+        return _small(run, b"".join(pieces), info, (), UNSIZED)
+    if size <= chunks.WHOLE_MOST:
+        data = b"".join(pieces)
+        digest = hashlib.sha256(data).digest()
+        run.objects.save(digest, data)
+        return Content(FILE, resized(info, size), digest, (), UNSIZED)
+    digests = [hashlib.sha256(piece).digest() for piece in pieces if piece]
+    for digest, piece in zip(digests, pieces):
+        run.objects.save(digest, piece)
+    return Content(CHUNKED, resized(info, size), b"", (), UNSIZED, chunks.encode(size, (), digests), len(digests))
+
+
+class _Source:
+    """What a large file is read from: a private clone of it, or itself."""
+
+    def __init__(self, run: Transaction, fd: int) -> None:
+        self._file = fd
+        self._clone: t.Optional[int] = None
+        self.before = _regular(fd)
+        for _try in range(_TRIES):
+            self._clone = run.objects.private_clone(fd, self.before.st_dev)
+            if self._clone is None:
+                break
+            moment = os.fstat(fd)
+            if stamp(moment) == stamp(self.before):
+                break
+            self.before = moment  # written while it was cloned: the clone may be older or newer than that
+            self.close()
+
+    @property
+    def fd(self) -> int:
+        return self._file if self._clone is None else self._clone
+
+    @property
+    def cloned(self) -> bool:
+        return self._clone is not None
+
+    def holes(self) -> chunks.Holes:
+        size = self.before.st_size
+        return find_holes(self.fd, size) if self.before.st_blocks * 512 < size else ()
+
+    def after(self) -> os.stat_result:
+        """The file's stat after the reading; a clone stands still."""
+        return self.before if self.cloned else os.fstat(self._file)
+
+    def close(self) -> None:
+        if self._clone is not None:
+            os.close(self._clone)
+            self._clone = None
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
 def read_whole(run: Transaction, fd: int) -> Content:
     """Read a file that is one object, or in chunks where it has outgrown that. Closes `fd`. A worker's job."""
-    clone: t.Optional[int] = None
     try:
         for attempt in range(_TRIES):
-            before = os.fstat(fd)
-            if before.st_size > chunks.WHOLE_MOST:
-                break
-            clone = run.objects.private_clone(fd, before.st_dev)
-            source = fd if clone is None else clone
-            data = _read_up_to(source, before.st_size)
-            holes = find_holes(source, len(data)) if before.st_blocks * 512 < before.st_size else ()
-            after = os.fstat(fd)
-            steady = stamp(before) == stamp(after) and len(data) == before.st_size
-            if steady or attempt == _TRIES - 1:
-                if not data:
-                    return Content(FILE, resized(after, 0), b"", (), steady)
-                digest = hashlib.sha256(data).digest()
-                if run.objects.claim(digest, len(data)) and not (
-                    clone is not None and len(data) == os.fstat(clone).st_size and run.objects.clone(digest, clone, 0, len(data), True)
-                ):
-                    run.objects.add(digest, data)
-                return Content(FILE, resized(after, len(data)), digest, holes, steady)
-            if clone is not None:
-                os.close(clone)
-                clone = None
+            with _Source(run, fd) as source:
+                before = source.before
+                if before.st_size > chunks.WHOLE_MOST:
+                    break
+                holes = source.holes()
+                data = _read_up_to(source.fd, before.st_size)
+                after = source.after()
+                change = ""
+                if stamp(before) != stamp(after):
+                    grown = _has_grown(before, after) and len(data) == before.st_size and _read_up_to(fd, before.st_size) == data
+                    change = GROWN if grown else UNSTABLE
+                elif len(data) != before.st_size or not source.cloned and os.pread(fd, 1, before.st_size):
+                    return read_unsized(run, fd)
+                if change != UNSTABLE or attempt == _TRIES - 1:
+                    return _whole(run, data, before if change == GROWN else after, holes, change, source)
         return read_chunked(run, fd, None)
     finally:
-        if clone is not None:
-            os.close(clone)
         os.close(fd)
 
 
-def _read_up_to(fd: int, size: int) -> bytes:
+def _whole(run: Transaction, data: bytes, info: os.stat_result, holes: chunks.Holes, change: str, source: _Source) -> Content:
+    if not data:
+        return Content(FILE, resized(info, 0), b"", (), change)
+    digest = hashlib.sha256(data).digest()
+    shares = source.cloned and len(data) == os.fstat(source.fd).st_size
+    run.objects.save(digest, data, source.fd if shares else -1)
+    return Content(FILE, resized(info, len(data)), digest, _true_holes(data, holes), change, head=data[:HEAD])
+
+
+def _read_up_to(fd: int, size: int, start: int = 0) -> bytes:
     pieces, offset = [], 0
     while offset < size:
-        piece = os.pread(fd, size - offset, offset)
+        piece = os.pread(fd, size - offset, start + offset)
         if not piece:
             break
         pieces.append(piece)
@@ -138,62 +241,101 @@ def _read_up_to(fd: int, size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_chunked(run: Transaction, fd: int, progress: t.Optional[t.Callable[[int, int], None]]) -> Content:
+Progress = t.Optional[t.Callable[[int, int], None]]
+
+
+def read_chunked(run: Transaction, fd: int, progress: Progress) -> Content:
     """Read a large file chunk by chunk, the workers hashing side by side. The walking thread's job, which keeps `fd`.
 
     :param progress: None where a worker itself reads, which must not wait for others.
     """
+    superseded: t.List[_Chunk] = []
     for attempt in range(_TRIES):
-        before = os.fstat(fd)
-        clone = run.objects.private_clone(fd, before.st_dev)
-        source = fd if clone is None else clone
-        try:
-            size = before.st_size
-            holes = find_holes(source, size) if before.st_blocks * 512 < size else ()
-            digests = bytearray()
-            pending: t.List[Future[bytes]] = []
-            count = 0
-            try:
-                for offset, length in chunks.spans(size, holes):
-                    if progress is None:
-                        digests += _chunk(run, source, offset, length, clone is not None)
-                        count += 1
-                        continue
-                    pending.append(run.submit(_chunk, run, source, offset, length, clone is not None))
-                    count += 1
-                    progress(0, length)
-                    while len(pending) > 64 or (pending and pending[0].done()):
-                        digests += pending.pop(0).result()
-                for future in pending:
-                    digests += future.result()
-            except BaseException:
-                for future in pending:
-                    if not future.cancel():
-                        future.exception()  # a worker must not read a descriptor that is closed
-                raise
-        except _Shrunk:
-            if attempt == _TRIES - 1:
-                raise Vanished from None
-            continue
-        finally:
-            if clone is not None:
-                os.close(clone)
-        after = os.fstat(fd)
-        steady = stamp(before) == stamp(after)
-        if steady or attempt == _TRIES - 1:
-            return Content(CHUNKED, resized(after, size), b"", holes, steady, chunks.encode(size, holes, [bytes(digests)]), count)
-    raise Vanished
+        with _Source(run, fd) as source:
+            before, holes = source.before, source.holes()
+            found = list(_chunks(run, source, chunks.spans(before.st_size, holes), progress))
+            size = _end(found, before.st_size)
+            after = source.after()
+            change = ""
+            if size < before.st_size:
+                change = UNSTABLE
+            elif stamp(before) != stamp(after):
+                change = GROWN if _has_grown(before, after) and _same_again(run, fd, found, progress) else UNSTABLE
+            elif not source.cloned and os.pread(fd, 1, size):
+                raise OSError(f"it says {size} bytes and has more")
+            if change != UNSTABLE or attempt == _TRIES - 1:
+                break
+            superseded += found
+    superseded += [chunk for chunk in found if chunk.offset >= size]
+    found = [chunk for chunk in found if chunk.offset < size]
+    kept = {chunk.digest for chunk in found}
+    for chunk in superseded:
+        if chunk.digest not in kept:
+            run.objects.take_back(chunk.digest, chunk.length)
+    info = resized(before if change == GROWN else after, size)
+    if not found and size < before.st_size:
+        return Content(FILE, resized(info, 0), b"", (), change)
+    if size < before.st_size:
+        last = found[-1].offset  # the bytes of its chunk were read, holes or not
+        holes = tuple((offset, min(length, last - offset)) for offset, length in holes if offset < last)
+    listed = chunks.encode(size, holes, [chunk.digest for chunk in found])
+    return Content(CHUNKED, info, b"", holes, change, listed, len(found), os.pread(fd, HEAD, 0))
 
 
-class _Shrunk(Exception):
-    """The file ended before its size."""
+class _Chunk(t.NamedTuple):
+    """One chunk as it was read; shorter than it should be where the file has ended before."""
+
+    offset: int
+    wanted: int
+    length: int
+    digest: bytes
 
 
-def _chunk(run: Transaction, fd: int, offset: int, length: int, cloned: bool) -> bytes:
-    data = os.pread(fd, length, offset)
-    if len(data) != length:
-        raise _Shrunk
-    digest = hashlib.sha256(data).digest()
-    if run.objects.claim(digest, length) and not (cloned and run.objects.clone(digest, fd, offset, length, False)):
-        run.objects.add(digest, data)
-    return digest
+def _end(found: t.Sequence[_Chunk], size: int) -> int:
+    """Where a file ended: at its size, or where the first chunk was short."""
+    return next((chunk.offset + chunk.length for chunk in found if chunk.length < chunk.wanted), size)
+
+
+def _chunks(run: Transaction, source: _Source, spans: t.Iterable[t.Tuple[int, int]], progress: Progress) -> t.Iterator[_Chunk]:
+    """Each chunk of a large file, stored; nothing behind the first that is short."""
+
+    def one(offset: int, length: int) -> _Chunk:
+        data = _read_up_to(source.fd, length, offset)
+        digest = hashlib.sha256(data).digest()
+        if data:
+            run.objects.save(digest, data, source.fd if source.cloned and len(data) == length else -1, offset)
+        return _Chunk(offset, length, len(data), digest)
+
+    return _side_by_side(run, one, spans, progress)
+
+
+def _same_again(run: Transaction, fd: int, found: t.Sequence[_Chunk], progress: Progress) -> bool:
+    """Whether a second reading gives the same bytes."""
+    known = {chunk.offset: chunk.digest for chunk in found}
+
+    def one(offset: int, length: int) -> bool:
+        return hashlib.sha256(_read_up_to(fd, length, offset)).digest() == known[offset]
+
+    return all(_side_by_side(run, one, [(chunk.offset, chunk.wanted) for chunk in found], progress and (lambda _files, _size: None)))
+
+
+def _side_by_side(
+    run: Transaction, one: t.Callable[[int, int], t.Any], spans: t.Iterable[t.Tuple[int, int]], progress: Progress
+) -> t.Iterator[t.Any]:
+    """What a call gives for each span, in order; workers do it unless a worker asks (no progress)."""
+    pending: t.List[Future[t.Any]] = []
+    try:
+        for offset, length in spans:
+            if progress is None:
+                yield one(offset, length)
+                continue
+            pending.append(run.submit(one, offset, length))
+            progress(0, length)
+            while len(pending) > 64 or (pending and pending[0].done()):
+                yield pending.pop(0).result()
+        while pending:
+            yield pending.pop(0).result()
+    finally:
+        for future in pending:
+            if not future.cancel():
+                future.exception()  # a worker must not read a descriptor that is closed

@@ -13,11 +13,14 @@ import typing as t
 from array import array
 from concurrent.futures import Future
 
-from .._format.tree import NOTHING, Entry, Extra
+from .._base import kernel
+from .._format.tree import CHUNKED, FILE, NOTHING, Entry, Extra
 from .._format.walk import join
 from .._fs.descent import Item
 from .._fs.exclusions import Skipped
 from .._fs.metadata import Xattrs
+from . import databases
+from .reading import GROWN, UNSTABLE, Stamp, stamp
 from .stat_cache import DirectoryRecord, Known
 
 
@@ -51,8 +54,8 @@ class Directory:
     :ivar known: once settled, its record: the old one where nothing at all changed.
     """
 
-    def __init__(self, path: bytes, parent: t.Optional[Directory], record: t.Optional[DirectoryRecord], device: int, system: int) -> None:
-        self.path, self.parent, self.record, self.device, self.system = path, parent, record, device, system
+    def __init__(self, name: bytes, parent: t.Optional[Directory], record: t.Optional[DirectoryRecord], device: int, system: int) -> None:
+        self.name, self.parent, self.record, self.device, self.system = name, parent, record, device, system
         self.items: t.List[Item] = []
         self.names: t.List[bytes] = []
         self.numbers = b""
@@ -66,33 +69,104 @@ class Directory:
         self.digest = b""
         self.known: Known = None
 
+    @property
+    def path(self) -> bytes:
+        """Relative to the source. Not kept: the paths of a deep tree together are as long as the square of its depth."""
+        parts = []
+        here: t.Optional[Directory] = self
+        while here is not None:
+            parts.append(here.name)
+            here = here.parent
+        return b"/".join(reversed(parts[:-1]))  # without the source's own name, which is empty
+
     def path_of(self, position: int) -> bytes:
         return join(self.path, self.names[position])
 
 
+class LinkGroup:
+    """The names of one inode that a walk came by.
+
+    :ivar stamp: of the first. :ivar steady: all were seen in that state.
+    """
+
+    def __init__(self, first: Stamp) -> None:
+        self.stamp, self.steady = first, True
+        self._names: t.List[t.Tuple[Directory, bytes]] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, here: Directory, name: bytes) -> None:
+        self._names.append((here, name))
+
+    @property
+    def paths(self) -> t.List[bytes]:
+        return [join(here.path, name) for here, name in self._names]
+
+
 class Notes:
-    """What one walk gathers about the whole tree."""
+    """What one walk gathers about the whole tree.
+
+    :ivar grown: files of which the beginning is kept, for they only grew. :ivar unstable: files that changed under each reading, and names
+        whose hard links were lost because what they lead to changed during the walk.
+    """
 
     def __init__(self) -> None:
         self.skipped: t.List[Skipped] = []
-        self.changed: t.List[bytes] = []
+        self.grown: t.List[bytes] = []
+        self.unstable: t.List[bytes] = []
+        self.mounts: t.Set[bytes] = set()  # mount points whose content is in the backup
+        self.databases: t.Dict[bytes, str] = {}  # files of databases that were read, and of which
         self.uids: t.Set[int] = set()
         self.gids: t.Set[int] = set()
         self.chunk_counts: t.Dict[bytes, int] = {}  # by chunk list
-        self._inodes: t.Dict[t.Tuple[int, int], t.List[bytes]] = {}
+        self.link_groups: t.Dict[t.Tuple[int, int, int], LinkGroup] = {}  # by device, inode and birth (-1: unknown)
+        self._doubted: t.Set[t.Tuple[int, int]] = set()
 
-    def link(self, info: os.stat_result, path: bytes) -> None:
-        self._inodes.setdefault((info.st_dev, info.st_ino), []).append(path)
+    def link(self, here: Directory, fd: int, position: int) -> None:
+        """A name of a file that has others. Inode numbers are used again while a walk runs: a file is known by its birth as well."""
+        name, info = here.items[position]
+        key = (info.st_dev, info.st_ino, kernel.birth(fd, name, info.st_ino))
+        group = self.link_groups.get(key)
+        if group is None:
+            group = self.link_groups[key] = LinkGroup(stamp(info))
+        elif group.stamp != stamp(info):
+            group.steady = False
+        group.add(here, here.names[position])
 
-    def groups(self) -> t.List[t.List[bytes]]:
-        return [paths for paths in self._inodes.values() if len(paths) > 1]
+    def doubt_links(self, info: os.stat_result) -> None:
+        """What was read under a name was not in the state in which the name was listed."""
+        self._doubted.add((info.st_dev, info.st_ino))
+
+    def is_steady(self, key: t.Tuple[int, int, int]) -> bool:
+        """Whether all names of a file were seen, and it was read, in one state."""
+        return self.link_groups[key].steady and key[:2] not in self._doubted
+
+    def look_for_database(self, here: Directory, position: int, head: bytes) -> None:
+        kind = databases.kind_of(here.names[position], head)
+        if kind:
+            self.databases[here.path_of(position)] = kind
+
+    def count_blobs(self, entry: Entry) -> int:
+        """How many blobs of content a file has."""
+        if entry.kind == CHUNKED:
+            return self.chunk_counts[entry.content]
+        return int(entry.kind == FILE and entry.size > 0)
 
     def unreadable(self, here: Directory, position: int, detail: str) -> None:
         self.skipped.append(Skipped(here.path_of(position), "unreadable", detail))
         here.suspect.append(position)
 
-    def unsteady(self, here: Directory, position: int) -> None:
-        self.changed.append(here.path_of(position))
+    def no_attributes(self, here: Directory, position: int, detail: str) -> None:
+        self.skipped.append(Skipped(here.path_of(position), "attributes", detail))
+        here.suspect.append(position)
+
+    def changed(self, here: Directory, position: int, change: str) -> None:
+        """A file did not stand still, or its stat says nothing of its content: the next scan reads it anew."""
+        if change == GROWN:
+            self.grown.append(here.path_of(position))
+        elif change == UNSTABLE:
+            self.unstable.append(here.path_of(position))
         here.suspect.append(position)
 
 
@@ -101,11 +175,6 @@ def describe(info: os.stat_result, kind: int, name: bytes, xattrs: Xattrs = (), 
     seconds, nanos = divmod(info.st_mtime_ns, 1_000_000_000)
     more = Extra(xattrs=xattrs, **extra) if xattrs or extra else NOTHING
     return Entry(name, kind, info.st_mode & 0o7777, info.st_uid, info.st_gid, seconds, nanos, 0, b"", more)
-
-
-def identity(fd: int) -> int:
-    """A number for the file system that a directory lies on (statfs(2): f_fsid), to mix with inode numbers."""
-    return os.fstatvfs(fd).f_fsid & ((1 << 62) - 1)
 
 
 def numbers_of(items: t.Sequence[Item], system: int) -> bytes:

@@ -13,7 +13,7 @@ import typing as t
 from .._base import one_line, show
 from . import tree
 from .tree import DIRECTORY, Entry, Read
-from .walk import join, leaves_first, walk
+from .walk import Above, join, leaves_first, walk
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 
@@ -72,11 +72,12 @@ def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Change
     """What leads from the tree of one root entry to that of another."""
     if not same_attributes(old, new):
         changes.add(CHANGED, b"")
-    todo: t.List[t.Tuple[bytes, bytes, bytes]] = [(b"", old.content, new.content)]
+    todo: t.List[t.Tuple[Above, bytes, bytes]] = [(Above(b"", None), old.content, new.content)]
     while todo:
-        path, before, after = todo.pop()
+        above, before, after = todo.pop()
         if before == after:
             continue
+        path = above.path
         for a, b in _pairs(_unshared(read_old, before, read_new, after)):
             if a is None:
                 _whole(read_new, path, t.cast(Entry, b), ADDED, changes)
@@ -87,7 +88,7 @@ def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Change
                 if a.kind == DIRECTORY and b.kind == DIRECTORY:
                     if not same_attributes(a, b):
                         changes.add(CHANGED, here)
-                    todo.append((here, a.content, b.content))
+                    todo.append((Above(a.name, above), a.content, b.content))
                 elif DIRECTORY in (a.kind, b.kind):
                     _whole(read_old, path, a, REMOVED, changes)
                     _whole(read_new, path, b, ADDED, changes)

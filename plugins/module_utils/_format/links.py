@@ -38,6 +38,17 @@ def encode(groups: t.Iterable[t.List[bytes]]) -> bytes:
     return b"".join(pieces)
 
 
+def fitting(groups: t.Iterable[t.List[bytes]]) -> t.Tuple[t.List[t.List[bytes]], t.List[t.List[bytes]]]:
+    """(groups that a table can hold together, those that it cannot): the shorter ones first, for one may be as long as a user likes."""
+    held: t.List[t.List[bytes]] = []
+    left: t.List[t.List[bytes]] = []
+    size = 12
+    for group in sorted(groups, key=lambda paths: sum(map(len, paths))):
+        size += 4 + sum(map(len, group)) + len(group)
+        (held if size <= LIMIT else left).append(group)
+    return held, left
+
+
 def decode(blob: bytes) -> t.List[t.List[bytes]]:
     """The groups; Damaged where this is no such table or a path could lead anywhere but down."""
     try:

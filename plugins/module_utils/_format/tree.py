@@ -54,6 +54,8 @@ _PART_SIZE = 1 << 20
 _PART_MASK = 0xFFF
 #: The longest tree blob that is read: a part with large extended attributes may exceed `_PART_SIZE` by far.
 BLOB_LIMIT = 64 << 20
+#: Bytes of all attributes of one entry, names and values: more than any file system but XFS has, and far from BLOB_LIMIT.
+XATTRS_MOST = 16 << 20
 
 
 class Extra(t.NamedTuple):

@@ -28,17 +28,45 @@ def _always(_path: bytes, _entry: Entry) -> bool:
     return True
 
 
+class Above:
+    """A directory on the way: its path is made when it is needed. Kept, the paths of a deep tree take the square of its depth."""
+
+    __slots__ = ("_name", "_parent")
+
+    def __init__(self, name: bytes, parent: t.Optional[Above]) -> None:
+        self._name, self._parent = name, parent
+
+    @property
+    def path(self) -> bytes:
+        parts = []
+        here: t.Optional[Above] = self
+        while here is not None:
+            parts.append(here._name)
+            here = here._parent
+        parts.reverse()
+        return b"/".join(parts if parts[0] else parts[1:])
+
+
 def walk(load: Load, top: Entry, path: bytes = b"", into: t.Callable[[bytes, Entry], bool] = _always) -> t.Iterator[t.Tuple[bytes, Entry]]:
     """(path, entry) of an entry and of all below it: depth first, names ascending.
 
     :param path: of `top`. :param into: asked of each directory once the caller has had it; False leaves out what is in it.
     """
-    todo = [(path, top)]
+    todo: t.List[t.Tuple[Above, t.List[Entry]]] = []
+    yield path, top
+    if top.kind == DIRECTORY and into(path, top):
+        todo.append((Above(path, None), list(reversed(load(top.content)))))
     while todo:
-        here, entry = todo.pop()
-        yield here, entry
-        if entry.kind == DIRECTORY and into(here, entry):
-            todo += [(join(here, child.name), child) for child in reversed(load(entry.content))]
+        above, left = todo[-1]
+        here = above.path
+        while left:
+            entry = left.pop()
+            yield join(here, entry.name), entry
+            if entry.kind == DIRECTORY and into(join(here, entry.name), entry):
+                todo.append((Above(entry.name, above), list(reversed(load(entry.content)))))
+                break
+        else:
+            todo.pop()
 
 
 def directories(load: Load, root: Entry, into: t.Callable[[bytes, Entry], bool] = _always) -> t.Iterator[t.Tuple[bytes, Entry, bool]]:
@@ -46,15 +74,16 @@ def directories(load: Load, root: Entry, into: t.Callable[[bytes, Entry], bool] 
 
     :param into: asked of each subdirectory after its parent was entered, in ascending order.
     """
-    todo = [(b"", root, False)]
+    todo: t.List[t.Tuple[Above, Entry, bool]] = [(Above(b"", None), root, False)]
     while todo:
-        path, entry, left = todo.pop()
+        above, entry, left = todo.pop()
+        path = above.path
         yield path, entry, left
         if left:
             continue
-        todo.append((path, entry, True))
-        below = [(join(path, child.name), child) for child in load(entry.content) if child.kind == DIRECTORY]
-        todo += reversed([(here, child, False) for here, child in below if into(here, child)])
+        todo.append((above, entry, True))
+        below = [child for child in load(entry.content) if child.kind == DIRECTORY]
+        todo += reversed([(Above(child.name, above), child, False) for child in below if into(join(path, child.name), child)])
 
 
 def leaves_first(root: bytes, below: t.Callable[[bytes], t.Iterable[bytes]], is_known: t.Callable[[bytes], bool]) -> t.Iterator[bytes]:
@@ -92,3 +121,43 @@ def find(load: Load, root: Entry, path: bytes) -> t.Optional[Entry]:
             return None
         entry = entries[low]
     return entry
+
+
+class Replaced(t.NamedTuple):
+    """A root with other entries in its trees, and the entries that stood there before, by path."""
+
+    root: Entry
+    old: t.Dict[bytes, Entry]
+
+
+def replaced(load: Load, save: t.Callable[[t.Sequence[Entry]], bytes], root: Entry, entries: t.Mapping[bytes, Entry]) -> Replaced:
+    """Put other entries in the place of those that trees have. Paths that no tree has are passed over.
+
+    :param save: stores the entries of one directory, and gives the digest of its tree.
+    """
+    levels: t.Dict[int, t.Dict[bytes, t.Dict[bytes, Entry]]] = {}
+
+    def put(path: bytes, entry: Entry) -> None:
+        above, _slash, name = path.rpartition(b"/")
+        levels.setdefault(above.count(b"/") + bool(above), {}).setdefault(above, {})[name] = entry
+
+    for path, entry in entries.items():
+        put(path, entry)
+    old: t.Dict[bytes, Entry] = {}
+    # the deepest first: what is put into a directory changes its entry in the one above it
+    for depth in range(max(levels, default=-1), -1, -1):
+        for path, new in levels.pop(depth, {}).items():
+            here = find(load, root, path)
+            if here is None or here.kind != DIRECTORY:
+                continue
+            listed = list(load(here.content))
+            for at, entry in enumerate(listed):
+                if entry.name in new:
+                    old[join(path, entry.name)] = entry
+                    listed[at] = new[entry.name]
+            here = here._replace(content=save(listed))
+            if path:
+                put(path, here)
+            else:
+                root = here
+    return Replaced(root, {path: entry for path, entry in old.items() if path in entries})

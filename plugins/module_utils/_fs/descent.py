@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 import typing as t
 from operator import itemgetter
 
@@ -19,6 +20,8 @@ from .._format import chunks
 
 #: Descriptors kept of a path; trees may be deeper than a process may have files open.
 _KEEP = 128
+#: Seconds that a holder of a lease has to give a file back: more than the kernel's /proc/sys/fs/lease-break-time (45).
+_LEASE = 60
 
 Item = t.Tuple[str, os.stat_result]
 _by_name = itemgetter(0)
@@ -28,19 +31,34 @@ def _by_bytes(item: Item) -> bytes:
     return os.fsencode(item[0])
 
 
-def listing(fd: int) -> t.Tuple[t.List[Item], t.List[bytes]]:
+#: Takes what cannot be looked at, and why.
+Failed = t.Callable[[bytes, OSError], None]
+
+
+def listing(
+    fd: int, omit: t.Optional[t.Callable[[os.DirEntry[str]], bool]] = None, failed: t.Optional[Failed] = None
+) -> t.Tuple[t.List[Item], t.List[bytes]]:
     """A directory's entries with their stats, in byte order of their names, and the names as bytes.
 
     What vanishes between listing and stat is left out.
+
+    :param omit: asked before an entry is looked at, by its name and the type that the listing tells; True leaves it out.
+    :param failed: told of each entry that cannot be looked at, which then is left out; None: that OSError is raised.
     """
     items: t.List[Item] = []
     append = items.append
     with os.scandir(fd) as entries:
         for entry in entries:
+            if omit is not None and omit(entry):
+                continue
             try:
                 append((entry.name, entry.stat(follow_symlinks=False)))
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                if failed is None:
+                    raise
+                failed(os.fsencode(entry.name), error)
     joined = "\0".join([item[0] for item in items])
     if joined.isascii():
         items.sort(key=_by_name)
@@ -52,9 +70,25 @@ def listing(fd: int) -> t.Tuple[t.List[Item], t.List[bytes]]:
 
 
 class Moved(VoltError):
-    """A directory is no longer where it was when we entered it."""
+    """A directory is no longer where it was when we entered it.
+
+    :ivar depth: how many directories of the trail can still be reached, the root among them.
+    """
 
     code = "moved"
+
+    def __init__(self, depth: int) -> None:
+        super().__init__("A directory was moved while it was being walked; run again when the tree is quiet.")
+        self.depth = depth
+
+
+class _Step(t.NamedTuple):
+    """A directory of a trail; `fd` is negative where it is not open."""
+
+    fd: int
+    device: int
+    inode: int
+    name: t.Union[str, bytes]
 
 
 class Trail:
@@ -63,12 +97,12 @@ class Trail:
     def __init__(self, root: int) -> None:
         """:param root: a descriptor, which the trail closes at its end."""
         info = os.fstat(root)
-        self._steps: t.List[t.Tuple[int, int, int]] = [(root, info.st_dev, info.st_ino)]
+        self._steps: t.List[_Step] = [_Step(root, info.st_dev, info.st_ino, b"")]
 
     @property
     def fd(self) -> int:
         """The directory where we are."""
-        return self._steps[-1][0]
+        return self._steps[-1].fd
 
     @property
     def depth(self) -> int:
@@ -78,30 +112,54 @@ class Trail:
         """Go down; OSError where the name is no directory, or a symlink to one."""
         fd = open_directory(name, self.fd, flags=flags)
         info = os.fstat(fd)
-        self._steps.append((fd, info.st_dev, info.st_ino))
+        self._steps.append(_Step(fd, info.st_dev, info.st_ino, name))
         old = len(self._steps) - _KEEP
-        if old > 0 and self._steps[old][0] >= 0:  # the root stays open
-            os.close(self._steps[old][0])
-            self._steps[old] = (-1,) + self._steps[old][1:]
+        if old > 0 and self._steps[old].fd >= 0:  # the root stays open
+            os.close(self._steps[old].fd)
+            self._steps[old] = self._steps[old]._replace(fd=-1)
         return info
 
     def leave(self) -> None:
-        """Go up. Moved where the directory that we came through is another by now."""
-        child = self._steps.pop()[0]
+        """Go up. Moved where the directory that we came through is another by now; then the trail ends at the last that can be reached."""
+        child = self._steps.pop().fd
         try:
-            fd, device, inode = self._steps[-1]
-            if fd < 0:
-                fd = open_directory("..", child)
-                info = os.fstat(fd)
-                self._steps[-1] = (fd, device, inode)
-                if (info.st_dev, info.st_ino) != (device, inode):
-                    raise Moved("A directory was moved while it was being walked; run again when the tree is quiet.")
+            if self._steps[-1].fd < 0:
+                self._open_last(child)
         finally:
             os.close(child)
 
+    def _open_last(self, child: int) -> None:
+        """Open the last step again: from below, or where a directory has been moved meanwhile from above, name by name."""
+        step = self._steps[-1]
+        fd = open_directory("..", child)
+        if _is(fd, step):
+            self._steps[-1] = step._replace(fd=fd)
+            return
+        os.close(fd)
+        at = max(number for number, above in enumerate(self._steps) if above.fd >= 0)
+        fd = os.dup(self._steps[at].fd)
+        for number in range(at + 1, len(self._steps)):
+            step = self._steps[number]
+            try:
+                below = open_directory(step.name, fd)
+            except OSError:
+                below = -1
+            if below < 0 or not _is(below, step):
+                if below >= 0:
+                    os.close(below)
+                del self._steps[number:]
+                if self._steps[-1].fd < 0:
+                    self._steps[-1] = self._steps[-1]._replace(fd=fd)
+                else:
+                    os.close(fd)
+                raise Moved(number)
+            os.close(fd)
+            fd = below
+        self._steps[-1] = step._replace(fd=fd)
+
     def close(self) -> None:
         while self._steps:
-            fd = self._steps.pop()[0]
+            fd = self._steps.pop().fd
             if fd >= 0:
                 os.close(fd)
 
@@ -112,16 +170,33 @@ class Trail:
         self.close()
 
 
+def _is(fd: int, step: _Step) -> bool:
+    info = os.fstat(fd)
+    return (info.st_dev, info.st_ino) == (step.device, step.inode)
+
+
 def is_directory(info: os.stat_result) -> bool:
     return stat.S_ISDIR(info.st_mode)
 
 
 def open_source(name: str, directory: int) -> int:
-    """Open without changing the access time where we may; never blocks on a fifo put in a file's place."""
-    try:
-        return files.open_file(name, os.O_RDONLY | os.O_NOATIME, directory)
-    except PermissionError:
-        return files.open_file(name, directory=directory)  # O_NOATIME is for owners; the rest decides itself
+    """Open without changing the access time where we may; never blocks on a fifo put in a file's place.
+
+    A lease (Samba's, an NFS server's) is broken by the attempt; its holder has a while to give the file back (fcntl(2), F_SETLEASE).
+    """
+    deadline = time.monotonic() + _LEASE
+    flags = os.O_RDONLY | os.O_NOATIME
+    while True:
+        try:
+            return files.open_file(name, flags, directory)
+        except PermissionError:
+            if flags == os.O_RDONLY:
+                raise
+            flags = os.O_RDONLY  # O_NOATIME is for owners; the rest decides itself
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def find_holes(fd: int, size: int) -> chunks.Holes:

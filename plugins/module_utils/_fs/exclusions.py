@@ -23,15 +23,25 @@ CACHEDIR_TAG = b"CACHEDIR.TAG"
 CACHEDIR_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 
 
+#: Reasons of what is in the backup but for something.
+PARTLY = ("attributes", "links")
+
+
 class Skipped(t.NamedTuple):
     """Something below the source that is not in the backup, other than by a pattern.
 
-    `reason` is unreadable, mount, pseudo or store; of a mount the directory itself is kept, empty.
+    `reason` is unreadable, attributes or links (they could not be kept, all else is in the backup), mount (its directory is kept, empty), mount_point
+    (not looked at: nothing is kept), pseudo or store.
     """
 
     path: bytes
     reason: str
     detail: str
+
+    @property
+    def makes_incomplete(self) -> bool:
+        """Whether the backup lacks something that it should have."""
+        return self.reason in ("unreadable", *PARTLY)
 
 
 class _Rule(t.NamedTuple):

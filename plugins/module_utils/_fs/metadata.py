@@ -43,7 +43,10 @@ def beneath(directory: int, name: t.Union[str, bytes]) -> str:
 
 
 def read_xattrs(place: PathOrDescriptor) -> Xattrs:
-    """All attributes that we may see, by name. `place` is a descriptor, or a path from `beneath` (symlinks are not followed)."""
+    """All attributes that we may see, by name; OSError for more than an entry can hold.
+
+    :param place: a descriptor, or a path from `beneath` (symlinks are not followed).
+    """
     follow = isinstance(place, int)
     try:
         names = os.listxattr(place, follow_symlinks=follow)
@@ -62,6 +65,8 @@ def read_xattrs(place: PathOrDescriptor) -> Xattrs:
         except OSError as error:
             if error.errno not in (errno.ENODATA,) + _NONE:
                 raise
+    if sum(len(name) + len(value) for name, value in found) > tree.XATTRS_MOST:
+        raise OSError(f"they have more than {tree.XATTRS_MOST >> 20} MiB")
     found.sort()
     return tuple(found)
 

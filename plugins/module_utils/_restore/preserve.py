@@ -11,7 +11,7 @@ from __future__ import annotations
 import stat
 import typing as t
 
-from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
+from .._fs.exclusions import CACHEDIR_TAG, PARTLY, Exclusions, Skipped, is_cache
 
 #: Of these only the content is missing from the backup; the directory itself is in it.
 _HOLLOW = ("mount", "pseudo")
@@ -22,7 +22,7 @@ class Preserve:
 
     def __init__(self, exclude: Exclusions, caches: bool, skipped: t.Iterable[Skipped]) -> None:
         self._exclude, self._caches = exclude, caches
-        skipped = list(skipped)
+        skipped = [item for item in skipped if item.reason not in PARTLY]  # of these the backup has all else
         self._whole = {item.path for item in skipped if item.reason not in _HOLLOW}
         self._hollow = {item.path for item in skipped if item.reason in _HOLLOW}
 

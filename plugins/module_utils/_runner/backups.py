@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The commands about backups: make, list, show, compare, restore and delete them. Each is an entry of COMMANDS."""
+"""The commands about backups: make, list, show, compare, restore, delete and accept them. Each is an entry of COMMANDS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import argparse
 import typing as t
 
 from .._backup.create import Created, CreateRequest
+from .._backup.guards import unstable
 from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
 from .._backup.restore import Restored
@@ -40,6 +41,8 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--only-if-changed", action="store_true", help="make no backup where nothing changed since the newest")
     made.add_argument("--max-age", metavar="SPAN", help="make no backup where the newest is younger, such as 6h")
     made.add_argument("--allow-empty", action="store_true", help="back up an empty source although the newest backup of it is not empty")
+    made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may be torn without a word (as in .gitignore)")
+    made.add_argument("--fail-on-unstable", action="store_true", help="exit 1 when files were written while they were read")
     made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
@@ -51,7 +54,8 @@ def _create(args: Arguments, manager: Manager) -> Outcome:
         made = manager.create(request, args.dry_run, progress)
     incomplete = made.changed and not made.backup["complete"] and not args.allow_incomplete
     value = {"backup": made.backup, "changed": made.changed, "diff": made.diff, "passed_over": made.skipped, "warnings": made.warnings}
-    return Outcome(value, lambda: _created(made), status=INCOMPLETE if incomplete else DONE)
+    failure = unstable(value) if made.changed and made.backup["unstable"] and args.fail_on_unstable else None
+    return Outcome(value, lambda: _created(made), failure, INCOMPLETE if incomplete else DONE)
 
 
 def _created(made: Created) -> str:
@@ -116,6 +120,7 @@ def _state(backup: Backup) -> str:
         return f"foreign: {backup['foreign_reason']}"
     words = ["of the future"] if backup["future"] else []
     words += [] if backup["complete"] else ["incomplete"]
+    words += [f"unstable: {backup['unstable_count']} file(s)"] if backup["unstable"] else []
     return ", ".join(words) or "ok"
 
 
@@ -161,6 +166,7 @@ def _shown(backup: Backup) -> str:
             ("stored", screen.size(backup["stored_bytes"])),
             ("excluded", ", ".join(backup["exclude"])),
             ("skipped", skipped),
+            ("unstable", "; ".join(backup["unstable_paths"] or [])),
             ("manifest", backup["manifest_ref"]),
         ]
     )
@@ -267,6 +273,21 @@ def _unknown(args: Arguments) -> NotFound:
     return NotFound(f"There is no backup {args.id} in {args.backup_dir}; list the backups to see which there are.")
 
 
+# ---- accept
+
+
+def _accept_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _accept(args: Arguments, manager: Manager) -> Outcome:
+    forgotten = manager.accept(args.workload, args.dry_run)
+    verb = "Would forget" if args.dry_run else "Forgot"
+    text = f"{verb} that this was mounted: {one_line(', '.join(forgotten))}.\n" if forgotten else "Nothing to accept: all that was mounted is.\n"
+    return Outcome({"changed": bool(forgotten), "mounts": forgotten}, lambda: text)
+
+
 COMMANDS = (
     Command("create", "back up a directory", _create_options, _create),
     Command("list", "list backups, newest first", _list_options, _list),
@@ -274,4 +295,5 @@ COMMANDS = (
     Command("diff", "show what changed from one backup to another", _diff_options, _diff),
     Command("restore", "restore a backup", _restore_options, _restore),
     Command("delete", "delete a backup", _delete_options, _delete),
+    Command("accept", "let a workload do without what was mounted at its last backups", _accept_options, _accept),
 )

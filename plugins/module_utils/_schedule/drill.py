@@ -37,7 +37,10 @@ _SPARE, _BLOB = 64 << 20, 1 << 20
 
 
 class Drill(t.NamedTuple):
-    """How it went with a workload: `backup_id` is proved, unless `reason` says why not. `noted`: where its schedule's runs are, too."""
+    """How it went with a workload: `backup_id` is proved, unless `reason` says why not. `noted`: where its schedule's runs are, too.
+
+    `unstable_count`: files that may be torn, for they were written while the backup was made; they are not proved.
+    """
 
     workload: str
     backup_id: t.Optional[str]
@@ -45,6 +48,7 @@ class Drill(t.NamedTuple):
     total_size: int
     duration: int
     noted: bool
+    unstable_count: int
     passed_over: t.List[t.Dict[str, str]]
 
 
@@ -91,13 +95,14 @@ class Driller:
 
     def _drill(self, workload: str) -> Drill:
         began = time.monotonic_ns()
-        backup, size, passed, noted = None, 0, [], False
+        backup, size, passed, noted, unstable = None, 0, [], False, 0
         why: t.Optional[str] = None
         try:
             with self._room() as place:
                 target = show(os.fsencode(place))
                 link, foreseen, passed = self._foresee(workload, target)
                 backup, size = foreseen["backup_id"], foreseen["total_size"]
+                unstable = sum(found["unstable_count"] or 0 for found in self._manager.find(Query(id=backup)))
                 if not self._dry:
                     self._prove(backup, target, link)
             noted = not self._dry and self._note(workload, t.cast(str, backup))
@@ -107,7 +112,7 @@ class Driller:
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
             why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; name another directory."
-        return Drill(workload, backup, why, size, time.monotonic_ns() - began, noted, passed)
+        return Drill(workload, backup, why, size, time.monotonic_ns() - began, noted, unstable, passed)
 
     def _foresee(self, workload: str, target: str) -> t.Tuple[str, t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
         """How content will come to the target, what would be restored, and what is passed over; refuses what has no space."""

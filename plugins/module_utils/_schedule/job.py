@@ -31,8 +31,8 @@ _MOST = 1 << 20
 NICE = range(-20, 20)
 #: Options that a job takes over as they are.
 _SAME = (
-    "source", "exclude", "exclude_caches", "one_file_system", "tags", "workload_mode", "compression", "pre_command", "post_command",
-    "command_timeout", "nice", "io_class", "enabled",
+    "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "tags", "workload_mode", "compression",
+    "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled",
 )  # fmt: skip
 
 
@@ -52,6 +52,8 @@ class Job(t.NamedTuple):
     exclude: t.Sequence[str] = ()
     exclude_caches: bool = False
     one_file_system: bool = False
+    unstable_ok: t.Sequence[str] = ()
+    fail_on_unstable: bool = False
     tags: t.Sequence[str] = ()
     workload_mode: t.Optional[str] = None
     compression: str = "auto"
@@ -86,6 +88,7 @@ def check(job: Job) -> Job:
     if job.keep is not None:
         parse_policy(job.keep)
     Exclusions(job.exclude)
+    Exclusions(job.unstable_ok)
     if job.nice not in NICE:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
     if job.command_timeout < 1:

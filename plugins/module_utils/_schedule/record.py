@@ -35,7 +35,7 @@ STOPPED = "It was stopped before it could note why."
 
 Note = t.Dict[str, t.Any]
 #: Values in a note and in its parts that are numbers, and those that are texts, where they are there.
-_NUMBERS = ("since", "asked", "began", "ended", "at", "duration", "total_size", "new_bytes", "failures")
+_NUMBERS = ("since", "asked", "began", "ended", "at", "duration", "total_size", "new_bytes", "unstable_count", "failures")
 _TEXTS = ("run", "invocation", "reason", "code", "backup_id")
 
 

@@ -22,14 +22,15 @@ import time
 import typing as t
 
 from .._backup.create import CreateRequest
+from .._backup.guards import unstable
 from .._backup.manager import Manager, Query
-from .._base import Incomplete, Interrupted, Unsupported, UsageError, VoltError, reason
+from .._base import Incomplete, Interrupted, Unstable, Unsupported, UsageError, VoltError, reason
 from . import hooks, systemd
 from .job import Job
 from .record import RunRecord
 
 #: Errors of a unit's run that have an exit status of their own.
-_BY_CODE: t.Dict[str, t.Type[VoltError]] = {kind.code: kind for kind in (Incomplete, Unsupported)}
+_BY_CODE: t.Dict[str, t.Type[VoltError]] = {kind.code: kind for kind in (Incomplete, Unstable, Unsupported)}
 
 
 class Ran(t.NamedTuple):
@@ -187,6 +188,7 @@ def _back_up(job: Job) -> Ran:
         exclude=job.exclude,
         exclude_caches=job.exclude_caches,
         one_file_system=job.one_file_system,
+        unstable_ok=job.unstable_ok,
         compression=job.compression,
     )
     made = manager.create(request)
@@ -196,6 +198,8 @@ def _back_up(job: Job) -> Ran:
     if not backup["complete"]:
         lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
         failure = Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup)
+    elif backup["unstable"] and job.fail_on_unstable:
+        failure = unstable({"backup": backup})
     elif job.keep is not None:
         try:
             value["pruned"] = len(manager.prune(job.workload, job.keep, ["scheduled"]).removed)
@@ -214,6 +218,7 @@ def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
         "workload": job.workload,
         "backup": backup["id"],
         "complete": str(backup["complete"]).lower(),
+        "unstable": backup["unstable_count"],
         "files": backup["file_count"],
         "size": backup["total_size"],
         "new": backup["new_bytes"],
@@ -226,5 +231,5 @@ def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
 def _success(ran: Ran, job: Job) -> t.Dict[str, t.Any]:
     """What is noted of a run that succeeded."""
     backup = ran.value["backup"]
-    kept = {key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes")}
+    kept = {key: backup[key] for key in ("duration", "total_size", "new_bytes", "stored_bytes", "unstable_count")}
     return {"backup_id": backup["id"], **kept, "facts": _facts(ran, job)}

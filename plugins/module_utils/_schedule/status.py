@@ -44,6 +44,7 @@ _METRICS = (
     ("last_duration_seconds", "How long the last successful backup took.", _seconds),
     ("last_size_bytes", "Size of the content of the last successful backup.", lambda note: note.get("success", {}).get("total_size")),
     ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
+    ("last_unstable_files", "Files of the last successful backup that may be torn.", lambda note: note.get("success", {}).get("unstable_count")),
     ("last_proved_timestamp_seconds", "When a backup was last restored in a drill, and was as it should be.", lambda note: note.get("proved", {}).get("at")),
     ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
     ("declared_timestamp_seconds", "Since when it has the times that it has.", lambda note: note.get("since")),
@@ -101,7 +102,7 @@ def _outdated(store: str, command: str) -> t.Optional[str]:
 
 def _empty(workload: str) -> t.Dict[str, t.Any]:
     keys = ("source", "interval", "on_calendar", "reason", "last_success", "last_failure", "last_proved", "proved_id", "next_elapse")
-    keys += ("backup_id", "duration", "new_bytes", "total_size")
+    keys += ("backup_id", "duration", "new_bytes", "total_size", "unstable_count")
     return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
 
 
@@ -139,6 +140,8 @@ def _judge(
         state, why = "source missing", f"{job.source} is no directory any more."
     else:
         state = "ok" if good else "waiting"
+    if state == "ok" and success.get("unstable_count"):
+        why = f"The last backup is unstable: {success['unstable_count']} file(s) were written while it was made."
     if state == "overdue":
         why = f"No run has succeeded since it was due at {_shown(due)}."
     return {
@@ -156,7 +159,7 @@ def _judge(
         "proved_id": proved.get("backup_id"),
         "next_elapse": following if job.enabled else None,
         "failures": note.get("failures", 0),
-        **{key: success.get(key) for key in ("backup_id", "duration", "new_bytes", "total_size")},
+        **{key: success.get(key) for key in ("backup_id", "duration", "new_bytes", "total_size", "unstable_count")},
     }
 
 

@@ -151,12 +151,16 @@ class BlobWriter:
         return found
 
     def read(self, digest: bytes) -> t.Optional[bytes]:
-        """A metadata blob of a dry transaction, which must be finished; None where it is not one of ours."""
+        """A metadata blob of this transaction, before it is committed; None where it is not one of ours. Call `finish` first."""
         position = self.places.find(digest)
         if position < 0:
             return None
         number, offset, length = unpack_location(self.places.value(position))
-        suffix, stored = self._kept[number]
+        if self._dry:
+            suffix, stored = self._kept[number]
+        else:
+            made = self._sealed[number]
+            suffix, stored = made.suffix, self._space.read(os.path.join("packs", f"{made.name.hex()}.pack{made.suffix}"))
         data = codec.decompress(stored, suffix, pack.PACK_MOST)
         start = pack.first_blob(data) + offset
         return data[start : start + length]

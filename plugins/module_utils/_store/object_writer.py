@@ -35,19 +35,61 @@ class ObjectWriter:
         self._clones = clones and not dry
         self._no_clones: t.Set[int] = set()  # devices
         self._mutex = threading.Lock()
+        self._more: t.Dict[bytes, int] = {}  # how often `save` was asked for what this transaction brings already
+        self._taken_back: t.Set[bytes] = set()
         self.known = Table(STATE_SIZE)
 
-    def claim(self, digest: bytes, size: int) -> bool:
-        """Whether a blob of content is new to store and transaction. The first to ask is told so and must add it."""
-        if not self._is_new(digest, size):
-            return False
-        self._counts.add_new(size)
-        return True
+    def save(self, digest: bytes, blob: bytes, source: int = -1, offset: int = 0) -> None:
+        """Write a blob of content, unless it is in the store or in this transaction.
+
+        :param source: an open file to share blocks with, from `offset` on; -1 for none.
+        """
+        if not self._is_new(digest, len(blob)):
+            return
+        self._counts.add_new(len(blob))
+        if source < 0 or not self._clone(digest, source, offset, len(blob)):
+            self._add(digest, blob)
+
+    def take_back(self, digest: bytes, size: int) -> None:
+        """Undo one `save`: what is written goes, unless another file of this transaction asked for the same."""
+        with self._mutex:
+            if self.known.find(digest) < 0 or digest in self._taken_back or self._dry:
+                return  # the store has it
+            more = self._more.pop(digest, 0)
+            if more > 1:
+                self._more[digest] = more - 1
+            if more:
+                return
+            self._taken_back.add(digest)
+            for suffix in {"", self._suffix}:
+                path = self._space.path(os.path.join("objects", digest.hex() + suffix))
+                try:
+                    stored = os.stat(path).st_size
+                    os.unlink(path)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise store_failure("removing an object", error) from None
+                self._counts.take_back(size, stored)
+
+    def brings(self, digest: bytes) -> bool:
+        """Whether this transaction brings a blob."""
+        return self.known.find(digest) >= 0 and digest not in self._taken_back
+
+    def read(self, digest: bytes, limit: int) -> t.Optional[bytes]:
+        """A blob that this transaction has written and not yet committed; None for any other, and where it is dry."""
+        if self._dry or not self.brings(digest):
+            return None
+        for suffix in (self._suffix, ""):
+            name = os.path.join("objects", digest.hex() + suffix)
+            if os.path.exists(self._space.path(name)):
+                return codec.decompress(self._space.read(name), suffix, limit)
+        return None
 
     def _is_new(self, digest: bytes, size: int) -> bool:
         """Whether an object is neither in the store nor promised by this transaction, which promises it now."""
         with self._mutex:
-            if self.known.find(digest) >= 0:
+            if self._is_promised(digest):
                 return False
         if self._only is not None and digest not in self._only:
             return False
@@ -55,15 +97,25 @@ class ObjectWriter:
             return False
         return self._promise(digest)
 
+    def _is_promised(self, digest: bytes) -> bool:
+        """Whether this transaction brings a blob; counts that one more asks. Called under the mutex."""
+        if digest in self._taken_back or self.known.find(digest) < 0:
+            return False
+        self._more[digest] = self._more.get(digest, 0) + 1
+        return True
+
     def _promise(self, digest: bytes) -> bool:
         with self._mutex:
-            if self.known.find(digest) >= 0:
+            if self._is_promised(digest):
                 return False
-            self.known.add(digest, state_record(SUSPECT))
+            if digest in self._taken_back:
+                self._taken_back.remove(digest)
+            else:
+                self.known.add(digest, state_record(SUSPECT))
             return True
 
-    def add(self, digest: bytes, blob: bytes) -> None:
-        """Write a blob that `claim` gave to us."""
+    def _add(self, digest: bytes, blob: bytes) -> None:
+        """Write a blob that is promised."""
         suffix, stored = codec.compress(blob, self._suffix)
         if not self._dry:
             self._space.write(os.path.join("objects", digest.hex() + suffix), stored)
@@ -72,22 +124,22 @@ class ObjectWriter:
     def add_metadata(self, digest: bytes, blob: bytes) -> None:
         """Write a tree, a list or a table that is too long for a pack, unless it is known already."""
         if self._is_new(digest, len(blob)):
-            self.add(digest, blob)
+            self._add(digest, blob)
 
     def put_back(self, digest: bytes, blob: bytes) -> None:
         """Bring back a blob that the store has lost; counts as nothing new."""
         if self._promise(digest):
-            self.add(digest, blob)
+            self._add(digest, blob)
 
-    def clone(self, digest: bytes, source: int, offset: int, length: int, whole: bool) -> bool:
-        """Write a blob that `claim` gave to us by sharing the blocks of an open file; False where the file system will not."""
+    def _clone(self, digest: bytes, source: int, offset: int, length: int) -> bool:
+        """Write a blob that is promised by sharing the blocks of an open file; False where the file system will not."""
         path = self._space.path(os.path.join("objects", digest.hex()))
         try:
             fd = files.create_file(path)
         except OSError as error:
             raise store_failure("writing an object", error) from None
         try:
-            if whole:
+            if not offset and length == os.fstat(source).st_size:
                 kernel.clone(source, fd)
             else:
                 kernel.clone_range(source, offset, length, fd, 0)

@@ -50,6 +50,7 @@ class Transaction:
         self.blobs = BlobWriter(store, self._space, self._workers, self.counts, suffix, dry, only)
         self.objects = ObjectWriter(store, self._space, self.counts, suffix, compression == "auto", dry, only)
         self._lock: t.Optional[Lock] = None
+        self._committed = False
 
     # ---- life
 
@@ -103,7 +104,7 @@ class Transaction:
 
     def brings(self, digest: bytes) -> bool:
         """Whether this transaction brings a blob, or would if it were not dry."""
-        return self.blobs.places.find(digest) >= 0 or self.objects.known.find(digest) >= 0
+        return self.blobs.places.find(digest) >= 0 or self.objects.brings(digest)
 
     @property
     def brought(self) -> int:
@@ -111,8 +112,8 @@ class Transaction:
         return len(self.blobs.places) + len(self.objects.known)
 
     def read(self, digest: bytes, limit: int) -> bytes:
-        """A metadata blob of the store or of this transaction, which must be committed, or dry and finished."""
-        blob = self.blobs.read(digest) if self._dry else None
+        """A metadata blob of the store or of this transaction, which must be finished."""
+        blob = None if self._committed else self.blobs.read(digest) or self.objects.read(digest, limit)
         if blob is None:
             return self.store.read(digest, limit)
         if len(blob) > limit:
@@ -153,6 +154,7 @@ class Transaction:
             raise store_failure("making the new data durable", error) from None
         for path in superfluous:
             files.quietly(os.unlink, path)  # another run may have folded the same table
+        self._committed = True
         self.store.refresh()
 
     def _publish(self, kind: str) -> t.Dict[str, layout.State]:

@@ -60,3 +60,10 @@ class Counts:
     def add_stored(self, size: int) -> None:
         with self._mutex:
             self.stored_bytes += size
+
+    def take_back(self, size: int, stored: int) -> None:
+        """What an object added that this transaction does not bring after all."""
+        with self._mutex:
+            self.new_blobs -= 1
+            self.new_bytes -= size
+            self.stored_bytes -= stored

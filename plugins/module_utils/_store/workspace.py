@@ -96,6 +96,14 @@ class Workspace:
             self.failure = store_failure("writing new data", error)
             raise self.failure from None
 
+    def read(self, relative: str) -> bytes:
+        """A file that this run wrote."""
+        try:
+            with open(self.path(relative), "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise store_failure("reading new data again", error) from None
+
     def nameless(self) -> int:
         """A descriptor of a new file without a name, which is gone when it is closed. OSError where the file system has none."""
         return os.open(self._directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)

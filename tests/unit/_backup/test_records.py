@@ -245,6 +245,15 @@ def test_each_key_is_needed(key: str) -> None:
         records.decode_sidecar(json.dumps(value).encode())
 
 
+@pytest.mark.parametrize("changed", [0, 2])
+def test_a_sidecar_of_the_first_version(changed: int) -> None:
+    value = sidecar(changed_while_read=["a", "b"][:changed], changed_while_read_count=changed)
+    for key in records.LATER:
+        del value[key]
+    later = {**records.LATER, "unstable": changed > 0, "unstable_paths": ["a", "b"][:changed], "unstable_count": changed}
+    assert records.decode_sidecar(json.dumps(value).encode()) == {**value, **later}
+
+
 OTHER_KINDS: list[Any] = [
     None, True, 5, -1, 1 << 63, 1.5, "text", "2026-11-23T10:00:00Z", "2026-13-99T00:00:00Z", [], ["text"], [5], [{}], {},
     [{"path": "p", "reason": "r"}], [{"path": "p", "reason": "r", "detail": 5}], [{"path": "p", "reason": "r", "detail": "d"}], "0123456789abcdef" * 2,
@@ -253,10 +262,11 @@ TEXTS, NUMBERS, FLAGS, LISTS = (6, 7, 8, 17), (2,), (1,), (9, 10)
 FITTING = {
     **dict.fromkeys(records.SIDECAR, NUMBERS),
     **dict.fromkeys(("id", "workload_name", "type", "manifest_ref", "source_path", "host", "manifest_sha256"), TEXTS),
-    **dict.fromkeys(("workload_mode", "notes", "host_id"), (0, *TEXTS)),
-    **dict.fromkeys(("tags", "exclude", "changed_while_read"), LISTS),
-    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system"), FLAGS),
-    "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (), "directory_id": (0, 17), "store_id": (0, 17),
+    **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked"), (0, *TEXTS)),
+    **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), LISTS),
+    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable"), FLAGS),
+    "source_links": (0, *LISTS), "mounts": (0, *LISTS), "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (), "directory_id": (0, 17),
+    "store_id": (0, 17),
 }  # fmt: skip
 
 

@@ -185,6 +185,18 @@ def test_bad_ones_push_nothing_out() -> None:
     assert kept(items, monthly=2).keys() == {items[0].id, items[2].id, items[5].id}
 
 
+def test_the_newest_stable_one_stays_besides() -> None:
+    """Of a tree that is always written, each backup is unstable: the last whole one is worth keeping."""
+    items = good("2026-11-05T00:00:00", "2026-11-04T00:00:00", "2026-11-03T00:00:00", "2026-11-02T00:00:00", "2026-11-01T00:00:00")
+    items[:2] = [found._replace(stable=False) for found in items[:2]]
+    days = [found.id for found in items]
+    assert kept(items, last=1) == {days[0]: "last", days[2]: "newest stable"}
+    assert kept(items, last=3) == dict.fromkeys(days[:3], "last")
+    assert kept([found._replace(stable=False) for found in items], last=1) == {days[0]: "last"}
+    items[2] = items[2]._replace(good=False)
+    assert kept(items, last=1)[days[3]] == "newest stable", "one that is damaged or incomplete is not taken for it"
+
+
 def test_without_a_good_one_all_stay() -> None:
     items = [item(f"2026-11-0{day}T00:00:00", good=False) for day in (3, 2, 1)]
     assert kept(items, last=1) == {items[0].id: "last", items[1].id: NO_GOOD, items[2].id: NO_GOOD}

@@ -161,8 +161,7 @@ def test_a_list_of_any_length_is_found_again(tmp_path: Path) -> None:
     holes = tuple((number * 8192, 4096) for number in range(count))
     size = count * 8192
     with Transaction(Store(str(tmp_path / "store")), "zlib") as run:
-        assert run.objects.claim(digest(chunk), CHUNK)
-        run.objects.add(digest(chunk), chunk)
+        run.objects.save(digest(chunk), chunk)
         blob = chunks.encode(size, holes, [digest(chunk)] * -(-size // CHUNK))
         assert len(blob) > 8 << 20
         name = run.add_metadata(blob)

@@ -119,21 +119,46 @@ def test_only_directories_are_entered(tmp_path: Path, fd: int, plant: str) -> No
     assert len(descriptors()) == before
 
 
-def test_a_move_is_noticed_on_the_way_up(tmp_path: Path, fd: int) -> None:
-    """Beyond the descriptors that are kept, up means "..": which must be where we came from."""
+def test_a_move_is_got_over_on_the_way_up(tmp_path: Path, fd: int) -> None:
+    """Beyond the descriptors that are kept, up means "..": which must be where we came from, or the way is taken from above once more."""
     depth = descent._KEEP + 2
+    chain(tmp_path, depth)
+    (tmp_path / "elsewhere").mkdir()
+    before, inodes = len(descriptors()), []
+    with Trail(os.dup(fd)) as trail:
+        for _level in range(depth):
+            inodes.append(os.fstat(trail.fd).st_ino)
+            trail.enter("d")
+        # d/d, whose parent's descriptor is no longer kept, moves away from under us
+        os.rename(tmp_path / "d" / "d", tmp_path / "elsewhere" / "d")
+        while inodes:
+            trail.leave()
+            assert os.fstat(trail.fd).st_ino == inodes.pop()
+    assert len(descriptors()) == before
+
+
+@pytest.mark.parametrize("instead", ["nothing", "directory", "link"])
+def test_where_the_way_is_gone_the_trail_ends_at_the_last_that_is_there(tmp_path: Path, fd: int, instead: str) -> None:
+    depth = descent._KEEP + 4
     chain(tmp_path, depth)
     (tmp_path / "elsewhere").mkdir()
     before = len(descriptors())
     with Trail(os.dup(fd)) as trail:
         for _level in range(depth):
             trail.enter("d")
-        # d/d, whose parent's descriptor is no longer kept, moves away from under us
+        os.rename(tmp_path / "d" / "d" / "d" / "d", tmp_path / "elsewhere" / "e")
         os.rename(tmp_path / "d" / "d", tmp_path / "elsewhere" / "d")
+        if instead == "directory":
+            (tmp_path / "d" / "d").mkdir()
+        elif instead == "link":
+            (tmp_path / "d" / "d").symlink_to(tmp_path / "elsewhere" / "d")
         with pytest.raises(Moved) as caught:
             for _level in range(depth):
                 trail.leave()
-        assert caught.value.code == "moved"
+        assert (caught.value.code, caught.value.depth, trail.depth) == ("moved", 2, 2)
+        assert os.fstat(trail.fd).st_ino == (tmp_path / "d").stat().st_ino
+        trail.leave()
+        assert os.fstat(trail.fd).st_ino == tmp_path.stat().st_ino
     assert len(descriptors()) == before
 
 

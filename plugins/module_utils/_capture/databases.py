@@ -1,0 +1,81 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+"""Databases among the files that were read: known by signature or name, and told of where a process has them open for writing.
+
+A copy of such a file is one moment of it at best, and its journal beside it is of another. Whether it can be used is luck, so the run says
+which files these are, and how to get a copy that can. Sources: the file formats of SQLite, LMDB and Berkeley DB; names that PostgreSQL,
+InnoDB and RocksDB give to their files; proc_pid_fd(5), proc_pid_fdinfo(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+#: Bytes from a file's start that tell what it is.
+HEAD = 32
+
+_SQLITE = b"SQLite format 3\0"
+_LMDB = (0xBEEFC0DE).to_bytes(4, "little")
+_BERKELEY = tuple(number.to_bytes(4, order) for number in (0x053162, 0x061561, 0x042253) for order in ("little", "big"))
+_NAMES = (
+    ("InnoDB", re.compile(rb"(?:.+\.ibd|ibdata\d+|ib_logfile\d+|undo_\d+|#ib_redo\d+(?:_tmp)?)\Z")),
+    ("PostgreSQL", re.compile(rb"(?:pg_control|[0-9A-F]{24})\Z")),
+    ("RocksDB", re.compile(rb"(?:MANIFEST-\d{6,}|\d{6,}\.(?:log|sst|ldb))\Z")),
+)
+
+
+def kind_of(name: bytes, head: bytes) -> str:
+    """Which database a file belongs to, by its name and its first bytes; empty for any other file."""
+    if head[:16] == _SQLITE:
+        return "SQLite"
+    if head[16:20] in (_LMDB, _LMDB[::-1]):
+        return "LMDB"
+    if head[12:16] in _BERKELEY:
+        return "Berkeley DB"
+    return next((kind for kind, names in _NAMES if names.match(name)), "")
+
+
+def open_for_writing(source: bytes, paths: t.Collection[bytes]) -> t.List[bytes]:
+    """Those of some files below a source that a process has open for writing, as far as we may see."""
+    wanted = {os.path.join(source, path): path for path in paths}
+    found = set()
+    for process in os.listdir("/proc"):
+        if not process.isdigit():
+            continue
+        try:
+            for number in os.listdir(f"/proc/{process}/fd"):
+                path = wanted.get(os.fsencode(os.readlink(f"/proc/{process}/fd/{number}")))
+                if path is not None and path not in found and _writes(process, number):
+                    found.add(path)
+        except OSError:
+            continue  # it has ended, or is another user's
+    return sorted(found)
+
+
+def _writes(process: str, number: str) -> bool:
+    with open(f"/proc/{process}/fdinfo/{number}", encoding="ascii", errors="replace") as file:
+        for line in file:
+            name, _colon, value = line.partition(":")
+            if name == "flags":
+                return int(value, 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
+
+
+def advice(source: bytes, databases: t.Mapping[bytes, str], shown: t.Callable[[bytes], str]) -> t.List[str]:
+    """A sentence for each kind of database whose files were read while a process had them open for writing.
+
+    :param databases: kinds by path, relative to the source.
+    """
+    kinds: t.Dict[str, t.List[bytes]] = {}
+    for path in open_for_writing(source, databases):
+        kinds.setdefault(databases[path], []).append(path)
+    return [
+        f"{len(paths)} file(s) of a {kind} database were open for writing while they were read, first {shown(paths[0])}; a copy may be torn. Back up a dump"
+        " (pre_command), a snapshot of the file system, or the files while the database is paused."
+        for kind, paths in sorted(kinds.items())
+    ]
