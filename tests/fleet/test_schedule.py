@@ -121,6 +121,8 @@ def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
 
     @schedules.each
     def is_backed_up_by_itself(host: Host) -> None:
+        # The host waits for the file: to ask the command all the time costs more than all else here.
+        host.run("timeout", "300", "sh", "-c", f"until ls {schedules.place}/backups/*.json; do sleep 0.3; done", check=False, timeout=330)
         while schedules.states(host)["app"]["state"] != "ok":
             assert time.monotonic() < until, host.run("journalctl", "--no-pager", "-u", "volt-backup-app.service").stdout
             time.sleep(0.3)
