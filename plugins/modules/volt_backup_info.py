@@ -384,8 +384,8 @@ backups:
       sample: false
     foreign:
       description:
-        - Whether it belongs to another backup directory, and not to O(backup_dir). Such a backup is listed, and otherwise left alone, whatever its state is.
-          C(volt-backup adopt) takes it over.
+        - Whether it belongs to another backup directory, and not to O(backup_dir), or is a file of the original Volt command. Such a backup is listed with what
+          can be read of it, and otherwise left alone, whatever its state is. C(volt-backup adopt) takes over those of another backup directory.
       type: bool
       returned: always
       sample: false
@@ -787,7 +787,7 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
-from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Unsupported, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import status
 
@@ -826,7 +826,7 @@ def contents(task: Task) -> Result | None:
     """Of a damaged backup, as long as its trees can be read."""
     try:
         return task.manager.contents(task.params["id"], task.params["diff_limit"])
-    except (Damaged, Unsupported) as error:
+    except (Damaged, Foreign, Unsupported) as error:
         task.warn(f"The contents of {task.params['id']} cannot be told: {error.message}")
         return None
 

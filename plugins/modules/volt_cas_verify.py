@@ -141,7 +141,8 @@ unsupported:
   sample: []
 foreign:
   description:
-    - Ids of the backups in the store that belong to another backup directory, or name none and are not listed in O(backup_dir). They were not looked at, and
+    - Ids of the backups in the store that belong to another backup directory, or name none and are not listed in O(backup_dir), or are of the
+      original Volt command. They were not looked at, and
       O(repair) leaves them alone.
   type: list
   elements: str

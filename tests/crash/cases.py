@@ -221,6 +221,22 @@ class Repair(Case):
         assert self._whole() >= (set(self.scene.promises) - self.broken) | self.mended
 
 
+class Adopt(Case):
+    """The backup directory is lost; the next run takes over what a killed one has left."""
+
+    def prepare(self) -> None:
+        for path in list(self.scene.backups.iterdir()):
+            path.unlink()
+
+    def words(self) -> list[str]:
+        return self.scene.words("adopt", "--unlisted")
+
+    def after(self, result: Optional[forks.Result]) -> None:
+        self.scene.holds(but=self.scene.promises)
+        if result is not None and result.status == 0:
+            self.scene.holds()
+
+
 PRECIOUS = b"the backup leaves it alone"
 
 
@@ -319,4 +335,4 @@ class InPlace(Replace):
                 assert value[4] in contents, f"{path} is neither the old nor the new one"
 
 
-ALL = (Create, First, Delete, Prune, Collect, CollectToTrash, EmptyTrash, Verify, Repair, Restore, Replace, KeepPrevious, InPlace)
+ALL = (Create, First, Delete, Prune, Collect, CollectToTrash, EmptyTrash, Verify, Repair, Adopt, Restore, Replace, KeepPrevious, InPlace)

@@ -257,7 +257,8 @@ class Scene:
     def leftovers(self) -> list[str]:
         """What only a run that was killed may leave, until a collection a day later."""
         places = (self.store, self.store / "refs", self.store / "index", self.store / "cache", self.backups)
-        return [f"{place.name}/{name}" for place in places if place.exists() for name in os.listdir(place) if name.startswith(".")]
+        found = [(place.name, name) for place in places if place.exists() for name in os.listdir(place) if name.startswith(".")]
+        return [f"{place}/{name}" for place, name in found if name != ".directory.json"]
 
     def reset(self, name: str = "kept") -> None:
         gc.collect()  # maps of files there

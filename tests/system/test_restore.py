@@ -280,7 +280,7 @@ def test_bit_rot_that_no_stat_shows_stops_before_the_exchange(made, strategy, mo
 )
 def test_damaged_sidecars_are_listed(made, damage, words):
     sound = made.create().backup["id"]
-    first = next(path for path in made.backups.iterdir() if path.stem != sound)
+    first = next(path for path in made.backups.glob("*-*.json") if path.stem != sound)
     first.write_bytes(damage(first.read_bytes()))
     listed = {backup["id"]: backup for backup in made.found()}
     assert listed[first.stem]["damaged"] and words in listed[first.stem]["damage"]
@@ -731,7 +731,7 @@ def test_where_it_came_from_is_not_where_a_link_leads(made, dry):
 @pytest.mark.parametrize(("key", "value", "words"), [("workload_name", "other", "of workload 'other'"), ("manifest_ref", "../escape", "is no name")])
 def test_sidecars_that_point_elsewhere_are_damaged(made, key, value, words):
     sound = made.create().backup["id"]
-    first = next(path for path in made.backups.iterdir() if path.stem != sound)
+    first = next(path for path in made.backups.glob("*-*.json") if path.stem != sound)
     first.write_text(json.dumps({**json.loads(first.read_bytes()), key: value}))
     listed = {backup["id"]: backup for backup in made.found()}
     assert listed[first.stem]["damaged"] and words in listed[first.stem]["damage"] and not listed[sound]["damaged"]

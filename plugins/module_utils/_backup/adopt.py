@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._base import Damaged, NotFound, StoreError, Unsupported, directory_lock, files, show, store_failure
+from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, directory_lock, files, show, store_failure
 from .._store.store import Store
 from .._store.transaction import Transaction
 from . import directory, records
@@ -78,11 +78,11 @@ class Adopter:
 
     def _look(self) -> None:
         listed: t.Set[str] = set()
-        ids = self._catalog.ids()
+        ids = [sidecar["id"] for sidecar in self._catalog.list() if not sidecar.get("foreign")]
         for backup in sorted(ids):
             try:
                 sidecar = self._catalog.sidecar(backup)
-            except NotFound:
+            except (Foreign, NotFound):
                 continue
             except (Damaged, Unsupported) as error:
                 listed.update(self._catalog.manifests_of(backup))
@@ -114,7 +114,7 @@ class Adopter:
         """For a backup of which there is a manifest alone."""
         try:
             manifest, digest = self._catalog.referenced(name)
-        except FileNotFoundError:
+        except (FileNotFoundError, Foreign):
             return
         except (Damaged, Unsupported) as error:
             self._add(dict(id=records.owner(name) or show(name), found="manifest"), why=error.message)

@@ -14,7 +14,7 @@ import os
 import re
 import typing as t
 
-from .._base import Damaged, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, is_future, parse_time, reason, show, store_failure
+from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, is_future, parse_time, reason, show, store_failure
 from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._store.store import Store
@@ -46,11 +46,16 @@ class Catalog:
         return [name[:-5] for name in names if name.endswith(".json") and not name.startswith(".")]
 
     def sidecar(self, backup: str) -> Sidecar:
-        """One sidecar; NotFound, or Damaged."""
+        """One sidecar; NotFound, Damaged, Unsupported, or Foreign for one of the original Volt command."""
         try:
-            sidecar = records.decode_sidecar(files.read_stored(self.path(backup), records.SIDECAR_MOST))
+            data = files.read_stored(self.path(backup), records.SIDECAR_MOST)
+            sidecar = records.decode_sidecar(data)
         except FileNotFoundError:
             raise NotFound(f"There is no backup {backup} in {self._directory}; list the backups to see which there are.") from None
+        except Foreign:
+            if records.original_sidecar(backup, data) is None:
+                raise Damaged("It is a record of the original Volt command under another name.") from None
+            raise Foreign(f"Backup {show(backup)}: its record is of the original Volt command, and is left alone.", backup_id=show(backup)) from None
         if sidecar["id"] != backup:
             raise Damaged(f"The sidecar says that it is {sidecar['id']!r}.")
         if workload_of(backup) not in (None, sidecar["workload_name"]):
@@ -75,9 +80,19 @@ class Catalog:
                 found.append(t.cast(Listed, self.sidecar(name)))
             except NotFound:
                 continue  # deleted meanwhile
+            except Foreign:
+                found.append(self._original(name))
             except (Damaged, Unsupported) as error:
                 found.append(unreadable(show(name), error))
         return sorted(found, key=lambda sidecar: (sidecar["created_at"] or "", sidecar["id"]), reverse=True)
+
+    def _original(self, name: str) -> Listed:
+        """A record of the original Volt command, with what can be read of it."""
+        try:
+            listed = records.original_sidecar(name, files.read_stored(self.path(name), records.SIDECAR_MOST))
+        except (Damaged, FileNotFoundError):
+            listed = None
+        return listed or unreadable(show(name), Damaged("The sidecar has just been replaced."))
 
     def newest(
         self, workload: str, deep: bool, wanted: t.Callable[[Listed], bool] = lambda _sidecar: True
@@ -169,6 +184,8 @@ class Catalog:
     def judged(self, sidecar: Listed) -> t.Optional[Listed]:
         """The sidecar with its state found out (`records.STATE`); None if the backup was deleted meanwhile. What is another directory's is not judged."""
         error: t.Optional[VoltError] = None
+        if sidecar.get("foreign"):
+            return sidecar
         if trouble_of(sidecar) is None:
             foreign = self.owner.foreign(sidecar)
             try:
@@ -192,7 +209,7 @@ class Catalog:
             return self.sidecar(sidecar["id"])["manifest_ref"] == sidecar["manifest_ref"]
         except NotFound:
             return False
-        except (Damaged, Unsupported):
+        except (Damaged, Foreign, Unsupported):
             return True  # it cannot be told apart, and damage is not to be hidden
 
     # ---- removal
@@ -213,7 +230,7 @@ class Catalog:
             return self.sidecar(backup)["manifest_ref"] == meant["manifest_ref"]
         except NotFound:
             return meant["manifest_ref"] is None  # there was none then either
-        except Unsupported:
+        except (Foreign, Unsupported):
             return False
         except Damaged as error:
             if meant["manifest_ref"] is None:
@@ -242,7 +259,7 @@ class Catalog:
         """Whether a manifest belongs here: it names this directory, or none and has a sidecar here, or cannot be read by any directory."""
         try:
             manifest, _digest = self.referenced(name)
-        except FileNotFoundError:
+        except (FileNotFoundError, Foreign):
             return False
         except (Damaged, Unsupported):
             return True

@@ -148,6 +148,7 @@ class Creator:
     def _last(self, known: t.Iterable[Listed]) -> t.Optional[Listed]:
         """The newest backup of the same source, complete or not: an incomplete one, or one of the future, may be all that there is."""
         found = [sidecar for sidecar in known if trouble_of(sidecar) is None and sidecar["source_path"] == self._shown]
+        found = [sidecar for sidecar in found if not sidecar.get("foreign")]
         return next((sidecar for sidecar in found if not of_future(sidecar)), found[0] if found else None)
 
     @staticmethod

@@ -124,6 +124,9 @@ class Owner:
 
         :param manifest: its manifest, where that is at hand: it tells for a sidecar that names no directory.
         """
+        known = t.cast("t.Mapping[str, t.Any]", sidecar).get("foreign_reason")
+        if known is not None:
+            return t.cast(str, known)  # of the original Volt command
         named = sidecar["directory_id"] or (manifest.backup["directory_id"] if manifest is not None else None)
         if named is None or named == self.own.id:
             return None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from .._base import Damaged, NotFound, Unsupported, files, parse, parse_span, show
+from .._base import Damaged, Foreign, NotFound, Unsupported, files, parse, parse_span, show
 from .._format.reachability import Reachability
 from .._store.gc import Collector, compact
 from .._store.store import Store
@@ -94,6 +94,8 @@ class Marker:
             reach(manifest.root.content, manifest.links)
         except FileNotFoundError:
             return  # deleted at this moment
+        except Foreign:
+            self._named.add(name)  # of the original Volt command, whose objects are out of our way
         except Unsupported as error:
             raise _unsupported(records.owner(name), error) from None
         except Damaged as error:
@@ -109,7 +111,7 @@ class Marker:
                 raise Damaged(f"Collection refused, since {show(backup)}.json in the backup directory is no record of a backup; move it away.")
             try:
                 sidecar = self._catalog.sidecar(backup)
-            except NotFound:
+            except (Foreign, NotFound):
                 continue
             except Unsupported as error:
                 raise _unsupported(show(backup), error) from None

@@ -80,7 +80,7 @@ def refuse_new_links(source: AskedSource, backups: t.Iterable[Listed]) -> None:
     if not source.links:
         return
     for backup in backups:
-        if trouble_of(backup) is not None:
+        if trouble_of(backup) is not None or backup.get("foreign"):
             continue
         asked, links = backup.get("source_asked"), backup.get("source_links")
         if asked is None and backup["source_path"] == source.shown:

@@ -76,9 +76,10 @@ class Manager:
     def _whole(self, **more: int) -> t.Tuple[Store, Catalog]:
         """The same for what takes something away or judges: a store that is not mounted must not pass for an empty one."""
         store, catalog = self._open(**more)
-        if not store.exists and catalog.ids():
+        listed = 0 if store.exists else sum(not sidecar.get("foreign") for sidecar in catalog.list())
+        if listed:
             raise StoreError(
-                f"There is no store at {show(os.fsencode(store.path))}, but {show(os.fsencode(self._directory))} lists {len(catalog.ids())} backup(s);"
+                f"There is no store at {show(os.fsencode(store.path))}, but {show(os.fsencode(self._directory))} lists {listed} backup(s);"
                 " mount the store, or name the right one."
             )
         return store, catalog
@@ -234,7 +235,9 @@ class Manager:
         """Bytes of content in a backup, or in a workload's last one; 0 where that is not known. For a progress bar."""
         _store, catalog = self._open()
         for sidecar in catalog.list(workload, backup):
-            if trouble_of(sidecar) is None and (sidecar["id"] == backup or sidecar["workload_name"] == workload and not of_future(sidecar)):
+            if trouble_of(sidecar) is not None or sidecar.get("foreign"):
+                continue
+            if sidecar["id"] == backup or sidecar["workload_name"] == workload and not of_future(sidecar):
                 return sidecar["total_size"]
         return 0
 
@@ -253,14 +256,14 @@ class Manager:
         store, catalog = self._open()
         found: t.Dict[str, t.Any] = {}
         with store.lock():
-            everything = [sidecar for sidecar in catalog.list() if trouble_of(sidecar) is None]
+            everything = [sidecar for sidecar in catalog.list() if trouble_of(sidecar) is None and catalog.owner.foreign(sidecar) is None]
             for sidecar in sidecars:
                 older = [
                     other
                     for other in everything
                     if other["workload_name"] == sidecar["workload_name"] and (other["created_at"] or "") < (sidecar["created_at"] or "")
                 ]
-                if trouble_of(sidecar) is not None or of_future(sidecar) or not older:
+                if trouble_of(sidecar) is not None or of_future(sidecar) or catalog.owner.foreign(sidecar) or not older:
                     found[sidecar["id"]] = None
                     continue
                 changes = diff.Changes(limit)

@@ -102,6 +102,8 @@ class Pruner:
         unreadable = trouble_of(sidecar) is not None and sidecar["manifest_ref"] is None
         owner = self._catalog.owner
         alien = retention.OF_DIRECTORY if sidecar.get("foreign") or owner.foreign(sidecar) else retention.OF_STORE if owner.elsewhere(sidecar) else None
+        if sidecar.get("foreign") and sidecar["format"] is None:
+            alien = retention.OF_ORIGINAL
         good = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
         tags = None if unreadable else sidecar["tags"]
         return retention.Item(sidecar["id"] or "", _moment(sidecar), tags, good, sidecar.get("unsupported", False), alien, not sidecar["unstable"])
@@ -123,7 +125,7 @@ def _row(sidecar: Listed, rule: t.Optional[str]) -> Row:
         "complete": bool(sidecar["complete"]),
         "damaged": sidecar.get("damaged"),
         "unsupported": sidecar.get("unsupported", False),
-        "foreign": rule == retention.OF_DIRECTORY,
+        "foreign": rule in (retention.OF_DIRECTORY, retention.OF_ORIGINAL),
     }
 
 

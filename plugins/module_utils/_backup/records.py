@@ -20,12 +20,15 @@ import math
 import re
 import typing as t
 
-from .._base import Damaged, UsageError, newer, parse, parse_time, show
+from .._base import Damaged, Foreign, UsageError, newer, parse, parse_time, show
 from .._capture.stat_cache import Stats
 from .._format.tree import DIRECTORY, NOTHING, Entry, Extra
 from .._fs.exclusions import Skipped
+from .._store import original
 
 FORMAT = 1
+#: Why a file is none of ours.
+ORIGINAL = "It is of the original Volt command, and is left alone."
 _U32 = (1 << 32) - 1
 
 
@@ -151,7 +154,9 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """Damaged for anything but a manifest; Unsupported for one of a newer format."""
+    """Damaged for anything but a manifest; Unsupported for one of a newer format, Foreign for one of the original Volt command."""
+    if original.is_manifest(data):
+        raise Foreign(ORIGINAL)
     value = _load(data, "manifest")
     try:
         root, table = value["root"], value["links"]
@@ -313,7 +318,10 @@ def encode_sidecar(sidecar: Sidecar) -> bytes:
 
 
 def decode_sidecar(data: bytes) -> Sidecar:
-    """Damaged for anything but a sidecar, Unsupported for one of a newer format; keys that we do not know are kept."""
+    """Damaged for anything but a sidecar, Unsupported for one of a newer format, Foreign for one of the original Volt command; keys that we do not
+    know are kept."""
+    if original.sidecar(data) is not None or original.schedule(data) is not None:
+        raise Foreign(ORIGINAL)
     value = _load(data, "sidecar")
     for key in STATE:
         value.pop(key, None)
@@ -330,6 +338,23 @@ def _later(old: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     """What a sidecar of version 0.1.0 lacks, as far as the rest of it tells."""
     count = old.get("changed_while_read_count")
     return {**LATER, "unstable": bool(count), "unstable_paths": old.get("changed_while_read"), "unstable_count": count}
+
+
+def original_sidecar(backup: str, data: bytes) -> t.Optional[Listed]:
+    """What can be read of a record of the original Volt command; None where it is none, or not of this name."""
+    found = original.sidecar(data)
+    if found is not None and found["id"] != backup:
+        return None
+    if found is None:
+        found = original.schedule(data)
+        if found is None or backup != f"schedule-{found['workload_name']}":
+            return None
+    sidecar: t.Dict[str, t.Any] = {**dict.fromkeys(SIDECAR), **{key: item for key, item in found.items() if key in SIDECAR}, "id": backup}
+    if not _time(sidecar["created_at"]):
+        sidecar["created_at"] = None
+    sidecar.update(tags=sidecar["tags"] or [], exclude=[], skipped=[], changed_while_read=[], complete=False)
+    state = {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False, "foreign": True}
+    return t.cast(Listed, {**sidecar, **state, "foreign_reason": ORIGINAL})
 
 
 def utf8(value: t.Any) -> t.Any:

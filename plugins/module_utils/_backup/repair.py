@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from .._base import Damaged, NotFound, Progress, SourceError, Unsupported, UsageError, files, store_failure
+from .._base import Damaged, Foreign, NotFound, Progress, SourceError, Unsupported, UsageError, files, store_failure
 from .._capture.stat_cache import Scan
 from .._format import chunks
 from .._store.gc import one_at_a_time
@@ -160,7 +160,7 @@ class Repairer:
         """Whether a manifest can be read and is not another directory's."""
         try:
             manifest, _digest = self._catalog.referenced(name)
-        except (Damaged, FileNotFoundError, Unsupported):
+        except (Damaged, FileNotFoundError, Foreign, Unsupported):
             return False
         return manifest.backup["directory_id"] is None or self._catalog.owner.is_ours(manifest)
 
@@ -181,7 +181,7 @@ class Repairer:
         try:
             manifest, digest = self._catalog.referenced(name)
             backup = check_id(manifest.backup["id"])
-        except (Damaged, FileNotFoundError, UsageError, Unsupported):
+        except (Damaged, FileNotFoundError, Foreign, UsageError, Unsupported):
             return
         path = self._catalog.path(backup)
         try:
@@ -189,7 +189,7 @@ class Repairer:
             return  # it has come meanwhile
         except NotFound:
             pass
-        except Unsupported:
+        except (Foreign, Unsupported):
             return
         except Damaged:
             self.done["quarantined"].append(quarantine.move(path, "backups"))

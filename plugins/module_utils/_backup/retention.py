@@ -21,7 +21,7 @@ is what restic's `forget` does; a test holds the two against each other. Four th
   keep them: a bad one never pushes a good one out, and is never held longer than a good one in its place. Without any good one, all stay.
 - A backup of the *future* (the clock was wrong when it was made, or is now) is kept and counts for nothing until its time comes. restic
   lets it use up a count, so that `last: 1` would delete all but the one that has no date.
-- What is *not ours* is kept and counts for nothing: backups of another directory or store.
+- What is *not ours* is kept and counts for nothing: backups of another directory or store, or of the original Volt command.
 - What is *not known* is kept: a backup without a legible time, and with `tags` one without legible tags.
 
 restic 0.16 and newer also keeps the oldest backup wherever a rule has counts left. We do as 0.14 does and as it is written: that one outlives
@@ -54,7 +54,7 @@ KEYS = (*COUNTS, "within", "tags")
 
 NEWEST, STABLE, FUTURE, NO_TIME, NO_TAGS = "newest", "newest stable", "future", "time unknown", "tags unknown"
 NEWER = "written by a newer version"
-OF_DIRECTORY, OF_STORE = "of another backup directory", "of another store"
+OF_DIRECTORY, OF_STORE, OF_ORIGINAL = "of another backup directory", "of another store", "of the original Volt command"
 NO_GOOD = "no complete and sound backup is left"
 GOES = "no rule keeps it"
 

@@ -83,6 +83,8 @@ def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
         if trouble_of(sidecar) is not None:
             state.add(sidecar["unsupported"])
             continue
+        if sidecar.get("foreign"):
+            continue
         try:
             manifest = catalog.manifest(sidecar)
         except NotFound:

@@ -20,7 +20,7 @@ import re
 import time
 import typing as t
 
-from .._base import Damaged, NotFound, Progress, StoreError, Unsupported, UsageError, VoltError, one_line, parse_span, show
+from .._base import Damaged, Foreign, NotFound, Progress, StoreError, Unsupported, UsageError, VoltError, one_line, parse_span, show
 from .._format.reachability import Reachability, Tracer
 from .._store import scrub
 from .._store.store import Store
@@ -160,6 +160,10 @@ class Structure:
             except NotFound:
                 if self._ids:
                     raise
+            except Foreign:
+                if self._ids:
+                    raise
+                self.foreign[backup] = ""
             except Unsupported:
                 self.unsupported.add(show(backup))
             except Damaged as error:
@@ -170,7 +174,7 @@ class Structure:
         for name in sorted(references):
             try:
                 manifest, _digest = catalog.referenced(name)
-            except FileNotFoundError:
+            except (FileNotFoundError, Foreign):
                 continue
             except Unsupported:
                 self.unsupported.add(records.owner(name) or show(name))
@@ -285,7 +289,7 @@ class Verifier:
                 f"{len(self.structure.unlisted)} manifest(s) have no sidecar, first {self.structure.unlisted[0]}: repair lists them again as backups."
             )
         alone = not self.structure.whole and not self.structure.records  # else the directory is one of several
-        foreign = sorted(backup for backup, named in self.structure.foreign.items() if named is None or alone)
+        foreign = sorted(backup for backup, named in self.structure.foreign.items() if named is None or named and alone)
         if foreign:
             self.warnings.append(
                 f"{len(foreign)} backup(s) of this store are of other backup directories, or name none, first {foreign[0]}, and were not looked at."

@@ -132,7 +132,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     rows = [
         ("backups", f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
         ("unsupported", f"{len(found.unsupported)}, written by a newer version" if found.unsupported else ""),
-        ("foreign", f"{len(found.foreign)}, of another backup directory, left alone" if found.foreign else ""),
+        ("foreign", f"{len(found.foreign)}, not of this backup directory, left alone" if found.foreign else ""),
         ("content", f"{found.file_count} files, {screen.size(found.byte_count)}" if found.file_count else ""),
         ("round", "" if found.covered is None else f"{found.covered}%"),
     ]

@@ -25,10 +25,11 @@ How bytes come out::
     find the digest in the index (or, for an object, in its directory)
     read, decompress within a bound, hash; a wrong hash is never returned
 
-Files: `layout` (where files lie), `features` (format.json), `codec` (compression), `pack` (the pack format), `table` and `index` (where a blob is),
-`lock` (the store's lock and gate), `store` (reading), `refs` (manifests, as files), `cache` (files that may be lost), `transaction` (writing: the
-whole), `workspace` (its directory), `workers` (its threads), `blob_writer` (small blobs), `object_writer` (large ones), `gc` (garbage collection),
-`scrub` (reading everything to see whether it is sound), `quarantine` (false files, and what is still good in them).
+Files: `layout` (where files lie), `features` (format.json), `original` (files of the original Volt command), `codec` (compression), `pack` (the
+pack format), `table` and `index` (where a blob is), `lock` (the store's lock and gate), `store` (reading), `refs` (manifests, as files), `cache`
+(files that may be lost), `transaction` (writing: the whole), `workspace` (its directory), `workers` (its threads), `blob_writer` (small blobs),
+`object_writer` (large ones), `gc` (garbage collection), `scrub` (reading everything to see whether it is sound), `quarantine` (false files, and
+what is still good in them).
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ import os
 import re
 import typing as t
 
-from .._base import Damaged, StoreError, StoreFull, files, reason, store_failure
-from . import features
+from .._base import Damaged, StoreError, StoreFull, VoltError, files, reason, store_failure
+from . import features, original
+from .refs import MANIFEST_MOST
 
 DIRECTORIES = ("objects", "packs", "refs", "index", "cache", "tmp", "trash", "quarantine")
 _OURS = frozenset(DIRECTORIES + ("lock", "gate", "CACHEDIR.TAG"))
@@ -112,8 +113,27 @@ def _check_vacant(path: str) -> None:
     if strange:
         raise StoreError(f"{path} holds other things ({strange[0]}) and no format.json; name an empty directory, or a store.")
     for part in ("objects", "packs", "refs"):
-        if part in names and any(files for _top, _dirs, files in os.walk(os.path.join(path, part))):
+        if part in names and _has_data(path, part):
             raise StoreError(f"Store {path} has data but no format.json; put it back ({{\"format\": 1}}) to use the store.")
+
+
+def _has_data(store: str, part: str) -> bool:
+    """Whether there are files of ours below a directory. Those of the original Volt command are no hindrance."""
+    place = os.path.join(store, part)
+    for top, _directories, names in os.walk(place):
+        for name in names:
+            if top != place or not _is_original(part, os.path.join(top, name)):
+                return True
+    return False
+
+
+def _is_original(part: str, path: str) -> bool:
+    if part != "refs":
+        return part == "objects" and original.is_object(os.path.basename(path))
+    try:
+        return original.is_manifest(files.read_stored(path, MANIFEST_MOST))
+    except (VoltError, FileNotFoundError):
+        return False
 
 
 def make(path: str) -> None:

@@ -18,7 +18,7 @@ import typing as t
 from collections import OrderedDict
 
 from .._base import Damaged, LockLost, StoreError, files, newer, store_failure
-from . import codec, features, layout, pack
+from . import codec, features, layout, original, pack
 from .cache import Cache
 from .index import Index, Location
 from .lock import Lock
@@ -295,10 +295,13 @@ class Store:
         return (form[1][0] if size < 0 else size), form[1][0]
 
     def files_below(self, part: str) -> t.Tuple[int, int]:
-        """How many files there are below a directory of the store, and their bytes."""
+        """How many files there are below a directory of the store, and their bytes; without those of the original Volt command."""
         count = size = 0
-        for top, _directories, names in os.walk(self.full_path(part)):
+        place = self.full_path(part)
+        for top, _directories, names in os.walk(place):
             for name in names:
+                if part == "objects" and top == place and original.is_object(name):
+                    continue
                 try:
                     size += os.lstat(os.path.join(top, name)).st_size
                 except FileNotFoundError:
