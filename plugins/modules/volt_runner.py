@@ -128,10 +128,9 @@ def work(task: Task) -> Result:
             command.remove(path)
         return {"changed": bool(before), "path": show(path), "version": None, "job_format": None, "features": None, "diff": {"before": before, "after": ""}}
     _check_directory(os.path.dirname(path), task)
-    data = archive.build()
-    made, after = command.parse(data), command.describe(data)
+    made, after = archive.stamp(), archive.describe()
     if before != after and not task.dry:
-        command.write(path, data)
+        command.write(path, archive.build())
     return {"changed": before != after, "path": show(path), **made._asdict(), "features": sorted(made.features), "diff": {"before": before, "after": after}}
 
 

@@ -31,7 +31,7 @@ def older(version: str) -> bytes:
     """A command of another version."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as made:
-        made.comment = command.stamp(version, job.FORMAT, ())
+        made.comment = command.stamp(command.CommandStamp(version, job.FORMAT))
     return file.getvalue()
 
 
@@ -104,8 +104,9 @@ def test_path_of_any_bytes(host: Host) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_not_allowed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = archive.build()  # another user may not read the checkout; of a module's payload it may
-    monkeypatch.setattr(archive, "build", lambda: command)
+    made, said = archive.build(), archive.describe()  # another user may not read the checkout; of a module's payload it may
+    monkeypatch.setattr(archive, "build", lambda: made)
+    monkeypatch.setattr(archive, "describe", lambda: said)
     failure = host.run("volt_runner", user=NOBODY, path="/usr/volt-backup-never")
     assert failure["code"] == "error" and "cannot be written: permission denied; mend that" in failure["msg"]
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from . import Unavailable, debian
 from .fleet import SUITES, Host
-from .virtual import Machine
 
 
 def main() -> None:
-    for suite, packages in [*((suite, Host.packages) for suite in SUITES), ("bookworm", Machine.packages), (None, ())]:
+    for suite, packages in [*((suite, Host.packages) for suite in SUITES), (None, ())]:
         try:
             print(debian.tree(suite, packages), flush=True)
         except Unavailable as lack:

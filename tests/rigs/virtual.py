@@ -8,9 +8,9 @@
         host.run("date", "-s", "2026-03-29 00:59:50 UTC")    # the clock jumps
         host.poweroff(); host.clock = "2026-04-05T12:00:00"; host.power_on()    # a week later
 
-QEMU runs it by software alone: slower than by the help of the processor, but the same wherever the tests run. So it is spared all work
-that no test looks at: an initial RAM disk, udev, login prompts, Debian's own timers. And it goes before other work: what takes it a minute
-is soon done elsewhere. `Host.srv` is not shared with it: it is reached over ssh alone.
+Its kernel is User-Mode Linux: a process here, which needs no help of the processor. It runs programs at their own speed, only what they ask of
+the kernel takes longer. So the host is spared work that no test looks at: udev, login prompts, Debian's own timers. `Host.srv` is not shared
+with it: it is reached over ssh alone. Its link goes when it ends, so it is powered off and on, and not rebooted.
 
 Its disk is a copy of an image of the suite's cached tree, cached likewise. What makes it this host comes into the copy.
 """
@@ -25,12 +25,19 @@ import time
 from pathlib import Path
 
 from . import Unavailable, debian, need
-from .fleet import MORTAL, Fleet, Host
+from .fleet import APART, Fleet, Host
 
 _GIB = 1 << 30
 
-# The kernel can mount its root by itself from NVMe alone; for the network it loads modules, and no udev is needed for that.
-_MODULES = "virtio_pci\nvirtio_net\n"
+_MODULES = Path("/usr/lib/uml/modules")
+_RUNS = "The kernel runs programs."
+# The kernel hands on what it does not know itself.
+_INIT = f"""#!/bin/sh
+echo '{_RUNS}'
+[ -z "$fleet_clock" ] || date --utc --set "$fleet_clock" >/dev/null
+unset fleet_clock
+exec /sbin/init
+"""
 _MASKED = (
     "apt-daily-upgrade.timer apt-daily.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer"
     " getty.target systemd-logind.service systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udev-trigger.service"
@@ -39,9 +46,6 @@ _MASKED = (
     " systemd-binfmt.service systemd-initctl.socket systemd-journal-flush.service systemd-pstore.service systemd-random-seed.service"
     " systemd-sysusers.service systemd-update-utmp-runlevel.service systemd-update-utmp.service systemd-user-sessions.service"
 ).split()
-_KERNEL = "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 edd=off mitigations=off nokaslr selinux=0 audit=0 init_on_alloc=0 8250.nr_uarts=1"
-# Where the kernel shares time out among sessions first, the niceness of a session is another than that of its processes.
-_FIRST = '[ ! -e /proc/self/autogroup ] || echo -10 >/proc/self/autogroup; exec nice -n -10 "$@"'
 
 
 class Machine(Host):
@@ -50,13 +54,12 @@ class Machine(Host):
     :ivar clock: what its clock shows when it is powered on, in UTC and without a zone; None for this machine's time.
     """
 
-    packages = (*debian.HOST_PACKAGES, "rsync", "linux-image-cloud-amd64")
     link = "eth0"
     answers, boots = 60, 900
     clock: str | None = None
 
     def __init__(self, fleet: Fleet, name: str, suite: str, number: int) -> None:
-        need("qemu-system-x86_64", "mkfs.ext4", "mount", root=True)
+        need("linux.uml", "mkfs.ext4", "mount", root=True)
         if not Path("/dev/net/tun").exists():
             raise Unavailable("needs /dev/net/tun")
         super().__init__(fleet, name, suite, number)
@@ -68,29 +71,23 @@ class Machine(Host):
         if not self._disk.exists():
             self._make_disk()
         self._disconnect()
-        (kernel,) = (self._tree / "boot").glob("vmlinuz-*")
         link = f"ve-{self._machine}"
         with open(self._console, "ab") as console:
             self._process = self.fleet.spawn(
-                *MORTAL, "sh", "-c", _FIRST, "first",
-                "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio",
-                "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-rtc", f"clock=vm,base={self.clock or 'utc'}",
-                "-kernel", str(kernel), "-append", _KERNEL,
-                "-drive", f"file={self._disk},format=raw,if=none,id=disk,cache=unsafe", "-device", "nvme,drive=disk,serial=disk",
-                "-netdev", f"tap,id=link,ifname={link},script=no,downscript=no", "-device", "virtio-net-pci,netdev=link,romfile=",
+                *APART, "linux.uml", "mem=512M", f"uml_dir={self._room}", f"ubd0={self._disk}", f"eth0=tuntap,{link}", "con0=fd:0,fd:1", "con=null", "ssl=null",
+                "root=/dev/ubda", "rw", "quiet", "init=/fleet-init", f"fleet_clock={self.clock or ''}",
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
         threading.Thread(target=self._wire, args=(link, self._process), daemon=True).start()
         self._up = False
 
-    def kill(self) -> None:
-        self._up = False
-        if self._process and self.on:
-            self._process.kill()
-            self._process.wait(self.boots)
-        self._disconnect()
+    def _ended(self) -> None:
+        """Some processors and containers are not for this kernel."""
+        if _RUNS not in self._console.read_text(encoding="utf-8", errors="backslashreplace"):
+            raise Unavailable(f"User-Mode Linux does not run here: {self._last_words()}")
+        super()._ended()
 
     def _wire(self, link: str, process: subprocess.Popen[bytes]) -> None:
-        """QEMU makes the link when it starts, and takes it away when it ends."""
+        """The kernel makes the link when the host asks for it, and takes it away when it ends."""
         while process.poll() is None:
             up = subprocess.run(["ip", "link", "set", link, "up"], stderr=subprocess.DEVNULL, check=False).returncode == 0
             if up and subprocess.run(["ip", "address", "add", self._outside, "dev", link, "nodad"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
@@ -109,7 +106,8 @@ class Machine(Host):
 
 def _image(disks: Path, tree: Path) -> Path:
     """An ext4 of a tree and what all machines have. Call it under the lock, which makes it safe to remove images of older trees."""
-    made = hashlib.sha256(repr((tree.name, tree.stat().st_ino, (tree / "usr").stat().st_ctime_ns, _MODULES, _MASKED)).encode()).hexdigest()[:16]
+    parts = (tree.name, tree.stat().st_ino, (tree / "usr").stat().st_ctime_ns, _MODULES.stat().st_ctime_ns, _INIT, _MASKED)
+    made = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     image, beside = disks / f"{made}.ext4", disks / "building"
     if image.exists():
         return image
@@ -120,8 +118,9 @@ def _image(disks: Path, tree: Path) -> Path:
     units.mkdir(parents=True)
     for unit in _MASKED:
         (units / unit).symlink_to("/dev/null")
-    (layer / "etc/modules-load.d").mkdir()
-    (layer / "etc/modules-load.d/fleet.conf").write_text(_MODULES, encoding="ascii")
+    (layer / "fleet-init").write_text(_INIT, encoding="ascii")
+    (layer / "fleet-init").chmod(0o755)
+    shutil.copytree(_MODULES, layer / "usr/lib/modules", ignore=shutil.ignore_patterns("drivers", "fs"))  # IPv6 is a module
     for name in ("work", "root"):
         (beside / name).mkdir()
     with open(beside / "disk", "wb") as stream:

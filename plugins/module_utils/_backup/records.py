@@ -334,6 +334,12 @@ def decode_sidecar(data: bytes) -> Sidecar:
     return t.cast(Sidecar, value)
 
 
+def _later(old: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    """What a sidecar of version 0.1.0 lacks, as far as the rest of it tells."""
+    count = old.get("changed_while_read_count")
+    return {**LATER, "unstable": bool(count), "unstable_paths": old.get("changed_while_read"), "unstable_count": count}
+
+
 def original_sidecar(backup: str, data: bytes) -> t.Optional[Listed]:
     """What can be read of a record of the original Volt command; None where it is none, or not of this name."""
     found = original.sidecar(data)
@@ -349,12 +355,6 @@ def original_sidecar(backup: str, data: bytes) -> t.Optional[Listed]:
     sidecar.update(tags=sidecar["tags"] or [], exclude=[], skipped=[], changed_while_read=[], complete=False)
     state = {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False, "foreign": True}
     return t.cast(Listed, {**sidecar, **state, "foreign_reason": ORIGINAL})
-
-
-def _later(old: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
-    """What a sidecar of version 0.1.0 lacks, as far as the rest of it tells."""
-    count = old.get("changed_while_read_count")
-    return {**LATER, "unstable": bool(count), "unstable_paths": old.get("changed_while_read"), "unstable_count": count}
 
 
 def utf8(value: t.Any) -> t.Any:

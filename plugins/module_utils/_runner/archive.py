@@ -60,28 +60,40 @@ if __name__ == "__main__":
 """
 
 
+def stamp() -> command.CommandStamp:
+    """What the command says of itself."""
+    return command.CommandStamp(_version.VERSION, job.FORMAT, features.KNOWN)
+
+
 def build() -> bytes:
     """The file's content."""
     file = io.BytesIO()
     file.write(_SHEBANG)
     with zipfile.ZipFile(file, "w") as archive:
-        for name, data in sorted(_with_bytecode()):
+        for name, data in _with_bytecode(True):
             entry = zipfile.ZipInfo(name)  # which dates it 1980, and does not compress it
             entry.create_system = 3
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, data)
-        archive.comment = command.stamp(_version.VERSION, job.FORMAT, features.KNOWN)
+        archive.comment = command.stamp(stamp())
     return file.getvalue()
 
 
-def _with_bytecode() -> t.Iterator[t.Tuple[str, bytes]]:
-    """All entries. `__main__` stays source alone: a Python that is too old must be able to read it."""
-    for name, source in _entries():
+def describe() -> str:
+    """What `command.describe` says of the file's content, found without compiling anything: that takes most of the time."""
+    return command.describe_entries(stamp(), _SHEBANG, _with_bytecode(False))
+
+
+def _with_bytecode(whole: bool) -> t.Iterator[t.Tuple[str, bytes]]:
+    """All entries, in order. `__main__` stays source alone: a Python that is too old must be able to read it.
+
+    :param whole: False for no more than the heads of bytecode.
+    """
+    for name, source in sorted(_entries()):
         yield name, source
         if name.startswith(_TOP):
-            code = compile(source, name, "exec", dont_inherit=True)
-            header = importlib.util.MAGIC_NUMBER + struct.pack("<L", _UNCHECKED) + importlib.util.source_hash(source)
-            yield f"{name}c", header + marshal.dumps(code)
+            head = importlib.util.MAGIC_NUMBER + struct.pack("<L", _UNCHECKED) + importlib.util.source_hash(source)
+            yield f"{name}c", head + (marshal.dumps(compile(source, name, "exec", dont_inherit=True)) if whole else b"")
 
 
 def _entries() -> t.Iterator[t.Tuple[str, bytes]]:

@@ -80,10 +80,11 @@ def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -
 
 def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     """Run one command; its exit status."""
-    args = parser().parse_args(words)
+    args = upkeep.Arguments(json=False)
     try:
-        _check_texts(args)
-        with interruptible():
+        with interruptible():  # from the first moment: a signal must not end in a traceback
+            args = parser().parse_args(words)
+            _check_texts(args)
             return t.cast(int, args.call(args))
     except VoltError as error:
         _failed(args, error.message, error.code, **error.details)

@@ -34,7 +34,7 @@ _MARK = b"PK\x05\x06"
 #: How an entry begins; before the first one is the line that names the interpreter.
 _ENTRY = b"PK\x03\x04"
 #: Bytes that bytecode begins with: which Python wrote it, and of which source.
-_HEAD = 16
+HEAD = 16
 #: More than that and the longest stamp take.
 _TAIL = 512
 
@@ -47,10 +47,10 @@ class CommandStamp(t.NamedTuple):
     features: t.FrozenSet[str] = frozenset()
 
 
-def stamp(version: str, job_format: int, known: t.Collection[str]) -> bytes:
-    """The archive's comment. :param known: required features of stores that the command knows."""
-    more = f" store-features {','.join(sorted(known))}" if known else ""
-    return f"volt-backup {version} job-format {job_format}{more}".encode("ascii")
+def stamp(said: CommandStamp) -> bytes:
+    """The archive's comment."""
+    more = f" store-features {','.join(sorted(said.features))}" if said.features else ""
+    return f"volt-backup {said.version} job-format {said.job_format}{more}".encode("ascii")
 
 
 def lacks(found: CommandStamp, store: str) -> t.List[str]:
@@ -97,26 +97,32 @@ def state(path: str) -> str:
 
 
 def describe(data: bytes, mode: int = MODE) -> str:
-    """The same for one that is not written yet."""
-    said = t.cast(CommandStamp, parse(data))
-    return f"version: {said.version}\njob_format: {said.job_format}\nsha256: {_digest(data)}\nmode: {mode:04o}\n"
-
-
-def _digest(data: bytes) -> str:
-    """SHA-256 of an archive's entries. Of bytecode it takes the head, which says of which Python and which source it is: the same Python
-    need not write the same bytes twice."""
+    """The same of an archive's bytes."""
     import zipfile  # here alone: what runs a schedule reads no more than the stamp
 
-    digest = hashlib.sha256(data[: data.find(_ENTRY)])
+    said = t.cast(CommandStamp, parse(data))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for name in archive.namelist():
-                content = archive.read(name)
-                digest.update(b"%d %s\n" % (len(name), name.encode()))
-                digest.update(content[:_HEAD] if name.endswith(".pyc") else content)
+            return describe_entries(said, data[: data.find(_ENTRY)], ((name, archive.read(name)) for name in archive.namelist()), mode)
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
-        return "damaged"
-    return digest.hexdigest()
+        return _lines(said, "damaged", mode)
+
+
+def describe_entries(said: CommandStamp, before: bytes, entries: t.Iterable[t.Tuple[str, bytes]], mode: int = MODE) -> str:
+    """The same of one that is not built yet.
+
+    :param before: what comes before the archive. :param entries: names and content, in order. Of bytecode the head is enough, which says of
+        which Python and which source it is: the same Python need not write the same bytes twice.
+    """
+    digest = hashlib.sha256(before)
+    for name, content in entries:
+        digest.update(b"%d %s\n" % (len(name), name.encode()))
+        digest.update(content[:HEAD] if name.endswith(".pyc") else content)
+    return _lines(said, digest.hexdigest(), mode)
+
+
+def _lines(said: CommandStamp, digest: str, mode: int) -> str:
+    return f"version: {said.version}\njob_format: {said.job_format}\nsha256: {digest}\nmode: {mode:04o}\n"
 
 
 def _load(path: str, most: t.Optional[int] = None) -> t.Optional[t.Tuple[CommandStamp, bytes, int]]:

@@ -147,7 +147,7 @@ def test_stamp(runner: str, built: bytes) -> None:
 def test_stamp_comes_back(version: str, job_format: int, known: tuple[str, ...]) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as made:
-        made.comment = command.stamp(version, job_format, known)
+        made.comment = command.stamp(command.CommandStamp(version, job_format, frozenset(known)))
     assert command.parse(file.getvalue()) == (version, job_format, frozenset(known))
     assert command.parse(b"#!" + b"x" * 1000 + file.getvalue()) == (version, job_format, frozenset(known))
 
@@ -205,10 +205,11 @@ def test_link(runner: str, tmp_path: Path) -> None:
 
 
 def test_state_tells_everything(runner: str, built: bytes) -> None:
+    assert archive.describe() == command.describe(built)  # though the one is found without building the other
     assert command.state(runner) == command.describe(built)
     os.chmod(runner, 0o700)
     assert command.state(runner) == command.describe(built, 0o700) != command.describe(built)
-    other = _zip(command.stamp(_version.VERSION, job.FORMAT, ()))
+    other = _zip(command.stamp(command.CommandStamp(_version.VERSION, job.FORMAT)))
     assert command.describe(other) != command.describe(built)  # of the same version, as while one works on it
     changed = built.replace(b"volt-backup needs", b"volt-backup wants")
     assert "sha256: damaged" in command.describe(changed) and len(changed) == len(built)

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +58,15 @@ def test_errors_that_nobody_foresaw(
     captured = capsys.readouterr()
     assert captured.err == f"volt-backup: Something unexpected went wrong{said}; mend that, then run again.\n"
     assert not as_json or json.loads(captured.out)["code"] == "error"
+
+
+def test_a_signal_while_words_are_read_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """The terminal is asked for its width then."""
+
+    def width(fallback: Any = None) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return os.terminal_size((80, 24))
+
+    monkeypatch.setattr(shutil, "get_terminal_size", width)
+    assert cli.main(["--help"]) == upkeep.FAILED
+    assert capfd.readouterr().err == "volt-backup: Stopped by SIGINT; nothing half-done was left behind.\n"
