@@ -106,7 +106,7 @@ def test_lost_sidecars_of_version_0_1_0_are_made_anew(old: Host, capsys: pytest.
     own = json.loads((old.top / "backups" / ".directory.json").read_bytes())["id"]
     for backup, facts in before.items():
         again = json.loads((old.top / "backups" / f"{backup}.json").read_bytes())
-        assert {key: again[key] for key in records.REPEATED} == {**{key: facts.get(key) for key in records.REPEATED}, "directory_id": own}
+        assert {key: again[key] for key in records.REPEATED} == {**{key: {**records.LATER, **facts}[key] for key in records.REPEATED}, "directory_id": own}
 
 
 def test_records_of_version_0_1_0_are_its_directory_s(old: Host, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,8 @@ LATER: t.Dict[str, t.Any] = {
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
-    "exclude", "exclude_caches", "one_file_system", "directory_id",
+    "exclude", "exclude_caches", "one_file_system", "unstable", "unstable_paths", "unstable_count", "source_asked", "source_links", "mounts",
+    "directory_id",
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100

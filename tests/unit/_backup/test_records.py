@@ -30,7 +30,8 @@ ID = "web-20261123-100000-manual"
 def backup(**more: Any) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(records.REPEATED)
     values.update(id=ID, workload_name="web", type="manual", tags=["a"], created_at="2026-11-23T10:00:00.000000Z", source_path="/srv",
-                  host="h", complete=True, exclude=[], exclude_caches=False, one_file_system=False)  # fmt: skip
+                  host="h", complete=True, exclude=[], exclude_caches=False, one_file_system=False,
+                  **{key: value for key, value in records.LATER.items() if key in values})  # fmt: skip
     return {**values, **more}
 
 
