@@ -40,7 +40,7 @@ class Books:
         return done.stdout
 
     def backups(self) -> list[int]:
-        return [len(list((room / "backups").glob("*.json"))) for room in self.rooms]
+        return [len(list((room / "backups").glob("[!.]*.json"))) for room in self.rooms]
 
 
 @pytest.fixture

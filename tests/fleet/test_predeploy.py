@@ -100,7 +100,7 @@ class Deployment:
         return self._play(playbook, "-e", json.dumps(variables), *self._limit, *arguments)
 
     def backups(self) -> dict[str, list[str]]:
-        return {name: sorted(path.stem for path in (room / "backups").glob("*.json")) for name, room in self.rooms.items()}
+        return {name: sorted(path.stem for path in (room / "backups").glob("[!.]*.json")) for name, room in self.rooms.items()}
 
 
 @pytest.fixture
