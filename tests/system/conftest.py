@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._capture.databases import HEAD
 from ansible_collections.volt.backup.plugins.module_utils._fs import mounts as file_systems
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.rigs import mounts
@@ -87,3 +88,24 @@ def bench_on(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     yield make
     for context in opened:
         context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """`meanwhile(path, act)`: call act(n) after the n-th reading of a file (from its start) has got bytes; how often it was read."""
+
+    def plan(path: Path, act: Callable[[int], object]) -> list[int]:
+        real, seen = os.pread, []
+        inode = path.stat().st_ino
+
+        def pread(fd: int, size: int, offset: int) -> bytes:
+            data = real(fd, size, offset)
+            if size not in (1, HEAD) and offset == 0 and os.fstat(fd).st_ino == inode:
+                seen.append(1)
+                act(len(seen))
+            return data
+
+        monkeypatch.setattr(os, "pread", pread)
+        return seen
+
+    return plan

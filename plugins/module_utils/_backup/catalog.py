@@ -175,15 +175,21 @@ class Catalog:
         """The hard-link groups of a backup: of names whose entries are equal. Backups of version 0.1.0 may tie names of different files."""
         if not manifest.links:
             return []
-        found: t.List[t.List[bytes]] = []
-        for paths in links.decode(self._store.read(manifest.links, links.LIMIT)):
-            same: t.Dict[tree.Entry, t.List[bytes]] = {}
+        named: t.Dict[bytes, t.List[t.Tuple[bytes, int]]] = {}  # by directory, so that each is read once
+        for number, paths in enumerate(links.decode(self._store.read(manifest.links, links.LIMIT))):
             for path in paths:
-                entry = walk.find(self.load, manifest.root, path)
+                above, _slash, name = path.rpartition(b"/")
+                named.setdefault(above, []).append((name, number))
+        same: t.Dict[t.Tuple[int, bytes], t.List[bytes]] = {}
+        for above in sorted(named):
+            holder = walk.find(self.load, manifest.root, above)
+            entries = {entry.name: entry for entry in self.load(holder.content)} if holder is not None and holder.kind == tree.DIRECTORY else {}
+            for name, number in named[above]:
+                entry = entries.get(name)
                 if entry is not None:
-                    same.setdefault(entry._replace(name=b""), []).append(path)
-            found += [group for group in same.values() if len(group) > 1]
-        return found
+                    what = hashlib.sha256(repr(entry._replace(name=b"")).encode()).digest()
+                    same.setdefault((number, what), []).append(walk.join(above, name))
+        return [sorted(group) for _key, group in sorted(same.items()) if len(group) > 1]
 
     def judged(self, sidecar: Listed) -> t.Optional[Listed]:
         """The sidecar with its state found out (`records.STATE`); None if the backup was deleted meanwhile. What is another directory's is not judged."""

@@ -317,7 +317,7 @@ class Creator:
                 f"{len(unstable)} file(s) were written while they were read, first {show(unstable[0])}: the backup is unstable, and these files may be torn;"
                 " stop or dump what writes them by pre_command, or back up a snapshot."
             )
-        found += databases.advice(self._source, notes.databases, show)
+        found += databases.advice(notes.databases, show)
         unread = [item for item in notes.skipped if item.makes_incomplete]
         if unread:
             found.append(

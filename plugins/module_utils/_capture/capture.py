@@ -89,10 +89,10 @@ class Capture:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise SourceMoved(f"Source {show(source)}: a symbolic link has come into its path; look who put it there.") from None
             raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}.") from None
-        self._mounts = MountsBelow(source)
-        self._notes.mounts.update(self._mounts.own())
         with trail:
             info = os.fstat(trail.fd)
+            self._mounts = MountsBelow(source, info.st_dev)
+            self._notes.mounts.update(self._mounts.own())
             self._sync(trail.fd, info.st_dev)
             writer = stat_cache.Writer(self._new, time.time_ns()) if self._new is not None else None
             tree_saver = TreeSaver(self._run, self._notes, writer)
@@ -101,7 +101,8 @@ class Capture:
             self._walk(root, trail, tree_saver)
             tree_saver.finish()
             entry = entry._replace(content=root.digest)
-            groups, entry, grown = LinkCheck(self._run, self._notes, self._file_saver, trail.fd).settle(entry)
+            with LinkCheck(self._run, self._notes, self._file_saver, trail.fd) as check:
+                groups, entry, grown = check.settle(entry)
             self._check_place(source, trail.fd)
         self._notes.uids.add(entry.uid)
         self._notes.gids.add(entry.gid)

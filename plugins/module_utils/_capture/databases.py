@@ -40,21 +40,39 @@ def kind_of(name: bytes, head: bytes) -> str:
     return next((kind for kind, names in _NAMES if names.match(name)), "")
 
 
-def open_for_writing(source: bytes, paths: t.Collection[bytes]) -> t.List[bytes]:
-    """Those of some files below a source that a process has open for writing, as far as we may see."""
-    wanted = {os.path.join(source, path): path for path in paths}
-    found = set()
-    for process in os.listdir("/proc"):
+class Found(t.NamedTuple):
+    """A file of a database: which one, and the file itself, by which it is known in containers as well."""
+
+    kind: str
+    device: int
+    inode: int
+
+
+def open_for_writing(databases: t.Mapping[bytes, Found]) -> t.List[bytes]:
+    """Those of some files that a process has open for writing, as far as we may see.
+
+    :param databases: by path. What has another name is not looked at: it may be on a mount that does not answer.
+    """
+    wanted: t.Dict[bytes, t.Dict[t.Tuple[int, int], bytes]] = {}
+    for path, found in databases.items():
+        wanted.setdefault(os.path.basename(path), {})[found.device, found.inode] = path
+    written = set()
+    for process in os.listdir("/proc") if wanted else ():
         if not process.isdigit():
             continue
         try:
             for number in os.listdir(f"/proc/{process}/fd"):
-                path = wanted.get(os.fsencode(os.readlink(f"/proc/{process}/fd/{number}")))
-                if path is not None and path not in found and _writes(process, number):
-                    found.add(path)
+                place = f"/proc/{process}/fd/{number}"
+                files = wanted.get(os.path.basename(os.fsencode(os.readlink(place))))
+                if files is None:
+                    continue
+                info = os.stat(place)
+                path = files.get((info.st_dev, info.st_ino), b"")
+                if path and path not in written and _writes(process, number):
+                    written.add(path)
         except OSError:
             continue  # it has ended, or is another user's
-    return sorted(found)
+    return sorted(written)
 
 
 def _writes(process: str, number: str) -> bool:
@@ -66,14 +84,14 @@ def _writes(process: str, number: str) -> bool:
     return False
 
 
-def advice(source: bytes, databases: t.Mapping[bytes, str], shown: t.Callable[[bytes], str]) -> t.List[str]:
+def advice(databases: t.Mapping[bytes, Found], shown: t.Callable[[bytes], str]) -> t.List[str]:
     """A sentence for each kind of database whose files were read while a process had them open for writing.
 
-    :param databases: kinds by path, relative to the source.
+    :param databases: by path, relative to the source.
     """
     kinds: t.Dict[str, t.List[bytes]] = {}
-    for path in open_for_writing(source, databases):
-        kinds.setdefault(databases[path], []).append(path)
+    for path in open_for_writing(databases):
+        kinds.setdefault(databases[path].kind, []).append(path)
     return [
         f"{len(paths)} file(s) of a {kind} database were open for writing while they were read, first {shown(paths[0])}; a copy may be torn. Back up a dump"
         " (pre_command), a snapshot of the file system, or the files while the database is paused."

@@ -17,13 +17,17 @@ from array import array
 from .._base import Damaged, Progress, Unsupported, VoltError, reason
 from .._format import chunks, tree
 from .._fs import metadata
-from .._fs.descent import open_source
+from .._fs.descent import Patience, open_source
 from .._store.transaction import Transaction
 from . import reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
 
 #: What opening or reading a regular file says when it is none any more.
 _ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.ESPIPE)
+
+
+#: Seconds in all that a run waits for leases to be given back: a holder may have as many as it likes.
+_LEASES = 120.0
 
 
 class _Read(t.NamedTuple):
@@ -47,6 +51,7 @@ class FileSaver:
     def __init__(self, run: Transaction, notes: Notes, progress: Progress) -> None:
         self._run, self._notes, self._progress = run, notes, progress
         self._first: t.Dict[t.Tuple[int, int], _Read] = {}
+        self._patience = Patience(_LEASES)
 
     def __call__(self, here: Directory, fd: int) -> None:
         """Fill `here.slots`; a subdirectory's slot is its old entry or None, for the walk to complete."""
@@ -117,7 +122,7 @@ class FileSaver:
 
     def _read(self, here: Directory, directory: int, position: int, name: str, info: os.stat_result) -> _Read:
         try:
-            fd = open_source(name, directory)
+            fd = open_source(name, directory, self._patience)
         except OSError as error:
             return _Read(self._missing(here, position, error))
         mine = True
@@ -176,10 +181,11 @@ class FileSaver:
         self, here: Directory, position: int, info: os.stat_result, content: reading.Content, xattrs: metadata.Xattrs
     ) -> tree.Entry:
         """:param info: of the listing."""
-        if content.head:
-            self._notes.look_for_database(here, position, content.head)
-        if content.change:
-            self._notes.changed(here, position, content.change)
+        change = content.change
+        if content.head and self._notes.look_for_database(here, position, content) and change == reading.GROWN:
+            change = reading.UNSTABLE  # one that begins as before may lack what its beginning refers to
+        if change:
+            self._notes.changed(here, position, change)
         if info.st_nlink > 1 and reading.stamp(content.info) != reading.stamp(info):
             self._notes.doubt_links(info)
         return self.entry(here.names[position], content, xattrs)

@@ -9,8 +9,8 @@
 Inode numbers are used again while a walk runs, and a file can be written between the visits of two of its names. So a group is doubtful
 where its names were seen in different states, or where the file system does not tell when a file was made. Of a doubtful group one name
 is opened and held, so that its inode cannot be used again; a name that then leads to the same inode is the same file. One reading of the
-held file serves them all, and takes the place of their entries in the trees. A name that leads elsewhere by now is a file of its own: it
-keeps the entry that it has, and is told of.
+held file serves them all, and takes the place of their entries in the trees. A name that leads elsewhere by now is a file of its own, and so
+are all names of a file that cannot be read again: they keep the entries that they have, and are told of.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .._format.walk import replaced
 from .._fs import metadata
 from .._store.transaction import Transaction
 from . import reading
-from .file_saver import FileSaver
+from .file_saver import FileSaver, count_chunks
 from .stat_cache import Stats
 from .state import LinkGroup, Notes, describe
 
@@ -42,6 +42,13 @@ class LinkCheck:
         self._run, self._notes, self._saver, self._root = run, notes, saver, root
         self._groups: Groups = []
         self._entries: t.Dict[bytes, tree.Entry] = {}
+        self._open, self._open_path = -1, b""
+
+    def __enter__(self) -> LinkCheck:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     def settle(self, root: tree.Entry) -> t.Tuple[Groups, tree.Entry, Stats]:
         """(groups of names of one file, the root's entry, what the new entries add to the totals).
@@ -59,9 +66,7 @@ class LinkCheck:
         if not self._entries:
             return self._groups, root, Stats()
         self._run.finish()  # the trees of this walk can be read from then on
-
-        def load(digest: bytes) -> t.List[tree.Entry]:
-            return tree.load(self._run.read, digest)
+        load = tree.Loader(self._run.read)
 
         def save(entries: t.Sequence[tree.Entry]) -> bytes:
             return tree.store(self._run.add_metadata, entries)
@@ -72,99 +77,100 @@ class LinkCheck:
             self._notes.gids.add(entry.gid)
         pairs = [(self._entries[path], old) for path, old in found.old.items()]
         size = sum(new.size - old.size for new, old in pairs)
-        blobs = sum(self._notes.count_blobs(new) - self._notes.count_blobs(old) for new, old in pairs)
+        blobs = sum(self._count_blobs(new) - self._count_blobs(old) for new, old in pairs)
         return self._groups, found.root, Stats(size=size, blobs=blobs)
 
+    def _count_blobs(self, entry: tree.Entry) -> int:
+        """How many blobs of content a file has. Lists of chunks in directories that did not change were not counted by the walk."""
+        if entry.kind != tree.CHUNKED:
+            return int(entry.kind == tree.FILE and entry.size > 0)
+        known = self._notes.chunk_counts.get(entry.content)
+        return count_chunks(self._run, entry.content, entry.size) if known is None else known
+
     def _look_again(self, group: LinkGroup, inode: t.Tuple[int, int], steady: bool) -> None:
-        left = group.paths
-        while left:
-            first, left = left[0], left[1:]
-            held = self._hold(first)
-            if held < 0:
-                self._lose(first)
-                continue
+        paths = group.paths
+        names = [path for path in paths if self._inode_of(path) == inode]
+        held = self._hold(names[0]) if len(names) > 1 else -1
+        together: t.Set[bytes] = set()
+        if held >= 0:
             try:
                 info = os.fstat(held)
-                names = [first, *(path for path in left if self._leads_to(path, info))]
-                if (info.st_dev, info.st_ino) != inode:
-                    self._lose(first)
-                    continue
-                left = [path for path in left if path not in set(names)]
-                if len(names) < 2:
-                    self._lose(first)
-                    continue
-                self._groups.append(names)
-                if not steady or reading.stamp(info) != group.stamp:
-                    self._read(held, info, names)
+                if (info.st_dev, info.st_ino) == inode:
+                    names = [path for path in names if self._inode_of(path) == inode]  # once more: now the number is not used again
+                    if len(names) > 1 and self._settle_names(held, info, names, steady and reading.stamp(info) == group.stamp):
+                        together = set(names)
             finally:
                 os.close(held)
+        self._notes.unstable += [path for path in paths if path not in together]
 
-    def _lose(self, path: bytes) -> None:
-        self._notes.unstable.append(path)
-
-    def _read(self, held: int, info: os.stat_result, names: t.List[bytes]) -> None:
-        """Give all names of a held file one entry."""
-        entry = self._entry(held, info, names[0])
-        for path in names if entry is not None else ():
-            self._entries[path] = t.cast(tree.Entry, entry)._replace(name=path.rpartition(b"/")[2])
+    def _settle_names(self, held: int, info: os.stat_result, names: t.List[bytes], known: bool) -> bool:
+        """Give all names of a held file one entry; False where it cannot be read. :param known: the entries that they have are one already."""
+        if not known:
+            entry = self._entry(held, info, names[0])
+            if entry is None:
+                return False
+            for path in names:
+                self._entries[path] = entry._replace(name=path.rpartition(b"/")[2])
+        self._groups.append(names)
+        return True
 
     def _entry(self, held: int, info: os.stat_result, path: bytes) -> t.Optional[tree.Entry]:
         kind = stat.S_IFMT(info.st_mode)
         place = f"/proc/self/fd/{held}"
         try:
+            xattrs = metadata.read_xattrs(place, follow=True)
             if kind != stat.S_IFREG:
                 extra: t.Dict[str, t.Any] = {}
                 if kind == stat.S_IFLNK:
                     extra["target"] = os.readlink(b"", dir_fd=held)
                 elif kind in (stat.S_IFCHR, stat.S_IFBLK):
                     extra["device"] = (os.major(info.st_rdev), os.minor(info.st_rdev))
-                return describe(info, metadata.SPECIAL[kind], b"", metadata.read_xattrs(place), **extra)
-            fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None  # what the walk found of each name stands
+                return describe(info, metadata.SPECIAL[kind], b"", xattrs, **extra)
+            content = self._content(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), info)
+        except (OSError, reading.Vanished):
+            return None
+        if len(content.chunk_list) > chunks.LIST_LIMIT:
+            return None
+        if content.change == reading.UNSTABLE:
+            self._notes.unstable.append(path)
+        elif content.change == reading.GROWN:
+            self._notes.grown.append(path)
+        return self._saver.entry(b"", content, xattrs)
+
+    def _content(self, fd: int, info: os.stat_result) -> reading.Content:
+        """Read a file as the walk does. Closes `fd`."""
         mine = True
         try:
-            xattrs = metadata.read_xattrs(fd)
             content = reading.read_small(self._run, fd, info) if info.st_size <= chunks.PACKED_MOST else None
             if content is None and os.fstat(fd).st_size <= chunks.WHOLE_MOST:
                 mine = False  # read_whole closes it
                 content = reading.read_whole(self._run, fd)
-            if content is None:
-                content = reading.read_chunked(self._run, fd, None)
-        except (OSError, reading.Vanished):
-            return None
+            return reading.read_chunked(self._run, fd, None) if content is None else content
         finally:
             if mine:
                 os.close(fd)
-        if content.change == reading.UNSTABLE:
-            self._notes.unstable.append(path)
-        return self._saver.entry(b"", content, xattrs)
 
     def _hold(self, path: bytes) -> int:
         """A descriptor that keeps a file's inode from being used again; -1 where the name is gone."""
-        above, _slash, name = path.rpartition(b"/")
         try:
-            directory = self._directory(above)
-            try:
-                return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            finally:
-                os.close(directory)
+            return os.open(path.rpartition(b"/")[2], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory(path.rpartition(b"/")[0]))
         except OSError:
             return -1
 
-    def _leads_to(self, path: bytes, held: os.stat_result) -> bool:
+    def _inode_of(self, path: bytes) -> t.Optional[t.Tuple[int, int]]:
+        """(device, inode) that a name leads to; None where it is gone."""
         above, _slash, name = path.rpartition(b"/")
         try:
-            directory = self._directory(above)
-            try:
-                return os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), held)
-            finally:
-                os.close(directory)
+            info = os.stat(name, dir_fd=self._directory(above), follow_symlinks=False)
         except OSError:
-            return False
+            return None
+        return info.st_dev, info.st_ino
 
     def _directory(self, path: bytes) -> int:
-        """A descriptor of a directory below the source; no symbolic link on the way is followed."""
+        """A descriptor of a directory below the source, which stays open until another one is asked for. No symbolic link on the way is followed."""
+        if path == self._open_path and self._open >= 0:
+            return self._open
+        self.close()
         fd = os.dup(self._root)
         try:
             for name in path.split(b"/") if path else ():
@@ -174,4 +180,10 @@ class LinkCheck:
         except BaseException:
             os.close(fd)
             raise
+        self._open, self._open_path = fd, path
         return fd
+
+    def close(self) -> None:
+        if self._open >= 0:
+            os.close(self._open)
+        self._open = -1

@@ -9,8 +9,8 @@
 Small files are read at once by the walking thread. Larger ones go to the run's workers; where the store's file system can share blocks,
 a private clone is taken first: it is one moment of the file, whatever is written later.
 
-A file that only grows is kept as it was at the first look: its bytes are read a second time, and are the same. A file that changes under
-each reading is kept as it was read last, and is unstable. What an earlier reading stored is taken back.
+A file that only grows is kept as an earlier reading has it, with which the last one begins. A file that changes under each reading is kept
+as it was read last, and is unstable. What an earlier reading stored is taken back.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def _regular(fd: int) -> os.stat_result:
 
 def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optional[Content]:
     """Read a file that fits a pack, by the stat of the listing; None where it has outgrown that."""
-    before = expected
-    for _try in range(_TRIES):
+    earlier: t.Optional[t.Tuple[bytes, os.stat_result, chunks.Holes]] = None
+    for attempt in range(_TRIES):
+        before = os.fstat(fd) if attempt else expected  # the listing is too old to say how long the file was
         size = before.st_size
         if size > chunks.PACKED_MOST:
             return None
@@ -87,10 +88,10 @@ def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optiona
             return read_unsized(run, fd)
         if not stat.S_ISREG(after.st_mode):
             raise Vanished
-        if _has_grown(before, after) and len(data) >= size and os.pread(fd, size, 0) == data[:size]:
-            return _small(run, data[:size], before, holes, GROWN)
-        before = after
-    if before.st_size > chunks.PACKED_MOST:
+        if earlier is not None and _has_grown(earlier[1], after) and data.startswith(earlier[0]):
+            return _small(run, earlier[0], earlier[1], earlier[2], GROWN)
+        earlier = (data[:size], before, holes) if attempt and len(data) >= size else None
+    if os.fstat(fd).st_size > chunks.PACKED_MOST:
         return None
     data = os.pread(fd, chunks.PACKED_MOST, 0)
     return _small(run, data, os.fstat(fd), (), UNSTABLE)
@@ -130,26 +131,36 @@ def read_unsized(run: Transaction, fd: int) -> Content:
     """
     info = _regular(fd)
     pieces: t.List[bytes] = []
+    found: t.List[t.Tuple[bytes, int]] = []
     size = 0
-    while size <= _UNSIZED_MOST:
+    while True:
         piece = _read_up_to(fd, chunks.CHUNK, size)
         pieces.append(piece)
         size += len(piece)
-        if len(piece) < chunks.CHUNK:
+        last = len(piece) < chunks.CHUNK
+        if last and size <= chunks.WHOLE_MOST:
             break
-    else:
-        raise OSError(f"it says {info.st_size} bytes and has more than {_UNSIZED_MOST}")
+        if size > chunks.WHOLE_MOST:
+            found += [(_stored(run, part), len(part)) for part in pieces if part]
+            pieces = []
+        if last:
+            digests = [digest for digest, _length in found]
+            return Content(CHUNKED, resized(info, size), b"", (), UNSIZED, chunks.encode(size, (), digests), len(digests))
+        if size > _UNSIZED_MOST:
+            for digest, length in found:
+                run.objects.take_back(digest, length)
+            raise OSError(f"it says {info.st_size} bytes and has more than {_UNSIZED_MOST}")
+    data = b"".join(pieces)
     if size <= chunks.PACKED_MOST:
-        return _small(run, b"".join(pieces), info, (), UNSIZED)
-    if size <= chunks.WHOLE_MOST:
-        data = b"".join(pieces)
-        digest = hashlib.sha256(data).digest()
-        run.objects.save(digest, data)
-        return Content(FILE, resized(info, size), digest, (), UNSIZED)
-    digests = [hashlib.sha256(piece).digest() for piece in pieces if piece]
-    for digest, piece in zip(digests, pieces):
-        run.objects.save(digest, piece)
-    return Content(CHUNKED, resized(info, size), b"", (), UNSIZED, chunks.encode(size, (), digests), len(digests))
+        return _small(run, data, info, (), UNSIZED)
+    return Content(FILE, resized(info, size), _stored(run, data), (), UNSIZED)
+
+
+def _stored(run: Transaction, data: bytes) -> bytes:
+    """The digest of bytes that are an object from now on."""
+    digest = hashlib.sha256(data).digest()
+    run.objects.save(digest, data)
+    return digest
 
 
 class _Source:
@@ -199,6 +210,7 @@ class _Source:
 
 def read_whole(run: Transaction, fd: int) -> Content:
     """Read a file that is one object, or in chunks where it has outgrown that. Closes `fd`. A worker's job."""
+    earlier: t.Optional[t.Tuple[bytes, os.stat_result, chunks.Holes]] = None
     try:
         for attempt in range(_TRIES):
             with _Source(run, fd) as source:
@@ -207,15 +219,15 @@ def read_whole(run: Transaction, fd: int) -> Content:
                     break
                 holes = source.holes()
                 data = _read_up_to(source.fd, before.st_size)
+                exact = len(data) == before.st_size and (source.cloned or not os.pread(fd, 1, before.st_size))
                 after = source.after()
-                change = ""
-                if stamp(before) != stamp(after):
-                    grown = _has_grown(before, after) and len(data) == before.st_size and _read_up_to(fd, before.st_size) == data
-                    change = GROWN if grown else UNSTABLE
-                elif len(data) != before.st_size or not source.cloned and os.pread(fd, 1, before.st_size):
-                    return read_unsized(run, fd)
-                if change != UNSTABLE or attempt == _TRIES - 1:
-                    return _whole(run, data, before if change == GROWN else after, holes, change, source)
+                if stamp(before) == stamp(after):
+                    return _whole(run, data, after, holes, "", source) if exact else read_unsized(run, fd)
+                if earlier is not None and _has_grown(earlier[1], after) and data.startswith(earlier[0]):
+                    return _whole(run, *earlier, GROWN, source)
+                if attempt == _TRIES - 1:
+                    return _whole(run, data, after, holes, UNSTABLE, source)
+                earlier = (data, before, holes) if len(data) == before.st_size else None
         return read_chunked(run, fd, None)
     finally:
         os.close(fd)
@@ -250,73 +262,111 @@ def read_chunked(run: Transaction, fd: int, progress: Progress) -> Content:
     :param progress: None where a worker itself reads, which must not wait for others.
     """
     superseded: t.List[_Chunk] = []
+    earlier: t.Optional[_Reading] = None
     for attempt in range(_TRIES):
         with _Source(run, fd) as source:
             before, holes = source.before, source.holes()
-            found = list(_chunks(run, source, chunks.spans(before.st_size, holes), progress))
-            size = _end(found, before.st_size)
+            now = _Reading(before, holes, list(_chunks(run, source, holes, progress)))
+            exact = now.end == before.st_size and (source.cloned or not os.pread(fd, 1, before.st_size))
             after = source.after()
-            change = ""
-            if size < before.st_size:
-                change = UNSTABLE
-            elif stamp(before) != stamp(after):
-                change = GROWN if _has_grown(before, after) and _same_again(run, fd, found, progress) else UNSTABLE
-            elif not source.cloned and os.pread(fd, 1, size):
-                raise OSError(f"it says {size} bytes and has more")
-            if change != UNSTABLE or attempt == _TRIES - 1:
+            if stamp(before) == stamp(after):
+                if not exact:
+                    raise OSError(f"it says {before.st_size} bytes and has {'more' if now.end == before.st_size else 'less'}")
+                kept, info, change = now, after, ""
                 break
-            superseded += found
-    superseded += [chunk for chunk in found if chunk.offset >= size]
-    found = [chunk for chunk in found if chunk.offset < size]
-    kept = {chunk.digest for chunk in found}
+            if earlier is not None and _has_grown(earlier.info, after) and now.begins_with(earlier, fd):
+                superseded += now.chunks
+                kept, info, change = earlier, earlier.info, GROWN
+                break
+            if attempt == _TRIES - 1:
+                kept, info, change = now, after, UNSTABLE
+                break
+            superseded += now.chunks
+            earlier = now if now.end == before.st_size else None
+    size = kept.end
+    found = [chunk for chunk in kept.chunks if chunk.offset < size]
+    superseded += kept.chunks[len(found) :]
+    needed = {chunk.digest for chunk in found}
     for chunk in superseded:
-        if chunk.digest not in kept:
+        if chunk.digest not in needed:
             run.objects.take_back(chunk.digest, chunk.length)
-    info = resized(before if change == GROWN else after, size)
-    if not found and size < before.st_size:
-        return Content(FILE, resized(info, 0), b"", (), change)
-    if size < before.st_size:
-        last = found[-1].offset  # the bytes of its chunk were read, holes or not
+    info = resized(info, size)
+    if not size:
+        return Content(FILE, info, b"", (), change)
+    holes = _without(kept.holes, [(chunk.offset, chunk.wanted) for chunk in found if chunk.filled])
+    if size < kept.info.st_size:
+        last = found[-1].offset if found else 0  # the bytes of its chunk were read, holes or not
         holes = tuple((offset, min(length, last - offset)) for offset, length in holes if offset < last)
     listed = chunks.encode(size, holes, [chunk.digest for chunk in found])
     return Content(CHUNKED, info, b"", holes, change, listed, len(found), os.pread(fd, HEAD, 0))
 
 
 class _Chunk(t.NamedTuple):
-    """One chunk as it was read; shorter than it should be where the file has ended before."""
+    """One chunk as it was read; shorter than wanted where the file has ended before. `filled`: what was said to be a hole in it is none."""
 
     offset: int
     wanted: int
     length: int
     digest: bytes
+    filled: bool
 
 
-def _end(found: t.Sequence[_Chunk], size: int) -> int:
-    """Where a file ended: at its size, or where the first chunk was short."""
-    return next((chunk.offset + chunk.length for chunk in found if chunk.length < chunk.wanted), size)
+class _Reading:
+    """One reading of a large file."""
+
+    def __init__(self, info: os.stat_result, holes: chunks.Holes, found: t.List[_Chunk]) -> None:
+        self.info, self.holes, self.chunks = info, holes, found
+
+    @property
+    def end(self) -> int:
+        """Where the file ended: at its size, or where the first chunk was short."""
+        return next((chunk.offset + chunk.length for chunk in self.chunks if chunk.length < chunk.wanted), self.info.st_size)
+
+    def begins_with(self, earlier: _Reading, fd: int) -> bool:
+        """Whether an earlier reading gave the same bytes and holes, as far as it went."""
+        size = earlier.info.st_size
+        if tuple((offset, min(length, size - offset)) for offset, length in self.holes if offset < size) != earlier.holes:
+            return False
+        now = {chunk.offset: chunk for chunk in self.chunks}
+        for chunk in earlier.chunks:
+            same = now.get(chunk.offset)
+            if same is None or chunk.filled or same.filled:
+                return False
+            if same.length != chunk.length and hashlib.sha256(_read_up_to(fd, chunk.length, chunk.offset)).digest() != chunk.digest:
+                return False
+            if same.length == chunk.length and same.digest != chunk.digest:
+                return False
+        return True
 
 
-def _chunks(run: Transaction, source: _Source, spans: t.Iterable[t.Tuple[int, int]], progress: Progress) -> t.Iterator[_Chunk]:
-    """Each chunk of a large file, stored; nothing behind the first that is short."""
+def _without(holes: chunks.Holes, ranges: t.Sequence[t.Tuple[int, int]]) -> chunks.Holes:
+    """Holes but for some ranges, which have data."""
+    for start, length in ranges:
+        found: t.List[t.Tuple[int, int]] = []
+        for offset, size in holes:
+            left, right = min(offset + size, start), max(offset, start + length)
+            found += [(begin, end - begin) for begin, end in ((offset, left), (right, offset + size)) if begin < end]
+        holes = tuple(found)
+    return holes
+
+
+def _chunks(run: Transaction, source: _Source, holes: chunks.Holes, progress: Progress) -> t.Iterator[_Chunk]:
+    """Each chunk of a large file, stored."""
 
     def one(offset: int, length: int) -> _Chunk:
         data = _read_up_to(source.fd, length, offset)
         digest = hashlib.sha256(data).digest()
+        filled = False
+        at = offset
+        for start, size in chunks.data_ranges(offset, offset + len(data), holes):
+            filled = filled or data.count(0, at - offset, start - offset) != start - at
+            at = start + size
+        filled = filled or data.count(0, at - offset) != max(0, offset + len(data) - at)
         if data:
             run.objects.save(digest, data, source.fd if source.cloned and len(data) == length else -1, offset)
-        return _Chunk(offset, length, len(data), digest)
+        return _Chunk(offset, length, len(data), digest, filled)
 
-    return _side_by_side(run, one, spans, progress)
-
-
-def _same_again(run: Transaction, fd: int, found: t.Sequence[_Chunk], progress: Progress) -> bool:
-    """Whether a second reading gives the same bytes."""
-    known = {chunk.offset: chunk.digest for chunk in found}
-
-    def one(offset: int, length: int) -> bool:
-        return hashlib.sha256(_read_up_to(fd, length, offset)).digest() == known[offset]
-
-    return all(_side_by_side(run, one, [(chunk.offset, chunk.wanted) for chunk in found], progress and (lambda _files, _size: None)))
+    return _side_by_side(run, one, chunks.spans(source.before.st_size, holes), progress)
 
 
 def _side_by_side(

@@ -14,13 +14,13 @@ from array import array
 from concurrent.futures import Future
 
 from .._base import kernel
-from .._format.tree import CHUNKED, FILE, NOTHING, Entry, Extra
+from .._format.tree import NOTHING, Entry, Extra
 from .._format.walk import join
 from .._fs.descent import Item
 from .._fs.exclusions import Skipped
 from .._fs.metadata import Xattrs
 from . import databases
-from .reading import GROWN, UNSTABLE, Stamp, stamp
+from .reading import GROWN, UNSTABLE, Content, Stamp, stamp
 from .stat_cache import DirectoryRecord, Known
 
 
@@ -116,7 +116,7 @@ class Notes:
         self.grown: t.List[bytes] = []
         self.unstable: t.List[bytes] = []
         self.mounts: t.Set[bytes] = set()  # mount points whose content is in the backup
-        self.databases: t.Dict[bytes, str] = {}  # files of databases that were read, and of which
+        self.databases: t.Dict[bytes, databases.Found] = {}  # files of databases that were read, and of which
         self.uids: t.Set[int] = set()
         self.gids: t.Set[int] = set()
         self.chunk_counts: t.Dict[bytes, int] = {}  # by chunk list
@@ -142,16 +142,12 @@ class Notes:
         """Whether all names of a file were seen, and it was read, in one state."""
         return self.link_groups[key].steady and key[:2] not in self._doubted
 
-    def look_for_database(self, here: Directory, position: int, head: bytes) -> None:
-        kind = databases.kind_of(here.names[position], head)
+    def look_for_database(self, here: Directory, position: int, content: Content) -> bool:
+        """Whether a file that was read is a database's; then it is noted."""
+        kind = databases.kind_of(here.names[position], content.head)
         if kind:
-            self.databases[here.path_of(position)] = kind
-
-    def count_blobs(self, entry: Entry) -> int:
-        """How many blobs of content a file has."""
-        if entry.kind == CHUNKED:
-            return self.chunk_counts[entry.content]
-        return int(entry.kind == FILE and entry.size > 0)
+            self.databases[here.path_of(position)] = databases.Found(kind, content.info.st_dev, content.info.st_ino)
+        return bool(kind)
 
     def unreadable(self, here: Directory, position: int, detail: str) -> None:
         self.skipped.append(Skipped(here.path_of(position), "unreadable", detail))

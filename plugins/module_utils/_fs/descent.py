@@ -20,8 +20,6 @@ from .._format import chunks
 
 #: Descriptors kept of a path; trees may be deeper than a process may have files open.
 _KEEP = 128
-#: Seconds that a holder of a lease has to give a file back: more than the kernel's /proc/sys/fs/lease-break-time (45).
-_LEASE = 60
 
 Item = t.Tuple[str, os.stat_result]
 _by_name = itemgetter(0)
@@ -179,12 +177,27 @@ def is_directory(info: os.stat_result) -> bool:
     return stat.S_ISDIR(info.st_mode)
 
 
-def open_source(name: str, directory: int) -> int:
+class Patience:
+    """A budget of seconds to wait for others, for one run as a whole."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long; False where the budget is used up."""
+        if self._left <= 0:
+            return False
+        self._left -= seconds
+        time.sleep(seconds)
+        return True
+
+
+def open_source(name: str, directory: int, patience: Patience) -> int:
     """Open without changing the access time where we may; never blocks on a fifo put in a file's place.
 
-    A lease (Samba's, an NFS server's) is broken by the attempt; its holder has a while to give the file back (fcntl(2), F_SETLEASE).
+    A lease (Samba's, an NFS server's) is broken by the attempt; its holder has a while to give the file back (fcntl(2), F_SETLEASE): 45
+    seconds by /proc/sys/fs/lease-break-time.
     """
-    deadline = time.monotonic() + _LEASE
     flags = os.O_RDONLY | os.O_NOATIME
     while True:
         try:
@@ -194,9 +207,8 @@ def open_source(name: str, directory: int) -> int:
                 raise
             flags = os.O_RDONLY  # O_NOATIME is for owners; the rest decides itself
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if not patience.wait(0.02):
                 raise
-            time.sleep(0.02)
 
 
 def find_holes(fd: int, size: int) -> chunks.Holes:

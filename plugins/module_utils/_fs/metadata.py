@@ -42,12 +42,12 @@ def beneath(directory: int, name: t.Union[str, bytes]) -> str:
     return f"/proc/self/fd/{directory}/{os.fsdecode(name)}"
 
 
-def read_xattrs(place: PathOrDescriptor) -> Xattrs:
+def read_xattrs(place: PathOrDescriptor, follow: bool = False) -> Xattrs:
     """All attributes that we may see, by name; OSError for more than an entry can hold.
 
-    :param place: a descriptor, or a path from `beneath` (symlinks are not followed).
+    :param place: a descriptor, or a path from `beneath`. :param follow: take a path for what it leads to, as that of an O_PATH descriptor.
     """
-    follow = isinstance(place, int)
+    follow = follow or isinstance(place, int)
     try:
         names = os.listxattr(place, follow_symlinks=follow)
     except OSError as error:

@@ -80,6 +80,7 @@ class Kinds:
 
     def __init__(self) -> None:
         self._mounts: t.Dict[int, Mount] = {}
+        self._untrusted: t.Dict[int, bool] = {}
 
     def __call__(self, device: int) -> str:
         """The type, or nothing for a device that no mount has (a Btrfs subvolume)."""
@@ -92,7 +93,12 @@ class Kinds:
 
     def untrusted(self, device: int) -> bool:
         """Whether a file may change and keep its stats. An overlay is trusted no more than its layers; in doubt it is not."""
-        mount = self._mount(device)
+        if device not in self._untrusted:
+            self._untrusted[device] = True  # until its layers are looked at: one that is its own layer is not
+            self._untrusted[device] = self._judge(self._mount(device))
+        return self._untrusted[device]
+
+    def _judge(self, mount: Mount) -> bool:
         if mount.kind != "overlay":
             return untrusted(mount.kind)
         layers = layers_of(mount.options)
@@ -128,10 +134,11 @@ def layers_of(options: bytes) -> t.List[bytes]:
 class MountsBelow:
     """What is mounted below a directory, by the directory that holds the mount point. Nothing is looked at but the kernel's list."""
 
-    def __init__(self, top: bytes) -> None:
-        """:param top: a real, absolute path."""
+    def __init__(self, top: bytes, device: int) -> None:
+        """:param top: a real, absolute path. :param device: its st_dev, for a chroot whose own mount is not in the list."""
         prefix = top.rstrip(b"/") + b"/"
         self._own: t.Optional[Mount] = None
+        self._device = device
         self._found: t.Dict[bytes, t.Dict[bytes, Mount]] = {}
         longest = -1
         for mount in mounts():
@@ -151,7 +158,7 @@ class MountsBelow:
 
     def is_other(self, mount: Mount) -> bool:
         """Whether it is of another file system than the one that the top lies on."""
-        return self._own is None or mount.device != self._own.device
+        return mount.device != (self._device if self._own is None else self._own.device)
 
     def own(self) -> t.List[bytes]:
         """The mount that the directory lies on, if it is one that lasts."""
@@ -160,23 +167,27 @@ class MountsBelow:
 
 def answers(path: bytes, seconds: float) -> bool:
     """Whether a file system answers in time. A child asks: a call that a dead server keeps cannot be taken back."""
-    child = os.fork()
-    if not child:
-        try:
-            os.statvfs(path)
-            os.lstat(path)
-        except OSError:
-            pass  # an answer as well
-        finally:
-            os._exit(0)
-    deadline, pause = time.monotonic() + seconds, 0.001
-    while os.waitpid(child, os.WNOHANG)[0] == 0:
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, os.WNOHANG)
-            return False
-        time.sleep(pause)
-        pause = min(2 * pause, 0.1)
+    try:
+        child = os.fork()
+        if not child:
+            try:
+                os.closerange(0, os.sysconf("SC_OPEN_MAX"))  # it may outlive us, and must hold no lock and no pipe then
+                os.statvfs(path)
+                os.lstat(path)
+            finally:
+                os._exit(0)  # an error is an answer as well
+        deadline, pause = time.monotonic() + seconds, 0.001
+        while os.waitpid(child, os.WNOHANG)[0] == 0:
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, os.WNOHANG)
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+    except ChildProcessError:
+        pass  # SIGCHLD is ignored, as we were started so; the child has ended
+    except OSError:
+        pass  # no further process is allowed: the walk itself will look
     return True
 
 

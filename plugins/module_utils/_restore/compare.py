@@ -23,9 +23,12 @@ from .._format.diff import ADDED, CHANGED, REMOVED, Changes
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
 from .._format.walk import Load, find, join
 from .._fs import metadata
-from .._fs.descent import Trail, find_holes, listing, open_source
+from .._fs.descent import Patience, Trail, find_holes, listing, open_source
 from .._fs.exclusions import CACHEDIR_TAG
 from .preserve import Preserve
+
+#: Seconds that a comparison waits for one lease to be given back.
+_LEASE = 60.0
 
 
 class Selection:
@@ -107,7 +110,7 @@ class Comparer:
     def same_content(self, entry: Entry, directory: int, name: bytes) -> bool:
         """Hash a file of the right size; False also where it cannot be read."""
         try:
-            fd = open_source(os.fsdecode(name), directory)
+            fd = open_source(os.fsdecode(name), directory, Patience(_LEASE))
         except OSError:
             return False
         try:

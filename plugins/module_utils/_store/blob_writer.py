@@ -21,6 +21,9 @@ from .table import Table
 from .workers import Counts, Workers
 from .workspace import Workspace
 
+#: Packs of this transaction that are kept as they were read again.
+_PLAIN = 4
+
 
 class Sealed(t.NamedTuple):
     """A finished pack of a transaction; sizes in bytes."""
@@ -50,6 +53,7 @@ class BlobWriter:
         self._sealed: t.Dict[int, Sealed] = {}
         self._kept: t.Dict[int, t.Tuple[str, bytes]] = {}  # a dry one's metadata
         self._jobs: t.List[Future[None]] = []
+        self._plain: t.Dict[int, bytes] = {}  # the packs that were last read again
         self.places = Table(LOCATION_SIZE)
 
     # ---- adding
@@ -156,11 +160,17 @@ class BlobWriter:
         if position < 0:
             return None
         number, offset, length = unpack_location(self.places.value(position))
+        data = self._plain.get(number) or self._read_pack(number)
+        start = pack.first_blob(data) + offset
+        return data[start : start + length]
+
+    def _read_pack(self, number: int) -> bytes:
         if self._dry:
             suffix, stored = self._kept[number]
         else:
             made = self._sealed[number]
             suffix, stored = made.suffix, self._space.read(os.path.join("packs", f"{made.name.hex()}.pack{made.suffix}"))
-        data = codec.decompress(stored, suffix, pack.PACK_MOST)
-        start = pack.first_blob(data) + offset
-        return data[start : start + length]
+        data = self._plain[number] = codec.decompress(stored, suffix, pack.PACK_MOST)
+        while len(self._plain) > _PLAIN:
+            del self._plain[next(iter(self._plain))]
+        return data

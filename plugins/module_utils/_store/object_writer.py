@@ -37,6 +37,7 @@ class ObjectWriter:
         self._mutex = threading.Lock()
         self._more: t.Dict[bytes, int] = {}  # how often `save` was asked for what this transaction brings already
         self._taken_back: t.Set[bytes] = set()
+        self._sizes: t.Dict[bytes, int] = {}  # a dry one's objects, as they would be stored
         self.known = Table(STATE_SIZE)
 
     def save(self, digest: bytes, blob: bytes, source: int = -1, offset: int = 0) -> None:
@@ -53,7 +54,7 @@ class ObjectWriter:
     def take_back(self, digest: bytes, size: int) -> None:
         """Undo one `save`: what is written goes, unless another file of this transaction asked for the same."""
         with self._mutex:
-            if self.known.find(digest) < 0 or digest in self._taken_back or self._dry:
+            if self.known.find(digest) < 0 or digest in self._taken_back:
                 return  # the store has it
             more = self._more.pop(digest, 0)
             if more > 1:
@@ -61,6 +62,9 @@ class ObjectWriter:
             if more:
                 return
             self._taken_back.add(digest)
+            if self._dry:
+                self._counts.take_back(size, self._sizes.pop(digest, 0))
+                return
             for suffix in {"", self._suffix}:
                 path = self._space.path(os.path.join("objects", digest.hex() + suffix))
                 try:
@@ -117,7 +121,9 @@ class ObjectWriter:
     def _add(self, digest: bytes, blob: bytes) -> None:
         """Write a blob that is promised."""
         suffix, stored = codec.compress(blob, self._suffix)
-        if not self._dry:
+        if self._dry:
+            self._sizes[digest] = len(stored)
+        else:
             self._space.write(os.path.join("objects", digest.hex() + suffix), stored)
         self._counts.add_stored(len(stored))
 
