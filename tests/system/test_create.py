@@ -540,10 +540,10 @@ def test_an_emptied_source_is_refused_by_whatever_backs_it_up(bench, monkeypatch
 
         real = file_saver.open_source
 
-        def fail(name, directory):
+        def fail(name, directory, patience):
             if name == "b":
                 raise PermissionError(13, "Permission denied")
-            return real(name, directory)
+            return real(name, directory, patience)
 
         monkeypatch.setattr(file_saver, "open_source", fail)
     made = bench.create()

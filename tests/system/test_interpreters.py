@@ -73,7 +73,7 @@ def test_the_same_tree_by_any_python_has_the_same_names(bench):
     bench.files(a=b"1", b=b"2" * 300_000, d__e=b"3" * 5000)
     found = set()
     for number, python in enumerate(PYTHONS):
-        bench.store = bench.top / f"store{number}"
+        bench.store, bench.backups = bench.top / f"store{number}", bench.top / f"backups{number}"
         status, _result = run(bench, python, "no zstd" if number % 2 else "as found", "create", "w", "--source", str(bench.source))
         assert status == 0
         found.add(frozenset(path.name.split(".")[0] for top in ("packs", "objects") for path in (bench.store / top).rglob("*") if path.is_file()))

@@ -421,10 +421,10 @@ def test_links_beyond_the_table_s_limit_are_files_of_their_own(bench, monkeypatc
 
 
 DEEP = """
-import resource, sys
+import re, sys
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 status = cli.main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(int(re.search("VmHWM:\\s*([0-9]+)", open("/proc/self/status").read())[1]) >> 10)  # of this program alone, unlike ru_maxrss
 sys.exit(status)
 """
 
@@ -442,5 +442,5 @@ def test_memory_does_not_grow_with_the_square_of_the_depth(bench) -> None:
         os.chdir(here)
     words = ["create", "work", "--source", str(bench.source), "--store", str(bench.store), "--backup-dir", str(bench.backups), "--quiet", "--diff-limit", "1"]
     done = subprocess.run([sys.executable, "-c", DEEP, *words], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE, check=True)
-    assert int(done.stdout) < 300
-    subprocess.run(["rm", "-rf", bench.source], check=True)
+    subprocess.run(["rm", "-rf", bench.source], check=True)  # pytest's own clearing does not go so deep
+    assert int(done.stdout) < 100
