@@ -65,7 +65,7 @@ class ObjectWriter:
             if self._dry:
                 self._counts.take_back(size, self._sizes.pop(digest, 0))
                 return
-            for suffix in {"", self._suffix}:
+            for suffix in sorted({"", self._suffix}):
                 path = self._space.path(os.path.join("objects", digest.hex() + suffix))
                 try:
                     stored = os.stat(path).st_size
