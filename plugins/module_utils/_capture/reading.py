@@ -271,6 +271,7 @@ def read_chunked(run: Transaction, fd: int, progress: Progress) -> Content:
             after = source.after()
             if stamp(before) == stamp(after):
                 if not exact:
+                    _take_back(run, superseded + now.chunks)
                     raise OSError(f"it says {before.st_size} bytes and has {'more' if now.end == before.st_size else 'less'}")
                 kept, info, change = now, after, ""
                 break
@@ -285,20 +286,21 @@ def read_chunked(run: Transaction, fd: int, progress: Progress) -> Content:
             earlier = now if now.end == before.st_size else None
     size = kept.end
     found = [chunk for chunk in kept.chunks if chunk.offset < size]
-    superseded += kept.chunks[len(found) :]
-    needed = {chunk.digest for chunk in found}
-    for chunk in superseded:
-        if chunk.digest not in needed:
-            run.objects.take_back(chunk.digest, chunk.length)
+    _take_back(run, superseded + kept.chunks[len(found) :], {chunk.digest for chunk in found})
     info = resized(info, size)
     if not size:
         return Content(FILE, info, b"", (), change)
-    holes = _without(kept.holes, [(chunk.offset, chunk.wanted) for chunk in found if chunk.filled])
-    if size < kept.info.st_size:
-        last = found[-1].offset if found else 0  # the bytes of its chunk were read, holes or not
-        holes = tuple((offset, min(length, last - offset)) for offset, length in holes if offset < last)
+    holes = tuple((offset, min(length, size - offset)) for offset, length in kept.holes if offset < size)
+    # in a chunk that was cut short, holes may be all that is left; it was read all the same
+    holes = _without(holes, [(chunk.offset, chunk.wanted) for chunk in found if chunk.filled or chunk.length < chunk.wanted])
     listed = chunks.encode(size, holes, [chunk.digest for chunk in found])
     return Content(CHUNKED, info, b"", holes, change, listed, len(found), os.pread(fd, HEAD, 0))
+
+
+def _take_back(run: Transaction, superseded: t.Iterable[_Chunk], needed: t.Container[bytes] = ()) -> None:
+    for chunk in superseded:
+        if chunk.digest not in needed:
+            run.objects.take_back(chunk.digest, chunk.length)
 
 
 class _Chunk(t.NamedTuple):
