@@ -103,6 +103,20 @@ def test_passing_mounts_are_not_expected(bench: Any, kind: str) -> None:
         assert str(where) not in bench.create().backup["mounts"]
 
 
+@pytest.mark.parametrize("where", ["source", "above the source", "below the source"])
+def test_a_directory_that_is_mounted_over_itself_is_not_expected(bench: Any, disk: Any, where: str) -> None:
+    """As systemd does it in the unit of a schedule (ProtectHome, ReadWritePaths): a run outside of it must not miss that."""
+    bench.files(data__a=b"a")
+    disk.mount(bench.source / "disk")
+    place = {"source": bench.source, "above the source": bench.top, "below the source": bench.source / "data"}[where]
+    subprocess.run(["mount", "--rbind", place, place], check=True)
+    try:
+        assert bench.create().backup["mounts"] == [str(bench.source / "disk")]
+    finally:
+        subprocess.run(["umount", "--recursive", place], check=True)
+    assert bench.create().changed
+
+
 def test_a_bind_mount_of_a_file_is_expected(bench: Any) -> None:
     need("mount", root=True)
     bench.files(config=b"", original=b"1")

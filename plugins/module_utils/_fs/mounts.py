@@ -39,12 +39,16 @@ def untrusted(kind: str) -> bool:
 
 
 class Mount(t.NamedTuple):
-    """One line: the device number as stat gives it, the mount point, the type, the options of the file system itself."""
+    """One line: the device number as stat gives it, the mount point, the type, the options of the file system itself.
+
+    `is_itself`: a directory is mounted over itself, so that it shows what is there without the mount. systemd does that in the units of schedules.
+    """
 
     device: int
     point: bytes
     kind: str
     options: bytes = b""
+    is_itself: bool = False
 
     @property
     def is_remote(self) -> bool:
@@ -65,13 +69,18 @@ def mounts() -> t.List[Mount]:
     except OSError as error:
         raise SourceError(f"/proc/self/mountinfo cannot be read: {reason(error)}; mount /proc first.") from None
     found = []
+    known: t.Dict[bytes, t.Tuple[bytes, bytes, bytes]] = {}  # by id: device, root and mount point
     for line in lines:
         left, _dash, right = line.partition(b" - ")
         fields = left.split(b" ")
         major, minor = fields[2].split(b":")
         point = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[4])
         kind, _source, options = (*right.split(b" "), b"", b"")[:3]
-        found.append(Mount(os.makedev(int(major), int(minor)), point, os.fsdecode(kind), options))
+        root = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[3])
+        above = known.get(fields[1])
+        itself = above is not None and above[0] == fields[2] and root == os.path.normpath(above[1].rstrip(b"/") + b"/" + os.path.relpath(point, above[2]))
+        known[fields[0]] = (fields[2], root, point)
+        found.append(Mount(os.makedev(int(major), int(minor)), point, os.fsdecode(kind), options, itself))
     return found
 
 
@@ -142,6 +151,8 @@ class MountsBelow:
         self._found: t.Dict[bytes, t.Dict[bytes, Mount]] = {}
         longest = -1
         for mount in mounts():
+            if mount.is_itself:
+                continue
             point = mount.point.rstrip(b"/") + b"/"
             if prefix.startswith(point) and len(point) >= longest:
                 longest, self._own = len(point), mount
