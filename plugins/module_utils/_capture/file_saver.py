@@ -19,7 +19,7 @@ from .._format import chunks, tree
 from .._fs import metadata
 from .._fs.descent import Patience, open_source
 from .._store.transaction import Transaction
-from . import reading
+from . import databases, reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
 
 #: What opening or reading a regular file says when it is none any more.
@@ -182,8 +182,8 @@ class FileSaver:
     ) -> tree.Entry:
         """:param info: of the listing."""
         change = content.change
-        if content.head and self._notes.look_for_database(here, position, content) and change == reading.GROWN:
-            change = reading.UNSTABLE  # one that begins as before may lack what its beginning refers to
+        if change or databases.kind_of(here.names[position], content.head):
+            change = self._notes.judge(here.path_of(position), content)
         if change:
             self._notes.changed(here, position, change)
         if info.st_nlink > 1 and reading.stamp(content.info) != reading.stamp(info):

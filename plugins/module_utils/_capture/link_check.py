@@ -131,9 +131,10 @@ class LinkCheck:
             return None
         if len(content.chunk_list) > chunks.LIST_LIMIT:
             return None
-        if content.change == reading.UNSTABLE:
+        change = self._notes.judge(path, content)
+        if change == reading.UNSTABLE:
             self._notes.unstable.append(path)
-        elif content.change == reading.GROWN:
+        elif change == reading.GROWN:
             self._notes.grown.append(path)
         return self._saver.entry(b"", content, xattrs)
 

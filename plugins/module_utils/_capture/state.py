@@ -142,12 +142,12 @@ class Notes:
         """Whether all names of a file were seen, and it was read, in one state."""
         return self.link_groups[key].steady and key[:2] not in self._doubted
 
-    def look_for_database(self, here: Directory, position: int, content: Content) -> bool:
-        """Whether a file that was read is a database's; then it is noted."""
-        kind = databases.kind_of(here.names[position], content.head)
+    def judge(self, path: bytes, content: Content) -> str:
+        """How a file changed while it was read. One of a database is noted, and has never just grown: its beginning may tell of what the copy lacks."""
+        kind = databases.kind_of(path.rpartition(b"/")[2], content.head)
         if kind:
-            self.databases[here.path_of(position)] = databases.Found(kind, content.info.st_dev, content.info.st_ino)
-        return bool(kind)
+            self.databases[path] = databases.Found(kind, content.info.st_dev, content.info.st_ino)
+        return UNSTABLE if kind and content.change == GROWN else content.change
 
     def unreadable(self, here: Directory, position: int, detail: str) -> None:
         self.skipped.append(Skipped(here.path_of(position), "unreadable", detail))
