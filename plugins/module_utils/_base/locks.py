@@ -6,8 +6,8 @@
 
 """Waiting for kernel locks (flock(2)), which end with the process that holds them.
 
-A kernel lock is on a file, not on its name. Where somebody removes or replaces the file, those who come later lock another one. So a lock counts only
-if the locked file is still the one that has the name; else it is taken again, on the file that is there now.
+A kernel lock is on a file, not on its name. If the file is removed or replaced, later processes lock another file. So a lock counts only if the
+locked file still has the name. Otherwise it is taken again, on the file that has the name now.
 """
 
 from __future__ import annotations

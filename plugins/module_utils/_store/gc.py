@@ -22,8 +22,8 @@ Check mode makes the plan, and rewrites packs without writing to know what that 
 never have one, for its run is dead. So whatever has no mark at that moment is garbage for ever, until a run stores it again. What has become
 garbage since the plan was made is for the next collection.
 
-Where somebody has removed the file `lock`, a run may be at work during a slice. It shows by its directory in tmp/. What a slice has moved is then put back,
-and the collection ends with an error.
+If the file `lock` was removed, a run may be at work during a slice. Its directory in tmp/ shows that. Then the files that the slice moved are put back, and
+the collection ends with an error.
 
 Nothing depends on what an earlier collection knew. One that is killed has moved less, or leaves a pack beside its replacement, in which no
 blob is then found any more: the next one moves it.
@@ -142,7 +142,7 @@ class Collected(t.NamedTuple):
 def one_at_a_time(store: Store) -> t.Iterator[t.Callable[[], None]]:
     """Keep other collections and repairs out: both take files away, and each may count on what the other takes.
 
-    What it yields raises LockLost where somebody has removed the directory by which others are kept out.
+    It yields a check. The check raises LockLost if the directory that serves as the lock was removed.
     """
     trash, what = os.path.join(store.path, "trash"), f"the trash of store {store.path}"
     fd = t.cast(int, locked(lambda: _open_trash(trash), trash, fcntl.LOCK_EX, time.monotonic() + store.lock_timeout, what))

@@ -11,9 +11,9 @@ the store alone keeps the gate while it waits, so that no writer comes in before
 the others give up. Readers, above all restores, do not pass the gate, so they do not wait for one that is only waiting. The kernel drops
 both when a process dies, however it dies: there is no stale lock to break. Source: flock(2).
 
-Somebody may remove the files `lock` and `gate` all the same. A lock that is taken on a removed file is taken again on the file that is there by then. A run
-that holds the lock on a removed file cannot be asked to take it again. So the one that has the store alone looks for runs that live all the same
-(`workspace.living`), and gives up.
+The files `lock` and `gate` can be removed. A process that gets the lock of a removed file takes it again, on the file that has the name now. A run that
+already holds the lock of a removed file does not know it. So a process that has the store alone looks for live runs (`workspace.living`), and stops if there
+are any.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Workspace:
             raise store_failure("beginning a run", error) from None
 
     def _show(self, tmp: str) -> None:
-        """Make the directory and lock it; without effect where another run took it for a dead one's: then somebody removed the gate."""
+        """Make the directory and lock it. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
         self.name = run_name(self._store)
         self._directory = os.path.join(tmp, self.name)
         os.mkdir(self._directory, 0o700)
@@ -61,7 +61,7 @@ class Workspace:
             fd = files.open_directory(self._directory)
         except FileNotFoundError:
             return
-        fcntl.flock(fd, fcntl.LOCK_EX)  # nobody has it but for a moment, to see whether we live
+        fcntl.flock(fd, fcntl.LOCK_EX)  # others hold it for a moment only, to see whether we live
         if is_at(fd, self._directory):
             self.fd = fd
         else:
