@@ -52,10 +52,13 @@ def open_directory(path: Path, directory: t.Optional[int] = None, follow: bool =
     return os.open(path, _DIRECTORY | flags | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
 
 
-def open_real(path: bytes) -> int:
-    """A descriptor of a directory by a path without symbolic links: ELOOP or ENOTDIR where one is in it by now."""
+def open_real(path: bytes, top: int = -1) -> int:
+    """A descriptor of a directory by a path without symbolic links: ELOOP or ENOTDIR where one is in it by now.
+
+    :param top: a descriptor of the directory that the path starts from; -1 for the root directory.
+    """
     names = [name for name in path.split(b"/") if name]
-    fd = os.open(b"/", _DIRECTORY)
+    fd = os.open(b"/", _DIRECTORY) if top < 0 else os.dup(top)
     try:
         for number, name in enumerate(names, 1):
             # those on the way need not be readable

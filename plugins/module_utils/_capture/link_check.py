@@ -19,7 +19,7 @@ import os
 import stat
 import typing as t
 
-from .._base import open_directory
+from .._base import open_real
 from .._format import chunks, tree
 from .._format.walk import replaced
 from .._fs import metadata
@@ -172,17 +172,8 @@ class LinkCheck:
         if path == self._open_path and self._open >= 0:
             return self._open
         self.close()
-        fd = os.dup(self._root)
-        try:
-            for name in path.split(b"/") if path else ():
-                below = open_directory(name, fd)
-                os.close(fd)
-                fd = below
-        except BaseException:
-            os.close(fd)
-            raise
-        self._open, self._open_path = fd, path
-        return fd
+        self._open, self._open_path = open_real(path, self._root), path
+        return self._open
 
     def close(self) -> None:
         if self._open >= 0:
