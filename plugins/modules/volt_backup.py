@@ -38,7 +38,7 @@ attributes:
     support: partial
     details:
       - With O(state=present) each run makes a backup. With O(only_if_changed) or O(max_age), it makes one where one is needed.
-      - With O(state=absent) and O(state=accepted) the module is idempotent.
+      - With all other states the module is idempotent.
 requirements:
   - python3-zstandard on the managed host for the best compression, or the system's libzstd in its place; without either, zlib is used
 options:
@@ -46,18 +46,22 @@ options:
     description:
       - V(present) makes a backup.
       - V(absent) deletes the backup O(id), damaged or not. What only this backup refers to stays in the store as unreferenced content.
-      - V(accepted) lets O(workload) do without what was mounted at its last backups and is not any more; see RV(code=mount_missing).
+      - V(accepted) with O(id) says that a suspect backup is as it should be. It counts as good from then on, and later ones are compared with it.
+      - V(accepted) with O(workload) lets that do without what was mounted at its last backups and is not any more; see RV(code=mount_missing).
+      - V(protected) lets nothing delete the backup O(id), V(unprotected) takes that back. Who said so and when is recorded.
     type: str
     choices:
       - present
       - absent
       - accepted
+      - protected
+      - unprotected
     default: present
   workload:
     description:
       - Name of what is backed up. Backups of one name are a series, whatever their source.
       - 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.
-      - Required with O(state=present) and O(state=accepted).
+      - Required with O(state=present), and with O(state=accepted) where there is no O(id).
     type: str
     aliases:
       - workload_name
@@ -152,6 +156,21 @@ options:
         Nothing is pruned then.
     type: bool
     default: false
+  max_shrink:
+    description:
+      - Percent of files. A backup that has lost more than this, at once or little by little, is suspect. It is kept, the task fails with
+        RV(code=suspect), and nothing is pruned.
+      - Only files with content count, and only workloads of at least 50. V(0) turns this off.
+    type: int
+    default: 50
+  max_churn:
+    description:
+      - Percent of files. A backup in which more than this were replaced by what looks encrypted or wiped, since the newest good backup or since
+        the tenth newest, is suspect. It is kept, the task fails with RV(code=suspect), and nothing is pruned.
+      - It counts only where that is more than three times as much as in the last five good backups, and only in workloads of at least 50 files.
+        V(0) turns this off.
+    type: int
+    default: 10
   allow_incomplete:
     description:
       - A backup that lacks something because it could not be read is kept and marked, and the task fails with RV(code=incomplete).
@@ -167,8 +186,8 @@ options:
     default: false
   id:
     description:
-      - The backup to delete. An id that does not exist is no failure.
-      - Required with O(state=absent), and only allowed there.
+      - The backup to delete, to accept or to protect. With O(state=absent), an id that does not exist is no failure.
+      - Required with O(state=absent), O(state=protected) and O(state=unprotected). Not allowed with O(state=present).
     type: str
     aliases:
       - backup_id
@@ -209,6 +228,12 @@ EXAMPLES = r"""
     workload: app
     state: accepted
 
+- name: Say that a suspect backup is as it should be
+  volt.backup.volt_backup:
+    id: "{{ suspect_backup }}"
+    state: accepted
+  when: suspect_backup is defined
+
 - name: Back up every night, and keep a week of days, a year of months, and what is tagged release
   volt.backup.volt_backup:
     workload: app
@@ -246,8 +271,9 @@ backup:
   description:
     - The backup that was made. In check mode the one that would be, with RV(backup.id), RV(backup.manifest_ref) and
       RV(backup.manifest_sha256) null. The matching one where nothing had to be done.
+    - With O(state=accepted), O(state=protected) and O(state=unprotected) the backup as it is marked now.
     - With O(state=absent) the backup that was there. If its own record could not be read, most of its keys are null.
-  returned: success, and on failure with RV(code=incomplete) or RV(code=unstable); with O(state=absent) if there was such a backup
+  returned: success, and on failure with RV(code=incomplete), RV(code=suspect) or RV(code=unstable); with O(state=absent) if there was such a backup
   type: dict
   contains:
     id:
@@ -462,6 +488,54 @@ backup:
       elements: str
       returned: always
       sample: []
+    suspect:
+      description:
+        - Whether the backup has lost far more than the good ones before it show, see O(max_shrink) and O(max_churn), and was not accepted since.
+          A suspect backup is never the newest one, and while it is the last, retention keeps all backups from before it.
+      type: bool
+      returned: always
+      sample: false
+    suspect_reason:
+      description: What was found, or null. It stays where the backup was accepted.
+      type: str
+      returned: always
+      sample: null
+    lost_files:
+      description: About how many files of the backup before were replaced by what looks encrypted or wiped.
+      type: int
+      returned: always
+      sample: 0
+    file_counts:
+      description: How many files with content this backup has, and the good ones before it had, the newest first. At most 64 numbers.
+      type: list
+      elements: int
+      returned: always
+      sample: [8711, 8702]
+    accepted_by:
+      description: Who accepted the suspect backup, or null.
+      type: str
+      returned: always
+      sample: null
+    accepted_at:
+      description: When that was, or null.
+      type: str
+      returned: always
+      sample: null
+    protected:
+      description: Whether nothing deletes the backup.
+      type: bool
+      returned: always
+      sample: false
+    protected_by:
+      description: Who protected it, or took that back, or null.
+      type: str
+      returned: always
+      sample: null
+    protected_at:
+      description: When that was, or null.
+      type: str
+      returned: always
+      sample: null
     directory_id:
       description:
         - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
@@ -477,7 +551,7 @@ diff:
   description:
     - What the backup has that the newest complete and undamaged one of the workload has not. Where there is none, everything was added.
     - With O(state=absent) it has C(before) and C(after), which hold the id.
-  returned: success, and on failure with RV(code=incomplete) or RV(code=unstable)
+  returned: success, and on failure with RV(code=incomplete), RV(code=suspect) or RV(code=unstable)
   type: dict
   contains:
     added:
@@ -570,7 +644,7 @@ pruned:
           description:
             - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest), or V(future) for one
               that claims to be made later than now, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
-              or V(no complete and sound backup is left).
+              or V(no complete and sound backup is left), or V(protected), V(older than a suspect backup) and V(first suspect).
             - V(no rule keeps it) for one that goes.
           type: str
           returned: always
@@ -595,6 +669,11 @@ pruned:
           type: bool
           returned: always
           sample: false
+        suspect:
+          description: Whether it is suspect.
+          type: bool
+          returned: always
+          sample: false
     removed:
       description: Backups that are deleted, newest first.
       type: list
@@ -603,10 +682,10 @@ pruned:
       contains: *row
 passed_over:
   description:
-    - Backups that are newer than the one that was compared with, or that matched, but are damaged, incomplete, of the future (the clock was wrong)
+    - Backups that are newer than the one that was compared with, or that matched, but are damaged, incomplete, suspect, of the future (the clock was wrong)
       or of another backup directory.
     - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
-  returned: O(state=present) and success, and on failure with RV(code=incomplete) or RV(code=unstable)
+  returned: O(state=present) and success, and on failure with RV(code=incomplete), RV(code=suspect) or RV(code=unstable)
   type: list
   elements: dict
   sample: []
@@ -623,8 +702,8 @@ passed_over:
       sample: It is incomplete.
 mounts:
   description:
-    - Mount points that were forgotten with O(state=accepted), and on failure with RV(code=mount_missing) those that are missing.
-  returned: O(state=accepted), and on failure with RV(code=mount_missing)
+    - Mount points that were forgotten with O(state=accepted) and O(workload), and on failure with RV(code=mount_missing) those that are missing.
+  returned: O(state=accepted) and O(workload), and on failure with RV(code=mount_missing)
   type: list
   elements: str
   sample: [/srv/data]
@@ -633,7 +712,9 @@ code:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
       not there, no directory, or empty where it was not, V(mount_missing) where what was mounted at each of the last three good backups
       is not, V(incomplete) for a backup that was kept but lacks what could not be read,
-      V(unstable) for one that was kept, with O(fail_on_unstable),
+      V(suspect) for one that was kept and has lost too much, see O(max_shrink) and O(max_churn),
+      V(unstable) for one that was kept, with O(fail_on_unstable), V(protected) for one that is not deleted, for it is protected,
+      V(not_found) for one to accept or protect that is not there,
       V(store) and V(store_full) for
       a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
       something is missing or altered, V(unsupported) for what a newer version wrote,
@@ -644,14 +725,15 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
-from ansible_collections.volt.backup.plugins.module_utils._backup.guards import unstable
+from ansible_collections.volt.backup.plugins.module_utils._backup.guards import suspect, unstable
+from ansible_collections.volt.backup.plugins.module_utils._backup.marks import Marked
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
 
 OPTIONS = dict(
     DIFF_LIMIT,
-    state=dict(type="str", choices=["present", "absent", "accepted"], default="present"),
+    state=dict(type="str", choices=["present", "absent", "accepted", "protected", "unprotected"], default="present"),
     workload=dict(type="str", aliases=["workload_name", "name"]),
     source=dict(type="path", aliases=["source_path", "path"]),
     type=dict(type="str", choices=["manual", "scheduled", "snapshot", "pre-deploy"], default="manual", aliases=["backup_type"]),
@@ -666,21 +748,45 @@ OPTIONS = dict(
     max_age=dict(type="str"),
     unstable_ok=dict(type="list", elements="str", default=[]),
     fail_on_unstable=dict(type="bool", default=False),
+    max_shrink=dict(type="int", default=50),
+    max_churn=dict(type="int", default=10),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
     keep=KEEP,
     id=dict(type="str", aliases=["backup_id"]),
 )
-RULES = [("state", "present", ["workload", "source"]), ("state", "absent", ["id"]), ("state", "accepted", ["workload"])]
+RULES = [
+    ("state", "present", ["workload", "source"]),
+    ("state", "absent", ["id"]),
+    ("state", "protected", ["id"]),
+    ("state", "unprotected", ["id"]),
+]
 
 
 def work(task: Task) -> Result:
-    return {"absent": delete, "accepted": accept, "present": create}[task.params["state"]](task)
+    states = {"absent": delete, "accepted": accept, "present": create, "protected": protect, "unprotected": protect}
+    return states[task.params["state"]](task)
 
 
 def accept(task: Task) -> Result:
-    forgotten = task.manager.accept(task.params["workload"], task.dry)
+    backup, workload = task.params["id"], task.params["workload"]
+    if (backup is None) == (workload is None):
+        raise UsageError("State accepted needs either id, of a suspect backup, or workload, of which a mount is gone.")
+    if backup is not None:
+        return mark(task.manager.accept(backup, task.dry), "suspect")
+    forgotten = task.manager.accept_mounts(workload, task.dry)
     return {"changed": bool(forgotten), "mounts": forgotten, "diff": {"before": "".join(f"{point}\n" for point in forgotten), "after": ""}}
+
+
+def protect(task: Task) -> Result:
+    return mark(task.manager.protect(task.params["id"], task.params["state"] == "protected", task.dry), "protected")
+
+
+def mark(marked: Marked, key: str) -> Result:
+    """What became of a mark: the backup as it is now, and the mark before and after."""
+    after = marked.backup[key]
+    before = not after if marked.changed else after
+    return {"changed": marked.changed, "backup": marked.backup, "diff": {"before": f"{key}: {before}\n", "after": f"{key}: {after}\n"}}
 
 
 def delete(task: Task) -> Result:
@@ -692,13 +798,15 @@ def delete(task: Task) -> Result:
 
 def create(task: Task) -> Result:
     if task.params["id"] is not None:
-        raise UsageError("Option id belongs to state: absent; a backup that is made gets an id of its own.")
+        raise UsageError("Option id belongs to the other states; a backup that is made gets an id of its own.")
     if task.params["keep"] is not None:
         parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
     made = task.manager.create(task.pick(CreateRequest), task.dry)
     result = {"changed": made.changed, "backup": made.backup, "diff": made.diff, "passed_over": made.skipped}
     for text in made.warnings:
         task.warn(text)
+    if made.changed and made.backup["suspect"]:
+        raise suspect(result)
     if not made.backup["complete"] and not task.params["allow_incomplete"]:
         kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
         raise Incomplete(f"{made.warnings[-1]} {kept}; say allow_incomplete: true where that is enough.", **result)

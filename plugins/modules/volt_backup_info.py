@@ -345,6 +345,55 @@ backups:
       elements: str
       returned: always
       sample: []
+    suspect:
+      description:
+        - Whether the backup has lost far more than the good ones before it show, see options C(max_shrink) and C(max_churn) of
+          M(volt.backup.volt_backup), and was not accepted since. A suspect backup is never the newest one, and while
+          it is the last, retention keeps all backups from before it.
+      type: bool
+      returned: always
+      sample: false
+    suspect_reason:
+      description: What was found, or null. It stays where the backup was accepted.
+      type: str
+      returned: always
+      sample: null
+    lost_files:
+      description: About how many files of the backup before were replaced by what looks encrypted or wiped.
+      type: int
+      returned: always
+      sample: 0
+    file_counts:
+      description: How many files with content this backup has, and the good ones before it had, the newest first. At most 64 numbers.
+      type: list
+      elements: int
+      returned: always
+      sample: [8711, 8702]
+    accepted_by:
+      description: Who accepted the suspect backup, or null.
+      type: str
+      returned: always
+      sample: null
+    accepted_at:
+      description: When that was, or null.
+      type: str
+      returned: always
+      sample: null
+    protected:
+      description: Whether nothing deletes the backup.
+      type: bool
+      returned: always
+      sample: false
+    protected_by:
+      description: Who protected it, or took that back, or null.
+      type: str
+      returned: always
+      sample: null
+    protected_at:
+      description: When that was, or null.
+      type: str
+      returned: always
+      sample: null
     directory_id:
       description:
         - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.

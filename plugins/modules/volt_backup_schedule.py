@@ -137,6 +137,17 @@ options:
     description: An unstable backup is kept, and the run fails. Nothing is pruned then.
     type: bool
     default: false
+  max_shrink: &max_shrink
+    description:
+      - Percent of files. A backup that has lost more than this is suspect. It is kept, the run fails, and nothing is pruned until a later
+        backup fits again or this one is accepted. See M(volt.backup.volt_backup). V(0) turns this off.
+    type: int
+    default: 50
+  max_churn: &max_churn
+    description:
+      - Percent of files. A backup in which more than this were replaced by what looks encrypted or wiped is suspect, likewise. V(0) turns this off.
+    type: int
+    default: 10
   tags: &tags
     description: Tags for the backups.
     type: list
@@ -205,6 +216,8 @@ options:
       one_file_system: *one_file_system
       unstable_ok: *unstable_ok
       fail_on_unstable: *fail_on_unstable
+      max_shrink: *max_shrink
+      max_churn: *max_churn
       tags: *tags
       workload_mode: *workload_mode
       compression: *compression
@@ -410,6 +423,8 @@ SCHEDULE = dict(
     one_file_system=dict(type="bool", default=False),
     unstable_ok=dict(type="list", elements="str", default=[]),
     fail_on_unstable=dict(type="bool", default=False),
+    max_shrink=dict(type="int", default=50),
+    max_churn=dict(type="int", default=10),
     tags=dict(type="list", elements="str", default=[]),
     workload_mode=dict(type="str"),
     compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),

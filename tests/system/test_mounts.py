@@ -135,16 +135,16 @@ def test_what_is_accepted_is_not_expected_any_more(bench: Any, disk: Any) -> Non
     disk.mount(data)
     for _turn in range(4):
         bench.create()
-    assert bench.manager.accept("work") == [], "nothing is missing"
+    assert bench.manager.accept_mounts("work") == [], "nothing is missing"
     disk.umount(data)
     before = bench.snapshot()
-    assert bench.manager.accept("work", dry=True) == [str(data)]
+    assert bench.manager.accept_mounts("work", dry=True) == [str(data)]
     assert bench.snapshot() == before
-    assert bench.manager.accept("work") == [str(data)]
-    assert bench.manager.accept("work") == []
+    assert bench.manager.accept_mounts("work") == [str(data)]
+    assert bench.manager.accept_mounts("work") == []
     assert bench.create().changed and not any(backup["damaged"] for backup in bench.found())
     with pytest.raises(NotFound):
-        bench.manager.accept("unknown")
+        bench.manager.accept_mounts("unknown")
 
 
 def test_unknown_keys_of_a_sidecar_survive_that_it_is_accepted(bench: Any, disk: Any) -> None:
@@ -157,5 +157,5 @@ def test_unknown_keys_of_a_sidecar_survive_that_it_is_accepted(bench: Any, disk:
     path = bench.backups / f"{made['id']}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "later": {"x": 1}}))
     disk.umount(data)
-    bench.manager.accept("work")
+    bench.manager.accept_mounts("work")
     assert json.loads(path.read_text())["later"] == {"x": 1}

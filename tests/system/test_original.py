@@ -88,7 +88,7 @@ def test_all_of_it_is_listed_and_left_alone(original: Original, bench) -> None:
     assert bench.manager.changes(bench.found(), 10)[BACKUP] is None
     bench.manager.prune("work", {"last": 1})
     bench.manager.collect("0s")
-    assert bench.manager.accept("work") == []
+    assert bench.manager.accept_mounts("work") == []
     assert original.files() == before
 
 

@@ -101,7 +101,7 @@ class Catalog:
     def newest(
         self, workload: str, deep: bool, wanted: t.Callable[[Listed], bool] = lambda _sidecar: True
     ) -> t.Tuple[t.Optional[Listed], t.List[t.Dict[str, str]]]:
-        """The newest complete, undamaged backup of a workload that is wanted, and not of the future; and what was passed over on the way to it.
+        """The newest complete, undamaged backup of a workload that is wanted, neither suspect nor of the future; and what was passed over on the way to it.
 
         :param deep: look for all its content, not for its manifest alone.
         """
@@ -112,6 +112,8 @@ class Catalog:
                 continue
             if trouble is None and not sidecar["complete"]:
                 trouble = "It is incomplete."
+            if trouble is None and sidecar["suspect"]:
+                trouble = f"It is suspect: {sidecar['suspect_reason']}."
             if trouble is None and of_future(sidecar):
                 trouble = f"It is of the future ({sidecar['created_at']}): the clock was wrong when it was made, or is wrong now."
             if trouble is None:
@@ -235,9 +237,10 @@ class Catalog:
             return self._remove(backup, None if meant is None else meant["manifest_ref"])
 
     def _still(self, backup: str, meant: Sidecar) -> bool:
-        """Whether an id is still the backup's that was listed."""
+        """Whether an id is still the backup's that was listed, and it was not protected since."""
         try:
-            return self.sidecar(backup)["manifest_ref"] == meant["manifest_ref"]
+            now = self.sidecar(backup)
+            return now["manifest_ref"] == meant["manifest_ref"] and not now["protected"]
         except NotFound:
             return meant["manifest_ref"] is None  # there was none then either
         except (Foreign, Unsupported):

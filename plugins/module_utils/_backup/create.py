@@ -44,7 +44,7 @@ from .._fs.exclusions import Exclusions
 from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import directory, records
+from . import brake, directory, records
 from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload, new_id
@@ -68,6 +68,8 @@ class CreateRequest(t.NamedTuple):
     max_age: t.Optional[str] = None
     allow_empty: bool = False
     unstable_ok: t.Sequence[str] = ()
+    max_shrink: int = brake.MAX_SHRINK
+    max_churn: int = brake.MAX_CHURN
     diff_limit: int = 1000
 
 
@@ -89,6 +91,8 @@ class Creator:
         check_type(request.type)
         codec.choose(request.compression)
         self._exclude, self._unstable_ok = Exclusions(request.exclude), Exclusions(request.unstable_ok)
+        for name, value in (("max_shrink", request.max_shrink), ("max_churn", request.max_churn)):
+            brake.check_percent(name, value)
         self._max_age = parse_span(request.max_age) if request.max_age else None
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress = dry, progress
@@ -124,7 +128,7 @@ class Creator:
                 run.commit()  # what a damaged store lacked is whole again
                 return Created(base, False, Changes(0).as_dict(), passed, self._keep_scan(run, captured))
             run.commit()
-            sidecar, manifest = self._describe(created, captured, run)
+            sidecar, manifest = self._describe(created, captured, run, self._judge(catalog, known, captured, run))
             changes = self._changes(run, old, manifest)
             sidecar["duration"] = time.monotonic_ns() - started
             warnings: t.List[str] = []
@@ -198,7 +202,28 @@ class Creator:
                 return [f"The stat cache could not be kept ({reason(error)}), so the next backup will read more than it needs."]
         return []
 
-    def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction) -> t.Tuple[Sidecar, Manifest]:
+    def _judge(self, catalog: Catalog, known: t.Sequence[Listed], captured: Captured, run: Transaction) -> brake.Verdict:
+        """Whether the new backup has lost more than the good ones of the same source and rules show."""
+        good = []
+        for sidecar in known:
+            if trouble_of(sidecar) is None and sidecar["complete"] and not sidecar["suspect"] and not of_future(sidecar) and self._same_rules(sidecar):
+                good.append(sidecar)
+                if sidecar["accepted_at"]:
+                    break  # what was there before is no measure any more
+        earlier = []
+        for sidecar in (*good[:1], *good[1:][: brake.OLDER - 1][-1:]):
+            manifest = self._manifest(catalog, sidecar)
+            if manifest is not None:
+                earlier.append(brake.Earlier(sidecar, manifest.root))
+        heads = brake.heads_below(self._source) if self._dry else brake.heads_in(self._store)
+        shrink = 0 if self._request.allow_empty and not captured.stats.files else self._request.max_shrink
+        judge = brake.Brake(self._store, earlier, good, shrink, self._request.max_churn)
+        try:
+            return judge(captured.root, captured.stats.files, run.read, heads)
+        except (Damaged, Unsupported):  # an earlier one is: it is no measure
+            return brake.Verdict("", 0, [captured.stats.files])
+
+    def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction, verdict: brake.Verdict) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats
         changed = [show(path) for path in sorted({*notes.grown, *notes.unstable})]
         unstable = [show(path) for path in self._unstable(notes)]
@@ -242,6 +267,7 @@ class Creator:
             directory_id=None,  # as the store's, not known before it is written
             store_id=None,
         )
+        sidecar.update(_marks(verdict))
         manifest = Manifest(
             backup={key: t.cast("t.Dict[str, t.Any]", sidecar)[key] for key in records.REPEATED},
             root=captured.root,
@@ -324,6 +350,21 @@ class Creator:
                 f"{len(unread)} path(s) could not be read, first {show(unread[0].path)} ({unread[0].detail}): the backup is incomplete."
             )
         return found
+
+
+def _marks(verdict: brake.Verdict) -> Sidecar:
+    """What a new sidecar says of the brake and of people."""
+    return Sidecar(
+        suspect=bool(verdict.reason),
+        suspect_reason=verdict.reason or None,
+        lost_files=verdict.lost_files,
+        file_counts=verdict.file_counts,
+        accepted_by=None,
+        accepted_at=None,
+        protected=False,
+        protected_by=None,
+        protected_at=None,
+    )
 
 
 class ScanFile:

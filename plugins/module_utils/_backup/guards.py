@@ -14,7 +14,7 @@ import os
 import stat
 import typing as t
 
-from .._base import SourceError, Unstable, UsageError, files, parse, reason, show
+from .._base import SourceError, Suspect, Unstable, UsageError, files, parse, reason, show
 from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, Kinds, mounts
 from .catalog import trouble_of
@@ -107,6 +107,17 @@ def unstable(details: t.Mapping[str, t.Any]) -> Unstable:
     )
 
 
+def suspect(details: t.Mapping[str, t.Any]) -> Suspect:
+    """What to fail with where a backup is suspect. :param details: `backup`, and what else is for the result."""
+    backup = details["backup"]
+    kept = f"It is kept as {backup['id']}, and nothing is pruned" if backup["id"] else "It would be kept, and nothing pruned"
+    return Suspect(
+        f"Workload {backup['workload_name']}: the backup is suspect: {backup['suspect_reason']}. {kept}. If the files are as they should be, accept the"
+        " backup: state: accepted in a playbook, volt-backup accept on the command line.",
+        **details,
+    )
+
+
 class MountMissing(SourceError):
     """What was mounted at the last backups is not. `details` has `mounts`."""
 
@@ -119,7 +130,7 @@ def witnesses(source: bytes, backups: t.Iterable[Listed]) -> t.List[Listed]:
     :param backups: of the workload, the newest first.
     """
     shown = show(source)
-    good = (found for found in backups if trouble_of(found) is None and found["complete"] and found["source_path"] == shown)
+    good = (found for found in backups if trouble_of(found) is None and found["complete"] and not found["suspect"] and found["source_path"] == shown)
     return list(itertools.islice((found for found in good if found.get("mounts") is not None), 3))
 
 

@@ -15,14 +15,13 @@ import itertools
 import os
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, Progress, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
+from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
 from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import adopt, create, garbage, prune, repair, restore, usage, verify
+from . import adopt, create, garbage, marks, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
-from .guards import missing_mounts, without_mounts, witnesses
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
 from .retention import Keep
@@ -144,11 +143,13 @@ class Manager:
             alien = (judged["foreign_reason"] or catalog.owner.elsewhere(judged)) if judged is not None else None
             if alien is not None:
                 raise Foreign(f"Backup {backup} was not deleted. {alien}", backup_id=backup)
+            if judged is not None and judged["protected"]:
+                raise Protected(f"Backup {backup} is protected and was not deleted; unprotect it first.", backup_id=backup)
             if found is not None and not dry and not catalog.remove(backup, found):
                 return None  # another process was first
             return found
 
-    def accept(self, workload: str, dry: bool = False) -> t.List[str]:
+    def accept_mounts(self, workload: str, dry: bool = False) -> t.List[str]:
         """Forget what was mounted at the last backups of a workload and is not now; these mount points.
 
         NotFound where there are no backups of it.
@@ -156,16 +157,19 @@ class Manager:
         check_workload(workload)
         store, catalog = self._whole()
         with store.write_lock(dry):
-            known = catalog.own(workload)
-            if not known:
-                raise NotFound(f"Workload {workload} has no backups; list the backups to see which there are.")
-            forgotten: t.Set[str] = set()
-            for source in {parse(found["source_path"]) for found in known if trouble_of(found) is None}:
-                missing = set(missing_mounts(source, known))
-                forgotten |= missing
-                for found in witnesses(source, known) if missing and not dry else ():
-                    catalog.change(found["id"], without_mounts(missing))
-            return sorted(forgotten)
+            return marks.accept_mounts(catalog, workload, dry)
+
+    def accept(self, backup: str, dry: bool = False) -> marks.Marked:
+        """Say that a suspect backup is as it should be."""
+        store, catalog = self._whole()
+        with store.write_lock(dry):
+            return marks.accept(catalog, check_id(backup), dry)
+
+    def protect(self, backup: str, wanted: bool = True, dry: bool = False) -> marks.Marked:
+        """Say that a backup must not be deleted, or may be again."""
+        store, catalog = self._whole()
+        with store.write_lock(dry):
+            return marks.protect(catalog, check_id(backup), wanted, dry)
 
     def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
         """Take over backups whose records name no directory, another one, or another store. `unlisted`: also those of which the store has nothing but

@@ -9,6 +9,7 @@
 
     under the lock that create and restore hold as well:
         list the workload's backups (of these types, as one series)
+        is one of any type suspect, and none fits after it -> all before it stay
         the policy would keep all of them -> done; whether one is damaged makes no difference then
         look which are damaged
         the policy among the good, and among all -> what goes
@@ -25,7 +26,7 @@ import typing as t
 from .._base import AHEAD, Damaged, now, one_line
 from .._store.store import Store
 from . import retention
-from .catalog import Catalog, parse_created, trouble_of
+from .catalog import Catalog, of_future, parse_created, trouble_of
 from .ids import check_type, check_workload
 from .records import Listed
 
@@ -79,18 +80,21 @@ class Pruner:
 
     def _judged(self) -> t.Tuple[t.List[Listed], t.List[t.Optional[str]]]:
         """All backups in question with their state, and the rules that keep each."""
-        found = [sidecar for sidecar in self._catalog.list(self._workload) if self._wanted(sidecar)]
+        listed = [sidecar for sidecar in self._catalog.list(self._workload) if sidecar["workload_name"] == self._workload]
         if self._coming is not None:
-            found.insert(0, self._coming)
+            listed.insert(0, self._coming)
         moment = now() + AHEAD  # what is newer is of the future, here as everywhere
-        items = [self._item(sidecar) for sidecar in found]
-        if not all(retention.decide(self._policy, [item._replace(good=item.alien is None) for item in items], moment)):
-            found = [sidecar for sidecar in map(self._look, found) if sidecar is not None]
-            items = [self._item(sidecar) for sidecar in found]
-        return found, retention.decide(self._policy, items, moment)
+        found, items, since = self._items(listed)
+        if not all(retention.decide(self._policy, [item._replace(good=item.alien is None) for item in items], moment, since)):
+            wanted = listed if since is not None else found
+            found, items, since = self._items([sidecar for sidecar in map(self._look, wanted) if sidecar is not None])
+        return found, retention.decide(self._policy, items, moment, since)
 
-    def _wanted(self, sidecar: Listed) -> bool:
-        return sidecar["workload_name"] == self._workload and (not self._types or sidecar["type"] in self._types)
+    def _items(self, listed: t.Sequence[Listed]) -> t.Tuple[t.List[Listed], t.List[retention.Item], t.Optional[datetime.datetime]]:
+        """Those of the wanted types, the same for retention, and since when backups of any type are suspect."""
+        items = [self._item(sidecar) for sidecar in listed]
+        wanted = [number for number, sidecar in enumerate(listed) if not self._types or sidecar["type"] in self._types]
+        return [listed[number] for number in wanted], [items[number] for number in wanted], _suspect_since(listed, items)
 
     def _look(self, sidecar: Listed) -> t.Optional[Listed]:
         """The same with `damaged` found out; None if it was deleted meanwhile."""
@@ -104,9 +108,32 @@ class Pruner:
         alien = retention.OF_DIRECTORY if sidecar.get("foreign") or owner.foreign(sidecar) else retention.OF_STORE if owner.elsewhere(sidecar) else None
         if sidecar.get("foreign") and sidecar["format"] is None:
             alien = retention.OF_ORIGINAL
-        good = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
-        tags = None if unreadable else sidecar["tags"]
-        return retention.Item(sidecar["id"] or "", _moment(sidecar), tags, good, sidecar.get("unsupported", False), alien, not sidecar["unstable"])
+        sound = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
+        return retention.Item(
+            id=sidecar["id"] or "",
+            moment=_moment(sidecar),
+            tags=None if unreadable else sidecar["tags"],
+            good=sound and not sidecar["suspect"],
+            unsupported=sidecar.get("unsupported", False),
+            alien=alien,
+            stable=not sidecar["unstable"],
+            suspect=bool(sidecar["suspect"]) and alien is None,
+            protected=bool(sidecar["protected"]),
+        )
+
+
+def _suspect_since(listed: t.Sequence[Listed], items: t.Sequence[retention.Item]) -> t.Optional[datetime.datetime]:
+    """The time of the first suspect backup after which no good one of the same source and rules was made; None where there is none."""
+    fitting: t.Dict[str, datetime.datetime] = {}
+    suspect: t.Dict[str, t.List[datetime.datetime]] = {}
+    for sidecar, item in zip(listed, items):
+        rules = repr((sidecar["source_path"], sidecar["exclude"], sidecar["exclude_caches"], sidecar["one_file_system"]))
+        if item.moment is not None and item.suspect:
+            suspect.setdefault(rules, []).append(item.moment)
+        elif item.moment is not None and item.good and not of_future(sidecar):
+            fitting[rules] = max(fitting.get(rules, item.moment), item.moment)
+    open_ones = [moment for rules, moments in suspect.items() for moment in moments if rules not in fitting or fitting[rules] < moment]
+    return min(open_ones, default=None)
 
 
 def _moment(sidecar: Listed) -> t.Optional[datetime.datetime]:
@@ -126,6 +153,7 @@ def _row(sidecar: Listed, rule: t.Optional[str]) -> Row:
         "damaged": sidecar.get("damaged"),
         "unsupported": sidecar.get("unsupported", False),
         "foreign": rule in (retention.OF_DIRECTORY, retention.OF_ORIGINAL),
+        "suspect": bool(sidecar["suspect"]),
     }
 
 
@@ -133,7 +161,9 @@ def state(row: Row) -> str:
     """What is wrong with a backup, in a word; empty where nothing is known to be."""
     if row["foreign"]:
         return "foreign"
-    return "damaged" if row["damaged"] else "unsupported" if row["unsupported"] else "" if row["complete"] else "incomplete"
+    if row["damaged"] or row["unsupported"]:
+        return "damaged" if row["damaged"] else "unsupported"
+    return "suspect" if row["suspect"] else "" if row["complete"] else "incomplete"
 
 
 def _line(row: Row, goes: bool) -> str:

@@ -15,12 +15,15 @@
     the newest one   in any case, and the newest one that is not unstable
 
 Hours, days and weeks are those of the host's time zone, through daylight saving: a day is what the operator calls a day. All of this
-is what restic's `forget` does; a test holds the two against each other. Four things are ours, each so that less is lost:
+is what restic's `forget` does; a test holds the two against each other. Six things are ours, each so that less is lost:
 
 - *Bad* backups (incomplete or damaged) count for nothing among the good. They are kept where the policy, applied to all backups alike, would
   keep them: a bad one never pushes a good one out, and is never held longer than a good one in its place. Without any good one, all stay.
 - A backup of the *future* (the clock was wrong when it was made, or is now) is kept and counts for nothing until its time comes. restic
   lets it use up a count, so that `last: 1` would delete all but the one that has no date.
+- While a *suspect* backup stands last, all from before the first suspect one stay. The suspect ones are thinned by the policy among themselves; the
+  first and the newest of them stay. Once a later backup fits again, they are bad ones like others.
+- A *protected* backup is kept, and counts for what it is.
 - What is *not ours* is kept and counts for nothing: backups of another directory or store, or of the original Volt command.
 - What is *not known* is kept: a backup without a legible time, and with `tags` one without legible tags.
 
@@ -53,6 +56,8 @@ COUNTS = ("last", *_LABELS)
 KEYS = (*COUNTS, "within", "tags")
 
 NEWEST, STABLE, FUTURE, NO_TIME, NO_TAGS = "newest", "newest stable", "future", "time unknown", "tags unknown"
+PROTECTED, HELD = "protected", "older than a suspect backup"
+FIRST_SUSPECT = "first suspect"
 NEWER = "written by a newer version"
 OF_DIRECTORY, OF_STORE, OF_ORIGINAL = "of another backup directory", "of another store", "of the original Volt command"
 NO_GOOD = "no complete and sound backup is left"
@@ -71,7 +76,7 @@ class Policy(t.NamedTuple):
 
 class Item(t.NamedTuple):
     """A backup as retention sees it; None for what is not known. What a newer version wrote is `unsupported`: neither good nor to go. So is what is
-    `alien`: another directory's or another store's, in a word."""
+    `alien`: another directory's or another store's, in a word. A suspect one is not good."""
 
     id: str
     moment: t.Optional[datetime.datetime]
@@ -80,6 +85,8 @@ class Item(t.NamedTuple):
     unsupported: bool = False
     alien: t.Optional[str] = None
     stable: bool = True
+    suspect: bool = False
+    protected: bool = False
 
 
 def parse_policy(keep: Keep) -> Policy:
@@ -131,12 +138,17 @@ def _tags(value: t.Any) -> t.Tuple[str, ...]:
 # ---- what is kept
 
 
-def decide(policy: Policy, items: t.Sequence[Item], now: datetime.datetime) -> t.List[t.Optional[str]]:
-    """For each backup the rules that keep it, as text; None for one that goes."""
+def decide(
+    policy: Policy, items: t.Sequence[Item], now: datetime.datetime, suspect_since: t.Optional[datetime.datetime] = None
+) -> t.List[t.Optional[str]]:
+    """For each backup the rules that keep it, as text; None for one that goes.
+
+    :param suspect_since: the time of the first suspect backup, while none fits after it.
+    """
     counted = [number for number, item in enumerate(items) if item.moment is not None and item.moment <= now]
     counted.sort(key=lambda number: (items[number].moment, items[number].id), reverse=True)
     of_good = _apply(policy, items, [number for number in counted if items[number].good])
-    of_all = _apply(policy, items, counted)
+    of_all = {**_apply(policy, items, counted), **_of_suspect(policy, items, counted, suspect_since)}
     for number in counted:
         if items[number].good and items[number].stable:
             of_good.setdefault(number, STABLE)
@@ -151,6 +163,10 @@ def decide(policy: Policy, items: t.Sequence[Item], now: datetime.datetime) -> t
             verdicts.append(NO_TIME)
         elif item.moment > now:
             verdicts.append(FUTURE)
+        elif item.protected:
+            verdicts.append(PROTECTED)
+        elif suspect_since is not None and item.moment < suspect_since:
+            verdicts.append(HELD)
         elif item.good:
             verdicts.append(of_good.get(number))
         else:
@@ -158,6 +174,12 @@ def decide(policy: Policy, items: t.Sequence[Item], now: datetime.datetime) -> t
     if not any(item.good for item in items):
         return [verdict or NO_GOOD for verdict in verdicts]
     return verdicts
+
+
+def _of_suspect(policy: Policy, items: t.Sequence[Item], order: t.Sequence[int], since: t.Optional[datetime.datetime]) -> t.Dict[int, str]:
+    """What keeps suspect backups while none fits after them."""
+    suspect = [number for number in order if items[number].suspect and since is not None and _moment(items[number]) >= since]
+    return {**{number: FIRST_SUSPECT for number in suspect[-1:]}, **_apply(policy, items, suspect)}
 
 
 def _apply(policy: Policy, items: t.Sequence[Item], order: t.Sequence[int]) -> t.Dict[int, str]:

@@ -25,9 +25,11 @@ from .errors import (
     LockLost,
     LockTimeout,
     NotFound,
+    Protected,
     SourceError,
     StoreError,
     StoreFull,
+    Suspect,
     TargetDiffers,
     TargetError,
     TargetFull,
@@ -49,8 +51,9 @@ from .text import one_line, parse, show
 from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
-    "AHEAD", "NO_LOCKS", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "SourceError",
-    "StoreError", "StoreFull", "TargetDiffers", "TargetError", "TargetFull", "Unstable", "Unsupported", "UsageError", "VoltError", "create_file",
+    "AHEAD", "NO_LOCKS", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Progress", "Protected",
+    "SourceError", "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull", "Unstable", "Unsupported", "UsageError",
+    "VoltError", "create_file",
     "directory_lock", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
     "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "store_failure", "target_failure",
     "unexpected", "unwatched", "wait",

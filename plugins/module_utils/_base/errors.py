@@ -118,6 +118,18 @@ class Unstable(VoltError):
     code = "unstable"
 
 
+class Suspect(VoltError):
+    """A backup was made and kept, and has lost far more than its workload's history shows. `details` has `backup`."""
+
+    code = "suspect"
+
+
+class Protected(VoltError):
+    """A backup is protected, and nothing deletes it."""
+
+    code = "protected"
+
+
 class Interrupted(VoltError):
     """A signal asked us to stop; everything half-done was taken back."""
 

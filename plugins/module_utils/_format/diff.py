@@ -72,6 +72,22 @@ def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Change
     """What leads from the tree of one root entry to that of another."""
     if not same_attributes(old, new):
         changes.add(CHANGED, b"")
+    for path, a, b in differences(read_old, read_new, old, new):
+        if a is not None and b is not None and (a.kind == DIRECTORY) == (b.kind == DIRECTORY):
+            if a.kind != DIRECTORY or not same_attributes(a, b):
+                changes.add(CHANGED, join(path, a.name))
+            continue
+        if a is not None:
+            _whole(read_old, path, a, REMOVED, changes)
+        if b is not None:
+            _whole(read_new, path, b, ADDED, changes)
+
+
+def differences(read_old: Read, read_new: Read, old: Entry, new: Entry) -> t.Iterator[t.Tuple[bytes, t.Optional[Entry], t.Optional[Entry]]]:
+    """(path of the directory, entry in the old tree, entry in the new one) of each name that differs; None where one has no such name.
+
+    Directories that both have are gone into; what is below one that only one has is for the caller to look at.
+    """
     todo: t.List[t.Tuple[Above, bytes, bytes]] = [(Above(b"", None), old.content, new.content)]
     while todo:
         above, before, after = todo.pop()
@@ -79,21 +95,11 @@ def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Change
             continue
         path = above.path
         for a, b in _pairs(_unshared(read_old, before, read_new, after)):
-            if a is None:
-                _whole(read_new, path, t.cast(Entry, b), ADDED, changes)
-            elif b is None:
-                _whole(read_old, path, a, REMOVED, changes)
-            elif a != b:
-                here = join(path, a.name)
-                if a.kind == DIRECTORY and b.kind == DIRECTORY:
-                    if not same_attributes(a, b):
-                        changes.add(CHANGED, here)
-                    todo.append((Above(a.name, above), a.content, b.content))
-                elif DIRECTORY in (a.kind, b.kind):
-                    _whole(read_old, path, a, REMOVED, changes)
-                    _whole(read_new, path, b, ADDED, changes)
-                else:
-                    changes.add(CHANGED, here)
+            if a == b:
+                continue
+            yield path, a, b
+            if a is not None and b is not None and a.kind == b.kind == DIRECTORY:
+                todo.append((Above(a.name, above), a.content, b.content))
 
 
 def same_attributes(a: Entry, b: Entry) -> bool:

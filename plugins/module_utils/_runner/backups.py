@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import typing as t
 
+from .._backup.brake import MAX_CHURN, MAX_SHRINK
 from .._backup.create import Created, CreateRequest
-from .._backup.guards import unstable
-from .._backup.ids import TYPES
+from .._backup.guards import suspect, unstable
+from .._backup.ids import TYPES, is_id
 from .._backup.manager import Manager, Query
+from .._backup.marks import Marked
 from .._backup.restore import Restored
-from .._base import NotFound, one_line
+from .._base import NotFound, VoltError, one_line
 from .._restore.plan import LINKS, STRATEGIES, RestoreRequest
 from . import screen
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count
@@ -43,6 +45,8 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--allow-empty", action="store_true", help="back up an empty source although the newest backup of it is not empty")
     made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may be torn without a word (as in .gitignore)")
     made.add_argument("--fail-on-unstable", action="store_true", help="exit 1 when files were written while they were read")
+    made.add_argument("--max-shrink", default=MAX_SHRINK, type=count, metavar="PERCENT", help="suspect: more files lost (default: %(default)s; 0: off)")
+    made.add_argument("--max-churn", default=MAX_CHURN, type=count, metavar="PERCENT", help="suspect: more encrypted or wiped (default: %(default)s)")
     made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
@@ -54,7 +58,11 @@ def _create(args: Arguments, manager: Manager) -> Outcome:
         made = manager.create(request, args.dry_run, progress)
     incomplete = made.changed and not made.backup["complete"] and not args.allow_incomplete
     value = {"backup": made.backup, "changed": made.changed, "diff": made.diff, "passed_over": made.skipped, "warnings": made.warnings}
-    failure = unstable(value) if made.changed and made.backup["unstable"] and args.fail_on_unstable else None
+    failure: t.Optional[VoltError] = None
+    if made.changed and made.backup["suspect"]:
+        failure = suspect(value)
+    elif made.changed and made.backup["unstable"] and args.fail_on_unstable:
+        failure = unstable(value)
     return Outcome(value, lambda: _created(made), failure, INCOMPLETE if incomplete else DONE)
 
 
@@ -119,9 +127,10 @@ def _state(backup: Backup) -> str:
     if backup["foreign"]:
         return f"foreign: {backup['foreign_reason']}"
     words = ["of the future"] if backup["future"] else []
+    words += [f"SUSPECT: {backup['suspect_reason']}"] if backup["suspect"] else []
     words += [] if backup["complete"] else ["incomplete"]
     words += [f"unstable: {backup['unstable_count']} file(s)"] if backup["unstable"] else []
-    return ", ".join(words) or "ok"
+    return ", ".join(words or ["ok"]) + (", protected" if backup["protected"] else "")
 
 
 # ---- show
@@ -167,6 +176,8 @@ def _shown(backup: Backup) -> str:
             ("excluded", ", ".join(backup["exclude"])),
             ("skipped", skipped),
             ("unstable", "; ".join(backup["unstable_paths"] or [])),
+            ("accepted", f"by {backup['accepted_by']}, {backup['accepted_at']}; {backup['suspect_reason']}" if backup["accepted_at"] else ""),
+            ("protected", f"by {backup['protected_by']}, {backup['protected_at']}" if backup["protected"] else ""),
             ("manifest", backup["manifest_ref"]),
         ]
     )
@@ -273,19 +284,42 @@ def _unknown(args: Arguments) -> NotFound:
     return NotFound(f"There is no backup {args.id} in {args.backup_dir}; list the backups to see which there are.")
 
 
-# ---- accept
+# ---- accept, protect, unprotect
 
 
 def _accept_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("name", metavar="ID|WORKLOAD", help="a suspect backup, or a workload of which a mount is gone for good")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
 
 def _accept(args: Arguments, manager: Manager) -> Outcome:
-    forgotten = manager.accept(args.workload, args.dry_run)
+    if is_id(args.name) and manager.find(Query(id=args.name)):
+        marked = manager.accept(args.name, args.dry_run)
+        done = "Would accept" if args.dry_run else "Accepted"
+        return _marked(marked, f"{done} {args.name}.", f"Nothing to accept: {args.name} is not suspect.")
+    forgotten = manager.accept_mounts(args.name, args.dry_run)
     verb = "Would forget" if args.dry_run else "Forgot"
     text = f"{verb} that this was mounted: {one_line(', '.join(forgotten))}.\n" if forgotten else "Nothing to accept: all that was mounted is.\n"
     return Outcome({"changed": bool(forgotten), "mounts": forgotten}, lambda: text)
+
+
+def _protect_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _protect(args: Arguments, manager: Manager) -> Outcome:
+    marked = manager.protect(args.id, True, args.dry_run)
+    return _marked(marked, f"{'Would protect' if args.dry_run else 'Protected'} {args.id}.", f"Nothing to do: {args.id} is protected.")
+
+
+def _unprotect(args: Arguments, manager: Manager) -> Outcome:
+    marked = manager.protect(args.id, False, args.dry_run)
+    return _marked(marked, f"{'Would unprotect' if args.dry_run else 'Unprotected'} {args.id}.", f"Nothing to do: {args.id} is not protected.")
+
+
+def _marked(marked: Marked, done: str, none: str) -> Outcome:
+    return Outcome({"backup": marked.backup, "changed": marked.changed}, lambda: f"{done if marked.changed else none}\n")
 
 
 COMMANDS = (
@@ -295,5 +329,7 @@ COMMANDS = (
     Command("diff", "show what changed from one backup to another", _diff_options, _diff),
     Command("restore", "restore a backup", _restore_options, _restore),
     Command("delete", "delete a backup", _delete_options, _delete),
-    Command("accept", "let a workload do without what was mounted at its last backups", _accept_options, _accept),
+    Command("accept", "say that a suspect backup, or a mount that is gone, is as it should be", _accept_options, _accept),
+    Command("protect", "let nothing delete a backup", _protect_options, _protect),
+    Command("unprotect", "let a protected backup be deleted again", _protect_options, _unprotect),
 )

@@ -16,12 +16,12 @@ import typing as t
 
 from .. import _version
 from .._backup.manager import Manager
-from .._base import Incomplete, Unsupported, UsageError, VoltError, interruptible, show, unexpected
+from .._base import Incomplete, Suspect, Unsupported, UsageError, VoltError, interruptible, show, unexpected
 from . import backups, scheduled, screen, upkeep
 
 STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
 #: Exit status by error; all others are FAILED.
-_STATUS = {UsageError: upkeep.USAGE, Incomplete: upkeep.INCOMPLETE, Unsupported: upkeep.UNSUPPORTED}
+_STATUS = {UsageError: upkeep.USAGE, Incomplete: upkeep.INCOMPLETE, Suspect: upkeep.SUSPECT, Unsupported: upkeep.UNSUPPORTED}
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
 _PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
 _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}

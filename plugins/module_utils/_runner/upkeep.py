@@ -19,7 +19,7 @@ from .._base import VoltError
 from . import screen
 
 #: Exit status of the command.
-DONE, FAILED, USAGE, INCOMPLETE, UNSUPPORTED = 0, 1, 2, 3, 7
+DONE, FAILED, USAGE, INCOMPLETE, SUSPECT, UNSUPPORTED = 0, 1, 2, 3, 6, 7
 
 Arguments = argparse.Namespace
 

@@ -17,6 +17,7 @@ import json
 import os
 import typing as t
 
+from .._backup import brake
 from .._backup.ids import check_workload, is_workload
 from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, reason
@@ -31,8 +32,8 @@ _MOST = 1 << 20
 NICE = range(-20, 20)
 #: Options that a job takes over as they are.
 _SAME = (
-    "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "tags", "workload_mode", "compression",
-    "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled",
+    "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "tags", "workload_mode",
+    "compression", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled",
 )  # fmt: skip
 
 
@@ -54,6 +55,8 @@ class Job(t.NamedTuple):
     one_file_system: bool = False
     unstable_ok: t.Sequence[str] = ()
     fail_on_unstable: bool = False
+    max_shrink: int = brake.MAX_SHRINK
+    max_churn: int = brake.MAX_CHURN
     tags: t.Sequence[str] = ()
     workload_mode: t.Optional[str] = None
     compression: str = "auto"
@@ -89,6 +92,8 @@ def check(job: Job) -> Job:
         parse_policy(job.keep)
     Exclusions(job.exclude)
     Exclusions(job.unstable_ok)
+    brake.check_percent("max_shrink", job.max_shrink)
+    brake.check_percent("max_churn", job.max_churn)
     if job.nice not in NICE:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
     if job.command_timeout < 1:

@@ -22,15 +22,15 @@ import time
 import typing as t
 
 from .._backup.create import CreateRequest
-from .._backup.guards import unstable
+from .._backup.guards import suspect, unstable
 from .._backup.manager import Manager, Query
-from .._base import Incomplete, Interrupted, Unstable, Unsupported, UsageError, VoltError, reason
+from .._base import Incomplete, Interrupted, Suspect, Unstable, Unsupported, UsageError, VoltError, reason
 from . import hooks, systemd
 from .job import Job
 from .record import RunRecord
 
 #: Errors of a unit's run that have an exit status of their own.
-_BY_CODE: t.Dict[str, t.Type[VoltError]] = {kind.code: kind for kind in (Incomplete, Unstable, Unsupported)}
+_BY_CODE: t.Dict[str, t.Type[VoltError]] = {kind.code: kind for kind in (Incomplete, Suspect, Unstable, Unsupported)}
 
 
 class Ran(t.NamedTuple):
@@ -189,13 +189,17 @@ def _back_up(job: Job) -> Ran:
         exclude_caches=job.exclude_caches,
         one_file_system=job.one_file_system,
         unstable_ok=job.unstable_ok,
+        max_shrink=job.max_shrink,
+        max_churn=job.max_churn,
         compression=job.compression,
     )
     made = manager.create(request)
     backup = made.backup
     value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": 0}
     failure: t.Optional[VoltError] = None
-    if not backup["complete"]:
+    if backup["suspect"]:
+        failure = suspect({"backup": backup})
+    elif not backup["complete"]:
         lacks = f"lacks {backup['skipped_count']} path(s) that could not be read"
         failure = Incomplete(f"Backup {backup['id']} {lacks}; it is kept, and nothing was pruned.", backup=backup)
     elif backup["unstable"] and job.fail_on_unstable:

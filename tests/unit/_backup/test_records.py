@@ -263,11 +263,11 @@ TEXTS, NUMBERS, FLAGS, LISTS = (6, 7, 8, 17), (2,), (1,), (9, 10)
 FITTING = {
     **dict.fromkeys(records.SIDECAR, NUMBERS),
     **dict.fromkeys(("id", "workload_name", "type", "manifest_ref", "source_path", "host", "manifest_sha256"), TEXTS),
-    **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked"), (0, *TEXTS)),
+    **dict.fromkeys(("workload_mode", "notes", "host_id", "source_asked", "suspect_reason", "accepted_by", "protected_by"), (0, *TEXTS)),
     **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), LISTS),
-    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable"), FLAGS),
+    **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable", "suspect", "protected"), FLAGS),
     "source_links": (0, *LISTS), "mounts": (0, *LISTS), "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (), "directory_id": (0, 17),
-    "store_id": (0, 17),
+    "store_id": (0, 17), "accepted_at": (0, 7), "protected_at": (0, 7), "file_counts": (9, 11),
 }  # fmt: skip
 
 

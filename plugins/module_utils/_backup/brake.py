@@ -1,0 +1,289 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The brake: a backup that has lost far more than its history shows is *suspect*, and pushes no good one out.
+
+::
+
+    compare with the newest good backup of the same source and rules, and with the tenth newest (or the oldest), so that slow loss adds up
+        shrunk    files with content are fewer than before by more than max_shrink percent
+        lost      more than max_churn percent of the files were replaced by what looks encrypted or wiped (`content.is_lost`):
+                  under their own names, or by others that came while they went
+    both count from 50 files on, and not where the workload's history shows the like
+
+New names for content that was there before are a move. What the files hold is looked at in samples, and only where enough of them were replaced.
+`benchmarks/brake.py` measures how often this errs.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from collections import Counter
+
+from .._base import Damaged, Unsupported, UsageError, files, show
+from .._format import chunks, diff, tree
+from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry, Read
+from .._format.walk import join, walk
+from .._store.store import Store
+from . import content
+from .records import Sidecar
+
+#: Percent of files beyond which a loss is suspect, unless a user says otherwise.
+MAX_SHRINK, MAX_CHURN = 50, 10
+#: Smaller workloads are not judged: an everyday change replaces a few files.
+LEAST_FILES = 50
+#: Which good backup slow loss is counted from: so many back, or the oldest.
+OLDER = 10
+#: File counts that a sidecar remembers.
+REMEMBERED = 64
+#: Files that are looked at, of those that changed, came and went each.
+_SAMPLE = 128
+#: Below this share of replaced files, none of them is looked at.
+_LOOK = 0.01
+#: Backups that show what is usual, and how far beyond that is too much.
+_RECENT, _BEYOND = 5, 3
+
+#: How a file begins: (path, entry) -> its first `content.HEAD` bytes. Damaged, Unsupported or OSError where it cannot be read.
+Heads = t.Callable[[bytes, Entry], bytes]
+_File = t.Tuple[bytes, Entry]
+_Any = t.TypeVar("_Any")
+
+
+def check_percent(name: str, value: int) -> None:
+    """UsageError for a limit that is no percentage."""
+    if not 0 <= value <= 100:
+        raise UsageError(f"Option {name} must be a percentage from 0 (off) to 100, and {value} is not.")
+
+
+class Verdict(t.NamedTuple):
+    """What is found of a new backup. `reason` is empty where it fits; the others are for its sidecar, to judge later ones by."""
+
+    reason: str
+    lost_files: int
+    file_counts: t.List[int]
+
+
+class Loss(t.NamedTuple):
+    """Files of an earlier backup that were replaced by what looks encrypted or wiped: how many, as samples tell, and the path of one."""
+
+    files: int = 0
+    example: bytes = b""
+
+
+class Earlier(t.NamedTuple):
+    """A good backup that the new one is compared with."""
+
+    sidecar: Sidecar
+    root: Entry
+
+
+class Brake:
+    """Judges new backups of one workload, source and rules.
+
+    :param earlier: the newest good backup, and an older one. :param recent: sidecars of the newest good backups, the newest first.
+    :param max_shrink: percent; 0 for off. :param max_churn: likewise.
+    """
+
+    def __init__(self, store: Store, earlier: t.Sequence[Earlier], recent: t.Sequence[Sidecar], max_shrink: int, max_churn: int) -> None:
+        self._store, self._earlier, self._recent = store, earlier, recent[:_RECENT]
+        self._max_shrink, self._max_churn = max_shrink, max_churn
+
+    def __call__(self, root: Entry, files: int, read: Read, heads: Heads) -> Verdict:
+        """:param root: of the new backup. :param files: how many it has. :param read: reads its trees. :param heads: reads its files."""
+        if not self._earlier:
+            return Verdict("", 0, [files])
+        newest = self._earlier[0]
+        counts = newest.sidecar["file_counts"] or [newest.sidecar["file_count"]]
+        if newest.root.content == root.content:
+            return Verdict("", 0, [counts[0], *counts][:REMEMBERED])
+        reason, lost = "", 0
+        for number, (sidecar, old) in enumerate(self._earlier):
+            change = Replacement(self._store, old, root, read, heads)
+            loss = change.loss(_LOOK * sidecar["file_count"]) if self._max_churn else Loss()
+            if not number:
+                lost, count = loss.files, max(0, counts[0] + change.came - change.gone)
+                reason = self._shrunk(count, counts, sidecar)
+            reason = reason or self._churned(loss, sidecar)
+        return Verdict(reason, lost, [count, *counts][:REMEMBERED])
+
+    def _shrunk(self, count: int, before: t.Sequence[int], newest: Sidecar) -> str:
+        """Why so few files are a sign of loss, at once or little by little.
+
+        :param before: counts of the good backups, the newest first.
+        """
+        if not self._max_shrink:
+            return ""
+        left, floor, start = 1 - self._max_shrink / 100, min(before), before[-1]
+        if floor >= LEAST_FILES and count < left * floor:
+            return f"it has {count} files with content, and {newest['id']} has {before[0]} (max_shrink: {self._max_shrink})"
+        run = [count, *before[: _RECENT - 1]]
+        falls = len(run) == _RECENT and sum(new < old for new, old in zip(run, run[1:])) >= _RECENT - 2
+        if falls and start >= LEAST_FILES and count < left * start and count <= floor:
+            return f"it has {count} files with content, and {len(before)} backups before there were {start} (max_shrink: {self._max_shrink})"
+        return ""
+
+    def _churned(self, loss: Loss, earlier: Sidecar) -> str:
+        """Why so many lost files are more than what is usual."""
+        files = earlier["file_count"]
+        usual = sorted(found["lost_files"] for found in self._recent)[len(self._recent) // 2]  # the median
+        if files < LEAST_FILES or loss.files * 100 <= self._max_churn * files or loss.files <= _BEYOND * usual:
+            return ""
+        return (
+            f"about {loss.files} of the {files} files of {earlier['id']} were replaced by what looks encrypted or wiped, such as {show(loss.example)}"
+            f" (max_churn: {self._max_churn})"
+        )
+
+
+class Replacement:
+    """What has taken the place of the files of an earlier backup. Empty files count as none.
+
+    :ivar changed: how many have other content. :ivar gone: how many are not there under their name. :ivar came: how many are new.
+    """
+
+    def __init__(self, store: Store, old: Entry, new: Entry, read: Read, heads: Heads) -> None:
+        self._store, self._old, self._new, self._read, self._heads = store, old, new, read, heads
+        self.changed = self.gone = self.came = 0
+        for _path, a, b in self._pairs():
+            self.changed += a is not None and b is not None
+            self.gone += a is not None and b is None
+            self.came += a is None and b is not None
+
+    def _pairs(self) -> t.Iterator[t.Tuple[bytes, t.Optional[Entry], t.Optional[Entry]]]:
+        """(path, old entry, new entry) of each file whose content is not what it was."""
+        for above, a, b in diff.differences(self._store.read, self._read, self._old, self._new):
+            if a is not None and b is not None and a.kind == b.kind == DIRECTORY:
+                continue
+            if a is not None and b is not None and DIRECTORY not in (a.kind, b.kind):
+                if a.content != b.content:
+                    yield join(above, a.name), a if _is_filled(a) else None, b if _is_filled(b) else None
+                continue
+            for path, entry in _files_below(self._store.read, above, a):
+                yield path, entry, None
+            for path, entry in _files_below(self._read, above, b):
+                yield path, None, entry
+
+    def loss(self, least: float) -> Loss:
+        """Which files were lost. Nothing is read where fewer than `least` could have been."""
+        if self.changed + min(self.gone, self.came) <= least:
+            return Loss()
+        changed, gone, came = self._without_moves()
+        pairs, old, new = self._sample(changed), self._sample(gone), self._sample(came)
+        hits = [path for path, a, b in pairs if self._is_lost(path, b) and self._was_sound(path, a)]
+        count = _share(hits, pairs) * len(changed)
+        names = {path for path, _entry in gone}
+        locked = [path for path, entry in new if self._is_locked(path, entry, names)]
+        if locked:
+            part = _share(locked, new)
+            sound = _share([path for path, entry in old if self._was_sound(path, entry)], old) * len(gone)
+            replaced = min(part * len(came), sound - (1 - part) * len(came))  # what came and is sound has replaced as many
+            if replaced > 0:
+                count += replaced
+                hits += locked
+        return Loss(round(count), hits[0]) if hits else Loss()
+
+    def _without_moves(self) -> t.Tuple[t.List[t.Tuple[bytes, Entry, Entry]], t.List[_File], t.List[_File]]:
+        """What changed, went and came, but for content that only has another name now."""
+        changed: t.List[t.Tuple[bytes, Entry, Entry]] = []
+        gone: t.List[_File] = []
+        came: t.List[_File] = []
+        for path, a, b in self._pairs():
+            if a is not None and b is not None:
+                changed.append((path, a, b))
+            elif a is not None:
+                gone.append((path, a))
+            elif b is not None:
+                came.append((path, b))
+        moved = Counter(entry.content for _path, entry in gone) & Counter(entry.content for _path, entry in came)
+        return changed, _others(gone, moved), _others(came, moved)
+
+    def _sample(self, found: t.Sequence[_Any]) -> t.Sequence[_Any]:
+        """Some of what was found, spread over all of it. Which ones depends on the whole new tree: it cannot be chosen by one who writes to it."""
+        step = len(found) // _SAMPLE or 1
+        return found[int.from_bytes(self._new.content[:8], "big") % step :: step]
+
+    def _is_lost(self, path: bytes, entry: Entry) -> bool:
+        head = _head(self._heads, path, entry)
+        return head is not None and content.is_lost(head)
+
+    def _was_sound(self, path: bytes, entry: Entry) -> bool:
+        head = _head(heads_in(self._store), path, entry)
+        return head is not None and not content.is_lost(head)
+
+    def _is_locked(self, path: bytes, entry: Entry, gone: t.Container[bytes]) -> bool:
+        """Whether a file that came looks lost, or has the name of one that went and an ending more, and is not just compressed."""
+        head = _head(self._heads, path, entry)
+        return head is not None and (content.is_lost(head) or path.rpartition(b".")[0] in gone and not content.is_compressed(head))
+
+
+def _head(heads: Heads, path: bytes, entry: Entry) -> t.Optional[bytes]:
+    """How a file begins; None where that cannot be told."""
+    try:
+        return heads(path, entry)
+    except (Damaged, Unsupported, OSError):
+        return None
+
+
+def heads_in(store: Store) -> Heads:
+    """How files begin whose content is in a store."""
+
+    def head(_path: bytes, entry: Entry) -> bytes:
+        size, digest = entry.size, entry.content
+        if entry.kind == CHUNKED:
+            found = chunks.decode(store.read(digest, chunks.LIST_LIMIT), size)
+            offset, size, digest = next(iter(found.chunks()), (1, 0, b""))
+            if offset:
+                return bytes(content.HEAD)  # it begins with a hole
+        read = store.read if size <= chunks.PACKED_MOST else store.read_object_first
+        return read(digest, size)[: content.HEAD]
+
+    return head
+
+
+def heads_below(source: bytes) -> Heads:
+    """How files begin that lie below a directory. No symbolic link is followed."""
+
+    def head(path: bytes, _entry: Entry) -> bytes:
+        above, _slash, name = path.rpartition(b"/")
+        directory = files.open_real(join(source, above))
+        try:
+            fd = files.open_file(name, directory=directory)
+        finally:
+            os.close(directory)
+        try:
+            return os.pread(fd, content.HEAD, 0) if files.is_regular(fd) else b""
+        finally:
+            os.close(fd)
+
+    return head
+
+
+def _is_filled(entry: Entry) -> bool:
+    return entry.kind in (FILE, CHUNKED) and entry.size > 0
+
+
+def _files_below(read: Read, above: bytes, top: t.Optional[Entry]) -> t.Iterator[_File]:
+    """All files of an entry and below it."""
+    if top is not None:
+        for path, entry in walk(lambda digest: tree.load(read, digest), top, join(above, top.name)):
+            if _is_filled(entry):
+                yield path, entry
+
+
+def _others(found: t.Sequence[_File], moved: t.Counter[bytes]) -> t.List[_File]:
+    """Those files that were not moved."""
+    left = moved.copy()
+    others = []
+    for path, entry in found:
+        if left[entry.content] > 0:
+            left[entry.content] -= 1
+        else:
+            others.append((path, entry))
+    return others
+
+
+def _share(part: t.Sized, whole: t.Sized) -> float:
+    return len(part) / len(whole) if len(whole) else 0.0
