@@ -15,7 +15,7 @@ import itertools
 import os
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreError, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
+from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreError, StoreFull, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
 from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
@@ -85,9 +85,16 @@ class Manager:
 
     def create(self, request: create.CreateRequest, dry: bool = False, progress: Progress = unwatched) -> create.Created:
         """Make a backup. `dry` computes it and writes nothing."""
-        store = Store(self._store_path, self._timeout)
-        with _no_cycles():
-            return create.Creator(store, self._directory, request, dry, progress)()
+        store, catalog = self._open()
+        try:
+            with _no_cycles():
+                return create.Creator(store, self._directory, request, dry, progress)()
+        except StoreFull as error:
+            count, size = prune.held(catalog, request.workload)
+            if not count:
+                raise
+            why = f"{count} backup(s) that added {size} bytes are kept because a later one is suspect; accept that, or delete some of them"
+            raise StoreFull(f"{error.message} {why}.", **error.details) from None
 
     def restore(
         self,

@@ -27,6 +27,7 @@ from .._base import AHEAD, Damaged, now, one_line
 from .._store.store import Store
 from . import retention
 from .catalog import Catalog, of_future, parse_created, trouble_of
+from .directory import Owner
 from .ids import check_type, check_workload
 from .records import Listed
 
@@ -86,13 +87,13 @@ class Pruner:
         moment = now() + AHEAD  # what is newer is of the future, here as everywhere
         found, items, since = self._items(listed)
         if not all(retention.decide(self._policy, [item._replace(good=item.alien is None) for item in items], moment, since)):
-            wanted = listed if since is not None else found
+            wanted = listed if any(sidecar["suspect"] for sidecar in listed) else found
             found, items, since = self._items([sidecar for sidecar in map(self._look, wanted) if sidecar is not None])
         return found, retention.decide(self._policy, items, moment, since)
 
     def _items(self, listed: t.Sequence[Listed]) -> t.Tuple[t.List[Listed], t.List[retention.Item], t.Optional[datetime.datetime]]:
         """Those of the wanted types, the same for retention, and since when backups of any type are suspect."""
-        items = [self._item(sidecar) for sidecar in listed]
+        items = [_item(self._catalog.owner, sidecar) for sidecar in listed]
         wanted = [number for number, sidecar in enumerate(listed) if not self._types or sidecar["type"] in self._types]
         return [listed[number] for number in wanted], [items[number] for number in wanted], _suspect_since(listed, items)
 
@@ -102,24 +103,34 @@ class Pruner:
             return t.cast(Listed, {**sidecar, "damaged": False})
         return self._catalog.judged(sidecar)
 
-    def _item(self, sidecar: Listed) -> retention.Item:
-        unreadable = trouble_of(sidecar) is not None and sidecar["manifest_ref"] is None
-        owner = self._catalog.owner
-        alien = retention.OF_DIRECTORY if sidecar.get("foreign") or owner.foreign(sidecar) else retention.OF_STORE if owner.elsewhere(sidecar) else None
-        if sidecar.get("foreign") and sidecar["format"] is None:
-            alien = retention.OF_ORIGINAL
-        sound = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
-        return retention.Item(
-            id=sidecar["id"] or "",
-            moment=_moment(sidecar),
-            tags=None if unreadable else sidecar["tags"],
-            good=sound and not sidecar["suspect"],
-            unsupported=sidecar.get("unsupported", False),
-            alien=alien,
-            stable=not sidecar["unstable"],
-            suspect=bool(sidecar["suspect"]) and alien is None,
-            protected=bool(sidecar["protected"]),
-        )
+
+def _item(owner: Owner, sidecar: Listed) -> retention.Item:
+    """A backup as retention sees it."""
+    unreadable = trouble_of(sidecar) is not None and sidecar["manifest_ref"] is None
+    alien = retention.OF_DIRECTORY if sidecar.get("foreign") or owner.foreign(sidecar) else retention.OF_STORE if owner.elsewhere(sidecar) else None
+    if sidecar.get("foreign") and sidecar["format"] is None:
+        alien = retention.OF_ORIGINAL
+    sound = bool(sidecar["complete"]) and trouble_of(sidecar) is None and alien is None
+    return retention.Item(
+        id=sidecar["id"] or "",
+        moment=_moment(sidecar),
+        tags=None if unreadable else sidecar["tags"],
+        good=sound and not sidecar["suspect"],
+        unsupported=sidecar.get("unsupported", False),
+        alien=alien,
+        stable=not sidecar["unstable"],
+        suspect=bool(sidecar["suspect"]) and alien is None,
+        protected=bool(sidecar["protected"]),
+    )
+
+
+def held(catalog: Catalog, workload: str) -> t.Tuple[int, int]:
+    """How many backups of a workload stay whatever the policy says, for they are older than a suspect one, and how many bytes they added to the store."""
+    listed = catalog.own(workload)
+    items = [_item(catalog.owner, sidecar) for sidecar in listed]
+    since = _suspect_since(listed, items)
+    found = [sidecar for sidecar, item in zip(listed, items) if since is not None and item.moment is not None and item.moment < since]
+    return len(found), sum(sidecar["stored_bytes"] or 0 for sidecar in found)
 
 
 def _suspect_since(listed: t.Sequence[Listed], items: t.Sequence[retention.Item]) -> t.Optional[datetime.datetime]:

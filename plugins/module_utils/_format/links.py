@@ -49,25 +49,29 @@ def fitting(groups: t.Iterable[t.List[bytes]]) -> t.Tuple[t.List[t.List[bytes]],
     return held, left
 
 
-def decode(blob: bytes) -> t.List[t.List[bytes]]:
-    """The groups; Damaged where this is no such table or a path could lead anywhere but down."""
+def decode(blob: bytes) -> t.Iterator[t.List[bytes]]:
+    """The groups, one by one: a table may have more of them than memory holds. Damaged where this is no such table, where a path could lead anywhere
+    but down, or where they do not ascend."""
     try:
         magic.check(blob, magic.LINKS, "The table of hard links")
         (count,) = struct.unpack_from("<I", blob, 8)
-        offset, groups = 12, []
+        offset, first = 12, b""
         for _group in range(count):
             (members,) = struct.unpack_from("<I", blob, offset)
             offset += 4
-            group = []
+            group: t.List[bytes] = []
             for _member in range(members):
                 end = blob.index(b"\0", offset)
-                group.append(blob[offset:end])
+                path = blob[offset:end]
+                if group and path <= group[-1]:
+                    raise ValueError("paths do not ascend")
+                group.append(path)
                 offset = end + 1
-            if len(group) < 2 or any(part in (b"", b".", b"..") for path in group for part in path.split(b"/")):
+            if len(group) < 2 or group[0] <= first or any(part in (b"", b".", b"..") for path in group for part in path.split(b"/")):
                 raise ValueError("an impossible group")
-            groups.append(group)
+            first = group[0]
+            yield group
         if offset != len(blob):
             raise ValueError("lengths disagree")
-        return groups
     except (struct.error, ValueError) as error:
         raise Damaged(f"The table of hard links is damaged: {error}.") from None

@@ -51,7 +51,7 @@ class Reachability:
         """Visit a backup: its root tree, and its table of hard links if there is one (else empty)."""
         if table and self._lists.find(table) < 0:
             self._metadata(table)
-            self._attempt(table, lambda: links.decode(self._read(table, links.LIMIT)))
+            self._attempt(table, lambda: all(links.decode(self._read(table, links.LIMIT))))  # read to its end, and not kept
             self._lists.add(table, b"")
         for digest in leaves_first(root, self._below, lambda digest: self._trees.find(digest) >= 0):
             self._trees.add(digest, b"")  # only now is all below it known to be as it should
