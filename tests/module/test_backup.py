@@ -150,3 +150,44 @@ def test_an_unstable_backup_is_kept_and_fails_where_that_was_said(host: Host, mo
     failure = host.back_up(fail_on_unstable=True, keep={"last": 1})
     assert failure["code"] == "unstable" and failure["backup"]["id"] and failure["changed"] and "pruned" not in failure
     assert not host.back_up(fail_on_unstable=True, unstable_ok=["conf/*"]).get("failed")
+
+
+def test_a_suspect_backup_is_kept_and_fails(host: Host) -> None:
+    for number in range(80):
+        (host.tree / f"f{number}").write_text(f"{number} of many lines\n" * 50)
+    good = host.back_up(keep={"last": 1})["backup"]["id"]
+    for number in range(80):
+        (host.tree / f"f{number}").write_bytes(os.urandom(900))
+    foreseen, failure = (host.back_up(check=check, keep={"last": 1}) for check in (True, False))
+    assert foreseen["code"] == failure["code"] == "suspect" and foreseen["backup"]["id"] is None
+    suspect = failure["backup"]["id"]
+    assert failure["failed"] and failure["changed"] and "pruned" not in failure and failure["backup"]["suspect"] and "state: accepted" in failure["msg"]
+    listed = {found["id"]: found for found in host.info()["backups"]}
+    assert set(listed) == {good, suspect} and listed[suspect]["suspect_reason"] == failure["backup"]["suspect_reason"]
+    rows = host.run("volt_backup_prune", workload="app", keep={"last": 1})["kept"]
+    assert {row["id"]: (row["rule"], row["suspect"]) for row in rows} == {good: ("older than a suspect backup", False), suspect: ("last", True)}
+    assert host.back_up(max_churn=0)["backup"]["suspect"] is False, "which is also how the hold ends"
+    assert host.back_up(max_churn=101)["code"] == "usage"
+
+
+def test_what_people_say_of_a_backup(host: Host) -> None:
+    for number in range(60):
+        (host.tree / f"f{number}").write_text("x" * number)
+    good = host.back_up()["backup"]["id"]
+    for number in range(50):
+        (host.tree / f"f{number}").unlink()
+    suspect = host.back_up()["backup"]["id"]
+    assert host.run("volt_backup", state="accepted")["code"] == "usage"
+    assert host.run("volt_backup", state="accepted", id=suspect, workload="app")["code"] == "usage"
+    assert host.run("volt_backup", state="accepted", id="app-20200101-000000-manual")["code"] == "not_found"
+    assert host.run("volt_backup", state="protected")["code"] == "usage" and host.back_up(id=good)["code"] == "usage"
+    assert not host.run("volt_backup", state="accepted", id=good)["changed"], "a sound one"
+    for state, backup, key, after in (("accepted", suspect, "suspect", False), ("protected", good, "protected", True), ("unprotected", good, "protected", False)):
+        foreseen, done, again = (host.run("volt_backup", check, state=state, id=backup) for check in (True, False, False))
+        assert (foreseen["changed"], done["changed"], again["changed"]) == (True, True, False)
+        assert foreseen["diff"] == done["diff"] == {"before": f"{key}: {not after}\n", "after": f"{key}: {after}\n"}
+        assert done["backup"][key] is after and again["backup"] == done["backup"] == next(f for f in host.info(id=backup)["backups"])
+        if state == "protected":
+            assert host.run("volt_backup", state="absent", id=good)["code"] == "protected"
+    assert not host.back_up().get("failed")
+    assert host.run("volt_backup", state="absent", id=good)["changed"]

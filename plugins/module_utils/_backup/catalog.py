@@ -282,14 +282,15 @@ class Catalog:
         """Why a backup that is listed here must not be changed here, as a sentence: it is another directory's or another store's. Or None."""
         return self.owner.foreign(sidecar) or self.owner.elsewhere(sidecar)
 
-    def change(self, backup: str, change: t.Callable[[Sidecar], Sidecar]) -> None:
-        """Write a backup's sidecar anew; NotFound where it was deleted meanwhile."""
+    def change(self, backup: str, change: t.Callable[[Sidecar], Sidecar]) -> Sidecar:
+        """Write a backup's sidecar anew, which is returned; NotFound where it was deleted meanwhile."""
         with directory_lock(self._directory, self._store.lock_timeout):
             sidecar = change(self.sidecar(backup))
             try:
                 files.write_file(self.path(backup), records.encode_sidecar(sidecar))
             except OSError as error:
                 raise store_failure(f"writing the sidecar of {backup}", error) from None
+            return sidecar
 
     def exists(self, backup: str) -> bool:
         return os.path.lexists(self.path(backup))

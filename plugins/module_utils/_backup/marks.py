@@ -58,9 +58,8 @@ def protect(catalog: Catalog, backup: str, wanted: bool, dry: bool) -> Marked:
 
 
 def _marked(catalog: Catalog, found: Listed, change: t.Callable[[Sidecar], Sidecar], dry: bool) -> Marked:
-    if not dry:
-        catalog.change(found["id"], change)
-    return Marked(t.cast(Listed, change(found)), True)
+    marked = change(found) if dry else catalog.change(found["id"], change)
+    return Marked(t.cast(Listed, {**found, **marked}), True)
 
 
 def _sound(catalog: Catalog, backup: str, damaged: bool = False) -> Listed:
