@@ -265,3 +265,23 @@ def test_an_empty_source_pushes_no_backup_out(host: Host) -> None:
     (host.source / "link").unlink()
     run._back_up(job)
     assert len(there()) == 2
+
+
+def test_a_suspect_backup_fails_the_run_and_prunes_nothing(host: Host) -> None:
+    for number in range(60):
+        (host.source / f"f{number}").write_text(f"{number}" * 100)
+    job = host.job(keep={"last": 1}, max_shrink=20)
+    assert run._back_up(job).failure is None
+    for number in range(20):
+        (host.source / f"f{number}").unlink()
+    done = run._back_up(job)
+    assert done.failure is not None and done.failure.code == "suspect" and done.value["backup"]["suspect"] and done.value["pruned"] == 0
+    host.declare(job)
+    host.record().begin()
+    host.record().fail(done.failure, "")
+    row = host.rows()["app"]
+    assert row["state"] == "failed" and "max_shrink: 20" in row["reason"] and "volt-backup accept" in row["reason"]
+    assert run._back_up(host.job(keep={"last": 1}, max_shrink=0)).failure is None
+    for wrong in ({"max_shrink": 101}, {"max_churn": -1}):
+        with pytest.raises(UsageError, match="percentage"):
+            host.job(**wrong)
