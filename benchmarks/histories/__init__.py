@@ -57,9 +57,10 @@ class History(NamedTuple):
     def _hostile(self, tree: Tree, begin: int) -> Iterator[Tree]:
         kind = hostile.KINDS[self.kind]
         life, attack = tree.dice.choice(kind.lives)(tree), kind.attack(tree)
-        for tree.day in range(MOST):
-            if tree.day >= self.runs and (not kind.slow or tree.destroyed() >= ENOUGH):
+        for day in range(MOST):
+            if day >= self.runs and (not kind.slow or tree.destroyed() >= ENOUGH):
                 return
+            tree.day = day
             next(life)
             if tree.day >= begin:
                 next(attack)
