@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
 from . import benign, hostile
-from .scene import Tree
+from .scene import Tree, step
 
 #: Runs after an attack begins: so many that `keep: {last: 7}` has no clean backup left.
 AFTER = 8
@@ -49,7 +49,7 @@ class History(NamedTuple):
         life = tree.dice.choice(kind.lives)(tree)
         when = tree.dice.randint(2, self.runs - 2)
         for tree.day in range(self.runs):
-            next(life)
+            step(life)
             if kind.event is not None and (tree.day == when or kind.daily and tree.day > when):
                 kind.event(tree)
             yield tree
@@ -61,9 +61,9 @@ class History(NamedTuple):
             if day >= self.runs and (not kind.slow or tree.destroyed() >= ENOUGH):
                 return
             tree.day = day
-            next(life)
+            step(life)
             if tree.day >= begin:
-                next(attack)
+                step(attack)
             yield tree
 
 

@@ -9,7 +9,7 @@ from typing import Callable, Iterator, NamedTuple, Optional
 
 from . import binary, hosts, lives, text
 from .lives import KIB, Life, name, span
-from .scene import Tree
+from .scene import Tree, step
 
 TEXTS = (".txt", ".md", ".html", ".csv", ".json", ".py", ".js", ".c", ".h", ".go", ".php", ".css", ".conf", ".xml", ".svg")
 _SOURCES = (".py", ".js", ".c", ".h", ".go")
@@ -29,7 +29,7 @@ class Kind(NamedTuple):
 def quiet(tree: Tree) -> Iterator[None]:
     """Next to nothing happens."""
     life = tree.dice.choice((lives.office, lives.developer, lives.cloud))(tree)
-    next(life)
+    step(life)
     while True:
         yield
         if tree.dice.random() < 0.3:
@@ -40,20 +40,20 @@ def plain_site(tree: Tree) -> Iterator[None]:
     """Its build learns to compress on some day."""
     plain, compressed = lives.site(tree, False), None
     when = tree.dice.randint(2, 6)
-    next(plain)
+    step(plain)
     while True:
         yield
         if tree.day < when:
-            next(plain)
+            step(plain)
         else:
             compressed = compressed or lives.site(tree, True)
-            next(compressed)
+            step(compressed)
 
 
 def rotation(tree: Tree) -> Iterator[None]:
     """The logs of many services, all rotated in one night; the older ones are compressed."""
     dice = tree.dice
-    services, often, delayed = [name(dice) for _ in range(dice.randint(20, 60))], dice.randint(1, 4), dice.random() < 0.5
+    services, often, delayed = [name(dice) for _time in range(dice.randint(20, 60))], dice.randint(1, 4), dice.random() < 0.5
     ending, pack = dice.choice(((".gz", binary.gz), (".xz", binary.xz)))
     while True:
         for base in services:
@@ -81,7 +81,7 @@ def databases(tree: Tree) -> Iterator[None]:
     dice = tree.dice
     for number in range(dice.randint(3, 9)):
         tree.write(f"db/{text.word(dice)}{number}.sqlite", binary.database(dice, span(dice, 200, 2500)))
-    for _ in range(dice.randint(50, 90)):
+    for _time in range(dice.randint(50, 90)):
         tree.write(f"app/{name(dice)}.py", text.source(dice, span(dice, 300, 9000)), 200)
     while True:
         yield
@@ -92,31 +92,31 @@ def databases(tree: Tree) -> Iterator[None]:
 def archive(tree: Tree) -> Iterator[None]:
     """An office with a folder of tables that is a third to three quarters of all."""
     life = lives.office(tree)
-    next(life)
+    step(life)
     for number in range(int(len(tree.files()) * tree.dice.uniform(0.5, 3))):
         tree.write(f"archive/{number:04d}.csv", text.table(tree.dice, span(tree.dice, 800, 20_000)), 500 - number)
     while True:
         yield
-        next(life)
+        step(life)
 
 
 def dependencies(tree: Tree) -> Iterator[None]:
     """A checkout with many modules: up to 45% of its files."""
     life = lives.developer(tree)
-    next(life)
+    step(life)
     share = tree.dice.uniform(0.3, 0.45)
     there, others = len(tree.files("node_modules/")), len(tree.files())
     for number in range(max(0, int((share * others - there) / (1 - share)))):
         lives.module(tree, f"node_modules/{text.word(tree.dice)}-{number}", 100)
     while True:
         yield
-        next(life)
+        step(life)
 
 
 def passwords(tree: Tree) -> Iterator[None]:
     """A password store: small files, each encrypted."""
     dice = tree.dice
-    for _ in range(dice.randint(55, 150)):
+    for _time in range(dice.randint(55, 150)):
         tree.write(f"{text.word(dice)}/{name(dice)}.gpg", binary.gpg(dice, span(dice, 60, 900)), dice.randrange(900))
     tree.write(".gpg-id", b"0123456789ABCDEF\n")
     while True:
@@ -128,11 +128,37 @@ def passwords(tree: Tree) -> Iterator[None]:
 def container(tree: Tree) -> Iterator[None]:
     """An image that has been unpacked, under a name made of its hash."""
     hosts.install(tree, "6.1.0-18", ".ko")
-    for _ in range(40):
+    for _time in range(40):
         tree.write(f"app/{name(tree.dice)}.jar", binary.jar(tree.dice, span(tree.dice, 4 * KIB, 30 * KIB)))
     while True:
         yield
         tree.write("app/state.json", text.records(tree.dice, 3000))
+
+
+def returned(tree: Tree) -> Iterator[None]:
+    """Much is changed on one day, and some days later the state from before is restored."""
+    dice = tree.dice
+    life = dice.choice((lives.office, lives.developer, lives.cloud))(tree)
+    step(life)
+    changed, back = dice.randint(2, 4), dice.randint(5, 7)
+    old: dict[str, bytes] = {}
+    while True:
+        yield
+        if tree.day == changed:
+            old = {path: tree.read(path) for path in tree.files()}
+            lives.rework(tree, tree.some(dice.uniform(0.1, 0.6)))
+            for path in tree.some(0.3, "", _SOURCES):
+                tree.edit(path, lambda data: text.source(dice, len(data)))
+            for _time in range(int(len(old) * dice.uniform(0, 0.6))):
+                lives.document(tree, "new")
+        if tree.day == back:
+            for path in set(tree.files()) - set(old):
+                tree.remove(path)
+            tree.tidy()
+            for path, data in old.items():
+                if not tree.exists(path) or tree.read(path) != data:
+                    tree.write(path, data, back - changed)
+        step(life)
 
 
 # ---- events
@@ -201,7 +227,7 @@ def _texts(tree: Tree, ends: tuple[str, ...], change: Callable[[bytes], bytes]) 
 
 
 def replace_word(tree: Tree) -> None:
-    old, new = (text.word(tree.dice).encode() for _ in range(2))
+    old, new = (text.word(tree.dice).encode() for _time in range(2))
     _texts(tree, _SOURCES, lambda data: data.replace(old, new).replace(b"self.", new + b"."))
 
 
@@ -254,7 +280,7 @@ def shelve(tree: Tree) -> None:
 
 def new_repository(tree: Tree) -> None:
     """Somebody keeps backups of other machines here from now on."""
-    for _ in range(len(tree.files())):
+    for _time in range(len(tree.files())):
         mark = f"{tree.dice.getrandbits(256):064x}"
         tree.write(f"restic/data/{mark[:2]}/{mark}", binary.noise(tree.dice, span(tree.dice, 4 * KIB, 25 * KIB)))
 
@@ -262,16 +288,6 @@ def new_repository(tree: Tree) -> None:
 def rekey(tree: Tree) -> None:
     for path in tree.files("", (".gpg",)):
         tree.write(path, binary.gpg(tree.dice, max(30, tree.size(path) - 530)))
-
-
-def go_back(tree: Tree) -> None:
-    """An old state is restored: what is new since goes, what has changed since is as it was."""
-    found = tree.files()
-    for path in tree.dice.sample(found, int(len(found) * tree.dice.uniform(0.05, 0.25))):
-        tree.remove(path)
-    lives.rework(tree, tree.some(tree.dice.uniform(0.1, 0.5)))
-    for path in tree.some(0.3, "", _SOURCES):
-        tree.edit(path, lambda data: data[len(data) // 10 :])
 
 
 KINDS = {
@@ -318,5 +334,5 @@ KINDS = {
     "small, replaced": Kind((hosts.small,)),
     "checkpoints": Kind((hosts.science,)),
     "passwords re-keyed": Kind((passwords,), rekey),
-    "old state restored": Kind((lives.office, lives.developer, lives.cloud), go_back),
+    "old state restored": Kind((returned,)),
 }

@@ -42,7 +42,7 @@ def coded(dice: random.Random, size: int) -> bytes:
 def _machine_code() -> bytes:
     dice = random.Random("code")
     pieces = []
-    for _ in range(8000):
+    for _time in range(8000):
         pieces.append(bytes(dice.choices(_FREQUENT, k=dice.randint(2, 9))) + struct.pack("<i", dice.randrange(-4096, 4096)))
     return b"".join(pieces)
 
@@ -59,13 +59,13 @@ def _pieces(dice: random.Random, pool: bytes, size: int) -> bytes:
 
 def elf(dice: random.Random, size: int) -> bytes:
     head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQ", 3, 62, 1, 0x1040, 64, size)
-    strings = "\0".join(text.word(dice) for _ in range(size // 60)).encode()
+    strings = "\0".join(text.word(dice) for _time in range(size // 60)).encode()
     return head + bytes(40) + _pieces(dice, _machine_code(), size * 3 // 4) + bytes(size // 16) + strings
 
 
 def compiled(dice: random.Random, size: int) -> bytes:
     """__pycache__"""
-    names = "\0".join(text.word(dice) for _ in range(size // 20)).encode()
+    names = "\0".join(text.word(dice) for _time in range(size // 20)).encode()
     head = b"\xa7\r\r\n" + bytes(4) + struct.pack("<II", 1_760_000_000 + dice.randrange(9999), size)
     return head + b"\xe3" + _pieces(dice, _machine_code(), size // 2) + names
 
@@ -141,7 +141,7 @@ def png(dice: random.Random, size: int) -> bytes:
 
 
 def mp4(dice: random.Random, size: int) -> bytes:
-    table = b"".join(struct.pack(">I", 4000 + dice.randrange(900)) for _ in range(size // 2000))
+    table = b"".join(struct.pack(">I", 4000 + dice.randrange(900)) for _time in range(size // 2000))
     head = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"
     return head + struct.pack(">I", len(table) + 8) + b"moov" + table + struct.pack(">I", size + 8) + b"mdat" + coded(dice, size)
 
@@ -190,7 +190,7 @@ def gpg(dice: random.Random, size: int) -> bytes:
 
 
 def age(dice: random.Random, size: int) -> bytes:
-    key, mac = (base64.b64encode(noise(dice, 32)).rstrip(b"=") for _ in range(2))
+    key, mac = (base64.b64encode(noise(dice, 32)).rstrip(b"=") for _time in range(2))
     return b"age-encryption.org/v1\n-> X25519 " + key + b"\n" + mac + b"\n--- " + mac + b"\n" + noise(dice, size + 16)
 
 
@@ -235,7 +235,7 @@ def git_pack(objects: list[bytes]) -> bytes:
 def relation(dice: random.Random, pages: int) -> bytes:
     """Of PostgreSQL: pages with a header, line pointers, a gap, and rows at their end."""
     made = []
-    for _ in range(pages):
+    for _time in range(pages):
         rows = text.text(dice, "prose", dice.randint(2500, 7000))[:7000] + dice.randbytes(600)
         lower = 24 + 4 * dice.randint(20, 100)
         head = struct.pack("<QHHHHHHI", dice.getrandbits(40), 0, 0, lower, _PAGE - len(rows), _PAGE, 0x2004, 0)
@@ -254,7 +254,7 @@ def journal(dice: random.Random, size: int) -> bytes:
 def disk(dice: random.Random, size: int) -> bytes:
     """qcow2: clusters of programs, texts, pictures and nothing."""
     made = [b"QFI\xfb\0\0\0\3" + bytes(504)]
-    for _ in range(size // 65_536):
+    for _time in range(size // 65_536):
         part = dice.choice((elf, text.prose, text.setting, jpeg, elf))(dice, 65_536 - dice.choice((0, 9000)))
         made.append(part[:65_536].ljust(65_536, b"\0"))
     return b"".join(made)
@@ -270,7 +270,7 @@ def database(dice: random.Random, rows: int) -> bytes:
 
 
 def insertion(dice: random.Random, rows: int) -> list[tuple[str, list]]:
-    values = [(text.word(dice), " ".join(text.some(dice, dice.randint(8, 40))), dice.randbytes(16)) for _ in range(rows)]
+    values = [(text.word(dice), " ".join(text.some(dice, dice.randint(8, 40))), dice.randbytes(16)) for _time in range(rows)]
     return [("INSERT INTO items (name, body, hash) VALUES (?, ?, ?)", values)]
 
 

@@ -190,7 +190,7 @@ def copier(tree: Tree) -> Iterator[None]:
     found = tree.files()
     for path in found:
         tree.put(path + ending, dice.randbytes(tree.size(path) + 64))
-    for _ in range(dice.randint(1, 3)):
+    for _time in range(dice.randint(1, 3)):
         yield
     for path in found:
         if path in tree.files():

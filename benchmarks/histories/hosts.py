@@ -78,7 +78,7 @@ def dumps(forms: tuple[str, ...], later: tuple[str, ...] = ()) -> Life:
     def life(tree: Tree) -> Iterator[None]:
         dice = tree.dice
         form, other, when = dice.choice(forms), dice.choice(later or forms), dice.randint(4, 7)
-        bases = [f"{name(dice)}/{text.word(dice)}" for _ in range(dice.randint(4, 12))]
+        bases = [f"{name(dice)}/{text.word(dice)}" for _time in range(dice.randint(4, 12))]
         sizes = {base: span(dice, 4 * KIB, 50 * KIB) for base in bases}
         kept = dice.randint(3, 14)
         days = list(range(100 - kept, 100))
@@ -104,7 +104,7 @@ def system(tree: Tree) -> Iterator[None]:
     """A root file system in small, with its logs."""
     dice = tree.dice
     install(tree, "6.1.0-18", ".ko")
-    for _ in range(dice.randint(40, 90)):
+    for _time in range(dice.randint(40, 90)):
         tree.write(f"etc/{text.word(dice)}/{name(dice)}.conf", text.setting(dice, span(dice, 100, 5000)), dice.randrange(700))
     tree.write("etc/ssh/ssh_host_ed25519_key", b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + text.prose(dice, 300), 700)
     tree.write("var/lib/random-seed", binary.noise(dice, 512))
@@ -169,7 +169,7 @@ def science(tree: Tree) -> Iterator[None]:
     step = 8
     while True:
         yield
-        for _ in range(dice.randint(1, 4)):
+        for _time in range(dice.randint(1, 4)):
             tree.write(f"checkpoints/step-{step:04d}/model.pt", binary.model(dice, 90 * KIB))
             tree.write(f"checkpoints/step-{step:04d}/optimizer.bin", binary.floats(dice, 60 * KIB))
             tree.drop(f"checkpoints/step-{step - 8:04d}")
@@ -184,7 +184,7 @@ def _packed(dice: random.Random, size: int) -> bytes:
 def machines(tree: Tree) -> Iterator[None]:
     """Disk images, all of which are written to every day."""
     dice = tree.dice
-    names = [name(dice) for _ in range(dice.randint(3, 10))]
+    names = [name(dice) for _time in range(dice.randint(3, 10))]
     for path in names:
         tree.write(f"images/{path}.qcow2", binary.disk(dice, span(dice, 256 * KIB, 900 * KIB)), 50)
         tree.write(f"{path}.xml", text.html(dice, 3000), 90)
@@ -203,7 +203,7 @@ def repository(tree: Tree) -> Iterator[None]:
 
     def add(count: int) -> None:
         nonlocal number
-        for _ in range(count):
+        for _time in range(count):
             number += 1
             if restic:
                 mark = f"{dice.getrandbits(256):064x}"
@@ -231,13 +231,13 @@ def vault(tree: Tree) -> Iterator[None]:
     """What was always encrypted, by an application that says so in a header or not; files come, go and change."""
     dice = tree.dice
     head = dice.choice((b"", b"HBEGIN:cipher:AES-256-CTR:keyFormat:hash2:encoding:binary:HEND".ljust(8192, b"-")))
-    names = [f"files/{dice.getrandbits(8):02x}/{dice.getrandbits(64):016x}" for _ in range(dice.randint(60, 200))]
+    names = [f"files/{dice.getrandbits(8):02x}/{dice.getrandbits(64):016x}" for _time in range(dice.randint(60, 200))]
     for path in names:
         tree.write(path, head + binary.noise(dice, span(dice, 500, 30_000)), dice.randrange(400))
     tree.write("master.conf", text.records(dice, 600), 400)
     while True:
         yield
-        for _ in range(dice.randint(1, 12)):
+        for _time in range(dice.randint(1, 12)):
             tree.write(f"files/{dice.getrandbits(8):02x}/{dice.getrandbits(64):016x}", head + binary.noise(dice, span(dice, 500, 30_000)))
         for path in tree.some(0.03, "files/"):
             tree.write(path, head + binary.noise(dice, tree.size(path)))
@@ -249,7 +249,7 @@ def vault(tree: Tree) -> Iterator[None]:
 def inbox(tree: Tree) -> Iterator[None]:
     """Scans come in, and a few each day are encrypted and filed away."""
     dice = tree.dice
-    for _ in range(dice.randint(60, 120)):
+    for _time in range(dice.randint(60, 120)):
         document(tree, "inbox", dice.randrange(60))
     for number in range(dice.randint(20, 80)):
         tree.write(f"vault/{number:05d}.pdf.age", binary.age(dice, span(dice, 4 * KIB, 40 * KIB)), 90)
@@ -261,21 +261,21 @@ def inbox(tree: Tree) -> Iterator[None]:
             tree.write(f"vault/{number:05d}.{path.rpartition('.')[2]}.age", binary.age(dice, tree.size(path)))
             tree.remove(path)
             number += 1
-        for _ in range(rate + dice.randint(-1, 1)):
+        for _time in range(rate + dice.randint(-1, 1)):
             document(tree, "inbox")
 
 
 def cache(tree: Tree) -> Iterator[None]:
     """A spool beside a few files that stay: between 50 and 600 entries, as it comes."""
     dice = tree.dice
-    for _ in range(40):
+    for _time in range(40):
         tree.write(f"etc/{name(dice)}{dice.randrange(99)}", text.setting(dice, 900), 300)
     while True:
         wanted = span(dice, 50, 600)
         there = tree.files("spool/")
         for path in there[wanted:]:
             tree.remove(path)
-        for _ in range(wanted - len(there)):
+        for _time in range(wanted - len(there)):
             maker = dice.choice((text.html, text.records, binary.jpeg, _packed))
             tree.write(f"spool/{dice.getrandbits(4):x}/{dice.getrandbits(48):012x}", maker(dice, span(dice, 200, 3000)))
         yield

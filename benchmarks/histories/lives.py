@@ -59,14 +59,14 @@ def rework(tree: Tree, found: list[str]) -> None:
 def office(tree: Tree) -> Iterator[None]:
     """A file server."""
     dice = tree.dice
-    folders = [f"{department}/{name(dice)}" for department in ("accounting", "projects", "sales", "staff") for _ in range(dice.randint(2, 5))]
-    for _ in range(dice.randint(80, 300)):
+    folders = [f"{department}/{name(dice)}" for department in ("accounting", "projects", "sales", "staff") for _time in range(dice.randint(2, 5))]
+    for _time in range(dice.randint(80, 300)):
         document(tree, dice.choice(folders), dice.randrange(900))
     for folder in folders[::4]:
         tree.write(f"{folder}/.keep", b"")
     while True:
         yield
-        for _ in range(dice.randint(0, 4)):
+        for _time in range(dice.randint(0, 4)):
             document(tree, dice.choice(folders))
         rework(tree, tree.some(dice.uniform(0, 0.02)))
         for path in tree.some(0.003):
@@ -77,7 +77,7 @@ def cloud(tree: Tree) -> Iterator[None]:
     """Homes of users, with previews of their pictures and a database."""
     dice = tree.dice
     users = [text.word(dice) + str(number) for number in range(dice.randint(2, 5))]
-    for _ in range(dice.randint(70, 220)):
+    for _time in range(dice.randint(70, 220)):
         document(tree, f"data/{dice.choice(users)}/files/{dice.choice(('Documents', 'Photos', 'Notes', 'Shared'))}", dice.randrange(700))
     for number in range(dice.randint(10, 60)):
         tree.write(f"data/appdata/preview/{number % 16:x}/{dice.getrandbits(40):x}.jpg", binary.jpeg(dice, span(dice, 1500, 9000)), dice.randrange(500))
@@ -85,7 +85,7 @@ def cloud(tree: Tree) -> Iterator[None]:
     tree.write("data/nextcloud.log", text.records(dice, 30_000))
     while True:
         yield
-        for _ in range(dice.randint(0, 5)):
+        for _time in range(dice.randint(0, 5)):
             document(tree, f"data/{dice.choice(users)}/files/Documents")
         rework(tree, tree.some(0.01, "data/", (".docx", ".xlsx", ".txt", ".md")))
         for path in tree.files("data/owncloud.db"):
@@ -103,7 +103,7 @@ def photos(tree: Tree) -> Iterator[None]:
     tree.write("catalog.db", binary.database(dice, 150))
     while True:
         yield
-        for _ in range(dice.choice((0, 0, 1, 4))):
+        for _time in range(dice.choice((0, 0, 1, 4))):
             tree.write(f"2026/{1 + tree.day // 9:02d}/IMG_{dice.randrange(5000, 99_999)}.JPG", binary.jpeg(dice, span(dice, 12 * KIB, 60 * KIB)))
         for path in tree.files("catalog.db"):
             tree.edit(path, lambda data: binary.altered(data, binary.insertion(dice, 3)))
@@ -123,11 +123,11 @@ def mailbox(tree: Tree) -> Iterator[None]:
         tree.write(f"{folder}/dovecot.index", binary.noise(dice, 40) + bytes(800))
         tree.write(f"{folder}/dovecot-uidlist", text.setting(dice, 2000))
         tree.write(f"{folder}/maildirfolder", b"")
-    for _ in range(dice.randint(120, 420)):
+    for _time in range(dice.randint(120, 420)):
         message(tree, dice.choice(folders), dice.randrange(800))
     while True:
         yield
-        for _ in range(dice.randint(1, 12)):
+        for _time in range(dice.randint(1, 12)):
             message(tree, dice.choice(folders))
         for path in tree.some(0.01):  # read by now
             if path.endswith(":2,"):
@@ -149,7 +149,7 @@ def module(tree: Tree, folder: str, age: int = 0) -> None:
 
 def _objects(tree: Tree, count: int) -> None:
     dice = tree.dice
-    for _ in range(count):
+    for _time in range(count):
         path, data = binary.loose(text.source(dice, span(dice, 150, 6000)), dice.choice(("blob", "blob", "tree", "commit")))
         tree.write(f".git/objects/{path}", data)
 
@@ -170,8 +170,8 @@ def collect(tree: Tree) -> None:
 def developer(tree: Tree) -> Iterator[None]:
     """A checkout with its git, compiled files and dependencies."""
     dice = tree.dice
-    folders = [f"src/{name(dice)}" for _ in range(dice.randint(4, 9))]
-    for _ in range(dice.randint(60, 150)):
+    folders = [f"src/{name(dice)}" for _time in range(dice.randint(4, 9))]
+    for _time in range(dice.randint(60, 150)):
         module(tree, dice.choice(folders), dice.randrange(300))
     for path in tree.some(0.3, "src/", (".py",)):
         folder, _slash, file = path.rpartition("/")
@@ -186,7 +186,7 @@ def developer(tree: Tree) -> Iterator[None]:
         yield
         for path in tree.some(dice.uniform(0, 0.08), "src/", (".py", ".js", ".c", ".go")):
             tree.edit(path, lambda data: data[: len(data) * 2 // 3] + text.source(dice, 400))
-        for _ in range(dice.randint(0, 3)):
+        for _time in range(dice.randint(0, 3)):
             module(tree, dice.choice(folders))
         _objects(tree, dice.randint(2, 14))
         if tree.files(".git/index"):
@@ -199,7 +199,7 @@ _PARTS = (("html", text.html), ("php", text.source), ("js", text.script), ("css"
 def release(tree: Tree, number: int, count: int, base: dict[str, bytes]) -> None:
     """A release has most of its files in common with the one before; those stay in `base`."""
     dice = tree.dice
-    for _ in range(count if not base else max(1, count // 8)):
+    for _time in range(count if not base else max(1, count // 8)):
         ending, maker = dice.choice(_PARTS)
         base[f"{dice.choice(('app', 'public', 'lib', 'themes'))}/{name(dice)}.{ending}"] = maker(dice, span(dice, 300, 15_000))
     if len(base) > count:
@@ -217,7 +217,7 @@ def webapp(tree: Tree) -> Iterator[None]:
     count, often = dice.randint(40, 110), dice.uniform(0.2, 0.7)
     numbers = [20_260_101]
     release(tree, numbers[0], count, base)
-    for _ in range(dice.randint(20, 90)):
+    for _time in range(dice.randint(20, 90)):
         document(tree, "shared/uploads", dice.randrange(400))
     tree.write("shared/app.sqlite", binary.database(dice, 300))
     tree.write("shared/.env", text.setting(dice, 600))
@@ -228,7 +228,7 @@ def webapp(tree: Tree) -> Iterator[None]:
             release(tree, numbers[-1], count, base)
             if len(numbers) > 3:
                 tree.drop(f"releases/{numbers.pop(0)}")
-        for _ in range(dice.randint(0, 3)):
+        for _time in range(dice.randint(0, 3)):
             document(tree, "shared/uploads")
         for path in tree.files("shared/app.sqlite"):
             tree.edit(path, lambda data: binary.altered(data, binary.insertion(dice, 10)))
@@ -238,7 +238,7 @@ def webapp(tree: Tree) -> Iterator[None]:
 def site(tree: Tree, compressed: bool = True) -> Iterator[None]:
     """A static site whose build names files by their content."""
     dice = tree.dice
-    sources = {f"{name(dice)}.{ending}": maker(dice, span(dice, 800, 20_000)) for ending, maker in _PARTS for _ in range(dice.randint(6, 16))}
+    sources = {f"{name(dice)}.{ending}": maker(dice, span(dice, 800, 20_000)) for ending, maker in _PARTS for _time in range(dice.randint(6, 16))}
     while True:
         for path in tree.files("dist/"):
             tree.remove(path)

@@ -20,7 +20,7 @@ _DAY = 86_400
 def words() -> list[str]:
     dice = random.Random("words")
     heads, cores, tails = ("", "b", "d", "f", "k", "l", "m", "pr", "s", "st", "t", "v"), ("a", "e", "i", "o", "u", "ä", "ei"), ("", "n", "r", "l", "st", "m")
-    return ["".join(dice.choice(part) for _ in range(dice.randint(1, 3)) for part in (heads, cores, tails)) for _ in range(900)]
+    return ["".join(dice.choice(part) for _time in range(dice.randint(1, 3)) for part in (heads, cores, tails)) for _time in range(900)]
 
 
 @functools.lru_cache(maxsize=None)
@@ -37,9 +37,14 @@ def some(dice: random.Random, count: int) -> list[str]:
     return dice.choices(words(), cum_weights=_weights(), k=count)
 
 
+@functools.lru_cache(maxsize=None)
+def _plain() -> list[str]:
+    return [word.replace("ä", "ae") for word in words()]
+
+
 def word(dice: random.Random) -> str:
     """One for a name: all are alike there, and plain letters."""
-    return dice.choice(words()).replace("ä", "ae")
+    return dice.choice(_plain())
 
 
 def _prose(dice: random.Random) -> str:
@@ -90,7 +95,7 @@ _MAKERS: dict[str, Callable[[random.Random], str]] = {
 @functools.lru_cache(maxsize=None)
 def _pool(sort: str) -> tuple[list[str], float]:
     dice = random.Random(sort)
-    lines = [_MAKERS[sort](dice) for _ in range(POOL)]
+    lines = [_MAKERS[sort](dice) for _time in range(POOL)]
     return lines, sum(map(len, lines)) / POOL + 1
 
 
@@ -120,7 +125,7 @@ def html(dice: random.Random, size: int) -> bytes:
 
 
 def style(dice: random.Random, size: int) -> bytes:
-    rules = (f".{word(dice)}-{word(dice)}{{margin:{dice.randrange(40)}px;color:#{dice.getrandbits(24):06x}}}" for _ in range(max(1, size // 45)))
+    rules = (f".{word(dice)}-{word(dice)}{{margin:{dice.randrange(40)}px;color:#{dice.getrandbits(24):06x}}}" for _time in range(max(1, size // 45)))
     return "\n".join(rules).encode()
 
 
@@ -134,14 +139,14 @@ def markup(dice: random.Random, size: int) -> bytes:
 
 def records(dice: random.Random, size: int) -> bytes:
     """JSON."""
-    rows = [{"id": dice.getrandbits(32), word(dice): " ".join(some(dice, 4)), "value": round(dice.gauss(50, 20), 3)} for _ in range(max(1, size // 75))]
+    rows = [{"id": dice.getrandbits(32), word(dice): " ".join(some(dice, 4)), "value": round(dice.gauss(50, 20), 3)} for _time in range(max(1, size // 75))]
     return json.dumps(rows, indent=1, ensure_ascii=False).encode()
 
 
 def table(dice: random.Random, size: int) -> bytes:
     """CSV."""
-    first = dice.randrange(10_000)
-    rows = (f"{first + number},{word(dice)},{dice.gauss(100, 30):.2f},{dice.randrange(2)}" for number in range(max(1, size // 25)))
+    first, names = dice.randrange(10_000), dice.choices(_plain(), k=max(1, size // 25))
+    rows = (f"{first + number},{name},{dice.random() * 200:.2f},{number % 7 % 2}" for number, name in enumerate(names))
     return ("id,name,value,flag\n" + "\n".join(rows) + "\n").encode()
 
 
@@ -157,7 +162,8 @@ def log(dice: random.Random, size: int, day: int = 0) -> bytes:
 
 def dump(dice: random.Random, size: int) -> bytes:
     """SQL."""
-    rows = (f"({number}, '{word(dice)}', '{' '.join(some(dice, 6))}', {dice.random():.4f})" for number in range(max(1, size // 65)))
+    notes = lines(dice, "prose", size)
+    rows = (f"({number}, '{note}', {dice.random():.4f})" for number, note in enumerate(notes))
     return b"-- PostgreSQL database dump\nCOPY public.items FROM stdin;\n" + "\n".join(rows).encode() + b"\n\\.\n-- done\n"
 
 
