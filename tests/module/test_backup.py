@@ -182,7 +182,8 @@ def test_what_people_say_of_a_backup(host: Host) -> None:
     assert host.run("volt_backup", state="accepted", id="app-20200101-000000-manual")["code"] == "not_found"
     assert host.run("volt_backup", state="protected")["code"] == "usage" and host.back_up(id=good)["code"] == "usage"
     assert not host.run("volt_backup", state="accepted", id=good)["changed"], "a sound one"
-    for state, backup, key, after in (("accepted", suspect, "suspect", False), ("protected", good, "protected", True), ("unprotected", good, "protected", False)):
+    said = (("accepted", suspect, "suspect", False), ("protected", good, "protected", True), ("unprotected", good, "protected", False))
+    for state, backup, key, after in said:
         foreseen, done, again = (host.run("volt_backup", check, state=state, id=backup) for check in (True, False, False))
         assert (foreseen["changed"], done["changed"], again["changed"]) == (True, True, False)
         assert foreseen["diff"] == done["diff"] == {"before": f"{key}: {not after}\n", "after": f"{key}: {after}\n"}

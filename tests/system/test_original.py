@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Foreign, StoreError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Foreign, NotFound, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 
 BACKUP = "work-20260619-143052-manual"
@@ -131,3 +133,80 @@ def test_a_store_that_lost_its_format_is_not_taken_for_the_original_s(original: 
     bench.files(a=b"1")
     with pytest.raises(StoreError, match="no format.json"):
         bench.create()
+
+
+# ---- taking them in
+
+
+def manifest(original: Original, **objects: str) -> None:
+    """Give the original another manifest, under the name that is its own."""
+    original.manifest["objects"] = objects
+    original.reference.unlink()
+    text = json.dumps(original.manifest)
+    original.reference = original.reference.with_name(f"backup-{BACKUP}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json")
+    original.sidecar["manifest_ref"] = original.reference.name
+    original.write()
+
+
+def test_taking_in(original: Original, bench) -> None:
+    large = bytes(range(256)) * 40_000  # in chunks
+    digest = hashlib.sha256(large).hexdigest()
+    (bench.store / "objects" / digest).write_bytes(large)
+    original.objects[digest] = large
+    empty = hashlib.sha256(b"").hexdigest()
+    (bench.store / "objects" / empty).write_bytes(b"")
+    deep = "/".join(["d"] * 1500)
+    small, shell = sorted(original.objects, key=lambda name: len(original.objects[name]))[:2]
+    manifest(original, **{"etc/hostname": small, "bin/sh": shell, "disk": digest, "empty": empty, deep: small, "caf\\xe9": small})
+    before = original.files()
+    foreseen = bench.manager.import_original(dry=True)
+    assert [row["id"] for row in foreseen.imported] == [BACKUP] and not (bench.store / "format.json").exists()
+    done = bench.manager.import_original()
+    (row,) = done.imported
+    assert done.changed and row["new_id"] == f"{BACKUP}-2" and original.files() == before
+    found = next(backup for backup in bench.found() if backup["id"] == row["new_id"])
+    assert not found["complete"] and not found["damaged"] and found["created_at"] == "2026-06-19T14:30:52.123456Z" and found["tags"] == ["nightly"]
+    assert (found["file_count"], found["total_size"]) == (6, 3 * 4 + 5004 + len(large)) and found["notes"] == "first"
+    assert "owners, modes" in found["skipped"][0]["detail"]
+    bench.restore(row["new_id"])
+    assert (bench.target / "disk").read_bytes() == large and (bench.target / "etc" / "hostname").read_bytes() == b"web\n"
+    assert (bench.target / "bin" / "sh").stat().st_mode & 0o7777 == 0o644 and (bench.target / "empty").read_bytes() == b""
+    assert (bench.target / os.fsdecode(b"caf\xe9")).read_bytes() == b"web\n"
+    assert bench.manager.verify(VerifyRequest(level="content")).failure() is None
+    subprocess.run(["rm", "-rf", bench.target], check=True)  # too deep for what clears up after tests
+    again = bench.manager.import_original()
+    assert not again.changed and again.left[0]["new_id"] == row["new_id"] and "has been taken in" in again.left[0]["reason"]
+    bench.manager.collect("0s")
+    assert original.files() == before
+
+
+IMPOSSIBLE = {
+    "an absolute path": {"/etc/passwd": 0},
+    "a path that climbs": {"a/../../b": 0},
+    "an empty name": {"a//b": 0},
+    "a path below a file": {"a": 0, "a/b": 1},
+    "a path that is too long": {"/".join(["x" * 200] * 30): 0},
+}
+
+
+@pytest.mark.parametrize("what", [*IMPOSSIBLE, "an object that is gone", "an object that is altered", "an object that is a link", "a manifest that is altered"])
+def test_what_is_not_sound_is_not_taken_in(original: Original, bench, what: str) -> None:
+    names = sorted(original.objects)
+    if what in IMPOSSIBLE:
+        manifest(original, **{path: names[number] for path, number in IMPOSSIBLE[what].items()})
+    else:
+        manifest(original, **{"a": names[0], "b": names[1]})
+        path = bench.store / "objects" / names[1]
+        if what == "an object that is altered":
+            path.write_bytes(b"x" + path.read_bytes()[1:])
+        elif what == "a manifest that is altered":
+            original.reference.write_text(original.reference.read_text().replace('"a"', '"c"'))
+        else:
+            path.rename(bench.top / "elsewhere")
+            if what == "an object that is a link":
+                path.symlink_to(bench.top / "elsewhere")
+    done = bench.manager.import_original()
+    assert not done.changed and done.left[0]["reason"], done
+    assert not (bench.store / "format.json").exists()
+    with pytest.raises(NotFound, match="of the original Volt command"):
+        bench.manager.import_original(["work-20200101-000000-manual"])

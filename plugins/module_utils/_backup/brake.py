@@ -66,6 +66,20 @@ class Verdict(t.NamedTuple):
     lost_files: int
     file_counts: t.List[int]
 
+    def marks(self) -> Sidecar:
+        """What a new sidecar says of it; people have said nothing yet."""
+        return Sidecar(
+            suspect=bool(self.reason),
+            suspect_reason=self.reason or None,
+            lost_files=self.lost_files,
+            file_counts=self.file_counts,
+            accepted_by=None,
+            accepted_at=None,
+            protected=False,
+            protected_by=None,
+            protected_at=None,
+        )
+
 
 class Loss(t.NamedTuple):
     """Files of an earlier backup that were replaced by what looks encrypted or wiped: how many, as samples tell, and the path of one."""

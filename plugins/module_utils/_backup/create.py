@@ -23,8 +23,6 @@ from .._base import (
     Progress,
     Unsupported,
     UsageError,
-    directory_lock,
-    files,
     now,
     parse_span,
     reason,
@@ -47,7 +45,8 @@ from .._store.transaction import Transaction
 from . import brake, directory, records
 from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
-from .ids import check_type, check_workload, new_id
+from .ids import check_type, check_workload
+from .publish import publish
 from .records import Listed, Manifest, Sidecar
 
 
@@ -133,7 +132,7 @@ class Creator:
             sidecar["duration"] = time.monotonic_ns() - started
             warnings: t.List[str] = []
             if not self._dry:
-                self._publish(sidecar, manifest, created)
+                publish(self._store, self._directory, sidecar, manifest)
                 warnings = self._keep_scan(run, captured)
             return Created(sidecar, True, changes.as_dict(), passed, warnings + self._warnings(captured))
 
@@ -267,7 +266,7 @@ class Creator:
             directory_id=None,  # as the store's, not known before it is written
             store_id=None,
         )
-        sidecar.update(_marks(verdict))
+        sidecar.update(verdict.marks())
         manifest = Manifest(
             backup={key: t.cast("t.Dict[str, t.Any]", sidecar)[key] for key in records.REPEATED},
             root=captured.root,
@@ -293,39 +292,6 @@ class Creator:
         diff.everything(run.read, new.root, total, changes)
         return changes
 
-    def _publish(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
-        """Write manifest, then sidecar. The sidecar's name settles whose the id is."""
-        timeout = self._store.lock_timeout
-        with directory_lock(self._directory, timeout), self._store.refs.lock(timeout):
-            try:
-                own = directory.claim(self._directory, self._store)
-            except OSError as error:
-                raise store_failure("writing the backup directory's id", error) from None
-            sidecar["directory_id"], sidecar["store_id"] = own.id, own.store
-            manifest.backup["directory_id"] = own.id
-            self._write_records(sidecar, manifest, created)
-
-    def _write_records(self, sidecar: Sidecar, manifest: Manifest, created: datetime.datetime) -> None:
-        number = 1
-        taken = set(map(records.owner, self._store.refs.names()))  # of other backup directories, or left by a run that died
-        while True:
-            sidecar["id"] = new_id(self._request.workload, created, self._request.type, number)
-            data = records.encode_manifest(manifest._replace(backup={**manifest.backup, "id": sidecar["id"]}))
-            sidecar["manifest_ref"], sidecar["manifest_sha256"] = records.reference(sidecar["id"], data)
-            path = os.path.join(self._directory, f"{sidecar['id']}.json")
-            if os.path.lexists(path) or sidecar["id"] in taken:
-                number += 1
-                continue
-            try:
-                self._store.refs.write(sidecar["manifest_ref"], data)
-                files.write_file(path, records.encode_sidecar(sidecar), exclusive=True)
-                return
-            except FileExistsError:
-                self._store.refs.remove([sidecar["manifest_ref"]])
-                number += 1
-            except OSError as error:
-                raise store_failure("writing the backup's records", error) from None
-
     def _unstable(self, notes: Notes) -> t.List[bytes]:
         """Files that may be torn, but for those of which that is known and accepted."""
         found = sorted(set(notes.unstable))
@@ -350,21 +316,6 @@ class Creator:
                 f"{len(unread)} path(s) could not be read, first {show(unread[0].path)} ({unread[0].detail}): the backup is incomplete."
             )
         return found
-
-
-def _marks(verdict: brake.Verdict) -> Sidecar:
-    """What a new sidecar says of the brake and of people."""
-    return Sidecar(
-        suspect=bool(verdict.reason),
-        suspect_reason=verdict.reason or None,
-        lost_files=verdict.lost_files,
-        file_counts=verdict.file_counts,
-        accepted_by=None,
-        accepted_at=None,
-        protected=False,
-        protected_by=None,
-        protected_at=None,
-    )
 
 
 class ScanFile:

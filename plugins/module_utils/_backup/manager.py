@@ -20,7 +20,7 @@ from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import adopt, create, garbage, marks, prune, repair, restore, usage, verify
+from . import adopt, create, garbage, import_original, marks, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
@@ -183,6 +183,11 @@ class Manager:
         the manifest."""
         store, catalog = self._whole()
         return adopt.Adopter(store, catalog, self._directory, [check_id(backup) for backup in ids], unlisted, dry)()
+
+    def import_original(self, ids: t.Sequence[str] = (), dry: bool = False) -> import_original.Imported:
+        """Take in backups of the original Volt command; what is there of it stays as it is."""
+        store, catalog = self._open()
+        return import_original.Importer(store, catalog, self._directory, [check_id(backup) for backup in ids], dry)()
 
     def prune(
         self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Listed] = None

@@ -126,7 +126,7 @@ class LinkCheck:
                 elif kind in (stat.S_IFCHR, stat.S_IFBLK):
                     extra["device"] = (os.major(info.st_rdev), os.minor(info.st_rdev))
                 return describe(info, metadata.SPECIAL[kind], b"", xattrs, **extra)
-            content = self._content(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), info)
+            content = reading.read_file(self._run, os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), info)
         except (OSError, reading.Vanished):
             return None
         if len(content.chunk_list) > chunks.LIST_LIMIT:
@@ -137,19 +137,6 @@ class LinkCheck:
         elif change == reading.GROWN:
             self._notes.grown.append(path)
         return self._saver.entry(b"", content, xattrs)
-
-    def _content(self, fd: int, info: os.stat_result) -> reading.Content:
-        """Read a file as the walk does. Closes `fd`."""
-        mine = True
-        try:
-            content = reading.read_small(self._run, fd, info) if info.st_size <= chunks.PACKED_MOST else None
-            if content is None and os.fstat(fd).st_size <= chunks.WHOLE_MOST:
-                mine = False  # read_whole closes it
-                content = reading.read_whole(self._run, fd)
-            return reading.read_chunked(self._run, fd, None) if content is None else content
-        finally:
-            if mine:
-                os.close(fd)
 
     def _hold(self, path: bytes) -> int:
         """A descriptor that keeps a file's inode from being used again; -1 where the name is gone."""

@@ -97,6 +97,20 @@ def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optiona
     return _small(run, data, os.fstat(fd), (), UNSTABLE)
 
 
+def read_file(run: Transaction, fd: int, info: os.stat_result) -> Content:
+    """Read a file of any size, by its stat, at once. Closes `fd`."""
+    mine = True
+    try:
+        content = read_small(run, fd, info) if info.st_size <= chunks.PACKED_MOST else None
+        if content is None and os.fstat(fd).st_size <= chunks.WHOLE_MOST:
+            mine = False  # read_whole closes it
+            content = read_whole(run, fd)
+        return read_chunked(run, fd, None) if content is None else content
+    finally:
+        if mine:
+            os.close(fd)
+
+
 def _has_grown(before: os.stat_result, after: os.stat_result) -> bool:
     return before.st_ino == after.st_ino and 0 < before.st_size < after.st_size
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
-"""What a command of volt-backup is, and those that keep a store in order: prune, gc, verify, adopt. Each is an entry of COMMANDS.
+"""What a command of volt-backup is, and those that keep a store in order: prune, gc, verify, adopt, import-volt. Each is an entry of COMMANDS.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import typing as t
 
-from .._backup import adopt, prune, verify
+from .._backup import adopt, import_original, prune, verify
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.retention import COUNTS
@@ -178,9 +178,33 @@ def _adopted(done: adopt.Adopted, dry: bool) -> str:
     return screen.table(("ID", "CREATED (UTC)", "FOUND", "DIRECTORY", "LEFT BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
 
 
+# ---- import-volt
+
+
+def _import_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("ids", nargs="*", metavar="ID", help="take in this backup alone (or this one ...)")
+    made.add_argument("--dry-run", action="store_true", help="check all and say what would be taken in, write nothing")
+
+
+def _import(args: Arguments, manager: Manager) -> Outcome:
+    done = manager.import_original(args.ids, args.dry_run)
+    value = {**done._asdict(), "warnings": [f"Of what was taken in, {import_original.LACKS}."] if done.imported else []}
+    failed = bool(args.ids and len(done.imported) + sum(row["new_id"] is not None for row in done.left) < len(args.ids))
+    return Outcome(value, lambda: _imported(done, args.dry_run), status=FAILED if failed else DONE)
+
+
+def _imported(done: import_original.Imported, dry: bool) -> str:
+    rows = [(row["id"], row["new_id"] or "-", row["reason"] or "") for row in (*done.imported, *done.left)]
+    if not rows:
+        return "There are no backups of the original Volt command.\n"
+    verb = "Would take in" if dry else "Took in"
+    return screen.table(("ORIGINAL", "NEW ID", "LEFT BECAUSE"), rows) + f"{verb} {len(done.imported)} of {len(rows)}.\n"
+
+
 COMMANDS = (
     Command("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
     Command("gc", "remove from the store what no backup refers to", _collect_options, _collect),
     Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),
     Command("adopt", "take over backups of another or a lost backup directory", _adopt_options, _adopt),
+    Command("import-volt", "take in backups of the original Volt command", _import_options, _import),
 )

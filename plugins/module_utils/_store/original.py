@@ -18,9 +18,13 @@ Only what reads so in full is the original's. Anything else that does not read a
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import typing as t
+
+from .._base import files
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 #: Keys of its sidecars; those that may be left out.
@@ -66,6 +70,20 @@ def is_manifest(data: bytes) -> bool:
     """Whether a file is a manifest of the original's."""
     objects = _load(data).get("objects")
     return isinstance(objects, dict) and all(isinstance(digest, str) and _DIGEST.match(digest) for digest in objects.values())
+
+
+def objects(data: bytes) -> t.Dict[str, str]:
+    """path -> digest in hex, of the files that a manifest of the original's names."""
+    return t.cast("t.Dict[str, str]", _load(data)["objects"])
+
+
+def open_object(store: str, digest: str) -> int:
+    """A descriptor of one of its objects, which is a regular file; OSError for anything else."""
+    fd = files.open_file(os.path.join(store, "objects", digest))
+    if files.is_regular(fd):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def is_object(name: str) -> bool:
