@@ -80,7 +80,8 @@ def dumps(forms: tuple[str, ...], later: tuple[str, ...] = ()) -> Life:
         form, other, when = dice.choice(forms), dice.choice(later or forms), dice.randint(4, 7)
         bases = [f"{name(dice)}/{text.word(dice)}" for _time in range(dice.randint(4, 12))]
         sizes = {base: span(dice, 4 * KIB, 50 * KIB) for base in bases}
-        kept = dice.randint(3, 14)
+        least = -(-60 // len(bases))  # enough files for the brake to judge
+        kept = dice.randint(least, max(least, 14))
         days = list(range(100 - kept, 100))
         for day in days:
             for base in bases:

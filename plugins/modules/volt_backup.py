@@ -170,7 +170,7 @@ options:
       - It counts only where that is more than three times as much as in the last five good backups, and only in workloads of at least 50 files.
         V(0) turns this off.
     type: int
-    default: 10
+    default: 5
   allow_incomplete:
     description:
       - A backup that lacks something because it could not be read is kept and marked, and the task fails with RV(code=incomplete).
@@ -749,7 +749,7 @@ OPTIONS = dict(
     unstable_ok=dict(type="list", elements="str", default=[]),
     fail_on_unstable=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
-    max_churn=dict(type="int", default=10),
+    max_churn=dict(type="int", default=5),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
     keep=KEEP,

@@ -147,7 +147,7 @@ options:
     description:
       - Percent of files. A backup in which more than this were replaced by what looks encrypted or wiped is suspect, likewise. V(0) turns this off.
     type: int
-    default: 10
+    default: 5
   tags: &tags
     description: Tags for the backups.
     type: list
@@ -424,7 +424,7 @@ SCHEDULE = dict(
     unstable_ok=dict(type="list", elements="str", default=[]),
     fail_on_unstable=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
-    max_churn=dict(type="int", default=10),
+    max_churn=dict(type="int", default=5),
     tags=dict(type="list", elements="str", default=[]),
     workload_mode=dict(type="str"),
     compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),

@@ -118,7 +118,7 @@ def test_what_people_do_is_not(work: Bench, how: str) -> None:
     assert not backup["suspect"] and backup["suspect_reason"] is None and backup["lost_files"] == 0
 
 
-@pytest.mark.parametrize(("damage", "part"), [(lock, 0.04), (swap, 0.04), (lambda path, _number: path.unlink(), 0.09)])
+@pytest.mark.parametrize(("damage", "part"), [(lock, 0.02), (swap, 0.02), (lambda path, _number: path.unlink(), 0.05)])
 def test_slow_loss_adds_up(work: Bench, damage: Damage, part: float) -> None:
     """No run by itself is beyond a limit, and retention keeps fewer backups than it takes to lose half."""
     runs = 0

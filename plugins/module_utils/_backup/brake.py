@@ -9,7 +9,8 @@
 ::
 
     compare with the newest good backup of the same source and rules, and with the tenth newest (or the oldest), so that slow loss adds up
-        shrunk    files with content are fewer than before by more than max_shrink percent
+        shrunk    files with content are fewer than before by more than max_shrink percent, or others have taken their place;
+                  or they have become fewer in every run, by a third of that in seven runs
         lost      more than max_churn percent of the files were replaced by what looks encrypted or wiped (`content.is_lost`):
                   under their own names, or by others that came while they went
     both count from 50 files on, and not where the workload's history shows the like
@@ -21,6 +22,7 @@ New names for content that was there before are a move. What the files hold is l
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 from collections import Counter
 
@@ -33,7 +35,7 @@ from . import content
 from .records import Sidecar
 
 #: Percent of files beyond which a loss is suspect, unless a user says otherwise.
-MAX_SHRINK, MAX_CHURN = 50, 10
+MAX_SHRINK, MAX_CHURN = 50, 5
 #: Smaller workloads are not judged: an everyday change replaces a few files.
 LEAST_FILES = 50
 #: Which good backup slow loss is counted from: so many back, or the oldest.
@@ -46,6 +48,11 @@ _SAMPLE = 128
 _LOOK = 0.01
 #: Backups that show what is usual, and how far beyond that is too much.
 _RECENT, _BEYOND = 5, 3
+#: Runs in each of which files became fewer: so many at least, and at most so many are looked at; and which part of max_shrink is too much for them.
+_FEWEST, _MOST, _STEADY = 5, 7, 1 / 3
+#: Endings of names that tell a format, and those that a compressor adds.
+_ENDING = re.compile(rb"\.([A-Za-z][A-Za-z0-9]{0,4})\Z")
+_PACKED = re.compile(rb"\.(?:gz|bz2|xz|zst|lz4|lzma|br|Z)\Z")
 
 #: How a file begins: (path, entry) -> its first `content.HEAD` bytes. Damaged, Unsupported or OSError where it cannot be read.
 Heads = t.Callable[[bytes, Entry], bytes]
@@ -110,35 +117,49 @@ class Brake:
         """:param root: of the new backup. :param files: how many it has. :param read: reads its trees. :param heads: reads its files."""
         if not self._earlier:
             return Verdict("", 0, [files])
-        newest = self._earlier[0]
+        newest, *older = self._earlier
         counts = newest.sidecar["file_counts"] or [newest.sidecar["file_count"]]
         if newest.root.content == root.content:
             return Verdict("", 0, [counts[0], *counts][:REMEMBERED])
-        reason, lost = "", 0
-        for number, (sidecar, old) in enumerate(self._earlier):
-            change = Replacement(self._store, old, root, read, heads)
-            loss = change.loss(_LOOK * sidecar["file_count"]) if self._max_churn else Loss()
-            if not number:
-                lost, count = loss.files, max(0, counts[0] + change.came - change.gone)
-                reason = self._shrunk(count, counts, sidecar)
-            reason = reason or self._churned(loss, sidecar)
-        return Verdict(reason, lost, [count, *counts][:REMEMBERED])
+        change = Replacement(self._store, newest.root, root, read, heads)
+        count, loss = max(0, counts[0] + change.came - change.gone), self._loss(change, newest.sidecar)
+        reason = self._shrunk(count, counts, newest.sidecar) or self._churned(loss, newest.sidecar) or self._exchanged(change, newest.sidecar)
+        for sidecar, old in older if not reason else ():
+            reason = self._churned(self._loss(Replacement(self._store, old, root, read, heads), sidecar), sidecar)
+        return Verdict(reason, loss.files, [count, *counts][:REMEMBERED])
+
+    def _loss(self, change: Replacement, earlier: Sidecar) -> Loss:
+        return change.loss(_LOOK * earlier["file_count"]) if self._max_churn else Loss()
 
     def _shrunk(self, count: int, before: t.Sequence[int], newest: Sidecar) -> str:
-        """Why so few files are a sign of loss, at once or little by little.
+        """Why so few files are a sign of loss, at once or little by little. Where there were as few before, they are none.
 
         :param before: counts of the good backups, the newest first.
         """
-        if not self._max_shrink:
-            return ""
-        left, floor, start = 1 - self._max_shrink / 100, min(before), before[-1]
-        if floor >= LEAST_FILES and count < left * floor:
+        floor = min(before)
+        if self._is_beyond(floor - count, floor):
             return f"it has {count} files with content, and {newest['id']} has {before[0]} (max_shrink: {self._max_shrink})"
-        run = [count, *before[: _RECENT - 1]]
-        falls = len(run) == _RECENT and sum(new < old for new, old in zip(run, run[1:])) >= _RECENT - 2
-        if falls and start >= LEAST_FILES and count < left * start and count <= floor:
-            return f"it has {count} files with content, and {len(before)} backups before there were {start} (max_shrink: {self._max_shrink})"
+        run = [count, *before[:_MOST]]
+        for length in range(_FEWEST, len(run)):
+            falls = sum(new < old for new, old in zip(run[:length], run[1 : length + 1]))
+            fewer = run[length] - count
+            if count <= floor and falls >= length - length // _MOST and self._is_beyond(fewer, run[length], _STEADY):
+                return f"files became fewer in {falls} of {length} runs, from {run[length]} to {count} (max_shrink: {self._max_shrink})"
         return ""
+
+    def _is_beyond(self, fewer: int, files: int, part: float = 1.0) -> bool:
+        """Whether so many of so many files are more than `part` of max_shrink."""
+        return bool(self._max_shrink) and files >= LEAST_FILES and fewer * 100 > part * self._max_shrink * files
+
+    def _exchanged(self, change: Replacement, newest: Sidecar) -> str:
+        """Why files of other kinds in the place of those that went are a sign of loss."""
+        files = newest["file_count"]
+        if not self._is_beyond(change.gone, files):
+            return ""
+        masked = change.masked()
+        if not self._is_beyond(max(0, change.gone - change.came) + masked, files):
+            return ""
+        return f"{change.gone} of the {files} files of {newest['id']} are gone, and {masked} of other kinds came (max_shrink: {self._max_shrink})"
 
     def _churned(self, loss: Loss, earlier: Sidecar) -> str:
         """Why so many lost files are more than what is usual."""
@@ -188,16 +209,19 @@ class Replacement:
         pairs, old, new = self._sample(changed), self._sample(gone), self._sample(came)
         hits = [path for path, a, b in pairs if self._is_lost(path, b) and self._was_sound(path, a)]
         count = _share(hits, pairs) * len(changed)
-        names = {path for path, _entry in gone}
-        locked = [path for path, entry in new if self._is_locked(path, entry, names)]
+        went, here = {path for path, _entry in gone}, {path for path, _entry in came}
+        locked = [path for path, entry in new if path.rpartition(b".")[0] not in here and self._is_locked(path, entry, went)]
         if locked:
-            part = _share(locked, new)
-            sound = _share([path for path, entry in old if self._was_sound(path, entry)], old) * len(gone)
-            replaced = min(part * len(came), sound - (1 - part) * len(came))  # what came and is sound has replaced as many
-            if replaced > 0:
-                count += replaced
-                hits += locked
-        return Loss(round(count), hits[0]) if hits else Loss()
+            sound = [path for path, entry in old if self._was_sound(path, entry)]
+            count += min(_share(locked, new) * len(came), _share(sound, old) * len(gone))
+            hits += locked
+        return Loss(round(count), hits[0]) if count else Loss()
+
+    def masked(self) -> int:
+        """How many of the files that went have one in their place whose name has an ending that none of them had."""
+        _changed, gone, came = self._without_moves()
+        went, here = (Counter(_ending(path) for path, _entry in found) for found in (gone, came))
+        return min(len(gone), len(came)) - sum((went & here).values())
 
     def _without_moves(self) -> t.Tuple[t.List[t.Tuple[bytes, Entry, Entry]], t.List[_File], t.List[_File]]:
         """What changed, went and came, but for content that only has another name now."""
@@ -285,6 +309,12 @@ def _files_below(read: Read, above: bytes, top: t.Optional[Entry]) -> t.Iterator
         for path, entry in walk(lambda digest: tree.load(read, digest), top, join(above, top.name)):
             if _is_filled(entry):
                 yield path, entry
+
+
+def _ending(path: bytes) -> bytes:
+    """The ending of a name, without that of a compressor; empty where it tells nothing."""
+    found = _ENDING.search(_PACKED.sub(b"", path))
+    return found[1].lower() if found else b""
 
 
 def _others(found: t.Sequence[_File], moved: t.Counter[bytes]) -> t.List[_File]:
