@@ -165,6 +165,13 @@ options:
       - With this option the empty source is backed up. The next backup needs no permission any more.
     type: bool
     default: false
+  new_store:
+    description:
+      - A store that is known on this host and is not there looks like a disk that is not mounted, so the task fails. With this option it begins anew
+        with an empty store in its place.
+      - Backups of the store that is given up stay listed, and are damaged. Where the store is there, this option changes nothing.
+    type: bool
+    default: false
   id:
     description:
       - The backup to delete. An id that does not exist is no failure.
@@ -208,6 +215,12 @@ EXAMPLES = r"""
   volt.backup.volt_backup:
     workload: app
     state: accepted
+
+- name: Begin anew after the disk with the store was lost
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    new_store: true
 
 - name: Back up every night, and keep a week of days, a year of months, and what is tagged release
   volt.backup.volt_backup:
@@ -628,6 +641,11 @@ mounts:
   type: list
   elements: str
   sample: [/srv/data]
+store_id:
+  description: The id of the store that is known here and is away, or in whose place another one is. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
@@ -635,7 +653,7 @@ code:
       is not, V(incomplete) for a backup that was kept but lacks what could not be read,
       V(unstable) for one that was kept, with O(fail_on_unstable),
       V(store) and V(store_full) for
-      a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
+      a store that cannot be used, is not there though it is known, or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
       something is missing or altered, V(unsupported) for what a newer version wrote,
       V(foreign) for a backup that is not deleted because it belongs to another backup directory or store, V(interrupted) for a run that was told to stop.
   returned: failure
@@ -668,6 +686,7 @@ OPTIONS = dict(
     fail_on_unstable=dict(type="bool", default=False),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
+    new_store=dict(type="bool", default=False),
     keep=KEEP,
     id=dict(type="str", aliases=["backup_id"]),
 )
@@ -695,7 +714,7 @@ def create(task: Task) -> Result:
         raise UsageError("Option id belongs to state: absent; a backup that is made gets an id of its own.")
     if task.params["keep"] is not None:
         parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
-    made = task.manager.create(task.pick(CreateRequest), task.dry)
+    made = task.manager.create(task.pick(CreateRequest), task.dry, new_store=task.params["new_store"])
     result = {"changed": made.changed, "backup": made.backup, "diff": made.diff, "passed_over": made.skipped}
     for text in made.warnings:
         task.warn(text)

@@ -386,6 +386,7 @@ import sys
 import time
 import typing as t
 
+from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
@@ -456,12 +457,10 @@ def work(task: Task) -> Result:
         raise UsageError("Option purge belongs to schedules, since it removes what that list does not name.")
     given = [params] if params["schedules"] is None else params["schedules"]
     seed = params["jitter_seed"] or machine_id() or ""
-    shared = {name: params[name] for name in ("store", "backup_dir", "lock_timeout", "metrics")}
-    present = [
-        jobs.from_options(dict(one, jitter_seed=one["jitter_seed"] or seed), **shared)
-        for one in given
-        if one["state"] == "present"
-    ]
+    wanted = [one for one in given if one["state"] == "present"]
+    store, backup_dir = host.resolve(params["store"], params["backup_dir"]) if wanted else ("", "")
+    shared = dict(store=store, backup_dir=backup_dir, lock_timeout=params["lock_timeout"], metrics=params["metrics"])
+    present = [jobs.from_options(dict(one, jitter_seed=one["jitter_seed"] or seed), **shared) for one in wanted]
     absent = [jobs.check_workload(one["workload"]) for one in given if one["state"] == "absent"]
     manage = params["manage_units"]
     places = HostPaths(command=params["command"])
