@@ -653,8 +653,8 @@ code:
       is not, V(incomplete) for a backup that was kept but lacks what could not be read,
       V(unstable) for one that was kept, with O(fail_on_unstable),
       V(store) and V(store_full) for
-      a store that cannot be used, is not there though it is known, or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
-      something is missing or altered, V(unsupported) for what a newer version wrote,
+      a store that cannot be used (or is known and not there) or is full, V(lock_timeout) where others used the store alone for too long,
+      V(damaged) for a store in which something is missing or altered, V(unsupported) for what a newer version wrote,
       V(foreign) for a backup that is not deleted because it belongs to another backup directory or store, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str

@@ -11,9 +11,10 @@ A backup is two small files over a store: the *manifest* (in the store's refs/: 
 manifest, and whatever has a manifest has its data.
 
 Files: `ids` (names of workloads, backups and types), `records` (sidecar and manifest), `directory` (whose a backup is), `host` (which store
-is meant), `presence` (whether it is there), `adopt` (taking a backup over), `catalog` (listing, the newest, damage), `create`, `guards` (what keeps a new backup from being worse than none), `restore` (the target is
-compared, a strategy chosen), `retention` (what a policy keeps), `prune` (deleting the rest), `garbage` (what collection must keep), `verify`,
-`repair`, `usage`, and `manager`, the door through which modules and the command come.
+is meant), `presence` (whether it is there), `adopt` (taking a backup over), `catalog` (listing, the newest, damage), `create`, `guards` (what
+keeps a new backup from being worse than none), `restore` (the target is compared, a strategy chosen), `retention` (what a policy keeps), `prune`
+(deleting the rest), `garbage` (what collection must keep), `verify`, `repair`, `usage`, and `manager`, the door through which modules and the
+command come.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@
 
     <backup_dir>/.directory.json    {"format": 1, "id": "<32 hex digits>", "store": "<the store's id>"}
 
-The file is made with the first backup that is written into a directory. Sidecars and manifests name the directory by its id, sidecars the store as well.
-What names another directory is *foreign* here: it is shown, and neither pruned nor repaired nor deleted. A sidecar that names another store is damaged here:
-its content is in that store. Sidecars of version 0.1.0 name neither; they count as this directory's, unless their manifests name another one.
+The file is made with the first backup that is written into a directory, or by volt-backup init. Sidecars and manifests name the directory by its id,
+sidecars the store as well. What names another directory is *foreign* here: it is shown, and neither pruned nor repaired nor deleted. A sidecar that names
+another store is damaged here: its content is in that store. Sidecars of version 0.1.0 name neither; they count as this directory's, unless their manifests
+name another one.
 """
 
 from __future__ import annotations

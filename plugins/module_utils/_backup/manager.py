@@ -21,7 +21,7 @@ from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import adopt, create, garbage, host, presence, prune, repair, restore, usage, verify
+from . import adopt, create, directory, garbage, host, presence, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .guards import missing_mounts, without_mounts, witnesses
 from .ids import check_id, check_type, check_workload
@@ -104,15 +104,19 @@ class Manager:
         presence.check(store, catalog, self._directory, self._told)
         return (store.format.id or None) if store.format is not None else None
 
-    def begin(self, replace: bool = False, dry: bool = False) -> presence.Begun:
-        """Make what is not there of store and backup directory. `replace`: also where a store is known that is away, whose backups are then lost."""
+    def begin(self, replace: bool = False, dry: bool = False, name: bool = True) -> presence.Begun:
+        """Make what is not there of store and backup directory. `replace`: also where a store is known that is away, whose backups are then lost.
+
+        :param name: let the directory name the store even before there are backups. Not for who writes down elsewhere which store it is.
+        """
         store, catalog = self._look()
         anew = presence.to_begin(store, catalog, self._directory, self._told, replace)
         if replace and not anew and store.exists:
             raise UsageError(f"The store at {show(os.fsencode(store.path))} is there, and is not replaced; move it away first, or leave --replace out.")
-        steps = presence.plan(store, self._directory, anew)
+        name = anew or (name and not directory.read(self._directory).id)
+        steps = presence.plan(store, self._directory, name)
         if steps and not dry:
-            presence.begin(store, self._directory)
+            presence.begin(store, self._directory, name)
         known = (store.format.id or None) if store.format is not None else None
         return presence.Begun(show(os.fsencode(store.path)), self.backup_dir, known, steps)
 

@@ -76,7 +76,7 @@ def to_begin(store: Store, catalog: Catalog, path: str, told: t.Optional[str], a
         return True
 
 
-def plan(store: Store, path: str, anew: bool) -> t.List[str]:
+def plan(store: Store, path: str, name: bool) -> t.List[str]:
     """What `begin` would do, a line each."""
     place, where = show(os.fsencode(store.path)), show(os.fsencode(path))
     steps = [f"make directory {shown}" for shown, real in ((place, store.path), (where, path)) if not os.path.isdir(real)]
@@ -84,17 +84,18 @@ def plan(store: Store, path: str, anew: bool) -> t.List[str]:
         steps.append(f"make store {place}")
     elif not store.format.id:
         steps.append(f"give store {place} an id")
-    if anew or not directory.read(path).id:
+    if name:
         steps.append(f"name the store in {where}/{directory.NAME}")
     return steps
 
 
-def begin(store: Store, path: str) -> None:
-    """Make what is not there of store and backup directory; from now on the directory is that of this store."""
+def begin(store: Store, path: str, name: bool = True) -> None:
+    """Make what is not there of store and backup directory. `name`: from now on the directory is that of this store, even without backups."""
     with Transaction(store):  # which makes a store, and gives one of version 0.1.0 its id
         directory.make(path)
-        with directory_lock(path, store.lock_timeout):
-            take(store, path)
+        if name:
+            with directory_lock(path, store.lock_timeout):
+                take(store, path)
 
 
 def take(store: Store, path: str) -> directory.Directory:

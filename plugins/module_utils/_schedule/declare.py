@@ -96,7 +96,7 @@ class Declaration:
         self._timers = {job.unit: job.enabled for job in present}  # whether each is to run
         self._timers.update((name[:-6], True) for name in (wide.units if wide else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
-        self._destination = Destination((), ())
+        self._destination = Destination(())
         self._metrics = {job.metrics: True for job in present if job.metrics}  # whether any schedule still has it
 
     def plan(self, dry: bool = False) -> t.List[str]:
@@ -143,7 +143,9 @@ class Declaration:
 
     def _settle(self) -> t.List[str]:
         """Find out where the jobs back up to, and give them the store's id; warnings."""
-        self._destination = Destination(list(self._jobs.values()), self._load(jobs.declared(self._places.jobs)))
+        before = self._load(jobs.declared(self._places.jobs))
+        others = [job for job in before if job.workload not in (*self._jobs, *self._gone, *self._purged)]
+        self._destination = Destination(list(self._jobs.values()), before, others)
         self._jobs = {job.workload: job for job in self._destination.jobs}
         if self._jobs and not os.path.isdir(self._places.records):
             self._destination.steps.append(f"make directory {self._places.records}")
@@ -158,11 +160,9 @@ class Declaration:
         return found
 
     def _compare_host_file(self) -> None:
-        others = [name for name in jobs.declared(self._places.jobs) if name not in self._jobs and name not in self._gone]
-        if not self._jobs and others:
-            return
-        text = self._destination.host_file(self._load(others)) if self._jobs else None  # it goes with the last schedule
-        if self._differ(host.PATH, text, host.MODE):
+        """It goes with the last schedule."""
+        stays = not self._jobs and any(name not in self._gone for name in jobs.declared(self._places.jobs))
+        if not stays and self._differ(host.PATH, self._destination.host_file, host.MODE):
             self.files.insert(0, self.files.pop())  # it makes a directory that all may enter
 
     def _check_command(self, dry: bool) -> t.List[str]:

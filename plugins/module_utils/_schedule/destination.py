@@ -27,28 +27,26 @@ NEW = "(new)"
 class Destination:
     """Store and backup directories of the jobs that are to be there.
 
-    :param present: these jobs. :param before: jobs that are there now, theirs among them.
+    :param present: these jobs. :param before: jobs that are there now, theirs among them. :param others: those that stay beside them.
     :ivar jobs: the same jobs with the store's id. :ivar steps: what is to be made, a line each. :ivar warnings: of stores that nothing needs yet.
     """
 
-    def __init__(self, present: t.Sequence[Job], before: t.Sequence[Job]) -> None:
+    def __init__(self, present: t.Sequence[Job], before: t.Sequence[Job] = (), others: t.Sequence[Job] = ()) -> None:
         self.steps: t.List[str] = []
         self.warnings: t.List[str] = []
         self.jobs: t.List[Job] = []
         self._active: t.Dict[str, Job] = {}  # by backup directory: one of the jobs that need it and the store
         self._idle: t.List[str] = []  # directories for those that are disabled
         self._id: t.Optional[str] = None
-        self._present = present
-        for job in present:
-            if not host.is_same(job.store, present[0].store):
-                raise UsageError(f"Schedules are declared for two stores, {present[0].store} and {job.store}; a host has one.")
+        self._present, self._others = present, others
+        self._home = self._agree() if present else None
         known = next((old.store_id for old in before if present and old.store_id and host.is_same(old.store, present[0].store)), None)
         told = [job._replace(store_id=known) for job in present]
         for job in told:
             if job.enabled:
                 self._active.setdefault(job.backup_dir, job)
         for job in self._active.values():
-            begun = job.manager.begin(dry=True)
+            begun = job.manager.begin(dry=True, name=False)
             self._id = begun.store_id or NEW
             self._add(begun.steps)
         if told and not self._active:
@@ -70,26 +68,32 @@ class Destination:
     def _add(self, steps: t.Sequence[str]) -> None:
         self.steps += [step for step in steps if step not in self.steps]
 
-    def host_file(self, others: t.Sequence[Job]) -> str:
-        """What the host file is to say; UsageError where other schedules use another store than these."""
-        first, found = self.jobs[0], host.read()
-        if found is None:
-            return host.Home(first.store, first.backup_dir, self._id).text()
-        if not host.is_same(found.store, first.store):
-            using = [job.workload for job in others if host.is_same(job.store, found.store)]
-            if using:
-                raise UsageError(
-                    f"The backups of this host are in the store {found.store} (schedules {', '.join(using)}), and {first.store} is another one; name the first,"
-                    " or remove these schedules, or declare all of them anew in one task."
-                )
-            return host.Home(first.store, first.backup_dir, self._id).text()
-        used = any(host.is_same(job.backup_dir, found.backup_dir) for job in (*self.jobs, *others))
-        return host.Home(found.store, found.backup_dir if used else first.backup_dir, self._id).text()
+    def _agree(self) -> host.Home:
+        """What the host file is to name, for now without an id; UsageError for another store than that of other schedules."""
+        first, found = self._present[0], host.read()
+        for job in self._present:
+            if not host.is_same(job.store, first.store):
+                raise UsageError(f"Schedules are declared for two stores, {first.store} and {job.store}; a host has one.")
+        if found is not None and host.is_same(found.store, first.store):
+            used = any(host.is_same(job.backup_dir, found.backup_dir) for job in (*self._present, *self._others))
+            return host.Home(found.store, found.backup_dir if used else first.backup_dir)
+        using = [job.workload for job in self._others if found is not None and host.is_same(job.store, found.store)]
+        if found is not None and using:
+            raise UsageError(
+                f"The backups of this host are in the store {found.store} (schedules {', '.join(using)}), and {first.store} is another one; name the first, or"
+                " remove these schedules, or declare all of them anew in one task."
+            )
+        return host.Home(first.store, first.backup_dir)
+
+    @property
+    def host_file(self) -> t.Optional[str]:
+        """What the host file is to say, where there are jobs."""
+        return None if self._home is None else self._home._replace(store_id=self._id).text()
 
     def make(self) -> None:
         """Make what was planned."""
         for job in self._active.values():
-            self._id = job.manager.begin().store_id
+            self._id = job.manager.begin(name=False).store_id
         for place in self._idle:
             make_directory(place)
 
