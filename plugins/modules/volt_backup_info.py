@@ -777,6 +777,11 @@ schedules:
       type: int
       returned: always
       sample: 0
+store_id:
+  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for
