@@ -91,6 +91,7 @@ def test_a_store_that_is_away_is_an_error_and_nothing_is_made(place: Place, who:
     for call in calls.values():
         with pytest.raises(StoreError, match=f"There is no store at {place.store}, but .*; mount the store, or name the right one.*new_store: true") as caught:
             call()
+        assert place.id in caught.value.message or who == "records of 0.1.0"
         assert caught.value.code == "store" and caught.value.details["store_id"] == (None if who == "records of 0.1.0" else place.id)
     assert place.snapshot() == before and os.listdir(place.mount) == []
     place.disk.mount(place.mount)
@@ -191,6 +192,18 @@ def test_init_gives_a_store_of_version_0_1_0_its_id(place: Place) -> None:
     (place.backups / DIRECTORY).unlink()
     assert place.manager().begin().steps[0] == f"give store {place.store} an id"
     assert place.says()["store"] == place.format()["id"]
+
+
+def test_a_store_that_has_got_a_new_id_is_taken_over_for_the_host_as_well(place: Place) -> None:
+    """Its format.json was lost, and made anew as its error tells."""
+    place.declare()
+    (place.store / "format.json").write_text('{"format": 1}')
+    with pytest.raises(StoreError, match=place.id):
+        place.create()
+    assert place.format()["id"] not in ("", place.id)
+    assert [row["id"] for row in place.manager().adopt().adopted] == [place.first]
+    assert json.loads(place.host_file.read_bytes())["store_id"] == place.says()["store"] == place.format()["id"]
+    assert place.create().changed
 
 
 # ---- the host file

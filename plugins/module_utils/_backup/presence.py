@@ -40,13 +40,13 @@ def check(store: Store, catalog: Catalog, path: str, told: t.Optional[str] = Non
     if not store.exists:
         listed = [sidecar for sidecar in catalog.list() if sidecar["workload_name"] is not None and not sidecar.get("foreign")]
         if listed:
-            ids = [sidecar["store_id"] for sidecar in listed if sidecar["store_id"]]
-            directory.match(store, ids[0] if ids else "", f"{show(os.fsencode(path))} lists {len(listed)} backup(s)")
+            known = next((sidecar["store_id"] for sidecar in listed if sidecar["store_id"]), "")
+            which = f" of the one with the id {known}" if known else ""
+            directory.match(store, known, f"{show(os.fsencode(path))} lists {len(listed)} backup(s){which}")
     directory.check(path, store)
     named = _named_by_host(store)
-    known = named or told
-    if known:
-        directory.match(store, known, f"{host.PATH if named else 'the schedule'} names the one with the id {known}")
+    if named or told:
+        directory.match(store, named or told or "", f"{host.PATH if named else 'the schedule'} names the one with the id {named or told}")
 
 
 def _named_by_host(store: Store) -> t.Optional[str]:
@@ -104,8 +104,9 @@ def take(store: Store, path: str) -> directory.Directory:
         own = directory.claim(path, store, anew=True)
     except OSError as error:
         raise store_failure("writing the backup directory's id", error) from None
-    with contextlib.suppress(host.Hidden):
+    home = None
+    with contextlib.suppress(VoltError):  # one that cannot be read names nothing, and the next declaration says so
         home = host.read()
-        if home is not None and home.store_id != own.store and host.is_same(home.store, show(os.fsencode(store.path))):
-            host.write(home._replace(store_id=own.store))
+    if home is not None and home.store_id != own.store and host.is_same(home.store, show(os.fsencode(store.path))):
+        host.write(home._replace(store_id=own.store))
     return own
