@@ -1,14 +1,19 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A test that meets a lack of this machine is skipped, naming what is missing. Tests mount in a namespace of their own."""
+"""A test that meets a lack of this machine is skipped, naming what is missing. Tests mount in a namespace of their own.
+
+No test knows where the backups of this machine are.
+"""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.tests.rigs import Unavailable, mounts, sample
 
 PRIVATE = pytest.StashKey[bool]()
@@ -45,3 +50,11 @@ def skip_what_lacks() -> Generator[None, None, None]:
         return (yield)
     except Unavailable as lack:
         pytest.skip(str(lack))
+
+
+@pytest.fixture(autouse=True)
+def host_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The host file of this test, which is not there."""
+    path = tmp_path_factory.mktemp("etc") / "backup.json"
+    monkeypatch.setattr(host, "PATH", str(path))
+    return path

@@ -14,15 +14,18 @@ options:
   store:
     description:
       - Directory of the store that holds the content of all backups of the host.
-      - The first backup creates it.
+      - Without this option, it is the store of the host's schedules, which M(volt.backup.volt_backup_schedule) writes down in C(/etc/volt/backup.json).
+        Where nothing is declared there, it is C(/var/lib/volt/cas). A task fails if it may not read that file.
+      - The first schedule or the first backup makes the store. It is never made where one is known that is away, for example because its disk is not
+        mounted. The task fails then, with the code V(store), and nothing is made.
     type: path
-    default: /var/lib/volt/cas
   backup_dir:
     description:
       - Directory that holds one small JSON file for each backup.
       - Several such directories may use one store. What belongs to another one is neither pruned nor repaired nor deleted.
+      - Without this option, it is that of the host's schedules, like O(store), or else C(/var/lib/volt/backups). Where only one of the two options
+        is given, the other comes from C(/etc/volt/backup.json) if that names the one that is given.
     type: path
-    default: /var/lib/volt/backups
   lock_timeout:
     description:
       - How many seconds to wait for the store while another run uses it alone.

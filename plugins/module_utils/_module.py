@@ -32,8 +32,8 @@ _Tuple = t.TypeVar("_Tuple", bound=t.Tuple[t.Any, ...])
 
 #: Options of every member of the action group; doc_fragments/_store.py documents them.
 SHARED: Options = {
-    "store": {"type": "path", "default": "/var/lib/volt/cas"},
-    "backup_dir": {"type": "path", "default": "/var/lib/volt/backups"},
+    "store": {"type": "path"},
+    "backup_dir": {"type": "path"},
     "lock_timeout": {"type": "int", "default": 300},
 }
 #: For modules that list paths.

@@ -184,6 +184,13 @@ options:
       - With this option the empty source is backed up. The next backup needs no permission any more.
     type: bool
     default: false
+  new_store:
+    description:
+      - A store that is known on this host and is not there looks like a disk that is not mounted, so the task fails. With this option it begins anew
+        with an empty store in its place.
+      - Backups of the store that is given up stay listed, and are damaged. Where the store is there, this option changes nothing.
+    type: bool
+    default: false
   id:
     description:
       - The backup to delete, to accept or to protect. With O(state=absent), an id that does not exist is no failure.
@@ -233,6 +240,12 @@ EXAMPLES = r"""
     id: "{{ suspect_backup }}"
     state: accepted
   when: suspect_backup is defined
+
+- name: Begin anew after the disk with the store was lost
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    new_store: true
 
 - name: Back up every night, and keep a week of days, a year of months, and what is tagged release
   volt.backup.volt_backup:
@@ -707,6 +720,11 @@ mounts:
   type: list
   elements: str
   sample: [/srv/data]
+store_id:
+  description: The id of the store that is known here and is away, or in whose place another one is. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
@@ -716,8 +734,8 @@ code:
       V(unstable) for one that was kept, with O(fail_on_unstable), V(protected) for one that is not deleted, for it is protected,
       V(not_found) for one to accept or protect that is not there,
       V(store) and V(store_full) for
-      a store that cannot be used or is full, V(lock_timeout) where others used the store alone for too long, V(damaged) for a store in which
-      something is missing or altered, V(unsupported) for what a newer version wrote,
+      a store that cannot be used (or is known and not there) or is full, V(lock_timeout) where others used the store alone for too long,
+      V(damaged) for a store in which something is missing or altered, V(unsupported) for what a newer version wrote,
       V(foreign) for a backup that is not deleted because it belongs to another backup directory or store, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
@@ -752,6 +770,7 @@ OPTIONS = dict(
     max_churn=dict(type="int", default=5),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
+    new_store=dict(type="bool", default=False),
     keep=KEEP,
     id=dict(type="str", aliases=["backup_id"]),
 )
@@ -801,7 +820,7 @@ def create(task: Task) -> Result:
         raise UsageError("Option id belongs to the other states; a backup that is made gets an id of its own.")
     if task.params["keep"] is not None:
         parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
-    made = task.manager.create(task.pick(CreateRequest), task.dry)
+    made = task.manager.create(task.pick(CreateRequest), task.dry, new_store=task.params["new_store"])
     result = {"changed": made.changed, "backup": made.backup, "diff": made.diff, "passed_over": made.skipped}
     for text in made.warnings:
         task.warn(text)

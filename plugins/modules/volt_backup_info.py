@@ -724,7 +724,7 @@ schedules:
   description:
     - The schedules that are declared on the host, those in trouble first. It is what C(volt-backup status --json) on the host prints.
     - They belong to the host, not to a store, so the options that choose backups do not choose among them.
-  returned: O(include) has V(schedules)
+  returned: O(include) has V(schedules); also on failure with RV(code=store)
   type: list
   elements: dict
   contains:
@@ -735,8 +735,8 @@ schedules:
       sample: app
     state:
       description:
-        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported) and
-          V(source missing). Not in trouble are V(running), V(ok),
+        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported),
+          V(store missing) and V(source missing). Not in trouble are V(running), V(ok),
           V(waiting) for a first backup that is not overdue yet, and V(disabled).
       type: str
       returned: always
@@ -826,17 +826,23 @@ schedules:
       type: int
       returned: always
       sample: 0
+store_id:
+  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for
-      a store or a backup directory that cannot be read, V(lock_timeout) where others used the store alone for too long.
+      a store that is known and not there, and for a store or a backup directory that cannot be read, V(lock_timeout) where others used the store
+      alone for too long.
   returned: failure
   type: str
   sample: usage
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
-from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, Unsupported, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import status
 
@@ -858,16 +864,19 @@ def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
         raise UsageError("include: contents lists what is in one backup; say which with id.")
-    found = manager.find(task.pick(Query))
-    result = {"changed": False, "backups": found, "count": len(found)}
+    schedules = {"schedules": status.status()} if "schedules" in params["include"] else {}
+    try:
+        found = manager.find(task.pick(Query))
+    except StoreError as error:
+        error.details.update(schedules)  # which say that, too, each for itself
+        raise
+    result = {"changed": False, "backups": found, "count": len(found), **schedules}
     if "contents" in params["include"]:
         result["contents"] = contents(task) if found else None
     if "changes" in params["include"]:
         result["changes"] = manager.changes(found, params["diff_limit"])
     if "store" in params["include"]:
         result["store"] = manager.usage()
-    if "schedules" in params["include"]:
-        result["schedules"] = status.status()
     return result
 
 

@@ -160,11 +160,16 @@ diff:
       type: str
       returned: always
       sample: "keep   app-20261123-100000-scheduled (last, daily 2026-11-23)\nremove app-20261023-100000-scheduled (no rule keeps it)\n"
+store_id:
+  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for a store or
-      a O(backup_dir) that cannot be read or written, V(lock_timeout) where others used the store alone for too long, V(interrupted) for a run that
-      was told to stop.
+    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for a store that
+      is known and not there, and for a store or a O(backup_dir) that cannot be read or written, V(lock_timeout) where others used the store alone for
+      too long, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: usage

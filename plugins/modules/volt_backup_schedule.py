@@ -18,6 +18,10 @@ description:
     that a fleet does not start at once. Neither a reboot nor daylight saving moves or skips one. A host that was off makes up for one backup.
   - One run of a workload at a time, with its commands before and after it. C(volt-backup run WORKLOAD) on the host starts the same unit, waits, and
     tells what became of it.
+  - The first schedule that is enabled makes the store. Its place and its id are written to C(/etc/volt/backup.json), which all may read, and which goes
+    with the last schedule. Modules and commands that name no store mean that one. Where it is away later, for example because its disk is not mounted,
+    nothing is made in its place, and declarations, runs and all else fail until it is there.
+  - A host has one store. Another one can be declared once no other schedule uses the first.
   - Give one schedule by O(workload), or all of a host by O(schedules), which takes one task and one reload.
 author:
   - volt.backup contributors (!UNKNOWN)
@@ -33,7 +37,8 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Shows units and job files as they are and as they are to be. Commands are among that.
+      - Shows units, job files and C(/etc/volt/backup.json) as they are and as they are to be, and names what is made of store and directories.
+        Commands are among that. The id of a store that is made is shown as C((new)).
   idempotent:
     support: full
 requirements:
@@ -381,14 +386,21 @@ schedules:
       returned: always
       sample: '2026-11-24T06:03:41.000000Z'
 diff:
-  description: Each file as it was and as it is, and which timers were enabled, disabled, started or stopped.
+  description:
+    - Each file as it was and as it is, which directories were made, whether the store was, and which timers were enabled, disabled, started or stopped.
   type: list
   elements: dict
   returned: success
   sample: []
+store_id:
+  description: The id of the store that is known on the host and is away, or in whose place another one is. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a declaration that is wrong in itself, or does not fit the host,
+      V(store) for a store that is known and not there, that cannot be made or read, or for a C(/etc/volt/backup.json) that cannot be read,
       V(systemd) for what systemd refused, or where it is absent, V(error) for files that cannot be read or written.
   returned: failure
   type: str
@@ -399,6 +411,7 @@ import sys
 import time
 import typing as t
 
+from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
@@ -471,12 +484,10 @@ def work(task: Task) -> Result:
         raise UsageError("Option purge belongs to schedules, since it removes what that list does not name.")
     given = [params] if params["schedules"] is None else params["schedules"]
     seed = params["jitter_seed"] or machine_id() or ""
-    shared = {name: params[name] for name in ("store", "backup_dir", "lock_timeout", "metrics")}
-    present = [
-        jobs.from_options(dict(one, jitter_seed=one["jitter_seed"] or seed), **shared)
-        for one in given
-        if one["state"] == "present"
-    ]
+    wanted = [one for one in given if one["state"] == "present"]
+    store, backup_dir = host.resolve(params["store"], params["backup_dir"]) if wanted else ("", "")
+    shared = dict(store=store, backup_dir=backup_dir, lock_timeout=params["lock_timeout"], metrics=params["metrics"])
+    present = [jobs.from_options(dict(one, jitter_seed=one["jitter_seed"] or seed), **shared) for one in wanted]
     absent = [jobs.check_workload(one["workload"]) for one in given if one["state"] == "absent"]
     manage = params["manage_units"]
     places = HostPaths(command=params["command"])

@@ -213,12 +213,18 @@ diff:
       type: str
       returned: always
       sample: "blobs 12\n"
+store_id:
+  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(damaged) where something is damaged, V(unsupported) where
       only a newer version can judge some backups, V(usage) for a request that is wrong in itself,
-      V(not_found) for an id that does not exist, V(store) for a store that cannot be read or written, V(lock_timeout) where others did not let go of
-      the store, V(lock_lost) where a repair found that the file of a lock was removed while a run was at work, V(interrupted) for a run that was told to stop.
+      V(not_found) for an id that does not exist, V(store) for a store that is known and not there, or cannot be read or written,
+      V(lock_timeout) where others did not let go of the store, V(lock_lost) where a repair found that the file of a lock was
+      removed while a run was at work, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: damaged

@@ -314,13 +314,18 @@ passed_over:
       type: str
       returned: always
       sample: It is incomplete.
+store_id:
+  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(not_found) where there is no
       such backup, V(damaged) where something in the store is missing or altered, V(unsupported) where a newer
       version wrote something that it needs, V(target_differs) for a target that needs O(force),
-      V(target) and V(target_full) for a target that is unsuitable or full, V(store) for a store that cannot be read, V(lock_timeout) where
-      others used the store alone for too long, V(interrupted) for a run that was told to stop.
+      V(target) and V(target_full) for a target that is unsuitable or full, V(store) for a store that is known and not there, or cannot be read,
+      V(lock_timeout) where others used the store alone for too long, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
   sample: target_differs

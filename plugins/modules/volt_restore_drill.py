@@ -130,10 +130,15 @@ drills:
           type: str
           returned: always
           sample: incomplete
+store_id:
+  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  returned: on failure with RV(code=store) for that reason
+  type: str
+  sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - What kind of failure it was, for a playbook to branch on. V(drill) for backups that are not proved, V(not_found) where there are none at all,
-      V(usage) for options that are wrong.
+      V(usage) for options that are wrong, V(store) for a store that is known and not there.
   returned: failure
   type: str
   sample: drill

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.tests.crash.scene import COLLECTS, PRUNES, VERIFIES, Scene, Snapshot, snapshot, unlike
 from ansible_collections.volt.backup.tests.rigs import forks
@@ -97,6 +98,37 @@ class First(Case):
     def at_last(self) -> None:
         self.fresh.collect()
         self.after(None)
+        self.scene.holds()
+
+
+class BeginAnew(First):
+    """Its store is lost, and an empty one is made in its place. What is listed of the lost one stays."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.lost = self.create()
+        self.fresh.store.rename(self.fresh.store.parent / "lost")
+
+    def create(self) -> str:
+        return self.fresh.manager.create(CreateRequest("other", str(self.scene.other))).backup["id"]
+
+    def words(self) -> list[str]:
+        return self.fresh.words("init", "--replace")
+
+    def after(self, result: Optional[forks.Result]) -> None:
+        assert (self.fresh.backups / f"{self.lost}.json").exists()
+        if (self.fresh.store / "format.json").exists():
+            assert self.fresh.found()[self.lost]
+        elif result is not None:
+            assert result.status != 0
+
+    def again(self, result: forks.Result) -> None:
+        assert result.status == 0 or result.value["code"] == "usage", "it is there already"
+        self.after(result)
+        made = self.create()
+        assert not self.fresh.found()[made]
+
+    def at_last(self) -> None:
         self.scene.holds()
 
 
@@ -335,4 +367,4 @@ class InPlace(Replace):
                 assert value[4] in contents, f"{path} is neither the old nor the new one"
 
 
-ALL = (Create, First, Delete, Prune, Collect, CollectToTrash, EmptyTrash, Verify, Repair, Adopt, Restore, Replace, KeepPrevious, InPlace)
+ALL = (Create, First, BeginAnew, Delete, Prune, Collect, CollectToTrash, EmptyTrash, Verify, Repair, Adopt, Restore, Replace, KeepPrevious, InPlace)

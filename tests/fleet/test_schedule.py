@@ -411,3 +411,40 @@ def test_a_declaration_that_died_before_systemd_heard_of_it(schedules: Schedules
 
     with pytest.raises(AssertionError, match="never comes true again"):
         schedules.declare({**app, "on_calendar": "2020-01-01"})
+
+
+def test_a_disk_that_is_away(schedules: Schedules) -> None:
+    """The unit of a backup and that of gc start all the same and say so, a play fails, nothing is made; and all goes on once the disk is back."""
+    disk, app = f"{schedules.place}/disk", {"workload": "app", "source": f"{schedules.place}/app", "interval": "1d"}
+    where = {"volt_schedule_store": f"{disk}/cas", "volt_schedule_backup_dir": f"{disk}/backups"}
+    schedules.each(lambda host: host.run("sh", "-c", f"mkdir {schedules.place}/real {disk} && mount --bind {schedules.place}/real {disk}"))
+    schedules.declare(app, **where)
+    assert recap(schedules.declare(app, **where)) == ["0"] * len(schedules.hosts)
+
+    @schedules.each
+    def says_so(host: Host) -> None:
+        known = json.loads(host.run("cat", "/etc/volt/backup.json").stdout)
+        assert (known["store"], known["backup_dir"]) == (f"{disk}/cas", f"{disk}/backups") and known["store_id"]
+        host.run("systemctl", "start", "volt-backup-app.service", "volt-cas-gc.service")
+        host.run("umount", disk)
+        assert schedules.states(host)["app"]["state"] == "store missing"
+        for unit in ("volt-backup-app", "volt-cas-gc"):
+            assert host.run("systemctl", "start", f"{unit}.service", check=False).returncode == 1
+            assert f"There is no store at {disk}/cas" in host.run("journalctl", "--no-pager", "-u", unit).stdout
+        found = schedules.states(host)["app"]
+        assert found["state"] == "failed" and found["reason"].startswith(f"There is no store at {disk}/cas") and known["store_id"] in found["reason"]
+        for words in (["run", "app"], ["list"], ["status", "--check"]):
+            done = host.run("volt-backup", *words, check=False)
+            assert done.returncode == 1 and f"There is no store at {disk}/cas" in done.stdout + done.stderr, done
+
+    with pytest.raises(AssertionError, match=f"There is no store at {disk}/cas"):
+        schedules.declare(app, **where)
+
+    @schedules.each
+    def goes_on(host: Host) -> None:
+        assert host.run("ls", "-A", disk).stdout == ""
+        host.run("mount", "--bind", f"{schedules.place}/real", disk)
+        host.run("systemctl", "start", "volt-backup-app.service")
+        assert schedules.states(host)["app"]["state"] == "ok"
+        assert json.loads(host.run("volt-backup", "list", "--json").stdout)["count"] == 2
+        host.run("umount", disk)

@@ -21,6 +21,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.volt.backup.plugins.module_utils._backup import host as backup_host
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import declare
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
@@ -180,6 +181,7 @@ def scheduling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(f"{PACKAGE}.volt_backup_schedule")
     places = declare.HostPaths(*(str(host.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
     monkeypatch.setattr(module, "HostPaths", lambda command: places._replace(command=command))
+    monkeypatch.setattr(backup_host, "PATH", str(host.top / "backup.json"))
     monkeypatch.setattr(module, "RunRecord", lambda workload: RunRecord(workload, places.records))
     Path(places.command).write_bytes(archive.build())
 

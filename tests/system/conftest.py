@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -15,7 +16,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._capture.databases import HEAD
 from ansible_collections.volt.backup.plugins.module_utils._fs import mounts as file_systems
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
-from ansible_collections.volt.backup.tests.rigs import mounts
+from ansible_collections.volt.backup.tests.rigs import mounts, need
 
 
 class Bench:
@@ -88,6 +89,32 @@ def bench_on(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     yield make
     for context in opened:
         context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Any]:
+    """`disk.mount(path)`: an ext4 at a directory, the same each time; `disk.umount(path)`. All are away in the end."""
+    need("mount", "mkfs.ext4", root=True)
+
+    class Disk:
+        def __init__(self) -> None:
+            self._open: dict[Path, ExitStack] = {}
+
+        def mount(self, where: Path) -> None:
+            where.mkdir(parents=True, exist_ok=True)
+            image = tmp_path / f"{where.name}.image"
+            if not image.exists():
+                mounts.make("ext4", image, 16 << 20)
+            stack = self._open[where] = ExitStack()
+            stack.enter_context(mounts.image(image, where))
+
+        def umount(self, where: Path) -> None:
+            self._open.pop(where).close()
+
+    disk = Disk()
+    yield disk
+    for where in list(disk._open):
+        disk.umount(where)
 
 
 @pytest.fixture

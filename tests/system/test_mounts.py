@@ -6,41 +6,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.guards import MountMissing
 from ansible_collections.volt.backup.plugins.module_utils._base import NotFound
 from ansible_collections.volt.backup.tests.rigs import mounts, need
-
-
-@pytest.fixture
-def disk(bench: Any, tmp_path: Path) -> Iterator[Any]:
-    """`disk.mount(path)`: an ext4 at a directory, the same each time; `disk.umount(path)`. All are away in the end."""
-    need("mount", "mkfs.ext4", root=True)
-
-    class Disk:
-        def __init__(self) -> None:
-            self._open: dict[Path, ExitStack] = {}
-
-        def mount(self, where: Path) -> None:
-            where.mkdir(parents=True, exist_ok=True)
-            image = tmp_path / f"{where.name}.image"
-            if not image.exists():
-                mounts.make("ext4", image, 16 << 20)
-            stack = self._open[where] = ExitStack()
-            stack.enter_context(mounts.image(image, where))
-
-        def umount(self, where: Path) -> None:
-            self._open.pop(where).close()
-
-    disk = Disk()
-    yield disk
-    for where in list(disk._open):
-        disk.umount(where)
 
 
 @pytest.mark.parametrize("where", ["source", "below the source", "above the source"])

@@ -130,9 +130,10 @@ def test_a_lost_store_is_no_reason(bench, history):
     (bench.store / "refs").rename(bench.top / "refs")
     assert not bench.manager.prune("work", {"last": 1}).changed, "every manifest is missing"
     bench.store.rename(bench.top / "elsewhere")
-    for call in (bench.manager.collect, lambda: bench.manager.prune("work", {"last": 1}), lambda: bench.manager.delete(history[0])):
+    for call in (bench.manager.collect, lambda: bench.manager.prune("work", {"last": 1}), lambda: bench.manager.delete(history[0]), bench.found):
         with pytest.raises(errors.StoreError, match="There is no store at .* lists 5 backup"):
             call()
+    (bench.top / "elsewhere").rename(bench.store)
     assert len(bench.found()) == 5
 
 

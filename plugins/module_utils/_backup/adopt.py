@@ -25,7 +25,7 @@ import typing as t
 from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, directory_lock, files, show, store_failure
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import directory, records
+from . import directory, presence, records
 from .catalog import Catalog
 from .records import Manifest, Sidecar
 
@@ -134,7 +134,7 @@ class Adopter:
         if not wanted:
             return
         try:
-            own = directory.claim(self._path, self._store, anew=True)
+            own = presence.take(self._store, self._path)
             for row, make in wanted:
                 files.write_file(self._catalog.path(row["id"]), records.encode_sidecar(make(own)))
         except OSError as error:

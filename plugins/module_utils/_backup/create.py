@@ -106,7 +106,6 @@ class Creator:
     def __call__(self) -> Created:
         request = self._request
         started, created = time.monotonic_ns(), now()
-        directory.check(self._directory, self._store)
         with Transaction(self._store, request.compression, self._dry) as run:
             if not self._dry:
                 directory.make(self._directory)

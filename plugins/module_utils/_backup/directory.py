@@ -10,9 +10,10 @@
 
     <backup_dir>/.directory.json    {"format": 1, "id": "<32 hex digits>", "store": "<the store's id>"}
 
-The file is made with the first backup that is written into a directory. Sidecars and manifests name the directory by its id, sidecars the store as well.
-What names another directory is *foreign* here: it is shown, and neither pruned nor repaired nor deleted. A sidecar that names another store is damaged here:
-its content is in that store. Sidecars of version 0.1.0 name neither; they count as this directory's, unless their manifests name another one.
+The file is made with the first backup that is written into a directory, or by volt-backup init. Sidecars and manifests name the directory by its id,
+sidecars the store as well. What names another directory is *foreign* here: it is shown, and neither pruned nor repaired nor deleted. A sidecar that names
+another store is damaged here: its content is in that store. Sidecars of version 0.1.0 name neither; they count as this directory's, unless their manifests
+name another one.
 """
 
 from __future__ import annotations
@@ -61,19 +62,35 @@ def read(path: str) -> Directory:
         )
 
 
+class OtherStore(StoreError):
+    """The store that is known is away, or another one is in its place. `details` has `store_id`, which is that of the one that is known."""
+
+
+def match(store: Store, known: str, clause: str) -> None:
+    """OtherStore unless a store is the one that is known.
+
+    :param known: its id, or nothing where only that there is one is known. :param clause: who knows that, for the message.
+    """
+    place = show(os.fsencode(store.path))
+    if store.format is None:
+        raise OtherStore(
+            f"There is no store at {place}, but {clause}; mount the store, or name the right one. To begin anew with an empty one, say new_store: true (on the"
+            " command line, volt-backup init --replace).",
+            store_id=known or None,
+        )
+    if store.format.id and known and store.format.id != known:  # one of version 0.1.0 has no id yet
+        raise OtherStore(
+            f"The store at {place} has the id {store.format.id}, but {clause}; mount the store, or name the right one, or another backup_dir.", store_id=known
+        )
+
+
 def check(path: str, store: Store) -> Directory:
     """What the directory says of itself; StoreError where it is damaged, or of another store than this."""
     found = read(path)
     if found.trouble is not None:
         raise StoreError(found.trouble)
-    known = store.format.id if store.format is not None else ""
-    if found.store and found.store != known and (known or store.format is None):
-        what = f"is another one (id {known})" if known else "is not there"
-        raise StoreError(
-            f"Backup directory {show(os.fsencode(path))}: its backups are in the store with the id {found.store}, and {show(os.fsencode(store.path))} {what};"
-            " mount the store, or name the right one, or another backup_dir.",
-            store_id=found.store,
-        )
+    if found.store:
+        match(store, found.store, f"the backups in {show(os.fsencode(path))} are in the one with the id {found.store}")
     return found
 
 

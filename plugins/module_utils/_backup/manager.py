@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import gc
 import itertools
 import os
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreError, StoreFull, Unsupported, UsageError, newer, parse, parse_time, show, unwatched
+from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreFull, Unsupported, UsageError, newer, parse_time, show, unwatched
 from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import adopt, create, garbage, import_original, marks, prune, repair, restore, usage, verify
+from . import adopt, create, directory, garbage, host, import_original, marks, presence, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
@@ -57,38 +58,78 @@ class Query(t.NamedTuple):
 class Manager:
     """All that can be done with the backups of one store.
 
-    :param store: path of the store. :param backup_dir: path of the sidecars. :param lock_timeout: seconds.
+    :param store: path of the store. :param backup_dir: path of the sidecars. Where one is None, the host file tells (see `host`).
+    :param lock_timeout: seconds. :param store_id: the store's id, as far as the caller knows it.
     """
 
-    def __init__(self, store: str, backup_dir: str, lock_timeout: float = 300) -> None:
+    def __init__(
+        self, store: t.Optional[str], backup_dir: t.Optional[str], lock_timeout: float = 300, store_id: t.Optional[str] = None
+    ) -> None:
+        self._asked, self._timeout, self._told = (store, backup_dir), lock_timeout, store_id
+
+    @functools.cached_property
+    def _paths(self) -> t.Tuple[str, str]:
+        """Of the store and of the sidecars; found out when they are needed, so that what needs neither does not fail for them."""
+        store, backup_dir = host.resolve(*self._asked)
         for name, path in (("store", store), ("backup_dir", backup_dir)):
             if not path:
                 raise UsageError(f"The {name} is an empty path; name a directory.")
-        self._store_path = os.fsdecode(os.path.abspath(parse(os.path.expanduser(store))))
-        self._directory = os.fsdecode(os.path.abspath(parse(os.path.expanduser(backup_dir))))
-        self._timeout = lock_timeout
+        return host.absolute(store), host.absolute(backup_dir)
 
-    def _open(self, **more: int) -> t.Tuple[Store, Catalog]:
-        store = Store(self._store_path, self._timeout, **more)
+    @property
+    def backup_dir(self) -> str:
+        """The directory of the sidecars, as it is shown."""
+        return show(os.fsencode(self._paths[1]))
+
+    @property
+    def _directory(self) -> str:
+        return self._paths[1]
+
+    def _look(self, **more: int) -> t.Tuple[Store, Catalog]:
+        """The store, whether it is there or not."""
+        store = Store(self._paths[0], self._timeout, **more)
         return store, Catalog(store, self._directory)
 
-    def _whole(self, **more: int) -> t.Tuple[Store, Catalog]:
-        """The same for what takes something away or judges: a store that is not mounted must not pass for an empty one."""
-        store, catalog = self._open(**more)
-        listed = 0 if store.exists else sum(not sidecar.get("foreign") for sidecar in catalog.list())
-        if listed:
-            raise StoreError(
-                f"There is no store at {show(os.fsencode(store.path))}, but {show(os.fsencode(self._directory))} lists {listed} backup(s);"
-                " mount the store, or name the right one."
-            )
+    def _open(self, **more: int) -> t.Tuple[Store, Catalog]:
+        """The store; where none was ever made, it is empty. One that is not mounted must not pass for that."""
+        store, catalog = self._look(**more)
+        if not store.exists:
+            presence.check(store, catalog, self._directory, self._told)
         return store, catalog
 
-    def create(self, request: create.CreateRequest, dry: bool = False, progress: Progress = unwatched) -> create.Created:
-        """Make a backup. `dry` computes it and writes nothing."""
-        store, catalog = self._open()
+    def check_store(self) -> t.Optional[str]:
+        """The id of the store, None where there is none; StoreError where one is known that is away, or another one is in its place."""
+        store, catalog = self._look()
+        presence.check(store, catalog, self._directory, self._told)
+        return (store.format.id or None) if store.format is not None else None
+
+    def begin(self, replace: bool = False, dry: bool = False, name: bool = True) -> presence.Begun:
+        """Make what is not there of store and backup directory. `replace`: also where a store is known that is away, whose backups are then lost.
+
+        :param name: let the directory name the store even before there are backups. Not for who writes down elsewhere which store it is.
+        """
+        store, catalog = self._look()
+        anew = presence.to_begin(store, catalog, self._directory, self._told, replace)
+        if replace and not anew and store.exists:
+            raise UsageError(f"The store at {show(os.fsencode(store.path))} is there, and is not replaced; move it away first, or leave --replace out.")
+        name = anew or (name and not directory.read(self._directory).id)
+        steps = presence.plan(store, self._directory, name)
+        if steps and not dry:
+            presence.begin(store, self._directory, name)
+        known = (store.format.id or None) if store.format is not None else None
+        return presence.Begun(show(os.fsencode(store.path)), self.backup_dir, known, steps)
+
+    def create(
+        self, request: create.CreateRequest, dry: bool = False, progress: Progress = unwatched, new_store: bool = False
+    ) -> create.Created:
+        """Make a backup. `dry` computes it and writes nothing. `new_store`: begin anew where a store is known that is away."""
+        store, catalog = self._look()
+        creator = create.Creator(store, self._directory, request, dry, progress)
+        if presence.to_begin(store, catalog, self._directory, self._told, new_store) and not dry:
+            presence.begin(store, self._directory)
         try:
             with _no_cycles():
-                return create.Creator(store, self._directory, request, dry, progress)()
+                return creator()
         except StoreFull as error:
             count, size = prune.held(catalog, request.workload)
             if not count:
@@ -137,7 +178,7 @@ class Manager:
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Listed]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
         check_id(backup)
-        store, catalog = self._whole()
+        store, catalog = self._open()
         if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
         with store.write_lock(dry):
@@ -162,26 +203,26 @@ class Manager:
         NotFound where there are no backups of it.
         """
         check_workload(workload)
-        store, catalog = self._whole()
+        store, catalog = self._open()
         with store.write_lock(dry):
             return marks.accept_mounts(catalog, workload, dry)
 
     def accept(self, backup: str, dry: bool = False) -> marks.Marked:
         """Say that a suspect backup is as it should be."""
-        store, catalog = self._whole()
+        store, catalog = self._open()
         with store.write_lock(dry):
             return marks.accept(catalog, check_id(backup), dry)
 
     def protect(self, backup: str, wanted: bool = True, dry: bool = False) -> marks.Marked:
         """Say that a backup must not be deleted, or may be again."""
-        store, catalog = self._whole()
+        store, catalog = self._open()
         with store.write_lock(dry):
             return marks.protect(catalog, check_id(backup), wanted, dry)
 
     def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
         """Take over backups whose records name no directory, another one, or another store. `unlisted`: also those of which the store has nothing but
         the manifest."""
-        store, catalog = self._whole()
+        store, catalog = self._open()
         return adopt.Adopter(store, catalog, self._directory, [check_id(backup) for backup in ids], unlisted, dry)()
 
     def import_original(self, ids: t.Sequence[str] = (), dry: bool = False) -> import_original.Imported:
@@ -193,20 +234,20 @@ class Manager:
         self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Listed] = None
     ) -> prune.Pruned:
         """Delete a workload's backups that a policy does not keep. `coming` is one that only a real run would have made."""
-        store, catalog = self._whole()
+        store, catalog = self._open()
         pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming)
         with _no_cycles():
             return pruner()
 
     def collect(self, grace: str = "24h", repack: bool = True, dry: bool = False) -> t.Dict[str, t.Any]:
         """Collect garbage: what no backup refers to goes to the trash, and from there after `grace`, a span of time."""
-        store, _catalog = self._whole(room=WALKER)
+        store, _catalog = self._open(room=WALKER)
         with _no_cycles():
             return garbage.collect(store, self._directory, grace, repack, dry)
 
     def verify(self, request: verify.VerifyRequest, dry: bool = False, progress: Progress = unwatched) -> verify.Verified:
         """Look whether everything is there and sound; with `request.repair`, mend what can be."""
-        store, catalog = self._whole(room=WALKER)
+        store, catalog = self._open(room=WALKER)
         with _no_cycles():
             return repair.verified(store, catalog, self._directory, request, dry, progress)
 
@@ -245,7 +286,7 @@ class Manager:
     @property
     def places(self) -> t.Tuple[str, str]:
         """Where the store and the backup directory really are: those of another manager are the same, or not."""
-        return os.path.realpath(self._store_path), os.path.realpath(self._directory)
+        return os.path.realpath(self._paths[0]), os.path.realpath(self._directory)
 
     def expected(self, workload: t.Optional[str] = None, backup: t.Optional[str] = None) -> int:
         """Bytes of content in a backup, or in a workload's last one; 0 where that is not known. For a progress bar."""

@@ -145,7 +145,7 @@ def _show_options(made: argparse.ArgumentParser) -> None:
 def _show(args: Arguments, manager: Manager) -> Outcome:
     found = manager.find(Query(id=args.id))
     if not found:
-        raise _unknown(args)
+        raise _unknown(args.id, manager)
     backup = found[0]
     value: t.Dict[str, t.Any] = {"backups": found, "count": 1, "changed": False}
     contents: t.Dict[str, t.Any] = {}
@@ -275,13 +275,13 @@ def _delete_options(made: argparse.ArgumentParser) -> None:
 def _delete(args: Arguments, manager: Manager) -> Outcome:
     found = manager.delete(args.id, args.dry_run)
     if found is None:
-        raise _unknown(args)
+        raise _unknown(args.id, manager)
     verb = "Would delete" if args.dry_run else "Deleted"
     return Outcome({"backup": found, "changed": True}, lambda: f"{verb} {args.id}.\n")
 
 
-def _unknown(args: Arguments) -> NotFound:
-    return NotFound(f"There is no backup {args.id} in {args.backup_dir}; list the backups to see which there are.")
+def _unknown(backup: str, manager: Manager) -> NotFound:
+    return NotFound(f"There is no backup {backup} in {manager.backup_dir}; list the backups to see which there are.")
 
 
 # ---- accept, protect, unprotect

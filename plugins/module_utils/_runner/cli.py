@@ -15,11 +15,11 @@ import sys
 import typing as t
 
 from .. import _version
+from .._backup import host
 from .._backup.manager import Manager
 from .._base import Incomplete, Suspect, Unsupported, UsageError, VoltError, interruptible, show, unexpected
 from . import backups, scheduled, screen, upkeep
 
-STORE, BACKUPS = "/var/lib/volt/cas", "/var/lib/volt/backups"
 #: Exit status by error; all others are FAILED.
 _STATUS = {UsageError: upkeep.USAGE, Incomplete: upkeep.INCOMPLETE, Suspect: upkeep.SUSPECT, Unsupported: upkeep.UNSUPPORTED}
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
@@ -30,8 +30,8 @@ _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "ta
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--store", default=STORE, metavar="DIR", help="the store (default: %(default)s)")
-    shared.add_argument("--backup-dir", default=BACKUPS, metavar="DIR", help="where the backups' records are (default: %(default)s)")
+    shared.add_argument("--store", metavar="DIR", help=f"the store (default: that of the host's schedules, else {host.STORE})")
+    shared.add_argument("--backup-dir", metavar="DIR", help=f"where the backups' records are (default: as theirs, else {host.BACKUP_DIR})")
     shared.add_argument("--lock-timeout", default=300, type=upkeep.count, metavar="SECONDS", help="how long to wait for others (default: %(default)s)")
     shared.add_argument("--json", action="store_true", help="print the result as JSON")
     shared.add_argument("--quiet", action="store_true", help="print nothing but errors")

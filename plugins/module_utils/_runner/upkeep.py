@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
-"""What a command of volt-backup is, and those that keep a store in order: prune, gc, verify, adopt, import-volt. Each is an entry of COMMANDS.
+"""What a command of volt-backup is, and those that keep a store in order: init, prune, gc, verify, adopt, import-volt. Each is an entry of COMMANDS.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import typing as t
 
-from .._backup import adopt, import_original, prune, verify
+from .._backup import adopt, import_original, presence, prune, verify
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.retention import COUNTS
@@ -48,6 +48,27 @@ def count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return number
+
+
+# ---- init
+
+
+def _init_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--replace", action="store_true", help="begin anew where the store that is known is gone for good; its backups stay listed, as damaged")
+    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def _init(args: Arguments, manager: Manager) -> Outcome:
+    begun = manager.begin(args.replace, args.dry_run)
+    diff = {"prepared": "".join(f"{step}\n" for step in begun.steps)}
+    value = {"changed": bool(begun.steps), "store": begun.store, "backup_dir": begun.backup_dir, "store_id": begun.store_id, "diff": diff}
+    return Outcome(value, lambda: _begun(begun, args.dry_run))
+
+
+def _begun(begun: presence.Begun, dry: bool) -> str:
+    if not begun.steps:
+        return f"Nothing to do: the store {begun.store} is there.\n"
+    return f"{'Would do' if dry else 'Done'}:\n" + "".join(f"  {step}\n" for step in begun.steps)
 
 
 # ---- prune
@@ -202,6 +223,7 @@ def _imported(done: import_original.Imported, dry: bool) -> str:
 
 
 COMMANDS = (
+    Command("init", "make the store, where none is known", _init_options, _init),
     Command("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
     Command("gc", "remove from the store what no backup refers to", _collect_options, _collect),
     Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),

@@ -10,6 +10,7 @@
 
     check      the command is there and knows the format; sources exist; systemd understands what is new
     compare    wanted against present; the list of differences is what the diff shows and what is then done
+    make       the store, once in a host's life, and directories
     stop       timers and services that go
     write      what differs, each file beside and renamed; then the links that `systemctl enable` makes
     reload     once, with timers stopped whose times changed; start
@@ -27,9 +28,11 @@ import os
 import stat
 import typing as t
 
+from .._backup import host
 from .._backup.create import refuse_inside
 from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason
 from . import command as commands, job as jobs, notification as ways_, systemd, units
+from .destination import Destination, make_directory
 from .job import Job
 from .record import DIRECTORY as RECORDS, RunRecord, unwritten
 from .status import write_metrics
@@ -67,14 +70,14 @@ class Declaration:
 
     :param present: jobs that are to be there. :param absent: workloads whose schedule is to go. :param purge: all others go, too.
     :param manage: whether systemd is told. :param force: take over files of the same name that are not ours.
-    :param host: what belongs to the host as a whole; None leaves it as it is.
+    :param wide: what belongs to the host as a whole; None leaves it as it is.
     """
 
     def __init__(
         self, present: t.Sequence[Job], absent: t.Sequence[str], purge: bool, interpreter: str, manage: bool, force: bool, places: HostPaths,
-        host: t.Optional[HostWide] = None,
+        wide: t.Optional[HostWide] = None,
     ) -> None:  # fmt: skip
-        self._places, self._manage, self._force, self._host = places, manage, force, host
+        self._places, self._manage, self._force, self._wide = places, manage, force, wide
         self._jobs = {job.workload: job for job in present}
         names = [*(job.workload for job in present), *absent]
         if len(set(names)) != len(names):
@@ -91,8 +94,9 @@ class Declaration:
         self._stale = False
         self._again: t.Set[str] = set()  # timers that are right, and that systemd must start anew
         self._timers = {job.unit: job.enabled for job in present}  # whether each is to run
-        self._timers.update((name[:-6], True) for name in (host.units if host else ()) if name.endswith(".timer"))
+        self._timers.update((name[:-6], True) for name in (wide.units if wide else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
+        self._destination = Destination(())
         self._metrics = {job.metrics: True for job in present if job.metrics}  # whether any schedule still has it
 
     def plan(self, dry: bool = False) -> t.List[str]:
@@ -115,9 +119,11 @@ class Declaration:
             refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
             if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
                 raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
+        warnings += self._settle()
+        for job in self._jobs.values():
             self._compare(job)
-        if self._host is not None:
-            self._compare_host(self._host)
+        if self._wide is not None:
+            self._compare_wide(self._wide)
         for name in self._purged:
             before = len(self.files)
             try:
@@ -130,9 +136,34 @@ class Declaration:
         for name in list(self._gone):
             if name not in self._purged:
                 self._compare_gone(name)
+        self._compare_host_file()
         self._validate()
         self._plan_states()
         return warnings
+
+    def _settle(self) -> t.List[str]:
+        """Find out where the jobs back up to, and give them the store's id; warnings."""
+        before = self._load(jobs.declared(self._places.jobs))
+        others = [job for job in before if job.workload not in (*self._jobs, *self._gone, *self._purged)]
+        self._destination = Destination(list(self._jobs.values()), before, others)
+        self._jobs = {job.workload: job for job in self._destination.jobs}
+        if self._jobs and not os.path.isdir(self._places.records):
+            self._destination.steps.append(f"make directory {self._places.records}")
+        return self._destination.warnings
+
+    def _load(self, names: t.Iterable[str]) -> t.List[Job]:
+        """The jobs that are there, as far as they can be read."""
+        found = []
+        for name in names:
+            with contextlib.suppress(VoltError):
+                found.append(jobs.load(name, self._places.jobs))
+        return found
+
+    def _compare_host_file(self) -> None:
+        """It goes with the last schedule."""
+        stays = not self._jobs and any(name not in self._gone for name in jobs.declared(self._places.jobs))
+        if not stays and self._differ(host.PATH, self._destination.host_file, host.MODE):
+            self.files.insert(0, self.files.pop())  # it makes a directory that all may enter
 
     def _check_command(self, dry: bool) -> t.List[str]:
         path = self._places.command
@@ -172,14 +203,14 @@ class Declaration:
         if any(ours):
             self._going.append(unit)
 
-    def _compare_host(self, host: HostWide) -> None:
+    def _compare_wide(self, wide: HostWide) -> None:
         directory = self._places.units
-        self._differ(self._places.ways, ways_.text(host.ways), 0o600)
-        for name, text in host.units.items():
+        self._differ(self._places.ways, ways_.text(wide.ways), 0o600)
+        for name, text in wide.units.items():
             if self._differ(os.path.join(directory, name), units.host_wide(name, text, self._interpreter)) and name.endswith(".timer"):
                 self.retimed.add(name[:-6])
         present = os.listdir(directory) if os.path.isdir(directory) else []
-        for name in sorted(name for name in present if units.is_host_wide(name) and name not in host.units):
+        for name in sorted(name for name in present if units.is_host_wide(name) and name not in wide.units):
             path = os.path.join(directory, name)
             if units.is_ours(path):
                 self._differ(path, None)
@@ -190,7 +221,8 @@ class Declaration:
         before, now = _read(path)
         if before is None and after is None:
             return False
-        ours = before is None or before.startswith(units.OURS) or path == self._places.ways or (path.endswith(".json") and self._is_job(before, path))
+        ours = before is None or before.startswith(units.OURS) or path in (self._places.ways, host.PATH)
+        ours = ours or (path.endswith(".json") and self._is_job(t.cast(str, before), path))
         if not ours and not self._force:
             raise UsageError(f"{path} was not written by volt.backup; move it away, choose another workload name, or set force: true.")
         if before == after and now == mode:
@@ -241,15 +273,16 @@ class Declaration:
 
     @property
     def changed(self) -> bool:
-        return bool(self.files or self._links or self._idle or self._stale)
+        return bool(self.files or self._links or self._idle or self._stale or self._destination.steps)
 
     def diff(self) -> t.List[t.Dict[str, str]]:
-        """Each file as it is and as it is to be, and which timers are enabled and started."""
+        """Each file as it is and as it is to be, what is made for backups, and which timers are enabled and started."""
         shown = []
         for change in self.files:
             before, after = (ways_.shown(text) if change.path == self._places.ways else text or "" for text in (change.before, change.after))
             shown.append({"before_header": change.path, "after_header": change.path, "before": before, "after": after})
-        lines = [f"{'enable' if on else 'disable'} {unit}.timer\n" for unit, on in self._links]
+        lines = [f"{step}\n" for step in self._destination.steps]
+        lines += [f"{'enable' if on else 'disable'} {unit}.timer\n" for unit, on in self._links]
         lines += [f"{'start' if self._timers.get(unit, False) else 'stop'} {unit}.timer\n" for unit in self._idle]
         lines += ["reload systemd\n"] if self._stale and not self.files else []
         return [*shown, {"prepared": "".join(lines)}] if lines else shown
@@ -270,9 +303,10 @@ class Declaration:
             commands.remove(self._link(unit))
         for unit in {*anew, *(unit for unit, on in self._links if on)}:
             self._stamp(unit)  # before the new lines are there: a run that died in between must not leave them with the old stamp
+        self._destination.make()  # a service's view of the host is read-only but for these, so they must be there
+        if self._jobs:
+            make_directory(self._places.records)
         for job in self._jobs.values():
-            for directory in (parse(job.store), parse(job.backup_dir), os.fsencode(self._places.records)):
-                _make(os.fsdecode(directory))  # a service's view of the host is read-only but for these, so they must be there
             record = RunRecord(job.workload, self._places.records)
             if job.unit in self.retimed or (job.unit, True) in self._links or record.read().get("since") is None:
                 record.declare()
@@ -336,7 +370,8 @@ class Declaration:
             return
         try:
             os.makedirs(os.path.dirname(change.path), mode=0o755 if change.mode & 0o044 else 0o700, exist_ok=True)
-            files.write_file(change.path, change.after.encode("utf-8", "surrogateescape"), mode=change.mode)
+            text = self._destination.final(change.after)
+            files.write_file(change.path, text.encode("utf-8", "surrogateescape"), mode=change.mode)
         except OSError as error:
             raise unwritten(change.path, error) from None
 
@@ -377,10 +412,3 @@ def _read(path: str) -> t.Tuple[t.Optional[str], int]:
         if error.errno == errno.ELOOP:
             raise UsageError(f"{path} is a symlink (a masked unit, perhaps); remove it, then run again.") from None
         raise VoltError(f"{path} cannot be read: {reason(error)}; run as root.") from None
-
-
-def _make(directory: str) -> None:
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise unwritten(directory, error) from None

@@ -143,10 +143,15 @@ def write_metrics(job: Job, complain: Complain) -> None:
 
 
 def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
-    """Run a command of the job's, if it has one; HookFailed if it fails or does not end in time. What it prints goes where we print."""
+    """Run a command of the job's, if it has one; HookFailed if it fails or does not end in time. What it prints goes where we print.
+
+    StoreError before a backup whose store is away.
+    """
     command = job.pre_command if hook == "pre" else job.post_command
     if not command:
         return
+    if hook == "pre":
+        job.manager.check_store()  # nothing is stopped or dumped for a backup that cannot be made
     told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source, "VOLT_HOOK": hook}
     if hook == "post":
         told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=failure.message if failure else "")

@@ -17,8 +17,9 @@ import json
 import os
 import typing as t
 
-from .._backup import brake
+from .._backup import brake, host
 from .._backup.ids import check_workload, is_workload
+from .._backup.manager import Manager
 from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, reason
 from .._fs.exclusions import Exclusions
@@ -66,14 +67,20 @@ class Job(t.NamedTuple):
     nice: int = 10
     io_class: str = "idle"
     enabled: bool = True
-    store: str = "/var/lib/volt/cas"
-    backup_dir: str = "/var/lib/volt/backups"
+    store: str = host.STORE
+    backup_dir: str = host.BACKUP_DIR
+    store_id: t.Optional[str] = None
     lock_timeout: int = 300
     metrics: t.Optional[str] = None
 
     @property
     def slots(self) -> t.Optional[Slots]:
         return None if self.interval is None else Slots(self.interval, self.phase)
+
+    @property
+    def manager(self) -> Manager:
+        """The door to where it backs up to."""
+        return Manager(self.store, self.backup_dir, self.lock_timeout, self.store_id)
 
     @property
     def unit(self) -> str:

@@ -104,7 +104,7 @@ def _run_unit(job: Job, record: RunRecord) -> Ran:
     except Interrupted as error:
         raise Interrupted(f"{error.message.partition(';')[0]}; the run goes on in {service}, and systemctl stop ends it.", **error.details) from None
     note = record.read()
-    manager = Manager(job.store, job.backup_dir, job.lock_timeout)
+    manager = job.manager
     success, failure = note.get("success", {}), note.get("failure", {})
     invocation = note.get("run") if note.get("run") != before else None
     if invocation is None:
@@ -178,7 +178,7 @@ def _try(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
 
 
 def _back_up(job: Job) -> Ran:
-    manager = Manager(job.store, job.backup_dir, job.lock_timeout)
+    manager = job.manager
     request = CreateRequest(
         workload=job.workload,
         source=job.source,

@@ -21,14 +21,14 @@ import re
 import time
 import typing as t
 
-from .._base import Unsupported, VoltError, files, parse, show_time
+from .._base import StoreError, Unsupported, VoltError, files, parse, show_time
 from . import command as commands, job as jobs, systemd, units as units_
 from .job import Job
 from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due, noting, unwritten
 
-#: Worst first, in which order they are listed. The first six are trouble.
-STATES = ("failed", "overdue", "stopped", "unreadable", "unsupported", "source missing", "running", "ok", "waiting", "disabled")
-TROUBLE = frozenset(STATES[:6])
+#: Worst first, in which order they are listed. The first seven are trouble.
+STATES = ("failed", "overdue", "stopped", "unreadable", "unsupported", "store missing", "source missing", "running", "ok", "waiting", "disabled")
+TROUBLE = frozenset(STATES[:7])
 
 _TOLERANCE = (300, 3600)
 
@@ -136,10 +136,8 @@ def _judge(
         state, why = "stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again."
     elif timer is not None and timer.get("SubState") == "elapsed":
         state, why = "stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again."
-    elif not os.path.isdir(parse(job.source)):
-        state, why = "source missing", f"{job.source} is no directory any more."
     else:
-        state = "ok" if good else "waiting"
+        state, why = _missing(job) or ("ok" if good else "waiting", None)
     if state == "ok" and success.get("unstable_count"):
         why = f"The last backup is unstable: {success['unstable_count']} file(s) were written while it was made."
     if state == "overdue":
@@ -161,6 +159,19 @@ def _judge(
         "failures": note.get("failures", 0),
         **{key: success.get(key) for key in ("backup_id", "duration", "new_bytes", "total_size", "unstable_count")},
     }
+
+
+def _missing(job: Job) -> t.Optional[t.Tuple[str, str]]:
+    """State and reason, where the next run will lack something."""
+    try:
+        job.manager.check_store()
+    except StoreError as error:
+        return "store missing", error.message
+    except VoltError:
+        pass  # the run tells it
+    if not os.path.isdir(parse(job.source)):
+        return "source missing", f"{job.source} is no directory any more."
+    return None
 
 
 def _is_unended(note: Note) -> bool:

@@ -90,7 +90,9 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     ]
     if job.io_class != "none":
         lines.append(f"IOSchedulingClass={job.io_class}")
-    writes = " ".join(word(os.fsdecode(parse(place)), variables=False) for place in (job.store, job.backup_dir, state))
+    # A dash: where a disk is away, the run is to start all the same, and to say so.
+    places = [*(f"-{os.fsdecode(parse(place))}" for place in (job.store, job.backup_dir)), state]
+    writes = " ".join(word(place, variables=False) for place in places)
     return "\n".join([*lines, f"ReadWritePaths={writes}", _HARDENED])
 
 

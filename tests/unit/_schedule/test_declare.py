@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, Unsupported, UsageError, VoltError
+from ansible_collections.volt.backup.plugins.module_utils._backup import host as host_file
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, StoreError, Unsupported, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, units
-from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, RunRecord
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
-from ansible_collections.volt.backup.plugins.module_utils._schedule.status import status, write_metrics
+from ansible_collections.volt.backup.plugins.module_utils._schedule.status import TROUBLE, status, write_metrics
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(host_file, "PATH", str(tmp_path / "backup.json"))
     return Host(tmp_path)
 
 
@@ -425,3 +427,162 @@ def test_who_is_told_is_for_root_alone(host: Host) -> None:
 def test_ways_that_cannot_be_meant(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         notification.check(bad)
+
+
+# ---- where they back up to
+
+
+def lines(declaration: Declaration) -> list[str]:
+    return [line for part in declaration.diff() for line in part.get("prepared", "").splitlines()]
+
+
+def test_the_first_declaration_makes_the_store_and_writes_down_its_id(host: Host) -> None:
+    planned = host.plan(host.job())
+    made = [f"make directory {host.top}/{name}" for name in ("cas", "backups")] + [f"make store {host.top}/cas"]
+    made.append(f"make directory {host.top}/records")
+    assert lines(planned)[:4] == made and planned.diff()[0]["after_header"] == host_file.PATH
+    assert [part["after"].count('"store_id": "(new)"') for part in planned.diff()[:2]] == [1, 1]
+    assert not os.path.exists(host.top / "cas") and not os.path.exists(host_file.PATH)
+    host.declare(host.job())
+    known = json.loads((host.top / "cas/format.json").read_bytes())["id"]
+    assert json.loads(Path(host_file.PATH).read_bytes()) == {
+        "format": 1, "store": f"{host.top}/cas", "backup_dir": f"{host.top}/backups", "store_id": known,
+    }  # fmt: skip
+    assert os.stat(host_file.PATH).st_mode & 0o777 == 0o644
+    assert jobs.load("app", host.places.jobs).store_id == known
+    assert not host.plan(host.job()).changed
+    host.declare(host.job("db"))
+    assert jobs.load("db", host.places.jobs).store_id == known
+    host.declare(absent=("app",))
+    assert os.path.exists(host_file.PATH)
+    last = host.declare(absent=("db",))
+    assert not os.path.exists(host_file.PATH) and {"before_header": host_file.PATH, "after": ""}.items() <= last.diff()[0].items()
+    assert not host.plan(absent=("db",)).changed and (host.top / "cas/format.json").exists()
+
+
+def test_a_tag_that_looks_like_a_new_id_stays(host: Host) -> None:
+    host.declare(host.job(tags=["(new)", '"store_id": "(new)"']))
+    assert list(jobs.load("app", host.places.jobs).tags) == ["(new)", '"store_id": "(new)"']
+
+
+def test_where_all_are_disabled_there_are_directories_and_no_store(host: Host) -> None:
+    """A unit that is started by hand would else not even start."""
+    job = host.job(enabled=False, source=str(host.top / "missing"))
+    assert lines(host.declare(job)) == [f"make directory {host.top}/{name}" for name in ("cas", "backups", "records")]
+    assert os.listdir(host.top / "cas") == [] == os.listdir(host.top / "backups")
+    home = host_file.read()
+    assert home is not None and home.store_id is None and jobs.load("app", host.places.jobs).store_id is None
+    assert not host.plan(job).changed
+    host.declare(host.job())
+    home = host_file.read()
+    assert home is not None and home.store_id == jobs.load("app", host.places.jobs).store_id is not None
+
+
+@pytest.mark.parametrize("who", ["host file", "job", "both"])
+def test_a_store_that_is_away_is_not_made_again(host: Host, who: str) -> None:
+    host.declare(host.job())
+    home = host_file.read()
+    assert home is not None
+    for name in ("cas", "backups"):
+        (host.top / name).rename(host.top / f"{name}.away")
+    if who != "both":
+        Path(host_file.PATH if who == "job" else jobs.path("app", host.places.jobs)).unlink()
+    before = sorted(host.top.rglob("*"))
+    for job in (host.job(), host.job("db")):
+        with pytest.raises(StoreError, match=f"There is no store at {host.top}/cas, but .*{home.store_id}") as caught:
+            host.plan(job)
+        assert caught.value.details["store_id"] == home.store_id
+    idle = host.plan(host.job(enabled=False))
+    assert not any("make directory" in line for line in lines(idle))
+    idle.apply()
+    assert jobs.load("app", host.places.jobs).store_id == home.store_id == home_of().store_id, "what is known stays known"
+    assert {path for path in host.top.rglob("*") if path not in before and path.name in ("cas", "backups")} == set()
+    assert host.rows()["app"]["state"] == "disabled"
+    for name in ("cas", "backups"):
+        (host.top / f"{name}.away").rename(host.top / name)
+    host.declare(host.job())
+
+
+def home_of() -> host_file.Home:
+    home = host_file.read()
+    assert home is not None
+    return home
+
+
+def test_another_store_in_its_place_is_told(host: Host) -> None:
+    host.declare(host.job())
+    known = home_of().store_id
+    for name in ("cas", "backups"):
+        shutil.rmtree(host.top / name)
+    job = host.job("other")
+    job.manager.begin(replace=True)
+    assert home_of().store_id != known, "it was begun anew"
+    assert host.declare(host.job()).changed and jobs.load("app", host.places.jobs).store_id == home_of().store_id
+    host_file.write(home_of()._replace(store_id=known))
+    with pytest.raises(StoreError, match=f"has the id .*{known}"):
+        host.plan(host.job())
+
+
+def test_a_host_has_one_store(host: Host) -> None:
+    one, other = host.job(), host.job("db")._replace(store=str(host.top / "cas2"))
+    with pytest.raises(UsageError, match=f"two stores, {one.store} and {other.store}"):
+        host.plan(one, other)
+    host.declare(one)
+    with pytest.raises(UsageError, match=rf"in the store {one.store} \(schedules app\), and {other.store} is another one"):
+        host.plan(other)
+    assert home_of().store == one.store
+    host.declare(other, absent=("app",))
+    assert home_of().store == other.store and home_of().store_id == jobs.load("db", host.places.jobs).store_id
+    host.declare(other._replace(store=one.store))
+    assert home_of().store == one.store
+
+
+def test_the_host_file_names_a_backup_directory_that_is_in_use(host: Host) -> None:
+    one, other = host.job(), host.job("db")._replace(backup_dir=str(host.top / "others"))
+    host.declare(one)
+    host.declare(other)
+    assert home_of().backup_dir == one.backup_dir and (host.top / "others").is_dir() and not host.plan(one).changed
+    host.declare(other, absent=("app",))
+    assert home_of().backup_dir == other.backup_dir
+    assert not host.plan(other).changed
+
+
+@pytest.mark.parametrize(("text", "kind"), [("{", StoreError), ('{"format": 2}', Unsupported)])
+def test_a_host_file_that_cannot_be_read(host: Host, text: str, kind: type[Exception]) -> None:
+    host.declare(host.job())
+    Path(host_file.PATH).write_text(text)
+    for force in (False, True):
+        with pytest.raises(kind):
+            host.plan(host.job(), force=force)
+    host.declare(absent=("app",))
+    assert not os.path.exists(host_file.PATH)
+
+
+def test_a_job_of_version_0_1_0_has_no_id(host: Host) -> None:
+    host.declare(host.job())
+    path = Path(jobs.path("app", host.places.jobs))
+    value = json.loads(path.read_bytes())
+    del value["store_id"]
+    path.write_text(json.dumps(value))
+    os.unlink(host_file.PATH)
+    assert jobs.load("app", host.places.jobs).store_id is None
+    host.declare(host.job())
+    assert jobs.load("app", host.places.jobs).store_id == home_of().store_id is not None
+
+
+def test_status_tells_of_a_store_that_is_away(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.volt.backup.plugins.module_utils._schedule.status.systemd.running", lambda: False)
+    host.declare(host.job())
+    assert host.rows()["app"]["state"] == "waiting"
+    (host.top / "cas").rename(host.top / "away")
+    row = host.rows()["app"]
+    assert row["state"] == "store missing" in TROUBLE and row["reason"].startswith(f"There is no store at {host.top}/cas")
+    (host.top / "away").rename(host.top / "cas")
+    assert host.rows()["app"]["state"] == "waiting"
+
+
+def test_a_service_starts_where_the_disk_is_away(host: Host) -> None:
+    """It is the run that says so, not systemd, which would know no reason. A dash lets a path be missing: systemd.exec(5)."""
+    odd = host.job()._replace(store="/srv/a b/cas")
+    (line,) = [line for line in units.service(odd, "/usr/bin/python3", "/c", "/records").splitlines() if line.startswith("ReadWritePaths=")]
+    assert line == f'ReadWritePaths="-/srv/a b/cas" -{host.top}/backups /records'

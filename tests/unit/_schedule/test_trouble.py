@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base import files
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, UsageError, VoltError
@@ -24,6 +25,7 @@ from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """One without systemd: only notes tell."""
     monkeypatch.setattr(status.systemd, "running", lambda: False)
+    monkeypatch.setattr(host_file, "PATH", str(tmp_path / "backup.json"))
     return Host(tmp_path)
 
 

@@ -1,0 +1,103 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The host file: where the backups of this host are, so that one who names no store means that one.
+
+::
+
+    /etc/volt/backup.json    {"format": 1, "store": "<path>", "backup_dir": "<path>", "store_id": "<the store's id>" or null}
+
+It is written with the first schedule that is declared, is there for all to read, and goes with the last schedule.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import typing as t
+
+from .._base import StoreError, files, newer, parse, reason
+
+PATH = "/etc/volt/backup.json"
+MODE = 0o644
+FORMAT = 1
+#: Where backups are if nothing says otherwise.
+STORE, BACKUP_DIR = "/var/lib/volt/cas", "/var/lib/volt/backups"
+_MOST = 65536
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+class Hidden(StoreError):
+    """The host file may not be read by this user."""
+
+
+class Home(t.NamedTuple):
+    """Where a host's backups are; paths as a user wrote them. `store_id` is None as long as there is no store."""
+
+    store: str = STORE
+    backup_dir: str = BACKUP_DIR
+    store_id: t.Optional[str] = None
+
+    def text(self) -> str:
+        """The file's content."""
+        return json.dumps({"format": FORMAT, **self._asdict()}, indent=1, sort_keys=True) + "\n"
+
+
+def read() -> t.Optional[Home]:
+    """What the host file says; None where there is none, Unsupported for one of a newer version, StoreError for one that cannot be read."""
+    try:
+        value = json.loads(files.read_file(PATH, _MOST))
+        number = value["format"]
+        if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT:
+            raise newer(f"{PATH} (format {number})")
+        found = Home(*(value[name] for name in Home._fields))
+        if number is True or number != FORMAT or not all(os.path.isabs(parse(place)) for place in found[:2]):
+            raise ValueError(value)
+        if found.store_id is not None and not _ID.match(found.store_id):
+            raise ValueError(value)
+        return found
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise Hidden(f"{PATH} says where the backups of this host are, and may not be read; run as root, or name store and backup_dir.") from None
+    except (files.Unsuitable, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise StoreError(
+            f"{PATH} is damaged, so it is not known where the backups of this host are; put it back from a copy, or remove it and declare the schedules"
+            " again."
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{PATH} cannot be read: {reason(error)}; mend that, or name store and backup_dir.") from None
+
+
+def write(home: Home) -> None:
+    """Write the host file anew."""
+    try:
+        files.write_file(PATH, home.text().encode(), mode=MODE)
+    except OSError as error:
+        raise StoreError(f"{PATH} could not be written: {reason(error)}; mend that, and declare the schedules again.") from None
+
+
+def absolute(path: str) -> str:
+    """A path that a user wrote, as the system takes it."""
+    return os.fsdecode(os.path.abspath(parse(os.path.expanduser(path))))
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two paths that users wrote lead to the same place."""
+    return os.path.realpath(absolute(one)) == os.path.realpath(absolute(other))
+
+
+def resolve(store: t.Optional[str], backup_dir: t.Optional[str]) -> t.Tuple[str, str]:
+    """Store and backup directory that are meant where one of them, or both, are not named (None)."""
+    if store is not None and backup_dir is not None:
+        return store, backup_dir
+    home = read() or Home()
+    if store is not None:
+        return store, home.backup_dir if is_same(home.store, store) else BACKUP_DIR
+    if backup_dir is not None:
+        return home.store if is_same(home.backup_dir, backup_dir) else STORE, backup_dir
+    return home.store, home.backup_dir
