@@ -212,15 +212,17 @@ def main() -> None:
     options.add_argument("--hostile", type=int, default=200, help="likewise")
     options.add_argument("--seed", type=int, default=0, help="another one makes other histories (default: %(default)s)")
     options.add_argument("--half", choices=HALVES, default="all", help="even seeds are to tune on, odd ones to report (default: %(default)s)")
+    options.add_argument("--beyond", action="store_true", help="the kinds that no brake is held to, and none of the others: to see how far it reaches")
     options.add_argument("--only", action="append", help="of those histories, only the ones of this kind; may be given again")
     options.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     options.add_argument("--json", action="store_true", help="all outcomes, for programs")
     args = options.parse_args()
-    chosen = histories.choose(args.benign, args.hostile, args.seed, HALVES[args.half])
+    chosen = histories.choose(args.benign, args.hostile, args.seed, HALVES[args.half], args.beyond)
     if args.only:
-        unknown = set(args.only) - {*histories.benign.KINDS, *histories.hostile.KINDS}
+        kinds = list(dict.fromkeys(history.kind for history in chosen))
+        unknown = set(args.only) - set(kinds)
         if unknown:
-            options.error(f"there is no kind {sorted(unknown)[0]!r}; there are {', '.join([*histories.benign.KINDS, *histories.hostile.KINDS])}")
+            options.error(f"there is no kind {sorted(unknown)[0]!r} among them; there are {', '.join(kinds)}")
         chosen = [history for history in chosen if history.kind in args.only]
     began = time.monotonic()
     found = run(chosen, max(1, args.jobs))

@@ -23,6 +23,7 @@ AFTER = 8
 #: How much of the files slow attacks are to destroy, and after how many runs they are given up.
 ENOUGH, MOST = 0.6, 130
 CLEAN = (4, 8)
+BENIGN, HOSTILE = {**benign.KINDS, **benign.BEYOND}, {**hostile.KINDS, **hostile.BEYOND}
 
 
 class History(NamedTuple):
@@ -45,7 +46,7 @@ class History(NamedTuple):
             yield from self._hostile(tree, self.begin)
 
     def _benign(self, tree: Tree) -> Iterator[Tree]:
-        kind = benign.KINDS[self.kind]
+        kind = BENIGN[self.kind]
         life = tree.dice.choice(kind.lives)(tree)
         when = tree.dice.randint(2, self.runs - 2)
         for tree.day in range(self.runs):
@@ -55,7 +56,7 @@ class History(NamedTuple):
             yield tree
 
     def _hostile(self, tree: Tree, begin: int) -> Iterator[Tree]:
-        kind = hostile.KINDS[self.kind]
+        kind = HOSTILE[self.kind]
         life, attack = tree.dice.choice(kind.lives)(tree), kind.attack(tree)
         for day in range(MOST):
             if day >= self.runs and (not kind.slow or tree.destroyed() >= ENOUGH):
@@ -73,14 +74,18 @@ def benign_one(kind: str, seed: int) -> History:
 
 def hostile_one(kind: str, seed: int) -> History:
     begin = random.Random(f"begin {seed}").randint(*CLEAN)
-    return History(kind, seed, True, begin + AFTER + hostile.KINDS[kind].more, begin)
+    return History(kind, seed, True, begin + AFTER + HOSTILE[kind].more, begin)
 
 
-def choose(benign_count: int, hostile_count: int, seed: int, halves: tuple[int, ...]) -> list[History]:
-    """So many of each, an equal part in each half: those with even seeds to tune on (0), those with odd ones to report (1). Kinds take turns in each."""
+def choose(benign_count: int, hostile_count: int, seed: int, halves: tuple[int, ...], beyond: bool = False) -> list[History]:
+    """So many of each, an equal part in each half: those with even seeds to tune on (0), those with odd ones to report (1). Kinds take turns in each.
+
+    :param beyond: instead of all others, the kinds that no brake is held to.
+    """
+    calm, attacked = (benign.BEYOND, hostile.BEYOND) if beyond else (benign.KINDS, hostile.KINDS)
     found = []
     for half in halves:
-        for make, kinds, count in ((benign_one, list(benign.KINDS), benign_count), (hostile_one, list(hostile.KINDS), hostile_count)):
+        for make, kinds, count in ((benign_one, list(calm), benign_count), (hostile_one, list(attacked), hostile_count)):
             for number in range((count + 1 - half) // 2):
                 found.append(make(kinds[number % len(kinds)], 2 * (seed * 10_000 + number) + half))
     return found

@@ -290,6 +290,21 @@ def rekey(tree: Tree) -> None:
         tree.write(path, binary.gpg(tree.dice, max(30, tree.size(path) - 530)))
 
 
+def encrypt_all(tree: Tree) -> None:
+    """The owner encrypts everything but what is in use."""
+    ending, maker = tree.dice.choice(((".gpg", binary.gpg), (".age", binary.age), (".enc", binary.noise)))
+    for path in tree.files():
+        if not path.endswith((".db", ".log")):
+            data = maker(tree.dice, tree.size(path) + 64)
+            tree.remove(path)
+            tree.write(path + ending, data)
+
+
+def encrypt_new_key(tree: Tree) -> None:
+    for path in tree.files("files/"):
+        tree.write(path, binary.noise(tree.dice, tree.size(path)))
+
+
 KINDS = {
     "quiet server": Kind((quiet,)),
     "web application": Kind((lives.webapp,)),
@@ -335,4 +350,11 @@ KINDS = {
     "checkpoints": Kind((hosts.science,)),
     "passwords re-keyed": Kind((passwords,), rekey),
     "old state restored": Kind((returned,)),
+}
+
+#: What nothing tells from an attack but its owner: a brake may take it for one, and is not held to it.
+BEYOND = {
+    "encryption switched on": Kind((lives.office, lives.cloud, lives.photos), encrypt_all),
+    "dumps become encrypted": Kind((hosts.dumps(("", ".gz"), (".gpg", ".age")),)),
+    "encrypted store, new key": Kind((hosts.vault,), encrypt_new_key),
 }

@@ -260,6 +260,10 @@ def disk(dice: random.Random, size: int) -> bytes:
     return b"".join(made)
 
 
+def luks(dice: random.Random, size: int) -> bytes:
+    return b"LUKS\xba\xbe\0\2" + bytes(8) + b"sha256".ljust(4080, b"\0") + noise(dice, size)
+
+
 def key(dice: random.Random, _size: int = 32) -> bytes:
     return noise(dice, 32)
 

@@ -241,7 +241,7 @@ KINDS = {
     "one folder": Kind(MIXED, encrypter(whole, one_folder)),
     "first 4 KiB": Kind(ALL, encrypter(first(BLOCK))),
     "every other block": Kind(ALL, encrypter(alternate)),
-    "first MiB": Kind((*ALL, hosts.machines), encrypter(first(1 << 20), names=suffix(".lock"))),
+    "first MiB": Kind(ALL, encrypter(first(1 << 20), names=suffix(".lock"))),
     "Salted__": Kind(MIXED, encrypter(sized(binary.salted), names=suffix(".enc", ".aes"))),
     "age": Kind(MIXED, encrypter(sized(binary.age), names=suffix(".age"))),
     "gpg": Kind(MIXED, encrypter(packed(binary.gpg), names=suffix(".gpg"))),
@@ -270,4 +270,14 @@ KINDS = {
     "zeros, 5% a run": Kind(ALL, encrypter(zeros, pace=0.05), True),
     "deletes, leaves noise": Kind(ALL, deleter(0.8, 1, 1.0, binary.noise)),
     "deletes, leaves texts": Kind(ALL, deleter(0.8, 1, 1.0, text.prose)),
+}
+
+#: What a brake can hardly see, and what it is not held to: few files, files that looked encrypted before, and next to no speed.
+BEYOND = {
+    "disk images": Kind((hosts.machines,), encrypter(first(1 << 18), names=suffix(".vmlock"))),
+    "disk images, names kept": Kind((hosts.machines,), encrypter(alternate)),
+    "encrypted store": Kind((hosts.vault,), encrypter(whole)),
+    "nested repository": Kind((hosts.repository,), encrypter(whole)),
+    "spool": Kind((hosts.cache,), deleter(0.5, 0.9)),
+    "1% a run, of a lively tree": Kind((lives.developer, hosts.postgres), encrypter(whole, pace=0.01), True),
 }

@@ -183,17 +183,19 @@ def _packed(dice: random.Random, size: int) -> bytes:
 
 
 def machines(tree: Tree) -> Iterator[None]:
-    """Disk images, all of which are written to every day."""
+    """Disk images, all of which are written to every day; some are encrypted from within."""
     dice = tree.dice
     names = [name(dice) for _time in range(dice.randint(3, 10))]
     for path in names:
-        tree.write(f"images/{path}.qcow2", binary.disk(dice, span(dice, 256 * KIB, 900 * KIB)), 50)
+        ending, maker = ("luks.img", binary.luks) if dice.random() < 0.25 else ("qcow2", binary.disk)
+        tree.write(f"images/{path}.{ending}", maker(dice, span(dice, 256 * KIB, 900 * KIB)), 50)
         tree.write(f"{path}.xml", text.html(dice, 3000), 90)
     while True:
         yield
         for path in tree.files("images/"):
-            at = dice.randrange(max(1, tree.size(path) // 65_536)) * 65_536
-            tree.edit(path, lambda data, at=at: data[:at] + binary.disk(dice, 65_536)[512:] + data[at + 65_536 :])
+            at = dice.randrange(1, max(2, tree.size(path) // 65_536)) * 65_536
+            new = (binary.noise if path.endswith(".img") else binary.disk)(dice, 66_048)[512:]
+            tree.edit(path, lambda data, at=at, new=new: data[:at] + new + data[at + 65_536 :])
 
 
 def repository(tree: Tree) -> Iterator[None]:

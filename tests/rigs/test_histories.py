@@ -75,7 +75,7 @@ def test_a_history_follows_from_its_seed(room: Path) -> None:
     assert not set(first) & set(digests(room, 5, 1))
 
 
-@pytest.mark.parametrize("kind", histories.benign.KINDS)
+@pytest.mark.parametrize("kind", histories.BENIGN)
 def test_benign(kind: str, room: Path) -> None:
     tree = list(History(kind, 3, False, 4, None).play(room))[-1]
     assert set(tree.files()) == regular(room)
@@ -83,10 +83,10 @@ def test_benign(kind: str, room: Path) -> None:
     assert tree.day == 3 and not tree.victims
 
 
-@pytest.mark.parametrize("kind", histories.hostile.KINDS)
+@pytest.mark.parametrize("kind", histories.HOSTILE)
 def test_hostile(kind: str, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(histories, "ENOUGH", 0.25)
-    begin, runs = 1, 3 + histories.hostile.KINDS[kind].more
+    begin, runs = 1, 3 + histories.HOSTILE[kind].more
     before: set[str] = set()
     for tree in History(kind, 3, True, runs, begin).play(room):
         assert set(tree.files()) <= regular(room)
@@ -94,7 +94,7 @@ def test_hostile(kind: str, room: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert not tree.victims and set(tree.files()) == regular(room)
             before = set(tree.files())
         elif tree.day == begin:
-            assert tree.victims or histories.hostile.KINDS[kind].more
+            assert tree.victims or histories.HOSTILE[kind].more
     assert tree.destroyed() >= 0.25
     assert len(before & set(tree.victims)) >= len(before) / 5
     assert all(begin <= died for _born, died in tree.victims.values())
@@ -122,6 +122,8 @@ def test_halves_have_all_kinds_and_other_seeds() -> None:
         }  # fmt: skip
     assert histories.choose(200, 200, 0, (0, 1)) == tune + report
     assert len(histories.choose(7, 4, 0, (0, 1))) == 11
+    beyond = {history.kind for history in histories.choose(20, 20, 0, (0,), True)}
+    assert beyond == {*histories.benign.BEYOND, *histories.hostile.BEYOND} and len(histories.BENIGN) == len(histories.benign.KINDS) + 3
     assert all(history.begin is None or 4 <= history.begin <= 8 and history.runs >= history.begin + 8 for history in tune)
 
 
