@@ -59,13 +59,13 @@ def _pieces(dice: random.Random, pool: bytes, size: int) -> bytes:
 
 def elf(dice: random.Random, size: int) -> bytes:
     head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQ", 3, 62, 1, 0x1040, 64, size)
-    strings = "\0".join(text.word(dice) for _time in range(size // 60)).encode()
+    strings = "\0".join(text.names(dice, size // 60)).encode()
     return head + bytes(40) + _pieces(dice, _machine_code(), size * 3 // 4) + bytes(size // 16) + strings
 
 
 def compiled(dice: random.Random, size: int) -> bytes:
     """__pycache__"""
-    names = "\0".join(text.word(dice) for _time in range(size // 20)).encode()
+    names = "\0".join(text.names(dice, size // 20)).encode()
     head = b"\xa7\r\r\n" + bytes(4) + struct.pack("<II", 1_760_000_000 + dice.randrange(9999), size)
     return head + b"\xe3" + _pieces(dice, _machine_code(), size // 2) + names
 
@@ -97,7 +97,7 @@ def archive(dice: random.Random, members: dict[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out:
         for name, data in members.items():
-            out.writestr(zipfile.ZipInfo(name, (2025, dice.randint(1, 12), 3, 4, 5, 6)), data, zipfile.ZIP_DEFLATED)
+            out.writestr(zipfile.ZipInfo(name, (2025, dice.randint(1, 12), 3, 4, 5, 6)), data, zipfile.ZIP_DEFLATED, compresslevel=1)
     return file.getvalue()
 
 

@@ -47,6 +47,10 @@ def word(dice: random.Random) -> str:
     return dice.choice(_plain())
 
 
+def names(dice: random.Random, count: int) -> list[str]:
+    return dice.choices(_plain(), k=count)
+
+
 def _prose(dice: random.Random) -> str:
     return " ".join(some(dice, dice.randint(5, 16))).capitalize() + dice.choice(".....?!;")
 
@@ -145,8 +149,8 @@ def records(dice: random.Random, size: int) -> bytes:
 
 def table(dice: random.Random, size: int) -> bytes:
     """CSV."""
-    first, names = dice.randrange(10_000), dice.choices(_plain(), k=max(1, size // 25))
-    rows = (f"{first + number},{name},{dice.random() * 200:.2f},{number % 7 % 2}" for number, name in enumerate(names))
+    first = dice.randrange(10_000)
+    rows = (f"{first + number},{name},{dice.random() * 200:.2f},{number % 7 % 2}" for number, name in enumerate(names(dice, max(1, size // 25))))
     return ("id,name,value,flag\n" + "\n".join(rows) + "\n").encode()
 
 
