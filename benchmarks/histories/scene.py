@@ -130,19 +130,23 @@ class Tree:
     # ---- what attackers do
 
     def age(self, name: str) -> float:
+        """The older, the more."""
         return -os.lstat(self.path(name)).st_mtime
 
     def spoil(self, name: str, data: Optional[bytes], new: Optional[str] = None, keep_time: bool = False) -> None:
         """Destroy a file: other content, perhaps under another name; None leaves nothing of it."""
-        path, moment = self.path(name), os.lstat(self.path(name)).st_mtime
+        path, target = self.path(name), new or name
+        moment = os.lstat(path).st_mtime
+        if target != name and target in self._whole:  # two files that differ in their ending alone
+            target += ".1"
         self._whole.discard(name)
         self.victims[name] = self._born[name], self.day
-        if data is None or (new or name) != name:
+        if data is None or target != name:
             os.unlink(path)
         if data is not None:
-            self.put(new or name, data)
+            self.put(target, data)
             if keep_time:
-                self._stamp(self.path(new or name), moment)
+                self._stamp(self.path(target), moment)
 
     def put(self, name: str, data: bytes) -> None:
         """A file of the attackers' own: no part of the workload."""
