@@ -192,9 +192,10 @@ def copier(tree: Tree) -> Iterator[None]:
         tree.put(path + ending, dice.randbytes(tree.size(path) + 64))
     for _time in range(dice.randint(1, 3)):
         yield
-    for path in found:
-        if path in tree.files():
-            tree.spoil(path, None)
+    for path in tree.files():
+        if path not in found:  # what has come since
+            tree.put(path + ending, dice.randbytes(tree.size(path) + 64))
+        tree.spoil(path, None)
     while True:
         yield
 
