@@ -60,7 +60,7 @@ BACKUP = {
     "exclusion of everything": ({"exclude": ["/"]}, "usage", "would name the source itself"),
     "type unknown": ({"type": "weekly"}, "usage", "value of type must be one of"),
     "compression unknown": ({"compression": "lz4"}, "usage", "value of compression must be one of"),
-    "id for a new backup": ({"id": "x"}, "usage", "Option id belongs to state: absent"),
+    "id for a new backup": ({"id": "x"}, "usage", "Option id belongs to the other states"),
     "diff_limit negative": ({"diff_limit": -1}, "usage", "diff_limit must not be negative"),
     "lock_timeout negative": ({"lock_timeout": -1}, "usage", "lock_timeout must not be negative"),
     "store is a file": ({"store": "{top}/file"}, "store", "not a directory"),

@@ -68,7 +68,7 @@ def test_what_goes_is_gone(bench, history):
     assert sorted(path.name[:-18] for path in (bench.store / "refs").iterdir()) == sorted(history[:2]), "the manifests as well"
     assert done.kept[0] == {
         "id": history[0], "created_at": "2026-06-15T12:00:00.000000Z", "type": "manual", "rule": "last", "complete": True, "damaged": False,
-        "unsupported": False, "foreign": False,
+        "unsupported": False, "foreign": False, "suspect": False,
     }  # fmt: skip
     assert {row["rule"] for row in done.removed} == {"no rule keeps it"}
     lines = [f"keep   {backup} (last)\n" for backup in history[:2]] + [f"remove {backup} (no rule keeps it)\n" for backup in history[2:]]

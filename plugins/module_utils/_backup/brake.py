@@ -129,7 +129,8 @@ class Brake:
         return Verdict(reason, loss.files, [count, *counts][:REMEMBERED])
 
     def _loss(self, change: Replacement, earlier: Sidecar) -> Loss:
-        return change.loss(_LOOK * earlier["file_count"]) if self._max_churn else Loss()
+        judged = self._max_churn and earlier["file_count"] >= LEAST_FILES
+        return change.loss(_LOOK * earlier["file_count"]) if judged else Loss()
 
     def _shrunk(self, count: int, before: t.Sequence[int], newest: Sidecar) -> str:
         """Why so few files are a sign of loss, at once or little by little. Where there were as few before, they are none.
@@ -165,7 +166,7 @@ class Brake:
         """Why so many lost files are more than what is usual."""
         files = earlier["file_count"]
         usual = sorted(found["lost_files"] for found in self._recent)[len(self._recent) // 2]  # the median
-        if files < LEAST_FILES or loss.files * 100 <= self._max_churn * files or loss.files <= _BEYOND * usual:
+        if loss.files * 100 <= self._max_churn * files or loss.files <= _BEYOND * usual:
             return ""
         return (
             f"about {loss.files} of the {files} files of {earlier['id']} were replaced by what looks encrypted or wiped, such as {show(loss.example)}"

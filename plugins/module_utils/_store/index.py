@@ -11,7 +11,9 @@ with size and ctime as they were when last hashed; *object tables* the same for 
 now, or that no table names, is hashed before it is believed; one that fails is taken for absent, so the next backup stores its content anew. Packs that
 no table names are read: the whole index can be lost.
 
-A run adds one table of each sort, and folds smaller neighbours into it, so that there are few, of growing sizes.
+A run adds one table of each sort, and folds smaller neighbours into it, so that there are few, of growing sizes. Runs at the same time may each have
+packed the same blob. A table has one place of a blob, so the others go into tables of their own beside it (`packs-<run>.2` and so on): no place is
+forgotten, for a collection may take away the pack of any of them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from .table import Table, Unusable
 _PLACE = struct.Struct("=III")  # number of the pack in the table's appendix, offset behind the pack's table, length
 _STATE = struct.Struct("=Qq")  # size of the file, ctime in ns
 _PACK = struct.Struct("=32sQqQ")  # name, size of the file, its ctime in ns, plain size
+#: How often the tables are listed anew where one of the list is gone.
+_TRIES = 5
 #: A state that no file has: what is remembered with it is hashed before it is believed.
 SUSPECT = (0, 0)
 
@@ -56,6 +60,48 @@ class _PackTable:
         self.packs: t.List[PackLine] = [(name, (size, ctime), plain) for name, size, ctime, plain in _PACK.iter_unpack(table.appendix)]
 
 
+class _Folded:
+    """Pack tables on their way. A blob is in as many of them as there are packs that have it.
+
+    :param first: the table that most go into; its lines tell of whole packs. :param lines: of the packs that it has.
+    """
+
+    def __init__(self, first: Table, lines: t.List[PackLine]) -> None:
+        self._levels = [(first, lines, {name: number for number, (name, _state, _plain) in enumerate(lines)})]
+
+    def tell(self, name: bytes, state: layout.State, plain: int) -> None:
+        """All blobs of a pack are in these tables from now on; or with a plain size of 0, this is its state."""
+        _table, lines, numbers = self._levels[0]
+        if name not in numbers:
+            numbers[name] = len(lines)
+            lines.append((name, state, plain))
+        elif plain and not lines[numbers[name]][2]:
+            lines[numbers[name]] = (name, lines[numbers[name]][1], plain)
+
+    def add(self, digest: bytes, name: bytes, state: layout.State, offset: int, length: int) -> None:
+        """A place of a blob, unless it is known."""
+        for table, lines, numbers in self._levels:
+            position = table.find(digest)
+            if position < 0:
+                break
+            number = _PLACE.unpack(table.value(position))[0]
+            if number < len(lines) and lines[number][0] == name:
+                return
+        else:
+            table, lines, numbers = Table(_PLACE.size), [], {}
+            self._levels.append((table, lines, numbers))
+        if name not in numbers:
+            numbers[name] = len(lines)
+            lines.append((name, state, 0))
+        table.add(digest, _PLACE.pack(numbers[name], offset, length))
+
+    def tables(self) -> t.Iterator[t.Tuple[str, Table]]:
+        """(what to add to the name of its file, table): the first one last, for its lines rely on the others."""
+        for number, (table, lines, _numbers) in reversed(list(enumerate(self._levels, 1))):
+            table.appendix = _pack_lines(lines)
+            yield (f".{number}" if number > 1 else ""), table
+
+
 class Index:
     """What is known of one store. Made anew by each command; not kept true while others work."""
 
@@ -68,7 +114,8 @@ class Index:
         self._refuted: t.Set[t.Tuple[bytes, layout.State]] = set()
         self._read_anew: t.List[bytes] = []
         self._suspects: t.List[bytes] = []
-        self._useless: t.List[str] = []
+        self._useless: t.List[str] = []  # tables of objects that cannot be read
+        self._broken: t.List[str] = []  # of packs, likewise
         self.damaged: t.Dict[bytes, str] = {}
         self.unsupported: t.Set[bytes] = set()  # packs that a newer version wrote: what is missing may be there
 
@@ -102,17 +149,13 @@ class Index:
         """List the packs, once; later calls are free."""
         if self._packs is not None:
             return
-        for path in self._files("packs-"):
-            try:
-                self._tables.append(_PackTable(Table.load(path, _PLACE.size), path))
-            except (Unusable, OSError):
-                self._useless.append(path)  # what it told is told by the packs
+        self._tables, useless = self._load_tables()
         known: t.Dict[bytes, layout.State] = {}
         sizes: t.Dict[bytes, int] = {}  # of packs whose blobs some table has
         for entry in reversed(self._tables):  # oldest first: the newest word on a pack counts
             for name, state, plain in entry.packs:
                 known[name] = state
-                if plain:
+                if plain and not useless:  # what a lost table had of a pack is told by the pack alone
                     sizes[name] = plain
         packs: t.Dict[bytes, PackFile] = {}
         self._packs = packs
@@ -125,8 +168,7 @@ class Index:
                 self.damaged.pop(name, None)
             else:
                 strange.append((name, suffix, state))
-        recovered = Table(_PLACE.size)
-        numbers: t.List[PackLine] = []
+        recovered = _Folded(Table(_PLACE.size), [])
         for name, suffix, state in strange:
             if name in packs:
                 continue
@@ -143,13 +185,27 @@ class Index:
             self.damaged.pop(name, None)
             self._read_anew.append(name)
             if name not in sizes:
+                recovered.tell(name, state, len(data))
                 for digest, offset, length in entries:
-                    if recovered.find(digest) < 0:
-                        recovered.add(digest, _PLACE.pack(len(numbers), offset, length))
-                numbers.append((name, state, len(data)))
-        if numbers:
-            recovered.appendix = _pack_lines(numbers)
-            self._tables.append(_PackTable(recovered, None))
+                    recovered.add(digest, name, state, offset, length)
+        self._tables += [_PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
+
+    def _load_tables(self) -> t.Tuple[t.List[_PackTable], bool]:
+        """The pack tables, newest first, and whether one of them is of no use."""
+        for last in [False] * _TRIES + [True]:
+            tables: t.List[_PackTable] = []
+            self._broken = []
+            gone = False
+            for path in self._files("packs-"):
+                try:
+                    tables.append(_PackTable(Table.load(path, _PLACE.size), path))
+                except FileNotFoundError:
+                    gone = True  # another run has just folded it into one that the list lacks
+                except (Unusable, OSError):
+                    self._broken.append(path)  # what it told is told by the packs
+            if not gone or last:
+                break
+        return tables, gone or bool(self._broken)
 
     def _list_packs(self) -> t.Iterator[t.Tuple[bytes, str, layout.State]]:
         top = os.path.join(self._path, "packs")
@@ -250,14 +306,13 @@ class Index:
         fresh = {name: known[name].state for name in self._read_anew if name in known}
         fresh.update(dict.fromkeys(self._suspects, SUSPECT))
         if packs or fresh or any(entry.path is None for entry in fold) or everything:
-            result = places if places is not None else Table(_PLACE.size)
-            lines = list(packs)
-            numbers = {name: number for number, (name, _state, _plain) in enumerate(lines)}
+            folded = _Folded(places if places is not None else Table(_PLACE.size), list(packs))
             for entry in fold:
-                self._fold(entry, result, lines, numbers)
-            lines += [(name, state, 0) for name, state in fresh.items() if name not in numbers]
-            result.appendix = _pack_lines(lines)
-            yield f"packs-{run}", result, [entry.path for entry in fold if entry.path]
+                self._fold(entry, folded)
+            for name, state in fresh.items():
+                folded.tell(name, state, 0)
+            for ending, result in folded.tables():
+                yield f"packs-{run}{ending}", result, [] if ending else [entry.path for entry in fold if entry.path] + self._broken
         for digest, state in self._verified.items():
             if objects.find(digest) < 0:
                 objects.add(digest, _STATE.pack(*state))
@@ -273,25 +328,20 @@ class Index:
                         objects.add(digest, table.value(position))
             yield f"objects-{run}", objects, [path for _table, path in old] + (self._useless if everything else [])
 
-    def _fold(self, entry: _PackTable, result: Table, lines: t.List[PackLine], numbers: t.Dict[bytes, int]) -> None:
+    def _fold(self, entry: _PackTable, folded: _Folded) -> None:
         """Take an older table's knowledge of packs that are still there into a newer one, one line a pack."""
         known = self.packs
         for name, _state, plain in entry.packs:
-            if name not in known and name not in self.damaged:
-                continue
-            if name not in numbers:
-                numbers[name] = len(lines)
+            if name in known:
+                folded.tell(name, known[name].state, plain)
+            elif name in self.damaged:
                 # a doubted pack's blobs stay behind, so the line must not say that they are here: one failed read may be the last
-                lines.append((name, known[name].state, plain) if name in known else (name, SUSPECT, 0))
-            elif plain and name in known and not lines[numbers[name]][2]:
-                lines[numbers[name]] = (name, lines[numbers[name]][1], plain)
+                folded.tell(name, SUSPECT, 0)
         for position in range(len(entry.table)):
             number, offset, length = _PLACE.unpack(entry.table.value(position))
-            if number >= len(entry.packs):
-                continue
-            name, digest = entry.packs[number][0], entry.table.digest(position)
-            if name in known and result.find(digest) < 0:
-                result.add(digest, _PLACE.pack(numbers[name], offset, length))
+            name = entry.packs[number][0] if number < len(entry.packs) else b""
+            if name in known:
+                folded.add(entry.table.digest(position), name, known[name].state, offset, length)
 
     def is_gone(self, digest: bytes) -> bool:
         """Whether there is no object of this name, in whatever form."""
@@ -300,7 +350,7 @@ class Index:
     @property
     def is_stale(self) -> bool:
         """Whether files had to be read because no table knew them, or a table could not be read."""
-        return bool(self._read_anew or self._useless)
+        return bool(self._read_anew or self._useless or self._broken)
 
     def remember_suspects(self) -> None:
         """Write down what this process found false, for those who come later; quietly not, where that cannot be done."""

@@ -23,7 +23,7 @@ from array import array
 
 from .._base import open_file
 
-_MAGIC = b"VOLTIDX2"
+_MAGIC = b"VOLTIDX3"
 _HEADER = struct.Struct("=8sIIIIII")  # magic, CRC-32 of all behind it, byte order, records, slots, value size, appendix size
 _ORDER = 0x01020304
 _DIGEST = 32

@@ -425,3 +425,50 @@ def name_of(blob: bytes, kind: str) -> str:
     builder = pack.Builder(pack.CONTENT)
     builder.add(digest(blob), blob)
     return digest(b"".join(builder.take())).hex()
+
+
+# ---- blobs that several packs have
+
+
+def together(path: Path, *sets: list[bytes]) -> None:
+    """Runs at the same time, none of which sees what the others bring."""
+    runs = [Transaction(Store(str(path))) for _blobs in sets]
+    for run in runs:
+        run.__enter__()
+    for run, blobs in zip(runs, sets):
+        for blob in blobs:
+            run.blobs.add(digest(blob), blob)
+    for run in runs:
+        run.commit()
+        run.__exit__()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("how", ["some", "all", "index lost", "table lost"])
+def test_a_blob_stays_while_any_pack_has_it(tmp_path: Path, lost: int, how: str) -> None:
+    """Folding tables into one must not forget the second place of a blob: a collection may take away the first."""
+    path, shared = tmp_path / "store", [noise(3000, f"shared {number}") for number in range(5)]
+    own = [[noise(3000, f"{name} {number}") for number in range(4)] for name in "abc"]
+    together(path, *(shared + blobs for blobs in own))
+    if how == "index lost":
+        shutil.rmtree(path / "index")
+    for number in range(3):  # which fold what was there
+        put(path, noise(100, f"later {number}"))
+    if how == "all":
+        with Transaction(Store(str(path))) as run:
+            run.commit(folding="all")
+    if how == "table lost":
+        for name in sorted(files(path, "index"))[:1]:
+            (path / name).write_bytes(b"")
+    store = Store(str(path))
+    packs = sorted(name for name in store.index.packs if name in {place[0] for blobs in own if (place := store.index.find(digest(blobs[0])))})
+    assert len(packs) == 3
+    for name in [other for number, other in enumerate(packs) if number != lost]:
+        os.unlink(path / layout.pack_path(name, store.index.packs[name].suffix))
+        put(path, noise(100, name.hex()))
+        with Transaction(Store(str(path))) as run:
+            run.commit(folding="all")
+    store = Store(str(path))
+    assert all(store.read(digest(blob), len(blob)) == blob for blob in shared)
+    assert sum(store.index.find(digest(blobs[0])) is not None for blobs in own) == 1
+    assert len([name for name in files(path, "index") if "packs-" in name]) <= 3
