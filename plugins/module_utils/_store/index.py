@@ -80,16 +80,19 @@ class _Folded:
 
     def add(self, digest: bytes, name: bytes, state: layout.State, offset: int, length: int) -> None:
         """A place of a blob, unless it is known."""
-        for table, lines, numbers in self._levels:
+        level = 0
+        while level < len(self._levels):
+            table, lines, _numbers = self._levels[level]
             position = table.find(digest)
             if position < 0:
                 break
             number = _PLACE.unpack(table.value(position))[0]
             if number < len(lines) and lines[number][0] == name:
                 return
+            level += 1
         else:
-            table, lines, numbers = Table(_PLACE.size), [], {}
-            self._levels.append((table, lines, numbers))
+            self._levels.append((Table(_PLACE.size), [], {}))
+        table, lines, numbers = self._levels[level]
         if name not in numbers:
             numbers[name] = len(lines)
             lines.append((name, state, 0))
