@@ -166,7 +166,7 @@ def test_where_the_backup_fails_nothing_is_deployed(everywhere: Deployment) -> N
         assert (everywhere.rooms[host.name] / "app/config").read_text() == "new"
 
 
-@pytest.mark.parametrize("how", ["gone", "a link", "a file", "a full directory"])
+@pytest.mark.parametrize("how", sample.some(["gone", "a link", "a file", "a full directory"], 2, "in the place"))
 def test_whatever_is_in_the_place_of_the_source(deployment: Deployment, how: str) -> None:
     """A release that the deployment puts in its place stays as it is."""
     breaks = {
@@ -187,7 +187,7 @@ def test_whatever_is_in_the_place_of_the_source(deployment: Deployment, how: str
         assert how != "a link" or (room / "release/file").read_text() == "new\n"
 
 
-@pytest.mark.parametrize("name", ["deploy.yml", "backup.yml", "guarded.yml"])
+@pytest.mark.parametrize("name", sample.some(["deploy.yml", "backup.yml", "guarded.yml"], 1, "relative"))
 def test_a_relative_path_is_one_below_the_playbook(deployment: Deployment, tmp_path: Path, name: str) -> None:
     """And not a file of the role that has the same name."""
     (tmp_path / name).write_text(WORKS)
@@ -234,7 +234,7 @@ def test_halves_without_a_backup(deployment: Deployment) -> None:
     assert deployment.as_before()
 
 
-@pytest.mark.parametrize("inner_ends", ["as a role", "early", "as halves"])
+@pytest.mark.parametrize("inner_ends", sample.some(["as a role", "early", "as halves"], 1, "inner"))
 def test_a_guard_within_a_guard(deployment: Deployment, tmp_path: Path, inner_ends: str) -> None:
     """A deployment that calls on one that works, with a guard of its own, and then fails, goes back to its own backup."""
     for room in deployment.rooms.values():
@@ -284,7 +284,7 @@ def test_no_guard_of_an_earlier_play_is_taken(deployment: Deployment) -> None:
             (room / "app/library.orig").touch()
 
 
-@pytest.mark.parametrize("setting", ["ignore_errors: true", "ignore_unreachable: true", "any_errors_fatal: true"])
+@pytest.mark.parametrize("setting", sample.some(["ignore_errors: true", "ignore_unreachable: true", "any_errors_fatal: true"], 1, "settings"))
 def test_no_setting_of_a_play_gets_around_the_guard(deployment: Deployment, setting: str) -> None:
     book = ROLE.replace("  gather_facts: false\n", f"  gather_facts: false\n  {setting}\n")
     done = deployment.run(book, BREAKS)
@@ -321,9 +321,10 @@ def test_workloads_within_workloads_whatever_their_order(deployment: Deployment)
     assert twice.returncode == 2 and "listed twice" in twice.stdout, twice.stdout
 
 
-@pytest.mark.parametrize(
-    "how", ["a parent becomes a link", "a parent becomes a link to one with a link", "something is mounted over it", "what it is on is unmounted"]
-)
+BEYOND = ["a parent becomes a link", "a parent becomes a link to one with a link", "something is mounted over it", "what it is on is unmounted"]
+
+
+@pytest.mark.parametrize("how", sample.some(BEYOND, 2, "beyond"))
 def test_what_was_never_backed_up_is_left_alone(deployment: Deployment, how: str) -> None:
     """Wherever the path leads after the deployment: the other workload is restored, and the play says which is not."""
     for room in deployment.rooms.values():

@@ -50,6 +50,8 @@ TIMELINES = {
         "2024-06-02 06:59:59+0530", "2024-06-02 07:00:00+0530",
     ],
 }  # fmt: skip
+#: restic takes a second for each of their backups.
+TAKEN = dict(sample.some(list(TIMELINES.items()), 2, "timelines"))
 TAGGED = {"2021-01-04 00:00:00+01": "release", "2025-10-04 00:30:00-04": "release", "2024-06-02 06:00:00+0530": "other"}
 
 POLICIES: list[dict[str, Any]] = [
@@ -114,7 +116,7 @@ def restic(tmp_path_factory: pytest.TempPathFactory) -> Any:
     except Unavailable as lack:  # in a fixture nobody turns it into a skip
         pytest.skip(str(lack))
     made = Restic(tmp_path_factory.mktemp("restic"))
-    jobs = [(f"{season}-{zone.replace('/', '-')}", written) for (season, zone), timeline in TIMELINES.items() for written in timeline]
+    jobs = [(f"{season}-{zone.replace('/', '-')}", written) for (season, zone), timeline in TAKEN.items() for written in timeline]
     with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda job: made.back_up(*job), jobs))
     return made
@@ -139,12 +141,12 @@ def ours(snapshots: list[dict[str, Any]], keep: dict[str, Any]) -> dict[datetime
 
 def test_the_same_is_kept(restic: Restic, clock: Any) -> None:
     snapshots = json.loads(restic("snapshots", "--json"))
-    assert len(snapshots) == sum(map(len, TIMELINES.values()))
+    assert len(snapshots) == sum(map(len, TAKEN.values()))
     keeps_oldest = tuple(map(int, re.findall(r"\d+", restic("version"))[:2])) >= (0, 16)
     looked = 0
     policies = sample.some(POLICIES, 8, "restic")
-    for zone in (BERLIN, NEW_YORK, KOLKATA):
-        hosts = [f"{season}-{zone.replace('/', '-')}" for season, where in TIMELINES if where == zone]
+    for zone in sorted({zone for _season, zone in TAKEN}):
+        hosts = [f"{season}-{zone.replace('/', '-')}" for season, where in TAKEN if where == zone]
         clock(zone)
         for keep in policies:
             theirs = restic.forget(hosts, zone, keep)
