@@ -255,10 +255,10 @@ def test_a_collection_is_not_refused_for_a_backup_that_is_made_anew(bench, monke
 #: A create that tells when it has looked at everything, and then waits to be frozen.
 FREEZE = """
 import os, signal, sys
-from ansible_collections.volt.backup.plugins.module_utils._backup import create
+from ansible_collections.volt.backup.plugins.module_utils._backup import create, publish
 from ansible_collections.volt.backup.plugins.module_utils._runner.cli import main
 moment = sys.argv.pop(1)
-place, name = {"captured": (create.Creator, "_capture"), "stored": (create.Transaction, "commit"), "published": (create, "directory_lock")}[moment]
+place, name = {"captured": (create.Creator, "_capture"), "stored": (create.Transaction, "commit"), "published": (publish, "directory_lock")}[moment]
 real = getattr(place, name)
 def stop(*arguments, **options):
     if moment == "published":
