@@ -358,11 +358,14 @@ backups:
       type: str
       returned: always
       sample: null
-    lost_files:
-      description: About how many files of the backup before were replaced by what looks encrypted or wiped.
-      type: int
+    lost_counts:
+      description:
+        - About how many files of the backup before were replaced by what looks encrypted or wiped, for this backup and the good ones before it, the newest
+          first. At most 64 numbers.
+      type: list
+      elements: int
       returned: always
-      sample: 0
+      sample: [0, 0]
     file_counts:
       description: How many files with content this backup has, and the good ones before it had, the newest first. At most 64 numbers.
       type: list

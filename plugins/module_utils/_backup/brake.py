@@ -67,10 +67,10 @@ def check_percent(name: str, value: int) -> None:
 
 
 class Verdict(t.NamedTuple):
-    """What is found of a new backup. `reason` is empty where it fits; the others are for its sidecar, to judge later ones by."""
+    """What is found of a new backup. `reason` is empty where it fits; the others are for its sidecar, to judge later ones by, the newest first."""
 
     reason: str
-    lost_files: int
+    lost_counts: t.List[int]
     file_counts: t.List[int]
 
     def marks(self) -> Sidecar:
@@ -78,7 +78,7 @@ class Verdict(t.NamedTuple):
         return Sidecar(
             suspect=bool(self.reason),
             suspect_reason=self.reason or None,
-            lost_files=self.lost_files,
+            lost_counts=self.lost_counts,
             file_counts=self.file_counts,
             accepted_by=None,
             accepted_at=None,
@@ -100,33 +100,36 @@ class Earlier(t.NamedTuple):
 
     sidecar: Sidecar
     root: Entry
+    back: int
 
 
 class Brake:
     """Judges new backups of one workload, source and rules.
 
-    :param earlier: the newest good backup, and an older one. :param recent: sidecars of the newest good backups, the newest first.
+    :param earlier: the newest good backup, and an older one, each with how many good backups back it is (1: the newest).
     :param max_shrink: percent; 0 for off. :param max_churn: likewise.
     """
 
-    def __init__(self, store: Store, earlier: t.Sequence[Earlier], recent: t.Sequence[Sidecar], max_shrink: int, max_churn: int) -> None:
-        self._store, self._earlier, self._recent = store, earlier, recent[:_RECENT]
+    def __init__(self, store: Store, earlier: t.Sequence[Earlier], max_shrink: int, max_churn: int) -> None:
+        self._store, self._earlier = store, earlier
         self._max_shrink, self._max_churn = max_shrink, max_churn
 
     def __call__(self, root: Entry, files: int, read: Read, heads: Heads) -> Verdict:
         """:param root: of the new backup. :param files: how many it has. :param read: reads its trees. :param heads: reads its files."""
         if not self._earlier:
-            return Verdict("", 0, [files])
+            return Verdict("", [0], [files])
         newest, *older = self._earlier
-        counts = newest.sidecar["file_counts"] or [newest.sidecar["file_count"]]
+        counts, losses = newest.sidecar["file_counts"] or [newest.sidecar["file_count"]], newest.sidecar["lost_counts"]
         if newest.root.content == root.content:
-            return Verdict("", 0, [counts[0], *counts][:REMEMBERED])
+            return Verdict("", [0, *losses][:REMEMBERED], [counts[0], *counts][:REMEMBERED])
         change = Replacement(self._store, newest.root, root, read, heads)
         count, loss = max(0, counts[0] + change.came - change.gone), self._loss(change, newest.sidecar)
-        reason = self._shrunk(count, counts, newest.sidecar) or self._churned(loss, newest.sidecar) or self._exchanged(change, newest.sidecar)
-        for sidecar, old in older if not reason else ():
-            reason = self._churned(self._loss(Replacement(self._store, old, root, read, heads), sidecar), sidecar)
-        return Verdict(reason, loss.files, [count, *counts][:REMEMBERED])
+        reason = self._shrunk(count, counts, newest.sidecar) or self._churned(loss, newest, losses) or self._exchanged(change, newest.sidecar)
+        for one in older if not reason else ():
+            known = one.sidecar["lost_counts"]
+            usual = known if len(known) >= _RECENT else losses  # what was usual then; the youngest history tells only of itself
+            reason = self._churned(self._loss(Replacement(self._store, one.root, root, read, heads), one.sidecar), one, usual)
+        return Verdict(reason, [loss.files, *losses][:REMEMBERED], [count, *counts][:REMEMBERED])
 
     def _loss(self, change: Replacement, earlier: Sidecar) -> Loss:
         judged = self._max_churn and earlier["file_count"] >= LEAST_FILES
@@ -158,18 +161,18 @@ class Brake:
         if not self._is_beyond(change.gone, files):
             return ""
         masked = change.masked()
-        if not self._is_beyond(max(0, change.gone - change.came) + masked, files):
+        if not self._is_beyond(masked, files):
             return ""
         return f"{change.gone} of the {files} files of {newest['id']} are gone, and {masked} of other kinds came (max_shrink: {self._max_shrink})"
 
-    def _churned(self, loss: Loss, earlier: Sidecar) -> str:
-        """Why so many lost files are more than what is usual."""
-        files = earlier["file_count"]
-        usual = sorted(found["lost_files"] for found in self._recent)[len(self._recent) // 2]  # the median
+    def _churned(self, loss: Loss, earlier: Earlier, losses: t.Sequence[int]) -> str:
+        """Why so many lost files are more than what is usual. :param losses: of good backups, the newest first."""
+        files, recent = earlier.sidecar["file_count"], sorted(losses[:_RECENT]) or [0]
+        usual = recent[len(recent) // 2] * earlier.back  # the median, in each run
         if loss.files * 100 <= self._max_churn * files or loss.files <= _BEYOND * usual:
             return ""
         return (
-            f"about {loss.files} of the {files} files of {earlier['id']} were replaced by what looks encrypted or wiped, such as {show(loss.example)}"
+            f"about {loss.files} of the {files} files of {earlier.sidecar['id']} were replaced by what looks encrypted or wiped, such as {show(loss.example)}"
             f" (max_churn: {self._max_churn})"
         )
 

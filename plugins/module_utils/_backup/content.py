@@ -26,12 +26,13 @@ _WINDOW = 4096
 _LEAST = 48
 #: Of 256 values, the statistic of random bytes is 255 on average, with a standard deviation of 22.6: five of these above.
 _EVEN = 255 + 5 * 22.6
-#: Formats that are compressed, or hold what is.
+#: What compressors of single files write.
 _COMPRESSED = (
-    b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x5d\0\0", b"LZIP", b"\x89LZO", b"\x1f\x9d",
-    b"7z\xbc\xaf\x27\x1c", b"Rar!", b"MSCF", b"PK\x03\x04", b"PK\x05\x06",
+    b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x5d\0\0", b"LZIP", b"\x89LZO", b"\x1f\x9d", b"PK\x03\x04",
 )  # fmt: skip
+#: Other formats that are compressed, or hold what is.
 _KNOWN = (
+    b"7z\xbc\xaf\x27\x1c", b"Rar!", b"MSCF", b"PK\x05\x06",
     b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"OggS", b"fLaC", b"ID3", b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"wOFF", b"wOF2",
     b"%PDF", b"\x7fELF", b"MZ", b"PACK", b"DIRC", b"\xfftOc", b"hsqs", b"QFI\xfb", b"BORG_SEG", b"!<arch>", b"\xed\xab\xee\xdb", b"SQLite format 3\0",
     b"LUKS\xba\xbe", b"\x93NUMPY", b"\x89HDF", b"PAR1", b"ORC", b"Obj\x01", b"II*\0", b"MM\0*", b"\xca\xfe\xba\xbe", b"KDMV", b"vhdxfile", b"glTF",
@@ -44,7 +45,7 @@ _HEX = re.compile(rb"[0-9A-Fa-f\s]{64,}\Z")
 
 
 def is_compressed(head: bytes) -> bool:
-    """Whether a file says that it is compressed, or an archive that is, and not encrypted."""
+    """Whether a file says that a compressor wrote it, and it is not encrypted. An archive of each file of a tree is made by who wants a password for it."""
     return head.startswith(_COMPRESSED) and not _is_locked_zip(head)
 
 

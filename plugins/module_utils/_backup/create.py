@@ -209,17 +209,17 @@ class Creator:
                 if sidecar["accepted_at"]:
                     break  # what was there before is no measure any more
         earlier = []
-        for sidecar in (*good[:1], *good[1:][: brake.OLDER - 1][-1:]):
-            manifest = self._manifest(catalog, sidecar)
+        for back in sorted({1, min(len(good), brake.OLDER)} if good else ()):
+            manifest = self._manifest(catalog, good[back - 1])
             if manifest is not None:
-                earlier.append(brake.Earlier(sidecar, manifest.root))
+                earlier.append(brake.Earlier(good[back - 1], manifest.root, back))
         heads = brake.heads_below(self._source) if self._dry else brake.heads_in(self._store)
         shrink = 0 if self._request.allow_empty and not captured.stats.files else self._request.max_shrink
-        judge = brake.Brake(self._store, earlier, good, shrink, self._request.max_churn)
+        judge = brake.Brake(self._store, earlier, shrink, self._request.max_churn)
         try:
             return judge(captured.root, captured.stats.files, run.read, heads)
         except (Damaged, Unsupported):  # an earlier one is: it is no measure
-            return brake.Verdict("", 0, [captured.stats.files])
+            return brake.Verdict("", [0], [captured.stats.files])
 
     def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction, verdict: brake.Verdict) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats

@@ -81,7 +81,7 @@ class Sidecar(t.TypedDict, total=False):
     mounts: t.Optional[t.List[str]]  # what was mounted there, and is to be there at the next run
     suspect: bool  # it has lost far more than the workload's history shows
     suspect_reason: t.Optional[str]  # why; it stays where the backup was accepted
-    lost_files: int  # how many files of the backup before were replaced by what looks encrypted or wiped
+    lost_counts: t.List[int]  # files of the backup before that were replaced by what looks encrypted or wiped: this one's, and of those before it
     file_counts: t.List[int]  # of files with content: this backup's, and those of the good ones before it, the newest first
     accepted_by: t.Optional[str]  # who said that a suspect backup is as it should be
     accepted_at: t.Optional[str]
@@ -111,14 +111,14 @@ STATE = ("damaged", "damage", "unsupported", "unsupported_reason", "future", "fo
 #: Keys that records of version 0.1.0 lack, with what stands for them.
 LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
-    "suspect": False, "suspect_reason": None, "lost_files": 0, "file_counts": [], "accepted_by": None, "accepted_at": None,
+    "suspect": False, "suspect_reason": None, "lost_counts": [], "file_counts": [], "accepted_by": None, "accepted_at": None,
     "protected": False, "protected_by": None, "protected_at": None, "directory_id": None, "store_id": None,
 }  # fmt: skip
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
     "exclude", "exclude_caches", "one_file_system", "unstable", "unstable_paths", "unstable_count", "source_asked", "source_links", "mounts",
-    "suspect", "suspect_reason", "lost_files", "file_counts", "directory_id",
+    "suspect", "suspect_reason", "lost_counts", "file_counts", "directory_id",
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100
@@ -267,7 +267,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     **dict.fromkeys(("source_links", "mounts"), lambda value: value is None or _texts(value)),
     "created_at": _time,
     **dict.fromkeys(("accepted_at", "protected_at"), lambda value: value is None or _time(value)),
-    "file_counts": lambda value: isinstance(value, list) and all(map(_number, value)),
+    **dict.fromkeys(("file_counts", "lost_counts"), lambda value: isinstance(value, list) and all(map(_number, value))),
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
     **dict.fromkeys(("directory_id", "store_id"), _id_or_none),
