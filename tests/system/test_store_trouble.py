@@ -11,6 +11,7 @@ import shutil
 import time
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
@@ -193,3 +194,25 @@ def test_a_dry_run_stores_as_many_bytes_as_the_run(bench, compression):
             key: real[key] for key in ("stored_bytes", "new_bytes", "new_blobs")
         }
         bench.files(g=b"more " * 5000)
+
+
+def test_a_store_that_is_an_old_copy_of_itself(bench):
+    """Someone put back yesterday's copy: what came since is damaged and stays listed, pushes nothing out, and the next backup is whole."""
+    bench.files(a=b"1" * 2000)
+    old = bench.create().backup["id"]
+    shutil.copytree(bench.store, bench.top / "copy", symlinks=True)
+    bench.files(b=b"2" * 2000)
+    new = bench.create().backup["id"]
+    shutil.rmtree(bench.store)
+    (bench.top / "copy").rename(bench.store)
+    assert {found["id"]: found["damaged"] for found in bench.found()} == {old: False, new: True}
+    with pytest.raises(errors.Damaged, match="Collection refused"):
+        bench.manager.collect("0s")
+    kept = bench.manager.prune("work", {"last": 1}).kept
+    assert {row["id"] for row in kept} == {old, new}
+    made = bench.create()
+    assert [item["id"] for item in made.skipped] == [new] and made.diff["added"] == ["b"]
+    bench.restore(made.backup["id"])
+    assert oracle.differences(bench.source, bench.target) == []
+    assert bench.manager.delete(new) is not None
+    assert not bench.manager.verify(verify.VerifyRequest(level="content")).failure()
