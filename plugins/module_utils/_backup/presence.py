@@ -54,7 +54,7 @@ def _named_by_host(store: Store) -> t.Optional[str]:
     try:
         home = host.read()
     except host.Hidden:
-        return None  # whoever may not read it names a store of his own
+        return None  # a user who may not read it has named the store
     except VoltError:
         if store.exists:
             return None  # no reason to do without backups
