@@ -323,6 +323,7 @@ def test_the_command_says_so(work: Bench, capsys: pytest.CaptureFixture[str]) ->
     assert call("accept", backup) == (0, f"Accepted {backup}.\n")
     assert call("accept", backup) == (0, f"Nothing to accept: {backup} is not suspect.\n")
     assert "accepted" in call("show", backup)[1]
+    assert call("accept", "work-20200101-000000-manual")[0] == 1
     assert call("accept", "work") == (0, "Nothing to accept: all that was mounted is.\n")
     assert call("create", "work", "--source", str(work.source))[0] == 0
 

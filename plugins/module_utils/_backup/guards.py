@@ -112,8 +112,8 @@ def suspect(details: t.Mapping[str, t.Any]) -> Suspect:
     backup = details["backup"]
     kept = f"It is kept as {backup['id']}, and nothing is pruned" if backup["id"] else "It would be kept, and nothing pruned"
     return Suspect(
-        f"Workload {backup['workload_name']}: the backup is suspect: {backup['suspect_reason']}. {kept}. If the files are as they should be, accept the"
-        " backup: state: accepted in a playbook, volt-backup accept on the command line.",
+        f"Workload {backup['workload_name']}: the backup is suspect: {backup['suspect_reason']}. {kept}. If the files are as they should be, accept"
+        f" it: state: accepted with this id in a playbook, volt-backup accept {backup['id'] or 'ID'} on the command line.",
         **details,
     )
 

@@ -12,9 +12,10 @@ import argparse
 import typing as t
 
 from .._backup.brake import MAX_CHURN, MAX_SHRINK
+from .._backup.catalog import workload_of
 from .._backup.create import Created, CreateRequest
 from .._backup.guards import suspect, unstable
-from .._backup.ids import TYPES, is_id
+from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
 from .._backup.marks import Marked
 from .._backup.restore import Restored
@@ -293,7 +294,7 @@ def _accept_options(made: argparse.ArgumentParser) -> None:
 
 
 def _accept(args: Arguments, manager: Manager) -> Outcome:
-    if is_id(args.name) and manager.find(Query(id=args.name)):
+    if workload_of(args.name) is not None:  # it is written as an id is
         marked = manager.accept(args.name, args.dry_run)
         done = "Would accept" if args.dry_run else "Accepted"
         return _marked(marked, f"{done} {args.name}.", f"Nothing to accept: {args.name} is not suspect.")
