@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -83,8 +84,19 @@ class Catalog:
             except Foreign:
                 found.append(self._original(name))
             except (Damaged, Unsupported) as error:
-                found.append(unreadable(show(name), error))
+                found.append(self._unreadable(name, error))
         return sorted(found, key=lambda sidecar: (sidecar["created_at"] or "", sidecar["id"]), reverse=True)
+
+    def _unreadable(self, name: str, error: VoltError) -> Listed:
+        """A backup whose sidecar cannot be read, with what its manifest tells of the brake: a suspect one holds others all the same."""
+        listed = unreadable(show(name), error)
+        for reference in self._store.refs.names():
+            if records.owner(reference) == name:
+                with contextlib.suppress(Damaged, Foreign, Unsupported, FileNotFoundError):
+                    facts = self.referenced(reference)[0].backup
+                    keys = ("created_at", "suspect", "suspect_reason", "source_path", "exclude", "exclude_caches", "one_file_system")
+                    listed.update(t.cast(Listed, {key: facts[key] for key in keys}))
+        return listed
 
     def own(self, workload: str) -> t.List[Listed]:
         """The same for a workload, without what is foreign: what others left tells nothing of this directory's backups."""
@@ -237,10 +249,10 @@ class Catalog:
             return self._remove(backup, None if meant is None else meant["manifest_ref"])
 
     def _still(self, backup: str, meant: Sidecar) -> bool:
-        """Whether an id is still the backup's that was listed, and it was not protected since."""
+        """Whether an id is still the backup's that was listed, and it was neither protected nor accepted since."""
         try:
             now = self.sidecar(backup)
-            return now["manifest_ref"] == meant["manifest_ref"] and not now["protected"]
+            return now["manifest_ref"] == meant["manifest_ref"] and not now["protected"] and now["suspect"] == meant["suspect"]
         except NotFound:
             return meant["manifest_ref"] is None  # there was none then either
         except (Foreign, Unsupported):

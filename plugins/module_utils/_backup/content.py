@@ -40,8 +40,8 @@ _KNOWN = (
 _MPEG = re.compile(rb"\xff[\xe2-\xfb]")
 #: What tools that encrypt write first.
 _ENCRYPTED = (b"Salted__", b"age-encryption.org/", b"-----BEGIN PGP MESSAGE", b"-----BEGIN AGE ENCRYPTED", b"$ANSIBLE_VAULT;")
-_ARMOUR = re.compile(rb"[A-Za-z0-9+/\r\n]{64,}={0,2}\s*\Z")
-_HEX = re.compile(rb"[0-9A-Fa-f\s]{64,}\Z")
+_ARMOUR = re.compile(rb"[A-Za-z0-9+/_-]{64,}={0,2}\Z")
+_HEX = re.compile(rb"[0-9A-Fa-f]{64,}\Z")
 
 
 def is_compressed(head: bytes) -> bool:
@@ -78,13 +78,12 @@ def _is_zlib(head: bytes) -> bool:
 
 def _decoded(text: bytes) -> bytes:
     """The bytes that a text of hexadecimal digits or in base64 stands for; none for other texts."""
+    digits = b"".join(text.split())
     try:
-        if _HEX.match(text):
-            digits = b"".join(text.split())
+        if _HEX.match(digits):
             return binascii.unhexlify(digits[: len(digits) & ~1])
-        if _ARMOUR.match(text):
-            digits = b"".join(text.split())
-            return base64.b64decode(digits[: len(digits) & ~3])
+        if _ARMOUR.match(digits):
+            return base64.b64decode(digits[: len(digits) & ~3], b"-_" if b"-" in digits or b"_" in digits else None)
     except ValueError:
         pass
     return b""

@@ -37,12 +37,13 @@ from .._capture.stat_cache import Scan
 from .._capture.state import Notes
 from .._format import diff
 from .._format.diff import Changes
+from .._format.tree import Entry
 from .._fs import metadata
 from .._fs.exclusions import Exclusions
 from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import brake, directory, records
+from . import brake, directory, records, replacement
 from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload
@@ -122,7 +123,7 @@ class Creator:
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
             old = self._manifest(catalog, base)
-            if request.only_if_changed and base is not None and old is not None and self._same_rules(base) and _equal(old, captured):
+            if base is not None and self._is_needless(base, old, known, captured):
                 run.commit()  # what a damaged store lacked is whole again
                 return Created(base, False, Changes(0).as_dict(), passed, self._keep_scan(run, captured))
             run.commit()
@@ -200,26 +201,31 @@ class Creator:
                 return [f"The stat cache could not be kept ({reason(error)}), so the next backup will read more than it needs."]
         return []
 
+    def _is_needless(self, base: Sidecar, old: t.Optional[Manifest], known: t.Sequence[Listed], captured: Captured) -> bool:
+        """With `only_if_changed`: whether the newest backup stands for this one. After a suspect one a new one is made, which shows that all is well."""
+        if not self._request.only_if_changed or old is None or not self._same_rules(base):
+            return False
+        last = next((one for one in known if trouble_of(one) is None and self._same_rules(one)), base)
+        return not last["suspect"] and _equal(old, captured)
+
     def _judge(self, catalog: Catalog, known: t.Sequence[Listed], captured: Captured, run: Transaction) -> brake.Verdict:
-        """Whether the new backup has lost more than the good ones of the same source and rules show."""
-        good = []
+        """Whether the new backup has lost more than the good ones of the same source and rules show; where there are none, of the same source."""
+        good: t.List[Listed] = []
         for sidecar in known:
-            if trouble_of(sidecar) is None and sidecar["complete"] and not sidecar["suspect"] and not of_future(sidecar) and self._same_rules(sidecar):
+            if trouble_of(sidecar) is None and sidecar["complete"] and not sidecar["suspect"] and not of_future(sidecar):
                 good.append(sidecar)
                 if sidecar["accepted_at"]:
                     break  # what was there before is no measure any more
-        earlier = []
-        for back in sorted({1, min(len(good), brake.OLDER)} if good else ()):
-            manifest = self._manifest(catalog, good[back - 1])
-            if manifest is not None:
-                earlier.append(brake.Earlier(good[back - 1], manifest.root, back))
-        heads = brake.heads_below(self._source) if self._dry else brake.heads_in(self._store)
-        shrink = 0 if self._request.allow_empty and not captured.stats.files else self._request.max_shrink
-        judge = brake.Brake(self._store, earlier, shrink, self._request.max_churn)
-        try:
-            return judge(captured.root, captured.stats.files, run.read, heads)
-        except (Damaged, Unsupported):  # an earlier one is: it is no measure
-            return brake.Verdict("", [0], [captured.stats.files])
+        same = [sidecar for sidecar in good if self._same_rules(sidecar)]
+        there = same or [sidecar for sidecar in good if sidecar["source_path"] == self._shown]
+        heads = replacement.heads_below(self._source) if self._dry else replacement.heads_in(self._store)
+        meant = not same or self._request.allow_empty and not captured.stats.files  # other exclusions, or a source that is to be empty
+        judge = brake.Brake(self._store, there, lambda one: self._root(catalog, one), 0 if meant else self._request.max_shrink, self._request.max_churn)
+        return judge(captured.root, run.read, heads)
+
+    def _root(self, catalog: Catalog, sidecar: Sidecar) -> t.Optional[Entry]:
+        manifest = self._manifest(catalog, t.cast(Listed, sidecar))
+        return None if manifest is None else manifest.root
 
     def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction, verdict: brake.Verdict) -> t.Tuple[Sidecar, Manifest]:
         request, notes, stats = self._request, captured.notes, captured.stats

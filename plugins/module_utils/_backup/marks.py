@@ -40,7 +40,7 @@ def accept(catalog: Catalog, backup: str, dry: bool) -> Marked:
     def change(sidecar: Sidecar) -> Sidecar:
         # its loss is no measure for the next ones: what they have is counted from here
         counts = sidecar["file_counts"][:1]
-        return t.cast(Sidecar, {**sidecar, "suspect": False, "file_counts": counts, "accepted_by": _who(), "accepted_at": show_time(now())})
+        return t.cast(Sidecar, {**sidecar, "file_counts": counts, "suspect": False, "accepted_by": _who(), "accepted_at": show_time(now())})
 
     return _marked(catalog, found, change, dry)
 
