@@ -16,6 +16,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import StoreError, Unsupported, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.plugins.module_utils._schedule import hooks, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
@@ -95,7 +96,39 @@ def test_a_store_that_is_away_is_an_error_and_nothing_is_made(place: Place, who:
         assert caught.value.code == "store" and caught.value.details["store_id"] == (None if who == "records of 0.1.0" else place.id)
     assert place.snapshot() == before and os.listdir(place.mount) == []
     place.disk.mount(place.mount)
+    if who == "host file":
+        (place.bench.top / "kept").rename(place.backups)
     assert manager.create(request).changed and place.format()["id"] == place.id
+
+
+def test_records_that_are_away(place: Place) -> None:
+    """Without its records a workload has no history: the guards would know nothing, and a new directory would list nothing of what there is."""
+    place.declare()
+    place.backups.rename(place.bench.top / "kept")
+    for call in (place.create, lambda: place.create(dry=True), lambda: place.manager().prune("work", {"last": 1})):
+        with pytest.raises(StoreError, match="of this host is not there, and the store has backups; mount its disk"):
+            call()
+    assert not place.backups.exists()
+    (place.bench.top / "kept").rename(place.backups)
+    assert place.create().changed
+    place.backups.rename(place.bench.top / "kept")
+    assert [row["id"] for row in place.manager().adopt().adopted][:1] == [place.first]
+    assert place.create().changed
+
+
+def test_a_disk_with_another_host_s_store_is_not_worked_on(place: Place, tmp_path: Path) -> None:
+    """Store and records of it are there, and sound: they are not this host's."""
+    place.declare(store_id="0" * 32)
+    manager = place.manager()
+    calls = (
+        lambda: manager.find(Query()), lambda: manager.prune("work", {"last": 1}), lambda: manager.delete(place.first), manager.collect,
+        lambda: manager.restore(None, RestoreRequest(str(tmp_path / "t")), Query(workload="work")), lambda: manager.protect(place.first),
+        lambda: manager.accept(place.first), lambda: manager.accept_mounts("work"), manager.import_original, manager.usage,
+    )  # fmt: skip
+    for call in calls:
+        with pytest.raises(StoreError, match=f"has the id {place.id}, but .* names the one with the id 0000") as caught:
+            call()
+        assert caught.value.details["store_id"] == "0" * 32
 
 
 @pytest.mark.parametrize("who", ["directory", "host file", "job"])

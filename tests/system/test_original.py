@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import import_original
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Foreign, NotFound, StoreError
@@ -210,3 +211,37 @@ def test_what_is_not_sound_is_not_taken_in(original: Original, bench, what: str)
     assert not (bench.store / "format.json").exists()
     with pytest.raises(NotFound, match="of the original Volt command"):
         bench.manager.import_original(["work-20200101-000000-manual"])
+
+
+RECORDS = {
+    "no time": {"created_at": "yesterday"}, "the end of time": {"created_at": "0001-01-01T00:00:00+14:00"}, "a negative duration": {"duration": -1},
+    "an endless duration": {"duration": 1 << 63}, "another type": {"type": "weekly"}, "no source": {"source_path": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", RECORDS)
+def test_an_odd_record_is_not_taken_in(original: Original, bench, what: str) -> None:
+    manifest(original, a=sorted(original.objects)[0])
+    original.sidecar.update(RECORDS[what])
+    original.write()
+    for _turn in range(2):
+        done = bench.manager.import_original()
+        assert not done.changed and all(row["reason"] for row in done.left)
+        assert not [found for found in bench.found() if not found["foreign"]]
+
+
+def test_an_object_that_changes_after_it_was_proved(original: Original, bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = bytes(range(256)) * 40_000
+    digest = hashlib.sha256(large).hexdigest()
+    path = bench.store / "objects" / digest
+    path.write_bytes(large)
+    manifest(original, a=digest)
+    real = import_original._check
+    monkeypatch.setattr(import_original, "_check", lambda paths: (path.write_bytes(b"x" * len(large)), real(paths))[1])
+    (row,) = bench.manager.import_original().left
+    assert "changed while it was read" in row["reason"] and not [found for found in bench.found() if not found["foreign"]]
+
+
+def test_a_path_that_is_written_twice(original: Original, bench) -> None:
+    manifest(original, **{"aA": sorted(original.objects)[0], "a\\x41": sorted(original.objects)[1]})
+    assert "twice" in bench.manager.import_original().left[0]["reason"]

@@ -42,7 +42,7 @@ _LOOK = 0.01
 #: Backups that show what is usual, and how many there must be; how far beyond that is too much, and what share of all files is in any case.
 _RECENT, _ENOUGH, _BEYOND, _SURE = 5, 3, 3, 1 / 3
 #: Where there were few files before, fewer are no loss, but for so much fewer.
-_LOWER = 0.75
+_LOWER = 0.6
 #: Runs in each of which files became fewer: so many at least, and at most so many are looked at; and which part of max_shrink is too much for them.
 _FEWEST, _MOST, _STEADY = 5, 7, 1 / 3
 
@@ -165,8 +165,10 @@ class Brake:
 
     def _churned(self, loss: Loss, earlier: Earlier, losses: t.Sequence[int]) -> str:
         """Why so many lost files are more than what is usual. :param losses: of good backups, the newest first."""
-        recent = sorted(losses[:_RECENT])
-        usual = recent[(len(recent) - 1) // 2] * earlier.back if len(recent) >= _ENOUGH else 0  # the median, in each run
+        recent = losses[:_RECENT]
+        if len(recent) < _ENOUGH:  # no history yet: what was accepted once is not usual
+            recent = [lost for lost in recent if lost * 100 <= self._max_churn * earlier.files]
+        usual = earlier.back * (sorted(recent)[len(recent) // 2] if recent else 0)  # the median, in each run
         allowed = min(_BEYOND * usual, _SURE * earlier.files * (1 if earlier.back == 1 else 2))
         if loss.files * 100 <= self._max_churn * earlier.files or loss.files <= allowed:
             return ""

@@ -63,7 +63,7 @@ def read(path: str) -> Directory:
 
 
 class OtherStore(StoreError):
-    """The store that is known is away, or another one is in its place. `details` has `store_id`, which is that of the one that is known."""
+    """The store or the backup directory that is known is away, or another store is in its place. `details` has `store_id`, of the one that is known."""
 
 
 def match(store: Store, known: str, clause: str) -> None:

@@ -76,14 +76,18 @@ class Importer:
             if not self._ids or found["id"] in self._ids:
                 row: Row = {"id": found["id"], "workload_name": found["workload_name"], "created_at": found["created_at"], "new_id": None, "reason": None}
                 try:
-                    moment = show_time(parse_time(found["created_at"]))
+                    moment = show_time(parse_time(found["created_at"] or ""))
                     there = ours.get((found["workload_name"], found["type"], moment))
                     if there is not None:
                         row.update(new_id=there, reason="It has been taken in.")
                     else:
                         row["new_id"] = self._take(found, moment)
-                except (Damaged, UsageError, OSError) as error:
-                    row["reason"] = error.message if isinstance(error, (Damaged, UsageError)) else f"An object cannot be read: {reason(error)}."
+                except (Damaged, UsageError) as error:
+                    row["reason"] = error.message
+                except OSError as error:
+                    row["reason"] = f"An object cannot be read: {reason(error)}."
+                except (OverflowError, reading.Vanished):
+                    row["reason"] = "Its record has an impossible time, or an object was exchanged while it was read."
                 rows.append(row)
         taken, left = ([row for row in rows if (row["reason"] is None) is wanted] for wanted in (True, False))
         return Imported(taken, left, bool(taken))
@@ -95,14 +99,15 @@ class Importer:
         if not (found["source_path"] or "").startswith("/"):
             raise Damaged("Its record names no source.")
         paths = self._paths(found["manifest_ref"])
-        for digest in set(paths.values()):
-            self._prove(digest)
+        stamps = {digest: self._prove(digest) for digest in set(paths.values())}
         _check(paths)
+        if not 0 <= found["duration"] < 1 << 63:
+            raise Damaged("Its record says an impossible duration.")
         if self._dry:
             return None
         with Transaction(self._store) as run:
             directory.make(self._path)
-            trees = _Trees(run, self._store.path, int(parse_time(moment).timestamp()))
+            trees = _Trees(run, self._store.path, int(parse_time(moment).timestamp()), stamps)
             root = trees.root(paths)
             run.commit()
             sidecar, manifest = _describe(found, moment, root, trees.stats, run)
@@ -120,20 +125,26 @@ class Importer:
             raise Damaged("Its manifest is missing.") from None
         if not original.is_manifest(data) or hashlib.sha256(data).hexdigest()[:12] != name[-12:]:
             raise Damaged("Its manifest does not read as one of the original Volt command, or is altered.")
-        return {parse(path): digest for path, digest in original.objects(data).items()}
+        objects = original.objects(data)
+        paths = {parse(path): digest for path, digest in objects.items()}
+        if len(paths) < len(objects):
+            raise Damaged("Its manifest names a path twice.")
+        return paths
 
-    def _prove(self, digest: str) -> None:
-        """Damaged unless an object is what its name says."""
+    def _prove(self, digest: str) -> reading.Stamp:
+        """The state of an object; Damaged unless it is what its name says."""
         found = hashlib.sha256()
         try:
             fd = original.open_object(self._store.path, digest)
         except FileNotFoundError:
             raise Damaged(f"Its object {digest} is missing.") from None
         with open(fd, "rb", buffering=0) as file:
+            stamp = reading.stamp(os.fstat(fd))
             for piece in iter(lambda: file.read(_PIECE), b""):
                 found.update(piece)
         if found.hexdigest() != digest:
             raise Damaged(f"Its object {digest} is altered.")
+        return stamp
 
 
 def _check(paths: t.Iterable[bytes]) -> t.Dict[bytes, t.Set[bytes]]:
@@ -156,10 +167,10 @@ def _check(paths: t.Iterable[bytes]) -> t.Dict[bytes, t.Set[bytes]]:
 
 
 class _Trees:
-    """Makes entries of objects. :ivar stats: of all that was made."""
+    """Makes entries of objects. :param stamps: the states in which they were proved. :ivar stats: of all that was made."""
 
-    def __init__(self, run: Transaction, store: str, moment: int) -> None:
-        self._run, self._place, self._moment = run, store, moment
+    def __init__(self, run: Transaction, store: str, moment: int, stamps: t.Mapping[str, reading.Stamp]) -> None:
+        self._run, self._place, self._moment, self._stamps = run, store, moment, stamps
         self.stats = Stats()
 
     def root(self, paths: t.Mapping[bytes, str]) -> Entry:
@@ -180,11 +191,11 @@ class _Trees:
     def _file(self, name: bytes, digest: str) -> Entry:
         fd = original.open_object(self._place, digest)
         content = reading.read_file(self._run, fd, os.fstat(fd))
+        if content.change or reading.stamp(content.info) != self._stamps[digest]:
+            raise Damaged(f"Its object {digest} changed while it was read.")
         kind, size, held, blobs = FILE, content.info.st_size, content.digest, int(content.info.st_size > 0)
         if content.kind == CHUNKED:
             kind, held, blobs = CHUNKED, self._run.add_metadata(content.chunk_list), content.chunk_count
-        elif size and held.hex() != digest:
-            raise Damaged(f"Its object {digest} changed while it was read.")
         self.stats = self.stats + Stats(files=1, size=size, blobs=blobs)
         return Entry(name, kind, 0o644, 0, 0, self._moment, 0, size, held, NOTHING)
 

@@ -16,7 +16,7 @@ import itertools
 import os
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreFull, Unsupported, UsageError, newer, parse_time, show, unwatched
+from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreError, StoreFull, Unsupported, UsageError, newer, parse_time, show, unwatched
 from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
@@ -91,10 +91,15 @@ class Manager:
         return store, Catalog(store, self._directory)
 
     def _open(self, **more: int) -> t.Tuple[Store, Catalog]:
-        """The store; where none was ever made, it is empty. One that is not mounted must not pass for that."""
+        """The store; where none was ever made, it is empty. One that is not mounted must not pass for that, nor another one for it."""
         store, catalog = self._look(**more)
-        if not store.exists:
+        try:
             presence.check(store, catalog, self._directory, self._told)
+        except directory.OtherStore:
+            raise
+        except StoreError:
+            if not store.exists:
+                raise  # else what is damaged is no reason to do without the backups that are there
         return store, catalog
 
     def check_store(self) -> t.Optional[str]:
@@ -222,7 +227,9 @@ class Manager:
     def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
         """Take over backups whose records name no directory, another one, or another store. `unlisted`: also those of which the store has nothing but
         the manifest."""
-        store, catalog = self._open()
+        store, catalog = self._look()
+        if not store.exists:
+            presence.check(store, catalog, self._directory, self._told)
         return adopt.Adopter(store, catalog, self._directory, [check_id(backup) for backup in ids], unlisted, dry)()
 
     def import_original(self, ids: t.Sequence[str] = (), dry: bool = False) -> import_original.Imported:

@@ -43,10 +43,16 @@ def check(store: Store, catalog: Catalog, path: str, told: t.Optional[str] = Non
             known = next((sidecar["store_id"] for sidecar in listed if sidecar["store_id"]), "")
             which = f" of the one with the id {known}" if known else ""
             directory.match(store, known, f"{show(os.fsencode(path))} lists {len(listed)} backup(s){which}")
-    directory.check(path, store)
     named = _named_by_host(store)
+    if named and store.exists and not os.path.isdir(path) and _is_home(path) and store.refs.names():
+        raise directory.OtherStore(
+            f"The backup directory {show(os.fsencode(path))} of this host is not there, and the store has backups; mount its disk, or make it anew by"
+            " volt-backup adopt.",
+            store_id=named,
+        )
     if named or told:
         directory.match(store, named or told or "", f"{host.PATH if named else 'the schedule'} names the one with the id {named or told}")
+    directory.check(path, store)
 
 
 def _named_by_host(store: Store) -> t.Optional[str]:
@@ -60,6 +66,12 @@ def _named_by_host(store: Store) -> t.Optional[str]:
             return None  # no reason to do without backups
         raise
     return home.store_id if home is not None and host.is_same(home.store, show(os.fsencode(store.path))) else None
+
+
+def _is_home(path: str) -> bool:
+    """Whether the host file names this backup directory."""
+    home = host.read()
+    return home is not None and host.is_same(home.backup_dir, show(os.fsencode(path)))
 
 
 def to_begin(store: Store, catalog: Catalog, path: str, told: t.Optional[str], anew: bool) -> bool:
