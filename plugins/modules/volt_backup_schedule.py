@@ -185,6 +185,20 @@ options:
     description: After how many seconds O(pre_command) or O(post_command) is ended.
     type: int
     default: 600
+  timeout: &timeout
+    description:
+      - How long a backup may take, with what it waits and what it prunes, for example V(6h). One that takes longer is ended, and the run fails with the code
+        C(timeout). Nothing half-done is left and no backup is removed. O(pre_command) and O(post_command) have O(command_timeout) instead.
+      - By default, and with V(0), it may take as long as it takes.
+    type: str
+  stall: &stall
+    description:
+      - How long a backup may stand still. Where nothing was looked at, read or written for so long, as by a disk or a server that does not answer, it is ended
+        and the run fails with the code C(stalled). The reason names the path at which it stood. Nothing half-done is left and no backup is removed.
+      - A large file that is being read is progress. Waiting for others that use the store is bounded by O(lock_timeout).
+      - With V(0), or empty, a backup may stand still.
+    type: str
+    default: 15m
   nice: &nice
     description: The service's priority, from V(-20), the highest, to V(19).
     type: int
@@ -229,6 +243,8 @@ options:
       pre_command: *pre_command
       post_command: *post_command
       command_timeout: *command_timeout
+      timeout: *timeout
+      stall: *stall
       nice: *nice
       io_class: *io_class
   purge:
@@ -444,6 +460,8 @@ SCHEDULE = dict(
     pre_command=dict(type="list", elements="str", default=[]),
     post_command=dict(type="list", elements="str", default=[]),
     command_timeout=dict(type="int", default=600),
+    timeout=dict(type="str"),
+    stall=dict(type="str", default="15m"),
     nice=dict(type="int", default=10),
     io_class=dict(type="str", choices=["idle", "best-effort", "realtime", "none"], default="idle"),
 )

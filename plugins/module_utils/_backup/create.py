@@ -20,10 +20,13 @@ import typing as t
 from .._base import (
     Damaged,
     NotFound,
+    Phase,
     Progress,
+    Standing,
     Unsupported,
     UsageError,
     now,
+    parse,
     parse_span,
     reason,
     show,
@@ -38,6 +41,7 @@ from .._capture.state import Notes
 from .._format import diff
 from .._format.diff import Changes
 from .._format.tree import Entry
+from .._format.walk import join
 from .._fs import metadata
 from .._fs.exclusions import Exclusions
 from .._store import codec
@@ -84,9 +88,12 @@ class Created(t.NamedTuple):
 
 
 class Creator:
-    """One creation. Use once."""
+    """One creation. Use once.
 
-    def __init__(self, store: Store, backup_dir: str, request: CreateRequest, dry: bool, progress: Progress) -> None:
+    :param standing: is told of each part of the work, for one who looks on.
+    """
+
+    def __init__(self, store: Store, backup_dir: str, request: CreateRequest, dry: bool, progress: Progress, standing: Standing) -> None:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)
@@ -95,7 +102,8 @@ class Creator:
             brake.check_percent(name, value)
         self._max_age = parse_span(request.max_age) if request.max_age else None
         self._store, self._directory, self._request = store, backup_dir, request
-        self._dry, self._progress = dry, progress
+        self._dry, self._progress, self._standing = dry, progress, standing
+        standing.phase = Phase("looking at the source", path=lambda: parse(request.source))
         self._asked = AskedSource(request.source)
         self._source = self._asked.real
         refuse_inside(self._source, store.path, backup_dir)
@@ -103,11 +111,13 @@ class Creator:
             raise UsageError(f"Backup directory {backup_dir} is not a directory; name another backup_dir.")
         self._shown = show(self._source)
         self._passed: t.List[t.Dict[str, str]] = []
+        standing.phase = Phase("opening the store", patience=store.lock_timeout)
 
     def __call__(self) -> Created:
         request = self._request
         started, created = time.monotonic_ns(), now()
         with Transaction(self._store, request.compression, self._dry) as run:
+            self._standing.phase = Phase("looking at the source and its earlier backups", lambda: run.counts.steps, lambda: self._source)
             if not self._dry:
                 directory.make(self._directory)
             catalog = Catalog(self._store, self._directory)
@@ -122,16 +132,20 @@ class Creator:
             base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
+            self._standing.phase = Phase("comparing with earlier backups", lambda: run.counts.steps)
             old = self._manifest(catalog, base)
             if base is not None and self._is_needless(base, old, known, captured):
                 run.commit()  # what a damaged store lacked is whole again
                 return Created(base, False, Changes(0).as_dict(), passed, self._keep_scan(run, captured))
+            self._standing.phase = Phase("making the backup durable", lambda: run.counts.steps)
             run.commit()
+            self._standing.phase = Phase("comparing with earlier backups", lambda: run.counts.steps)
             sidecar, manifest = self._describe(created, captured, run, self._judge(catalog, known, captured, run))
             changes = self._changes(run, old, manifest)
             sidecar["duration"] = time.monotonic_ns() - started
             warnings: t.List[str] = []
             if not self._dry:
+                self._standing.phase = Phase("writing the backup's record")
                 publish(self._store, self._directory, sidecar, manifest)
                 warnings = self._keep_scan(run, captured)
             return Created(sidecar, True, changes.as_dict(), passed, warnings + self._warnings(captured))
@@ -182,7 +196,7 @@ class Creator:
 
     def _walk(self, run: Transaction, options: Options, old: Scan) -> Captured:
         if self._dry:
-            captured = Capture(run, options, old, None, self._progress)(self._source)
+            captured = self._watched(Capture(run, options, old, None, self._progress))(self._source)
             run.finish()
             return captured
         try:
@@ -190,7 +204,11 @@ class Creator:
         except OSError as error:
             raise store_failure("writing the stat cache", error) from None
         with ScanFile(file) as out:
-            return Capture(run, options, old, out, self._progress)(self._source)
+            return self._watched(Capture(run, options, old, out, self._progress))(self._source)
+
+    def _watched(self, capture: Capture) -> Capture:
+        self._standing.phase = Phase("reading", capture.steps, lambda: join(self._source, capture.path) if capture.path else self._source)
+        return capture
 
     def _keep_scan(self, run: Transaction, captured: Captured) -> t.List[str]:
         """Keep the stat cache for the next run, or say why not: the backup is made either way."""

@@ -16,7 +16,22 @@ import itertools
 import os
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, Progress, Protected, StoreError, StoreFull, Unsupported, UsageError, newer, parse_time, show, unwatched
+from .._base import (
+    Damaged,
+    Foreign,
+    NotFound,
+    Progress,
+    Protected,
+    Standing,
+    StoreError,
+    StoreFull,
+    Unsupported,
+    UsageError,
+    newer,
+    parse_time,
+    show,
+    unwatched,
+)
 from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
@@ -125,11 +140,19 @@ class Manager:
         return presence.Begun(show(os.fsencode(store.path)), self.backup_dir, known, steps)
 
     def create(
-        self, request: create.CreateRequest, dry: bool = False, progress: Progress = unwatched, new_store: bool = False
+        self,
+        request: create.CreateRequest,
+        dry: bool = False,
+        progress: Progress = unwatched,
+        new_store: bool = False,
+        standing: t.Optional[Standing] = None,
     ) -> create.Created:
-        """Make a backup. `dry` computes it and writes nothing. `new_store`: begin anew where a store is known that is away."""
+        """Make a backup. `dry` computes it and writes nothing. `new_store`: begin anew where a store is known that is away.
+
+        :param standing: tells where the work stands, to one who looks on.
+        """
         store, catalog = self._look()
-        creator = create.Creator(store, self._directory, request, dry, progress)
+        creator = create.Creator(store, self._directory, request, dry, progress, standing or Standing())
         if presence.to_begin(store, catalog, self._directory, self._told, new_store) and not dry:
             presence.begin(store, self._directory)
         try:

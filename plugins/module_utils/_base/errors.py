@@ -131,9 +131,21 @@ class Protected(VoltError):
 
 
 class Interrupted(VoltError):
-    """A signal asked us to stop; everything half-done was taken back."""
+    """We were asked to stop; everything half-done was taken back."""
 
     code = "interrupted"
+
+
+class Stalled(Interrupted):
+    """A run did not move on for too long, and was ended. `details` has `path`, where it stood, if that is known, and `seconds`."""
+
+    code = "stalled"
+
+
+class TimedOut(Interrupted):
+    """A run took longer than it may, and was ended. `details` as of Stalled."""
+
+    code = "timeout"
 
 
 def newer(thing: str, **details: t.Any) -> Unsupported:

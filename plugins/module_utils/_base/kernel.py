@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""System calls that Python's standard library lacks: syncfs, renameat2, and the clone ioctls.
+"""System calls that Python's standard library lacks: syncfs, renameat2, prctl, and the clone ioctls.
 
-Sources: syncfs(2), rename(2), ioctl_ficlone(2), ioctl_ficlonerange(2).
+Sources: syncfs(2), prctl(2), rename(2), ioctl_ficlone(2), ioctl_ficlonerange(2).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 import struct
 import threading
 import typing as t
 
+_PDEATHSIG = 1
 _FICLONE = 0x40049409
 _FICLONERANGE = 0x4020940D
 _RENAME_EXCHANGE = 2
@@ -43,6 +45,13 @@ def _check(result: int) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def end_with_parent(parent: int) -> None:
+    """Let SIGTERM come to this process once its parent has ended, which may have happened."""
+    _libc.prctl(_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def syncfs(fd: int) -> None:

@@ -13,11 +13,13 @@ import signal
 import threading
 import typing as t
 
-from .errors import Interrupted
+from .errors import Interrupted, VoltError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: By which a thread of ours stops the main one. One that comes too late is ignored, as the system does by itself.
+_OURS = signal.SIGURG
 _held = 0
-_pending: t.List[int] = []
+_pending: t.List[t.Callable[[], None]] = []
 
 
 def _ignore(_number: int, _frame: object) -> None:
@@ -26,11 +28,15 @@ def _ignore(_number: int, _frame: object) -> None:
 
 def _stop(number: int, _frame: object) -> None:
     if _held:
-        _pending.append(number)
+        _pending.append(lambda: _stop(number, None))
         return
-    for other in _SIGNALS:
-        signal.signal(other, _ignore)  # a second one must not interrupt the cleaning up; SIG_IGN would be a TypeError where two come at once
+    _ignore_others()
     raise Interrupted(f"Stopped by {signal.Signals(number).name}; nothing half-done was left behind.", signal=number)
+
+
+def _ignore_others() -> t.Dict[int, t.Any]:
+    """A second signal must not interrupt the cleaning up; the handlers that there were. SIG_IGN would be a TypeError where two come at once."""
+    return {number: signal.signal(number, _ignore) for number in _SIGNALS}
 
 
 @contextlib.contextmanager
@@ -48,6 +54,33 @@ def interruptible() -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
+def stoppable() -> t.Iterator[t.Callable[[VoltError], None]]:
+    """While the context lasts, the function that it gives raises an error in the main thread, which enters it. Any other thread may call it."""
+    why: t.List[VoltError] = []
+    before: t.Dict[int, t.Any] = {}
+
+    def raise_it(_number: int, _frame: object) -> None:
+        if _held:
+            _pending.append(lambda: raise_it(_OURS, None))
+        elif why:
+            before.update(_ignore_others())
+            raise why.pop()
+
+    def stop(error: VoltError) -> None:
+        why.append(error)
+        signal.pthread_kill(t.cast(int, threading.main_thread().ident), _OURS)
+
+    signal.signal(_OURS, raise_it)
+    try:
+        yield stop
+    finally:
+        why.clear()
+        signal.signal(_OURS, _ignore)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def held() -> t.Iterator[None]:
     """A short stretch that must not be cut in two: signals wait until its end."""
     global _held
@@ -57,6 +90,6 @@ def held() -> t.Iterator[None]:
     finally:
         _held -= 1
     if not _held and _pending:
-        number = _pending[0]
+        first = _pending[0]
         _pending.clear()  # several ask for the same
-        _stop(number, None)
+        first()

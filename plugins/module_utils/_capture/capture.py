@@ -78,6 +78,7 @@ class Capture:
         self._file_saver = FileSaver(run, self._notes, progress)
         self._kinds = Kinds()
         self._mounts: t.Optional[MountsBelow] = None
+        self._check: t.Optional[LinkCheck] = None
         self._synced: t.Set[int] = set()
         self._all_packs = run.store.has_packs(old.packs)
 
@@ -102,6 +103,7 @@ class Capture:
             tree_saver.finish()
             entry = entry._replace(content=root.digest)
             with LinkCheck(self._run, self._notes, self._file_saver, trail.fd) as check:
+                self._check = check
                 groups, entry, grown = check.settle(entry)
             self._check_place(source, trail.fd)
         self._notes.uids.add(entry.uid)
@@ -117,6 +119,23 @@ class Capture:
             still = self._run.store.known_packs(self._old.packs)
             t.cast(stat_cache.Writer, writer).end(t.cast(stat_cache.Written, root.known), {*still, *self._run.blobs.relied_on()})
         return Captured(entry, digest, len(table), tree_saver.stats + grown, self._notes, rescanned)
+
+    def steps(self) -> object:
+        """Another value once the walk has moved on. Another thread asks, so that the walk need not tell."""
+        saver, here = self._file_saver, self._file_saver.here
+        looked = self._check.at if self._check is not None else b""
+        return here, saver.at, len(here.items) if here is not None else 0, looked, len(self._notes.skipped), self._run.counts.steps
+
+    @property
+    def path(self) -> bytes:
+        """Where the walk stands, below the source: at a file that a worker has not read yet, or else where it is itself. For another thread."""
+        saver = self._file_saver
+        here, position = next(iter(list(saver.reading.values())), (saver.here, saver.at))
+        if self._check is not None and not saver.reading:
+            return self._check.at
+        if here is None:
+            return b""
+        return here.path_of(position) if 0 <= position < len(here.names) else here.path
 
     def _root_attributes(self, fd: int) -> metadata.Xattrs:
         try:
@@ -167,6 +186,13 @@ class Capture:
             tree_saver.add(lost)
         return todo[len(todo) - depth]
 
+    def _stand(self, here: Directory, position: int) -> None:
+        """The walk has come to a directory, or to an entry of it."""
+        saver = self._file_saver
+        saver.at = -1  # one who looks on must not take the old position for one in the new directory
+        saver.here = here
+        saver.at = position
+
     def _sync(self, fd: int, device: int) -> None:
         """Write what is dirty, once a file system: a store through a memory map moves a file's times only from then on."""
         if device in self._synced:
@@ -184,6 +210,7 @@ class Capture:
         place = len(parent.children)
         position = parent.subdirectories[place]
         name, listed = parent.items[position]
+        self._stand(parent, position)
         try:
             info = self._descend(trail, name)
         except OSError as error:
@@ -269,6 +296,7 @@ class Capture:
 
     def _visit(self, here: Directory, fd: int) -> None:
         """List a directory and take in all that is in it, save its subdirectories."""
+        self._stand(here, -1)
         options = self._options
         mounts = t.cast(MountsBelow, self._mounts)
         path = here.path if mounts or options.exclude else b""
@@ -281,7 +309,7 @@ class Capture:
             self._notes.skipped.append(Skipped(join(here.path, name), "unreadable", reason(error)))
 
         try:
-            items, names = listing(fd, omit if options.exclude or mounted else None, failed)
+            items, names = listing(fd, omit if options.exclude or mounted else None, failed, here.items)
         except OSError as error:
             self._notes.skipped.append(Skipped(here.path, "unreadable", reason(error)))
             items, names = [], []

@@ -11,10 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import typing as t
 from array import array
 
-from .._base import Damaged, Progress, Unsupported, VoltError, reason
+from .._base import Damaged, Interrupted, Progress, Unsupported, VoltError, reason
 from .._format import chunks, tree
 from .._fs import metadata
 from .._fs.descent import Patience, open_source
@@ -40,18 +41,27 @@ class _Read(t.NamedTuple):
         """The state of the file that was read; waits for a worker. None where nothing was read, or the file did not stand still."""
         try:
             content = self.content() if self.content is not None else None
+        except Interrupted:
+            raise
         except (OSError, VoltError, reading.Vanished):
             return None
         return None if content is None or content.change else reading.stamp(content.info)
 
 
 class FileSaver:
-    """Makes the slots of directories. One a walk."""
+    """Makes the slots of directories. One a walk.
+
+    :ivar here: the directory where the walk is; None before the first. :ivar at: the position in it, -1 for the directory itself.
+    :ivar reading: where files are that workers read, by their threads, the one that was begun first before others.
+    """
 
     def __init__(self, run: Transaction, notes: Notes, progress: Progress) -> None:
         self._run, self._notes, self._progress = run, notes, progress
         self._first: t.Dict[t.Tuple[int, int], _Read] = {}
         self._patience = Patience(_LEASES)
+        self.here: t.Optional[Directory] = None
+        self.at = -1
+        self.reading: t.Dict[int, t.Tuple[Directory, int]] = {}
 
     def __call__(self, here: Directory, fd: int) -> None:
         """Fill `here.slots`; a subdirectory's slot is its old entry or None, for the walk to complete."""
@@ -59,6 +69,7 @@ class FileSaver:
         numbers = array("q", here.numbers)
         files = size = 0
         for position, (name, info) in enumerate(here.items):
+            self.at = position
             kind = stat.S_IFMT(info.st_mode)
             raw = here.names[position]
             old = old_positions.get(raw, -1)
@@ -133,7 +144,7 @@ class FileSaver:
                 content = reading.read_small(self._run, fd, info)
             if content is None and os.fstat(fd).st_size <= chunks.WHOLE_MOST:
                 mine = False  # the worker closes it
-                future = self._run.submit(reading.read_whole, self._run, fd)
+                future = self._run.submit(self._read_whole, here, position, fd)
                 return _Read(FutureEntry(future, lambda: self._arrived(here, position, info, future.result, xattrs)), future.result)
             if content is None:
                 content = reading.read_chunked(self._run, fd, self._progress)
@@ -152,6 +163,15 @@ class FileSaver:
             return _Read(self._entry(here, position, info, content, xattrs), lambda: found)
         # the list of chunks goes into a pack in its directory's turn, for the order decides the packs
         return _Read(FutureEntry(None, lambda: self._entry(here, position, info, found, xattrs)), lambda: found)
+
+    def _read_whole(self, here: Directory, position: int, fd: int) -> reading.Content:
+        """A worker's job."""
+        thread = threading.get_ident()
+        self.reading[thread] = (here, position)
+        try:
+            return reading.read_whole(self._run, fd)
+        finally:
+            del self.reading[thread]
 
     def _attributes(self, here: Directory, position: int, place: metadata.PathOrDescriptor) -> metadata.Xattrs:
         """The extended attributes; where they cannot be read, the file is kept without them, and the backup is incomplete."""

@@ -35,7 +35,7 @@ Groups = t.List[t.List[bytes]]
 class LinkCheck:
     """One check. Use once, when all directories are settled.
 
-    :param root: a descriptor of the source.
+    :param root: a descriptor of the source. :ivar at: the path that is looked at.
     """
 
     def __init__(self, run: Transaction, notes: Notes, saver: FileSaver, root: int) -> None:
@@ -43,6 +43,7 @@ class LinkCheck:
         self._groups: Groups = []
         self._entries: t.Dict[bytes, tree.Entry] = {}
         self._open, self._open_path = -1, b""
+        self.at = b""
 
     def __enter__(self) -> LinkCheck:
         return self
@@ -140,6 +141,7 @@ class LinkCheck:
 
     def _hold(self, path: bytes) -> int:
         """A descriptor that keeps a file's inode from being used again; -1 where the name is gone."""
+        self.at = path
         try:
             return os.open(path.rpartition(b"/")[2], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory(path.rpartition(b"/")[0]))
         except OSError:
@@ -147,6 +149,7 @@ class LinkCheck:
 
     def _inode_of(self, path: bytes) -> t.Optional[t.Tuple[int, int]]:
         """(device, inode) that a name leads to; None where it is gone."""
+        self.at = path
         above, _slash, name = path.rpartition(b"/")
         try:
             info = os.stat(name, dir_fd=self._directory(above), follow_symlinks=False)

@@ -34,7 +34,10 @@ Failed = t.Callable[[bytes, OSError], None]
 
 
 def listing(
-    fd: int, omit: t.Optional[t.Callable[[os.DirEntry[str]], bool]] = None, failed: t.Optional[Failed] = None
+    fd: int,
+    omit: t.Optional[t.Callable[[os.DirEntry[str]], bool]] = None,
+    failed: t.Optional[Failed] = None,
+    into: t.Optional[t.List[Item]] = None,
 ) -> t.Tuple[t.List[Item], t.List[bytes]]:
     """A directory's entries with their stats, in byte order of their names, and the names as bytes.
 
@@ -42,8 +45,9 @@ def listing(
 
     :param omit: asked before an entry is looked at, by its name and the type that the listing tells; True leaves it out.
     :param failed: told of each entry that cannot be looked at, which then is left out; None: that OSError is raised.
+    :param into: an empty list to be filled and returned; one who looks on sees it grow.
     """
-    items: t.List[Item] = []
+    items: t.List[Item] = [] if into is None else into
     append = items.append
     with os.scandir(fd) as entries:
         for entry in entries:

@@ -21,7 +21,7 @@ from .._backup import brake, host
 from .._backup.ids import check_workload, is_workload
 from .._backup.manager import Manager
 from .._backup.retention import parse_policy
-from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, reason
+from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
 from .._store import codec
 from .slots import Slots, parse_slots
@@ -31,6 +31,8 @@ DIRECTORY = "/etc/volt/backup"
 #: No job file has more bytes.
 _MOST = 1 << 20
 NICE = range(-20, 20)
+#: No span of time is longer; systemd could not take one that is much longer.
+_LONGEST = 366 * 86400
 #: Options that a job takes over as they are.
 _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "tags", "workload_mode",
@@ -43,7 +45,10 @@ class Older(VoltError):
 
 
 class Job(t.NamedTuple):
-    """A schedule, checked. Names as in the contract; either `interval` and `phase` in seconds, or `on_calendar`."""
+    """A schedule, checked. Names as in the contract; either `interval` and `phase` in seconds, or `on_calendar`.
+
+    `timeout` and `stall` are in seconds, and 0 for none.
+    """
 
     workload: str
     source: str
@@ -64,6 +69,8 @@ class Job(t.NamedTuple):
     pre_command: t.Sequence[str] = ()
     post_command: t.Sequence[str] = ()
     command_timeout: int = 600
+    timeout: int = 0
+    stall: int = 900
     nice: int = 10
     io_class: str = "idle"
     enabled: bool = True
@@ -105,6 +112,9 @@ def check(job: Job) -> Job:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
     if job.command_timeout < 1:
         raise UsageError(f"Option command_timeout of workload {job.workload} must be at least 1 second.")
+    for name, limit in (("timeout", job.timeout), ("stall", job.stall)):
+        if not 0 <= limit <= _LONGEST:
+            raise UsageError(f"Option {name} of workload {job.workload} must not be longer than 366d; write it like 90m or 6h, or 0 for none.")
     for name, command in (("pre_command", job.pre_command), ("post_command", job.post_command)):
         if command and not os.path.isabs(command[0]):
             raise UsageError(f"Option {name} of workload {job.workload} must begin with the absolute path of a program; {command[0]!r} is none.")
@@ -131,7 +141,14 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     codec.choose(options["compression"])
     same = {name: options[name] for name in _SAME if options[name] is not None}
     when = {"interval": slots.interval, "phase": slots.phase} if slots else {"on_calendar": options["on_calendar"].strip()}
-    return check(Job(**{**same, **shared, **when, "workload": workload, "keep": keep}))
+    limits = {name: _limit(options[name]) for name in ("timeout", "stall")}
+    return check(Job(**{**same, **shared, **when, **limits, "workload": workload, "keep": keep}))
+
+
+def _limit(text: t.Optional[str]) -> int:
+    """Seconds that something may take; 0, for as long as it takes, where nothing or 0 is given."""
+    form = (text or "").strip()
+    return 0 if form in ("", "0") else int(parse_span(form).total_seconds())
 
 
 def parse(text: str, name: str) -> Job:

@@ -11,6 +11,7 @@
     in a unit                           create; prune; note the outcome
     by hand, the workload has a unit    start that, wait, tell what became of it; so no two runs ever mix their hooks
     by hand, it has none                wait for the workload's turn; pre command; as above; post command, whatever came before
+    takes too long, or stands still     ended by its watchdog, and what comes after a failure comes: hence a process of its own makes the backup
 
 A timer that only ticks starts a unit that leaves again: nothing is done before a slot has begun.
 """
@@ -24,10 +25,12 @@ import typing as t
 from .._backup.create import CreateRequest
 from .._backup.guards import suspect, unstable
 from .._backup.manager import Manager, Query
-from .._base import Incomplete, Interrupted, Suspect, Unstable, Unsupported, UsageError, VoltError, reason
+from .._base import Incomplete, Interrupted, Phase, Standing, Suspect, Unstable, Unsupported, UsageError, VoltError, reason
 from . import hooks, systemd
+from .apart import Answer, apart
 from .job import Job
 from .record import RunRecord
+from .watchdog import watched
 
 #: Errors of a unit's run that have an exit status of their own.
 _BY_CODE: t.Dict[str, t.Type[VoltError]] = {kind.code: kind for kind in (Incomplete, Suspect, Unstable, Unsupported)}
@@ -82,7 +85,7 @@ def _run_in_unit(job: Job, record: RunRecord) -> Ran:
             if job.pre_command or not hooks.is_due(job, record):  # where there is a pre command, its hook has seen that it is not due
                 return _not_due(job)
             record.begin(invocation)
-        ran, failure = _try(job)
+        ran, failure = _try_apart(job)
         if failure is None and ran is not None:
             record.succeed(_success(ran, job), invocation)
         elif failure is not None:
@@ -141,7 +144,7 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
         record.begin()
         try:
             hooks.call(job, "pre")
-            ran, failure = _try(job)
+            ran, failure = _try_apart(job)
         except VoltError as error:
             failure = error
         succeeded = failure is None
@@ -164,10 +167,25 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
     return t.cast(Ran, ran)._replace(failure=failure)
 
 
-def _try(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
-    """Back up; what came of it, as far as it came, and what went wrong. Nothing is raised, for what comes after must come in any case."""
+def _try_apart(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
+    """As `_try`, in a process of its own."""
     try:
-        ran = _back_up(job)
+        return t.cast("t.Tuple[t.Optional[Ran], t.Optional[VoltError]]", apart(lambda answer: _try(job, answer)))
+    except VoltError as error:
+        return None, error
+    except OSError as error:
+        return None, VoltError(f"Workload {job.workload} was not backed up, for no process can be started: {reason(error)}.")
+
+
+def _try(job: Job, answer: Answer) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
+    """Back up; what came of it, as far as it came, and what went wrong. Nothing is raised, for what comes after must come in any case.
+
+    :param answer: takes both, where this can never return.
+    """
+    standing = Standing()
+    try:
+        with watched(job, standing, lambda failure: answer((None, failure))):
+            ran = _back_up(job, standing)
         return ran, ran.failure
     except VoltError as error:
         return None, error
@@ -177,7 +195,8 @@ def _try(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
         return None, VoltError(f"Workload {job.workload} was not backed up, by a fault of volt-backup ({type(error).__name__}: {error}); report it.")
 
 
-def _back_up(job: Job) -> Ran:
+def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
+    standing = standing or Standing()
     manager = job.manager
     request = CreateRequest(
         workload=job.workload,
@@ -193,7 +212,7 @@ def _back_up(job: Job) -> Ran:
         max_churn=job.max_churn,
         compression=job.compression,
     )
-    made = manager.create(request)
+    made = manager.create(request, standing=standing)
     backup = made.backup
     value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": 0}
     failure: t.Optional[VoltError] = None
@@ -205,6 +224,7 @@ def _back_up(job: Job) -> Ran:
     elif backup["unstable"] and job.fail_on_unstable:
         failure = unstable({"backup": backup})
     elif job.keep is not None:
+        standing.phase = Phase("deleting older backups", patience=job.lock_timeout)
         try:
             value["pruned"] = len(manager.prune(job.workload, job.keep, ["scheduled"]).removed)
         except VoltError as error:

@@ -32,6 +32,8 @@ _HOST = re.compile(r"volt-backup\.slice\Z|volt-cas-[a-z]+@?\.(?:service|timer)\Z
 _OF_WORKLOAD = re.compile(r"volt-backup-(.+)\.(?:service|timer)\Z")
 #: In the environment of a unit, with its workload: its ExecStartPre= and ExecStopPost= lines run the hooks, so `run` does not.
 HOOKED = "VOLT_BACKUP_HOOKS"
+#: Seconds after which systemd ends a run that should have ended by itself (see `watchdog`): the last resort, where all of its process hangs.
+_SPARE = 300
 
 _HARDENED = """\
 CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_ADMIN
@@ -84,7 +86,8 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         f"ExecStart={call} run {job.workload}",
         # also without a command: it notes how the run ended, which one that was killed could not
         f"ExecStopPost=+{call} hook post {job.workload}",
-        "TimeoutStartSec=infinity",
+        f"TimeoutStartSec={job.timeout + job.command_timeout + _SPARE if job.timeout else 'infinity'}",
+        "KillMode=process",  # it hands a signal on; else the unit would not end for as long as the kernel keeps a process that hangs
         f"TimeoutStopSec={job.command_timeout + 90}",
         f"Nice={job.nice}",
     ]

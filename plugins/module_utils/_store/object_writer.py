@@ -45,6 +45,7 @@ class ObjectWriter:
 
         :param source: an open file to share blocks with, from `offset` on; -1 for none.
         """
+        self._counts.step()
         if not self._is_new(digest, len(blob)):
             return
         self._counts.add_new(len(blob))

@@ -113,6 +113,7 @@ class Transaction:
 
     def read(self, digest: bytes, limit: int) -> bytes:
         """A metadata blob of the store or of this transaction, which must be finished."""
+        self.counts.step()
         blob = None if self._committed else self.blobs.read(digest) or self.objects.read(digest, limit)
         if blob is None:
             return self.store.read(digest, limit)
@@ -146,9 +147,11 @@ class Transaction:
             return
         try:
             kernel.syncfs(self._space.fd)
+            self.counts.step()
             objects = self._publish("objects")
             packs = self._publish("packs")
             superfluous = self._write_tables(objects, packs, folding)
+            self.counts.step()
             kernel.syncfs(self._space.fd)
         except OSError as error:
             raise store_failure("making the new data durable", error) from None
@@ -169,6 +172,7 @@ class Transaction:
             if bytes.fromhex(name[:64]) in self.store.index.damaged or not os.path.lexists(final):
                 os.rename(os.path.join(top, name), final)  # else another run was first, with the same bytes
             states[name] = layout.state(os.lstat(final))
+            self.counts.step()
         return states
 
     def _write_tables(self, objects: t.Dict[str, layout.State], packs: t.Dict[str, layout.State], folding: str) -> t.List[str]:

@@ -46,11 +46,16 @@ class Counts:
 
     :ivar new_blobs: blobs of content that were not in the store before. :ivar new_bytes: their plain size.
     :ivar stored_bytes: bytes that are added to the store, metadata included, as written.
+    :ivar steps: another number once something was done, for one who looks on.
     """
 
     def __init__(self) -> None:
-        self.new_blobs = self.new_bytes = self.stored_bytes = 0
+        self.new_blobs = self.new_bytes = self.stored_bytes = self.steps = 0
         self._mutex = threading.Lock()
+
+    def step(self) -> None:
+        """Something was done, be it new or not."""
+        self.steps += 1  # two threads at once may make it one: no matter, it is another number
 
     def add_new(self, size: int) -> None:
         with self._mutex:
@@ -60,6 +65,7 @@ class Counts:
     def add_stored(self, size: int) -> None:
         with self._mutex:
             self.stored_bytes += size
+        self.step()
 
     def take_back(self, size: int, stored: int) -> None:
         """What an object added that this transaction does not bring after all."""

@@ -19,7 +19,8 @@ DEFAULTS: dict[str, Any] = {
     "interval": "6h", "on_calendar": None, "max_keep": 0, "keep": None, "randomized_delay": "5m", "jitter_seed": "host", "enabled": True,
     "exclude": [], "exclude_caches": False, "one_file_system": False, "unstable_ok": [], "fail_on_unstable": False, "max_shrink": 50, "max_churn": 5,
     "tags": [],
-    "workload_mode": None, "compression": "auto", "pre_command": [], "post_command": [], "command_timeout": 600, "nice": 10, "io_class": "idle",
+    "workload_mode": None, "compression": "auto", "pre_command": [], "post_command": [], "command_timeout": 600, "timeout": None, "stall": "15m",
+    "nice": 10, "io_class": "idle",
 }  # fmt: skip
 
 

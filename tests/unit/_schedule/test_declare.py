@@ -586,3 +586,29 @@ def test_a_service_starts_where_the_disk_is_away(host: Host) -> None:
     odd = host.job()._replace(store="/srv/a b/cas")
     (line,) = [line for line in units.service(odd, "/usr/bin/python3", "/c", "/records").splitlines() if line.startswith("ReadWritePaths=")]
     assert line == f'ReadWritePaths="-/srv/a b/cas" -{host.top}/backups /records'
+
+
+def test_how_long_a_run_may_take_and_stand_still(host: Host) -> None:
+    def limits(**options: Any) -> tuple[int, int]:
+        made = host.job(**options)
+        assert jobs.parse(made.text(), "x") == made
+        return made.timeout, made.stall
+
+    assert limits() == (0, 900)
+    for given, seconds in (("6h", 21600), ("90s", 90), ("0", 0), ("0m", 0), ("", 0), (None, 0)):
+        assert limits(timeout=given) == (seconds, 900) and limits(stall=given) == (0, seconds)
+    for name in ("timeout", "stall"):
+        for wrong, says in (("soon", "not understood"), ("-1h", "not understood"), ("90", "not understood"), ("367d", f"Option {name} of .* 366d")):
+            with pytest.raises(UsageError, match=says):
+                host.job(**{name: wrong})
+    older = {key: value for key, value in json.loads(host.job().text()).items() if key not in ("timeout", "stall")}
+    assert jobs.parse(json.dumps(older), "x") == host.job(), "a job of an older version"
+
+
+def test_systemd_ends_what_does_not_end_by_itself(host: Host) -> None:
+    def lines(**options: Any) -> list[str]:
+        return units.service(host.job(**options), "/usr/bin/python3", "/c", "/records").splitlines()
+
+    assert "TimeoutStartSec=infinity" in lines() and "KillMode=process" in lines()
+    assert "TimeoutStartSec=22500" in lines(timeout="6h")
+    assert "TimeoutStartSec=32400" in lines(timeout="6h", command_timeout=3 * 3600 - 300), "a command before it has its own time"

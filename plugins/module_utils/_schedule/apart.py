@@ -1,0 +1,97 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Work in a process of its own, for work that may hang in the kernel, where not even SIGKILL reaches it: the one who waits for it goes on.
+
+A process that hangs so keeps what it holds: a lock of the store's, say, until the kernel lets it go. It holds nothing of the one who waits.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+import typing as t
+
+from .._base import Interrupted, VoltError, kernel
+
+#: Seconds: for a process that was told to stop to clean up; for one that has answered to end.
+_GRACE, _END = 30.0, 5.0
+
+Answer = t.Callable[[t.Any], None]
+
+
+def apart(work: t.Callable[[Answer], t.Any]) -> t.Any:
+    """What work gives that is done in a process of its own. It ends with us. VoltError where it ended without a word.
+
+    :param work: raises nothing. It may answer before it returns, by what it is given, where it is not going to.
+    """
+    reader, writer = os.pipe()
+    us = os.getpid()
+    try:
+        child = os.fork()
+        if not child:
+            _work(work, writer, us)
+    finally:
+        if os.getpid() != us:
+            os._exit(1)  # whatever happened there must not happen twice
+    os.close(writer)
+    try:
+        try:
+            data = _read(reader)
+        except Interrupted:
+            os.kill(child, signal.SIGTERM)
+            _wait(child, _GRACE)
+            raise
+    finally:
+        os.close(reader)
+    if not data:
+        raise VoltError(f"The process that backed up has ended without a word ({_wait(child, _END)}); see the kernel's log.")
+    _wait(child, _END)
+    return pickle.loads(data)
+
+
+def _work(work: t.Callable[[Answer], t.Any], writer: int, parent: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    os.closerange(3, writer)  # who waits for a pipe or for the workload's turn must not wait for one that hangs
+    os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+    kernel.end_with_parent(parent)
+
+    def answer(value: t.Any) -> None:
+        data = memoryview(pickle.dumps(value))
+        while data:
+            data = data[os.write(writer, data) :]
+        os.close(writer)
+
+    answer(work(answer))
+    os._exit(0)
+
+
+def _read(fd: int) -> bytes:
+    pieces = []
+    while True:
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def _wait(child: int, seconds: float) -> str:
+    """Wait for a process, but no longer than that; how it ended."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            pid, status = os.waitpid(child, os.WNOHANG)
+        except ChildProcessError:  # SIGCHLD is ignored, as we were started so
+            return "nobody knows how"
+        if pid:
+            return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit status {os.WEXITSTATUS(status)}"
+        if time.monotonic() > deadline:
+            return "it has not ended yet"
+        time.sleep(0.01)

@@ -1,0 +1,105 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work in a process of its own: what it gives, how it ends, and that nobody waits for one that hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import Interrupted, LockTimeout, VoltError, interruptible
+from ansible_collections.volt.backup.plugins.module_utils._schedule import apart
+
+
+def test_it_gives_what_it_found(capfd: Any) -> None:
+    def work(_answer: apart.Answer) -> Any:
+        os.write(1, b"seen by nobody")
+        return os.getpid(), "x" * 1_000_000, LockTimeout("It is locked.", seconds=3)
+
+    process, text, error = apart.apart(work)
+    assert process != os.getpid() and len(text) == 1_000_000 and capfd.readouterr().out == ""
+    assert type(error) is LockTimeout and (error.message, error.details, error.code) == ("It is locked.", {"seconds": 3}, "lock_timeout")
+
+
+@pytest.mark.parametrize("how, says", [("raises", "exit status 1"), ("is killed", "signal 9"), ("exits", "exit status 3")])
+def test_one_that_ends_without_a_word(how: str, says: str) -> None:
+    def work(_answer: apart.Answer) -> None:
+        if how == "raises":
+            raise KeyboardInterrupt
+        if how == "exits":
+            os._exit(3)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(VoltError, match=rf"without a word \({says}\)"):
+        apart.apart(work)
+
+
+def test_nobody_waits_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the one that started it, nor one that waits for the end of its output or for a lock."""
+    monkeypatch.setattr(apart, "_END", 0.1)
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+
+    def work(answer: apart.Answer) -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        answer("failed")
+        time.sleep(60)
+
+    assert apart.apart(work) == "failed"
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_it_is_told_to_stop_and_cleans_up(tmp_path: Path) -> None:
+    def work(_answer: apart.Answer) -> None:
+        try:
+            (tmp_path / "begun").touch()
+            time.sleep(60)
+        except Interrupted:
+            (tmp_path / "cleaned").touch()
+
+    def stop() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Timer(0, stop)
+    with interruptible(), pytest.raises(Interrupted, match="SIGTERM"):
+        stopper.start()
+        apart.apart(work)
+    stopper.join()
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_it_ends_with_the_one_that_waits(tmp_path: Path) -> None:
+    def work(_answer: apart.Answer) -> None:
+        with interruptible():
+            try:
+                (tmp_path / "begun").touch()
+                time.sleep(60)
+            except Interrupted:
+                (tmp_path / "cleaned").touch()
+
+    child = os.fork()
+    if not child:
+        try:
+            apart.apart(work)
+        finally:
+            os._exit(7)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for _turn in range(1000):
+        if (tmp_path / "cleaned").exists():
+            return
+        time.sleep(0.01)
+    pytest.fail("it goes on")
