@@ -453,6 +453,15 @@ def test_acceptance_excuses_no_more_than_it_says(work: Bench) -> None:
     assert work.create().backup["suspect"]
 
 
+def test_files_that_were_packed_are_not_lost(work: Bench) -> None:
+    held = b"".join(path.read_bytes() for path in sorted(work.source.rglob("f*.txt")))
+    each(work, lambda path, _number: path.unlink())
+    (work.source / "old").write_bytes(b"7z\xbc\xaf\x27\x1c" + noise(1, len(held)))
+    assert work.create(dry=True).backup["suspect"], "of such an archive it cannot be told who can open it"
+    (work.source / "old").write_bytes(b"PACK" + noise(1, len(held) // 3))
+    assert not work.create().backup["suspect"]
+
+
 def test_one_text_over_all_files(work: Bench) -> None:
     each(work, lambda path, _number: path.write_bytes(b"pay us"))
     assert "max_churn" in work.create().backup["suspect_reason"]

@@ -104,7 +104,9 @@ class Brake:
             return Verdict("", [0], [])  # the next run counts its files, if it needs to
         counts, losses = newest.sidecar["file_counts"] or [newest.files], newest.sidecar["lost_counts"]
         count, loss = newest.files + newest.change.came - newest.change.gone, self._loss(newest)
-        reason = self._shrunk(count, counts, newest.sidecar) or self._churned(loss, newest, losses) or self._exchanged(newest)
+        shrunk = self._shrunk(count, counts, newest.sidecar)
+        reason = "" if shrunk and newest.change.was_packed() else shrunk
+        reason = reason or self._churned(loss, newest, losses) or self._exchanged(newest)
         if not reason and newest.change.differs:
             one = self._comparable(range(min(len(self._good), OLDER), newest.back, -1), root, read, heads)
             if one is not None:

@@ -49,6 +49,11 @@ def is_compressed(head: bytes) -> bool:
     return head.startswith(_COMPRESSED) and not _is_locked_zip(head)
 
 
+def is_archive(head: bytes) -> bool:
+    """Whether a file may hold others, and is not encrypted: tar, zip, a git pack, or something compressed."""
+    return is_compressed(head) or head.startswith(b"PACK") or head[257:262] == b"ustar"
+
+
 def is_lost(head: bytes) -> bool:
     """Whether a file that begins so looks encrypted, or was overwritten with one and the same byte.
 

@@ -29,6 +29,8 @@ from . import content
 
 #: Files that are looked at, of those that changed, came and went each.
 _SAMPLE = 128
+#: Files that were put into archives leave at least such a part of their bytes there.
+_KEPT = 0.25
 #: So many files of a sample that were different and have the same content now were overwritten.
 _SAME = 8
 #: Endings of names that tell a format, and those that a compressor adds.
@@ -93,10 +95,12 @@ class Replacement:
     def __init__(self, store: Store, old: Entry, new: Entry, read: Read, heads: Heads) -> None:
         self._store, self._old, self._new, self._read, self._heads = store, old, new, read, heads
         self._known: t.Optional[_Found] = None
-        self.changed = self.gone = self.came = 0
+        self.changed = self.gone = self.came = self._gone_bytes = 0
         for _path, a, b in self._pairs():
             self.changed += a is not None and b is not None
-            self.gone += a is not None and b is None
+            if a is not None and b is None:
+                self.gone += 1
+                self._gone_bytes += a.size
             self.came += a is None and b is not None
 
     def _pairs(self) -> t.Iterator[t.Tuple[bytes, t.Optional[Entry], t.Optional[Entry]]]:
@@ -138,6 +142,11 @@ class Replacement:
         found = self._found
         went, here = found.endings
         return min(found.gone.count, found.came.count) - sum((went & here).values())
+
+    def was_packed(self) -> bool:
+        """Whether what went may be in archives that came: files that were packed, as git gc does, are not lost."""
+        heads = ((b, _head(self._heads, path, b)) for path, _a, b in self._found.came.items)
+        return sum(b.size for b, head in heads if head is not None and content.is_archive(head)) >= _KEPT * self._gone_bytes
 
     @property
     def _found(self) -> _Found:
