@@ -98,6 +98,7 @@ def test_look_inside(host: Host, three: list[dict[str, Any]]) -> None:
 
 def test_damage(host: Host, three: list[dict[str, Any]]) -> None:
     one, two, last = (backup["id"] for backup in three)
+    one_source = three[2]["source_path"]
     large = [path for path in (host.store / "objects").rglob("*") if path.is_file() and path.stat().st_size > 100000]
     assert len(large) == 1
     large[0].unlink()
@@ -110,7 +111,7 @@ def test_damage(host: Host, three: list[dict[str, Any]]) -> None:
     assert all(backup["damaged"] for backup in damaged["backups"])
     assert re.match("Blob [0-9a-f]{64} is missing", by_id[two]["damage"])
     assert by_id[last]["damage"] == "The sidecar is not JSON."
-    assert (by_id[last]["workload_name"], by_id[last]["source_path"]) == ("other", None)
+    assert (by_id[last]["workload_name"], by_id[last]["source_path"]) == ("other", one_source), "as far as its manifest tells"
     assert set(damaged["changes"].values()) == {None}
     into = host.info(id=one, include="contents")
     assert into["backups"][0]["damaged"] and into["contents"]["count"] == 15

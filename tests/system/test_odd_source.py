@@ -66,7 +66,7 @@ def test_a_second_look_that_fails_loses_the_link_and_says_so(bench, meanwhile, m
         if turn == 1:
             (bench.source / "a" / "log").write_bytes(b"two")
             if why == "content":
-                monkeypatch.setattr(link_check.LinkCheck, "_content", fail)
+                monkeypatch.setattr(link_check.reading, "read_file", fail)
             else:
                 real = link_check.metadata.read_xattrs
                 monkeypatch.setattr(link_check.metadata, "read_xattrs", lambda place, **options: fail() if options else real(place))
