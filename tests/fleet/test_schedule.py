@@ -420,6 +420,9 @@ def test_a_disk_that_is_away(schedules: Schedules) -> None:
     schedules.each(lambda host: host.run("sh", "-c", f"mkdir {schedules.place}/real {disk} && mount --bind {schedules.place}/real {disk}"))
     schedules.declare(app, **where)
     assert recap(schedules.declare(app, **where)) == ["0"] * len(schedules.hosts)
+    nothing = dict.fromkeys(where)  # as where the variables are not set: the host knows its store, and so does what its units call
+    schedules.declare(app, **nothing)
+    assert recap(schedules.declare(app, **nothing)) == ["0"] * len(schedules.hosts)
 
     @schedules.each
     def says_so(host: Host) -> None:
@@ -438,7 +441,7 @@ def test_a_disk_that_is_away(schedules: Schedules) -> None:
             assert done.returncode == 1 and f"There is no store at {disk}/cas" in done.stdout + done.stderr, done
 
     with pytest.raises(AssertionError, match=f"There is no store at {disk}/cas"):
-        schedules.declare(app, **where)
+        schedules.declare(app, **nothing)
 
     @schedules.each
     def goes_on(host: Host) -> None:
@@ -448,3 +451,30 @@ def test_a_disk_that_is_away(schedules: Schedules) -> None:
         assert schedules.states(host)["app"]["state"] == "ok"
         assert json.loads(host.run("volt-backup", "list", "--json").stdout)["count"] == 2
         host.run("umount", disk)
+
+
+#: Has a lease of a file, and does not give it back when it is asked to.
+LEASE = "import fcntl, os, signal, sys; signal.signal(signal.SIGIO, signal.SIG_IGN); fd = os.open(sys.argv[1], os.O_RDWR)"
+LEASE += "; fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK); print('held', flush=True); signal.pause()"
+
+
+def test_a_run_that_stands_still_fails_its_unit(schedules: Schedules) -> None:
+    app = {"workload": "app", "source": f"{schedules.place}/app", "interval": "1d", "stall": "3s", "timeout": "10m"}
+    app["post_command"] = ["/bin/touch", "/run/post"]
+    schedules.declare(app, volt_schedule_on_failure=["/bin/touch"])
+
+    @schedules.each
+    def ends(host: Host) -> None:
+        host.run("systemctl", "start", "volt-backup-app.service")
+        assert "TimeoutStartUSec=25min" in host.run("systemctl", "show", "-p", "TimeoutStartUSec", "volt-backup-app.service").stdout
+        host.run("sh", "-c", f"rm /run/post; echo 2 >>{schedules.place}/app/a")
+        hold = f'python3 -c "{LEASE}" {schedules.place}/app/a >/run/lease 2>&1 </dev/null & echo $! >/run/holder; until [ -s /run/lease ]; do sleep 0.1; done'
+        assert host.run("sh", "-c", f"{hold}; cat /run/lease").stdout == "held\n"
+        assert host.run("systemctl", "start", "volt-backup-app.service", check=False).returncode == 1
+        host.run("sh", "-c", f"kill $(cat /run/holder); {TOLD}")
+        found = schedules.states(host)["app"]
+        assert found["state"] == "failed" and f"while reading, at {schedules.place}/app/a; look" in found["reason"], found
+        host.run("test", "-e", "/run/post")
+        assert host.run("sh", "-c", f"ls -A {schedules.place}/cas/tmp").stdout == ""
+        host.run("systemctl", "start", "volt-backup-app.service")
+        assert schedules.states(host)["app"]["state"] == "ok" and schedules.call(host, "list")["count"] == 2
