@@ -55,7 +55,7 @@ def read() -> t.Optional[Home]:
         if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT:
             raise newer(f"{PATH} (format {number})")
         found = Home(*(value[name] for name in Home._fields))
-        if type(number) is not int or number != FORMAT or not all(os.path.isabs(parse(place)) for place in found[:2]):
+        if not isinstance(number, int) or number is True or number != FORMAT or not all(os.path.isabs(parse(place)) for place in found[:2]):
             raise ValueError(value)
         if found.store_id is not None and not _ID.match(found.store_id):
             raise ValueError(value)

@@ -24,7 +24,7 @@ def test_it_gives_what_it_found(capfd: Any) -> None:
 
     process, text, error = apart.apart(work)
     assert process != os.getpid() and len(text) == 1_000_000 and capfd.readouterr().out == ""
-    assert type(error) is LockTimeout and (error.message, error.details, error.code) == ("It is locked.", {"seconds": 3}, "lock_timeout")
+    assert error.__class__ is LockTimeout and (error.message, error.details, error.code) == ("It is locked.", {"seconds": 3}, "lock_timeout")
 
 
 @pytest.mark.parametrize("how, says", [("raises", "exit status 1"), ("is killed", "signal 9"), ("exits", "exit status 3")])

@@ -475,7 +475,7 @@ def test_where_all_are_disabled_there_are_directories_and_no_store(host: Host) -
     assert not host.plan(job).changed
     host.declare(host.job())
     home = host_file.read()
-    assert home is not None and home.store_id == jobs.load("app", host.places.jobs).store_id is not None
+    assert home is not None and home.store_id is not None and home.store_id == jobs.load("app", host.places.jobs).store_id
 
 
 @pytest.mark.parametrize("who", ["host file", "job", "both"])
@@ -567,7 +567,7 @@ def test_a_job_of_version_0_1_0_has_no_id(host: Host) -> None:
     os.unlink(host_file.PATH)
     assert jobs.load("app", host.places.jobs).store_id is None
     host.declare(host.job())
-    assert jobs.load("app", host.places.jobs).store_id == home_of().store_id is not None
+    assert home_of().store_id is not None and jobs.load("app", host.places.jobs).store_id == home_of().store_id
 
 
 def test_status_tells_of_a_store_that_is_away(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -576,7 +576,7 @@ def test_status_tells_of_a_store_that_is_away(host: Host, monkeypatch: pytest.Mo
     assert host.rows()["app"]["state"] == "waiting"
     (host.top / "cas").rename(host.top / "away")
     row = host.rows()["app"]
-    assert row["state"] == "store missing" in TROUBLE and row["reason"].startswith(f"There is no store at {host.top}/cas")
+    assert row["state"] == "store missing" and row["state"] in TROUBLE and row["reason"].startswith(f"There is no store at {host.top}/cas")
     (host.top / "away").rename(host.top / "cas")
     assert host.rows()["app"]["state"] == "waiting"
 
