@@ -27,7 +27,7 @@ ERRORS = {
     "flock": ("EIO",),
 }
 #: Of each command, in a usual run.
-WRITES, READS, STUTTERS = 3, 2, 6
+WRITES, READS, STUTTERS = 2, 2, 4
 #: Calls that look, whose failures are the source's, the target's or the store's.
 LOOKING = {"openat": ("EMFILE", "EIO", "EACCES"), "read": ("EIO",), "pread64": ("EIO",), "getdents64": ("EIO",), "newfstatat": ("EIO",), "statx": ("EIO",)}
 

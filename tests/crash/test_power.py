@@ -17,7 +17,7 @@ from ansible_collections.volt.backup.tests.rigs import mounts, sample, strace
 
 CASES = [kind for kind in ALL if kind is not Verify]
 #: Of each command.
-ROUNDS = 24 if sample.LONG else 3
+ROUNDS = 24 if sample.LONG else 2
 
 
 @pytest.mark.parametrize("kind", CASES, ids=[kind.__name__ for kind in CASES])
