@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.benchmarks import brake
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.tests.rigs import sample
 
 histories = brake.histories
 binary, text = histories.benign.binary, histories.benign.text
@@ -75,7 +76,7 @@ def test_a_history_follows_from_its_seed(room: Path) -> None:
     assert not set(first) & set(digests(room, 5, 1))
 
 
-@pytest.mark.parametrize("kind", histories.BENIGN)
+@pytest.mark.parametrize("kind", sample.some(list(histories.BENIGN), 20, "benign"))
 def test_benign(kind: str, room: Path) -> None:
     tree = list(History(kind, 3, False, 4, None).play(room))[-1]
     assert set(tree.files()) == regular(room)
@@ -83,7 +84,7 @@ def test_benign(kind: str, room: Path) -> None:
     assert tree.day == 3 and not tree.victims
 
 
-@pytest.mark.parametrize("kind", histories.HOSTILE)
+@pytest.mark.parametrize("kind", sample.some(list(histories.HOSTILE), 20, "hostile"))
 def test_hostile(kind: str, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(histories, "ENOUGH", 0.25)
     begin, runs = 1, 3 + histories.HOSTILE[kind].more

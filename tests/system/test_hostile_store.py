@@ -39,7 +39,7 @@ MIB = 1 << 20
 BOMB = (1024 if LONG else 128) * MIB
 
 
-def some(every: Iterable[Any], *told: Any, one_in: int = 5) -> list[Any]:
+def some(every: Iterable[Any], *told: Any, one_in: int = 7) -> list[Any]:
     """A sample, and those that are unlike all others; all in the long mode."""
     cases = list(every)
     taken = sample.some(cases, -(-len(cases) // one_in), "hostile")
@@ -238,7 +238,7 @@ def harm(path: Path, how: str, every: dict[str, Path], outside: Path) -> None:
 
 
 TOLD = {("format", "fifo"), ("round", "fifo"), ("lock", "fifo"), ("round", "nested"), ("sidecar", "vast")}
-CASES = some(((kind, how) for kind in KINDS for how in HOWS), *TOLD, one_in=13)
+CASES = some(((kind, how) for kind in KINDS for how in HOWS), *TOLD, one_in=18)
 
 
 @pytest.mark.parametrize(("kind", "how"), CASES)

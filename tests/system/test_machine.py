@@ -366,7 +366,7 @@ def test_the_engine_is_the_model(record_property) -> None:
     if LONG:
         profile = settings(max_examples=250, stateful_step_count=50, print_blob=True)
     else:
-        profile = settings(max_examples=11, stateful_step_count=20, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+        profile = settings(max_examples=8, stateful_step_count=20, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
     every = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
     try:
         run_state_machine_as_test(Machine, settings=settings(profile, deadline=None, suppress_health_check=every))
