@@ -89,7 +89,7 @@ def _wait(child: int, seconds: float) -> str:
         try:
             pid, status = os.waitpid(child, os.WNOHANG)
         except ChildProcessError:  # SIGCHLD is ignored, as we were started so
-            return "nobody knows how"
+            return "status unknown"
         if pid:
             return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit status {os.WEXITSTATUS(status)}"
         if time.monotonic() > deadline:
