@@ -248,6 +248,20 @@ def test_accept(work: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert second in kept and not {sound, first} & kept
 
 
+def test_acceptance_is_of_one_source(work: Bench, tmp_path: Path) -> None:
+    """What was accepted of another source does not take this one's history away."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(60):
+        (other / f"f{number}").write_bytes(text(number))
+    work.create(source=other)
+    for path in sorted(other.iterdir())[:50]:
+        path.unlink()
+    work.manager.accept(work.create(source=other).backup["id"])
+    each(work, lock)
+    assert work.create().backup["suspect"]
+
+
 def test_accept_of_what_is_damaged(work: Bench) -> None:
     each(work, lock)
     backup = work.create().backup

@@ -26,7 +26,7 @@ import typing as t
 from .._base import Damaged, Unsupported, UsageError, show
 from .._format.tree import Entry, Read
 from .._store.store import Store
-from .records import Sidecar
+from .records import Listed, Sidecar
 from .replacement import Heads, Loss, Replacement, count_filled
 
 #: Percent of files beyond which a loss is suspect, unless a user says otherwise.
@@ -51,6 +51,12 @@ def check_percent(name: str, value: int) -> None:
     """UsageError for a limit that is no percentage."""
     if not 0 <= value <= 100:
         raise UsageError(f"Option {name} must be a percentage from 0 (off) to 100, and {value} is not.")
+
+
+def since_accepted(good: t.Sequence[Listed]) -> t.Sequence[Listed]:
+    """Good backups of one source, the newest first, to the one that was accepted last: what was before that is no measure any more."""
+    accepted = (number for number, sidecar in enumerate(good, 1) if sidecar["accepted_at"])
+    return good[: next(accepted, len(good))]
 
 
 class Verdict(t.NamedTuple):

@@ -228,14 +228,9 @@ class Creator:
 
     def _judge(self, catalog: Catalog, known: t.Sequence[Listed], captured: Captured, run: Transaction) -> brake.Verdict:
         """Whether the new backup has lost more than the good ones of the same source and rules show; where there are none, of the same source."""
-        good: t.List[Listed] = []
-        for sidecar in known:
-            if trouble_of(sidecar) is None and sidecar["complete"] and not sidecar["suspect"] and not of_future(sidecar):
-                good.append(sidecar)
-                if sidecar["accepted_at"]:
-                    break  # what was there before is no measure any more
+        good = [one for one in known if trouble_of(one) is None and one["complete"] and not one["suspect"] and not of_future(one)]
         same = [sidecar for sidecar in good if self._same_rules(sidecar)]
-        there = same or [sidecar for sidecar in good if sidecar["source_path"] == self._shown]
+        there = brake.since_accepted(same or [sidecar for sidecar in good if sidecar["source_path"] == self._shown])
         heads = replacement.heads_below(self._source) if self._dry else replacement.heads_in(self._store)
         meant = not same or self._request.allow_empty and not captured.stats.files  # other exclusions, or a source that is to be empty
         judge = brake.Brake(self._store, there, lambda one: self._root(catalog, one), 0 if meant else self._request.max_shrink, self._request.max_churn)
