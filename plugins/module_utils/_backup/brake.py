@@ -111,8 +111,9 @@ class Brake:
         counts, losses = newest.sidecar["file_counts"] or [newest.files], newest.sidecar["lost_counts"]
         count, loss = newest.files + newest.change.came - newest.change.gone, self._loss(newest)
         shrunk = self._shrunk(count, counts, newest.sidecar)
-        reason = "" if shrunk and newest.change.was_packed() else shrunk
-        reason = reason or self._churned(loss, newest, losses) or self._exchanged(newest)
+        if shrunk:
+            shrunk = self._shrunk(count + newest.change.packed(), counts, newest.sidecar)
+        reason = shrunk or self._churned(loss, newest, losses) or self._exchanged(newest)
         if not reason and newest.change.differs:
             one = self._comparable(range(min(len(self._good), OLDER), newest.back, -1), root, read, heads)
             if one is not None:

@@ -49,9 +49,9 @@ def is_compressed(head: bytes) -> bool:
     return head.startswith(_COMPRESSED) and not _is_locked_zip(head)
 
 
-def is_archive(head: bytes) -> bool:
-    """Whether a file may hold others, and is not encrypted: tar, zip, a git pack, or something compressed."""
-    return is_compressed(head) or head.startswith(b"PACK") or head[257:262] == b"ustar"
+def is_git_pack(head: bytes) -> bool:
+    """Whether a file is a pack of git's, by its signature (gitformat-pack(5))."""
+    return head.startswith(b"PACK\0\0\0")
 
 
 def is_lost(head: bytes) -> bool:
@@ -65,7 +65,7 @@ def is_lost(head: bytes) -> bool:
         return True
     if head.count(head[0]) == len(head):
         return True
-    if head.startswith(_COMPRESSED + _KNOWN) or head[4:8] == b"ftyp" or _MPEG.match(head) or _is_zlib(head):
+    if head.startswith(_COMPRESSED + _KNOWN) or head[4:8] == b"ftyp" or _MPEG.match(head) or is_zlib(head):
         return False
     if head[:_WINDOW].isascii():
         return _is_even(_decoded(head[:_WINDOW]))
@@ -76,9 +76,9 @@ def _is_locked_zip(head: bytes) -> bool:
     return head.startswith(b"PK\x03\x04") and len(head) > 6 and bool(head[6] & 1)
 
 
-def _is_zlib(head: bytes) -> bool:
+def is_zlib(head: bytes) -> bool:
     """The two bytes before a zlib stream: deflate with a window of 32 KiB, and a check (RFC 1950, 2.2)."""
-    return head[0] == 0x78 and (head[0] << 8 | head[1]) % 31 == 0
+    return len(head) > 1 and head[0] == 0x78 and (head[0] << 8 | head[1]) % 31 == 0
 
 
 def _decoded(text: bytes) -> bytes:

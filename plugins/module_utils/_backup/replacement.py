@@ -29,8 +29,6 @@ from . import content
 
 #: Files that are looked at, of those that changed, came and went each.
 _SAMPLE = 128
-#: Files that were put into archives leave at least such a part of their bytes there.
-_KEPT = 0.25
 #: So many files of a sample that were different and have the same content now were overwritten.
 _SAME = 8
 #: Endings of names that tell a format, and those that a compressor adds.
@@ -95,12 +93,10 @@ class Replacement:
     def __init__(self, store: Store, old: Entry, new: Entry, read: Read, heads: Heads) -> None:
         self._store, self._old, self._new, self._read, self._heads = store, old, new, read, heads
         self._known: t.Optional[_Found] = None
-        self.changed = self.gone = self.came = self._gone_bytes = 0
+        self.changed = self.gone = self.came = 0
         for _path, a, b in self._pairs():
             self.changed += a is not None and b is not None
-            if a is not None and b is None:
-                self.gone += 1
-                self._gone_bytes += a.size
+            self.gone += a is not None and b is None
             self.came += a is None and b is not None
 
     def _pairs(self) -> t.Iterator[t.Tuple[bytes, t.Optional[Entry], t.Optional[Entry]]]:
@@ -143,10 +139,13 @@ class Replacement:
         went, here = found.endings
         return min(found.gone.count, found.came.count) - sum((went & here).values())
 
-    def was_packed(self) -> bool:
-        """Whether what went may be in archives that came: files that were packed, as git gc does, are not lost."""
-        heads = ((b, _head(self._heads, path, b)) for path, _a, b in self._found.came.items)
-        return sum(b.size for b, head in heads if head is not None and content.is_archive(head)) >= _KEPT * self._gone_bytes
+    def packed(self) -> int:
+        """How many of the files that went were objects of git, where a pack came: git gc puts them into one, and nothing is lost."""
+        found = self._found
+        if not any(content.is_git_pack(_head(self._heads, path, b) or b"") for path, _a, b in found.came.items):
+            return 0
+        old = heads_in(self._store)
+        return round(found.gone.of_all([path for path, a, _b in found.gone.items if content.is_zlib(_head(old, path, a) or b"")]))
 
     @property
     def _found(self) -> _Found:
