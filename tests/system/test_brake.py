@@ -482,6 +482,7 @@ def test_objects_that_git_packed_are_not_lost(bench: Bench) -> None:
     assert bench.create(dry=True).backup["suspect"]
     (bench.source / "old").write_bytes(b"PACK\0\0\0\2" + noise(1, 300))
     assert not bench.create(dry=True).backup["suspect"]
+    (bench.source / "old").unlink()
     each(bench, lambda path, _number: path.unlink())
     (bench.source / "dump.sql.gz").write_bytes(gzip.compress(noise(3, 2 * len(held))))
     assert bench.create().backup["suspect"]
