@@ -271,6 +271,25 @@ def test_accept_of_what_is_damaged(work: Bench) -> None:
         work.manager.accept(backup["id"])
 
 
+def test_what_cannot_be_marked_says_what_to_do(work: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    each(work, lock)
+    backup = work.create().backup["id"]
+    record = work.backups / f"{backup}.json"
+    value = json.loads(record.read_bytes())
+    record.write_text(json.dumps({**value, "complete": False}))
+    with pytest.raises(errors.UsageError, match="is incomplete, so later ones are not compared with it; make a complete backup"):
+        work.manager.accept(backup)
+    record.write_bytes(b"{")
+    for call in (work.manager.accept, work.manager.protect):
+        with pytest.raises(errors.Damaged, match="record cannot be read .*; run verify with repair"):
+            call(backup)
+    record.write_text(json.dumps(value))
+    monkeypatch.setattr(Catalog, "manifest", lambda *_arguments: (_ for _ in ()).throw(errors.newer("The manifest")))
+    for call in (work.manager.accept, work.manager.protect):
+        with pytest.raises(errors.Unsupported, match="newer version"):
+            call(backup)
+
+
 def test_nothing_deletes_what_is_protected(work: Bench) -> None:
     old, new = (found["id"] for found in reversed(work.found()))
     assert work.manager.protect(old, dry=True).changed and work.manager.protect(old).changed and not work.manager.protect(old).changed

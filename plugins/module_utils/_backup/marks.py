@@ -15,7 +15,7 @@ import os
 import pwd
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, now, parse, show, show_time
+from .._base import Damaged, Foreign, NotFound, UsageError, newer, now, parse, show, show_time
 from .catalog import Catalog, trouble_of
 from .guards import missing_mounts, without_mounts, witnesses
 from .records import Listed, Sidecar
@@ -36,6 +36,8 @@ def accept(catalog: Catalog, backup: str, dry: bool) -> Marked:
     found = _sound(catalog, backup)
     if not found["suspect"]:
         return Marked(found, False)
+    if not found["complete"]:
+        raise UsageError(f"Backup {backup} is incomplete, so later ones are not compared with it; make a complete backup, and accept that one.")
 
     def change(sidecar: Sidecar) -> Sidecar:
         # its loss is no measure for the next ones: what they have is counted from here
@@ -64,16 +66,21 @@ def _marked(catalog: Catalog, found: Listed, change: t.Callable[[Sidecar], Sidec
 
 def _sound(catalog: Catalog, backup: str, damaged: bool = False) -> Listed:
     """A backup of this directory, with its state. :param damaged: it may be damaged, as long as its sidecar can be read."""
-    listed = t.cast(Listed, catalog.sidecar(backup))
+    try:
+        listed = t.cast(Listed, catalog.sidecar(backup))
+    except Damaged as error:
+        raise Damaged(f"Backup {backup} was not changed, for its record cannot be read ({error.message}); run verify with repair first.") from None
     alien = catalog.alien(listed)
     if alien is not None:
         raise Foreign(f"Backup {backup} was not changed. {alien}", backup_id=backup)
     found = catalog.judged(listed)
     if found is None:
         raise NotFound(f"Backup {backup} has just been deleted; list the backups to see which there are.")
+    if found["unsupported"]:
+        raise newer(f"Backup {backup}", backup_id=backup)
     trouble = trouble_of(found)
     if trouble is not None and not damaged:
-        raise Damaged(f"Backup {backup} was not changed, for it cannot be relied on: {trouble}", backup_id=backup)
+        raise Damaged(f"Backup {backup} was not changed, for it cannot be relied on ({trouble}); run verify with repair first.", backup_id=backup)
     return found
 
 
