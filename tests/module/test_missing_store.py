@@ -91,7 +91,7 @@ def test_who_names_no_store_means_that_of_the_schedules(host: Host) -> None:
 def test_a_user_who_may_not_read_gets_that_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """And never another store."""
     if os.geteuid():
-        pytest.skip("needs root, to be somebody else")
+        pytest.skip("needs root to act as another user")
     etc = Path("/run") / f"volt-test-{os.getpid()}"
     etc.mkdir(mode=0o755)
     try:

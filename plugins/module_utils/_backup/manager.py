@@ -124,7 +124,7 @@ class Manager:
         return (store.format.id or None) if store.format is not None else None
 
     def begin(self, replace: bool = False, dry: bool = False, name: bool = True) -> presence.Begun:
-        """Make what is not there of store and backup directory. `replace`: also where a store is known that is away, whose backups are then lost.
+        """Make the store and the backup directory, unless they are there. `replace`: also make a new store for one that is away; the backups of that are lost.
 
         :param name: let the directory name the store even before there are backups. Not for who writes down elsewhere which store it is.
         """

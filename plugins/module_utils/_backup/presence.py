@@ -102,7 +102,7 @@ def plan(store: Store, path: str, name: bool) -> t.List[str]:
 
 
 def begin(store: Store, path: str, name: bool = True) -> None:
-    """Make what is not there of store and backup directory. `name`: from now on the directory is that of this store, even without backups."""
+    """Make the store and the backup directory, unless they are there. `name`: let the directory name this store, even before there are backups."""
     with Transaction(store):  # which makes a store, and gives one of version 0.1.0 its id
         directory.make(path)
         if name:
