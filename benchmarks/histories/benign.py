@@ -279,7 +279,7 @@ def shelve(tree: Tree) -> None:
 
 
 def new_repository(tree: Tree) -> None:
-    """Somebody keeps backups of other machines here from now on."""
+    """From now on the workload also keeps backups of other machines."""
     for _time in range(len(tree.files())):
         mark = f"{tree.dice.getrandbits(256):064x}"
         tree.write(f"restic/data/{mark[:2]}/{mark}", binary.noise(tree.dice, span(tree.dice, 4 * KIB, 25 * KIB)))

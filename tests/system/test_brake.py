@@ -315,16 +315,26 @@ def _repair() -> Any:
     return VerifyRequest(repair=True)
 
 
-def test_one_that_is_protected_while_it_is_pruned_stays(work: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def during_a_prune(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Do something between a prune's list and its first deletion."""
+
+    def plan(act: Callable[[], object]) -> None:
+        real = retention.decide
+
+        def decide(*arguments: Any) -> Any:
+            verdicts = real(*arguments)
+            act()
+            return verdicts
+
+        monkeypatch.setattr(retention, "decide", decide)
+
+    return plan
+
+
+def test_one_that_is_protected_while_it_is_pruned_stays(work: Bench, during_a_prune: Callable[..., None]) -> None:
     old = work.found()[1]["id"]
-    real = retention.decide
-
-    def decide(*args: Any) -> Any:
-        verdicts = real(*args)
-        work.manager.protect(old)
-        return verdicts
-
-    monkeypatch.setattr(retention, "decide", decide)
+    during_a_prune(lambda: work.manager.protect(old))
     done = work.manager.prune("work", {"last": 1})
     assert old in {row["id"] for row in done.kept} and old in {found["id"] for found in work.found()}
 
@@ -534,21 +544,14 @@ def test_with_only_if_changed_a_suspect_one_is_followed_by_one_that_fits(work: B
     assert len(work.manager.prune("work", {"last": 1}).kept) == 1
 
 
-def test_one_that_is_accepted_while_it_is_pruned_stays(work: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_accepted_while_it_is_pruned_stays(work: Bench, during_a_prune: Callable[..., None]) -> None:
     whole = {path: path.read_bytes() for path in work.source.rglob("f*.txt")}
     each(work, lock)
     suspect = work.create().backup["id"]
     for path, content in whole.items():
         path.write_bytes(content)
     work.create()
-    real = retention.decide
-
-    def decide(*args: Any) -> Any:
-        verdicts = real(*args)
-        work.manager.accept(suspect)
-        return verdicts
-
-    monkeypatch.setattr(retention, "decide", decide)
+    during_a_prune(lambda: work.manager.accept(suspect))
     work.manager.prune("work", {"last": 1})
     assert suspect in {found["id"] for found in work.found()}
 

@@ -92,6 +92,7 @@ class Replacement:
 
     def __init__(self, store: Store, old: Entry, new: Entry, read: Read, heads: Heads) -> None:
         self._store, self._old, self._new, self._read, self._heads = store, old, new, read, heads
+        self._old_heads = heads_in(store)
         self._known: t.Optional[_Found] = None
         self.changed = self.gone = self.came = 0
         for _path, a, b in self._pairs():
@@ -144,8 +145,8 @@ class Replacement:
         found = self._found
         if not any(content.is_git_pack(_head(self._heads, path, b) or b"") for path, _a, b in found.came.items):
             return 0
-        old = heads_in(self._store)
-        return round(found.gone.of_all([path for path, a, _b in found.gone.items if content.is_zlib(_head(old, path, a) or b"")]))
+        objects = [path for path, a, _b in found.gone.items if content.is_zlib(_head(self._old_heads, path, a) or b"")]
+        return round(found.gone.of_all(objects))
 
     @property
     def _found(self) -> _Found:
@@ -182,7 +183,7 @@ class Replacement:
         return head is not None and content.is_lost(head)
 
     def _was_sound(self, path: bytes, entry: Entry) -> bool:
-        head = _head(heads_in(self._store), path, entry)
+        head = _head(self._old_heads, path, entry)
         return head is not None and not content.is_lost(head)
 
     def _is_locked(self, path: bytes, entry: Entry) -> bool:
