@@ -215,7 +215,8 @@ def test_a_fitting_run_of_another_source_ends_nothing(work: Bench, tmp_path: Pat
     other = tmp_path / "other"
     other.mkdir()
     (other / "a").write_bytes(b"1")
-    work.create(source=other)
+    for dry in (True, False):
+        assert [text for text in work.create(dry, source=other).warnings if "2 backup(s) are kept whatever the retention" in text], "a green run says so"
     work.create(exclude=["*.log"], type="scheduled")
     assert set(good) <= {row["id"] for row in work.manager.prune("work", {"last": 1}).kept}
     assert set(good) <= {row["id"] for row in work.manager.prune("work", {"last": 1}, ["manual"]).kept}

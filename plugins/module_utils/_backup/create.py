@@ -47,7 +47,7 @@ from .._fs.exclusions import Exclusions
 from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import brake, directory, records, replacement
+from . import brake, directory, prune, records, replacement
 from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload
@@ -148,6 +148,7 @@ class Creator:
                 self._standing.phase = Phase("writing the backup's record")
                 publish(self._store, self._directory, sidecar, manifest)
                 warnings = self._keep_scan(run, captured)
+            warnings += self._held(catalog, [t.cast(Listed, sidecar), *known])
             return Created(sidecar, True, changes.as_dict(), passed, warnings + self._warnings(captured))
 
     # ---- steps
@@ -317,6 +318,12 @@ class Creator:
             return found
         parts = ((path, *path.rpartition(b"/")[::2]) for path in found)
         return [path for path, above, name in parts if not self._unstable_ok.excludes(above, name, False)]
+
+    @staticmethod
+    def _held(catalog: Catalog, listed: t.Sequence[Listed]) -> t.List[str]:
+        """What keeps retention from deleting anything older although this backup fits: a suspect one of another source, or by other exclusions."""
+        count, _size = prune.held(catalog.owner, listed) if not listed[0]["suspect"] else (0, 0)
+        return [f"{count} backup(s) are kept whatever the retention, because a later one is suspect; look at it, then accept or delete it."] if count else []
 
     def _warnings(self, captured: Captured) -> t.List[str]:
         notes = captured.notes

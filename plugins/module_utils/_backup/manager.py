@@ -159,7 +159,7 @@ class Manager:
             with _no_cycles():
                 return creator()
         except StoreFull as error:
-            count, size = prune.held(catalog, request.workload)
+            count, size = prune.held(catalog.owner, catalog.own(request.workload))
             if not count:
                 raise
             why = f"{count} backup(s) that added {size} bytes are kept because a later one is suspect; accept that, or delete some of them"

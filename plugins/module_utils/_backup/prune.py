@@ -124,10 +124,9 @@ def _item(owner: Owner, sidecar: Listed) -> retention.Item:
     )
 
 
-def held(catalog: Catalog, workload: str) -> t.Tuple[int, int]:
+def held(owner: Owner, listed: t.Sequence[Listed]) -> t.Tuple[int, int]:
     """How many backups of a workload stay whatever the policy says, for they are older than a suspect one, and how many bytes they added to the store."""
-    listed = catalog.own(workload)
-    items = [_item(catalog.owner, sidecar) for sidecar in listed]
+    items = [_item(owner, sidecar) for sidecar in listed]
     since = _suspect_since(listed, items)
     found = [sidecar for sidecar, item in zip(listed, items) if since is not None and item.moment is not None and item.moment < since]
     return len(found), sum(sidecar["stored_bytes"] or 0 for sidecar in found)
