@@ -746,7 +746,6 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
-from ansible_collections.volt.backup.plugins.module_utils._backup.directory import OtherStore
 from ansible_collections.volt.backup.plugins.module_utils._backup.guards import suspect, unstable
 from ansible_collections.volt.backup.plugins.module_utils._backup.marks import Marked
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
@@ -843,11 +842,7 @@ def retain(task: Task, result: Result) -> Result:
     params, backup = task.params, result["backup"]
     try:
         coming = backup if backup["id"] is None else None
-        done = task.manager.prune(params["workload"], params["keep"], [params["type"]], task.dry, coming)
-    except OtherStore:
-        if not (task.dry and params["new_store"]):
-            raise
-        return {**result, "pruned": {"kept": [], "removed": []}}  # the store that would be made has no backups yet
+        done = task.manager.prune(params["workload"], params["keep"], [params["type"]], task.dry, coming, task.dry and params["new_store"])
     except VoltError as error:
         made = f"Backup {backup['id']} was made" if result["changed"] else "No backup was needed"
         raise type(error)(f"{made}, but older ones could not be pruned: {error.message}", **{**error.details, **result}) from None

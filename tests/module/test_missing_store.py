@@ -49,10 +49,14 @@ def test_a_backup_begins_anew_where_that_is_said(host: Host) -> None:
         for check in (True, False):
             failure = host.run("volt_backup", check, **state)
             assert failure["failed"] and (failure["code"], failure["store_id"]) == ("store", known) and "new_store: true" in failure["msg"]
-    foreseen = host.back_up(check=True, new_store=True)
+    foreseen = host.back_up(check=True, new_store=True, keep={"last": 1})
     assert host.everything() == before and foreseen["changed"]
-    done = host.back_up(new_store=True)
-    assert done["changed"] and done["diff"] == foreseen["diff"] and done["backup"]["store_id"] != known
+    done = host.back_up(new_store=True, keep={"last": 1})
+    told = [[(row["id"] if row["id"] == made["id"] else "new", row["rule"]) for row in result["pruned"]["kept"]] for result in (foreseen, done)]
+    assert told[0] == told[1] == [("new", "last"), (made["id"], "of another store")] and foreseen["pruned"]["removed"] == done["pruned"]["removed"] == []
+    ids = str(done["backup"]["id"]), "(the new backup)"
+    assert {**done["diff"], "prepared": done["diff"]["prepared"].replace(*ids)} == foreseen["diff"]
+    assert done["changed"] and done["backup"]["store_id"] != known
     rows = {row["id"]: row for row in host.info()["backups"]}
     assert rows[made["id"]]["damage"].startswith(f"It is of another store (id {known})") and not rows[done["backup"]["id"]]["damaged"]
     assert host.back_up(new_store=True)["backup"]["store_id"] == done["backup"]["store_id"]

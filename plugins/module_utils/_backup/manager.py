@@ -261,11 +261,21 @@ class Manager:
         return import_original.Importer(store, catalog, self._directory, [check_id(backup) for backup in ids], dry)()
 
     def prune(
-        self, workload: str, keep: Keep, types: t.Sequence[str] = (), dry: bool = False, coming: t.Optional[Listed] = None
+        self,
+        workload: str,
+        keep: Keep,
+        types: t.Sequence[str] = (),
+        dry: bool = False,
+        coming: t.Optional[Listed] = None,
+        new_store: bool = False,
     ) -> prune.Pruned:
-        """Delete a workload's backups that a policy does not keep. `coming` is one that only a real run would have made."""
-        store, catalog = self._open()
-        pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming)
+        """Delete a workload's backups that a policy does not keep.
+
+        :param coming: in check mode, one that a real run would have made. :param new_store: it would have begun anew where the store is away.
+        """
+        store, catalog = self._look() if new_store else self._open()
+        anew = new_store and presence.to_begin(store, catalog, self._directory, self._told, True)
+        pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming, anew)
         with _no_cycles():
             return pruner()
 

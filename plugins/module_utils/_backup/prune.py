@@ -47,6 +47,7 @@ class Pruner:
     """One pruning. Use once.
 
     :param types: which types of backups; none for all of them. :param coming: in check mode, the backup that would be there by then.
+    :param anew: in check mode, the store would be a new one, so all backups that are listed are of another.
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class Pruner:
         types: t.Sequence[str] = (),
         dry: bool = False,
         coming: t.Optional[Listed] = None,
+        anew: bool = False,
     ) -> None:
-        self._store, self._catalog, self._dry, self._coming = store, catalog, dry, coming
+        self._store, self._catalog, self._dry, self._coming, self._anew = store, catalog, dry, coming, anew
         self._workload = check_workload(workload)
         self._types = [check_type(kind) for kind in types]
         self._policy = retention.parse_policy(keep)
@@ -94,6 +96,8 @@ class Pruner:
     def _items(self, listed: t.Sequence[Listed]) -> t.Tuple[t.List[Listed], t.List[retention.Item], t.Optional[datetime.datetime]]:
         """Those of the wanted types, the same for retention, and since when backups of any type are suspect."""
         items = [_item(self._catalog.owner, sidecar) for sidecar in listed]
+        if self._anew:
+            items = [item if listed[at] is self._coming else item._replace(alien=item.alien or retention.OF_STORE, good=False) for at, item in enumerate(items)]
         wanted = [number for number, sidecar in enumerate(listed) if not self._types or sidecar["type"] in self._types]
         return [listed[number] for number in wanted], [items[number] for number in wanted], _suspect_since(listed, items)
 
