@@ -74,6 +74,7 @@ class Catalog:
         :param workload: only files whose names may be of its backups are read. :param backup: only this one's.
         """
         found: t.List[Listed] = []
+        manifests: t.Dict[str, t.List[str]] = {}
         for name in self.ids() if backup is None else [backup]:
             if workload is not None and workload_of(name) not in (None, workload):
                 continue
@@ -84,18 +85,25 @@ class Catalog:
             except Foreign:
                 found.append(self._original(name))
             except (Damaged, Unsupported) as error:
-                found.append(self._unreadable(name, error))
+                manifests = manifests or self._manifests()  # listed once, however many records cannot be read
+                found.append(self._unreadable(name, error, manifests.get(name, ())))
         return sorted(found, key=lambda sidecar: (sidecar["created_at"] or "", sidecar["id"]), reverse=True)
 
-    def _unreadable(self, name: str, error: VoltError) -> Listed:
+    def _manifests(self) -> t.Dict[str, t.List[str]]:
+        """Names of manifests by the id of their backup."""
+        found: t.Dict[str, t.List[str]] = {}
+        for name in self._store.refs.names():
+            found.setdefault(records.owner(name), []).append(name)
+        return found
+
+    def _unreadable(self, name: str, error: VoltError, manifests: t.Iterable[str]) -> Listed:
         """A backup whose sidecar cannot be read, with what its manifest tells of the brake: a suspect one holds others all the same."""
         listed = unreadable(show(name), error)
-        for reference in self._store.refs.names():
-            if records.owner(reference) == name:
-                with contextlib.suppress(Damaged, Foreign, Unsupported, FileNotFoundError):
-                    facts = self.referenced(reference)[0].backup
-                    keys = ("created_at", "suspect", "suspect_reason", "source_path", "exclude", "exclude_caches", "one_file_system")
-                    listed.update(t.cast(Listed, {key: facts[key] for key in keys}))
+        for reference in manifests:
+            with contextlib.suppress(Damaged, Foreign, Unsupported, FileNotFoundError):
+                facts = self.referenced(reference)[0].backup
+                keys = ("created_at", "suspect", "suspect_reason", "source_path", "exclude", "exclude_caches", "one_file_system")
+                listed.update(t.cast(Listed, {key: facts[key] for key in keys}))
         return listed
 
     def own(self, workload: str) -> t.List[Listed]:
@@ -278,7 +286,7 @@ class Catalog:
 
     def manifests_of(self, backup: str) -> t.List[str]:
         """Names of a backup's manifests that are this directory's: one as a rule; another without a sidecar where a run died."""
-        return [name for name in self._store.refs.names() if records.owner(name) == backup and self._may_remove(backup, name)]
+        return [name for name in self._manifests().get(backup, ()) if self._may_remove(backup, name)]
 
     def _may_remove(self, backup: str, name: str) -> bool:
         """Whether a manifest belongs here: it names this directory, or none and has a sidecar here, or cannot be read by any directory."""
