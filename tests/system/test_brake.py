@@ -285,7 +285,11 @@ def test_what_cannot_be_marked_says_what_to_do(work: Bench, monkeypatch: pytest.
         with pytest.raises(errors.Damaged, match="record cannot be read .*; run verify with repair"):
             call(backup)
     record.write_text(json.dumps(value))
-    monkeypatch.setattr(Catalog, "manifest", lambda *_arguments: (_ for _ in ()).throw(errors.newer("The manifest")))
+
+    def manifest_of_a_newer_version(*_arguments: object) -> None:
+        raise errors.newer("The manifest")
+
+    monkeypatch.setattr(Catalog, "manifest", manifest_of_a_newer_version)
     for call in (work.manager.accept, work.manager.protect):
         with pytest.raises(errors.Unsupported, match="newer version"):
             call(backup)
