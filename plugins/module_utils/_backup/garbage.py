@@ -17,6 +17,7 @@ import typing as t
 
 from .._base import Damaged, Foreign, NotFound, Unsupported, files, parse, parse_span, show
 from .._format.reachability import Reachability
+from .._restore import known
 from .._store.gc import Collector, compact
 from .._store.store import Store
 from .._store.table import Table
@@ -158,6 +159,7 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
         if collected.trashed_files or store.needs_compaction():
             compact(store, warnings)
         store.tidy(sources, _LEFTOVER)
+        known.sweep(store.cache)
         files.sweep(backup_dir, _LEFTOVER)
     if unlisted:
         warnings.append(

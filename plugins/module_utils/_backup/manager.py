@@ -172,9 +172,13 @@ class Manager:
         newest: t.Optional[Query] = None,
         before: t.Optional[str] = None,
         dry: bool = False,
+        reread: bool = False,
         progress: Progress = unwatched,
     ) -> t.Tuple[restore.Restored, t.List[t.Dict[str, str]]]:
-        """Restore a backup by id, or the newest that a query finds; also what was passed over on the way to it."""
+        """Restore a backup by id, or the newest that a query finds; also what was passed over on the way to it.
+
+        :param reread: hash all that is at the target, and leave no stat cache of it.
+        """
         store, catalog = self._open()
         limit = parse_time(before) if before else None
         with store.lock():
@@ -194,7 +198,7 @@ class Manager:
                         f"Workload {query.workload} has no complete, sound backup that matches; list its backups. Each can be restored by its id.",
                         skipped=passed,
                     )
-            restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, progress)
+            restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)
             try:
                 with _no_cycles():
                     return restorer(), passed

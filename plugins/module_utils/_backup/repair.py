@@ -25,6 +25,7 @@ import typing as t
 from .._base import Damaged, Foreign, NotFound, Progress, SourceError, Unsupported, UsageError, files, store_failure
 from .._capture.stat_cache import Scan
 from .._format import chunks
+from .._store.cache import STAT_CACHE
 from .._store.gc import one_at_a_time
 from .._store.quarantine import Quarantine, Remains
 from .._store.store import Store
@@ -209,7 +210,7 @@ class Repairer:
             with Transaction(self._store) as run:
                 run.commit(folding="all")
         cache = self._store.cache
-        for name in cache.stat_caches():
+        for name in cache.names(STAT_CACHE):
             if Scan(cache.path(name)).root() is None:
                 cache.remove(name)
 

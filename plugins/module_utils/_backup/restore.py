@@ -8,32 +8,38 @@
 
 ::
 
-    refuse targets that cannot be meant (inside the store, around it, no parent)
-    check that the backup is whole
+    refuse targets that cannot be meant (inside the store, around it, no parent); hold the target by descriptors from here on
+    check that the backup is whole, or find out what of it is
     compare backup and target; equal: done, whatever was forced
-    there is something else and no force: refuse
+    there is something else and no force: refuse; something runs on it: refuse
     replace  a new tree beside the old, exchanged with it in one step
-    in place each file beside its name, then renamed; needed where trees cannot be exchanged, or where that would lose something
+    in place each file in a private room, then renamed; needed where trees cannot be exchanged, or where that would lose something
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import typing as t
 
-from .._base import Progress, TargetDiffers, TargetError, open_directory, parse, reason, show, target_failure
+from .._base import Damaged, Progress, TargetDiffers, TargetError, one_line, parse, reason, show
+from .._format import walk
 from .._format.diff import REMOVED
-from .._fs import mounts
 from .._fs.exclusions import Exclusions, Skipped
-from .._fs.metadata import Owners, Setter
+from .._fs.holding import Holder
+from .._fs.metadata import Owners, Setter, Skips
 from .._restore import content
 from .._restore.assemble import Assembler, Tally
-from .._restore.compare import Comparer, Comparison, Selection, TargetComparer
-from .._restore.plan import RestoreRequest, check, choose, needs_replace, refuse_in_place, removes
+from .._restore.compare import Comparison, Selection, TargetComparer
+from .._restore.equal import Comparer
+from .._restore.in_use import holding_warning, users_of
+from .._restore.known import Known, Seen
+from .._restore.plan import RestoreRequest, check, choose, needs_replace, refuse_in_place, refuse_in_use, refuse_lacks, removes
 from .._restore.preserve import Preserve
 from .._restore.replace import Impossible, Rules, Stage, sweep
-from .._restore.target import resolve, take
+from .._restore.salvage import Salvage, named
+from .._restore.target import Target, resolve
 from .._store.store import Store
 from .catalog import Catalog
 from .records import Manifest, Sidecar
@@ -49,73 +55,82 @@ class Restored(t.NamedTuple):
 
 
 class Restorer:
-    """One restore. Use once, under the store's shared lock."""
+    """One restore. Use once, under the store's shared lock.
+
+    :param reread: believe no stat cache of the target, and leave none: what is there is to be proved.
+    """
 
     def __init__(
-        self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: RestoreRequest, dry: bool, progress: Progress
+        self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: RestoreRequest, dry: bool, reread: bool, progress: Progress
     ) -> None:
         check(request)
+        self._reread, self._exposed = reread, 0
         self._store, self._catalog, self._directory = store, catalog, backup_dir
         self._sidecar, self._request, self._dry, self._progress = sidecar, request, dry, progress
         self._started = time.monotonic_ns()
-        self._selection = [parse(path) for path in request.paths]
-        self._lock = -1
+        selection = [parse(path) for path in request.paths]
+        path = resolve(request.target, sidecar["source_path"], (store.path, backup_dir), [Selection.clean(path) for path in selection])
+        self._selection = Selection(selection)
+        self._target = Target(path)
+        self._load: walk.Load = catalog.load
         self._warnings: t.List[str] = []
-        self._target = resolve(
-            request.target, sidecar["source_path"], (store.path, backup_dir), [Selection.clean(path) for path in self._selection]
-        )
-
-    def _take(self) -> bool:
-        """Lock the target against other restores, for as long as we live; whether it exists."""
-        fd = take(self._target)
-        self._lock = -1 if fd is None else fd
-        return fd is not None
+        self._users: t.List[str] = []
+        self._lost: t.List[bytes] = []
+        self._needed = 0
 
     def __call__(self) -> Restored:
-        try:
+        with self._target:
+            if not self._dry:
+                self._target.lock()
+                self._warnings += sweep(self._target)
+                self._target.look_again()
             return self._run()
-        finally:
-            if self._lock >= 0:
-                os.close(self._lock)
 
     def _run(self) -> Restored:
         request, target = self._request, self._target
         manifest = self._catalog.manifest(self._sidecar)
-        self._catalog.check(manifest)
-        exists = os.path.isdir(target) if self._dry else self._take()
-        if not self._dry:
-            self._warnings += sweep(target)
-            exists = exists or self._take()
-        below = [os.path.relpath(point, target) for point in mounts.below(target)] if exists else []
-        rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], manifest.skipped)
-        ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), target) for place in (self._store.path, self._directory)]
-        apart = [Skipped(path, "mount", "") for path in below] + [Skipped(path, "store", "") for path in ours]
-        preserve = Preserve(Exclusions(rules.exclude), rules.caches, [*rules.skipped, *apart])
-        owners = Owners({}, {}) if request.numeric_owner else Owners(manifest.users, manifest.groups)
-        comparer = Comparer(self._store.read, self._store.read_object, owners, request.verify)
-        groups = self._catalog.groups(manifest)
-        comparison = self._compare(manifest, comparer, preserve, groups, exists, frozenset(below))
+        lost = self._check(manifest)
+        rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], [*manifest.skipped, *lost])
+        preserve = self._preserve(rules)
+        owners = Owners({}, {}) if self._keeps_numbers(manifest) else Owners(manifest.users, manifest.groups)
+        holder = Holder()
+        known = Known(self._store.cache, target.path, target.fd) if target.exists and not self._reread else None
+        place = target.fd if target.exists else target.parent
+        seen = Seen(os.fstat(place).st_dev, time.time_ns())
+        comparer = Comparer(self._store.read, owners, holder, request.verify, known or _nothing, seen)
+        groups = self._groups(manifest)
+        comparison = self._compare(manifest, comparer, preserve, groups)
         wanted = comparison.changes if removes(request) else comparison.changes.without(REMOVED)
         diff = wanted.as_dict()
+        stays = 0 if removes(request) else comparison.changes.counts[REMOVED]
+        users = users_of(target.path) if target.exists else None
+        self._users = users.blocking if users is not None else []
         if not wanted:
-            return self._result("none", Tally(), diff, changed=False)
-        if exists and not request.force:
+            if comparer.learned:
+                self._remember(seen)
+            return self._result("none", Tally(), diff, False, stays, Skips())
+        if target.exists and not request.force:
             raise TargetDiffers(
-                f"Target {show(target)} exists and differs from the backup ({_counts(diff)}); say force: true to overwrite it.",
+                f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); say force: true to overwrite it.",
                 diff=diff,
             )
+        refuse_in_use(request, target, self._users)
+        refuse_lacks(request, target, comparison)
         if self._dry:
-            content.foresee(self._store, request.link, target if exists else os.path.dirname(target))
-        strategy = choose(request, target, comparison, exists, below, self._warnings.append)
+            content.foresee(self._store, request.link, place)
+        self._needed = comparison.space.needed(self._store, content.clones(self._store, request.link, place))
+        strategy = choose(request, target, comparison, lambda: self._needed, self._warnings.append)
         if self._dry:
-            return self._result(strategy, Tally(), diff, changed=True)
-        setter = Setter(owners)
+            return self._result(strategy, Tally(), diff, True, stays, comparison.lacks)
+        if users is not None:
+            self._warnings += filter(None, [holding_warning(target.path, users.holding)])
+        setter = Setter(owners, holder.is_faithful(place, os.fstat(place).st_dev))
         filler = content.Filler(self._store, request.link, request.verify)
-        assembler = Assembler(self._catalog.load, filler, setter, comparer, groups, self._progress)
+        assembler = Assembler(self._load, filler, setter, comparer, groups, self._progress, self._lost.append if request.salvage else None)
         previous = None
         if strategy == "replace":
             try:
-                previous = self._replace(assembler, manifest, rules, comparison, exists)
+                previous = self._replace(assembler, manifest, rules, comparison)
             except Impossible:
                 needs_replace(request, "trees cannot be exchanged here")
                 refuse_in_place(request, comparison)
@@ -123,35 +138,90 @@ class Restorer:
                 strategy = "in_place"
                 assembler = assembler.again()
         if strategy == "in_place":
-            self._in_place(assembler, manifest, preserve, comparison, exists)
-        if setter.refused:
-            self._warnings.append(f"{setter.refused} path(s) kept this user's ownership or lack privileged attributes: not running as root.")
-        result = self._result(strategy, assembler.tally, diff, changed=True)
+            self._in_place(assembler, manifest, preserve, comparison)
+        target.look_again()
+        if assembler.written is not None:  # all of it is new: what was hashed is in the old tree
+            seen = Seen(os.fstat(target.fd).st_dev, 0)
+            seen.take(assembler.written, self._exposed)
+        self._remember(seen)
+        result = self._result(strategy, assembler.tally, diff, True, stays, setter.skips)
         result.restore.update(files_linked=filler.linked, files_copied=filler.copied, previous=show(previous) if previous else None)
         return result
 
-    def _compare(
-        self, manifest: Manifest, comparer: Comparer, preserve: Preserve, groups: t.List[t.List[bytes]], exists: bool, below: t.FrozenSet[bytes]
-    ) -> Comparison:
+    # ---- before
+
+    def _check(self, manifest: Manifest) -> t.List[Skipped]:
+        """Damaged unless all that is asked for is here; what is lost, where the rest is to be salvaged."""
+        whole = self._selection.everything and not self._request.salvage
+        if whole:
+            with contextlib.suppress(Damaged):
+                self._catalog.check(manifest)
+                return []
+        salvage = Salvage(self._store, self._catalog.load, manifest.root, self._selection)
+        lost = sorted(salvage.lost)
+        if b"" in salvage.lost or lost and not self._request.salvage:
+            raise Damaged(
+                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with salvage: true,"
+                " or choose the paths you need.",
+                paths=[show(path) for path in lost],
+            )
+        if whole:
+            self._catalog.check(manifest)  # no path is lost, but something else is
+        self._lost, self._load = lost, salvage.load
+        return salvage.skipped()
+
+    def _groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
+        try:
+            return self._catalog.groups(manifest)
+        except Damaged:
+            if not self._request.salvage and self._selection.everything:
+                raise
+            self._warnings.append("The table of hard links is lost, so each name gets a file of its own.")
+            return []
+
+    def _preserve(self, rules: Rules) -> Preserve:
+        """What the restore leaves alone: what the backup did, and what is not of the target's own file system."""
+        path = self._target.path
+        ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), path) for place in (self._store.path, self._directory)]
+        apart = [Skipped(point, "mount", "") for point in self._target.mounted] + [Skipped(place, "store", "") for place in ours]
+        return Preserve(Exclusions(rules.exclude), rules.caches, [*rules.skipped, *apart])
+
+    def _keeps_numbers(self, manifest: Manifest) -> bool:
+        """Whether owners are numbers that the host's names say nothing of: those of a container, or of a system with users of its own."""
+        if self._request.numeric_owner or self._sidecar["workload_mode"] == "container":
+            return True
+        try:
+            return walk.find(self._load, manifest.root, b"etc/passwd") is not None
+        except Damaged:
+            return False
+
+    def _compare(self, manifest: Manifest, comparer: Comparer, preserve: Preserve, groups: t.List[t.List[bytes]]) -> Comparison:
+        request, target = self._request, self._target
+        strict = -1 if request.attributes != "strict" else target.fd if target.exists else target.parent
         target_comparer = TargetComparer(
-            self._catalog.load, comparer, preserve, Selection(self._selection), groups, self._request.diff_limit, self._request.link == "hardlink", below
+            self._load, comparer, preserve, self._selection, groups, request.diff_limit, request.link == "hardlink", target.mounted, strict
         )
         try:
-            fd = open_directory(self._target, follow=True) if exists else None
-            return target_comparer(manifest.root, fd)
+            return target_comparer(manifest.root, os.dup(target.fd) if target.exists else None)
         except OSError as error:
-            raise TargetError(f"Target {show(self._target)} cannot be compared: {reason(error)}.") from None
+            raise TargetError(f"Target {show(target.path)} cannot be compared: {reason(error)}.") from None
 
-    def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, comparison: Comparison, exists: bool) -> t.Optional[bytes]:
+    def _remember(self, seen: Seen) -> None:
+        """Keep what was hashed for the next comparison."""
+        if self._request.verify and not self._dry and not self._reread:
+            Known(self._store.cache, self._target.path, self._target.fd).keep(seen)
+
+    # ---- doing it
+
+    def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, comparison: Comparison) -> t.Optional[bytes]:
         target, request = self._target, self._request
         with Stage(target) as stage:
             content.probe(self._store, request.link, stage.directory)
-            old = None
-            if exists and not request.keep_previous:
-                old = open_directory(target, follow=True)
+            old = os.dup(target.fd) if target.exists and not request.keep_previous else None
             assembler.fresh(manifest.root, stage.tree, old, lambda path: path not in comparison.unequal_links)
             stage.settle()
-            if not exists:
+            self._exposed = time.time_ns()
+            if not target.exists:
                 stage.put()
                 return None
             extraneous = not comparison.changes.counts[REMOVED] and not removes(request)
@@ -160,35 +230,63 @@ class Restorer:
             self._warnings += warnings
             return previous
 
-    def _in_place(self, assembler: Assembler, manifest: Manifest, preserve: Preserve, comparison: Comparison, exists: bool) -> None:
+    def _in_place(self, assembler: Assembler, manifest: Manifest, preserve: Preserve, comparison: Comparison) -> None:
         target, request = self._target, self._request
-        if not exists:
-            try:
-                os.mkdir(target, 0o700)
-            except OSError as error:
-                raise target_failure(f"making {show(target)}", error) from None
-            self._take()
-        content.probe(self._store, request.link, self._lock)
-        assembler.in_place(manifest.root, self._lock, Selection(self._selection), preserve, comparison, removes(request))
-        assembler.sync(self._lock)
+        if not target.exists:
+            target.make()
+        content.foresee(self._store, request.link, target.fd)
+        assembler.in_place(manifest.root, target.fd, self._selection, preserve, comparison, target.mounted, removes(request))
+        assembler.sync(target.fd)
         if assembler.tally.kept:
             kept = assembler.tally.kept
-            self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted, or came in meanwhile.")
+            self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted or immutable, or came in meanwhile.")
 
-    def _result(self, strategy: str, tally: Tally, diff: t.Dict[str, t.Any], changed: bool) -> Restored:
+    def _result(self, strategy: str, tally: Tally, diff: t.Dict[str, t.Any], changed: bool, stays: int, skips: Skips) -> Restored:
+        if skips.count:
+            self._warnings.append(f"{skips.count} path(s) could not have all of their attributes here: {skips}; first {skips.paths[0]}.")
+        if self._lost:
+            self._warnings.append(f"{len(self._lost)} path(s) are lost and were left as they are: {named(self._lost)}.")
         restore = {
             "backup_id": self._sidecar["id"],
-            "target_dir": show(self._target),
+            "target_dir": show(self._target.path),
             "strategy": strategy,
             "files_linked": 0,
             "files_copied": 0,
             "files_unchanged": tally.unchanged,
             "files_removed": tally.removed,
+            "paths_staying": stays,
             "total_size": self._sidecar["total_size"],
+            "bytes_needed": self._needed,
             "duration": time.monotonic_ns() - self._started,
+            "verified": self._request.verify,
+            "attributes_skipped": skips.count,
+            "attributes_skipped_names": skips.names,
+            "attributes_skipped_paths": skips.paths,
+            "partly": not self._selection.everything,
+            "lost": [show(path) for path in self._lost],
+            "in_use": self._users,
             "previous": None,
         }
         return Restored(restore, changed, diff, self._warnings)
+
+
+def unchanged(restore: t.Mapping[str, t.Any]) -> str:
+    """What may be said of a restore that had nothing to do. "Equals" is only said of what is equal, by its content."""
+    target, backup = one_line(restore["target_dir"]), restore["backup_id"]
+    lost, stays = len(restore["lost"]), restore["paths_staying"]
+    if lost or restore["partly"]:
+        what = f"all that {'can be had' if lost else 'was asked for'} of {backup} is in {target}"
+    elif stays:
+        what = f"all of {backup} is in {target}"
+    else:
+        what = f"{target} equals {backup}"
+    more = f"; {stays} further path{'s stay' if stays > 1 else ' stays'}" if stays else ""
+    return what + more + ("" if restore["verified"] else ", by size and time alone")
+
+
+def _nothing(_info: os.stat_result) -> t.Optional[bytes]:
+    """What is known of a file where nothing is."""
+    return None
 
 
 def _counts(diff: t.Dict[str, t.Any]) -> str:

@@ -18,6 +18,7 @@ sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python l
 from __future__ import annotations
 
 from .errors import (
+    AttributesRefused,
     Damaged,
     Foreign,
     Incomplete,
@@ -34,6 +35,7 @@ from .errors import (
     TargetDiffers,
     TargetError,
     TargetFull,
+    TargetInUse,
     TimedOut,
     Unstable,
     Unsupported,
@@ -53,9 +55,9 @@ from .text import one_line, parse, show
 from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
-    "AHEAD", "NO_LOCKS", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Phase", "Progress",
-    "Protected", "SourceError", "Stalled", "Standing", "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull", "TimedOut",
-    "Unstable", "Unsupported", "UsageError", "VoltError", "create_file",
+    "AHEAD", "NO_LOCKS", "AttributesRefused", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NotFound", "Phase", "Progress",
+    "Protected", "SourceError", "Stalled", "Standing", "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull",
+    "TargetInUse", "TimedOut", "Unstable", "Unsupported", "UsageError", "VoltError", "create_file",
     "directory_lock", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
     "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "stoppable", "store_failure",
     "target_failure", "unexpected", "unwatched", "wait",

@@ -106,6 +106,18 @@ class TargetDiffers(TargetError):
     code = "target_differs"
 
 
+class TargetInUse(TargetError):
+    """Something runs on the target, or has mounts below it. `details` has `in_use`, a sentence for each."""
+
+    code = "in_use"
+
+
+class AttributesRefused(TargetError):
+    """The target cannot hold attributes that were demanded. `details` has `attributes_skipped`, `attributes` and `paths`."""
+
+    code = "attributes"
+
+
 class Incomplete(VoltError):
     """The backup was made and kept, but lacks what could not be read."""
 

@@ -19,6 +19,7 @@ import stat
 import time
 import typing as t
 
+from . import kernel
 from .errors import Damaged, StoreError, UsageError, reason
 
 Path = t.Union[str, bytes]
@@ -34,6 +35,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 LEFTOVER_NAME = re.compile(r"\..+\.\d+\.tmp\Z")
 #: What says that this process, and not the file, lacks something.
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_openat2 = True  # until the kernel says otherwise
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY, directory: t.Optional[int] = None) -> int:
@@ -52,17 +54,50 @@ def open_directory(path: Path, directory: t.Optional[int] = None, follow: bool =
     return os.open(path, _DIRECTORY | flags | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
 
 
-def open_real(path: bytes, top: int = -1) -> int:
+def open_on_mount(name: Path, directory: int) -> int:
+    """A descriptor of a directory in another; EXDEV where something is mounted on it, ELOOP or ENOTDIR for what is no directory.
+
+    Where the kernel has no openat2(2), the mount ids of the two are compared, which is as safe and slower.
+    """
+    global _openat2
+    if _openat2:
+        try:
+            return kernel.open_on_mount(name, directory, _DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno not in kernel.NO_OPENAT2:
+                raise
+            _openat2 = False
+    fd = open_directory(name, directory)
+    if mount_id(fd) != mount_id(directory):
+        os.close(fd)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return fd
+
+
+def mount_id(fd: int) -> int:
+    """The id of the mount that an open file was reached through (proc_pid_fdinfo(5)); it is the first field of mountinfo, too.
+
+    Two mounts of one file system have different ids. OSError where /proc does not tell.
+    """
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        for line in file:
+            if line.startswith(b"mnt_id:"):
+                return int(line[7:])
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def open_real(path: bytes, top: int = -1, flags: int = 0) -> int:
     """A descriptor of a directory by a path without symbolic links: ELOOP or ENOTDIR where one is in it by now.
 
     :param top: a descriptor of the directory that the path starts from; -1 for the root directory.
+    :param flags: O_PATH for a directory that need not be readable; only names below it can be reached by the descriptor then.
     """
     names = [name for name in path.split(b"/") if name]
     fd = os.open(b"/", _DIRECTORY) if top < 0 else os.dup(top)
     try:
         for number, name in enumerate(names, 1):
             # those on the way need not be readable
-            below = open_directory(name, fd, flags=0 if number == len(names) else os.O_PATH)
+            below = open_directory(name, fd, flags=flags if number == len(names) else os.O_PATH)
             os.close(fd)
             fd = below
     except BaseException:
@@ -74,6 +109,11 @@ def open_real(path: bytes, top: int = -1) -> int:
 def create_file(path: Path, directory: t.Optional[int] = None, mode: int = 0o600) -> int:
     """A descriptor of a new, empty file that can be read and written; EEXIST where the name is taken."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
+
+
+def create_nameless(directory: int) -> int:
+    """A descriptor of a new file that no name leads to, and that is gone with it; OSError where the file system has none such (O_TMPFILE)."""
+    return os.open(b".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
 
 
 def is_regular(fd: int) -> bool:

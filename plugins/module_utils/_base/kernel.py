@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""System calls that Python's standard library lacks: syncfs, renameat2, prctl, and the clone ioctls.
+"""System calls that Python's standard library lacks: syncfs, renameat2, openat2, prctl, and the ioctls for clones.
 
-Sources: syncfs(2), prctl(2), rename(2), ioctl_ficlone(2), ioctl_ficlonerange(2).
+Sources: syncfs(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2).
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ _PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i686": 353, "ppc64le": 357, "s390x": 347}
 
 #: What the clone ioctls say where a pair of file systems cannot share blocks at all ...
+#: openat2(2) has one number everywhere but on Alpha.
+_OPENAT2 = -1 if platform.machine() == "alpha" else 437
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS = 0x01, 0x02, 0x04
+#: What openat2 says where it cannot be had: an old kernel, a filter that does not know it (seccomp(2)).
+NO_OPENAT2 = (errno.ENOSYS, errno.EPERM)
+_OPEN_HOW = struct.Struct("=QQQ")
 NEVER_CLONES = (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS)
 #: ... or where this one file cannot (swap files, files without copy-on-write, odd alignment).
 NO_CLONE = NEVER_CLONES + (errno.EINVAL, errno.EPERM, errno.ETXTBSY)
@@ -80,6 +86,22 @@ def exchange(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, n
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     _check(_libc.syscall(ctypes.c_long(number), *arguments))
+
+
+def open_on_mount(name: t.Union[str, bytes], directory: int, flags: int) -> int:
+    """A descriptor of what is at a name in a directory; EXDEV where that is mounted, ELOOP for a symbolic link (openat2(2)).
+
+    OSError with one of NO_OPENAT2 where the kernel does not offer it.
+    """
+    if _OPENAT2 < 0:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    how = _OPEN_HOW.pack(flags, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS)
+    fd = _libc.syscall(
+        ctypes.c_long(_OPENAT2), ctypes.c_int(directory), ctypes.c_char_p(os.fsencode(name)), ctypes.c_char_p(how), ctypes.c_size_t(len(how))
+    )
+    if fd < 0:
+        _check(fd)
+    return t.cast(int, fd)
 
 
 def clone(source: int, target: int) -> None:

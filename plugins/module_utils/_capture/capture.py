@@ -106,8 +106,7 @@ class Capture:
                 self._check = check
                 groups, entry, grown = check.settle(entry)
             self._check_place(source, trail.fd)
-        self._notes.uids.add(entry.uid)
-        self._notes.gids.add(entry.gid)
+        self._notes.add_owners([entry])
         groups, long = links.fitting(groups)
         for group in long:
             self._notes.skipped.append(Skipped(group[0], "links", f"its {len(group)} names are too long for a table; each is kept as a file of its own"))

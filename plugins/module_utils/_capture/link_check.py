@@ -73,9 +73,7 @@ class LinkCheck:
             return tree.store(self._run.add_metadata, entries)
 
         found = replaced(load, save, root, self._entries)
-        for entry in self._entries.values():
-            self._notes.uids.add(entry.uid)
-            self._notes.gids.add(entry.gid)
+        self._notes.add_owners(self._entries.values())
         pairs = [(self._entries[path], old) for path, old in found.old.items()]
         size = sum(new.size - old.size for new, old in pairs)
         blobs = sum(self._count_blobs(new) - self._count_blobs(old) for new, old in pairs)

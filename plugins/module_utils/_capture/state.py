@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from .._base import kernel
 from .._format.tree import NOTHING, Entry, Extra
 from .._format.walk import join
+from .._fs import acl
 from .._fs.descent import Item
 from .._fs.exclusions import Skipped
 from .._fs.metadata import Xattrs
@@ -122,6 +123,20 @@ class Notes:
         self.chunk_counts: t.Dict[bytes, int] = {}  # by chunk list
         self.link_groups: t.Dict[t.Tuple[int, int, int], LinkGroup] = {}  # by device, inode and birth (-1: unknown)
         self._doubted: t.Set[t.Tuple[int, int]] = set()
+
+    def add_owners(self, entries: t.Iterable[Entry]) -> t.Tuple[t.Set[int], t.Set[int]]:
+        """Note the users and groups that own some entries or that their ACLs name, which are returned: a restore goes by their names."""
+        uids, gids = set(), set()
+        for entry in entries:
+            uids.add(entry.uid)
+            gids.add(entry.gid)
+            if entry.extra.xattrs:
+                users, groups = acl.ids(entry.extra.xattrs)
+                uids |= users
+                gids |= groups
+        self.uids |= uids
+        self.gids |= gids
+        return uids, gids
 
     def link(self, here: Directory, fd: int, position: int) -> None:
         """A name of a file that has others. Inode numbers are used again while a walk runs: a file is known by its birth as well."""

@@ -90,9 +90,7 @@ class TreeSaver:
         here.digest = tree.store(self._run.add_metadata, entries)
         stats, objects, chunked = self._summary(entries)
         self.stats = self.stats + stats
-        uids, gids = {entry.uid for entry in entries}, {entry.gid for entry in entries}
-        self._notes.uids.update(uids)
-        self._notes.gids.update(gids)
+        uids, gids = self._notes.add_owners(entries)
         if self._writer is None:
             return
         facts = DirectoryFacts(

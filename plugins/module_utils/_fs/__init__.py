@@ -10,7 +10,8 @@ Every step is one name below an open directory; no symbolic link is followed on 
 cannot tell (holes, attributes, access times) is no error.
 
 Files: `descent` (going down and up by descriptors, opening files, finding holes), `mounts` (what is mounted where, and which stats prove
-something), `metadata` (owners, attributes, modes, times), `exclusions` (patterns, cache directories, and what else a walk leaves out).
+something), `metadata` (owners, attributes, modes, times), `acl` (the numbers in POSIX ACLs), `holding` (what a file system can hold of
+metadata), `flags` (inode flags and projects), `exclusions` (patterns, cache directories, and what else a walk leaves out).
 """
 
 from __future__ import annotations

@@ -111,8 +111,23 @@ class Trail:
         return len(self._steps)
 
     def enter(self, name: t.Union[str, bytes], flags: int = 0) -> os.stat_result:
-        """Go down; OSError where the name is no directory, or a symlink to one."""
-        fd = open_directory(name, self.fd, flags=flags)
+        """Go down, into whatever is mounted there; OSError where the name is no directory, or a symlink to one."""
+        return self._entered(open_directory(name, self.fd, flags=flags), name)
+
+    def enter_on_mount(self, name: t.Union[str, bytes], mount: t.Optional[int] = None) -> os.stat_result:
+        """Go down and stay on the mount that we are on; EXDEV where something is mounted there.
+
+        :param mount: the id of the one mount that may be entered instead, for it was there when the caller looked first.
+        """
+        if mount is None:
+            return self._entered(files.open_on_mount(name, self.fd), name)
+        fd = open_directory(name, self.fd)
+        if files.mount_id(fd) != mount:
+            os.close(fd)
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return self._entered(fd, name)
+
+    def _entered(self, fd: int, name: t.Union[str, bytes]) -> os.stat_result:
         info = os.fstat(fd)
         self._steps.append(_Step(fd, info.st_dev, info.st_ino, name))
         old = len(self._steps) - _KEEP

@@ -19,9 +19,11 @@ import pwd
 import stat
 import typing as t
 
+from .._base import show
 from .._format import tree
+from . import acl
 
-Xattrs = t.Tuple[t.Tuple[bytes, bytes], ...]
+Xattrs = acl.Xattrs
 PathOrDescriptor = t.Union[int, str]
 
 #: What says "no extended attributes here".
@@ -80,10 +82,18 @@ class Owners:
     def __init__(self, users: t.Mapping[int, str], groups: t.Mapping[int, str]) -> None:
         self._uids = {number: _lookup(pwd.getpwnam, name, number) for number, name in users.items()}
         self._gids = {number: _lookup(grp.getgrnam, name, number) for number, name in groups.items()}
+        self._renumbers = any(a != b for numbers in (self._uids, self._gids) for a, b in numbers.items())
 
     def local(self, entry: tree.Entry) -> t.Tuple[int, int]:
         """(uid, gid) that the entry's owner has on this host: by name where the name exists, else by number."""
         return self._uids.get(entry.uid, entry.uid), self._gids.get(entry.gid, entry.gid)
+
+    def xattrs(self, entry: tree.Entry) -> Xattrs:
+        """The entry's attributes, its ACLs with the numbers that their users and groups have on this host."""
+        found = entry.extra.xattrs
+        if not found or not self._renumbers:
+            return found
+        return acl.renumbered(found, lambda number: self._uids.get(number, number), lambda number: self._gids.get(number, number))
 
 
 def _lookup(find: t.Callable[[str], t.Any], name: str, number: int) -> int:
@@ -104,16 +114,68 @@ def names_of(numbers: t.Iterable[int], find: t.Callable[[int], t.Any]) -> t.Dict
     return found
 
 
-class Setter:
-    """Applies an entry's metadata to files that exist already. Counts, rather than stops, where we may not give files away.
+class Skips:
+    """What could not be given to the files of a restore.
 
-    :ivar refused: entries whose owner or privileged attributes could not be set because we are not root.
+    :ivar count: files that lack something. :ivar names: how many lack what: `owner`, `mode`, `mtime`, or an extended attribute's name.
+    :ivar paths: the first of them, as shown.
     """
 
-    def __init__(self, owners: Owners) -> None:
+    def __init__(self, most: int = 1000) -> None:
+        self._most = most
+        self.count = 0
+        self.names: t.Dict[str, int] = {}
+        self.paths: t.List[str] = []
+
+    def add(self, path: bytes, names: t.Sequence[str]) -> None:
+        """Note what the file at a path lacks; nothing, where no name is given."""
+        if not names:
+            return
+        self.count += 1
+        if len(self.paths) < self._most:
+            self.paths.append(show(path))
+        for name in names:
+            self.names[name] = self.names.get(name, 0) + 1
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} ({number})" for name, number in sorted(self.names.items()))
+
+
+#: What says that an owner, a mode or an attribute cannot be here, rather than that the disk is full or broken.
+_REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.E2BIG, errno.ERANGE)
+#: A file system with so many bytes left said "no space" of an attribute that is too large for it.
+_ROOM = 1 << 20
+
+
+def set_xattrs(place: PathOrDescriptor, xattrs: Xattrs, follow: bool = True) -> t.List[str]:
+    """Give a file attributes; the names of those that it cannot have."""
+    refused = []
+    for name, value in xattrs:
+        try:
+            os.setxattr(place, name, value, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                room = os.statvfs(place)
+                if room.f_bavail * room.f_frsize < _ROOM:
+                    raise
+            elif error.errno not in _REFUSED:
+                raise
+            refused.append(show(name))
+    return refused
+
+
+class Setter:
+    """Applies an entry's metadata to files that exist already. Counts, rather than stops, where they cannot have all of it.
+
+    :ivar skips: what could not be given.
+    :ivar exact: whether the file system takes each mode and time as it is given; where it does not, each file is looked at again.
+    """
+
+    def __init__(self, owners: Owners, exact: bool = True) -> None:
         self._owners = owners
         self._root = os.geteuid() == 0
-        self.refused = 0
+        self.exact = exact
+        self.skips = Skips()
 
     def owns_new(self, directory: os.stat_result) -> bool:
         """Whether what we make in a new directory, and in directories in it, gets our own user and group."""
@@ -121,78 +183,74 @@ class Setter:
 
     def is_born(self, entry: tree.Entry) -> bool:
         """Whether a file that we made with the entry's mode lacks nothing more but its times."""
-        return entry.extra is tree.NOTHING and entry.mode & 0o6000 == 0 and self._owners.local(entry) == (0, os.getegid())
+        return self.exact and entry.extra is tree.NOTHING and entry.mode & 0o6000 == 0 and self._owners.local(entry) == (0, os.getegid())
 
-    def file(self, fd: int, entry: tree.Entry) -> None:
-        """For an open regular file or directory."""
-        refused = False
+    def file(self, fd: int, entry: tree.Entry, path: bytes) -> None:
+        """For an open regular file or directory. :param path: how it is named where it cannot have all."""
         uid, gid = self._owners.local(entry)
-        try:
-            os.fchown(fd, uid, gid)
-        except PermissionError:
-            refused = True
-            self._own_group(fd, gid)
+        lacks = self._give(lambda user, group: os.fchown(fd, user, group), uid, gid)
         if entry.extra is not tree.NOTHING:
-            refused = self._xattrs(fd, entry.extra.xattrs) or refused
+            lacks += set_xattrs(fd, self._owners.xattrs(entry))
         mode = entry.mode
-        if refused and mode & 0o6000 and not self._owned(fd, uid, gid):
+        if lacks and mode & 0o6000 and not self._owned(fd, uid, gid):
             mode &= ~0o6000  # setuid for another user is not what was backed up
-        os.fchmod(fd, mode)
-        os.utime(fd, ns=(entry.mtime, entry.mtime))
-        self.refused += refused
-
-    def symlink(self, directory: int, name: bytes, entry: tree.Entry) -> None:
-        """For a symlink itself, never for what it points to."""
-        refused = False
         try:
-            os.chown(name, *self._owners.local(entry), dir_fd=directory, follow_symlinks=False)
-        except PermissionError:
-            refused = True
-        if entry.extra.xattrs:
-            refused = self._xattrs(beneath(directory, name), entry.extra.xattrs, follow=False) or refused
-        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=directory, follow_symlinks=False)
-        self.refused += refused
+            os.fchmod(fd, mode)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            lacks.append("mode")
+        os.utime(fd, ns=(entry.mtime, entry.mtime))
+        if not self.exact:
+            lacks += _inexact(os.fstat(fd), entry, mode)
+        self.skips.add(path, lacks)
 
-    def special(self, directory: int, name: bytes, entry: tree.Entry) -> None:
+    def symlink(self, directory: int, name: bytes, entry: tree.Entry, path: bytes) -> None:
+        """For a symlink itself, never for what it points to."""
+        lacks = self._give(lambda user, group: os.chown(name, user, group, dir_fd=directory, follow_symlinks=False), *self._owners.local(entry))
+        if entry.extra.xattrs:
+            lacks += set_xattrs(beneath(directory, name), self._owners.xattrs(entry), follow=False)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=directory, follow_symlinks=False)
+        if not self.exact:
+            lacks += _inexact(os.stat(name, dir_fd=directory, follow_symlinks=False), entry, None)
+        self.skips.add(path, lacks)
+
+    def special(self, directory: int, name: bytes, entry: tree.Entry, path: bytes) -> None:
         """For a fifo, socket or device: through a descriptor, so that nothing put in its place meanwhile is touched."""
-        refused = False
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             if stat.S_ISLNK(os.fstat(fd).st_mode):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             place = f"/proc/self/fd/{fd}"
-            try:
-                os.chown(place, *self._owners.local(entry))
-            except PermissionError:
-                refused = True
+            lacks = self._give(lambda user, group: os.chown(place, user, group), *self._owners.local(entry))
             if entry.extra.xattrs:
-                refused = self._xattrs(place, entry.extra.xattrs) or refused
+                lacks += set_xattrs(place, self._owners.xattrs(entry))
             os.chmod(place, entry.mode)
             os.utime(place, ns=(entry.mtime, entry.mtime))
+            if not self.exact:
+                lacks += _inexact(os.fstat(fd), entry, entry.mode)
         finally:
             os.close(fd)
-        self.refused += refused
+        self.skips.add(path, lacks)
 
-    def _own_group(self, fd: int, gid: int) -> None:
+    def _give(self, chown: t.Callable[[int, int], None], uid: int, gid: int) -> t.List[str]:
+        """Give a file away, or as much of that as we may."""
         try:
-            os.fchown(fd, -1, gid)
-        except PermissionError:
-            pass
+            chown(uid, gid)
+            return []
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+        for user, group in ((-1, gid), (uid, -1)):
+            try:
+                chown(user, group)
+            except OSError:
+                continue
+        return ["owner"]
 
     def _owned(self, fd: int, uid: int, gid: int) -> bool:
         info = os.fstat(fd)
         return (info.st_uid, info.st_gid) == (uid, gid)
-
-    def _xattrs(self, place: PathOrDescriptor, xattrs: Xattrs, follow: bool = True) -> bool:
-        refused = False
-        for name, value in xattrs:
-            try:
-                os.setxattr(place, name, value, follow_symlinks=follow)
-            except OSError as error:
-                if self._root and error.errno not in (errno.EPERM, errno.EACCES):
-                    raise
-                refused = True
-        return refused
 
     def strip(self, place: PathOrDescriptor, keep: Xattrs) -> None:
         """Remove attributes that the entry has not: those inherited from a default ACL, or left from before."""
@@ -202,5 +260,10 @@ class Setter:
                 try:
                     os.removexattr(place, name, follow_symlinks=isinstance(place, int))
                 except OSError as error:
-                    if error.errno not in (errno.ENODATA, errno.EPERM, errno.EACCES):
+                    if error.errno not in (errno.ENODATA, *_REFUSED):
                         raise
+
+
+def _inexact(info: os.stat_result, entry: tree.Entry, mode: t.Optional[int]) -> t.List[str]:
+    """What a file has otherwise than it was given."""
+    return ["mtime"] * (info.st_mtime_ns != entry.mtime) + ["mode"] * (mode is not None and info.st_mode & 0o7777 != mode)

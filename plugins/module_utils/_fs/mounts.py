@@ -14,7 +14,7 @@ import signal
 import time
 import typing as t
 
-from .._base import SourceError, reason
+from .._base import SourceError, files, reason
 
 #: File systems that show the kernel, not data: never entered.
 PSEUDO = frozenset(
@@ -42,6 +42,8 @@ class Mount(t.NamedTuple):
     """One line: the device number as stat gives it, the mount point, the type, the options of the file system itself.
 
     `is_itself`: a directory is mounted over itself, so that it shows what is there without the mount. systemd does that in the units of schedules.
+    `root`: which directory of the file system is mounted. `place`: where it is mounted, as the device and the path in the file system
+    there; that is the same in each mount namespace. `id`: the kernel's number, as of fdinfo.
     """
 
     device: int
@@ -49,6 +51,9 @@ class Mount(t.NamedTuple):
     kind: str
     options: bytes = b""
     is_itself: bool = False
+    root: bytes = b"/"
+    place: t.Tuple[int, bytes] = (0, b"/")
+    id: int = 0
 
     @property
     def is_remote(self) -> bool:
@@ -61,27 +66,50 @@ class Mount(t.NamedTuple):
         return self.point != b"/" and self.kind not in PSEUDO | _PASSING and not self.kind.startswith("fuse")
 
 
-def mounts() -> t.List[Mount]:
-    """All mounts that this process sees, in the order of mounting."""
+def mounts(process: str = "self") -> t.List[Mount]:
+    """All mounts that a process sees, in the order of mounting. OSError where another process is gone, or not ours to look at."""
     try:
-        with open("/proc/self/mountinfo", "rb") as file:
+        with open(f"/proc/{process}/mountinfo", "rb") as file:
             lines = file.read().splitlines()
     except OSError as error:
+        if process != "self":
+            raise
         raise SourceError(f"/proc/self/mountinfo cannot be read: {reason(error)}; mount /proc first.") from None
-    found = []
-    known: t.Dict[bytes, t.Tuple[bytes, bytes, bytes]] = {}  # by id: device, root and mount point
+    found: t.Dict[bytes, Mount] = {}
     for line in lines:
         left, _dash, right = line.partition(b" - ")
         fields = left.split(b" ")
         major, minor = fields[2].split(b":")
-        point = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[4])
+        device, root, point = os.makedev(int(major), int(minor)), _plain(fields[3]), _plain(fields[4])
         kind, _source, options = (*right.split(b" "), b"", b"")[:3]
-        root = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[3])
-        above = known.get(fields[1])
-        itself = above is not None and above[0] == fields[2] and root == os.path.normpath(above[1].rstrip(b"/") + b"/" + os.path.relpath(point, above[2]))
-        known[fields[0]] = (fields[2], root, point)
-        found.append(Mount(os.makedev(int(major), int(minor)), point, os.fsdecode(kind), options, itself))
-    return found
+        above = found.get(fields[1])
+        place = (0, b"/") if above is None else (above.device, _moved(point, above.point, above.root))
+        found[fields[0]] = Mount(device, point, os.fsdecode(kind), options, place == (device, root) and above is not None, root, place, int(fields[0]))
+    return list(found.values())
+
+
+def _plain(field: bytes) -> bytes:
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)
+
+
+def _moved(path: bytes, point: bytes, root: bytes) -> bytes:
+    """A path below a mount point as a path in the file system that is mounted there."""
+    return os.path.normpath(root.rstrip(b"/") + b"/" + os.path.relpath(path, point))
+
+
+def is_within(path: bytes, top: bytes) -> bool:
+    """Whether a normalized path is another one, or lies below it."""
+    return path == top or path.startswith(top.rstrip(b"/") + b"/")
+
+
+def place_of(path: bytes, seen: t.Sequence[Mount]) -> t.Tuple[int, bytes]:
+    """Where a real, absolute path is, as `Mount.place` says it."""
+    on = [mount for mount in seen if is_within(path, mount.point)]
+    if not on:
+        return 0, path
+    last = max(on, key=lambda mount: len(mount.point))
+    last = [mount for mount in on if mount.point == last.point][-1]  # the last one is on top
+    return last.device, _moved(path, last.point, last.root)
 
 
 class Kinds:
@@ -136,7 +164,7 @@ def layers_of(options: bytes) -> t.List[bytes]:
         if name in (b"lowerdir", b"lowerdir+", b"datadir+", b"upperdir"):
             if b"\\:" in value:
                 return []
-            found += [_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), path) for path in value.split(b":") if path]
+            found += [_plain(path) for path in value.split(b":") if path]
     return found if all(path.startswith(b"/") for path in found) else []
 
 
@@ -202,12 +230,19 @@ def answers(path: bytes, seconds: float) -> bool:
     return True
 
 
-def below(path: bytes) -> t.List[bytes]:
-    """Mount points strictly below a real, absolute path."""
-    prefix = path.rstrip(b"/") + b"/"
-    return sorted({mount.point for mount in mounts() if mount.point.startswith(prefix) and mount.point != prefix})
+def below(path: bytes) -> t.Dict[bytes, int]:
+    """What is mounted strictly below a real, absolute path: paths from there, ascending, and the ids of the mounts."""
+    found = {os.path.relpath(mount.point, path): mount.id for mount in mounts() if is_within(mount.point, path) and mount.point != path}
+    return dict(sorted(found.items()))  # of two at one point, the last one is on top
 
 
-def is_mount_point(path: bytes) -> bool:
-    """Whether something is mounted exactly here (a bind mount of the same file system included)."""
-    return any(mount.point == path for mount in mounts())
+#: The inode of a subvolume's own directory (btrfs(5)).
+_SUBVOLUME = 256
+
+
+def is_subvolume(fd: int) -> bool:
+    """Whether an open directory is a Btrfs subvolume: a file system of its own in most respects, without a mount."""
+    if os.fstat(fd).st_ino != _SUBVOLUME:
+        return False
+    number = files.mount_id(fd)
+    return any(mount.kind == "btrfs" for mount in mounts() if mount.id == number)

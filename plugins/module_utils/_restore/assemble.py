@@ -7,86 +7,90 @@
 """Assemble: a tree of the store into a directory, new or in place.
 
 New: everything is created under its own name in a private directory that no other user can enter; what has not changed may be linked from
-the old tree instead of being copied. In place: each file is written beside its name, completed, and renamed; what is equal is not
-touched. Directories get their attributes and times when all in them is done. Nothing outside is reachable: every step is one name
-below an open directory.
+the old tree instead of being copied. In place: each file grows in a private room, complete with its attributes, and is renamed to its name; what
+is equal is not touched. Directories get their attributes and times when all in them is done. Nothing outside is reachable: every step is one
+name below an open directory, on the mounts that were there at the first look.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import typing as t
 
-from .._base import Interrupted, VoltError, create_file, kernel, open_directory, open_file, show, target_failure
+from .._base import Damaged, Interrupted, VoltError, create_file, kernel, open_file, show, target_failure
 from .._format import tree
 from .._format.tree import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
-from .._format.walk import directories, join
+from .._format.walk import Load, directories, join
 from .._fs import metadata
 from .._fs.descent import Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG
-from .compare import Comparer, Comparison, Selection, same_type
+from .._fs.flags import NONE, Flags, carry, flags_at, read_flags
+from .compare import Comparison, Selection
 from .content import Filler
+from .equal import Comparer, same_type
+from .known import Seen
 from .preserve import Preserve
 from .remove import Remover
+from .rooms import Rooms
 
 _NODES = {FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, tree.CHARACTER: stat.S_IFCHR, tree.BLOCK: stat.S_IFBLK}
 
 
-#: Names beside which files are written in place; the holder of the target's lock may remove such as are left.
-DEBRIS = re.compile(rb"\.volt-restore\.[0-9a-f]{16}\.\d+\Z")
-
-
 class Links:
-    """Hard-link groups while they are being restored: where the first member of each was put."""
+    """Hard-link groups while they are being restored: where the first member of each was put, on each device."""
 
-    def __init__(self, groups: t.List[t.List[bytes]], root: int, anchors: t.Mapping[int, bytes]) -> None:
-        """:param anchors: members that are in place already and will not be touched, by number of their group."""
+    def __init__(
+        self, groups: t.List[t.List[bytes]], root: int, anchors: t.Mapping[t.Tuple[int, int], bytes], mounted: t.Mapping[bytes, int]
+    ) -> None:
+        """:param anchors: members that are in place already and will not be touched, by number of their group and device.
+        :param mounted: mount points below the root that may be entered."""
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
         self._sizes = [len(paths) for paths in groups]
         self._placed = dict(anchors)
-        self._root = root
+        self._root, self._mounted = root, mounted
 
     def size(self, path: bytes) -> int:
         """How many names the backup gives the file at a path."""
         group = self._group_of.get(path)
         return 1 if group is None else self._sizes[group]
 
-    def first(self, path: bytes) -> t.Optional[bytes]:
-        """The member of the path's group that is in place already; the path itself becomes it where there is none."""
+    def placed(self, path: bytes, device: int) -> None:
+        """The path has its file now; later members of its group become further names of that."""
         group = self._group_of.get(path)
-        if group is None:
-            return None
-        first = self._placed.setdefault(group, path)
-        return None if first == path else first
+        if group is not None:
+            self._placed[group, device] = path
 
-    def link(self, first: bytes, directory: int, name: bytes) -> bool:
-        """Give the first member a further name; False at the file system's limit of links."""
+    def link(self, path: bytes, device: int, directory: int, name: bytes) -> bool:
+        """Make a name a further one of the file that the path's group has on this device. False where there is none, or it has all the names that it may."""
+        group = self._group_of.get(path)
+        first = None if group is None else self._placed.get((group, device))
+        if first is None or first == path:
+            return False
         parent, _slash, last = first.rpartition(b"/")
-        fd = _open_below(self._root, parent)
+        try:
+            fd = self._open(parent)
+        except OSError:
+            return False  # gone, or exchanged by another user: a file of its own is as good
         try:
             os.link(last, name, src_dir_fd=fd, dst_dir_fd=directory, follow_symlinks=False)
         except OSError as error:
-            if error.errno == errno.EMLINK:
+            if error.errno in (errno.EMLINK, errno.EXDEV, errno.ENOENT):
                 return False
             raise
         finally:
             os.close(fd)
         return True
 
-
-def _open_below(root: int, path: bytes) -> int:
-    """Open a directory part by part, so that no symlink leads astray and no path is too long."""
-    fd = os.dup(root)
-    for part in path.split(b"/") if path else ():
-        try:
-            below = open_directory(part, fd)
-        finally:
-            os.close(fd)
-        fd = below
-    return fd
+    def _open(self, path: bytes) -> int:
+        """A directory below the root, part by part: no symlink leads astray, and no path is too long."""
+        with Trail(os.dup(self._root)) as trail:
+            here = b""
+            for part in path.split(b"/") if path else ():
+                here = join(here, part)
+                trail.enter_on_mount(part, self._mounted.get(here))
+            return os.dup(trail.fd)
 
 
 class Tally:
@@ -105,24 +109,28 @@ class Tally:
 
 
 class Assembler:
-    """Restores one tree. Use once."""
+    """Restores one tree. Use once.
+
+    :ivar written: the regular files that were made in a fresh tree, with their content.
+    :param salvage: told of each file whose content turns out to be lost on the way, and the restore goes on; None: that ends it.
+    """
 
     def __init__(
-        self, load: tree.Loader, filler: Filler, setter: metadata.Setter, comparer: Comparer, groups: t.List[t.List[bytes]],
-        progress: t.Callable[[int, int], None],
+        self, load: Load, filler: Filler, setter: metadata.Setter, comparer: Comparer, groups: t.List[t.List[bytes]], progress: t.Callable[[int, int], None],
+        salvage: t.Optional[t.Callable[[bytes], None]] = None,
     ) -> None:  # fmt: skip
         self._load, self._filler, self._setter, self._comparer, self._groups = load, filler, setter, comparer, groups
-        self._progress = progress
-        self._temporary = b".volt-restore." + os.urandom(8).hex().encode() + b"."
-        self._links = Links([], -1, {})
-        self._count = 0
+        self._progress, self._salvage = progress, salvage
+        self._links = Links([], -1, {}, {})
         self._new_directories: t.Set[bytes] = set()
+        self.written: t.Optional[Seen] = None
         self.tally = Tally()
 
     def again(self) -> Assembler:
         """One for a second attempt, with nothing done yet."""
-        self._filler.linked = self._filler.copied = self._setter.refused = 0
-        return Assembler(self._load, self._filler, self._setter, self._comparer, self._groups, self._progress)
+        self._filler.linked = self._filler.copied = 0
+        self._setter.skips = metadata.Skips()
+        return Assembler(self._load, self._filler, self._setter, self._comparer, self._groups, self._progress, self._salvage)
 
     # ---- new
 
@@ -134,7 +142,7 @@ class Assembler:
         """
         try:
             with Trail(os.dup(target)) as trail:
-                self._links = Links(self._groups, target, {})
+                self._links = Links(self._groups, target, {}, {})
                 follower = Follower(old)
                 mask = os.umask(0)  # no other user can enter this directory, and every mode is set outright
                 try:
@@ -146,30 +154,35 @@ class Assembler:
             raise target_failure("writing the new tree", error) from None
 
     def _fresh(self, root: Entry, trail: Trail, old: Follower, may_link: t.Callable[[bytes], bool]) -> None:
+        device = os.fstat(trail.fd).st_dev
+        self.written = Seen(device, 0)
+        if old.fd >= 0:
+            self._setter.skips.add(b"", carry(read_flags(old.fd), trail.fd))
         inherits = bool(metadata.read_xattrs(trail.fd))
         own = not inherits and self._setter.owns_new(os.fstat(trail.fd))
         for path, entry, leaving in directories(self._load, root):
             if leaving:
-                self._directory(trail.fd, entry, inherits)
+                self._directory(trail.fd, path, entry, inherits)
                 if path:
                     trail.leave()
                     old.leave()
                 continue
             if path:
                 os.mkdir(entry.name, 0o700, dir_fd=trail.fd)
-                trail.enter(entry.name)
+                trail.enter_on_mount(entry.name)
                 old.enter(entry.name)
+                if old.fd >= 0:
+                    self._setter.skips.add(path, carry(read_flags(old.fd), trail.fd))
             for child in self._load(entry.content):
                 if child.kind == DIRECTORY:
                     continue
                 here = join(path, child.name)
-                first = self._links.first(here)
-                if first is not None and self._links.link(first, trail.fd, child.name):
-                    pass
-                elif self._link_old(here, child, old.fd, trail.fd, may_link):
-                    self.tally.unchanged += 1
-                else:
-                    self._create(trail.fd, child.name, child, inherits, own)
+                if not self._links.link(here, device, trail.fd, child.name):
+                    if self._link_old(here, child, old.fd, trail.fd, may_link):
+                        self.tally.unchanged += 1
+                    elif not self._create(trail.fd, child.name, here, child, inherits, flags_at(old.fd, child.name) if old.fd >= 0 else NONE, own):
+                        continue
+                    self._links.placed(here, device)
                 self.tally.size += child.size
                 self._progress(1, child.size)
 
@@ -190,12 +203,17 @@ class Assembler:
 
     # ---- in place
 
-    def in_place(self, root: Entry, target: int, selection: Selection, preserve: Preserve, comparison: Comparison, delete: bool) -> None:
-        """Make an existing directory equal to the tree, file by file; with `delete` also remove what the tree lacks."""
-        self._links = Links(self._groups, target, comparison.anchors)
+    def in_place(
+        self, root: Entry, target: int, selection: Selection, preserve: Preserve, comparison: Comparison, mounted: t.Mapping[bytes, int], delete: bool
+    ) -> None:
+        """Make an existing directory equal to the tree, file by file; with `delete` also remove what the tree lacks.
+
+        :param mounted: mount points below the directory that may be entered, and ids of the mounts.
+        """
+        self._links = Links(self._groups, target, comparison.anchors, mounted)
         try:
-            with Trail(os.dup(target)) as trail:
-                self._in_place(root, trail, selection, preserve, comparison.unequal_links, delete)
+            with Trail(os.dup(target)) as trail, Rooms(mounted) as rooms:
+                self._in_place(root, trail, rooms, selection, preserve, comparison.unequal_links, delete)
         except OSError as error:
             raise self._stopped(target_failure("restoring in place", error)) from None
         except VoltError as error:
@@ -211,8 +229,8 @@ class Assembler:
         return error
 
     def _in_place(
-        self, root: Entry, trail: Trail, selection: Selection, preserve: Preserve, unequal_links: t.Set[bytes], delete: bool
-    ) -> None:
+        self, root: Entry, trail: Trail, rooms: Rooms, selection: Selection, preserve: Preserve, unequal_links: t.Set[bytes], delete: bool
+    ) -> None:  # fmt: skip
         wanted_whole: t.List[bool] = []  # of each directory on the way down: whether all in it was asked for
 
         def look(path: bytes, _entry: Entry) -> bool:
@@ -220,78 +238,90 @@ class Assembler:
 
         for path, entry, leaving in directories(self._load, root, look):
             if leaving:
+                rooms.leave(path)
                 if wanted_whole.pop() or path in self._new_directories:
                     self._settle_directory(trail, path, entry)
+                else:
+                    rooms.give_back(path, trail.fd)
                 if path:
                     trail.leave()
                 continue
             inside = selection.wants(path, wanted_whole[-1])[1] if path else selection.everything
             wanted_whole.append(inside)
             if path:
-                self._enter(trail, path, entry)
+                self._enter(trail, rooms, path, entry)
+            rooms.enter(path, trail.fd)
             fd = trail.fd
             items, names = listing(fd)
             live = {name: item[1] for name, item in zip(names, items)}
             present = set(live)
-            for child in self._load(entry.content):
+            entries = self._load(entry.content)
+            for child in entries:
                 here = join(path, child.name)
                 info = live.pop(child.name, None)
                 if child.kind != DIRECTORY and selection.wants(here, inside)[1]:
-                    self._file(fd, here, child, info, here in unequal_links, preserve)
-            for name in [name for name in live if DEBRIS.match(name) and not stat.S_ISDIR(live[name].st_mode)]:
+                    self._file(fd, rooms, here, child, info, here in unequal_links, preserve)
+            for name in [name for name in live if rooms.sweep(fd, name)]:
                 del live[name]
-                _unlink(name, fd)
-            tagged = any(item.name == CACHEDIR_TAG for item in self._load(entry.content))
+            tagged = any(item.name == CACHEDIR_TAG for item in entries)
             if delete and inside and live and not preserve.covers_inside(path, fd, present, tagged):
+                rooms.make_writable(path, fd)
                 self._delete(trail, path, live, preserve)
 
-    def _enter(self, trail: Trail, path: bytes, entry: Entry) -> None:
+    def _enter(self, trail: Trail, rooms: Rooms, path: bytes, entry: Entry) -> None:
         try:
             info: t.Optional[os.stat_result] = os.stat(entry.name, dir_fd=trail.fd, follow_symlinks=False)
         except FileNotFoundError:
             info = None
-        if info is not None and not stat.S_ISDIR(info.st_mode):
-            os.unlink(entry.name, dir_fd=trail.fd)
-            info = None
-        if info is None:
-            os.mkdir(entry.name, 0o700, dir_fd=trail.fd)
+        made = None
+        if info is None or not stat.S_ISDIR(info.st_mode):
+            rooms.make_writable(path.rpartition(b"/")[0], trail.fd)
+            if info is not None:
+                os.unlink(entry.name, dir_fd=trail.fd)
+            made = rooms.make_directory(path.rpartition(b"/")[0], trail.fd, entry.name)
             self._new_directories.add(path)
             self.tally.did(path)
-        trail.enter(entry.name)
+        found = trail.enter_on_mount(entry.name, rooms.mounted.get(path))
+        if made is not None and not os.path.samestat(found, made):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # exchanged just now
 
     def _settle_directory(self, trail: Trail, path: bytes, entry: Entry) -> None:
         info = os.fstat(trail.fd)
         found = metadata.read_xattrs(trail.fd)
-        wanted = self._comparer.xattrs(entry)
-        if self._comparer.fits(entry, info) and self._comparer.visible(found, entry) == wanted:
+        if self._comparer.fits(entry, info, trail.fd) and self._comparer.same_xattrs(entry, found, info, trail.fd):
             return
-        self._directory(trail.fd, entry, found != wanted)
+        self._directory(trail.fd, path, entry, bool(found))
         if path not in self._new_directories:
             self.tally.did(path)
 
     def _file(
-        self, directory: int, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool, preserve: Preserve
-    ) -> None:
+        self, directory: int, rooms: Rooms, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool, preserve: Preserve
+    ) -> None:  # fmt: skip
         same = info is not None and same_type(entry, info) and self._comparer.alike(entry, info, directory, entry.name)
         if same and not relink:
-            self._links.first(path)
+            self._links.placed(path, t.cast(os.stat_result, info).st_dev)
             self.tally.unchanged += entry.is_file
             self._progress(1, entry.size)
             return
-        self._count += 1
-        beside = self._temporary + str(self._count).encode()
-        try:
-            first = self._links.first(path)
-            if (first is None or not self._links.link(first, directory, beside)) and not self._create(directory, beside, entry, True):
-                return
-            if info is not None and stat.S_ISDIR(info.st_mode):
-                self._remove(directory, entry.name, path, preserve)  # empty, or to be deleted: the comparison saw to that
-            os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
-            # a rename between two names of one inode does nothing, without an error (rename(2))
-            _unlink(beside, directory)
-        except BaseException:
-            _unlink(beside, directory)
-            raise
+        rooms.make_writable(path.rpartition(b"/")[0], directory)
+        old = flags_at(directory, entry.name) if info is not None else NONE
+        device = os.fstat(directory).st_dev
+        for room, name in rooms.places(path.rpartition(b"/")[0], directory):
+            try:
+                if not self._links.link(path, device, room, name) and not self._create(room, name, path, entry, True, old):
+                    return
+                if info is not None and stat.S_ISDIR(info.st_mode):
+                    self._remove(directory, entry.name, path, preserve)  # empty, or to be deleted: the comparison saw to that
+                    info = None
+                os.rename(name, entry.name, src_dir_fd=room, dst_dir_fd=directory)
+                break
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+            finally:
+                # a rename between two names of one inode does nothing, without an error (rename(2))
+                _unlink(name, room)
+        self._links.placed(path, device)
         self.tally.did(path)
         self.tally.size += entry.size
         self._progress(1, entry.size)
@@ -303,7 +333,7 @@ class Assembler:
             if preserve.covers_extraneous(path, name, info.st_mode):
                 continue
             if stat.S_ISDIR(info.st_mode) and info.st_dev != device:
-                self.tally.kept.append(show(here))  # mounted
+                self.tally.kept.append(show(here))  # mounted, or a subvolume
                 continue
             self._remove(trail.fd, name, here, preserve)
 
@@ -323,55 +353,72 @@ class Assembler:
 
     # ---- one thing
 
-    def _create(self, directory: int, name: bytes, entry: Entry, strip: bool, own: bool = False) -> bool:
-        """Make a file, symlink, fifo, socket or device under a new name, complete with its attributes; False for a device that we may not make.
+    def _create(self, directory: int, name: bytes, path: bytes, entry: Entry, strip: bool, flags: Flags, own: bool = False) -> bool:
+        """Make a file, symlink, fifo, socket or device in a directory that is ours alone, complete with its attributes.
 
-        :param strip: a new file may have inherited attributes. :param own: a new file has our owner and the mode that it is given.
+        False for a device that we may not make, and for content that is lost while all else is salvaged.
+
+        :param strip: a new file may have inherited attributes. :param flags: of the file that it replaces.
+        :param own: a new file has our owner and the mode that it is given.
         """
         if entry.kind == SYMLINK:
             os.symlink(entry.extra.target, name, dir_fd=directory)
-            self._setter.symlink(directory, name, entry)
+            self._setter.symlink(directory, name, entry, path)
         elif entry.is_file:
-            if self._filler.hardlinks and self._filler.hardlink(entry, directory, name, lambda info: self._comparer.fits(entry, info)):
-                self._hardlinked(directory, name, entry)
-                return True
-            finished = own and self._setter.is_born(entry)
-            fd = create_file(name, directory, entry.mode if finished else 0o600)
             try:
-                self._filler.fill(fd, entry)
-                if finished:
-                    os.utime(fd, ns=(entry.mtime, entry.mtime))
-                    return True
-                if strip:
-                    self._setter.strip(fd, entry.extra.xattrs)
-                self._setter.file(fd, entry)
-            finally:
-                os.close(fd)
+                self._regular(directory, name, path, entry, strip, flags, own)
+            except Damaged:
+                if self._salvage is None:
+                    raise
+                self._salvage(path)
+                _unlink(name, directory)
+                return False
         else:
             try:
                 os.mknod(name, _NODES[entry.kind] | 0o600, os.makedev(*entry.extra.device), dir_fd=directory)
             except PermissionError:
                 if entry.kind not in (tree.CHARACTER, tree.BLOCK):
                     raise  # pipes and sockets need no privilege
-                self._setter.refused += 1
+                self._setter.skips.add(path, ["device"])
                 return False
             if strip:
                 self._setter.strip(metadata.beneath(directory, name), entry.extra.xattrs)
-            self._setter.special(directory, name, entry)
+            self._setter.special(directory, name, entry, path)
         return True
 
-    def _hardlinked(self, directory: int, name: bytes, entry: Entry) -> None:
-        fd = open_file(name, directory=directory)
+    def _regular(self, directory: int, name: bytes, path: bytes, entry: Entry, strip: bool, flags: Flags, own: bool) -> None:
+        if self._filler.hardlinks and self._filler.hardlink(entry, directory, name, lambda info: self._comparer.fits(entry, info, directory)):
+            self._hardlinked(directory, name, path, entry)
+            return
+        finished = own and self._setter.is_born(entry) and flags == NONE
+        fd = create_file(name, directory, entry.mode if finished else 0o600)
         try:
-            if not self._comparer.fits(entry, os.fstat(fd)):
-                self._setter.file(fd, entry)
+            if flags != NONE:
+                self._setter.skips.add(path, carry(flags, fd))
+            self._filler.fill(fd, entry)
+            if finished:
+                os.utime(fd, ns=(entry.mtime, entry.mtime))
+            else:
+                if strip:
+                    self._setter.strip(fd, entry.extra.xattrs)
+                self._setter.file(fd, entry, path)
+            if self.written is not None and entry.size:
+                self.written.note(os.fstat(fd), entry.content)
         finally:
             os.close(fd)
 
-    def _directory(self, fd: int, entry: Entry, strip: bool) -> None:
+    def _hardlinked(self, directory: int, name: bytes, path: bytes, entry: Entry) -> None:
+        fd = open_file(name, directory=directory)
+        try:
+            if not self._comparer.fits(entry, os.fstat(fd), directory):
+                self._setter.file(fd, entry, path)
+        finally:
+            os.close(fd)
+
+    def _directory(self, fd: int, path: bytes, entry: Entry, strip: bool) -> None:
         if strip:
             self._setter.strip(fd, entry.extra.xattrs)
-        self._setter.file(fd, entry)
+        self._setter.file(fd, entry, path)
 
 
 class Follower:
@@ -390,7 +437,7 @@ class Follower:
             self._lost += 1
             return
         try:
-            self._trail.enter(name)
+            self._trail.enter_on_mount(name)
         except OSError:
             self._lost = 1
 

@@ -6,29 +6,31 @@
 
 """A tree beside a directory that exists: what a restore would have to do, found out without doing it.
 
-Equal means: type, mode, owner, size, mtime, device, symlink target, extended attributes and hard-link groups agree; with `verify`
-the content is hashed as well.
+What makes one thing equal is `equal`'s to say. Hard links are looked at here: files are linked with just those that the backup names, as far as
+mounts and the limit of links allow.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
 import stat
 import typing as t
 
 from .._base import TargetError, UsageError, open_directory, reason, show
-from .._format import chunks, tree
 from .._format.diff import ADDED, CHANGED, REMOVED, Changes
-from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
+from .._format.tree import DIRECTORY, Entry
 from .._format.walk import Load, find, join
 from .._fs import metadata
-from .._fs.descent import Patience, Trail, find_holes, listing, open_source
+from .._fs.descent import Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG
+from .._fs.flags import flags_at
+from .equal import Comparer, same_type
 from .preserve import Preserve
+from .space import Space
 
-#: Seconds that a comparison waits for one lease to be given back.
-_LEASE = 60.0
+#: No file system that limits hard links stops at so few; a group that is spread over several files has all but one of them full.
+_LINKS_FEW = 1000
 
 
 class Selection:
@@ -65,121 +67,44 @@ class Selection:
             raise UsageError(f"The backup has no {show(missing[0])}; see its contents.", paths=[show(path) for path in missing])
 
 
-class Comparer:
-    """Tells whether what is at a place equals an entry."""
-
-    def __init__(self, read: Read, read_object: Read, owners: metadata.Owners, verify: bool) -> None:
-        self._read, self._read_object, self._owners, self._verify = read, read_object, owners, verify
-        self._root = os.geteuid() == 0
-
-    def alike(self, entry: Entry, info: os.stat_result, directory: int, name: bytes) -> bool:
-        """Whether all but the content agrees (and the content, with `verify`)."""
-        if not self.fits(entry, info):
-            return False
-        if entry.kind == SYMLINK and os.fsencode(os.readlink(name, dir_fd=directory)) != entry.extra.target:
-            return False
-        if self.xattrs(entry) != self.visible(metadata.read_xattrs(metadata.beneath(directory, name)), entry):
-            return False
-        return not (self._verify and entry.is_file) or self.same_content(entry, directory, name)
-
-    def fits(self, entry: Entry, info: os.stat_result) -> bool:
-        """What a stat alone can tell."""
-        if not same_type(entry, info):
-            return False
-        uid, gid = self._owners.local(entry) if self._root else (info.st_uid, info.st_gid)
-        return (
-            entry.mode == info.st_mode & 0o7777
-            and (uid, gid) == (info.st_uid, info.st_gid)
-            and entry.mtime == info.st_mtime_ns
-            and (not entry.is_file or entry.size == info.st_size)
-            and entry.extra.device == ((os.major(info.st_rdev), os.minor(info.st_rdev)) if stat.S_IFMT(info.st_mode) in _DEVICES else (0, 0))
-        )
-
-    def xattrs(self, entry: Entry) -> metadata.Xattrs:
-        """The entry's attributes, as far as this user can set and see them."""
-        if self._root:
-            return entry.extra.xattrs
-        return tuple(item for item in entry.extra.xattrs if item[0].startswith((b"user.", b"system.posix_acl_")))
-
-    def visible(self, found: metadata.Xattrs, entry: Entry) -> metadata.Xattrs:
-        """A label that the kernel gives by itself is no difference where the backup has none."""
-        if any(name == b"security.selinux" for name, _value in entry.extra.xattrs):
-            return found
-        return tuple(item for item in found if item[0] != b"security.selinux")
-
-    def same_content(self, entry: Entry, directory: int, name: bytes) -> bool:
-        """Hash a file of the right size; False also where it cannot be read."""
-        try:
-            fd = open_source(os.fsdecode(name), directory, Patience(_LEASE))
-        except OSError:
-            return False
-        try:
-            if os.fstat(fd).st_size != entry.size:
-                return False
-            if entry.kind == FILE:
-                data = os.pread(fd, entry.size + 1, 0)
-                return not entry.size or hashlib.sha256(data).digest() == entry.content
-            found = chunks.decode(self._read(entry.content, chunks.LIST_LIMIT), entry.size)
-            at = 0
-            for offset, length, digest in found.chunks():
-                if hashlib.sha256(os.pread(fd, length, offset)).digest() != digest or not _zeros(fd, at, offset):
-                    return False
-                at = offset + length
-            return _zeros(fd, at, entry.size)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-
-
-_DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
-_TYPES = {**metadata.SPECIAL, stat.S_IFDIR: DIRECTORY, stat.S_IFREG: FILE}
-
-
-def same_type(entry: Entry, info: os.stat_result) -> bool:
-    kind = _TYPES.get(stat.S_IFMT(info.st_mode))
-    return kind == (FILE if entry.kind == CHUNKED else entry.kind)
-
-
-def _zeros(fd: int, start: int, end: int) -> bool:
-    for offset, length in chunks.data_ranges(start, end, find_holes(fd, end)):
-        for at in range(offset, offset + length, chunks.CHUNK):
-            if any(os.pread(fd, min(chunks.CHUNK, offset + length - at), at)):
-                return False
-    return True
-
-
 class Comparison:
     """What differs between a backup and a target.
 
     :ivar changes: paths to add, change and remove (what the backup lacks and does not leave alone).
-    :ivar size: bytes of file content that would have to be written.
+    :ivar space: what would have to be written.
     :ivar unequal_links: files whose hard links are not those of the backup.
-    :ivar anchors: for each hard-link group that has a sound member, that member: the others are to be linked with it.
+    :ivar anchors: for each hard-link group that has a sound member, that member: the others are to be linked with it. By group and device.
     :ivar blocked: directories with content where the backup has something else: to restore that, the content must go.
     :ivar guarded: places where the backup has something, and the target something that must not go: what the backup leaves alone,
         or a mount point.
+    :ivar immutable: what differs and may not be written, by its inode flags.
+    :ivar subvolumes: directories of another device than the one above, without a mount: Btrfs subvolumes.
+    :ivar lacks: what the target cannot hold, where that was asked for.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, space: Space) -> None:
         self.changes = Changes(limit)
-        self.size = 0
+        self.space = space
         self.unequal_links: t.Set[bytes] = set()
-        self.anchors: t.Dict[int, bytes] = {}
+        self.anchors: t.Dict[t.Tuple[int, int], bytes] = {}
         self.blocked: t.List[bytes] = []
         self.guarded: t.List[bytes] = []
+        self.immutable: t.List[bytes] = []
+        self.subvolumes: t.List[bytes] = []
+        self.lacks = metadata.Skips()
 
 
 class TargetComparer:
     """Walks a tree and a target side by side. Use once."""
 
     def __init__(
-        self, load: tree.Loader, comparer: Comparer, preserve: Preserve, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
-        shared_links: bool, mounted: t.Container[bytes],
+        self, load: Load, comparer: Comparer, preserve: Preserve, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
+        shared_links: bool, mounted: t.Mapping[bytes, int], strict: int,
     ) -> None:  # fmt: skip
         """:param shared_links: files may share an inode with others that are equal (restored as hard links into the store).
-        :param mounted: mount points below the target."""
-        self._mounted = mounted
+        :param mounted: mount points below the target, and ids of the mounts. :param strict: a descriptor of a directory where the target is or will
+            be, to find out what it cannot hold; -1 where that does not matter."""
+        self._mounted, self._strict = mounted, strict
         self._load, self._comparer, self._preserve, self._selection = load, comparer, preserve, selection
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
         self._inodes: t.Dict[bytes, t.Tuple[int, int]] = {}
@@ -187,12 +112,14 @@ class TargetComparer:
         self._counted: t.Set[bytes] = set()
         self._keeps: t.List[bool] = []
         self._in_the_way: t.Set[bytes] = set()
-        self.result = Comparison(limit)
+        self.result = Comparison(limit, Space(self._group_of))
 
     def __call__(self, root: Entry, target: t.Optional[int]) -> Comparison:
         """:param target: a descriptor of the target directory, None where there is none; closed at the end."""
         self._selection.check(self._load, root)
         result = self.result
+        if self._strict >= 0 and self._selection.everything:
+            result.lacks.add(b"", self._comparer.lacks(root, self._strict, os.fstat(self._strict).st_dev))
         todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]] = []
         if target is None:
             result.changes.add(ADDED, b"")
@@ -213,10 +140,7 @@ class TargetComparer:
                             self._up(path)
                         continue
                     if live:
-                        try:
-                            trail.enter(path.rpartition(b"/")[2])
-                        except OSError as error:
-                            raise TargetError(f"{show(path)} in the target cannot be entered: {reason(error)}.") from None
+                        self._enter(trail, path)
                         todo.append((path, _UP, entry is None, False))
                         if entry is None:
                             self._keeps.append(False)
@@ -224,10 +148,19 @@ class TargetComparer:
         self._check_links()
         return result
 
+    def _enter(self, trail: Trail, path: bytes) -> None:
+        device = os.fstat(trail.fd).st_dev
+        try:
+            info = trail.enter_on_mount(path.rpartition(b"/")[2], self._mounted.get(path))
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise TargetError(f"{show(path)} in the target was mounted just now; look at it, then restore again.") from None
+            raise TargetError(f"{show(path)} in the target cannot be entered: {reason(error)}.") from None
+        if info.st_dev != device and path not in self._mounted:
+            self.result.subvolumes.append(path)
+
     def _same_directory(self, entry: Entry, info: os.stat_result, fd: int) -> bool:
-        comparer = self._comparer
-        found = metadata.read_xattrs(fd)
-        return comparer.fits(entry, info) and comparer.xattrs(entry) == comparer.visible(found, entry)
+        return self._comparer.fits(entry, info, fd) and self._comparer.same_xattrs(entry, metadata.read_xattrs(fd), info, fd)
 
     def _descend(
         self, path: bytes, entry: t.Optional[Entry], inside: bool, trail: t.Optional[Trail],
@@ -248,15 +181,18 @@ class TargetComparer:
             if not look:
                 continue
             info = live.pop(item.name, None)
+            if wanted and self._strict >= 0:
+                result.lacks.add(here, self._comparer.lacks(item, self._strict, os.fstat(self._strict).st_dev))
             if info is None:
                 result.changes.add(ADDED, here)
-                result.size += item.size
+                result.space.add(here, item)
                 if item.kind == DIRECTORY:
                     below.append((here, item, False, wanted))
                 continue
             if not same_type(item, info):
                 result.changes.add(CHANGED, here)
-                result.size += item.size
+                result.space.add(here, item)
+                self._note_immutable(here, fd, item.name)
                 if here in self._mounted or self._preserve.covers(path, item.name, stat.S_ISDIR(info.st_mode)):
                     result.guarded.append(here)
                 elif stat.S_ISDIR(info.st_mode):
@@ -270,8 +206,8 @@ class TargetComparer:
                 self._counted.add(here)
                 if item.kind != DIRECTORY and here in self._mounted:
                     result.guarded.append(here)
-                if item.is_file:
-                    result.size += item.size
+                self._note_immutable(here, fd, item.name)
+                result.space.add(here, item)
             if item.kind == DIRECTORY:
                 below.append((here, item, True, wanted))
             elif info.st_nlink > 1 or here in self._group_of:
@@ -292,6 +228,11 @@ class TargetComparer:
                 below.append((join(path, name), None, True, True))
             else:
                 self.result.changes.add(REMOVED, join(path, name))
+
+    def _note_immutable(self, path: bytes, directory: int, name: bytes) -> None:
+        """A file that is to be replaced, or a directory that is to be changed."""
+        if flags_at(directory, name).is_immutable:
+            self.result.immutable.append(path)
 
     def _up(self, path: bytes) -> None:
         """Leave a directory that the backup lacks."""
@@ -314,10 +255,11 @@ class TargetComparer:
             os.close(fd)
 
     def _check_links(self) -> None:
-        """Files are linked with just those that the backup says; else they count as changed."""
+        """Files are linked with just those that the backup says; else they count as changed. No link leads across a mount."""
         sharing: t.Dict[t.Tuple[int, int], int] = {}
         for inode in self._inodes.values():
             sharing[inode] = sharing.get(inode, 0) + 1
+        spread = self._spread(sharing)
         claimed: t.Dict[t.Tuple[int, int], int] = {}
         wrong, anchors = self.result.unequal_links, self.result.anchors
         for path in sorted(self._inodes):
@@ -325,14 +267,31 @@ class TargetComparer:
             if group is None:
                 if sharing[inode] > 1 and not self._shared_links:
                     wrong.add(path)
-            elif path not in self._counted and group not in anchors and claimed.setdefault(inode, group) == group:
-                anchors[group] = path
+            elif path not in self._counted and (group, inode[0]) not in anchors and claimed.setdefault(inode, group) == group:
+                anchors[group, inode[0]] = path
         for path, inode in self._inodes.items():
-            anchor = anchors.get(self._group_of.get(path, -1))
-            if path in self._group_of and (anchor is None or self._inodes[anchor] != inode):
+            group = self._group_of.get(path)
+            anchor = None if group is None else anchors.get((group, inode[0]))
+            if group is not None and (anchor is None or self._inodes[anchor] != inode) and group not in spread:
                 wrong.add(path)
         for path in sorted(wrong - self._counted):
             self.result.changes.add(CHANGED, path)
+
+    def _spread(self, sharing: t.Mapping[t.Tuple[int, int], int]) -> t.Set[int]:
+        """Groups of more names than the file system allows one file: each of their files but one has all the names that it may."""
+        files: t.Dict[int, t.Set[t.Tuple[int, int]]] = {}
+        names: t.Dict[int, int] = {}
+        for path, inode in self._inodes.items():
+            group = self._group_of.get(path)
+            if group is not None:
+                files.setdefault(group, set()).add(inode)
+                names[group] = names.get(group, 0) + 1
+        found = set()
+        for group, inodes in files.items():
+            counts = sorted(sharing[inode] for inode in inodes)
+            if len(counts) > 1 and counts[-1] >= _LINKS_FEW and counts[1] == counts[-1] and sum(counts) == names[group]:
+                found.add(group)
+        return found
 
 
 _UP = Entry(b"", 0, 0, 0, 0, 0, 0, 0, b"")

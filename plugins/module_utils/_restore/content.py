@@ -12,7 +12,7 @@ import errno
 import os
 import typing as t
 
-from .._base import Damaged, TargetError, create_file, kernel, open_directory, target_failure
+from .._base import Damaged, TargetError, create_file, files, kernel, target_failure
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
 from .._store.store import Store
@@ -170,40 +170,52 @@ def probe(store: Store, link: str, directory: int) -> None:
             pass
 
 
-def foresee(store: Store, link: str, place: bytes) -> None:
+def foresee(store: Store, link: str, directory: int) -> None:
     """The same for check mode: nothing that has a name is written.
 
-    :param place: a directory on the target's file system.
+    :param directory: a descriptor of one on the target's file system.
     """
     if link not in ("reflink", "hardlink") or not store.exists:
         return
-    sample = store.open_sample()
-    directory = nameless = -1
     try:
-        directory = open_directory(place, follow=True)
-        if link == "hardlink":
-            if _mount_of(sample) != _mount_of(directory):
+        if link == "reflink":
+            _try_clone(store, directory)
+            return
+        sample = store.open_sample()
+        try:
+            if files.mount_id(sample) != files.mount_id(directory):
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        else:
-            try:
-                nameless = os.open(place, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-                    return  # without files that have no name it cannot be told beforehand
-                raise
-            kernel.clone(sample, nameless)
+        finally:
+            os.close(sample)
     except OSError as error:
         raise _unsuitable(link, error) from None
+
+
+def clones(store: Store, link: str, directory: int) -> bool:
+    """Whether files below a directory can share blocks with the store's, and are to."""
+    if link not in ("auto", "reflink") or not store.exists:
+        return False
+    try:
+        return _try_clone(store, directory)
+    except OSError:
+        return False
+
+
+def _try_clone(store: Store, directory: int) -> bool:
+    """Clone a file of the store into one that has no name; False where there are none such, so that it cannot be told. OSError where it fails."""
+    try:
+        nameless = files.create_nameless(directory)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return False
+        raise
+    sample = store.open_sample()
+    try:
+        kernel.clone(sample, nameless)
+        return True
     finally:
-        for fd in (sample, directory, nameless):
-            if fd >= 0:
-                os.close(fd)
-
-
-def _mount_of(fd: int) -> bytes:
-    """The mount that an open file was reached through: links do not lead from one to another, not even on one file system."""
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-        return next((line for line in file if line.startswith(b"mnt_id:")), b"")
+        os.close(sample)
+        os.close(nameless)
 
 
 def _unsuitable(link: str, error: OSError) -> TargetError:

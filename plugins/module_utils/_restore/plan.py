@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._base import TargetError, UsageError, show
+from .._base import AttributesRefused, TargetError, TargetInUse, UsageError, show
 from .._format.diff import REMOVED
-from .._fs import mounts
 from .compare import Comparison
+from .target import Target
 
 STRATEGIES = ("auto", "replace", "in_place")
 LINKS = ("auto", "reflink", "hardlink", "copy")
+ATTRIBUTES = ("best_effort", "strict")
 #: Space that a replacing restore leaves free beyond what it needs: directories, inodes, the file system's own books.
 _SPARE = 16 << 20
 
@@ -31,20 +32,27 @@ class RestoreRequest(t.NamedTuple):
     delete: bool = False
     paths: t.Sequence[str] = ()
     link: str = "auto"
-    verify: bool = False
+    verify: bool = True
     numeric_owner: bool = False
     keep_previous: bool = False
+    salvage: bool = False
+    attributes: str = "best_effort"
+    allow_in_use: bool = False
     diff_limit: int = 1000
 
 
 def check(request: RestoreRequest) -> None:
     """UsageError for options that contradict each other."""
-    for value, allowed, name in ((request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Kind of link")):
+    for value, allowed, name in (
+        (request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Kind of link"), (request.attributes, ATTRIBUTES, "Treatment of attributes"),
+    ):  # fmt: skip
         if value not in allowed:
             raise UsageError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}.")
     if request.paths and request.strategy == "replace":
         raise UsageError("Some paths of a backup can only be restored in place; leave out strategy: replace.")
-    if request.keep_previous and (request.paths or request.strategy == "in_place"):
+    if request.salvage and request.strategy == "replace":
+        raise UsageError("What is salvaged can only be restored in place, so that it takes nothing away; leave out strategy: replace.")
+    if request.keep_previous and (request.paths or request.salvage or request.strategy == "in_place"):
         raise UsageError("keep_previous keeps the tree that replace puts aside; in place nothing is put aside, so leave it out.")
     if request.delete and request.strategy == "replace":
         raise UsageError("delete belongs to in_place; replace leaves nothing of the old tree but what the backup excluded.")
@@ -56,39 +64,63 @@ def removes(request: RestoreRequest) -> bool:
 
 
 def choose(
-    request: RestoreRequest, target: bytes, comparison: Comparison, exists: bool, below: t.List[bytes], warn: t.Callable[[str], None]
+    request: RestoreRequest, target: Target, comparison: Comparison, needed: t.Callable[[], int], warn: t.Callable[[str], None]
 ) -> str:
     """The strategy, by the contract's rules: replace where nothing can be lost by it, else in place. TargetError where neither can be.
 
-    :param below: what is mounted below the target, relative to it.
+    :param needed: tells how many bytes will be written.
     """
+    below = [*target.mounted, *comparison.subvolumes]
     if request.strategy == "replace" and below:
         raise TargetError(
-            f"Something is mounted below target {show(target)} (at {show(below[0])}); unmount it, or use strategy: in_place.",
+            f"Something is mounted below target {show(target.path)} (at {show(below[0])}); unmount it, or use strategy: in_place.",
             mounts=[show(path) for path in below],
         )
-    if not exists:
-        return "in_place" if request.paths or request.strategy == "in_place" else "replace"
+    partly = bool(request.paths) or request.salvage or request.strategy == "in_place"
+    if not target.exists:
+        return "in_place" if partly else "replace"
     strategy = "replace"
-    if request.paths or request.strategy == "in_place":
+    fixed = target.fixed
+    if partly:
         strategy = "in_place"
-    elif mounts.is_mount_point(target) or target == b"/":
-        needs_replace(request, "the target is a mount point")
+    elif fixed is not None:
+        needs_replace(request, f"the target is {fixed}")
         if request.strategy == "replace":
-            warn(f"Target {show(target)} is a mount point, so it was restored in place.")
+            warn(f"Target {show(target.path)} is {fixed}, so it was restored in place.")
         strategy = "in_place"
     elif below:
         needs_replace(request, f"something is mounted below the target (at {show(below[0])})")
         strategy = "in_place"
-    elif comparison.size + _SPARE > _free(target):
+    elif _lacks_space(target, comparison, needed):
         needs_replace(request, "there is no space for two trees")
-        warn(f"There is no space for two trees at {show(target)}, so it was restored in place.")
+        warn(f"There is no space for two trees at {show(target.path)}, so it was restored in place.")
         strategy = "in_place"
     elif comparison.changes.counts[REMOVED] and not (removes(request) or request.keep_previous):
         strategy = "in_place"
     if strategy == "in_place":
         refuse_in_place(request, comparison)
     return strategy
+
+
+def refuse_in_use(request: RestoreRequest, target: Target, users: t.List[str]) -> None:
+    """TargetInUse where a restore would take away what something stands on."""
+    if users and not request.allow_in_use:
+        raise TargetInUse(
+            f"Target {show(target.path)} is in use: {'; '.join(users[:3])}. Stop what uses it, or say allow_in_use: true.", in_use=users
+        )
+
+
+def refuse_lacks(request: RestoreRequest, target: Target, comparison: Comparison) -> None:
+    """AttributesRefused where the target cannot hold all, and that was demanded."""
+    lacks = comparison.lacks
+    if request.attributes == "strict" and lacks.count:
+        raise AttributesRefused(
+            f"Target {show(target.path)} cannot hold {lacks} of {lacks.count} path(s), first {lacks.paths[0]};"
+            " restore to another file system, or say attributes: best_effort.",
+            attributes_skipped=lacks.count,
+            attributes=lacks.names,
+            paths=lacks.paths,
+        )
 
 
 def needs_replace(request: RestoreRequest, why: str) -> None:
@@ -105,6 +137,11 @@ def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
             " move or unmount it.",
             paths=[show(path) for path in comparison.guarded],
         )
+    if comparison.immutable:
+        raise TargetError(
+            f"{show(comparison.immutable[0])} in the target is immutable and differs; take the flag away (chattr -i, chattr -a), then restore again.",
+            paths=[show(path) for path in comparison.immutable],
+        )
     if comparison.blocked and not removes(request):
         raise TargetError(
             f"{show(comparison.blocked[0])} in the target is a directory with content, and the backup has something else there;"
@@ -113,6 +150,13 @@ def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
         )
 
 
-def _free(path: bytes) -> int:
-    info = os.statvfs(path)
+def _lacks_space(target: Target, comparison: Comparison, needed: t.Callable[[], int]) -> bool:
+    """Whether a second tree beside the target has no room. The store is only asked where it matters."""
+    free = free_space(target.parent)
+    return comparison.space.most() + _SPARE > free and needed() + _SPARE > free
+
+
+def free_space(fd: int) -> int:
+    """Bytes that we may still write to the file system of an open file."""
+    info = os.statvfs(fd)
     return info.f_bavail * info.f_frsize

@@ -14,7 +14,7 @@ import typing as t
 from .._fs.exclusions import CACHEDIR_TAG, PARTLY, Exclusions, Skipped, is_cache
 
 #: Of these only the content is missing from the backup; the directory itself is in it.
-_HOLLOW = ("mount", "pseudo")
+_HOLLOW = ("mount", "pseudo", "unlisted")
 
 
 class Preserve:

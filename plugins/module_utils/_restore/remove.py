@@ -6,8 +6,8 @@
 
 """Removing a tree without ever leaving it, and without losing what a backup never held.
 
-Things that `preserve` covers are carried to the same place in another tree, or stay where they are where there is none.
-A mount point is never crossed: what is mounted is not part of the tree.
+Things that `preserve` covers stay where they are. A mount point is never crossed, and no subvolume is entered: they are not part of the tree. What
+cannot be removed is named, and the rest goes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from .._format.walk import join
 from .._fs.descent import Trail, listing
 from .preserve import Preserve
 
-#: (directory, name, path from the root) -> whether the thing is at its new place now.
-Carry = t.Callable[[int, bytes, bytes], bool]
+#: What says that a thing stays: it is a mount point, or immutable (`chattr +i`), or in a directory that is.
+_STAYS = (errno.EBUSY, errno.EPERM, errno.EACCES)
 
 
 class Remover:
     """Removes trees; `removed` counts, `kept` names what stayed.
 
     :param preserve: what a backup never held, so that it must not go; None where everything may.
-    :param carry: takes such things to their new place; None where they stay.
     """
 
-    def __init__(self, preserve: t.Optional[Preserve], carry: t.Optional[Carry] = None) -> None:
-        self._preserve, self._carry = preserve, carry
+    def __init__(self, preserve: t.Optional[Preserve]) -> None:
+        self._preserve = preserve
         self.removed = 0
         self.kept: t.List[bytes] = []
 
@@ -41,16 +40,22 @@ class Remover:
         """Remove `name` in an open directory, with all below it; `path` is where that is from the root of the backup."""
         info = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if not stat.S_ISDIR(info.st_mode):
-            self._unlink(directory, name)
+            self._unlink(directory, name, path)
             return
         with Trail(os.dup(directory)) as trail:
             # path, name, subdirectories to do, whether something stays in it
-            stack = [self._enter(trail, name, path, info.st_dev)]
+            stack: t.List[t.Tuple[bytes, bytes, t.List[bytes], bool]] = []
+            entered = self._enter(trail, name, path, info.st_dev)
+            stack += [entered] if entered is not None else []
             while stack:
                 path, name, below, stays = stack[-1]
                 if below:
                     child = below.pop()
-                    stack.append(self._enter(trail, child, join(path, child), info.st_dev))
+                    entered = self._enter(trail, child, join(path, child), info.st_dev)
+                    if entered is None:
+                        stack[-1] = (path, name, below, True)
+                    else:
+                        stack.append(entered)
                     continue
                 stack.pop()
                 trail.leave()
@@ -58,9 +63,15 @@ class Remover:
                 if stays and stack:
                     stack[-1] = (*stack[-1][:3], True)
 
-    def _enter(self, trail: Trail, name: bytes, path: bytes, device: int) -> t.Tuple[bytes, bytes, t.List[bytes], bool]:
-        """Go down, and remove all but the subdirectories."""
-        info = trail.enter(name)
+    def _enter(self, trail: Trail, name: bytes, path: bytes, device: int) -> t.Optional[t.Tuple[bytes, bytes, t.List[bytes], bool]]:
+        """Go down, and remove all but the subdirectories; None where something is mounted there."""
+        try:
+            info = trail.enter_on_mount(name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.kept.append(path)
+            return None
         if info.st_mode & 0o700 != 0o700 and os.geteuid() != 0:
             os.fchmod(trail.fd, info.st_mode & 0o7777 | 0o700)
         below, stays = [], False
@@ -69,22 +80,28 @@ class Remover:
         for raw, (_name, found) in zip(names, items):
             directory, here = stat.S_ISDIR(found.st_mode), join(path, raw)
             if hollow or self._preserve is not None and self._preserve.covers_extraneous(path, raw, found.st_mode):
-                stays = not (self._carry is not None and self._carry(trail.fd, raw, here)) or stays
+                stays = True
             elif directory and found.st_dev != device:
-                self.kept.append(here)  # mounted
+                self.kept.append(here)  # mounted, or a subvolume
                 stays = True
             elif directory:
                 below.append(raw)
             else:
-                self._unlink(trail.fd, raw)
+                stays = not self._unlink(trail.fd, raw, here) or stays
         return path, name, below, stays
 
-    def _unlink(self, directory: int, name: bytes) -> None:
+    def _unlink(self, directory: int, name: bytes, path: bytes) -> bool:
         try:
             os.unlink(name, dir_fd=directory)
             self.removed += 1
         except FileNotFoundError:
             pass
+        except OSError as error:
+            if error.errno not in _STAYS:
+                raise
+            self.kept.append(path)
+            return False
+        return True
 
     def _rmdir(self, directory: int, name: bytes, path: bytes) -> bool:
         try:
@@ -92,7 +109,7 @@ class Remover:
             self.removed += 1
             return True
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, *_STAYS):
                 raise
             self.kept.append(path)  # something was put in, or is mounted on it
             return False

@@ -4,15 +4,42 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The place to restore to: where it really is, whether it can be meant, and that one restore at a time has it."""
+"""The place to restore to: where it really is, whether it can be meant, and that one restore at a time has it.
+
+A path is believed once. `resolve` follows it, `Target` opens the directory above the target without following anything, and from then on all goes
+by descriptors: a user who exchanges a directory of the path for a symbolic link meanwhile leads nobody elsewhere.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
+import hashlib
 import os
+import stat
+import time
 import typing as t
 
-from .._base import NO_LOCKS, TargetError, UsageError, open_directory, parse, reason, show
+from .._base import (
+    NO_LOCKS,
+    LockTimeout,
+    StoreError,
+    TargetError,
+    UsageError,
+    files,
+    lock_file,
+    open_directory,
+    open_real,
+    parse,
+    reason,
+    show,
+    target_failure,
+)
+from .._fs import mounts
+
+#: As many symbolic links may follow each other as the kernel allows (path_resolution(7)).
+_LINKS_MOST = 40
 
 
 def resolve(asked: t.Optional[str], recorded: str, kept: t.Iterable[str], paths: t.Sequence[bytes]) -> bytes:
@@ -25,7 +52,7 @@ def resolve(asked: t.Optional[str], recorded: str, kept: t.Iterable[str], paths:
     if not text:
         raise UsageError("The target is an empty path; name a directory, or leave it out for the recorded source.")
     path = os.path.abspath(parse(os.path.expanduser(text)))
-    real = os.path.realpath(path)
+    real = _real(path)
     if os.path.lexists(real) and not os.path.isdir(real):
         raise TargetError(f"Target {show(path)} is not a directory; name a directory, or a path that does not exist yet.")
     if asked is None and real != path:
@@ -41,44 +68,187 @@ def resolve(asked: t.Optional[str], recorded: str, kept: t.Iterable[str], paths:
     return real
 
 
+def _real(path: bytes) -> bytes:
+    """An absolute path with its symbolic links followed, if they are ours or root's: another user's may lead anywhere at any time."""
+    todo, at, links = list(reversed(path.split(b"/"))), b"/", 0
+    while todo:
+        name = todo.pop()
+        if name in (b"", b".", b".."):
+            at = os.path.dirname(at) if name == b".." else at
+            continue
+        here = os.path.join(at, name)
+        try:
+            info = os.lstat(here)
+        except OSError:
+            info = None  # not there, or not for us to see: the callers find out
+        if info is None or not stat.S_ISLNK(info.st_mode):
+            at = here
+            continue
+        links += 1
+        if info.st_uid not in (0, os.geteuid()):
+            raise TargetError(
+                f"Target {show(path)} leads through {show(here)}, a symbolic link of another user (uid {info.st_uid}); name the directory itself."
+            )
+        if links > _LINKS_MOST:
+            raise TargetError(f"Target {show(path)} leads through too many symbolic links; name the directory itself.")
+        leads = os.readlink(here)
+        at = b"/" if leads.startswith(b"/") else at
+        todo += reversed(leads.split(b"/"))
+    return at
+
+
 def _refuse_kept(path: bytes, real: bytes, kept: bytes, paths: t.Sequence[bytes]) -> None:
     """Refuse a target from which the restore could reach what holds the backups."""
-    if _within(real, kept):
+    if mounts.is_within(real, kept):
         raise TargetError(f"Target {show(path)} lies in {show(kept)}, where backups are kept; choose another.")
-    if _within(kept, real):
+    if mounts.is_within(kept, real):
         below = os.path.relpath(kept, real)
-        if not paths or any(_within(below, wanted) or _within(wanted, below) for wanted in paths):
+        if not paths or any(not wanted or mounts.is_within(below, wanted) or mounts.is_within(wanted, below) for wanted in paths):
             raise TargetError(f"Target {show(path)} holds {show(kept)}, where backups are kept; restore elsewhere, or only the paths you need.")
 
 
-def _within(path: bytes, top: bytes) -> bool:
-    return path == top or path.startswith(top.rstrip(b"/") + b"/") or not top
+class Target:
+    """A target while it is restored to. Use as a context: descriptors and locks last until its end.
 
+    :ivar parent: a descriptor of the directory above; `name`: the target's in it. The root directory is its own parent, without a name.
+    :ivar fd: a descriptor of the target, or -1 where there is none yet.
+    :ivar mounted: what was mounted below it at the first look, and may be entered: paths from the target, and ids of the mounts.
+    """
 
-def take(target: bytes) -> t.Optional[int]:
-    """Lock a target against other restores for as long as the descriptor is open; None where it does not exist."""
-    while True:
+    def __init__(self, path: bytes) -> None:
+        """:param path: from `resolve`."""
+        self.path, self.name = path, os.path.basename(path)
+        self.parent = self.fd = -1
+        self.mounted: t.Dict[bytes, int] = {}
+        self._locks: t.List[t.Tuple[int, t.Optional[str]]] = []
+
+    def __enter__(self) -> Target:
+        above = os.path.dirname(self.path)
         try:
-            fd = open_directory(target, follow=True)
-        except FileNotFoundError:
-            return None
+            try:
+                self.parent = open_real(above)
+            except PermissionError:
+                self.parent = open_real(above, flags=os.O_PATH)
         except OSError as error:
-            raise TargetError(f"Target {show(target)} cannot be opened: {reason(error)}.") from None
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENOENT):
+                raise TargetError(f"{show(above)}, where target {show(self.path)} lies, was exchanged just now; look at it, then restore again.") from None
+            raise TargetError(f"{show(above)}, where target {show(self.path)} lies, cannot be opened: {reason(error)}.") from None
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for fd, path in self._locks:
+            if path is not None:
+                files.quietly(os.unlink, path)
+            os.close(fd)
+        self._locks = []
+        for fd in (self.fd, self.parent):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.parent = -1
+
+    @property
+    def exists(self) -> bool:
+        return self.fd >= 0
+
+    @property
+    def fixed(self) -> t.Optional[str]:
+        """Why the directory itself cannot be exchanged for another, as it has to stay what it is; None where it can."""
+        if self.path == b"/" or self.exists and files.mount_id(self.fd) != files.mount_id(self.parent):
+            return "a mount point"
+        return "a subvolume" if self.exists and mounts.is_subvolume(self.fd) else None
+
+    def _open(self) -> None:
+        try:
+            self.fd = open_directory(self.name or b".", self.parent)
+            self.mounted = mounts.below(self.path)
+        except FileNotFoundError:
+            self.fd = -1
+        except OSError as error:
+            raise TargetError(f"Target {show(self.path)} cannot be opened: {reason(error)}.") from None
+
+    def make(self) -> None:
+        """Make the directory, which is not there yet."""
+        try:
+            os.mkdir(self.name, 0o700, dir_fd=self.parent)
+            self.fd = open_directory(self.name, self.parent)
+            if os.fstat(self.fd).st_uid != os.geteuid():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))  # another user put it in the place of ours
+        except OSError as error:
+            raise target_failure(f"making {show(self.path)}", error) from None
+
+    def look_again(self) -> None:
+        """Open the target anew, after something was put in its place."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._open()
+
+    def appeared(self) -> t.List[bytes]:
+        """What was mounted below the target after the first look."""
+        return [path for path, number in mounts.below(self.path).items() if self.mounted.get(path) != number]
+
+    # ---- one restore at a time
+
+    def lock(self) -> None:
+        """Keep other restores out until the end; TargetError where one is under way.
+
+        The locks are files in a directory that is ours alone, named by device and inode: a lock on the target itself could be taken, and kept,
+        by each user who may list it.
+        """
+        info = os.fstat(self.parent)
+        names = [f"{info.st_dev:x}-{info.st_ino:x}-{hashlib.sha256(self.name).hexdigest()[:32]}"]
+        if self.exists:
+            here = os.fstat(self.fd)
+            names.append(f"{here.st_dev:x}-{here.st_ino:x}")  # by whatever name it is reached
+        directory = _lock_directory()
+        if directory is None:
+            if self.exists:
+                self._lock_itself()
+            return
+        for name in names:
+            path = os.path.join(directory, name)
+            try:
+                fd = lock_file(path, fcntl.LOCK_EX, time.monotonic(), "the lock of the target")
+            except LockTimeout:
+                raise self._taken() from None
+            except StoreError as error:
+                raise TargetError(f"Target {show(self.path)} cannot be locked: {error.message}") from None
+            self._locks.append((t.cast(int, fd), path))
+
+    def _taken(self) -> TargetError:
+        return TargetError(f"Another restore to {show(self.path)} is under way; wait for it to end.")
+
+    def _lock_itself(self) -> None:
+        fd = os.dup(self.fd)
+        self._locks.append((fd, None))
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(fd)
-            raise TargetError(f"Another restore to {show(target)} is under way; wait for it to end.") from None
+            raise self._taken() from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                os.close(fd)
-                raise TargetError(f"Target {show(target)} cannot be locked: {reason(error)}.") from None
-        try:
-            if os.path.samestat(os.fstat(fd), os.stat(target)):
-                return fd
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            os.close(fd)
-            raise TargetError(f"Target {show(target)} cannot be looked at: {reason(error)}.") from None
-        os.close(fd)  # exchanged while we waited
+                raise TargetError(f"Target {show(self.path)} cannot be locked: {reason(error)}.") from None
+
+
+def _lock_directory() -> t.Optional[str]:
+    """A directory for locks that only we may enter, made where it is missing; None where there is no place for one (a container, a bare chroot)."""
+    places = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.geteuid()}"] if os.geteuid() else ["/run"]
+    for place in filter(os.path.isabs, places):
+        directory = os.path.join(place, "volt", "restore")
+        with contextlib.suppress(OSError):
+            if os.stat(place).st_uid != os.geteuid():
+                continue
+            for path, mode in ((os.path.dirname(directory), 0o755), (directory, 0o700)):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path, mode)
+                info = os.lstat(path)
+                if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            if not os.lstat(directory).st_mode & 0o077 and os.access(directory, os.W_OK):
+                return directory
+    return None

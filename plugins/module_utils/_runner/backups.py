@@ -18,9 +18,9 @@ from .._backup.guards import suspect, unstable
 from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
 from .._backup.marks import Marked
-from .._backup.restore import Restored
+from .._backup.restore import Restored, unchanged
 from .._base import NotFound, VoltError, one_line
-from .._restore.plan import LINKS, STRATEGIES, RestoreRequest
+from .._restore.plan import ATTRIBUTES, LINKS, STRATEGIES, RestoreRequest
 from . import screen
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count
 
@@ -231,7 +231,11 @@ def _restore_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--delete", action="store_true", help="in place: remove what the backup lacks")
     made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and what is below it")
     made.add_argument("--link", default="auto", choices=LINKS)
-    made.add_argument("--verify", action="store_true", help="hash what is in place already, and what is linked")
+    made.add_argument("--verify", action="store_true", default=True, help="hash what is in place already, and what is linked (the default)")
+    made.add_argument("--no-verify", dest="verify", action="store_false", help="trust size and time of what is in place, and what is linked")
+    made.add_argument("--salvage", action="store_true", help="restore what is whole of a damaged backup, and name what is not")
+    made.add_argument("--attributes", default="best_effort", choices=ATTRIBUTES, help="strict: fail where the target cannot hold them all")
+    made.add_argument("--allow-in-use", action="store_true", help="restore although a container runs on the target, or has mounts in it")
     made.add_argument("--numeric-owner", action="store_true", help="restore owners by number, not by name")
     made.add_argument("--keep-previous", action="store_true", help="keep the replaced tree beside the target")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
@@ -249,7 +253,7 @@ def _restore(args: Arguments, manager: Manager) -> Outcome:
 def _restored(done: Restored, dry: bool) -> str:
     result = done.restore
     if not done.changed:
-        return f"Nothing to do: {one_line(result['target_dir'])} equals {result['backup_id']}.\n"
+        return f"Nothing to do: {unchanged(result)}.\n"
     counts = ", ".join(f"{number} {kind}" for kind, number in done.diff["counts"].items())
     files = f"{result['files_copied']} copied, {result['files_linked']} linked, {result['files_unchanged']} unchanged"
     return screen.fields(
@@ -260,6 +264,7 @@ def _restored(done: Restored, dry: bool) -> str:
             ("changes", counts),
             ("files", "" if dry else files),
             ("previous", result["previous"]),
+            ("verified", "" if dry else "yes" if result["verified"] else "no: what is linked was not hashed, and size and time were taken for the rest"),
             ("took", screen.span(result["duration"])),
         ]
     )

@@ -32,8 +32,8 @@ from .record import DIRECTORY as RECORDS, RunRecord
 
 SCRATCH = "/var/lib/volt/drill"
 _ROOM = re.compile(r"volt-drill-[0-9a-f]{16}\Z")
-#: Bytes: what stays free beside a copy, and what a blob takes at most, whatever holes its file has.
-_SPARE, _BLOB = 64 << 20, 1 << 20
+#: Bytes that stay free beside what is restored.
+_SPARE = 64 << 20
 
 
 class Drill(t.NamedTuple):
@@ -100,11 +100,11 @@ class Driller:
         try:
             with self._room() as place:
                 target = show(os.fsencode(place))
-                link, foreseen, passed = self._foresee(workload, target)
+                foreseen, passed = self._foresee(workload, target)
                 backup, size = foreseen["backup_id"], foreseen["total_size"]
                 unstable = sum(found["unstable_count"] or 0 for found in self._manager.find(Query(id=backup)))
                 if not self._dry:
-                    self._prove(backup, target, link)
+                    self._prove(backup, target)
             noted = not self._dry and self._note(workload, t.cast(str, backup))
         except VoltError as error:
             if error.code == "interrupted":
@@ -114,28 +114,21 @@ class Driller:
             why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; name another directory."
         return Drill(workload, backup, why, size, time.monotonic_ns() - began, noted, unstable, passed)
 
-    def _foresee(self, workload: str, target: str) -> t.Tuple[str, t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
-        """How content will come to the target, what would be restored, and what is passed over; refuses what has no space."""
-        query = Query(workload=workload)
-        try:
-            found, passed = self._manager.restore(None, RestoreRequest(target, link="reflink"), query, dry=True)
-            return "reflink", found.restore, passed
-        except TargetError:
-            found, passed = self._manager.restore(None, RestoreRequest(target, link="copy"), query, dry=True)
-        (sidecar,) = self._manager.find(Query(workload=workload, id=found.restore["backup_id"])) or [{}]
-        size = min(found.restore["total_size"], sidecar.get("blob_count", 0) * _BLOB)
+    def _foresee(self, workload: str, target: str) -> t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
+        """What would be restored, and what is passed over; refuses what has no space."""
+        found, passed = self._manager.restore(None, RestoreRequest(target), Query(workload=workload), dry=True)
         place = os.statvfs(os.path.dirname(parse(target)))
-        free = place.f_bavail * place.f_frsize
-        if size + _SPARE > free:
+        needed, free = found.restore["bytes_needed"] + _SPARE, place.f_bavail * place.f_frsize
+        if needed > free:
             raise TargetFull(
-                f"A drill of {found.restore['backup_id']} needs {size + _SPARE} bytes in {show(os.fsencode(self._scratch))}, and {free} are free;"
+                f"A drill of {found.restore['backup_id']} needs {needed} bytes in {show(os.fsencode(self._scratch))}, and {free} are free;"
                 " name a directory with more space."
             )
-        return "copy", found.restore, passed
+        return found.restore, passed
 
-    def _prove(self, backup: str, target: str, link: str) -> None:
-        self._manager.restore(backup, RestoreRequest(target, link=link, verify=True))
-        again, _passed = self._manager.restore(backup, RestoreRequest(target, force=True, delete=True, verify=True, diff_limit=1), dry=True)
+    def _prove(self, backup: str, target: str) -> None:
+        self._manager.restore(backup, RestoreRequest(target), reread=True)
+        again, _passed = self._manager.restore(backup, RestoreRequest(target, force=True, delete=True, diff_limit=1), dry=True, reread=True)
         if again.changed:
             raise Damaged(f"What was restored of {backup} is not what it should be ({again.diff['prepared'].strip()}); verify the store, and the disk.")
 

@@ -4,7 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Files that may be lost at any time: what the last walk of a source saw, how far a scrub has come. Losing them costs time, nothing else."""
+"""Files that may be lost at any time: what the last walk of a source saw, what a restore put where, how far a scrub has come.
+
+Losing them costs time, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,9 @@ class Cache:
         """Write a small file. OSError where that fails."""
         files.write_file(self.path(name), data)
 
-    def stat_caches(self) -> t.List[str]:
-        """Names of the stat caches that there are."""
-        return [name for name in files.names_in(self._directory) if name.endswith(STAT_CACHE)]
+    def names(self, ending: str) -> t.List[str]:
+        """Names of the files of one kind that there are."""
+        return [name for name in files.names_in(self._directory) if name.endswith(ending)]
 
     def remove(self, name: str) -> None:
         """Remove a file, if that can be done."""

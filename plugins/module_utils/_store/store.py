@@ -19,7 +19,7 @@ from collections import OrderedDict
 
 from .._base import Damaged, LockLost, StoreError, files, newer, store_failure
 from . import codec, features, layout, original, pack
-from .cache import Cache
+from .cache import STAT_CACHE, Cache
 from .index import Index, Location
 from .lock import Lock
 from .refs import Refs
@@ -274,6 +274,11 @@ class Store:
         except OSError:
             return -1
 
+    def is_plain(self, digest: bytes, size: int) -> bool:
+        """Whether an object has a plain file, which a target may share."""
+        form = self.object_form(digest, size)
+        return form is not None and form[0] == codec.NONE
+
     def open_sample(self) -> int:
         """A descriptor of some file of the store, to try with it what a target's file system can do."""
         return files.open_file(self.full_path("format.json"))
@@ -331,7 +336,7 @@ class Store:
 
     def tidy(self, wanted: t.Container[str], age: float) -> None:
         """Remove stat caches other than the wanted ones, and what dead runs left half-written more than so many seconds ago."""
-        for name in self.cache.stat_caches():
+        for name in self.cache.names(STAT_CACHE):
             if name not in wanted:
                 self.cache.remove(name)
         self.refs.sweep(age)

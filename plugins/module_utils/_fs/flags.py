@@ -1,0 +1,97 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Inode flags and project ids, which a backup does not hold and a restore therefore takes over from the file that it replaces.
+
+They say how a file system is to treat a file, not what is in it: no copy on write (`chattr +C`), no dump, a quota's project. Sources:
+ioctl_iflags(2), linux/fs.h (struct fsxattr). A file system without them answers ENOTTY, and nothing is carried.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+import sys
+import typing as t
+
+from .._base import open_file
+
+_LONG = 8 if struct.calcsize("P") == 8 else 4
+_GETFLAGS, _SETFLAGS = 0x80006601 | _LONG << 16, 0x40006602 | _LONG << 16
+_GETXATTR, _SETXATTR = 0x801C581F, 0x401C5820
+_XATTR = struct.Struct("=5I8x")  # xflags, extent size, extents, project, copy-on-write extent size, padding
+
+_LITTLE = sys.byteorder == "little"
+_IMMUTABLE, _APPEND = 0x10, 0x20
+#: Sync, no dump, no access times, journalled data, synchronous directory, no copy on write, compressed, not compressed.
+_CARRIED = 0x8 | 0x40 | 0x80 | 0x4000 | 0x10000 | 0x800000 | 0x4 | 0x400
+_INHERITS_PROJECT = 0x200
+
+
+class Flags(t.NamedTuple):
+    """What a file system was told of a file. `project`: a quota's number; `inherits`: whether what is made in a directory gets it, too."""
+
+    flags: int = 0
+    project: int = 0
+    inherits: bool = False
+
+    @property
+    def is_immutable(self) -> bool:
+        """Whether the file may not be changed, removed or renamed (`chattr +i`, `chattr +a`)."""
+        return bool(self.flags & (_IMMUTABLE | _APPEND))
+
+
+NONE = Flags()
+
+
+def read_flags(fd: int) -> Flags:
+    """The flags of an open file or directory; NONE where its file system has none."""
+    try:
+        flags = int.from_bytes(fcntl.ioctl(fd, _GETFLAGS, bytes(4)), "little" if _LITTLE else "big")
+    except OSError:
+        return NONE
+    try:
+        fields = _XATTR.unpack(fcntl.ioctl(fd, _GETXATTR, bytes(_XATTR.size)))
+        return Flags(flags, fields[3], bool(fields[0] & _INHERITS_PROJECT))
+    except OSError:
+        return Flags(flags)
+
+
+def flags_at(directory: int, name: bytes) -> Flags:
+    """The same of a regular file or directory by its name; NONE for all else, and for what may not be opened."""
+    try:
+        if stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            return NONE
+        fd = open_file(name, directory=directory)
+    except OSError:
+        return NONE
+    try:
+        return read_flags(fd)
+    finally:
+        os.close(fd)
+
+
+def carry(old: Flags, fd: int) -> t.List[str]:
+    """Give a new, empty file or directory the flags of the old one, save those that would hinder the restore; what could not be given."""
+    lacks = []
+    new = read_flags(fd)
+    wanted = new.flags & ~_CARRIED | old.flags & _CARRIED
+    if wanted != new.flags:
+        try:
+            fcntl.ioctl(fd, _SETFLAGS, wanted.to_bytes(4, "little" if _LITTLE else "big"))
+        except OSError:
+            lacks.append("flags")
+    if (old.project, old.inherits) != (new.project, new.inherits):
+        try:
+            fields = list(_XATTR.unpack(fcntl.ioctl(fd, _GETXATTR, bytes(_XATTR.size))))
+            fields[0] = fields[0] & ~_INHERITS_PROJECT | (_INHERITS_PROJECT if old.inherits else 0)
+            fields[3] = old.project
+            fcntl.ioctl(fd, _SETXATTR, _XATTR.pack(*fields))
+        except OSError:
+            lacks.append("project")
+    return lacks

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What a file system can hold of an entry's metadata, found out by trying on a file that has no name (open(2), O_TMPFILE).
+
+A table of file systems would be wrong on the next kernel: what can be held hangs on the type, its version, how it was made, how it is mounted, and
+in which user namespace we run. Most hold all, which one trial of a device shows.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._base import files
+from .._format.tree import FILE, Entry
+from . import acl, metadata
+
+#: An owner that no user namespace but the first one has; a time with all its digits, and one beyond 2038.
+_OWNER = 0x7FFFFFF0
+#: As many trials are remembered on a device that does not hold all.
+_REMEMBERED = 10_000
+_TIMES = (1_234_567_891_123_456_789, 4_102_444_800_123_456_789)
+
+
+class Basics(t.NamedTuple):
+    """What stat tells of an entry and a restore sets: its numbers on this host, mode without type, and time in nanoseconds."""
+
+    uid: int
+    gid: int
+    mode: int
+    mtime: int
+
+
+class Holder:
+    """What the file systems below a target hold."""
+
+    def __init__(self) -> None:
+        self._root = os.geteuid() == 0
+        self._faithful: t.Dict[int, bool] = {}
+        self._basics: t.Dict[t.Tuple[int, Basics], Basics] = {}
+        self._xattrs: t.Dict[t.Tuple[int, metadata.Xattrs], metadata.Xattrs] = {}
+
+    def is_faithful(self, directory: int, device: int) -> bool:
+        """Whether a device holds each owner, mode and time. True also where that cannot be tried: then a difference counts as one.
+
+        :param directory: a descriptor of a directory on it.
+        """
+        known = self._faithful.get(device)
+        if known is None:
+            known = self._faithful[device] = all(self._holds_time(directory, moment) for moment in _TIMES) and self._holds_owner(directory)
+        return known
+
+    def held(self, wanted: Basics, directory: int, device: int) -> Basics:
+        """What this device makes of an entry's owner, mode and time."""
+        if self.is_faithful(directory, device):
+            return wanted
+        key = (device, wanted)
+        if key not in self._basics:
+            if len(self._basics) > _REMEMBERED:
+                self._basics.clear()
+            self._basics[key] = self._try_basics(wanted, directory)
+        return self._basics[key]
+
+    @staticmethod
+    def _try_basics(wanted: Basics, directory: int) -> Basics:
+        fd = _nameless(directory)
+        if fd < 0:
+            return wanted
+        try:
+            seconds, nanos = divmod(wanted.mtime, 1_000_000_000)
+            metadata.Setter(metadata.Owners({}, {})).file(fd, Entry(b"", FILE, wanted.mode, wanted.uid, wanted.gid, seconds, nanos, 0, b""), b"")
+            info = os.fstat(fd)
+        except OSError:
+            return wanted
+        finally:
+            os.close(fd)
+        return Basics(info.st_uid, info.st_gid, info.st_mode & 0o7777, info.st_mtime_ns)
+
+    def held_xattrs(self, xattrs: metadata.Xattrs, directory: int, device: int) -> metadata.Xattrs:
+        """Those of some attributes that this device would hold together."""
+        key = (device, xattrs)
+        if key not in self._xattrs:
+            self._xattrs[key] = self._try_xattrs(xattrs, directory)
+        return self._xattrs[key]
+
+    @staticmethod
+    def _try_xattrs(xattrs: metadata.Xattrs, directory: int) -> metadata.Xattrs:
+        fd = _nameless(directory)
+        if fd < 0:
+            return xattrs
+        try:
+            # a default ACL is for directories alone; where there are ACLs at all, there are both
+            refused = metadata.set_xattrs(fd, tuple((acl.ACCESS if name == acl.DEFAULT else name, value) for name, value in xattrs))
+            kept = dict(metadata.read_xattrs(fd))
+        except OSError:
+            return xattrs
+        finally:
+            os.close(fd)
+        default = acl.ACCESS.decode() not in refused
+        return tuple((name, value) for name, value in xattrs if (default if name == acl.DEFAULT else kept.get(name) == value or name == acl.ACCESS and default))
+
+    def _holds_owner(self, directory: int) -> bool:
+        if not self._root:
+            return True  # owners are not compared then
+        fd = _nameless(directory)
+        if fd < 0:
+            return True
+        try:
+            os.fchown(fd, _OWNER, _OWNER)
+            os.fchmod(fd, 0o2750)
+            info = os.fstat(fd)
+            return (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (_OWNER, _OWNER, 0o2750)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _holds_time(directory: int, moment: int) -> bool:
+        fd = _nameless(directory)
+        if fd < 0:
+            return True
+        try:
+            os.utime(fd, ns=(moment, moment))
+            return os.fstat(fd).st_mtime_ns == moment
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
+
+def _nameless(directory: int) -> int:
+    """A new file without a name on a directory's file system; -1 where it has no such files, or may not be written."""
+    try:
+        return files.create_nameless(directory)
+    except OSError:
+        return -1

@@ -1,0 +1,71 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""How much a restore will write: hard links once, holes not at all, and what shares its blocks with the store not at all."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._base import Damaged
+from .._format import chunks
+from .._format.tree import CHUNKED, Entry
+from .._store.store import Store
+
+#: File systems give out space in blocks; this is the size of nearly all of them.
+_BLOCK = 4096
+
+
+class Space:
+    """Adds up what is to be written.
+
+    :param group_of: path -> number of its hard-link group.
+    """
+
+    def __init__(self, group_of: t.Mapping[bytes, int]) -> None:
+        self._group_of = group_of
+        self._groups: t.Set[int] = set()
+        self._small = 0
+        self._large: t.List[Entry] = []
+
+    def add(self, path: bytes, entry: Entry) -> None:
+        """Count a file that will be written."""
+        if not entry.is_file or not entry.size:
+            return
+        group = self._group_of.get(path)
+        if group is not None:
+            if group in self._groups:
+                return
+            self._groups.add(group)
+        if entry.size > chunks.PACKED_MOST:
+            self._large.append(entry)
+        else:
+            self._small += _blocks(entry.size - sum(length for _offset, length in entry.extra.holes))
+
+    def most(self) -> int:
+        """No more bytes than these, found without a look into the store."""
+        return self._small + sum(_blocks(entry.size) for entry in self._large)
+
+    def needed(self, store: Store, clones: bool) -> int:
+        """Bytes that will be written. :param clones: whether the target's files can share blocks with the store's."""
+        total = self._small
+        for entry in self._large:
+            holes = entry.extra.holes
+            pieces: t.Iterable[t.Tuple[int, int, bytes]] = [(0, entry.size, entry.content)]
+            if entry.kind == CHUNKED:
+                try:
+                    found = chunks.decode(store.read(entry.content, chunks.LIST_LIMIT), entry.size)
+                except Damaged:
+                    continue  # it cannot be written either
+                holes, pieces = found.holes, found.chunks()
+            for offset, length, digest in pieces:
+                if not (clones and store.is_plain(digest, length)):
+                    total += _blocks(sum(size for _start, size in chunks.data_ranges(offset, offset + length, holes)))
+        return total
+
+
+def _blocks(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
