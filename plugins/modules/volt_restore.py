@@ -12,12 +12,18 @@ short_description: Restore a backup
 version_added: 0.1.0
 description:
   - Restores a backup that M(volt.backup.volt_backup) made, all of it or some paths, to where it came from or elsewhere.
-  - Backup and target are compared first. Where type, mode, owner, size, modification time, links and extended attributes of everything agree, the
-    task is unchanged, whatever O(force) says. With O(verify) the content must agree as well.
+  - Backup and target are compared first. Where type, mode, owner, size, modification time, links, extended attributes and content of everything
+    agree, the task is unchanged, whatever O(force) says. Content is hashed, but for files that a restore or a comparison has hashed before and whose
+    inode, size, modification time and change time are the same since. With O(verify=false) size and modification time suffice.
   - A restore never destroys what the backup does not hold, unless it is told to by O(strategy=replace) or O(delete). What the backup excluded or
     skipped stays in the target in any case, and so does what is mounted there.
   - Missing or altered content in the store fails the task before the target is touched, or with O(strategy=in_place) before the file in
-    question is.
+    question is. O(paths) that are whole can be restored all the same, and O(salvage) restores all that is whole.
+  - What the target cannot hold (an extended attribute, an owner, the fraction of a second of a time) is counted and named, and the rest is restored. See
+    O(attributes). Inode flags and project ids are no part of a backup; a file that is replaced hands them on.
+  - Owners, groups and the users and groups in ACLs are restored by name, and by number where this host does not know the name. Numbers are kept with
+    O(numeric_owner), for a backup with O(volt.backup.volt_backup#module:workload_mode=container), and for a tree that has C(etc/passwd) of its own.
+  - Without root, owners stay those of the user, and directories of the user that are read-only are opened up while they are written to.
   - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\). Options that take paths accept
     this form.
 author:
@@ -70,7 +76,8 @@ options:
     description:
       - Where to restore to, as an absolute path. The default is the directory that was backed up. Where a symbolic link has come into its
         path since, the task fails, for that may lead to what no backup is of.
-      - Its parent must exist. It must not be in the store or in O(backup_dir), nor hold them.
+      - Its parent must exist. It must not be in the store or in O(backup_dir), nor hold them. A symbolic link of another user in its path is not
+        followed.
     type: path
     aliases:
       - target_dir
@@ -84,8 +91,8 @@ options:
     description:
       - V(replace) builds the new tree beside the target and exchanges the two in one step, so that the target is never half restored. What the
         backup lacks and has not excluded or skipped is gone then. It is refused while anything is mounted below the target.
-        It works in place, and warns, where trees cannot be exchanged (the target is a mount point, a file system such as
-        overlayfs, no space for two trees).
+        It works in place, and warns, where trees cannot be exchanged (the target is a mount point or a Btrfs subvolume, a file system such as
+        overlayfs, no space for two trees, a directory above that is not ours to write).
       - V(in_place) writes each file that differs beside the old one and renames it. What the backup lacks stays, unless O(delete).
       - V(auto) is V(replace) where nothing can be lost by it, else V(in_place).
     type: str
@@ -122,12 +129,35 @@ options:
     default: auto
   verify:
     description:
-      - Hash the content of files that seem equal, and of those that are linked from the store. What is copied is hashed in any case.
+      - Hash the content of files that seem equal, and of those that share blocks or inodes with the store. What is copied is hashed in any case.
+      - V(false) is faster where much is shared or equal. RV(restore.verified) says so.
+    type: bool
+    default: true
+  salvage:
+    description:
+      - Restore what is whole of a damaged backup, in place, and leave everything else as it is. RV(restore.lost) names what is lost.
+      - It is refused with O(strategy=replace), which would take away what the backup lost.
+    type: bool
+    default: false
+  attributes:
+    description:
+      - What happens where the target cannot hold all attributes. V(best_effort) restores the rest and warns. V(strict) fails with RV(code=attributes)
+        before anything is written.
+    type: str
+    choices:
+      - best_effort
+      - strict
+    default: best_effort
+  allow_in_use:
+    description:
+      - Restore although a process has its root directory in the target, as a container has, another mount namespace has something mounted below it, or
+        an overlay is made of it. By default that fails with RV(code=in_use), for what runs there would lose its files and mounts.
+      - A process that only works in the target, or has files of it open, is no reason to fail. A warning names it.
     type: bool
     default: false
   numeric_owner:
     description:
-      - Restore owners and groups by number. By default they are restored by name, and by number where this host does not know the name.
+      - Restore owners, groups and ACLs by number.
     type: bool
     default: false
   keep_previous:
@@ -166,6 +196,17 @@ EXAMPLES = r"""
       - conf
     delete: true
     force: true
+
+- name: Restore what is whole of a damaged backup beside what is there now
+  volt.backup.volt_restore:
+    id: "{{ made.backup.id }}"
+    target: /srv/app-salvaged
+    salvage: true
+  register: salvaged
+
+- name: Say what is lost
+  ansible.builtin.debug:
+    var: salvaged.restore.lost
 
 - name: Restore what there was at noon, and keep what is there now beside it
   volt.backup.volt_restore:
@@ -233,6 +274,56 @@ restore:
       type: int
       returned: always
       sample: 1734000000
+    paths_staying:
+      description: Paths that the backup lacks and that stay in the target.
+      type: int
+      returned: always
+      sample: 0
+    bytes_needed:
+      description: Bytes that the restore writes at most. Hard links count once, holes and blocks that are shared with the store not at all.
+      type: int
+      returned: always
+      sample: 485123456
+    verified:
+      description: Whether content was hashed, that of the target and what is shared with the store included. It is what O(verify) says.
+      type: bool
+      returned: always
+      sample: true
+    partly:
+      description: Whether O(paths) asked for a part of the backup.
+      type: bool
+      returned: always
+      sample: false
+    attributes_skipped:
+      description: Paths that could not have all of their attributes. In check mode only known with O(attributes=strict).
+      type: int
+      returned: always
+      sample: 1
+    attributes_skipped_names:
+      description: What they lack, and how many lack it. C(owner), C(mode), C(mtime), C(device), C(flags), C(project), or an extended attribute's name.
+      type: dict
+      returned: always
+      sample:
+        btrfs.compression: 1
+    attributes_skipped_paths:
+      description: The first 1000 of these paths.
+      type: list
+      elements: str
+      returned: always
+      sample:
+        - var/log/journal
+    lost:
+      description: With O(salvage), paths that could not be restored. Of a directory, what is in it.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    in_use:
+      description: What a restore would take the ground from, as sentences. See O(allow_in_use). It is told of an equal target as well.
+      type: list
+      elements: str
+      returned: always
+      sample: []
     previous:
       description: >-
         Where the old tree is, with O(keep_previous), and where it holds something that the backup leaves alone and that had no place in the new tree
@@ -324,7 +415,8 @@ code:
     - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(not_found) where there is no
       such backup, V(damaged) where something in the store is missing or altered, V(unsupported) where a newer
       version wrote something that it needs, V(target_differs) for a target that needs O(force),
-      V(target) and V(target_full) for a target that is unsuitable or full, V(store) for a store that is known and not there, or cannot be read,
+      V(target) and V(target_full) for a target that is unsuitable or full, V(in_use) for one that something runs on, V(attributes) for one that cannot
+      hold all with O(attributes=strict), V(store) for a store that is known and not there, or cannot be read,
       V(lock_timeout) where others used the store alone for too long, V(interrupted) for a run that was told to stop.
   returned: failure
   type: str
@@ -336,15 +428,36 @@ mounts:
   elements: str
   sample:
     - data
+in_use:
+  description: What stands on the target, as sentences.
+  returned: on failure with RV(code=in_use)
+  type: list
+  elements: str
+  sample:
+    - systemd (process 4711) has its root directory in it
+attributes_skipped:
+  description: How many paths could not have all of their attributes.
+  returned: on failure with RV(code=attributes)
+  type: int
+  sample: 1
+attributes:
+  description: What they could not have, and how many of them.
+  returned: on failure with RV(code=attributes)
+  type: dict
+  sample:
+    btrfs.compression: 1
 paths:
   description:
-    - Those of O(paths) that the backup does not have, or directories of the target that are in the way of something else in the backup.
+    - The paths that a failure is about. Those of O(paths) that the backup does not have, paths of which the content is lost, directories of the target
+      that are in the way of something else in the backup, immutable files, or paths that could not have all of their attributes.
   returned: failure, if it is about such paths
   type: list
   elements: str
   sample:
     - etc/app
 """
+
+import typing as t
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
@@ -364,10 +477,16 @@ OPTIONS = dict(
     delete=dict(type="bool", default=False),
     paths=dict(type="list", elements="str", default=[]),
     link=dict(type="str", choices=["auto", "reflink", "hardlink", "copy"], default="auto"),
-    verify=dict(type="bool", default=False),
+    verify=dict(type="bool", default=True),
+    salvage=dict(type="bool", default=False),
+    attributes=dict(type="str", choices=["best_effort", "strict"], default="best_effort"),
+    allow_in_use=dict(type="bool", default=False),
     numeric_owner=dict(type="bool", default=False),
     keep_previous=dict(type="bool", default=False),
 )
+NUMBERS = (
+    "files_linked", "files_copied", "files_unchanged", "files_removed", "paths_staying", "bytes_needed", "attributes_skipped", "total_size", "duration",
+)  # fmt: skip
 #: An explicit null counts as given.
 ONE_OF = [("id", "workload")]
 
@@ -392,8 +511,10 @@ def unknown_yet(task: Task) -> Result:
     if not task.dry:
         raise UsageError("The id is null, which only check mode accepts; was the backup made?")
     restore = dict.fromkeys(("backup_id", "strategy", "previous"))
-    numbers = dict.fromkeys(("files_linked", "files_copied", "files_unchanged", "files_removed", "total_size", "duration"), 0)
-    return {"changed": True, "restore": {**restore, **numbers, "target_dir": task.params["target"]}}
+    numbers = dict.fromkeys(NUMBERS, 0)
+    lists: t.Dict[str, t.Any] = {name: [] for name in ("attributes_skipped_paths", "lost", "in_use")}
+    params = {"target_dir": task.params["target"], "verified": task.params["verify"], "partly": bool(task.params["paths"])}
+    return {"changed": True, "restore": {**restore, **numbers, **lists, **params, "attributes_skipped_names": {}}}
 
 
 def main() -> None:

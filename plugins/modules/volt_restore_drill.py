@@ -11,8 +11,8 @@ module: volt_restore_drill
 short_description: Prove that backups can be restored
 version_added: 0.1.0
 description:
-  - Restores the newest complete and undamaged backup of each workload to a directory of its own, reads that tree again, compares it byte by byte
-    with what the store says it must be, and removes it.
+  - Restores the newest backup of each workload that is complete, not damaged and not suspect to a directory of its own, reads that tree again,
+    compares it byte by byte with what the store says it must be, and removes it.
   - Where the workload has a schedule, it is noted when and by which backup that was proved. M(volt.backup.volt_backup_info) with
     O(volt.backup.volt_backup_info#module:include=schedules) and C(volt-backup status) tell it.
   - The task fails with RV(code=drill) if a workload is not proved, after all others have had their turn.
@@ -114,7 +114,9 @@ drills:
       returned: always
       sample: 0
     passed_over:
-      description: Newer backups that were passed over, since they are incomplete, damaged, of the future (the clock was wrong) or of another backup directory.
+      description: >-
+        Newer backups that were passed over, since they are incomplete, damaged, suspect, of the future (the clock was wrong) or of another backup directory.
+        They are not proved. A warning names each.
       type: list
       elements: dict
       returned: always
@@ -160,7 +162,7 @@ def work(task: Task) -> Result:
         raise failure
     for one in done:
         if one.passed_over:
-            task.warn(f"Workload {one.workload}: {len(one.passed_over)} newer backup(s) passed over, first {one.passed_over[0]['id']}.")
+            task.warn(f"Workload {one.workload}: {drill.passed_over(one)}.")
     return {"changed": False, "drills": [one._asdict() for one in done]}
 
 

@@ -159,8 +159,8 @@ def test_a_tree_that_comes_back_otherwise_is_not_proved(ground: Ground, monkeypa
     ground.declare()
     real = bench.manager.restore
 
-    def lossy(backup: Any, request: Any, *rest: Any, dry: bool = False) -> Any:
-        done = real(backup, request, *rest, dry=dry)
+    def lossy(backup: Any, request: Any, *rest: Any, dry: bool = False, reread: bool = False) -> Any:
+        done = real(backup, request, *rest, dry=dry, reread=reread)
         if not dry:
             with open(os.path.join(request.target, "a"), "r+b") as file:
                 status = os.fstat(file.fileno())

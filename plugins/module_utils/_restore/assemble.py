@@ -19,7 +19,7 @@ import os
 import stat
 import typing as t
 
-from .._base import Damaged, Interrupted, VoltError, create_file, kernel, open_file, show, target_failure
+from .._base import Damaged, Interrupted, TargetError, VoltError, create_file, kernel, open_file, show, target_failure
 from .._format import tree
 from .._format.tree import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
 from .._format.walk import Load, directories, join
@@ -281,7 +281,12 @@ class Assembler:
             made = rooms.make_directory(path.rpartition(b"/")[0], trail.fd, entry.name)
             self._new_directories.add(path)
             self.tally.did(path)
-        found = trail.enter_on_mount(entry.name, rooms.mounted.get(path))
+        try:
+            found = trail.enter_on_mount(entry.name, rooms.mounted.get(path))
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise TargetError(f"{show(path)} in the target was mounted just now; look at it, then restore again.") from None
+            raise
         if made is not None and not os.path.samestat(found, made):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # exchanged just now
 

@@ -103,13 +103,16 @@ def _drill(args: Arguments, manager: Manager) -> Outcome:
 
 def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     word = "would be restored" if dry else "proved"
-    rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one.unstable_count), screen.size(one.total_size),
+    rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
              screen.span(one.duration), one.reason or "") for one in done]  # fmt: skip
-    return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4))
+    notes = [f"{one.workload}: {drill.passed_over(one)}.\n" for one in done if one.passed_over]
+    return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4)) + "".join(notes)
 
 
-def _but(word: str, unstable: int) -> str:
-    return f"{word}, except {unstable} unstable path(s)" if unstable else word
+def _but(word: str, one: drill.Drill) -> str:
+    unstable = f", except {one.unstable_count} unstable path(s)" if one.unstable_count else ""
+    newer = f", but not {len(one.passed_over)} newer backup(s)" if one.passed_over else ""
+    return word + unstable + newer
 
 
 # ---- notify

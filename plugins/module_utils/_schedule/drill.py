@@ -61,6 +61,12 @@ def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
     return DrillFailed(f"Workload {bad[0].workload} was not proved: {bad[0].reason}{more}", drills=[drill._asdict() for drill in drills])
 
 
+def passed_over(drill: Drill) -> str:
+    """Which newer backups were passed over, each with its reason: these are not proved."""
+    each = "; ".join(f"{one['id']} ({one['reason'].rstrip('.')})" for one in drill.passed_over)
+    return f"{len(drill.passed_over)} newer backup(s) passed over and not proved: {each}"
+
+
 class DrillFailed(VoltError):
     """A backup could not be restored as it should be."""
 
