@@ -1,0 +1,626 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Targets that cannot hold all of a backup, and backups that lack something: what is restored, what is told, and that comparing afterwards says equal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import restore as restores
+from ansible_collections.volt.backup.plugins.module_utils._base import errors
+from ansible_collections.volt.backup.plugins.module_utils._fs import acl, flags, mounts as file_systems
+from ansible_collections.volt.backup.plugins.module_utils._restore import equal, plan
+from ansible_collections.volt.backup.tests.rigs import mounts, need
+from ansible_collections.volt.backup.tests.system.conftest import Bench
+
+WAYS = ("replace", "in_place")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """`other("ext4", "-I", "128")`: another file system, made so, to restore to."""
+    with ExitStack() as stack:
+
+        def make(kind: str, *options: str, size: int = 96 << 20) -> Path:
+            need("mount", f"mkfs.{kind}", root=True)
+            image, where = tmp_path / f"{kind}.other", tmp_path / f"{kind}-other"
+            where.mkdir()
+            with image.open("wb") as file:
+                file.truncate(size)
+            subprocess.run([f"mkfs.{kind}", *options, image], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.enter_context(mounts.image(image, where))
+            return where
+
+        yield make
+
+
+def twice(bench: Any, target: Path, **options: Any) -> restores.Restored:
+    """Restore, and find it equal afterwards: also once more where all that differs is content."""
+    done = bench.restore(target=str(target), **options)
+    again = bench.restore(target=str(target), force=True, delete=True)
+    assert done.changed and not again.changed, again.diff["prepared"]
+    return done
+
+
+# ---- what the target cannot hold
+
+
+def test_an_attribute_of_another_file_system(bench_on: Any, other: Any) -> None:
+    need("btrfs", root=True)
+    bench = bench_on("btrfs")
+    bench.files(a=b"1", f=b"2", z=b"3")
+    subprocess.run(["btrfs", "property", "set", bench.source / "f", "compression", "zstd"], check=True)
+    os.setxattr(bench.source / "f", "user.kept", b"kept")
+    bench.create()
+    target = other("ext4") / "app"
+    with pytest.raises(errors.AttributesRefused, match=r"cannot hold btrfs.compression \(1\) of 1 path") as caught:
+        bench.restore(target=str(target), attributes="strict")
+    assert caught.value.details["paths"] == ["f"] and not target.exists()
+    done = twice(bench, target)
+    assert (done.restore["attributes_skipped"], done.restore["attributes_skipped_names"]) == (1, {"btrfs.compression": 1})
+    assert done.restore["attributes_skipped_paths"] == ["f"] and "btrfs.compression" in done.warnings[0]
+    assert os.getxattr(target / "f", "user.kept") == b"kept" and (target / "z").read_bytes() == b"3"
+    with pytest.raises(errors.AttributesRefused):
+        (target / "a").write_bytes(b"changed")
+        bench.restore(target=str(target), attributes="strict", force=True, dry=True)
+
+
+def test_attributes_that_are_too_large(bench_on: Any, other: Any) -> None:
+    """One alone, and several that only together have no room."""
+    bench = bench_on("xfs")
+    bench.files(a=b"1", big=b"2", many=b"3", z=b"4")
+    os.setxattr(bench.source / "big", "user.big", b"x" * 20_000)
+    for number in range(3):
+        os.setxattr(bench.source / "many", f"user.n{number}", b"x" * 1700)
+    bench.create()
+    done = twice(bench, other("ext4", "-b", "4096") / "app")
+    assert done.restore["attributes_skipped_names"] == {"user.big": 1, "user.n2": 1}
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_whole_seconds(bench: Any, other: Any, strategy: str) -> None:
+    bench.files(a=b"1", d__b=b"2")
+    bench.create()
+    target = other("ext4", "-I", "128") / "app"
+    done = twice(bench, target, strategy=strategy)
+    assert done.restore["attributes_skipped_names"]["mtime"] == 4
+    (target / "a").write_bytes(b"9")
+    os.utime(target / "a", (1, 1))
+    assert bench.restore(target=str(target), force=True).diff["changed"] == ["a"], "a second that differs is a difference"
+
+
+def test_owners_outside_of_a_user_namespace(bench: Any) -> None:
+    need("unshare", root=True)
+    bench.files(a=b"1", b=b"2", c=b"3")
+    os.chown(bench.source / "b", 1234, 1234)
+    backup = bench.create().backup["id"]
+
+    def apart() -> None:
+        for turn in range(2):
+            done = bench.restore(backup, target=str(bench.target))
+            assert done.changed is (turn == 0) and done.restore["attributes_skipped_names"] == ({"owner": 1} if turn == 0 else {})
+
+    root, top = os.getpid(), Path("/proc/self")
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            import ctypes
+
+            assert ctypes.CDLL(None).unshare(0x10000000) == 0
+            (top / "setgroups").write_text("deny")
+            for name in ("uid_map", "gid_map"):
+                (top / name).write_text("0 0 1")
+            apart()
+            code = 0
+        finally:
+            os._exit(code)
+    assert root and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (bench.target / "c").read_bytes() == b"3"
+
+
+def test_hard_links_across_a_mount(bench: Any, tmp_path: Path) -> None:
+    need("mount", root=True)
+    bench.files(a=b"1", z=b"2")
+    (bench.source / "data").mkdir()
+    for name in ("data/one", "data/two", "b"):
+        os.link(bench.source / "a", bench.source / name)
+    bench.create()
+    bench.restore()
+    (bench.target / "data" / "one").unlink()
+    (bench.target / "data" / "two").unlink()
+    with mounts.mount("tmpfs", bench.target / "data"):
+        done = bench.restore(force=True)
+        assert done.restore["strategy"] == "in_place"
+        # what is mounted was no part of the backup; asked for by name it is
+        bench.restore(force=True, paths=["data"])
+    assert (bench.target / "a").stat().st_nlink >= 2
+
+
+def test_more_names_than_a_file_may_have(bench_on: Any, other: Any) -> None:
+    """ext4 stops at 65,000. The next names are of a second file, not of a file each."""
+    bench = bench_on("xfs")
+    bench.files(f=b"1")
+    for number in range(65_100):
+        os.link(bench.source / "f", bench.source / f"l{number:05d}")
+    bench.create()
+    target = other("ext4", "-N", "8000", size=256 << 20) / "app"
+    twice(bench, target)
+    assert len({entry.inode() for entry in os.scandir(target)}) == 2
+
+
+def test_acls_follow_names_as_owners_do(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("setfacl", root=True)
+    bench.files(f=b"1", etc__x=b"2")
+    subprocess.run(["setfacl", "-m", "u:daemon:rw,g:games:r", bench.source / "f"], check=True)
+    subprocess.run(["setfacl", "-d", "-m", "u:daemon:rwx", bench.source / "etc"], check=True)
+    backup = bench.create()
+    manifest = bench.manager.find(bench_query(backup))[0]
+    assert manifest
+    moved = {"daemon": 4001, "games": 4002}
+    from ansible_collections.volt.backup.plugins.module_utils._fs import metadata
+
+    real = metadata._lookup
+    monkeypatch.setattr(metadata, "_lookup", lambda find, name, number: moved.get(name) or real(find, name, number))
+    twice(bench, bench.target)
+    users, groups = acl.ids(metadata.read_xattrs(os.fspath(bench.target / "f")))
+    assert (users, groups) == ({4001}, {4002})
+    assert acl.ids(metadata.read_xattrs(os.fspath(bench.target / "etc")))[0] == {4001}
+    numbers = bench.top / "numbers"
+    twice(bench, numbers, numeric_owner=True) if False else bench.restore(target=str(numbers), numeric_owner=True)
+    assert 4001 not in acl.ids(metadata.read_xattrs(os.fspath(numbers / "f")))[0]
+
+
+def bench_query(made: Any) -> Any:
+    from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+
+    return Query(id=made.backup["id"])
+
+
+@pytest.mark.parametrize("how", ["container", "passwd"])
+def test_a_system_s_own_numbers_are_kept(bench: Any, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(root=True)
+    from ansible_collections.volt.backup.plugins.module_utils._fs import metadata
+
+    bench.files(f=b"1", **({"etc__passwd": b"root:x:0:0"} if how == "passwd" else {}))
+    os.chown(bench.source / "f", 1, 1)  # daemon
+    bench.create(**({"workload_mode": "container"} if how == "container" else {}))
+    monkeypatch.setattr(metadata, "_lookup", lambda find, name, number: number + 5000)
+    bench.restore()
+    assert (bench.target / "f").stat().st_uid == 1
+
+
+# ---- subvolumes, projects, flags
+
+
+def subvolume(path: Path) -> None:
+    subprocess.run(["btrfs", "subvolume", "create", path], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "replace"])
+def test_a_subvolume_stays_what_it_is(bench_on: Any, strategy: str) -> None:
+    need("btrfs", root=True)
+    bench = bench_on("btrfs")
+    subvolume(bench.source)
+    bench.files(conf=b"1", uploads__u=b"precious")
+    bench.create(exclude=["/uploads/"])
+    (bench.source / "conf").write_bytes(b"2")
+    done = bench.restore(target=None, force=True, strategy=strategy, delete=strategy == "auto")
+    assert done.restore["strategy"] == "in_place" and (bench.source / "conf").read_bytes() == b"1"
+    assert bench.source.stat().st_ino == 256 and (bench.source / "uploads" / "u").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_a_subvolume_below_the_target_stays(bench_on: Any, delete: bool) -> None:
+    """A snapshot of snapper's, or data of its own."""
+    need("btrfs", root=True)
+    bench = bench_on("btrfs")
+    bench.files(conf=b"1", data__d=b"2")
+    bench.create()
+    bench.restore()
+    shutil.rmtree(bench.target / "data")
+    for name in ("data", ".snapshots"):
+        subvolume(bench.target / name)
+    (bench.target / ".snapshots" / "precious").write_bytes(b"precious")
+    (bench.target / "data" / "d").write_bytes(b"changed")
+    with pytest.raises(errors.TargetError, match="mounted below target|subvolume"):
+        bench.restore(force=True, strategy="replace")
+    done = bench.restore(force=True, delete=delete)
+    assert done.restore["strategy"] == "in_place"
+    assert (bench.target / "data" / "d").read_bytes() == b"2" and (bench.target / "data").stat().st_ino == 256
+    assert (bench.target / ".snapshots" / "precious").read_bytes() == b"precious"
+
+
+def flags_of(path: Path) -> flags.Flags:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return flags.read_flags(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_flags_are_carried_over(bench_on: Any, strategy: str) -> None:
+    need("chattr", root=True)
+    bench = bench_on("btrfs")
+    bench.files(db__file=b"1" * 300_000, a=b"2")
+    bench.create()
+    bench.target.mkdir()
+    (bench.target / "db").mkdir()
+    subprocess.run(["chattr", "+C", bench.target / "db"], check=True)
+    (bench.target / "db" / "file").write_bytes(b"changed")
+    assert flags_of(bench.target / "db" / "file").flags & 0x800000
+    done = bench.restore(force=True, strategy=strategy, delete=strategy == "in_place")
+    assert done.restore["strategy"] == strategy
+    for name in ("db", "db/file"):
+        assert flags_of(bench.target / name).flags & 0x800000, name
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_projects_are_carried_over(bench: Any, other: Any, strategy: str) -> None:
+    need("chattr", root=True)
+    bench.files(a=b"1", d__b=b"2", uploads__u=b"x")
+    bench.create(exclude=["/uploads/"])
+    target = other("xfs", size=320 << 20) / "app"
+    target.mkdir()
+    subprocess.run(["chattr", "+P", "-p", "77", target], check=True)
+    (target / "uploads").mkdir()
+    (target / "uploads" / "u").write_bytes(b"precious")
+    (target / "a").write_bytes(b"changed")
+    bench.restore(target=str(target), force=True, strategy=strategy)
+    for name in (".", "a", "d", "d/b", "uploads/u"):
+        assert flags_of(target / name).project == 77, name
+    assert (target / "uploads" / "u").read_bytes() == b"precious"
+
+
+def test_what_is_immutable_is_found_before_anything_is_written(bench_on: Any) -> None:
+    need("chattr", root=True)
+    bench = bench_on("ext4")
+    bench.files(a=b"1", im=b"2", uploads__u=b"x")
+    bench.create(exclude=["/uploads/"])
+    bench.restore()
+    for name in ("a", "im"):
+        (bench.target / name).write_bytes(b"changed")
+    (bench.target / "uploads").mkdir()
+    (bench.target / "uploads" / "u").write_bytes(b"precious")
+    try:
+        subprocess.run(["chattr", "+i", bench.target / "im"], check=True)
+        with pytest.raises(errors.TargetError, match="im in the target is immutable"):
+            bench.restore(force=True, strategy="in_place")
+        assert (bench.target / "a").read_bytes() == b"changed"
+        subprocess.run(["chattr", "-i", bench.target / "im"], check=True)
+        subprocess.run(["chattr", "+i", bench.target / "uploads"], check=True)
+        done = bench.restore(force=True, strategy="replace")
+        assert done.restore["strategy"] == "in_place", "what was excluded cannot move, so the rest comes to it"
+        assert (bench.target / "uploads" / "u").read_bytes() == b"precious" and (bench.target / "im").read_bytes() == b"2"
+    finally:
+        subprocess.run(["chattr", "-R", "-i", bench.top], check=False, stderr=subprocess.DEVNULL)
+
+
+# ---- space
+
+
+def test_space_is_what_will_be_written(bench: Any, other: Any) -> None:
+    """An image that is mostly holes, and a file with thirty names."""
+    with open_new(bench.source / "thin") as file:
+        file.truncate(10 << 30)
+        file.seek(5 << 30)
+        file.write(os.urandom(1 << 20))
+    (bench.source / "0").mkdir()
+    (bench.source / "0" / "f").write_bytes(os.urandom(3 << 20))
+    for number in range(1, 30):
+        (bench.source / str(number)).mkdir()
+        os.link(bench.source / "0" / "f", bench.source / str(number) / "f")
+    bench.create()
+    target = other("ext4") / "app"
+    done = bench.restore(target=str(target), dry=True)
+    assert 4 << 20 <= done.restore["bytes_needed"] < 5 << 20
+    bench.restore(target=str(target))
+    (target / "0" / "f").write_bytes(b"changed")
+    assert bench.restore(target=str(target), force=True).restore["strategy"] == "replace"
+
+
+def open_new(path: Path) -> Any:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
+
+
+def test_clones_need_no_space(bench_on: Any) -> None:
+    bench = bench_on("btrfs")
+    bench.files(large=os.urandom(4 << 20), small=b"1" * 5000)
+    bench.create()
+    assert bench.restore(dry=True).restore["bytes_needed"] == 8192
+    assert bench.restore(dry=True, link="copy").restore["bytes_needed"] == (4 << 20) + 8192
+
+
+# ---- damage
+
+
+def lose(bench: Any, *contents: bytes) -> None:
+    import hashlib
+
+    for content in contents:
+        name = hashlib.sha256(content).hexdigest()
+        for path in (bench.store / "objects" / name[:2]).glob(f"{name}*"):
+            path.unlink()
+
+
+@pytest.fixture
+def hurt(bench: Any) -> Any:
+    bench.large = [os.urandom(300_000) for _number in range(2)]
+    bench.files(a__big=bench.large[0], a__small=b"s", b__small=b"t", b__other=bench.large[1])
+    bench.create()
+    lose(bench, bench.large[0])
+    return bench
+
+
+def test_the_rest_of_a_damaged_backup(hurt: Any) -> None:
+    with pytest.raises(errors.Damaged, match=r"lacks the content of 1 path\(s\): a/big. Restore the rest with salvage: true") as caught:
+        hurt.restore()
+    assert caught.value.details["paths"] == ["a/big"] and not hurt.target.exists()
+    hurt.restore(paths=["b", "a/small"])
+    assert (hurt.target / "b" / "other").read_bytes() == hurt.large[1] and (hurt.target / "a" / "small").exists()
+    with pytest.raises(errors.Damaged, match="a/big"):
+        hurt.restore(paths=["a"], force=True)
+
+
+def test_salvage(hurt: Any) -> None:
+    hurt.target.mkdir()
+    (hurt.target / "a").mkdir()
+    (hurt.target / "a" / "big").write_bytes(b"what is left of it")
+    for dry in (True, False):
+        done = hurt.restore(salvage=True, force=True, delete=True, dry=dry)
+        assert done.restore["lost"] == ["a/big"] and any("1 path(s) are lost" in text for text in done.warnings)
+    assert (hurt.target / "a" / "big").read_bytes() == b"what is left of it" and (hurt.target / "b" / "small").exists()
+    again = hurt.restore(salvage=True)
+    assert not again.changed and "all that can be had of" in restores.unchanged(again.restore)
+    with pytest.raises(errors.UsageError, match="in place"):
+        hurt.restore(salvage=True, strategy="replace")
+
+
+def test_salvage_of_content_that_turns_out_to_be_altered(bench: Any) -> None:
+    """Of the right size, so that only the restore finds it."""
+    bench.large = [os.urandom(300_000) for _number in range(2)]
+    bench.files(a=bench.large[0], b=bench.large[1])
+    bench.create(compression="none")
+    import hashlib
+
+    name = hashlib.sha256(bench.large[0]).hexdigest()
+    path = bench.store / "objects" / name[:2] / name
+    info = path.stat()
+    os.chmod(path, 0o600)
+    with path.open("r+b") as file:
+        file.write(b"X")
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    for _turn in range(2):
+        done = bench.restore(salvage=True, force=True)
+        assert done.restore["lost"] == ["a"]
+    assert sorted(os.listdir(bench.target)) == ["b"]
+
+
+def test_salvage_of_a_lost_listing(bench: Any) -> None:
+    for number in range(400):
+        bench.files(**{f"d{number:03d}__{'n' * 60}{item}": os.urandom(20) for item in range(40)})
+    bench.create()
+    packs = sorted((bench.store / "packs").rglob("*.pack*"), key=lambda path: path.stat().st_size)
+    assert len(packs) > 1
+    for pack in packs:
+        saved = pack.read_bytes()
+        pack.unlink()
+        try:
+            done = bench.restore(salvage=True, target=str(bench.top / pack.name[:8]))
+        except errors.Damaged:
+            done = None  # the listing of the top itself
+        if done is not None and any("/" not in path for path in done.restore["lost"]):
+            lost = [path for path in done.restore["lost"] if "/" not in path]
+            assert all((bench.top / pack.name[:8] / path).is_dir() and not os.listdir(bench.top / pack.name[:8] / path) for path in lost)
+            return
+        pack.write_bytes(saved)
+    pytest.fail("no pack held a listing alone")
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_a_flipped_bit_does_not_come_through_a_clone(bench_on: Any, kind: str) -> None:
+    bench = bench_on(kind)
+    content = os.urandom(1 << 20)
+    bench.files(a=content)
+    bench.create()
+    import hashlib
+
+    name = hashlib.sha256(content).hexdigest()
+    (path,) = (bench.store / "objects" / name[:2]).glob(f"{name}*")
+    info = path.stat()
+    os.chmod(path, 0o600)
+    with path.open("r+b") as file:
+        file.seek(5000)
+        file.write(bytes([content[5000] ^ 1]))
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    with pytest.raises(errors.Damaged):
+        bench.restore()
+    assert not bench.target.exists()
+
+
+# ---- the stat cache of a target
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Names of files in the target that are hashed."""
+    real, seen = equal.Comparer._same_content, []
+
+    def counted(self: Any, entry: Any, directory: int, name: bytes) -> bool:
+        seen.append(name)
+        return real(self, entry, directory, name)
+
+    monkeypatch.setattr(equal.Comparer, "_same_content", counted)
+    return seen
+
+
+def test_what_was_hashed_is_not_hashed_again(trusted_bench: Any, hashes: list[bytes]) -> None:
+    bench = trusted_bench
+    bench.files(a=b"1", b=b"2", c=b"3")
+    bench.create()
+    bench.restore()
+    time.sleep(2.1)
+    bench.restore()
+    assert sorted(hashes) == [b"a", b"b", b"c"], "too young to be believed"
+    hashes.clear()
+    bench.restore()
+    bench.restore(dry=True)
+    assert hashes == []
+    info = (bench.target / "b").stat()
+    (bench.target / "b").write_bytes(b"X")
+    os.utime(bench.target / "b", ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert bench.restore(force=True).diff["changed"] == ["b"] and hashes[:1] == [b"b"]
+    assert (bench.target / "b").read_bytes() == b"2"
+
+
+def test_a_new_tree_is_believed_from_the_exchange_on(trusted_bench: Any, hashes: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written long enough before; nobody could reach it until then."""
+    bench = trusted_bench
+    bench.files(a=b"1", b=b"2")
+    bench.create()
+    settle = restores.Stage.settle
+    monkeypatch.setattr(restores.Stage, "settle", lambda self: (settle(self), time.sleep(2.1)))
+    bench.restore()
+    assert not bench.restore().changed and hashes == []
+    shutil.rmtree(bench.target)
+    shutil.copytree(bench.source, bench.target)
+    assert bench.restore(dry=True, force=True).diff["changed"] in ([], ["."]) and sorted(hashes) == [b"a", b"b"], "other files, the same path"
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "other"])
+def test_a_cache_that_is_not_one_is_passed_over(trusted_bench: Any, hashes: list[bytes], harm: str) -> None:
+    bench = trusted_bench
+    bench.files(a=b"1")
+    bench.create()
+    bench.restore()
+    time.sleep(2.1)
+    bench.restore()
+    hashes.clear()
+    (cache,) = (bench.store / "cache").glob("*.target")
+    data = cache.read_bytes()
+    cache.write_bytes({"cut": data[:-1], "flip": data[:-1] + bytes([data[-1] ^ 1]), "other": b"x" * len(data)}[harm])
+    assert not bench.restore().changed and hashes == [b"a"]
+
+
+def test_caches_of_targets_that_are_gone_are_collected(trusted_bench: Any) -> None:
+    bench = trusted_bench
+    bench.files(a=b"1")
+    bench.create()
+    bench.restore()
+    time.sleep(2.1)
+    bench.restore()
+    assert list((bench.store / "cache").glob("*.target"))
+    bench.manager.collect("0s")
+    assert list((bench.store / "cache").glob("*.target"))
+    shutil.rmtree(bench.target)
+    bench.manager.collect("0s")
+    assert not list((bench.store / "cache").glob("*.target"))
+
+
+def test_on_a_file_system_whose_stats_prove_nothing_all_is_hashed(bench_on: Any, hashes: list[bytes]) -> None:
+    bench = bench_on("tmpfs")
+    bench.files(a=b"1")
+    bench.create()
+    bench.restore()
+    time.sleep(2.1)
+    bench.restore()
+    bench.restore()
+    assert hashes == [b"a", b"a"] and file_systems.untrusted("tmpfs")
+
+
+# ---- what is said
+
+
+def test_equal_is_only_said_of_what_is_equal(bench: Any) -> None:
+    bench.files(a=b"1", d__b=b"2")
+    bench.create()
+    bench.restore()
+    assert "equals" in restores.unchanged(bench.restore().restore)
+    (bench.target / "d" / "mine").write_bytes(b"mine")
+    done = bench.restore(force=True)
+    assert not done.changed or done.diff["changed"] == ["d"]
+    assert "; 1 further path stays" in restores.unchanged(bench.restore(force=True).restore)
+    assert "all that was asked for" in restores.unchanged(bench.restore(paths=["a"]).restore)
+    assert "by size and time alone" in restores.unchanged(bench.restore(paths=["a"], verify=False).restore)
+
+
+# ---- without root
+
+
+def test_without_root(tmp_path: Path) -> None:
+    """One's own read-only directories, and one's own home, beside which nothing can be made."""
+    need("setpriv", root=True)
+    top = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    os.chmod(top, 0o755)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            home = top / "home" / "u"
+            for path in (home, top / "cas"):
+                path.mkdir(parents=True)
+                os.chown(path, 65534, 65534)
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            _as_a_user(home, top / "cas")
+            code = 0
+        finally:
+            os._exit(code)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        shutil.rmtree(top)
+
+
+def _as_a_user(home: Path, place: Path) -> None:
+    bench = Bench(place)
+    module = home / "go" / "mod"
+    module.mkdir(parents=True)
+    for name in "fgh":
+        (module / name).write_bytes(name.encode())
+        os.chmod(module / name, 0o444)
+    for path in (module, home / "go"):
+        os.chmod(path, 0o555)
+    go = bench.create(source=home / "go").backup["id"]
+    for strategy in WAYS:
+        os.chmod(module, 0o755)
+        (module / "f").unlink()
+        os.chmod(module, 0o555)
+        done = bench.restore(go, target=str(home / "go"), force=True, strategy=strategy)
+        assert done.restore["strategy"] == strategy and done.warnings == []
+        assert (module / "f").read_bytes() == b"f" and stat.S_IMODE(module.stat().st_mode) == stat.S_IMODE((home / "go").stat().st_mode) == 0o555
+    os.chmod(module, 0o755)
+    (module / "g").unlink()
+    os.chmod(module, 0o555)
+    bench.restore(go, target=str(home / "go"), force=True, paths=["mod/g"])
+    assert stat.S_IMODE(module.stat().st_mode) == 0o555, "only passed through"
+    whole = bench.create(source=home).backup["id"]
+    (home / "new").write_bytes(b"new")
+    os.chmod(module, 0o755)
+    (module / "h").unlink()
+    done = bench.restore(whole, target=str(home), force=True, delete=True)
+    assert done.restore["strategy"] == "in_place" and (module / "h").exists() and not (home / "new").exists()
+    assert not [name for name in os.listdir(home) if "volt" in name] and stat.S_IMODE(module.stat().st_mode) == 0o555
+
+
+def test_the_layout_of_an_acl() -> None:
+    """By the kernel's header: version 2, then tag, permissions and id of each entry."""
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in ((1, 6, 0xFFFFFFFF), (2, 6, 7), (4, 4, 0xFFFFFFFF), (8, 4, 9)))
+    moved = acl.renumbered(((acl.ACCESS, value), (b"user.x", value)), lambda number: number + 1, lambda number: number + 10)
+    assert acl.ids(moved) == ({8}, {19}) and moved[1] == (b"user.x", value)
+    assert acl.ids(((acl.ACCESS, b"\x02\0\0\0x"), (acl.DEFAULT, b""))) == (set(), set())
+    assert plan.ATTRIBUTES == ("best_effort", "strict")
