@@ -33,7 +33,7 @@ from .._restore import content
 from .._restore.assemble import Assembler, Tally
 from .._restore.compare import Comparison, Selection, TargetComparer
 from .._restore.equal import Comparer
-from .._restore.in_use import holding_warning, users_of
+from .._restore.in_use import Users, holding_warning, users_of
 from .._restore.known import Known, Seen
 from .._restore.plan import RestoreRequest, check, choose, needs_replace, refuse_in_place, refuse_in_use, refuse_lacks, removes
 from .._restore.preserve import Preserve
@@ -52,6 +52,18 @@ class Restored(t.NamedTuple):
     changed: bool
     diff: t.Dict[str, t.Any]
     warnings: t.List[str]
+
+
+class _Work(t.NamedTuple):
+    """What a restore has found out, and works with."""
+
+    manifest: Manifest
+    rules: Rules
+    preserve: Preserve
+    setter: Setter
+    comparer: Comparer
+    groups: t.List[t.List[bytes]]
+    comparison: Comparison
 
 
 class Restorer:
@@ -76,7 +88,7 @@ class Restorer:
         self._warnings: t.List[str] = []
         self._users: t.List[str] = []
         self._lost: t.List[bytes] = []
-        self._needed = 0
+        self._needed = self._stays = 0
 
     def __call__(self) -> Restored:
         with self._target:
@@ -88,27 +100,16 @@ class Restorer:
 
     def _run(self) -> Restored:
         request, target = self._request, self._target
-        manifest = self._catalog.manifest(self._sidecar)
-        lost = self._check(manifest)
-        rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], [*manifest.skipped, *lost])
-        preserve = self._preserve(rules)
-        owners = Owners({}, {}) if self._keeps_numbers(manifest) else Owners(manifest.users, manifest.groups)
-        holder = Holder()
-        known = Known(self._store.cache, target.path, target.fd) if target.exists and not self._reread else None
-        place = target.fd if target.exists else target.parent
-        seen = Seen(os.fstat(place).st_dev, time.time_ns())
-        comparer = Comparer(self._store.read, owners, holder, request.verify, known or _nothing, seen)
-        groups = self._groups(manifest)
-        comparison = self._compare(manifest, comparer, preserve, groups)
+        work = self._look()
+        comparison = work.comparison
         wanted = comparison.changes if removes(request) else comparison.changes.without(REMOVED)
         diff = wanted.as_dict()
-        stays = 0 if removes(request) else comparison.changes.counts[REMOVED]
-        users = users_of(target.path) if target.exists else None
-        self._users = users.blocking if users is not None else []
+        users = users_of(target.path) if target.exists else Users([], [])
+        self._users = users.blocking
         if not wanted:
-            if comparer.learned:
-                self._remember(seen)
-            return self._result("none", Tally(), diff, False, stays, Skips())
+            if work.comparer.learned:
+                self._remember(work.comparer.seen)
+            return self._result("none", Tally(), diff, Skips())
         if target.exists and not request.force:
             raise TargetDiffers(
                 f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); say force: true to overwrite it.",
@@ -117,34 +118,56 @@ class Restorer:
         refuse_in_use(request, target, self._users)
         refuse_lacks(request, target, comparison)
         if self._dry:
-            content.foresee(self._store, request.link, place)
-        self._needed = comparison.space.needed(self._store, content.clones(self._store, request.link, place))
-        strategy = choose(request, target, comparison, lambda: self._needed, self._warnings.append)
+            content.foresee(self._store, request.link, target.place)
+        self._needed = comparison.space.needed(self._store, content.clones(self._store, request.link, target.place))
+        strategy = choose(request, target, comparison, self._needed, self._warnings.append)
         if self._dry:
-            return self._result(strategy, Tally(), diff, True, stays, comparison.lacks)
-        if users is not None:
-            self._warnings += filter(None, [holding_warning(target.path, users.holding)])
-        setter = Setter(owners, holder.is_faithful(place, os.fstat(place).st_dev))
+            return self._result(strategy, Tally(), diff, comparison.lacks)
+        self._warnings += filter(None, [holding_warning(target.path, users.holding)])
+        return self._carry_out(work, strategy, diff)
+
+    def _look(self) -> _Work:
+        """Compare the backup with what is there."""
+        request, target = self._request, self._target
+        manifest = self._catalog.manifest(self._sidecar)
+        lost = self._check(manifest)
+        rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], [*manifest.skipped, *lost])
+        preserve = self._preserve(rules)
+        owners = Owners({}, {}) if self._keeps_numbers(manifest) else Owners(manifest.users, manifest.groups)
+        holder = Holder(not self._dry)
+        known = Known(self._store.cache, target.path, target.fd) if target.exists and not self._reread else None
+        seen = Seen(os.fstat(target.place).st_dev, time.time_ns())
+        comparer = Comparer(self._store.read, owners, holder, request.verify, known or _nothing, seen)
+        groups = self._groups(manifest)
+        comparison = self._compare(manifest, comparer, preserve, groups)
+        self._stays = 0 if removes(request) else comparison.changes.counts[REMOVED]
+        exact = self._dry or holder.is_faithful(target.place, os.fstat(target.place).st_dev)
+        return _Work(manifest, rules, preserve, Setter(owners, exact), comparer, groups, comparison)
+
+    def _carry_out(self, work: _Work, strategy: str, diff: t.Dict[str, t.Any]) -> Restored:
+        request = self._request
         filler = content.Filler(self._store, request.link, request.verify)
-        assembler = Assembler(self._load, filler, setter, comparer, groups, self._progress, self._lost.append if request.salvage else None)
+        lost = self._lost.append if request.salvage else None
+        assembler = Assembler(self._load, filler, work.setter, work.comparer, work.groups, self._progress, lost)
         previous = None
         if strategy == "replace":
             try:
-                previous = self._replace(assembler, manifest, rules, comparison)
+                previous = self._replace(assembler, work)
             except Impossible:
                 needs_replace(request, "trees cannot be exchanged here")
-                refuse_in_place(request, comparison)
+                refuse_in_place(request, work.comparison)
                 self._warnings.append("Trees cannot be exchanged here, so the target was restored in place.")
                 strategy = "in_place"
                 assembler = assembler.again()
         if strategy == "in_place":
-            self._in_place(assembler, manifest, preserve, comparison)
-        target.look_again()
+            self._in_place(assembler, work)
+        self._target.look_again()
+        seen = work.comparer.seen
         if assembler.written is not None:  # all of it is new: what was hashed is in the old tree
-            seen = Seen(os.fstat(target.fd).st_dev, 0)
+            seen = Seen(os.fstat(self._target.fd).st_dev, 0)
             seen.take(assembler.written, self._exposed)
         self._remember(seen)
-        result = self._result(strategy, assembler.tally, diff, True, stays, setter.skips)
+        result = self._result(strategy, assembler.tally, diff, work.setter.skips)
         result.restore.update(files_linked=filler.linked, files_copied=filler.copied, previous=show(previous) if previous else None)
         return result
 
@@ -197,10 +220,11 @@ class Restorer:
 
     def _compare(self, manifest: Manifest, comparer: Comparer, preserve: Preserve, groups: t.List[t.List[bytes]]) -> Comparison:
         request, target = self._request, self._target
-        strict = -1 if request.attributes != "strict" else target.fd if target.exists else target.parent
+        strict = target.place if request.attributes == "strict" else -1
         target_comparer = TargetComparer(
-            self._load, comparer, preserve, self._selection, groups, request.diff_limit, request.link == "hardlink", target.mounted, strict
-        )
+            self._load, comparer, preserve, self._selection, groups, request.diff_limit, request.link == "hardlink", target.mounted, strict,
+            request.keep_previous,
+        )  # fmt: skip
         try:
             return target_comparer(manifest.root, os.dup(target.fd) if target.exists else None)
         except OSError as error:
@@ -213,35 +237,35 @@ class Restorer:
 
     # ---- doing it
 
-    def _replace(self, assembler: Assembler, manifest: Manifest, rules: Rules, comparison: Comparison) -> t.Optional[bytes]:
-        target, request = self._target, self._request
+    def _replace(self, assembler: Assembler, work: _Work) -> t.Optional[bytes]:
+        target, request, comparison = self._target, self._request, work.comparison
         with Stage(target) as stage:
             content.probe(self._store, request.link, stage.directory)
             old = os.dup(target.fd) if target.exists and not request.keep_previous else None
-            assembler.fresh(manifest.root, stage.tree, old, lambda path: path not in comparison.unequal_links)
+            assembler.fresh(work.manifest.root, stage.tree, old, lambda path: path not in comparison.unequal_links)
             stage.settle()
             self._exposed = time.time_ns()
             if not target.exists:
                 stage.put()
                 return None
             extraneous = not comparison.changes.counts[REMOVED] and not removes(request)
-            previous, warnings = stage.exchange(rules, request.keep_previous, extraneous)
+            previous, warnings = stage.exchange(work.rules, request.keep_previous, extraneous)
             assembler.tally.removed = comparison.changes.counts[REMOVED]
             self._warnings += warnings
             return previous
 
-    def _in_place(self, assembler: Assembler, manifest: Manifest, preserve: Preserve, comparison: Comparison) -> None:
+    def _in_place(self, assembler: Assembler, work: _Work) -> None:
         target, request = self._target, self._request
         if not target.exists:
             target.make()
         content.foresee(self._store, request.link, target.fd)
-        assembler.in_place(manifest.root, target.fd, self._selection, preserve, comparison, target.mounted, removes(request))
+        assembler.in_place(work.manifest.root, target.fd, self._selection, work.preserve, work.comparison, target.mounted, removes(request))
         assembler.sync(target.fd)
         if assembler.tally.kept:
             kept = assembler.tally.kept
             self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted or immutable, or came in meanwhile.")
 
-    def _result(self, strategy: str, tally: Tally, diff: t.Dict[str, t.Any], changed: bool, stays: int, skips: Skips) -> Restored:
+    def _result(self, strategy: str, tally: Tally, diff: t.Dict[str, t.Any], skips: Skips) -> Restored:
         if skips.count:
             self._warnings.append(f"{skips.count} path(s) could not have all of their attributes here: {skips}; first {skips.paths[0]}.")
         if self._lost:
@@ -254,7 +278,7 @@ class Restorer:
             "files_copied": 0,
             "files_unchanged": tally.unchanged,
             "files_removed": tally.removed,
-            "paths_staying": stays,
+            "paths_staying": self._stays,
             "total_size": self._sidecar["total_size"],
             "bytes_needed": self._needed,
             "duration": time.monotonic_ns() - self._started,
@@ -267,7 +291,7 @@ class Restorer:
             "in_use": self._users,
             "previous": None,
         }
-        return Restored(restore, changed, diff, self._warnings)
+        return Restored(restore, strategy != "none", diff, self._warnings)
 
 
 def unchanged(restore: t.Mapping[str, t.Any]) -> str:

@@ -106,6 +106,21 @@ def open_real(path: bytes, top: int = -1, flags: int = 0) -> int:
     return fd
 
 
+def exposed(path: str) -> t.Optional[str]:
+    """The first directory on a real path, itself included, whose names users other than us and root may exchange; None where there is none.
+
+    In a directory with the sticky bit, users may exchange what is theirs alone.
+    """
+    here = ""
+    for part in path.rstrip("/").split("/"):
+        here = f"{here}{part}/"
+        info = os.stat(here)
+        writers = stat.S_IWOTH | (stat.S_IWGRP if info.st_gid not in (0, os.getegid()) else 0)
+        if info.st_uid not in (0, os.geteuid()) or info.st_mode & writers and not info.st_mode & stat.S_ISVTX:
+            return here.rstrip("/") or "/"
+    return None
+
+
 def create_file(path: Path, directory: t.Optional[int] = None, mode: int = 0o600) -> int:
     """A descriptor of a new, empty file that can be read and written; EEXIST where the name is taken."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)

@@ -12,7 +12,9 @@ in which user namespace we run. Most hold all, which one trial of a device shows
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import typing as t
 
 from .._base import files
@@ -36,9 +38,13 @@ class Basics(t.NamedTuple):
 
 
 class Holder:
-    """What the file systems below a target hold."""
+    """What the file systems below a target hold.
 
-    def __init__(self) -> None:
+    :param named: a file system without nameless files may be given one that has a name for a moment. Check mode writes no names.
+    """
+
+    def __init__(self, named: bool) -> None:
+        self._named = named
         self._root = os.geteuid() == 0
         self._faithful: t.Dict[int, bool] = {}
         self._basics: t.Dict[t.Tuple[int, Basics], Basics] = {}
@@ -65,9 +71,8 @@ class Holder:
             self._basics[key] = self._try_basics(wanted, directory)
         return self._basics[key]
 
-    @staticmethod
-    def _try_basics(wanted: Basics, directory: int) -> Basics:
-        fd = _nameless(directory)
+    def _try_basics(self, wanted: Basics, directory: int) -> Basics:
+        fd = self._nameless(directory)
         if fd < 0:
             return wanted
         try:
@@ -87,9 +92,8 @@ class Holder:
             self._xattrs[key] = self._try_xattrs(xattrs, directory)
         return self._xattrs[key]
 
-    @staticmethod
-    def _try_xattrs(xattrs: metadata.Xattrs, directory: int) -> metadata.Xattrs:
-        fd = _nameless(directory)
+    def _try_xattrs(self, xattrs: metadata.Xattrs, directory: int) -> metadata.Xattrs:
+        fd = self._nameless(directory)
         if fd < 0:
             return xattrs
         try:
@@ -106,7 +110,7 @@ class Holder:
     def _holds_owner(self, directory: int) -> bool:
         if not self._root:
             return True  # owners are not compared then
-        fd = _nameless(directory)
+        fd = self._nameless(directory)
         if fd < 0:
             return True
         try:
@@ -119,9 +123,8 @@ class Holder:
         finally:
             os.close(fd)
 
-    @staticmethod
-    def _holds_time(directory: int, moment: int) -> bool:
-        fd = _nameless(directory)
+    def _holds_time(self, directory: int, moment: int) -> bool:
+        fd = self._nameless(directory)
         if fd < 0:
             return True
         try:
@@ -132,10 +135,17 @@ class Holder:
         finally:
             os.close(fd)
 
-
-def _nameless(directory: int) -> int:
-    """A new file without a name on a directory's file system; -1 where it has no such files, or may not be written."""
-    try:
-        return files.create_nameless(directory)
-    except OSError:
-        return -1
+    def _nameless(self, directory: int) -> int:
+        """A new file without a name on a directory's file system; -1 where there can be none."""
+        try:
+            return files.create_nameless(directory)
+        except OSError as error:
+            if not self._named or error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS):
+                return -1
+        name = b".volt-restore-" + secrets.token_hex(8).encode()
+        try:
+            fd = files.create_file(name, directory)
+            os.unlink(name, dir_fd=directory)
+            return fd
+        except OSError:
+            return -1

@@ -95,17 +95,28 @@ class Known:
         return bytes(self._digests[32 * at : 32 * at + 32])
 
     def keep(self, seen: Seen) -> None:
-        """Write the cache anew. Where that fails (a store that is not ours to write), the next comparison hashes more, and nothing else is lost."""
+        """Write the cache anew, of what was seen, which is empty then.
+
+        Where that fails (a store that is not ours to write), the next comparison hashes more, and nothing else is lost.
+        """
         inodes = seen.columns[0]
         if self._identity < 0 or not inodes:
             self._cache.remove(self._name)
             return
         order = sorted(range(len(inodes)), key=inodes.__getitem__)
-        body = self._path + b"".join(array("Q", [column[number] for number in order]).tobytes() for column in seen.columns)
-        body += b"".join(bytes(seen.digests[32 * number : 32 * number + 32]) for number in order)
-        rest = struct.pack("=IqQ", len(self._path), self._identity, len(order)) + body
+        pieces = [struct.pack("=IqQ", len(self._path), self._identity, len(order)), self._path]
+        for column in seen.columns:
+            pieces.append(array("Q", (column[number] for number in order)).tobytes())
+            del column[:]  # it is not needed twice, and a million files have much of it
+        digests = bytearray(32 * len(order))
+        for at, number in enumerate(order):
+            digests[32 * at : 32 * at + 32] = seen.digests[32 * number : 32 * number + 32]
+        seen.digests.clear()
+        checksum = 0
+        for piece in (*pieces, digests):
+            checksum = zlib.crc32(piece, checksum)
         with contextlib.suppress(OSError):
-            self._cache.write(self._name, _MAGIC + struct.pack("=I", zlib.crc32(rest)) + rest)
+            self._cache.write(self._name, b"".join((_MAGIC, struct.pack("=I", checksum), *pieces, digests)))
 
     def _open(self) -> None:
         view = _mapped(self._cache.path(self._name))

@@ -63,12 +63,10 @@ def removes(request: RestoreRequest) -> bool:
     return request.delete or request.strategy == "replace"
 
 
-def choose(
-    request: RestoreRequest, target: Target, comparison: Comparison, needed: t.Callable[[], int], warn: t.Callable[[str], None]
-) -> str:
+def choose(request: RestoreRequest, target: Target, comparison: Comparison, needed: int, warn: t.Callable[[str], None]) -> str:
     """The strategy, by the contract's rules: replace where nothing can be lost by it, else in place. TargetError where neither can be.
 
-    :param needed: tells how many bytes will be written.
+    :param needed: how many bytes will be written.
     """
     below = [*target.mounted, *comparison.subvolumes]
     if request.strategy == "replace" and below:
@@ -91,7 +89,7 @@ def choose(
     elif below:
         needs_replace(request, f"something is mounted below the target (at {show(below[0])})")
         strategy = "in_place"
-    elif _lacks_space(target, comparison, needed):
+    elif needed + _SPARE > _free(target.parent):
         needs_replace(request, "there is no space for two trees")
         warn(f"There is no space for two trees at {show(target.path)}, so it was restored in place.")
         strategy = "in_place"
@@ -150,13 +148,7 @@ def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
         )
 
 
-def _lacks_space(target: Target, comparison: Comparison, needed: t.Callable[[], int]) -> bool:
-    """Whether a second tree beside the target has no room. The store is only asked where it matters."""
-    free = free_space(target.parent)
-    return comparison.space.most() + _SPARE > free and needed() + _SPARE > free
-
-
-def free_space(fd: int) -> int:
+def _free(fd: int) -> int:
     """Bytes that we may still write to the file system of an open file."""
     info = os.statvfs(fd)
     return info.f_bavail * info.f_frsize

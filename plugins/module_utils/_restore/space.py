@@ -45,10 +45,6 @@ class Space:
         else:
             self._small += _blocks(entry.size - sum(length for _offset, length in entry.extra.holes))
 
-    def most(self) -> int:
-        """No more bytes than these, found without a look into the store."""
-        return self._small + sum(_blocks(entry.size) for entry in self._large)
-
     def needed(self, store: Store, clones: bool) -> int:
         """Bytes that will be written. :param clones: whether the target's files can share blocks with the store's."""
         total = self._small

@@ -156,6 +156,11 @@ class Target:
         return self.fd >= 0
 
     @property
+    def place(self) -> int:
+        """A descriptor of a directory on the target's file system: itself, or the one above where it is not there yet."""
+        return self.fd if self.exists else self.parent
+
+    @property
     def fixed(self) -> t.Optional[str]:
         """Why the directory itself cannot be exchanged for another, as it has to stay what it is; None where it can."""
         if self.path == b"/" or self.exists and files.mount_id(self.fd) != files.mount_id(self.parent):
@@ -176,7 +181,7 @@ class Target:
         try:
             os.mkdir(self.name, 0o700, dir_fd=self.parent)
             self.fd = open_directory(self.name, self.parent)
-            if os.fstat(self.fd).st_uid != os.geteuid():
+            if os.fstat(self.fd).st_uid != os.geteuid() or os.listdir(self.fd):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))  # another user put it in the place of ours
         except OSError as error:
             raise target_failure(f"making {show(self.path)}", error) from None
@@ -239,7 +244,7 @@ def _lock_directory() -> t.Optional[str]:
     """A directory for locks that only we may enter, made where it is missing; None where there is no place for one (a container, a bare chroot)."""
     places = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.geteuid()}"] if os.geteuid() else ["/run"]
     for place in filter(os.path.isabs, places):
-        directory = os.path.join(place, "volt", "restore")
+        directory = os.path.join(place, "volt", "targets")
         with contextlib.suppress(OSError):
             if os.stat(place).st_uid != os.geteuid():
                 continue

@@ -18,13 +18,12 @@ import fcntl
 import os
 import re
 import secrets
-import stat
 import time
 import typing as t
 
 from .._backup.ids import check_workload
 from .._backup.manager import Manager, Query
-from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, held, is_at, open_directory, parse, reason, show
+from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, files, held, is_at, open_directory, parse, reason, show
 from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover
 from . import job as jobs
@@ -164,9 +163,11 @@ class Driller:
             os.makedirs(self._scratch, mode=0o700)
         top = open_directory(self._scratch, follow=True)
         try:
-            mode = os.fstat(top).st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise TargetError(f"Any user could exchange what lies in {show(os.fsencode(self._scratch))}; name a directory that others cannot write.")
+            open_to = files.exposed(os.path.realpath(self._scratch))
+            if open_to is not None:
+                raise TargetError(
+                    f"Other users could exchange what lies in {show(os.fsencode(open_to))}; name a scratch directory that only root, or this user, can write."
+                )
             self._sweep(top)
             os.mkdir(name, 0o700, dir_fd=top)
             room = open_directory(name, top)
