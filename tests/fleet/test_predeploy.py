@@ -166,6 +166,24 @@ def test_where_the_backup_fails_nothing_is_deployed(everywhere: Deployment) -> N
         assert (everywhere.rooms[host.name] / "app/config").read_text() == "new"
 
 
+def test_where_it_could_not_be_taken_back_nothing_is_deployed(deployment: Deployment) -> None:
+    """A service has something mounted in the source, which the host's own list of mounts does not show."""
+    (host,) = deployment.hosts[:1]
+    unit = f"volt-test-{Path(deployment.place).name}"
+    mounted = f"{deployment.place}/app/kept"
+    host.run("systemd-run", "--quiet", f"--unit={unit}", "--property=PrivateMounts=yes", "sh", "-c", f"mount -t tmpfs none {mounted} && touch {mounted}/up && sleep 600")
+    try:
+        host.run("sh", "-c", f"until nsenter -t $(systemctl show -P MainPID {unit}) -m test -e {mounted}/up; do sleep 0.1; done")
+        done = deployment.run(ROLE, WORKS, "--limit", host.name)
+        assert done.returncode == 2 and "is in use: " in done.stdout and "volt_predeploy_allow_in_use" in done.stdout, done.stdout
+        assert (deployment.rooms[host.name] / "app/config").read_text() == "old"
+        done = deployment.run(ROLE, WORKS, "--limit", host.name, volt_predeploy_allow_in_use=True)
+        assert done.returncode == 0, done.stdout
+        assert (deployment.rooms[host.name] / "app/config").read_text() == "new"
+    finally:
+        host.run("systemctl", "stop", unit)
+
+
 @pytest.mark.parametrize("how", sample.some(["gone", "a link", "a file", "a full directory"], 2, "in the place"))
 def test_whatever_is_in_the_place_of_the_source(deployment: Deployment, how: str) -> None:
     """A release that the deployment puts in its place stays as it is."""

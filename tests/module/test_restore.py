@@ -113,6 +113,6 @@ def test_a_damaged_backup_is_not_restored(host: Host, made: dict[str, Any]) -> N
             path.unlink()
     host.change()
     failures = [host.restore(check, id=made["id"], force=True) for check in (True, False)]
-    assert failures[0]["msg"] == failures[1]["msg"] and "is missing" in failures[0]["msg"]
+    assert failures[0]["msg"] == failures[1]["msg"] and "lacks the content of 2 path(s): data/large, data/linked" in failures[0]["msg"]
     assert [failure["code"] for failure in failures] == ["damaged"] * 2
     assert (host.tree / "conf/app.conf").read_text() == "port = 8080\n"
