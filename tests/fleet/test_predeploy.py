@@ -171,7 +171,8 @@ def test_where_it_could_not_be_taken_back_nothing_is_deployed(deployment: Deploy
     (host,) = deployment.hosts[:1]
     unit = f"volt-test-{Path(deployment.place).name}"
     mounted = f"{deployment.place}/app/kept"
-    host.run("systemd-run", "--quiet", f"--unit={unit}", "--property=PrivateMounts=yes", "sh", "-c", f"mount -t tmpfs none {mounted} && touch {mounted}/up && sleep 600")
+    script = f"mount -t tmpfs none {mounted} && touch {mounted}/up && sleep 600"
+    host.run("systemd-run", "--quiet", f"--unit={unit}", "--property=PrivateMounts=yes", "sh", "-c", script)
     try:
         host.run("sh", "-c", f"until nsenter -t $(systemctl show -P MainPID {unit}) -m test -e {mounted}/up; do sleep 0.1; done")
         done = deployment.run(ROLE, WORKS, "--limit", host.name)
