@@ -366,7 +366,7 @@ class InPlace(Replace):
 
     def halfway(self) -> None:
         for path, value in snapshot(self.scene.target).items():
-            if path != "hard links" and value[0].startswith("-") and not path.startswith("./uploads") and "/.volt-restore." not in path:
+            if path != "hard links" and value[0].startswith("-") and not path.startswith("./uploads") and "/.volt-restore-" not in path:
                 contents = [tree[path][4] for tree in (self.old, self.new) if path in tree]
                 assert value[4] in contents, f"{path} is neither the old nor the new one"
 

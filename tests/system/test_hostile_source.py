@@ -257,7 +257,7 @@ def test_planted_symlinks_in_the_target(bench, outside: Path, strategy: str) -> 
     shutil.rmtree(target / "d" / "sub")
     (target / "d" / "sub").symlink_to(outside)
     (target / "extra").symlink_to(outside)
-    (target / ".volt-restore.0123456789abcdef.1").symlink_to(outside / "f1")
+    (target / ".volt-restore-0123456789abcdef").symlink_to(outside)
     options = {"delete": True} if strategy == "in_place" else {}
     bench.restore(backup, strategy=strategy, force=True, **options)
     assert not model.unlike(wanted, model.snapshot(target)) and model.states(outside) == before
@@ -267,10 +267,12 @@ def test_a_directory_named_as_our_own_debris(bench) -> None:
     tree(bench)
     backup = bench.create().backup["id"]
     bench.restore(backup)
-    (bench.target / "d" / ".volt-restore.0123456789abcdef.1").mkdir()
+    own = bench.target / "d" / ".volt-restore-0123456789abcdef"
+    own.mkdir()
+    (own / "mine").write_bytes(b"mine")
     (bench.target / "d" / "f0").write_bytes(b"other")
     bench.restore(backup, strategy="in_place", force=True)
-    assert (bench.target / "d" / "f0").read_bytes() == b"public" * 100
+    assert (bench.target / "d" / "f0").read_bytes() == b"public" * 100 and (own / "mine").exists()
 
 
 def test_a_symlinked_parent_of_the_target(bench, outside: Path) -> None:
@@ -294,6 +296,7 @@ def plant(bench, outside: Path, **journal: object) -> Path:
     (stage / "tree").mkdir(parents=True)
     (stage / "tree" / "evil").write_bytes(b"evil")
     (stage / "volt-restore").write_bytes(b"target")
+    os.chmod(stage, 0o700)  # as ours are: else it is left alone at once
     info = os.stat(bench.target)
     known = {"inode": info.st_ino, "mtime": info.st_mtime_ns, "keep": None, "newcomers": False, "exclude": [], "caches": False, "skipped": []}
     (stage / "journal.json").write_text(json.dumps({**known, **journal}))

@@ -296,7 +296,7 @@ ODD_TREES: dict[str, bytes] = {
     "twice": raw_tree(b"a", b"a"),
     "nul": raw_tree(b"a\0b"),
     "300 bytes": raw_tree(b"n" * 300),
-    "ours": raw_tree(b".volt-restore.0123456789abcdef.1", b"journal.json"),
+    "ours": raw_tree(b".volt-restore-0123456789abcdef", b"journal.json"),
     "device numbers": tree.encode([item(b"dev", CHARACTER, extra=Extra(device=(0xFFFFFFFF, 0xFFFFFFFF)))]),
     "large minor": tree.encode([item(b"dev", CHARACTER, extra=Extra(device=(1, 0x80000000)))]),
     "owners": tree.encode([item(b"o", uid=0xFFFFFFFF, gid=0xFFFFFFFE)]),

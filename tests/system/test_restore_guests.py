@@ -413,8 +413,17 @@ def test_a_room_that_a_dead_restore_left_is_removed_and_a_user_s_directory_is_no
     (left / "1").write_bytes(b"half")
     own.mkdir(0o700)
     (own / "mine").write_bytes(b"mine")
-    made.restore(force=True, strategy="in_place")
-    assert not left.exists() and (own / "mine").read_bytes() == b"mine"
+    for turn, options in enumerate(({"strategy": "in_place"}, {"strategy": "replace"}, {}, {"dry": True})):
+        if turn:
+            left.mkdir(0o700)
+            (left / "volt-restore").touch()
+            made.top.joinpath("target", "a").write_bytes(b"1" if turn > 1 else b"changed")
+            os.utime(made.target / "a", ns=(0, (made.source / "a").stat().st_mtime_ns))
+        done = made.restore(force=True, **options)
+        assert left.exists() is (options == {"dry": True})
+        assert turn == 1 or (own / "mine").read_bytes() == b"mine"
+        own.mkdir(0o700, exist_ok=True)
+        (own / "mine").write_bytes(b"mine")
 
 
 def test_names_of_users_are_theirs(made: Any) -> None:

@@ -23,7 +23,7 @@ import os
 import time
 import typing as t
 
-from .._base import Damaged, Progress, TargetDiffers, TargetError, one_line, parse, reason, show
+from .._base import Damaged, Progress, TargetDiffers, TargetError, one_line, open_real, parse, reason, show
 from .._format import walk
 from .._format.diff import REMOVED
 from .._fs.exclusions import Exclusions, Skipped
@@ -38,6 +38,7 @@ from .._restore.known import Known, Seen
 from .._restore.plan import RestoreRequest, check, choose, needs_replace, refuse_in_place, refuse_in_use, refuse_lacks, removes
 from .._restore.preserve import Preserve
 from .._restore.replace import Impossible, Rules, Stage, sweep
+from .._restore.rooms import remove_left
 from .._restore.salvage import Salvage, named
 from .._restore.target import Target, resolve
 from .._store.store import Store
@@ -107,6 +108,7 @@ class Restorer:
         users = users_of(target.path) if target.exists else Users([], [])
         self._users = users.blocking
         if not wanted:
+            self._clean(comparison.left)
             if work.comparer.learned:
                 self._remember(work.comparer.seen)
             return self._result("none", Tally(), diff, Skips())
@@ -229,6 +231,17 @@ class Restorer:
             return target_comparer(manifest.root, os.dup(target.fd) if target.exists else None)
         except OSError as error:
             raise TargetError(f"Target {show(target.path)} cannot be compared: {reason(error)}.") from None
+
+    def _clean(self, left: t.List[bytes]) -> None:
+        """Remove rooms that dead restores left in a target that is equal otherwise."""
+        for path in left if not self._dry else ():
+            parent, _slash, name = path.rpartition(b"/")
+            with contextlib.suppress(OSError):
+                fd = open_real(parent, self._target.fd)
+                try:
+                    remove_left(fd, name)
+                finally:
+                    os.close(fd)
 
     def _remember(self, seen: Seen) -> None:
         """Keep what was hashed for the next comparison."""

@@ -27,6 +27,7 @@ from .._fs.exclusions import CACHEDIR_TAG
 from .._fs.flags import flags_at
 from .equal import Comparer, same_type
 from .preserve import Preserve
+from .rooms import is_left
 from .space import Space
 
 #: No file system that limits hard links stops at so few; a group that is spread over several files has all but one of them full.
@@ -79,6 +80,7 @@ class Comparison:
         or a mount point.
     :ivar immutable: what differs and may not be written, by its inode flags.
     :ivar subvolumes: directories of another device than the one above, without a mount: Btrfs subvolumes.
+    :ivar left: rooms of restores that died.
     :ivar lacks: what the target cannot hold, where that was asked for.
     """
 
@@ -91,6 +93,7 @@ class Comparison:
         self.guarded: t.List[bytes] = []
         self.immutable: t.List[bytes] = []
         self.subvolumes: t.List[bytes] = []
+        self.left: t.List[bytes] = []
         self.lacks = metadata.Skips()
 
 
@@ -217,14 +220,16 @@ class TargetComparer:
                 self._inodes[here] = (info.st_dev, info.st_ino)
         if inside and live:
             tagged = any(item.name == CACHEDIR_TAG for item in entries)
-            self._extra(path, live, self._preserve.covers_inside(path, fd, live.keys() | {item.name for item in entries}, tagged), below)
+            self._extra(path, fd, live, self._preserve.covers_inside(path, fd, live.keys() | {item.name for item in entries}, tagged), below)
         todo += reversed(below)
 
-    def _extra(self, path: bytes, live: t.Dict[bytes, os.stat_result], hollow: bool, below: t.List[t.Any]) -> None:
+    def _extra(self, path: bytes, fd: int, live: t.Dict[bytes, os.stat_result], hollow: bool, below: t.List[t.Any]) -> None:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
         for name, info in live.items():
             directory = stat.S_ISDIR(info.st_mode)
-            if hollow or self._preserve.covers_extraneous(path, name, info.st_mode):
+            if directory and is_left(fd, name):
+                self.result.left.append(join(path, name))
+            elif hollow or self._preserve.covers_extraneous(path, name, info.st_mode):
                 if self._keeps:
                     self._keeps[-1] = True
             elif directory:

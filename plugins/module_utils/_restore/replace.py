@@ -39,7 +39,7 @@ from .._fs.flags import carry, flags_at, read_flags
 from .assemble import Follower
 from .preserve import Preserve
 from .remove import Remover
-from .rooms import is_marked, mark
+from .rooms import is_left, is_marked, mark, unmark
 from .target import Target
 
 #: No journal has more bytes: it names what a backup skipped.
@@ -315,9 +315,10 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
 
 def _clear(parent: int, directory: int, name: bytes) -> None:
     """Remove a stage whose tree, if there is one, is not needed."""
-    for part in os.listdir(directory):
+    for part in (b"tree", b"journal.json", b"probe", b"carried"):  # by name: Btrfs lists only what was there when the directory was opened
         with contextlib.suppress(FileNotFoundError):
-            Remover(None).remove(directory, os.fsencode(part), b"")
+            Remover(None).remove(directory, part, b"")
+    unmark(directory)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(name, dir_fd=parent)
 
@@ -411,6 +412,8 @@ class Carrier:
         tagged = new >= 0 and path != b"" and self._preserve.is_tagged(new)
         hollow = self._preserve.covers_inside(path, old, set(names), tagged)
         for raw, (_name, info) in zip(names, items):
+            if is_left(old, raw):
+                continue
             if hollow or self._preserve.covers(path, raw, stat.S_ISDIR(info.st_mode)) or self._keeps_extraneous(path, raw, info.st_mode, new):
                 yield raw, True
             elif stat.S_ISDIR(info.st_mode):

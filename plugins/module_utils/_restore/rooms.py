@@ -56,6 +56,28 @@ def unmark(directory: int) -> None:
         os.unlink(_MARK, dir_fd=directory)
 
 
+def is_left(directory: int, name: bytes) -> bool:
+    """Whether a name in a directory of a target is a room of ours. The target's lock tells whether its restore may still live."""
+    if not _NAME.match(name):
+        return False
+    with contextlib.suppress(OSError):
+        fd = open_directory(name, directory)
+        try:
+            info = os.fstat(fd)
+            return info.st_uid == os.geteuid() and not info.st_mode & 0o077 and is_marked(fd, b"")
+        finally:
+            os.close(fd)
+    return False
+
+
+def remove_left(directory: int, name: bytes) -> None:
+    """Remove such a room, and leave the directory's time as it is."""
+    info = os.fstat(directory)
+    with contextlib.suppress(OSError):
+        Remover(None).remove(directory, name, b"")
+        os.utime(directory, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
 class _Room:
     """The room of one stretch of a target. `fd` is -1 until it is made."""
 
@@ -146,20 +168,12 @@ class Rooms:
 
     def sweep(self, directory: int, name: bytes) -> bool:
         """Whether a name is that of a room: one of ours now, or one that a dead restore left, which is removed then."""
-        if not _NAME.match(name):
-            return False
         if any(room.name == name for room in self._rooms):
             return True
-        with contextlib.suppress(OSError):
-            fd = open_directory(name, directory)
-            try:
-                info = os.fstat(fd)
-                if info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) & 0o077 == 0 and is_marked(fd, b""):
-                    Remover(None).remove(directory, name, b"")
-                    return True
-            finally:
-                os.close(fd)
-        return False
+        if not is_left(directory, name):
+            return False
+        remove_left(directory, name)
+        return True
 
     # ---- without root
 
