@@ -31,11 +31,11 @@ import typing as t
 from .._backup import host
 from .._backup.create import refuse_inside
 from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason
-from . import command as commands, job as jobs, notification as ways_, systemd, units
+from . import command as commands, job as jobs, notification as ways_, public, systemd, units
 from .destination import Destination, make_directory
 from .job import Job
 from .record import DIRECTORY as RECORDS, RunRecord, unwritten
-from .status import write_metrics
+from .survey import Survey, survey
 
 
 class HostPaths(t.NamedTuple):
@@ -47,6 +47,7 @@ class HostPaths(t.NamedTuple):
     stamps: str = systemd.STAMPS
     command: str = commands.PATH
     ways: str = ways_.PATH
+    public: str = public.PATH
 
 
 class HostWide(t.NamedTuple):
@@ -97,7 +98,7 @@ class Declaration:
         self._timers.update((name[:-6], True) for name in (wide.units if wide else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
         self._destination = Destination(())
-        self._metrics = {job.metrics: True for job in present if job.metrics}  # whether any schedule still has it
+        self._metrics: t.Set[str] = set()  # those that schedules had until now
 
     def plan(self, dry: bool = False) -> t.List[str]:
         """Find all differences; whatever is wrong with the declaration is raised here, before anything is touched.
@@ -339,25 +340,25 @@ class Declaration:
         return warnings
 
     def _tell(self) -> t.List[str]:
-        """Metrics of what is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
-        warnings = []
-        for path, used in self._metrics.items():
-            place = os.fsdecode(parse(path))
-            others = used or any(self._metrics_of(name) == path for name in jobs.declared(self._places.jobs) if name not in self._gone)
+        """What is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
+        warnings = public.bring_up(self._survey, self._places.records, self._places.public)
+        used = {self._metrics_of(name) for name in jobs.declared(self._places.jobs) if name not in self._gone}
+        for path in set(self._metrics) - used:
             try:
-                if others:
-                    write_metrics(place, self._places.jobs, self._places.records, self._gone)
-                else:
-                    commands.remove(place)
+                commands.remove(os.fsdecode(parse(path)))
             except VoltError as error:
                 warnings.append(error.message)
         return warnings
+
+    def _survey(self) -> Survey:
+        places = self._places
+        return survey(places.jobs, places.records, places.units, places.command, without=self._gone)
 
     def _leaves_metrics(self, name: str) -> None:
         """Metrics that a schedule had until now may be without one from now on."""
         was = self._metrics_of(name)
         if was is not None:
-            self._metrics.setdefault(was, False)
+            self._metrics.add(was)
 
     def _metrics_of(self, name: str) -> t.Optional[str]:
         with contextlib.suppress(VoltError):

@@ -17,8 +17,8 @@ import os
 import subprocess
 import typing as t
 
-from .._base import VoltError, parse, reason
-from . import job as jobs, journal, process, status
+from .._base import VoltError, reason
+from . import job as jobs, journal, process, public
 from .job import Job
 from .record import RunRecord
 from .units import HOOKED
@@ -60,7 +60,7 @@ def post(workload: str, result: str, complain: Complain) -> str:
     try:
         return _post(job, record, invocation(workload), result)
     finally:
-        write_metrics(job, complain)
+        public.publish(complain, ended=(workload,))
 
 
 def _post(job: Job, record: RunRecord, this: str, result: str) -> str:
@@ -131,15 +131,6 @@ def note_failure(record: RunRecord, failure: VoltError, facts: Facts, this: str,
         # what went wrong is printed as well, so this need not be there twice if the journal does not take it
         told = {**facts, "reason": failure.message}
         journal.send("failure", line(told), told)
-
-
-def write_metrics(job: Job, complain: Complain) -> None:
-    """Bring the metrics up to this run. That they cannot be written makes no backup bad."""
-    if job.metrics is not None:
-        try:
-            status.write_metrics(os.fsdecode(parse(job.metrics)))
-        except VoltError as error:
-            complain(error.message)
 
 
 def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:

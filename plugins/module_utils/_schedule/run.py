@@ -26,7 +26,7 @@ from .._backup.create import CreateRequest
 from .._backup.guards import suspect, unstable
 from .._backup.manager import Manager, Query
 from .._base import Incomplete, Interrupted, Phase, Standing, Suspect, Unstable, Unsupported, UsageError, VoltError, reason
-from . import hooks, systemd
+from . import hooks, public, systemd
 from .apart import Answer, apart
 from .job import Job
 from .record import RunRecord
@@ -161,7 +161,7 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
             failure = failure or error
             hooks.note_failure(record, error, _facts(ran, job), "", after_all=succeeded)
         finally:
-            hooks.write_metrics(job, complain)
+            public.publish(complain, ended=(job.workload,))
     if failure is not None and ran is None:
         raise failure
     return t.cast(Ran, ran)._replace(failure=failure)

@@ -21,7 +21,9 @@ UNITS = "/etc/systemd/system"
 STAMPS = "/var/lib/systemd/timers"
 _CALENDAR = re.compile(r"[A-Za-z0-9*/.,:~_+ -]+\Z")
 _AT_ONCE = 200
-_PATIENCE = 300.0
+_PATIENCE, _SHORT = 300.0, 20.0
+#: How our command begins what it complains of.
+_OURS = "volt-backup: "
 
 
 class SystemdError(VoltError):
@@ -76,6 +78,37 @@ def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, st
             if fields.get("Id"):
                 found[fields["Id"]] = fields
     return found
+
+
+def failed_mounts(services: t.Sequence[str], down: t.Container[str] = ("failed",)) -> t.Dict[str, t.List[str]]:
+    """Where the mounts belong that services require and that have failed, by service.
+
+    :param down: states of a mount that count.
+    """
+    required = {name: fields.get("Requires", "").split() for name, fields in (show(services, "Requires") if services else {}).items()}
+    mounts = sorted({unit for units in required.values() for unit in units if unit.endswith(".mount")})
+    shown = show(mounts, "ActiveState", "Where") if mounts else {}
+    away = {unit: fields.get("Where") or unit for unit, fields in shown.items() if fields.get("ActiveState") in down}
+    found = {name: [away[unit] for unit in units if unit in away] for name, units in required.items()}
+    return {name: places for name, places in found.items() if places}
+
+
+def of_mounts(places: t.Sequence[str]) -> str:
+    """What to say of mounts that failed."""
+    return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or mend its unit, then run again."
+
+
+def last_words(invocation: str) -> t.Optional[str]:
+    """The last line that our command printed in a run of a unit, without its name; None where the journal does not tell."""
+    if not invocation:
+        return None
+    words = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=1", "--identifier=volt-backup", f"_SYSTEMD_INVOCATION_ID={invocation}")
+    try:
+        done = _run(*words, patience=_SHORT)
+    except SystemdError:
+        return None
+    line = " ".join(done.output.split()) if not done.status else ""
+    return (line[len(_OURS) :] if line.startswith(_OURS) else line)[:500] or None
 
 
 def check_calendar(text: str) -> str:
