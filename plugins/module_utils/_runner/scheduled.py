@@ -51,7 +51,7 @@ def _hook_options(made: argparse.ArgumentParser) -> None:
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
     text = ""
     if args.hook == "pre":
-        hooks.pre(args.workload)
+        hooks.pre(args.workload, screen.complain)
     else:
         text = hooks.post(args.workload, os.environ.get("SERVICE_RESULT", "success"), screen.complain)
     return Outcome({"changed": False}, lambda: text)
@@ -137,13 +137,14 @@ def _but(word: str, unstable: int) -> str:
 
 def _notify_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("unit", metavar="UNIT", nargs="?", help="the unit that failed")
+    made.add_argument("--by", choices=(notify.PROGRAMS, notify.NETWORK), help="by these ways alone (default: by all)")
     made.add_argument("--test", action="store_true", help="tell of a failure that is none, to see that it arrives")
 
 
 def _notify(args: Arguments, _manager: Manager) -> Outcome:
     if bool(args.unit) == args.test:
         raise UsageError("Say which unit failed, or --test.")
-    facts, used = notify.notify(args.unit, screen.complain)
+    facts, used = notify.notify(args.unit, screen.complain, [args.by] if args.by else (notify.PROGRAMS, notify.NETWORK))
     told = f"Told by {', '.join(used)}." if used else "No one is to be told."
     return Outcome({"changed": False, "told": used, **facts}, lambda: f"{facts['text']} {told}\n")
 

@@ -24,13 +24,13 @@ import time
 import typing as t
 
 from .._base import Unsupported, VoltError, directory_lock, files, newer, parse, reason
-from . import job as jobs, metrics
+from . import job as jobs, metrics, units
 from .apart import apart
 from .held import Problem
 from .record import AHEAD, DIRECTORY as RECORDS, unwritten
 from .survey import Survey, survey
 
-PATH = "/run/volt/status.json"
+PATH = f"{units.RUNTIME}/status.json"
 GROUP = "volt"
 FORMAT = 1
 _MOST = 16 << 20

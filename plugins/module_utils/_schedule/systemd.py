@@ -23,7 +23,7 @@ _CALENDAR = re.compile(r"[A-Za-z0-9*/.,:~_+ -]+\Z")
 _AT_ONCE = 200
 _PATIENCE, _SHORT = 300.0, 20.0
 #: How our command begins what it complains of.
-_OURS = "volt-backup: "
+OURS = "volt-backup: "
 
 
 class SystemdError(VoltError):
@@ -98,17 +98,25 @@ def of_mounts(places: t.Sequence[str]) -> str:
     return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or mend its unit, then run again."
 
 
-def last_words(invocation: str) -> t.Optional[str]:
-    """The last line that our command printed in a run of a unit, without its name; None where the journal does not tell."""
+def last_words(invocation: str, since: float = 0) -> t.Optional[str]:
+    """The last line that our command, or one of the user's, printed in a run of a unit; None where the journal does not tell.
+
+    :param since: seconds since 1970; of the second in which that is, all counts.
+    """
     if not invocation:
         return None
-    words = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=1", "--identifier=volt-backup", f"_SYSTEMD_INVOCATION_ID={invocation}")
+    words = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=1", f"--since=@{int(since)}", "--identifier=volt-backup"]
+    words.append(f"_SYSTEMD_INVOCATION_ID={invocation}")
     try:
         done = _run(*words, patience=_SHORT)
     except SystemdError:
         return None
-    line = " ".join(done.output.split()) if not done.status else ""
-    return (line[len(_OURS) :] if line.startswith(_OURS) else line)[:500] or None
+    return (" ".join(done.output.split()) if not done.status else "")[:500] or None
+
+
+def plain(line: str) -> str:
+    """A line of our command's without its name."""
+    return line[len(OURS) :] if line.startswith(OURS) else line
 
 
 def check_calendar(text: str) -> str:

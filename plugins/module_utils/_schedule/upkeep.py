@@ -46,7 +46,7 @@ def _of_service(name: str, fields: t.Mapping[str, str]) -> t.Optional[Problem]:
         return None
     unit = name[: -len(".service")]
     why = systemd.last_words(fields.get("InvocationID", ""))
-    told = f": {why.rstrip('.')}" if why else ""
+    told = f": {systemd.plain(why).rstrip('.')}" if why else ""
     if "@" in name:
         of = unit.partition("@")[2]
         return Problem(name, "failed", f"Nobody was told that {of} failed ({result}){told}; mend that, then run volt-backup notify --test.")

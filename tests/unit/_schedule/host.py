@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "exclude": [], "exclude_caches": False, "one_file_system": False, "unstable_ok": [], "fail_on_unstable": False, "max_shrink": 50, "max_churn": 5,
     "tags": [],
     "workload_mode": None, "compression": "auto", "pre_command": [], "post_command": [], "command_timeout": 600, "timeout": None, "stall": "15m",
-    "nice": 10, "io_class": "idle",
+    "nice": 10, "io_class": "idle", "first_run": "slot", "requires_mounts": True, "on_start_url": None, "on_success_url": None, "on_failure_url": None,
 }  # fmt: skip
 
 

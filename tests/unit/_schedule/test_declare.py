@@ -582,7 +582,7 @@ def test_a_service_starts_where_the_disk_is_away(host: Host) -> None:
     """It is the run that says so, not systemd, which would know no reason. A dash lets a path be missing: systemd.exec(5)."""
     odd = host.job()._replace(store="/srv/a b/cas")
     (line,) = [line for line in units.service(odd, "/usr/bin/python3", "/c", "/records").splitlines() if line.startswith("ReadWritePaths=")]
-    assert line == f'ReadWritePaths="-/srv/a b/cas" -{host.top}/backups /records'
+    assert line == f'ReadWritePaths="-/srv/a b/cas" -{host.top}/backups -/run/volt /records'
 
 
 def test_how_long_a_run_may_take_and_stand_still(host: Host) -> None:
