@@ -11,6 +11,7 @@ A process that hangs so keeps what it holds: a lock of the store's, say, until t
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import select
@@ -61,6 +62,7 @@ def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None,
 
 
 def _work(work: t.Callable[[Answer], t.Any], writer: int, parent: int) -> None:
+    gc.freeze()  # a file that our parent no longer needs must not be closed by its number, which is another's by then
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)

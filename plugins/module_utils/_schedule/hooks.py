@@ -189,7 +189,8 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     inherited[WITHIN] = job.workload
     began = time.time()
     try:
-        done = process.run(command, {**inherited, **told}, patience=job.command_timeout)
+        with journal.stream() if journal.connected() else contextlib.nullcontext() as errors:
+            done = process.run(command, {**inherited, **told}, patience=job.command_timeout, errors=errors)
     except subprocess.TimeoutExpired:
         raise HookFailed(
             f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise command_timeout."
@@ -204,9 +205,8 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
 
 
 def _last_line(began: float) -> t.Optional[str]:
-    """What a command printed last, where that went to the journal."""
+    """What a command complained of last, where that went to the journal."""
     if not journal.connected():
         return None
     systemd.attempt("journalctl", "--sync")
-    line = systemd.last_words(os.environ.get("INVOCATION_ID", ""), began)
-    return None if line is None or line.startswith(systemd.OURS) else line
+    return systemd.last_words(os.environ.get("INVOCATION_ID", ""), f"--since=@{int(began)}", f"--priority={journal.WARNING}..{journal.WARNING}")

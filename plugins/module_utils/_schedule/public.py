@@ -144,13 +144,20 @@ def _turn(path: str) -> t.Iterator[None]:
         yield
 
 
+def _try(ended: t.Container[str]) -> t.List[str]:
+    try:
+        return bring_up(lambda: survey(ended=ended))
+    except Exception as error:  # one of the system's, or a bug of ours
+        return [f"How schedules fare could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
+
+
 def publish(complain: t.Callable[[str], None], ended: t.Container[str] = ()) -> None:
     """The same, by a process of its own: a store or a source that does not answer must not keep a unit from ending. That it fails makes no backup bad.
 
     :param complain: takes what could not be written. :param ended: workloads whose run is at its last line.
     """
     try:
-        against = apart(lambda _answer: bring_up(lambda: survey(ended=ended)), _PATIENCE, "that tells how schedules fare")
+        against = apart(lambda _answer: _try(ended), _PATIENCE, "that tells how schedules fare")
     except VoltError as error:
         against = [error.message]
     for text in against:

@@ -15,7 +15,7 @@ import tempfile
 import typing as t
 
 from .._base import UsageError, VoltError, reason
-from . import process
+from . import journal, process
 
 UNITS = "/etc/systemd/system"
 STAMPS = "/var/lib/systemd/timers"
@@ -98,14 +98,14 @@ def of_mounts(places: t.Sequence[str]) -> str:
     return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or mend its unit, then run again."
 
 
-def last_words(invocation: str, since: float = 0) -> t.Optional[str]:
+def last_words(invocation: str, *options: str) -> t.Optional[str]:
     """The last line that our command, or one of the user's, printed in a run of a unit; None where the journal does not tell.
 
-    :param since: seconds since 1970; of the second in which that is, all counts.
+    :param options: of journalctl, to choose among lines.
     """
     if not invocation:
         return None
-    words = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=1", f"--since=@{int(since)}", "--identifier=volt-backup"]
+    words = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=1", f"--identifier={journal.IDENTIFIER}", *options]
     words.append(f"_SYSTEMD_INVOCATION_ID={invocation}")
     try:
         done = _run(*words, patience=_SHORT)

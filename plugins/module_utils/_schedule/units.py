@@ -21,6 +21,7 @@ import typing as t
 
 from .._backup.ids import is_workload
 from .._base import UsageError, open_file, parse
+from . import journal
 from .job import Job
 from .slots import phase
 
@@ -30,8 +31,6 @@ MARK = f"{OURS} Declare the schedule with volt_backup_schedule instead."
 #: Texts of units of the host as a whole may hold these: the interpreter; the first one of the host that works, for those that tell of failures;
 #: minute and second within an hour, by seed; how a service is hardened that works on the store, and one that speaks to servers.
 PYTHON, ANY_PYTHON, SPREAD, HARDENED, HARDENED_NETWORK = "@PYTHON@", "@ANY_PYTHON@", "@SPREAD@", "@HARDENED@", "@HARDENED_NETWORK@"
-#: By what journalctl -t finds our lines, and those of the user's commands.
-IDENTIFIER = "volt-backup"
 #: Where a run writes what those learn who are not root (see `public`).
 RUNTIME = "/run/volt"
 _HOST = re.compile(r"volt-backup\.slice\Z|volt-cas-[a-z]+@?\.(?:service|timer)\Z")
@@ -98,7 +97,7 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         "[Service]",
         "Type=oneshot",
         "Slice=volt-backup.slice",
-        f"SyslogIdentifier={IDENTIFIER}",
+        f"SyslogIdentifier={journal.IDENTIFIER}",
         f"Environment={HOOKED}={job.workload}",
     ]
     if job.has_pre:
