@@ -52,19 +52,25 @@ _value:
       type: list
       elements: str
     rows:
-      description: The same for programs. Each has C(host), C(workload), C(state), C(overdue), C(reason) and so on; C(workload) is null for a host as such.
+      description:
+        - The same for programs, a row for each schedule, each workload that has backups and no schedule, and each trouble of a host itself.
+        - Each has C(host), C(workload), C(state), C(overdue), C(reason) and so on. C(workload) is null for a host as such.
       type: list
       elements: dict
     trouble:
       description: A sentence for each row that is in trouble.
       type: list
       elements: str
+    troubled:
+      description: By the names of hosts that are in trouble, a word or two for each row that is, such as C(app failed).
+      type: dict
 """
 
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.volt.backup.plugins.module_utils._base import one_line
+from ansible_collections.volt.backup.plugins.module_utils._runner.scheduled import age
 from ansible_collections.volt.backup.plugins.module_utils._runner.screen import table
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import STATES, TROUBLE
 
@@ -72,8 +78,8 @@ from ansible_collections.volt.backup.plugins.module_utils._schedule.status impor
 _MISSING = "not scheduled"
 _SILENT = ("unreachable", "not known", _MISSING)
 _ORDER = (*_SILENT, *STATES, "no schedules")
-_HEAD = ("HOST", "WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY")
-_TIMES = ("last_success", "last_failure", "last_proved", "next_elapse")
+_HEAD = ("HOST", "WORKLOAD", "STATE", "AGE", "NEWEST BACKUP (UTC)", "LAST SUCCESS", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY")
+_TIMES = ("newest_at", "last_success", "last_failure", "last_proved", "next_elapse")
 
 
 def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
@@ -83,7 +89,11 @@ def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
         raise AnsibleFilterError("fleet_status wants dictionaries: by each host's name what volt_backup_info returned there, and what was declared.")
     rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host) or [])), key=_rank)
     lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
-    return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in rows if _is_trouble(row)]}
+    bad = [row for row in rows if _is_trouble(row)]
+    troubled: dict[str, list[str]] = {}
+    for row in bad:
+        troubled.setdefault(row["host"], []).append(f"{row['workload'] or row.get('what') or 'host'} {row['state']}")
+    return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in bad], "troubled": troubled}
 
 
 def _rows(host: str, result: dict[str, Any], declared: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -94,11 +104,18 @@ def _rows(host: str, result: dict[str, Any], declared: list[dict[str, Any]]) -> 
         return [_host(host, "not known", result.get("msg") or "The host was not asked.")]
     if not all(isinstance(row, dict) and isinstance(row.get("state"), str) and isinstance(row.get("workload"), str) for row in found):
         return [_host(host, "not known", "What the host said is not understood.")]
+    others = [row for row in _dicts(result.get("workloads")) if not row.get("scheduled") and isinstance(row.get("state"), str)]
     there = {row["workload"] for row in found}
     missing = [str(one.get("workload")) for one in declared if one.get("state", "present") == "present" and one.get("workload") not in there]
-    rows = [{**row, "host": host} for row in found]
+    rows = [{**_host(host, "", None), **row} for row in (*found, *others)]
+    rows += [{**_host(host, str(problem.get("state")), problem.get("reason")), "what": problem.get("what")} for problem in _dicts(result.get("problems"))]
     rows += [{**_host(host, _MISSING, "The host has no such schedule; run the playbook volt.backup.schedule."), "workload": name} for name in missing]
     return rows or [_host(host, "no schedules", None)]
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """The dictionaries in a list, where it is one: hosts of older versions return none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _host(host: str, state: str, why: Any) -> dict[str, Any]:
@@ -117,7 +134,7 @@ def _rank(row: dict[str, Any]) -> tuple[int, str, str]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     state = row["state"].upper() if _is_trouble(row) else row["state"]
-    return [row["host"], row["workload"] or "-", state, *(_when(row.get(name)) for name in _TIMES), str(row.get("reason") or "")]
+    return [row["host"], row["workload"] or "-", state, age(row.get("newest_age")), *(_when(row.get(name)) for name in _TIMES), str(row.get("reason") or "")]
 
 
 def _when(moment: Any) -> str:

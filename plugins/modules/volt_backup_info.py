@@ -738,14 +738,14 @@ schedules:
       sample: app
     state:
       description:
-        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported),
-          V(store missing) and V(source missing). Not in trouble are V(running), V(ok),
-          V(waiting) for a first backup that is not overdue yet, and V(disabled).
+        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported), V(store missing),
+          V(records missing) where what was noted of its runs is lost, V(source missing), and V(damaged) where any backup of the workload is.
+        - Not in trouble are V(running), V(ok), V(waiting) for a first backup that is not overdue yet, and V(disabled).
       type: str
       returned: always
       sample: ok
     overdue:
-      description: Whether a backup was due, time enough has passed, and none has succeeded since.
+      description: Whether a backup was due, time enough has passed, and none that can be relied on was made since, by a run or by hand.
       type: bool
       returned: always
       sample: false
@@ -794,6 +794,36 @@ schedules:
       type: str
       returned: always
       sample: '2026-11-22T09:12:00.000000Z'
+    newest_id: &newest_id
+      description: The newest backup of the workload that can be relied on, by whatever it was made, or null.
+      type: str
+      returned: always
+      sample: app-20261124-000341-scheduled
+    newest_at: &newest_at
+      description: When that was made, in UTC, or null.
+      type: str
+      returned: always
+      sample: '2026-11-24T00:03:41.000000Z'
+    newest_type: &newest_type
+      description: Its type, or null.
+      type: str
+      returned: always
+      sample: scheduled
+    newest_age: &newest_age
+      description: Its age in seconds, or null.
+      type: int
+      returned: always
+      sample: 5400
+    backup_count: &backup_count
+      description: How many backups the workload has. Null where the store cannot be read.
+      type: int
+      returned: always
+      sample: 28
+    damaged_count: &damaged_count
+      description: How many of them are damaged. Null where the store cannot be read.
+      type: int
+      returned: always
+      sample: 0
     proved_id:
       description: Which backup that was, or null.
       type: str
@@ -829,6 +859,66 @@ schedules:
       type: int
       returned: always
       sample: 0
+workloads:
+  description: Workloads that have backups, with a schedule or without one.
+  returned: as RV(schedules)
+  type: list
+  elements: dict
+  contains:
+    workload:
+      description: Name of the workload.
+      type: str
+      returned: always
+      sample: app
+    scheduled:
+      description: Whether it has a schedule.
+      type: bool
+      returned: always
+      sample: true
+    state:
+      description: V(damaged) where any of its backups is, which is trouble; else V(no schedule), also of one that has one.
+      type: str
+      returned: always
+      sample: no schedule
+    reason:
+      description: What the trouble is, as a sentence. Null where there is none.
+      type: str
+      returned: always
+      sample: null
+    newest_id: *newest_id
+    newest_at: *newest_at
+    newest_type: *newest_type
+    newest_age: *newest_age
+    newest_timestamp:
+      description: RV(workloads[].newest_at) in seconds since 1970, or null.
+      type: float
+      returned: always
+      sample: 1795478621.0
+    backup_count: *backup_count
+    damaged_count: *damaged_count
+problems:
+  description:
+    - Trouble of the host itself, that is, a unit that collects, verifies or tells of failures and failed or was stopped, a store or records that
+      are missing, and metrics that cannot be written.
+  returned: as RV(schedules)
+  type: list
+  elements: dict
+  contains:
+    what:
+      description: The unit or thing.
+      type: str
+      returned: always
+      sample: volt-cas-verify.service
+    state:
+      description: V(failed), V(stopped), V(store missing), V(records missing), V(unreadable) or V(damaged).
+      type: str
+      returned: always
+      sample: failed
+    reason:
+      description: What the trouble is, as a sentence.
+      type: str
+      returned: always
+      sample: volt-cas-verify.service failed (exit-code); see journalctl -u volt-cas-verify, mend it, then start volt-cas-verify.service.
 store_id:
   description: The id of the store that is known on the host and is away. Null if only that there is one is known.
   returned: on failure with RV(code=store) for that reason
@@ -847,7 +937,7 @@ code:
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._schedule import status
+from ansible_collections.volt.backup.plugins.module_utils._schedule import survey
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -867,7 +957,7 @@ def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
         raise UsageError("include: contents lists what is in one backup; say which with id.")
-    schedules = {"schedules": status.status()} if "schedules" in params["include"] else {}
+    schedules = _schedules() if "schedules" in params["include"] else {}
     try:
         found = manager.find(task.pick(Query))
     except StoreError as error:
@@ -881,6 +971,11 @@ def work(task: Task) -> Result:
     if "store" in params["include"]:
         result["store"] = manager.usage()
     return result
+
+
+def _schedules() -> Result:
+    told = survey.survey().value()
+    return {name: told[name] for name in ("schedules", "workloads", "problems")}
 
 
 def contents(task: Task) -> Result | None:

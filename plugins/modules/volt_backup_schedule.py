@@ -55,7 +55,8 @@ options:
     type: path
   state: &state
     description:
-      - With V(absent), timer, service and job file are stopped and removed. Backups stay.
+      - With V(absent), timer, service and job file are stopped and removed, and a run that is at work is ended, with its O(post_command). Backups stay.
+        Drop-ins of a unit that others wrote stay as well, and are warned of.
     type: str
     choices: [present, absent]
     default: present
@@ -78,6 +79,8 @@ options:
       - Which backups to keep of those that the schedule makes. A backup is kept if any of the suboptions keeps it. The newest complete and
         undamaged one is kept in any case. Backups of other types are neither counted nor removed. A run whose source is empty, and was not before,
         fails, since a file system that is not mounted looks like that.
+      - Where the finest of the rules is coarser than the O(interval), each run would delete the backup before it. The module warns of that.
+        O(keep.last) or O(keep.within) helps.
     type: dict
     suboptions: &keep
       last:
@@ -113,7 +116,7 @@ options:
   jitter_seed: &jitter_seed
     description:
       - What tells this host from others when times are moved. By default this is its machine id, which cloned hosts share, so a role or playbook
-        better gives the inventory's name.
+        better gives the inventory's name. V(localhost) means machine id and host name, for hosts that declare their schedules by themselves.
     type: str
   enabled: &enabled
     description:
@@ -208,9 +211,36 @@ options:
     type: str
     choices: [idle, best-effort, realtime, none]
     default: idle
+  first_run: &first_run
+    description:
+      - When a workload that has no backup yet is backed up first, once its schedule is there and enabled. V(slot) waits for its first time, and V(now)
+        does it at once. V(spread) does it within the O(interval), or a day of O(on_calendar), at a moment that host and workload decide.
+      - The moment of V(spread) is forgotten when the host is started anew before. The first time is then as with V(slot).
+    type: str
+    choices: [slot, now, spread]
+    default: slot
+  requires_mounts: &requires_mounts
+    description:
+      - Start a run only once what is to be mounted for O(source), O(store) and O(backup_dir) is mounted (C(RequiresMountsFor=)), and mount it if need be. Where
+        a mount fails, no run is started, C(volt-backup status) says which it was, and people are told. Symbolic links are followed when the
+        schedule is declared.
+    type: bool
+    default: true
+  on_start_url: &on_start_url
+    description:
+      - An address that is called (GET) when a run begins, such as that of a service which watches for runs that do not come.
+      - In it, C({workload}), C({host}), C({event}), C({backup_id}), C({reason}), C({duration}) in seconds and C({size}) in bytes stand for what is
+        known. That it does not answer makes no backup bad. It is kept in the job file, and shown nowhere.
+    type: str
+  on_success_url: &on_success_url
+    description: An address that is called when a run has succeeded, with all that belongs to it. As O(on_start_url).
+    type: str
+  on_failure_url: &on_failure_url
+    description: An address that is called when a run has failed, or what belongs to it. As O(on_start_url).
+    type: str
   schedules:
     description:
-      - Several schedules, each with the options from O(workload) to O(io_class). Of these only O(jitter_seed) also counts beside it, for all that
+      - Several schedules, each with the options from O(workload) to O(on_failure_url). Of these only O(jitter_seed) also counts beside it, for all that
         have none of their own.
     type: list
     elements: dict
@@ -247,6 +277,11 @@ options:
       stall: *stall
       nice: *nice
       io_class: *io_class
+      first_run: *first_run
+      requires_mounts: *requires_mounts
+      on_start_url: *on_start_url
+      on_success_url: *on_success_url
+      on_failure_url: *on_failure_url
   purge:
     description: Remove the schedules of the host that O(schedules) does not name.
     type: bool
@@ -262,8 +297,8 @@ options:
     default: false
   command:
     description:
-      - The command that the service starts, as M(volt.backup.volt_runner) has written it. The service starts it by the interpreter that this
-        module runs under.
+      - The command that the service starts, as M(volt.backup.volt_runner) has written it. The service starts it by C(/usr/bin/python3), where that is
+        Python 3.9 or newer, else by the interpreter that this module runs under.
     type: path
     default: /usr/local/bin/volt-backup
   metrics:
@@ -275,7 +310,9 @@ options:
     description:
       - Units of the host as a whole, by their names, each as its text. Names are C(volt-backup.slice), and C(volt-cas-NAME) with C(.service) or
         C(.timer). Timers are enabled and started. Units of such names that this module wrote, and that are not among these, are removed.
-      - C(@PYTHON@) in a text stands for the interpreter that this module runs under.
+      - In a text, C(@PYTHON@) stands for the interpreter that the services of schedules have. C(@ANY_PYTHON@) stands for a line that finds one that works,
+        should that be gone. C(@SPREAD@) stands for minute and second within an hour by O(jitter_seed), as in C(04:@SPREAD@). C(@HARDENED@) and
+        C(@HARDENED_NETWORK@) stand for the lines that harden a service which works on the store, or one which speaks to servers.
       - The role P(volt.backup.volt_schedule#role) renders them by its templates.
     type: dict
   on_failure:
@@ -303,7 +340,7 @@ options:
             description: The sender. By default C(volt-backup) at the host.
             type: str
           smtp:
-            description: The server. Without it, the host's own C(/usr/sbin/sendmail) is called.
+            description: The server. Without it, the host's own C(/usr/sbin/sendmail) is called, which must be there.
             type: str
           port:
             description: The server's port. By default 25, 587 or 465, as O(on_failure.mail.security) has it.
@@ -354,6 +391,7 @@ EXAMPLES = r"""
         source: /srv/app
         interval: 6h
         keep:
+          last: 8
           daily: 7
           weekly: 4
       - workload: etc
@@ -423,6 +461,7 @@ code:
   sample: usage
 """
 
+import socket
 import sys
 import time
 import typing as t
@@ -431,10 +470,13 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, systemd
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, notification, systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import next_elapse
+
+#: Names by which any host calls itself.
+_SELF = ("localhost", "127.0.0.1", "::1")
 
 SCHEDULE = dict(
     workload=dict(type="str"),
@@ -464,6 +506,11 @@ SCHEDULE = dict(
     stall=dict(type="str", default="15m"),
     nice=dict(type="int", default=10),
     io_class=dict(type="str", choices=["idle", "best-effort", "realtime", "none"], default="idle"),
+    first_run=dict(type="str", choices=["slot", "now", "spread"], default="slot"),
+    requires_mounts=dict(type="bool", default=True),
+    on_start_url=dict(type="str", no_log=True),
+    on_success_url=dict(type="str", no_log=True),
+    on_failure_url=dict(type="str", no_log=True),
 )
 OPTIONS = dict(
     SCHEDULE,
@@ -501,15 +548,16 @@ def work(task: Task) -> Result:
     if params["purge"] and params["schedules"] is None:
         raise UsageError("Option purge belongs to schedules, since it removes what that list does not name.")
     given = [params] if params["schedules"] is None else params["schedules"]
-    seed = params["jitter_seed"] or machine_id() or ""
+    seed = _seed(params["jitter_seed"])
     wanted = [one for one in given if one["state"] == "present"]
     store, backup_dir = host.resolve(params["store"], params["backup_dir"]) if wanted else ("", "")
     shared = dict(store=store, backup_dir=backup_dir, lock_timeout=params["lock_timeout"], metrics=params["metrics"])
-    present = [jobs.from_options(dict(one, jitter_seed=one["jitter_seed"] or seed), **shared) for one in wanted]
+    present = [jobs.from_options(dict(one, jitter_seed=_seed(one["jitter_seed"]) if one["jitter_seed"] else seed), **shared) for one in wanted]
     absent = [jobs.check_workload(one["workload"]) for one in given if one["state"] == "absent"]
     manage = params["manage_units"]
     places = HostPaths(command=params["command"])
-    declaration = Declaration(present, absent, params["purge"], sys.executable, manage, params["force"], places, _host_wide(params))
+    interpreter = command.interpreter(sys.executable)
+    declaration = Declaration(present, absent, params["purge"], interpreter, manage, params["force"], places, _host_wide(params, seed))
     for text in declaration.plan(task.dry):
         task.warn(text)
     for text in [] if task.dry else declaration.apply():
@@ -536,7 +584,14 @@ def _next(job: jobs.Job, timer: t.Optional[t.Dict[str, str]]) -> t.Optional[str]
     return next_elapse(job, timer, RunRecord(job.workload).read(), time.time())
 
 
-def _host_wide(params: Result) -> t.Optional[HostWide]:
+def _seed(given: t.Optional[str]) -> str:
+    """What tells this host from others. Where hosts declare for themselves, as by ansible-pull, all have the same name in the inventory."""
+    if given in _SELF:
+        return f"{machine_id() or ''} {socket.gethostname()}"
+    return given or machine_id() or ""
+
+
+def _host_wide(params: Result, seed: str) -> t.Optional[HostWide]:
     """What belongs to the host as a whole, where anything of that was given."""
     texts, told = params["host_units"], params["on_failure"]
     if texts is None:
@@ -546,7 +601,7 @@ def _host_wide(params: Result) -> t.Optional[HostWide]:
     for name, text in texts.items():
         if not isinstance(text, str):
             raise UsageError(f"Unit {name} of host_units must be a text.")
-    return HostWide(texts, notification.check(told or {}))
+    return HostWide(texts, notification.check(told or {}), seed)
 
 
 def main() -> None:

@@ -34,7 +34,8 @@ attributes:
 options:
   state:
     description:
-      - Whether the command is there. It is removed without a look at schedules that start it; see M(volt.backup.volt_backup_schedule).
+      - Whether the command is there. It is not removed while units of schedules start it, for a run that is at work needs it to end. Remove these by
+        M(volt.backup.volt_backup_schedule) first. In check mode that is a warning, since the task that removes them removed nothing either.
     type: str
     choices: [present, absent]
     default: present
@@ -112,7 +113,7 @@ import os
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, parse, show
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
-from ansible_collections.volt.backup.plugins.module_utils._schedule import command
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, systemd, units
 
 OPTIONS = dict(
     state=dict(type="str", choices=["present", "absent"], default="present"),
@@ -124,6 +125,7 @@ def work(task: Task) -> Result:
     path = os.fsdecode(parse(task.params["path"]))
     before = command.state(path)
     if task.params["state"] == "absent":
+        _check_unused(path, task)
         if before and not task.dry:
             command.remove(path)
         return {"changed": bool(before), "path": show(path), "version": None, "job_format": None, "features": None, "diff": {"before": before, "after": ""}}
@@ -132,6 +134,15 @@ def work(task: Task) -> Result:
     if before != after and not task.dry:
         command.write(path, archive.build())
     return {"changed": before != after, "path": show(path), **made._asdict(), "features": sorted(made.features), "diff": {"before": before, "after": after}}
+
+
+def _check_unused(path: str, task: Task) -> None:
+    users = units.users(systemd.UNITS, path)
+    if users:
+        used = f"{show(os.fsencode(path))} is started by {', '.join(users)}; remove the schedules first."
+        if not task.dry:
+            raise UsageError(used)
+        task.warn(used)
 
 
 def _check_directory(directory: str, task: Task) -> None:

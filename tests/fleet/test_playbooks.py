@@ -90,17 +90,22 @@ def test_status(books: Books, tmp_path: Path) -> None:
         fine = books.run("status")
         assert len(re.findall(r"(?:app|db) +ok ", fine)) == 6, fine
         books.run("verify")
-        assert len(re.findall(r"(?:app|db) +ok +[-0-9]+ [0-9:]+ +- +[0-9]", books.run("status"))) == 6
+        assert len(re.findall(r"(?:app|db) +ok +\w+ +(?:[-0-9]+ [0-9:]+ +){2}- +[0-9]", books.run("status"))) == 6
         first.run("systemctl", "stop", "volt-backup-db.timer")
         second.run("sh", "-c", f"mv {books.place}/app {books.place}/away; systemctl start volt-backup-app.service", check=False)
         for serial in ("100%", "1"):
-            output = books.run("status", "-i", str(lost), status=2, volt_serial=serial)
+            output = books.run("status", "-i", str(lost), status=4, volt_serial=serial)
             lines = [line for line in output.splitlines() if re.search(r'^ +"\S+ +(?:app|db|-|WORKLOAD) ', line)]
             assert [tuple(line.strip(' ",').split()[:3]) for line in lines[:4]] == [
                 ("HOST", "WORKLOAD", "STATE"), ("off", "-", "UNREACHABLE"), (second.name, "app", "FAILED"), (first.name, "db", "STOPPED"),
             ], output  # fmt: skip
             assert len(lines) == 8 and all(re.search("(?:app|db) +ok ", line) for line in lines[4:]) and output.count("PLAY RECAP") == 1
-            assert f"{second.name}: app failed (Source {books.place}/app does not exist" in output and f"{first.name}: db stopped" in output
+            # each host's trouble is its own in the recap, and its reason is told once
+            recap = {line.split()[0]: dict(re.findall(r"(\w+)=(\d+)", line)) for line in output.split("PLAY RECAP")[1].splitlines() if "ok=" in line}
+            assert {name: (row["unreachable"], row["failed"]) for name, row in recap.items()} == {
+                "off": ("1", "0"), first.name: ("0", "1"), second.name: ("0", "1"), third.name: ("0", "0"),
+            }, output  # fmt: skip
+            assert output.count(f"Source {books.place}/app does not exist") == 1 and "app failed; the table above says why" in output
         assert "off" not in books.run("status", "--limit", third.name)
     finally:
         off.kill()

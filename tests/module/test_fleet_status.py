@@ -37,6 +37,13 @@ def test_trouble_comes_first() -> None:
         "bare": {"schedules": []},
         "sick": {"schedules": [row("c", "ok"), row("d", "overdue", reason="No run."), row("e", "failed", reason="It broke.")]},
         "newer": {"schedules": [row("f", "exploded")]},
+        "worn": {
+            "schedules": [row("a", "ok", newest_age=7300)],
+            "workloads": [
+                row("a", "no schedule", scheduled=True), row("h", "no schedule", scheduled=False), row("w", "damaged", scheduled=False, reason="Bad."),
+            ],
+            "problems": [{"what": "volt-cas-gc.timer", "state": "stopped", "reason": "It is not active."}],
+        },
         "off": {"unreachable": True, "msg": "Task failed: no route\n to host"},
         "odd": {"failed": True, "msg": "Python 3.9 or newer is needed."},
         "silent": None,
@@ -45,19 +52,21 @@ def test_trouble_comes_first() -> None:
     }, {"less": [{"workload": "a"}, {"workload": "b", "state": "present"}, {"workload": "c", "state": "absent"}], "off": [{"workload": "d"}]})  # fmt: skip
     assert [(one["host"], one["workload"]) for one in told["rows"]] == [
         ("newer", "f"), ("off", None), ("hostile", None), ("odd", None), ("silent", None), ("less", "b"), ("sick", "e"), ("sick", "d"),
-        ("fine", "a"), ("fine", "b"), ("less", "a"), ("sick", "c"), ("bare", None),
+        ("worn", None), ("worn", "w"), ("fine", "a"), ("fine", "b"), ("less", "a"), ("sick", "c"), ("worn", "a"), ("worn", "h"), ("bare", None),
     ]  # fmt: skip
     assert told["trouble"] == [
         "newer: f exploded", "off: unreachable (no route to host)",
         "hostile: not known (What the host said is not understood.)", "odd: not known (Python 3.9 or newer is needed.)",
         "silent: not known (The host was not asked.)",
         "less: b not scheduled (The host has no such schedule; run the playbook volt.backup.schedule.)",
-        "sick: e failed (It broke.)", "sick: d overdue (No run.)",
+        "sick: e failed (It broke.)", "sick: d overdue (No run.)", "worn: stopped (It is not active.)", "worn: w damaged (Bad.)",
     ]  # fmt: skip
-    assert len(told["table"]) == 14 and told["table"][1].split()[:3] == ["newer", "f", "EXPLODED"]
-    assert "2026-11-24 01:02" in told["table"][10]
+    assert len(told["table"]) == 18 and told["table"][1].split()[:3] == ["newer", "f", "EXPLODED"]
+    assert "2026-11-24 01:02" in told["table"][12] and "2h1m" in told["table"][15]
+    assert told["troubled"]["worn"] == ["volt-cas-gc.timer stopped", "w damaged"] and told["troubled"]["off"] == ["host unreachable"]
+    assert "fine" not in told["troubled"]
 
 
 def test_nothing() -> None:
-    assert fleet_status({}) == {"table": ["No hosts."], "rows": [], "trouble": []}
+    assert fleet_status({}) == {"table": ["No hosts."], "rows": [], "trouble": [], "troubled": {}}
     assert "wants dictionaries" in fleet_status([])

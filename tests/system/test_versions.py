@@ -24,6 +24,7 @@ from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
+from ansible_collections.volt.backup.plugins.module_utils._schedule.survey import survey
 from ansible_collections.volt.backup.plugins.module_utils._store import features, pack
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
@@ -136,7 +137,7 @@ def test_schedules_of_version_0_1_0_are_read_and_taken_over_without_force(old: H
     found = {name: jobs.load(name, places.jobs) for name in jobs.declared(places.jobs)}
     assert sorted(found) == ["app", "other"] and found["app"].keep == {"last": 3} and found["other"].on_calendar == "daily"
     assert RunRecord("app", places.records).read()["success"]["backup_id"] == "app-20261101-000000-scheduled"
-    rows = {row["workload"]: row["state"] for row in status.status(places.jobs, places.records, places.units, places.command)}
+    rows = {row["workload"]: row["state"] for row in survey(places.jobs, places.records, places.units, places.command).schedules}
     assert rows == {"app": "ok", "other": "disabled"}
     here = [job._replace(store=str(old.top / "cas"), backup_dir=str(old.top / "backups")) for job in found.values()]
     for changed in (True, False):
@@ -173,7 +174,7 @@ def test_job_files_of_a_newer_format_are_left_alone(old: Host) -> None:
     Path(places.command).write_bytes(archive.build())
     with pytest.raises(Unsupported, match="newer version; update"):
         jobs.load("app", places.jobs)
-    (row,) = (row for row in status.status(places.jobs, places.records, places.units, places.command) if row["workload"] == "app")
+    (row,) = (row for row in survey(places.jobs, places.records, places.units, places.command).schedules if row["workload"] == "app")
     assert row["state"] == "unsupported" and "newer version" in row["reason"]
     job = jobs.load("other", places.jobs)._replace(workload="app")
     with pytest.raises(Unsupported, match="newer version"):
@@ -190,7 +191,7 @@ def test_a_command_that_is_older_than_the_store_is_named(old: Host, then: None, 
     (old.top / "cas" / "format.json").write_bytes(features.Format("0" * 32, required=("tomorrow",)).encode())
 
     def row() -> dict[str, Any]:
-        return next(row for row in status.status(places.jobs, places.records, places.units, places.command) if row["workload"] == "app")
+        return next(row for row in survey(places.jobs, places.records, places.units, places.command).schedules if row["workload"] == "app")
 
     assert row()["state"] == "unsupported" and "written by a newer version" in row()["reason"]
     monkeypatch.setattr(features, "KNOWN", frozenset({"tomorrow"}))

@@ -13,6 +13,7 @@ import datetime
 import hashlib
 import os
 import re
+import time
 import typing as t
 
 from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, is_future, parse_time, reason, show, store_failure
@@ -22,6 +23,9 @@ from .._store.store import Store
 from . import directory, records
 from .ids import is_id, matches_tags
 from .records import Listed, Manifest, Sidecar
+
+#: Seconds after which a manifest without a record is none of a run that is about to write it.
+_SETTLED = 60.0
 
 
 class Catalog:
@@ -105,6 +109,17 @@ class Catalog:
                 keys = ("created_at", "suspect", "suspect_reason", "source_path", "exclude", "exclude_caches", "one_file_system")
                 listed.update(t.cast(Listed, {key: facts[key] for key in keys}))
         return listed
+
+    def unlisted(self) -> t.List[str]:
+        """Ids of this directory's backups that have a manifest and no record. A manifest without one is normal for a moment, while a run ends."""
+        manifests = self._manifests()
+        found = []
+        for backup in sorted(set(manifests) - set(self.ids())):
+            with contextlib.suppress(FileNotFoundError):
+                settled = any(self._store.refs.written(name) < time.time() - _SETTLED for name in manifests[backup])
+                if backup and settled and self.manifests_of(backup) and not self.exists(backup):
+                    found.append(backup)
+        return found
 
     def own(self, workload: str) -> t.List[Listed]:
         """The same for a workload, without what is foreign: what others left tells nothing of this directory's backups."""

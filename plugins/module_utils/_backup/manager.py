@@ -322,6 +322,12 @@ class Manager:
                     break
         return found
 
+    def unlisted(self) -> t.List[str]:
+        """Ids of backups of this directory that lost their records: their content is there, and no list shows them."""
+        store, catalog = self._open()
+        with store.lock():
+            return [show(os.fsencode(backup)) for backup in catalog.unlisted()]
+
     def workloads(self) -> t.List[str]:
         """Names of all workloads that have backups, sorted."""
         _store, catalog = self._open()

@@ -10,7 +10,7 @@
 
     run W       the scheduled backup of a workload, in its unit or by hand (_schedule.run)
     hook ...    lines of a unit around a run (_schedule.hooks)
-    status      all schedules of the host
+    status      all schedules of the host, its backups, and what is wrong with the host itself
     drill       restore the newest backups to a scratch directory, and note that they could be
     notify      tell people that a unit failed (_schedule.notify)
 """
@@ -22,8 +22,8 @@ import os
 import typing as t
 
 from .._backup.manager import Manager
-from .._base import UsageError
-from .._schedule import drill, hooks, notify, run, status
+from .._base import UsageError, VoltError
+from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey
 from . import screen
 from .upkeep import Arguments, Command, Outcome
 
@@ -51,7 +51,7 @@ def _hook_options(made: argparse.ArgumentParser) -> None:
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
     text = ""
     if args.hook == "pre":
-        hooks.pre(args.workload)
+        hooks.pre(args.workload, screen.complain)
     else:
         text = hooks.post(args.workload, os.environ.get("SERVICE_RESULT", "success"), screen.complain)
     return Outcome({"changed": False}, lambda: text)
@@ -61,25 +61,45 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
 
 
 def _status_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--check", action="store_true", help="exit 1 when a schedule is failing, overdue or stopped; for monitoring")
+    made.add_argument("--check", action="store_true", help="exit 1 when anything is in trouble; for monitoring")
     made.add_argument("--metrics", metavar="FILE", help="also write them for Prometheus' node exporter")
+    made.add_argument("--publish", action="store_true", help=f"also write {public.PATH} and the metrics of the schedules anew; units call it")
 
 
 def _status(args: Arguments, _manager: Manager) -> Outcome:
-    rows = status.status()
-    if args.metrics:
-        status.write_metrics(args.metrics)
-    trouble = [row["workload"] for row in rows if row["state"] in status.TROUBLE]
-    value = {"schedules": rows, "count": len(rows), "trouble": trouble, "changed": False}
-    return Outcome(value, lambda: _told(rows), status=int(bool(args.check and trouble)))
+    if public.is_needed():
+        if args.metrics or args.publish:
+            raise VoltError(f"{jobs.DIRECTORY} cannot be read; run as root.")
+        value = public.read()
+    else:
+        found = survey.survey()
+        value = found.value()
+        if args.metrics:
+            metrics.write(metrics.text(found), args.metrics)
+        if args.publish:
+            public.publish(screen.complain)
+    return Outcome({**value, "changed": False}, lambda: _told(value), status=int(bool(args.check and value["trouble"])))
 
 
-def _told(rows: t.List[t.Dict[str, t.Any]]) -> str:
+def _told(value: t.Dict[str, t.Any]) -> str:
+    """Schedules, what has backups and no schedule, and the host's own trouble, a line each."""
+    rows = [*value["schedules"], *(row for row in value["workloads"] if not row["scheduled"])]
+    rows += [{"workload": problem["what"], **problem} for problem in value["problems"]]
     if not rows:
         return "No schedules.\n"
-    cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"], _when(row["last_success"]),
-              _when(row["last_failure"]), _when(row["last_proved"]), _when(row["next_elapse"]), row["reason"] or "") for row in rows]  # fmt: skip
-    return screen.table(("WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY"), cells)
+    times = ("newest_at", "last_success", "last_failure", "last_proved", "next_elapse")
+    cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"], age(row.get("newest_age")),
+              *(_when(row.get(name)) for name in times), row.get("reason") or "") for row in rows]  # fmt: skip
+    return screen.table(("WORKLOAD", "STATE", "AGE", "NEWEST BACKUP (UTC)", "LAST SUCCESS", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY"), cells)
+
+
+def age(seconds: t.Optional[int]) -> str:
+    """The age of the newest backup in its two largest units."""
+    if seconds is None:
+        return "-"
+    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
+    first = next((at for at, (number, _unit) in enumerate(parts) if number), len(parts) - 1)
+    return "".join(f"{number}{unit}" for number, unit in parts[first : first + 2])
 
 
 def _when(text: t.Optional[str]) -> str:
@@ -120,13 +140,14 @@ def _but(word: str, one: drill.Drill) -> str:
 
 def _notify_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("unit", metavar="UNIT", nargs="?", help="the unit that failed")
+    made.add_argument("--by", choices=(notify.PROGRAMS, notify.NETWORK), help="by these ways alone (default: by all)")
     made.add_argument("--test", action="store_true", help="tell of a failure that is none, to see that it arrives")
 
 
 def _notify(args: Arguments, _manager: Manager) -> Outcome:
     if bool(args.unit) == args.test:
         raise UsageError("Say which unit failed, or --test.")
-    facts, used = notify.notify(args.unit)
+    facts, used = notify.notify(args.unit, screen.complain, [args.by] if args.by else (notify.PROGRAMS, notify.NETWORK))
     told = f"Told by {', '.join(used)}." if used else "No one is to be told."
     return Outcome({"changed": False, "told": used, **facts}, lambda: f"{facts['text']} {told}\n")
 

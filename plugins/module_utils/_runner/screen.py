@@ -70,6 +70,9 @@ def as_json(value: t.Any) -> None:
 
 
 def complain(text: str) -> None:
+    """What goes wrong, after what was printed before: in the journal, and in what people are sent, the last line is the one that counts."""
+    with contextlib.suppress(OSError):  # who read it has gone, which is told elsewhere
+        sys.stdout.flush()
     sys.stderr.write(f"volt-backup: {one_line(text)}\n")
 
 

@@ -11,8 +11,10 @@ A process that hangs so keeps what it holds: a lock of the store's, say, until t
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
+import select
 import signal
 import time
 import typing as t
@@ -25,10 +27,11 @@ _GRACE, _END = 30.0, 5.0
 Answer = t.Callable[[t.Any], None]
 
 
-def apart(work: t.Callable[[Answer], t.Any]) -> t.Any:
+def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None, what: str = "that backed up") -> t.Any:
     """What work gives that is done in a process of its own. It ends with us. VoltError where it ended without a word.
 
     :param work: raises nothing. It may answer before it returns, by what it is given, where it is not going to.
+    :param patience: seconds to wait for its answer; None for as long as it takes. :param what: names the process in messages.
     """
     reader, writer = os.pipe()
     us = os.getpid()
@@ -42,20 +45,24 @@ def apart(work: t.Callable[[Answer], t.Any]) -> t.Any:
     os.close(writer)
     try:
         try:
-            data = _read(reader)
+            data = _read(reader, patience)
         except Interrupted:
             os.kill(child, signal.SIGTERM)
             _wait(child, _GRACE)
             raise
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            raise VoltError(f"The process {what} did not answer within {patience:.0f} s; look whether the file systems of store and sources do.") from None
     finally:
         os.close(reader)
     if not data:
-        raise VoltError(f"The process that backed up has ended without a word ({_wait(child, _END)}); see the kernel's log.")
+        raise VoltError(f"The process {what} has ended without a word ({_wait(child, _END)}); see the kernel's log.")
     _wait(child, _END)
     return pickle.loads(data)
 
 
 def _work(work: t.Callable[[Answer], t.Any], writer: int, parent: int) -> None:
+    gc.freeze()  # a file that our parent no longer needs must not be closed by its number, which is another's by then
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
@@ -73,9 +80,13 @@ def _work(work: t.Callable[[Answer], t.Any], writer: int, parent: int) -> None:
     os._exit(0)
 
 
-def _read(fd: int) -> bytes:
+def _read(fd: int, patience: t.Optional[float]) -> bytes:
+    """All that comes; TimeoutError where it does not end in time."""
     pieces = []
+    deadline = None if patience is None else time.monotonic() + patience
     while True:
+        if deadline is not None and not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError
         piece = os.read(fd, 1 << 16)
         if not piece:
             return b"".join(pieces)

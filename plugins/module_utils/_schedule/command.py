@@ -19,10 +19,12 @@ import os
 import re
 import stat
 import struct
+import subprocess
 import typing as t
 
 from .._base import UsageError, VoltError, files, parse as parse_path, reason
 from .._store import features
+from . import process
 
 PATH = "/usr/local/bin/volt-backup"
 MODE = 0o755
@@ -37,6 +39,22 @@ _ENTRY = b"PK\x03\x04"
 HEAD = 16
 #: More than that and the longest stamp take.
 _TAIL = 512
+
+
+#: The host's own Python, which its upgrades keep, and what asks whether it serves.
+_SYSTEM = "/usr/bin/python3"
+_SERVES = "import sys, json, zipfile; sys.exit(sys.version_info < (3, 9))"
+
+
+def interpreter(own: str) -> str:
+    """What units start the command by: the host's own Python where that is new enough.
+
+    :param own: else this one, which may be of a version that an upgrade of the host takes away.
+    """
+    try:
+        return own if process.run([_SYSTEM, "-I", "-c", _SERVES], patience=60, capture=True).status else _SYSTEM
+    except (OSError, subprocess.TimeoutExpired):
+        return own
 
 
 class CommandStamp(t.NamedTuple):

@@ -31,11 +31,12 @@ import typing as t
 from .._backup import host
 from .._backup.create import refuse_inside
 from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason
-from . import command as commands, job as jobs, notification as ways_, systemd, units
+from . import command as commands, first, job as jobs, leftovers, notification as ways_, public, systemd, units
 from .destination import Destination, make_directory
+from .first import First, firsts
 from .job import Job
 from .record import DIRECTORY as RECORDS, RunRecord, unwritten
-from .status import write_metrics
+from .survey import Survey, survey
 
 
 class HostPaths(t.NamedTuple):
@@ -47,6 +48,7 @@ class HostPaths(t.NamedTuple):
     stamps: str = systemd.STAMPS
     command: str = commands.PATH
     ways: str = ways_.PATH
+    public: str = public.PATH
 
 
 class HostWide(t.NamedTuple):
@@ -54,6 +56,7 @@ class HostWide(t.NamedTuple):
 
     units: t.Mapping[str, str]
     ways: ways_.Settings
+    seed: str = ""
 
 
 class Change(t.NamedTuple):
@@ -97,7 +100,8 @@ class Declaration:
         self._timers.update((name[:-6], True) for name in (wide.units if wide else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
         self._destination = Destination(())
-        self._metrics = {job.metrics: True for job in present if job.metrics}  # whether any schedule still has it
+        self._firsts: t.List[First] = []
+        self._metrics: t.Set[str] = set()  # those that schedules had until now
 
     def plan(self, dry: bool = False) -> t.List[str]:
         """Find all differences; whatever is wrong with the declaration is raised here, before anything is touched.
@@ -119,6 +123,11 @@ class Declaration:
             refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
             if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
                 raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
+            warnings += filter(None, [jobs.coarse(job)])
+        lacking = ways_.lacking(self._wide.ways) if self._wide is not None else None
+        if lacking is not None and self._manage and not dry:
+            raise UsageError(lacking)
+        warnings += filter(None, [lacking])
         warnings += self._settle()
         for job in self._jobs.values():
             self._compare(job)
@@ -139,7 +148,8 @@ class Declaration:
         self._compare_host_file()
         self._validate()
         self._plan_states()
-        return warnings
+        going = [f"{unit}.{kind}" for unit in self._going for kind in ("service", "timer")]
+        return warnings + leftovers.drop_ins(self._places.units, going)
 
     def _settle(self) -> t.List[str]:
         """Find out where the jobs back up to, and give them the store's id; warnings."""
@@ -147,7 +157,7 @@ class Declaration:
         others = [job for job in before if job.workload not in (*self._jobs, *self._gone, *self._purged)]
         self._destination = Destination(list(self._jobs.values()), before, others)
         self._jobs = {job.workload: job for job in self._destination.jobs}
-        if self._jobs and not os.path.isdir(self._places.records):
+        if (self._jobs or (self._wide and self._wide.units)) and not os.path.isdir(self._places.records):
             self._destination.steps.append(f"make directory {self._places.records}")
         return self._destination.warnings
 
@@ -206,8 +216,9 @@ class Declaration:
     def _compare_wide(self, wide: HostWide) -> None:
         directory = self._places.units
         self._differ(self._places.ways, ways_.text(wide.ways), 0o600)
+        setting = units.Setting(self._interpreter, wide.seed, self._backups() if wide.units else (), self._places.records)
         for name, text in wide.units.items():
-            if self._differ(os.path.join(directory, name), units.host_wide(name, text, self._interpreter)) and name.endswith(".timer"):
+            if self._differ(os.path.join(directory, name), units.host_wide(name, text, setting)) and name.endswith(".timer"):
                 self.retimed.add(name[:-6])
         present = os.listdir(directory) if os.path.isdir(directory) else []
         for name in sorted(name for name in present if units.is_host_wide(name) and name not in wide.units):
@@ -216,6 +227,11 @@ class Declaration:
                 self._differ(path, None)
                 if name.endswith(".timer"):
                     self._going.append(name[:-6])
+
+    def _backups(self) -> t.List[str]:
+        """Where the host's backups are: of the jobs that are to be there, or as the host file says."""
+        places = [place for job in self._jobs.values() for place in (job.store, job.backup_dir)]
+        return list(dict.fromkeys(places)) or list(host.resolve(None, None))
 
     def _differ(self, path: str, after: t.Optional[str], mode: int = 0o644) -> bool:
         before, now = _read(path)
@@ -267,6 +283,7 @@ class Declaration:
             elapsed = {f"{job.unit}.timer" for job in self._jobs.values() if job.slots and shown.get(f"{job.unit}.timer", {}).get("SubState") == "elapsed"}
             self._idle = [unit for unit, on in self._timers.items() if (f"{unit}.timer" in active - elapsed) != on]
             self._again = {unit for unit in self._timers if f"{unit}.timer" in stale | elapsed}
+            self._firsts = firsts(job for job in self._jobs.values() if (job.unit, True) in self._links)
 
     def _link(self, unit: str) -> str:
         return os.path.join(self._places.units, "timers.target.wants", f"{unit}.timer")
@@ -279,11 +296,13 @@ class Declaration:
         """Each file as it is and as it is to be, what is made for backups, and which timers are enabled and started."""
         shown = []
         for change in self.files:
-            before, after = (ways_.shown(text) if change.path == self._places.ways else text or "" for text in (change.before, change.after))
+            show = ways_.shown if change.path == self._places.ways else jobs.shown
+            before, after = (show(text) for text in (change.before, change.after))
             shown.append({"before_header": change.path, "after_header": change.path, "before": before, "after": after})
         lines = [f"{step}\n" for step in self._destination.steps]
         lines += [f"{'enable' if on else 'disable'} {unit}.timer\n" for unit, on in self._links]
         lines += [f"{'start' if self._timers.get(unit, False) else 'stop'} {unit}.timer\n" for unit in self._idle]
+        lines += [f"{begin.step}\n" for begin in self._firsts]
         lines += ["reload systemd\n"] if self._stale and not self.files else []
         return [*shown, {"prepared": "".join(lines)}] if lines else shown
 
@@ -296,6 +315,7 @@ class Declaration:
         if self._manage:
             if stop:
                 systemd.call("systemctl", "stop", "--", *stop)
+            first.forget(self._gone)
             if going:  # by their names: systemd knows those as well whose files are gone
                 systemd.attempt("systemctl", "stop", "--", *going)
                 systemd.attempt("systemctl", "stop", "--", *(f"{unit}.service" for unit in self._going), patience=None)  # post commands take their time
@@ -304,7 +324,7 @@ class Declaration:
         for unit in {*anew, *(unit for unit, on in self._links if on)}:
             self._stamp(unit)  # before the new lines are there: a run that died in between must not leave them with the old stamp
         self._destination.make()  # a service's view of the host is read-only but for these, so they must be there
-        if self._jobs:
+        if self._jobs or (self._wide and self._wide.units):
             make_directory(self._places.records)
         for job in self._jobs.values():
             record = RunRecord(job.workload, self._places.records)
@@ -329,6 +349,10 @@ class Declaration:
             on = {unit for unit in {*self._idle, *anew} if self._timers.get(unit, False)}
             if on:
                 systemd.call("systemctl", "start", "--", *sorted(f"{unit}.timer" for unit in on))
+            for begin in self._firsts:
+                begin.begin(RunRecord(begin.job.workload, self._places.records), (self._interpreter, self._places.command))
+            if "volt-cas-failure@.service" in {os.path.basename(change.path) for change in self.files if change.after is None}:
+                leftovers.forget_failures()
         for name in self._gone:
             RunRecord(name, self._places.records).forget()
         for unit in self._going:
@@ -336,28 +360,30 @@ class Declaration:
         warnings = self._tell() if self.changed else []
         for path in last:
             commands.remove(path)
+        if self._gone and not jobs.declared(self._places.jobs):
+            leftovers.sweep((self._places.jobs, self._places.records, os.path.dirname(self._places.ways)))
         return warnings
 
     def _tell(self) -> t.List[str]:
-        """Metrics of what is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
-        warnings = []
-        for path, used in self._metrics.items():
-            place = os.fsdecode(parse(path))
-            others = used or any(self._metrics_of(name) == path for name in jobs.declared(self._places.jobs) if name not in self._gone)
+        """What is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
+        warnings = public.bring_up(self._survey, self._places.records, self._places.public)
+        used = {self._metrics_of(name) for name in jobs.declared(self._places.jobs) if name not in self._gone}
+        for path in set(self._metrics) - used:
             try:
-                if others:
-                    write_metrics(place, self._places.jobs, self._places.records, self._gone)
-                else:
-                    commands.remove(place)
+                commands.remove(os.fsdecode(parse(path)))
             except VoltError as error:
                 warnings.append(error.message)
         return warnings
+
+    def _survey(self) -> Survey:
+        places = self._places
+        return survey(places.jobs, places.records, places.units, places.command, without=self._gone)
 
     def _leaves_metrics(self, name: str) -> None:
         """Metrics that a schedule had until now may be without one from now on."""
         was = self._metrics_of(name)
         if was is not None:
-            self._metrics.setdefault(was, False)
+            self._metrics.add(was)
 
     def _metrics_of(self, name: str) -> t.Optional[str]:
         with contextlib.suppress(VoltError):

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
+import time
 import typing as t
 
-from .._base import VoltError, parse, reason
-from . import job as jobs, journal, process, status
+from .._base import VoltError, reason
+from . import job as jobs, journal, process, public, systemd
 from .job import Job
 from .record import RunRecord
 from .units import HOOKED
@@ -36,13 +38,14 @@ class HookFailed(VoltError):
     code = "hook"
 
 
-def pre(workload: str) -> None:
+def pre(workload: str, complain: Complain) -> None:
     """Before a run of a unit."""
     record = RunRecord(workload)
     job = load_job(workload, record)
     if not is_due(job, record):
         return
     record.begin(invocation(workload))
+    begun(job, complain)
     try:
         call(job, "pre")
     except VoltError as error:
@@ -58,13 +61,14 @@ def post(workload: str, result: str, complain: Complain) -> str:
     record = RunRecord(workload)
     job = load_job(workload, record)
     try:
-        return _post(job, record, invocation(workload), result)
+        return _post(job, record, result, complain)
     finally:
-        write_metrics(job, complain)
+        public.publish(complain, ended=(workload,))
 
 
-def _post(job: Job, record: RunRecord, this: str, result: str) -> str:
+def _post(job: Job, record: RunRecord, result: str, complain: Complain) -> str:
     """The post command runs whatever else fails here, for a pre command may have stopped something."""
+    this = invocation(job.workload)
     note, facts = record.read(), {"workload": job.workload}
     if result == "success" and note.get("run") != this:
         return ""  # nothing was due
@@ -84,14 +88,48 @@ def _post(job: Job, record: RunRecord, this: str, result: str) -> str:
     except VoltError as error:
         wrong.append(error)
         note_failure(record, error, facts, this)
+    if failure is not None or wrong:
+        announce(job, "failure", {"reason": (failure or wrong[-1]).message}, complain)
     if wrong:
         raise wrong[-1]
     if failure is not None:
         return ""
-    facts = note.get("success", {}).get("facts", facts)
+    success = note.get("success", {})
+    announce(job, "success", told_of(success), complain)
+    facts = success.get("facts", facts)
     if journal.connected() and journal.send("success", line(facts), facts):
         return ""
     return line(facts) + "\n"
+
+
+def begun(job: Job, complain: Complain) -> None:
+    """Let others know that a run has begun."""
+    public.publish(_hush)
+    announce(job, "start", {}, complain)
+
+
+def _hush(_text: str) -> None:
+    """What cannot be written now is told at the end of the run."""
+
+
+def announce(job: Job, event: str, facts: Facts, complain: Complain) -> None:
+    """Call the address that a job has for an event: start, success or failure. That it does not answer makes no backup bad."""
+    url: t.Optional[str] = getattr(job, f"on_{event}_url")
+    if url is None:
+        return
+    from . import send  # only here: see there
+
+    try:
+        send.call(url, {**dict.fromkeys(jobs.FACTS), "workload": job.workload, "host": socket.gethostname(), "event": event, **facts})
+    except send.NotSent as error:
+        complain(f"The on_{event}_url of workload {job.workload} was not called: {error}; look whether it is right.")
+
+
+def told_of(success: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
+    """What addresses may say of a run that succeeded."""
+    seconds = success.get("duration")
+    told = {"backup_id": success.get("backup_id"), "size": success.get("total_size")}
+    return {**told, "duration": None if seconds is None else f"{seconds / 1e9:.3f}"}
 
 
 def load_job(workload: str, record: RunRecord) -> Job:
@@ -133,15 +171,6 @@ def note_failure(record: RunRecord, failure: VoltError, facts: Facts, this: str,
         journal.send("failure", line(told), told)
 
 
-def write_metrics(job: Job, complain: Complain) -> None:
-    """Bring the metrics up to this run. That they cannot be written makes no backup bad."""
-    if job.metrics is not None:
-        try:
-            status.write_metrics(os.fsdecode(parse(job.metrics)))
-        except VoltError as error:
-            complain(error.message)
-
-
 def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     """Run a command of the job's, if it has one; HookFailed if it fails or does not end in time. What it prints goes where we print.
 
@@ -158,8 +187,10 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     # what it may start, such as a run of another workload, is none of our unit
     inherited = {name: value for name, value in os.environ.items() if name not in (HOOKED, "INVOCATION_ID")}
     inherited[WITHIN] = job.workload
+    began = time.time()
     try:
-        done = process.run(command, {**inherited, **told}, patience=job.command_timeout)
+        with journal.stream() if journal.connected() else contextlib.nullcontext() as errors:
+            done = process.run(command, {**inherited, **told}, patience=job.command_timeout, errors=errors)
     except subprocess.TimeoutExpired:
         raise HookFailed(
             f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise command_timeout."
@@ -168,4 +199,14 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
     if done.status:
-        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {done.how}); see what it printed.")
+        last = _last_line(began)
+        said = f", it said: {last.rstrip('.')}" if last else ""
+        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {done.how}{said}); see what it printed.")
+
+
+def _last_line(began: float) -> t.Optional[str]:
+    """What a command complained of last, where that went to the journal."""
+    if not journal.connected():
+        return None
+    systemd.attempt("journalctl", "--sync")
+    return systemd.last_words(os.environ.get("INVOCATION_ID", ""), f"--since=@{int(began)}", f"--priority={journal.WARNING}..{journal.WARNING}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import typing as t
 
 from .._backup import brake, host
@@ -24,7 +25,7 @@ from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
 from .._store import codec
-from .slots import Slots, parse_slots
+from .slots import DAY, Slots, parse_slots, phase
 
 FORMAT = 1
 DIRECTORY = "/etc/volt/backup"
@@ -33,10 +34,17 @@ _MOST = 1 << 20
 NICE = range(-20, 20)
 #: No span of time is longer; systemd could not take one that is much longer.
 _LONGEST = 366 * 86400
+#: Options that hold addresses to call. They are secrets: who has one can call it.
+URLS = ("on_start_url", "on_success_url", "on_failure_url")
+#: What addresses may name in braces.
+FACTS = ("workload", "host", "event", "backup_id", "reason", "duration", "size")
+#: Rules of retention that keep one backup in so many seconds, the finest first.
+_PERIODS = {"hourly": 3600, "daily": DAY, "weekly": 7 * DAY, "monthly": 28 * DAY, "yearly": 365 * DAY}
+_PLACE = re.compile(r"\{(\w*)\}")
 #: Options that a job takes over as they are.
 _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "tags", "workload_mode",
-    "compression", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled",
+    "compression", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
 )  # fmt: skip
 
 
@@ -47,7 +55,7 @@ class Older(VoltError):
 class Job(t.NamedTuple):
     """A schedule, checked. Names as in the contract; either `interval` and `phase` in seconds, or `on_calendar`.
 
-    `timeout` and `stall` are in seconds, and 0 for none.
+    `timeout` and `stall` are in seconds, and 0 for none. `first_after`: seconds from the declaration to the first backup; None for its slot.
     """
 
     workload: str
@@ -79,6 +87,16 @@ class Job(t.NamedTuple):
     store_id: t.Optional[str] = None
     lock_timeout: int = 300
     metrics: t.Optional[str] = None
+    requires_mounts: bool = True
+    first_after: t.Optional[int] = None
+    on_start_url: t.Optional[str] = None
+    on_success_url: t.Optional[str] = None
+    on_failure_url: t.Optional[str] = None
+
+    @property
+    def has_pre(self) -> bool:
+        """Whether there is anything to do before a run."""
+        return bool(self.pre_command or self.on_start_url)
 
     @property
     def slots(self) -> t.Optional[Slots]:
@@ -115,6 +133,8 @@ def check(job: Job) -> Job:
     for name, limit in (("timeout", job.timeout), ("stall", job.stall)):
         if not 0 <= limit <= _LONGEST:
             raise UsageError(f"Option {name} of workload {job.workload} must not be longer than 366d; write it like 90m or 6h, or 0 for none.")
+    for name in URLS:
+        _check_url(name, getattr(job, name), job.workload)
     for name, command in (("pre_command", job.pre_command), ("post_command", job.post_command)):
         if command and not os.path.isabs(command[0]):
             raise UsageError(f"Option {name} of workload {job.workload} must begin with the absolute path of a program; {command[0]!r} is none.")
@@ -142,7 +162,25 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     same = {name: options[name] for name in _SAME if options[name] is not None}
     when = {"interval": slots.interval, "phase": slots.phase} if slots else {"on_calendar": options["on_calendar"].strip()}
     limits = {name: _limit(options[name]) for name in ("timeout", "stall")}
-    return check(Job(**{**same, **shared, **when, **limits, "workload": workload, "keep": keep}))
+    first = _first_after(options["first_run"], slots, options["jitter_seed"], workload)
+    return check(Job(**{**same, **shared, **when, **limits, "workload": workload, "keep": keep, "first_after": first}))
+
+
+def _first_after(first_run: str, slots: t.Optional[Slots], seed: str, workload: str) -> t.Optional[int]:
+    """Seconds from the declaration to the first backup: spread over the interval, or over a day of a calendar."""
+    spread = phase(seed, f"first {workload}", slots.interval if slots else DAY)
+    return {"slot": None, "now": 0, "spread": spread}[first_run]
+
+
+def _check_url(name: str, url: t.Optional[str], workload: str) -> None:
+    """UsageError for what is no address, which does not quote it."""
+    if url is None:
+        return
+    unknown = sorted(set(_PLACE.findall(url)) - set(FACTS))
+    if not url.lower().startswith(("http://", "https://")) or not url.isprintable() or " " in url:
+        raise UsageError(f"Option {name} of workload {workload} must begin with https:// or http:// and have no blanks.")
+    if unknown:
+        raise UsageError(f"Option {name} of workload {workload} has {{{unknown[0]}}}, which is not known; there are {', '.join(FACTS)}.")
 
 
 def _limit(text: t.Optional[str]) -> int:
@@ -176,6 +214,30 @@ def parse(text: str, name: str) -> Job:
         raise VoltError(f"{name} is damaged; declare the schedule again.") from None
     except UsageError as error:
         raise VoltError(f"{name} is damaged ({error.message}); declare the schedule again.") from None
+
+
+def coarse(job: Job) -> t.Optional[str]:
+    """What to say where rules thin backups out that are younger than the interval's next ones: each run would delete the backup before it."""
+    keep = job.keep or {}
+    rules = [name for name in _PERIODS if keep.get(name)]
+    if job.interval is None or not rules or job.interval >= _PERIODS[rules[0]] or (keep.get("last") or 0) > 1:
+        return None
+    if keep.get("within") and parse_span(keep["within"]).total_seconds() >= job.interval:
+        return None
+    return (
+        f"Workload {job.workload} is backed up every {job.interval // 60} minutes, and what it keeps begins with {rules[0]}: each run deletes the backup"
+        " before it. Add last or within to keep."
+    )
+
+
+def shown(content: t.Optional[str]) -> str:
+    """What a diff may show of a job file."""
+    try:
+        value = json.loads(content or "")
+        hidden = {name: "(secret)" for name in URLS if value.get(name)}
+        return json.dumps({**value, **hidden}, indent=1, sort_keys=True) + "\n" if hidden else content or ""
+    except (ValueError, AttributeError, TypeError):
+        return content or ""
 
 
 def path(workload: str, directory: str = DIRECTORY) -> str:

@@ -12,12 +12,16 @@ journal anyway; a run by hand prints a line. Source: systemd's "Journal Native P
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import typing as t
 
-SOCKET = "/run/systemd/journal/socket"
+SOCKET, STREAM = "/run/systemd/journal/socket", "/run/systemd/journal/stdout"
+#: By what journalctl -t finds our lines, and those of the user's commands.
+IDENTIFIER = "volt-backup"
+WARNING = 4
 #: What each kind of entry is known by, for good.
 IDS = {"success": "5e1c0a6f0d0f4a5f8c3b7d2b9a64e1c7", "failure": "b3b4d0c1f7a14a0e9d1e6c2f58a97d43"}
 _PRIORITIES = {"success": 6, "failure": 3}
@@ -33,6 +37,25 @@ def connected() -> bool:
         return False
 
 
+@contextlib.contextmanager
+def stream(path: str = STREAM) -> t.Iterator[t.Optional[int]]:
+    """A descriptor whose lines the journal takes as warnings, told so from what is printed otherwise; None where there is no journal.
+
+    It is a program's own as long as that has it, whatever becomes of us. Source: sd_journal_stream_fd(3).
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            to = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+            to.connect(path)
+            to.shutdown(socket.SHUT_RD)
+            # who speaks, for which unit, how urgently, and whether lines begin with a level, and go to syslog, kernel and console
+            to.sendall(f"{IDENTIFIER}\n\n{WARNING}\n0\n0\n0\n0\n".encode("ascii"))
+        except OSError:
+            yield None
+            return
+        yield to.fileno()
+
+
 def send(result: str, message: str, facts: t.Mapping[str, t.Any], path: str = SOCKET) -> bool:
     """Make an entry; whether the journal took it.
 
@@ -42,7 +65,7 @@ def send(result: str, message: str, facts: t.Mapping[str, t.Any], path: str = SO
         "MESSAGE": message,
         "MESSAGE_ID": IDS[result],
         "PRIORITY": _PRIORITIES[result],
-        "SYSLOG_IDENTIFIER": "volt-backup",
+        "SYSLOG_IDENTIFIER": IDENTIFIER,
         "VOLT_RESULT": result,
         **{f"VOLT_{name.upper()}": fact for name, fact in facts.items()},
     }

@@ -19,6 +19,8 @@ from .._base import UsageError, VoltError, reason
 
 PATH = "/etc/volt/notify.json"
 NAMES = ("command", "mail", "webhook")
+#: Sends mail where no server is named.
+SENDMAIL = "/usr/sbin/sendmail"
 #: How a mail server is spoken to, and at which port unless another is said.
 SECURITY = {"none": 25, "starttls": 587, "tls": 465}
 _SHAPES: t.Dict[str, t.Dict[str, type]] = {
@@ -49,6 +51,21 @@ def check(ways: t.Mapping[str, t.Any]) -> Settings:
     if webhook is not None and not str(webhook.get("url", "")).lower().startswith(("http://", "https://")):
         raise UsageError("The webhook that tells of failures needs a url that begins with https:// or http://.")
     return found
+
+
+def is_program(ways: Settings, name: str) -> bool:
+    """Whether a way starts a program of the host, which needs rights that a hardened service has not; the others speak to a server."""
+    return name == "command" or (name == "mail" and not ways["mail"].get("smtp"))
+
+
+def lacking(ways: Settings) -> t.Optional[str]:
+    """What a way needs and the host has not, as a sentence."""
+    if "mail" in ways and is_program(ways, "mail") and not os.access(SENDMAIL, os.X_OK):
+        return f"Failures are to be told by mail, no server (smtp) is named, and {SENDMAIL} is not on this host; install it, or name a server."
+    command = ways.get("command")
+    if command and not os.access(command[0], os.X_OK):
+        return f"Failures are to be told by {command[0]}, which is no program on this host; put it there, or name another."
+    return None
 
 
 def text(ways: Settings) -> t.Optional[str]:

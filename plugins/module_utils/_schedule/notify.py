@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import socket
 import typing as t
 
 from .._backup.ids import is_workload
-from .._base import VoltError, parse, show_time
-from . import job as jobs, notification, status, systemd
+from .._base import VoltError, show_time
+from . import hooks, job as jobs, notification, public, systemd
 from .record import RunRecord
 
 Facts = t.Dict[str, t.Any]
@@ -31,29 +30,56 @@ class NotTold(VoltError):
     code = "notify"
 
 
-def notify(unit: t.Optional[str]) -> t.Tuple[Facts, t.List[str]]:
-    """Tell of a unit's failure, or without one of a test: (what was told, by which settings)."""
-    settings = notification.load()
+class MountFailed(VoltError):
+    """A mount that a run needs has failed, so that systemd did not start it."""
+
+    code = "mount_failed"
+
+
+#: By which ways people are told: those that start programs of the host, those that speak to a server, or both.
+PROGRAMS, NETWORK = "programs", "network"
+
+
+def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Collection[str] = (PROGRAMS, NETWORK)) -> t.Tuple[Facts, t.List[str]]:
+    """Tell of a unit's failure, or without one of a test: (what was told, by which settings).
+
+    The unit that calls this does so twice: hardened, by ways that need the network, and then outside of that, by the host's programs.
+    """
+    every = notification.load()
+    settings = {name: way for name, way in every.items() if (PROGRAMS if notification.is_program(every, name) else NETWORK) in by}
+    workload = _workload(unit)
+    if workload and NETWORK in by:
+        with contextlib.suppress(VoltError):  # that it cannot be noted keeps no one from being told
+            note_failure(workload, t.cast(str, unit), complain)
     facts = facts_of(unit or "test")
     if unit is None:
         facts.update(text=f"This is a test of volt-backup on {facts['host']}; nothing failed.", event="test", reason="This is a test.")
     used = [name for name in notification.NAMES if name in settings]
     if unit is None and not used:
         raise NotTold(f"There is no one to tell: {notification.PATH} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
-    tell(settings, facts)
+    try:
+        tell(settings, facts)
+    finally:
+        if unit is not None and PROGRAMS in by:
+            public.publish(complain)
+    if unit is None and systemd.running():
+        systemd.attempt("systemctl", "reset-failed", "--", "volt-cas-failure@*.service")  # what was wrong there is mended
     return facts, used
+
+
+def _workload(unit: t.Optional[str]) -> t.Optional[str]:
+    """The workload whose unit this is."""
+    name = unit[len("volt-backup-") :] if unit and unit.startswith("volt-backup-") else ""
+    return name if is_workload(name) else None
 
 
 def facts_of(unit: str) -> Facts:
     """What is known of a unit's failure."""
     host = socket.gethostname()
-    workload = unit[len("volt-backup-") :] if unit.startswith("volt-backup-") and is_workload(unit[len("volt-backup-") :]) else None
-    if workload:
-        with contextlib.suppress(VoltError):  # that it cannot be noted keeps no one from being told
-            note_failure(workload, unit)
+    workload = _workload(unit)
     note = RunRecord(workload).read() if workload else {}
     failure = note.get("failure", {})
-    why = failure.get("reason") or f"See journalctl -u {unit}."
+    why = (failure.get("reason") if workload else _of_unit(unit)) or f"See journalctl -u {unit}."
     success = note.get("success", {}).get("at")
     return {
         "text": f"{f'Backup of {workload}' if workload else unit} failed on {host}: {why}",
@@ -62,21 +88,48 @@ def facts_of(unit: str) -> Facts:
         "unit": unit,
         "workload": workload,
         "reason": why,
+        "source": _source(workload) if workload else None,
         "failures": note.get("failures"),
         "last_success": show_time(datetime.datetime.fromtimestamp(success, datetime.timezone.utc)) if success else None,
     }
 
 
-def note_failure(workload: str, unit: str) -> None:
-    """Note a failure that no line of the unit could: one that was killed, or whose command is gone."""
-    shown = systemd.show([f"{unit}.service"], "ActiveState", "InvocationID", "Result").get(f"{unit}.service", {}) if systemd.running() else {}
-    invocation = shown.get("InvocationID", "") if shown.get("ActiveState") == "failed" else ""  # else another run has come since
-    record = RunRecord(workload)
-    if invocation and record.read().get("failure", {}).get("invocation") != invocation:
-        record.fail(VoltError(f"{unit}.service failed ({shown.get('Result')}) and could not note why; see journalctl -u {unit}."), invocation)
-        metrics = jobs.load(workload).metrics
-        if metrics is not None:
-            status.write_metrics(os.fsdecode(parse(metrics)))
+def _of_unit(unit: str) -> t.Optional[str]:
+    """What a unit of the host as a whole said last, and how it ended."""
+    name = f"{unit}.service"
+    shown = systemd.show([name], "InvocationID", "Result").get(name, {}) if systemd.running() else {}
+    words = systemd.last_words(shown.get("InvocationID", ""))
+    return systemd.plain(words) if words else (f"The service ended with {shown['Result']}; see journalctl -u {unit}." if shown.get("Result") else None)
+
+
+def _source(workload: str) -> t.Optional[str]:
+    with contextlib.suppress(VoltError):
+        return jobs.load(workload).source
+    return None
+
+
+def note_failure(workload: str, unit: str, complain: t.Callable[[str], None]) -> None:
+    """Note a failure that no line of the unit could, and call the address for it: of one that was killed, whose command is gone, or that systemd did
+    not start."""
+    failure = _unnoted(workload, unit)
+    if failure is not None:
+        RunRecord(workload).fail(*failure)
+        hooks.announce(jobs.load(workload), "failure", {"reason": failure[0].message}, complain)
+
+
+def _unnoted(workload: str, unit: str) -> t.Optional[t.Tuple[VoltError, str]]:
+    """Such a failure, and of which run of the unit."""
+    name = f"{unit}.service"
+    shown = systemd.show([name], "ActiveState", "InvocationID", "Result").get(name, {}) if systemd.running() else {}
+    if shown.get("ActiveState") == "failed":
+        invocation = shown.get("InvocationID", "")
+        if invocation and RunRecord(workload).read().get("failure", {}).get("invocation") != invocation:
+            return VoltError(f"{name} failed ({shown.get('Result')}) and could not note why; see journalctl -u {unit}."), invocation
+    elif shown.get("ActiveState") == "inactive":  # else another run has come since
+        places = systemd.failed_mounts([name], ("failed", "inactive")).get(name)
+        if places:
+            return MountFailed(systemd.of_mounts(places)), ""
+    return None
 
 
 def tell(settings: notification.Settings, facts: Facts) -> None:

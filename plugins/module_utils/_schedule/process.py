@@ -34,10 +34,10 @@ class Ended(t.NamedTuple):
 class _Process(subprocess.Popen[bytes]):
     """A program in a session of its own, so that its process group is that of all it starts."""
 
-    def __init__(self, words: t.Sequence[str], environment: t.Mapping[str, str], stdin: bool, capture: bool) -> None:
+    def __init__(self, words: t.Sequence[str], environment: t.Mapping[str, str], stdin: bool, capture: bool, errors: t.Optional[int]) -> None:
         pipe = subprocess.PIPE if capture else None
         source = subprocess.PIPE if stdin else subprocess.DEVNULL
-        super().__init__(list(words), stdin=source, stdout=pipe, stderr=pipe, env=environment, start_new_session=True)
+        super().__init__(list(words), stdin=source, stdout=pipe, stderr=pipe if errors is None else errors, env=environment, start_new_session=True)
 
     def end(self) -> None:
         """End the whole group. One that even SIGKILL does not end, since the kernel waits for a disk, is left behind."""
@@ -57,15 +57,17 @@ def run(
     stdin: bytes = b"",
     patience: t.Optional[float] = None,
     capture: bool = False,
+    errors: t.Optional[int] = None,
 ) -> Ended:
     """Run a program to its end. OSError or ValueError where it cannot be started, subprocess.TimeoutExpired where it was ended for being late.
 
     :param patience: seconds; None for as long as it takes. :param capture: else what it prints goes where we print.
+    :param errors: a descriptor that what it complains of goes to instead.
     """
-    child = _Process(words, os.environ if environment is None else environment, bool(stdin), capture)
+    child = _Process(words, os.environ if environment is None else environment, bool(stdin), capture, errors)
     try:
-        output, errors = child.communicate(stdin or None, patience)
+        output, complaints = child.communicate(stdin or None, patience)
     except BaseException:
         child.end()
         raise
-    return Ended(child.returncode, *((text or b"").decode("utf-8", "replace") for text in (output, errors)))
+    return Ended(child.returncode, *((text or b"").decode("utf-8", "replace") for text in (output, complaints)))

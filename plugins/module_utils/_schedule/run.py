@@ -26,7 +26,7 @@ from .._backup.create import CreateRequest
 from .._backup.guards import suspect, unstable
 from .._backup.manager import Manager, Query
 from .._base import Incomplete, Interrupted, Phase, Standing, Suspect, Unstable, Unsupported, UsageError, VoltError, reason
-from . import hooks, systemd
+from . import hooks, public, systemd
 from .apart import Answer, apart
 from .job import Job
 from .record import RunRecord
@@ -52,7 +52,7 @@ def run(workload: str, if_due: bool, complain: hooks.Complain) -> Ran:
     record = RunRecord(workload)
     job = hooks.load_job(workload, record)
     if hooks.in_unit(workload):
-        return _run_in_unit(job, record)
+        return _run_in_unit(job, record, complain)
     if os.environ.get(hooks.WITHIN) == workload:
         raise UsageError(f"A command before or after a backup of {workload} cannot back up {workload}; take that out of it.")
     if if_due and not record.due(job.slots):
@@ -78,13 +78,14 @@ def _has_unit(job: Job) -> bool:
         return True
 
 
-def _run_in_unit(job: Job, record: RunRecord) -> Ran:
+def _run_in_unit(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
     invocation = hooks.invocation(job.workload)
     with record.alone():
         if not record.is_run_of(invocation):
-            if job.pre_command or not hooks.is_due(job, record):  # where there is a pre command, its hook has seen that it is not due
+            if job.has_pre or not hooks.is_due(job, record):  # where there is something to do before, its hook has seen that it is not due
                 return _not_due(job)
             record.begin(invocation)
+            hooks.begun(job, complain)
         ran, failure = _try_apart(job)
         if failure is None and ran is not None:
             record.succeed(_success(ran, job), invocation)
@@ -142,6 +143,7 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
     failure: t.Optional[VoltError] = None
     with record.alone():
         record.begin()
+        hooks.begun(job, complain)
         try:
             hooks.call(job, "pre")
             ran, failure = _try_apart(job)
@@ -161,7 +163,9 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
             failure = failure or error
             hooks.note_failure(record, error, _facts(ran, job), "", after_all=succeeded)
         finally:
-            hooks.write_metrics(job, complain)
+            told = {"reason": failure.message} if failure is not None else hooks.told_of(record.read().get("success", {}))
+            hooks.announce(job, "success" if failure is None else "failure", told, complain)
+            public.publish(complain, ended=(job.workload,))
     if failure is not None and ran is None:
         raise failure
     return t.cast(Ran, ran)._replace(failure=failure)

@@ -18,13 +18,14 @@ import ssl
 import subprocess
 import typing as t
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from .._base import reason
 from . import notification, process
 
-_SENDMAIL = "/usr/sbin/sendmail"
-_PATIENCE = 60.0
+#: Seconds; the shorter one where a backup waits.
+_PATIENCE, _SHORT = 60.0, 15.0
 
 Facts = t.Dict[str, t.Any]
 
@@ -46,6 +47,17 @@ def send(settings: notification.Settings, name: str, facts: Facts) -> None:
     try:
         ways[name](settings[name], facts)
     except (OSError, ValueError, _Failed, subprocess.TimeoutExpired, smtplib.SMTPException, http.client.HTTPException) as error:
+        raise NotSent(_why(error)) from None
+
+
+def call(url: str, facts: Facts) -> None:
+    """Call an address in which facts are named in braces; NotSent where that fails."""
+    for name, fact in facts.items():
+        url = url.replace(f"{{{name}}}", urllib.parse.quote("" if fact is None else str(fact), safe=""))
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url), timeout=_SHORT):
+            pass
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise NotSent(_why(error)) from None
 
 
@@ -89,7 +101,7 @@ def _mail(mail: t.Dict[str, t.Any], facts: Facts) -> None:
     letter.set_content("\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None and name != "text") + "\n")
     server = mail.get("smtp")
     if not server:
-        _succeed(process.run([_SENDMAIL, "-i", "-t"], stdin=letter.as_bytes(), patience=_PATIENCE))
+        _succeed(process.run([notification.SENDMAIL, "-i", "-t"], stdin=letter.as_bytes(), patience=_PATIENCE))
         return
     security = mail.get("security", "none")
     port = mail.get("port") or notification.SECURITY[security]

@@ -4,88 +4,95 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""How a host's schedules are doing: for people, for monitoring, for Prometheus.
+"""How a host's schedules are doing, a row each.
 
-A schedule is *overdue* when a slot has begun, time enough has passed, and no run has succeeded since. Where only systemd knows the
-times, its last start of the timer stands for the slot. What is switched off by the declaration is no trouble; what was stopped by
-hand is. A run has failed where its note says so, and where systemd says so of the service: a run may be ended, or not even start,
-without a note. Times of the future are those of a clock that was wrong, and say nothing.
+A schedule is *overdue* when a slot has begun, time enough has passed, and no backup to rely on was made since, by a run or by hand. A run that
+succeeded counts only while its backup is there. Where only systemd knows the times, its last start of the timer stands for the slot. What is
+switched off by the declaration is no trouble; what was stopped by hand is. A run has failed where its note says so, and where systemd says so of
+the service: a run may be ended, or not even start, without a note. Times of the future are those of a clock that was wrong, and say nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import re
 import time
 import typing as t
 
-from .._base import StoreError, Unsupported, VoltError, files, parse, show_time
+from .._base import Unsupported, VoltError, parse, parse_time, show_time
 from . import command as commands, job as jobs, systemd, units as units_
+from .held import Held, Stock
 from .job import Job
-from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due, noting, unwritten
+from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due
 
-#: Worst first, in which order they are listed. The first seven are trouble.
-STATES = ("failed", "overdue", "stopped", "unreadable", "unsupported", "store missing", "source missing", "running", "ok", "waiting", "disabled")
-TROUBLE = frozenset(STATES[:7])
+#: Worst first, in which order they are listed.
+STATES = (
+    "failed", "overdue", "stopped", "unreadable", "unsupported", "store missing", "records missing", "source missing", "damaged", "stale",
+    "running", "ok", "waiting", "disabled", "no schedule",
+)  # fmt: skip
+TROUBLE = frozenset(STATES[: STATES.index("running")])
 
 _TOLERANCE = (300, 3600)
-
-
-def _seconds(note: Note) -> t.Optional[float]:
-    duration = note.get("success", {}).get("duration")
-    return None if duration is None else duration / 1e9
-
-
-_METRICS = (
-    ("last_success_timestamp_seconds", "When the last successful run ended.", lambda note: note.get("success", {}).get("at")),
-    ("last_failure_timestamp_seconds", "When the last failed run ended.", lambda note: note.get("failure", {}).get("at")),
-    ("last_duration_seconds", "How long the last successful backup took.", _seconds),
-    ("last_size_bytes", "Size of the content of the last successful backup.", lambda note: note.get("success", {}).get("total_size")),
-    ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
-    ("last_unstable_files", "Files of the last successful backup that may be torn.", lambda note: note.get("success", {}).get("unstable_count")),
-    ("last_proved_timestamp_seconds", "When a backup was last restored in a drill, and was as it should be.", lambda note: note.get("proved", {}).get("at")),
-    ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
-    ("declared_timestamp_seconds", "Since when it has the times that it has.", lambda note: note.get("since")),
-)
-_TIMER = ("ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime")
+_TIMER = ("ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime", "UnitFileState")
 _SERVICE = ("ActiveState", "Result", "InvocationID")
 
 
-def status(
-    directory: str = jobs.DIRECTORY, records: str = RECORDS, units_at: str = systemd.UNITS, command: str = commands.PATH
-) -> t.List[t.Dict[str, t.Any]]:
-    """All schedules of the host, those in trouble first.
+Row = t.Dict[str, t.Any]
 
-    :returns: for each `workload`, `state`, `overdue`, `reason`, `last_success`, `last_failure`, `next_elapse` (times in UTC, or None), and so on.
-    """
-    found: t.List[t.Dict[str, t.Any]] = []
+
+def load(directory: str = jobs.DIRECTORY, units_at: str = systemd.UNITS) -> t.Tuple[t.List[Job], t.List[Row]]:
+    """The jobs of the host, and rows for those that cannot be read."""
     known: t.List[Job] = []
+    broken: t.List[Row] = []
     for name in jobs.declared(directory):
         try:
             known.append(jobs.load(name, directory))
         except VoltError as error:
             state = "unsupported" if isinstance(error, Unsupported) else "unreadable"
-            found.append({**_empty(name), "state": state, "reason": error.message})
+            broken.append({**_empty(name), "state": state, "reason": error.message})
+    there = {*(job.workload for job in known), *(row["workload"] for row in broken)}
+    for name in units_.installed(units_at):
+        if name not in there:
+            broken.append({**_empty(name), "state": "unreadable", "reason": f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."})
+    return known, broken
+
+
+def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command: str = commands.PATH, ended: t.Container[str] = ()) -> t.List[Row]:
+    """How schedules are doing.
+
+    :param stock: which backups there are. :param ended: workloads whose run is as good as over, for it is at its last line.
+    :returns: for each `workload`, `state`, `overdue`, `reason`, `last_success`, `last_failure`, `next_elapse` (times in UTC, or None), and so on.
+    """
+    found: t.List[Row] = []
     notes = {job.workload: RunRecord(job.workload, records).read() for job in known}  # before systemd is asked: a run that begins meanwhile is none yet
     units = [f"{job.unit}.{kind}" for job in known for kind in ("timer", "service")]
     shown = systemd.show(units, *dict.fromkeys(_TIMER + _SERVICE)) if known and systemd.running() else None
+    mounts = systemd.failed_mounts([f"{job.unit}.service" for job in known]) if shown is not None else {}
     now = time.time()
     outdated = {store: _outdated(store, command) for store in {job.store for job in known}}
     for job in known:
         record = RunRecord(job.workload, records)
         timer, service = ({} if shown is None else shown.get(f"{job.unit}.{kind}", {}) for kind in ("timer", "service"))
         note, busy = notes[job.workload], record.busy()
+        if job.workload in ended:
+            service, busy = {}, False
         if _is_unended(note) and not busy:
             note = record.read()  # it has ended meanwhile
-        row = _judge(job, note, busy, None if shown is None else timer, service, now)
+        row = _judge(_Seen(job, note, busy, None if shown is None else timer, service, stock.of(job.workload), stock.at, now))
         why = outdated[job.store] if job.enabled and row["state"] not in ("failed", "running") else None
-        found.append(row if why is None else {**row, "state": "unsupported", "reason": why})
-    for name in units_.installed(units_at):
-        if name not in {row["workload"] for row in found}:
-            found.append({**_empty(name), "state": "unreadable", "reason": f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."})
-    return sorted(found, key=lambda row: (STATES.index(row["state"]), row["workload"]))
+        if why is not None:
+            row.update(state="unsupported", reason=why)
+        away = mounts.get(f"{job.unit}.service")
+        if away and job.enabled and row["state"] != "failed":
+            row.update(state="failed", reason=systemd.of_mounts(away))
+        found.append(row)
+    return found
+
+
+def rank(row: Row) -> t.Tuple[int, str]:
+    """The order of rows: those in trouble first."""
+    return STATES.index(row["state"]), row["workload"]
 
 
 def _outdated(store: str, command: str) -> t.Optional[str]:
@@ -102,76 +109,149 @@ def _outdated(store: str, command: str) -> t.Optional[str]:
 
 def _empty(workload: str) -> t.Dict[str, t.Any]:
     keys = ("source", "interval", "on_calendar", "reason", "last_success", "last_failure", "last_proved", "proved_id", "next_elapse")
-    keys += ("backup_id", "duration", "new_bytes", "total_size", "unstable_count")
+    keys += ("backup_id", "duration", "new_bytes", "total_size", "unstable_count", *of_held(None, 0))
     return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
 
 
-def _judge(
-    job: Job, note: Note, busy: bool, timer: t.Optional[t.Dict[str, str]], service: t.Mapping[str, str], now: float
-) -> t.Dict[str, t.Any]:
-    """:param timer: what systemd says of it; None where it does not run. :param service: the same; empty where it does not run."""
+class _Seen(t.NamedTuple):
+    """What is known of a schedule: `timer` and `service` as systemd tells of them, None and empty where it does not run; `held` None if not known."""
+
+    job: Job
+    note: Note
+    busy: bool
+    timer: t.Optional[t.Dict[str, str]]
+    service: t.Mapping[str, str]
+    held: t.Optional[Held]
+    held_at: float
+    now: float
+
+    @property
+    def due(self) -> t.Optional[float]:
+        """The last slot for which it is time: to look at one that has only just begun would forget those that were missed before."""
+        if self.job.slots is not None:
+            return self.job.slots.begun(self.now - _patience(self.job))
+        return _moment((self.timer or {}).get("LastTriggerUSec", ""))
+
+    @property
+    def made(self) -> float:
+        """When the last backup to rely on was made, by its run's note where that backup is still there."""
+        success = self.note.get("success", {})
+        at = _past(success.get("at"), self.now)
+        if self.held is None:
+            return at
+        there = success.get("backup_id") in self.held.good or at >= self.held_at  # the latter was made while the backups were listed
+        return max(at if there else 0.0, self.held.newest_at or 0.0)
+
+    @property
+    def late(self) -> bool:
+        due = self.due if self.job.enabled and (self.note or self.made) else None
+        return due is not None and due > _past(self.note.get("since"), self.now) and self.made < due and self.now > due + _patience(self.job)
+
+
+def _judge(seen: _Seen) -> Row:
+    job, note, now = seen.job, seen.note, seen.now
     success, failure, proved = (note.get(key, {}) for key in ("success", "failure", "proved"))
-    good, bad = success.get("at"), failure.get("at")
-    # the last slot for which it is time: to look at one that has only just begun would forget those that were missed before
-    due = job.slots.begun(now - _patience(job)) if job.slots is not None else _moment((timer or {}).get("LastTriggerUSec", ""))
-    late = due is not None and due > _past(note.get("since"), now) and _past(good, now) < due and now > due + _patience(job)
-    unended = _is_unended(note)
-    running = service.get("ActiveState") in ("activating", "deactivating") or unended and busy
-    following = next_elapse(job, timer, note, now)
-    why = None
-    if not job.enabled:
-        state, late = "disabled", False
-    elif running:
-        state = "overdue" if late and _past(note.get("began"), now) < t.cast(float, due) else "running"  # one that hangs is no comfort
-    elif service.get("ActiveState") == "failed":
-        known = failure.get("invocation") == service.get("InvocationID") and failure.get("reason")
-        state, why = "failed", known or f"{job.unit}.service failed ({service.get('Result')}); see journalctl -u {job.unit}."
-    elif unended:
-        state, why = "failed", STOPPED
-    elif note.get("failures"):
-        state, why = "failed", failure.get("reason")
-    elif late:
-        state = "overdue"
-    elif timer is not None and timer.get("ActiveState") != "active":
-        state, why = "stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again."
-    elif timer is not None and timer.get("SubState") == "elapsed":
-        state, why = "stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again."
-    else:
-        state, why = _missing(job) or ("ok" if good else "waiting", None)
-    if state == "ok" and success.get("unstable_count"):
-        why = f"The last backup is unstable: {success['unstable_count']} file(s) were written while it was made."
-    if state == "overdue":
-        why = f"No run has succeeded since it was due at {_shown(due)}."
+    state, why = _state(seen)
     return {
         **_empty(job.workload),
         "state": state,
-        "overdue": late,
+        "overdue": seen.late,
         "enabled": job.enabled,
         "reason": why,
         "source": job.source,
         "interval": job.interval,
         "on_calendar": job.on_calendar,
-        "last_success": _shown(good),
-        "last_failure": _shown(bad),
+        "last_success": _shown(success.get("at")),
+        "last_failure": _shown(failure.get("at")),
         "last_proved": _shown(proved.get("at")),
         "proved_id": proved.get("backup_id"),
-        "next_elapse": following if job.enabled else None,
+        "next_elapse": next_elapse(job, seen.timer, note, now) if job.enabled else None,
         "failures": note.get("failures", 0),
+        **of_held(seen.held, now),
         **{key: success.get(key) for key in ("backup_id", "duration", "new_bytes", "total_size", "unstable_count")},
     }
 
 
-def _missing(job: Job) -> t.Optional[t.Tuple[str, str]]:
-    """State and reason, where the next run will lack something."""
+def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
+    """State, and why."""
+    job, note, service, harm = seen.job, seen.note, seen.service, seen.held.harm if seen.held is not None else None
+    failure, unended = note.get("failure", {}), _is_unended(note)
+    overdue = "overdue", f"No backup was made since one was due at {_shown(seen.due)}."
+    if job.enabled and (service.get("ActiveState") in ("activating", "deactivating") or unended and seen.busy):
+        if seen.late and _past(note.get("began"), seen.now) < t.cast(float, seen.due):
+            return overdue  # one that hangs is no comfort
+        return ("damaged", harm) if harm else ("running", None)
+    if job.enabled and service.get("ActiveState") == "failed":
+        known = failure.get("invocation") == service.get("InvocationID") and failure.get("reason")
+        return "failed", known or f"{job.unit}.service failed ({service.get('Result')}); see journalctl -u {job.unit}."
+    if job.enabled and (unended or note.get("failures")):
+        return "failed", STOPPED if unended else failure.get("reason")
+    if seen.late:
+        return overdue
+    good = note.get("success", {}).get("at")
+    if job.enabled and good and seen.held is not None and not (harm or seen.made) and good < seen.held_at:
+        return "overdue", f"No backup to rely on is left of {job.workload}, though a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
+    trouble = (_of_timer(job, seen.timer) or _missing(seen)) if job.enabled else None
+    if trouble or harm:
+        return trouble or ("damaged", harm)
+    if not job.enabled:
+        return "disabled", None
+    if not (seen.made or good):
+        return "waiting", None
+    unstable = note.get("success", {}).get("unstable_count")
+    return "ok", f"The last backup is unstable: {unstable} file(s) were written while it was made." if unstable else None
+
+
+def of_held(held: t.Optional[Held], now: float) -> Row:
+    """What a row tells of backups, however they were made."""
+    newest, at = (None, None) if held is None else (held.newest, held.newest_at)
+    return {
+        "newest_id": newest["id"] if newest else None,
+        "newest_at": _shown(at),
+        "newest_type": newest["type"] if newest else None,
+        "newest_age": None if at is None else max(0, int(now - at)),
+        "backup_count": held.count if held is not None else None,
+        "damaged_count": len(held.damaged) if held is not None else None,
+    }
+
+
+def _of_timer(job: Job, timer: t.Optional[t.Dict[str, str]]) -> t.Optional[t.Tuple[str, str]]:
+    if timer is None:
+        return None
+    if timer.get("ActiveState") != "active":
+        return "stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again."
+    if timer.get("SubState") == "elapsed":
+        return "stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again."
+    if timer.get("UnitFileState") == "disabled":
+        return "stopped", f"{job.unit}.timer is disabled, so it does not start with the host; enable it, or declare the schedule again."
+    return None
+
+
+def _missing(seen: _Seen) -> t.Optional[t.Tuple[str, str]]:
+    """State and reason, where the next run will lack something, or what is known of the runs before is lost."""
+    job = seen.job
     try:
         job.manager.check_store()
-    except StoreError as error:
-        return "store missing", error.message
-    except VoltError:
-        pass  # the run tells it
+    except VoltError as error:
+        if error.code == "store":
+            return "store missing", error.message  # all else the run tells
     if not os.path.isdir(parse(job.source)):
         return "source missing", f"{job.source} is no directory any more."
+    if not seen.note:
+        return "records missing", f"What was noted of the runs of {job.workload} is gone or damaged; the next run notes it anew."
     return None
+
+
+def deadline(job: Job, row: Row, now: float) -> t.Optional[float]:
+    """When a schedule will be overdue if nothing more is heard of it; None where that cannot be known."""
+    if not job.enabled:
+        return None
+    coming = job.slots.coming(now) if job.slots is not None else _seconds(row["next_elapse"])
+    return None if coming is None else coming + _patience(job)
+
+
+def _seconds(text: t.Optional[str]) -> t.Optional[float]:
+    return None if text is None else parse_time(text).timestamp()
 
 
 def _is_unended(note: Note) -> bool:
@@ -208,33 +288,3 @@ def _moment(text: str) -> t.Optional[float]:
 
 def _shown(moment: t.Optional[float]) -> t.Optional[str]:
     return None if moment is None else show_time(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))
-
-
-def write_metrics(path: str, directory: str = jobs.DIRECTORY, records: str = RECORDS, without: t.Container[str] = ()) -> None:
-    """A file for Prometheus' node exporter, of all schedules; written whole or not at all.
-
-    What is overdue is for the one who reads it to say, for the file stays as it is when no run comes: hence the interval.
-
-    :param without: workloads whose schedule is about to go.
-    """
-    names = [name for name in jobs.declared(directory) if name not in without]
-    known: t.Dict[str, Job] = {}
-    for name in names:
-        with contextlib.suppress(VoltError):
-            known[name] = jobs.load(name, directory)
-    try:
-        with noting(records):  # else of two runs that end together the one that looked first may write last
-            notes = {name: RunRecord(name, records).read() for name in names}
-            lines = _gauge("interval_seconds", "Time from one slot to the next.", {name: job.interval for name, job in known.items()})
-            lines += _gauge("enabled", "Whether it backs up by itself.", {name: int(job.enabled) for name, job in known.items()})
-            for metric, about, value in _METRICS:
-                lines += _gauge(metric, about, {name: value(note) for name, note in notes.items()})
-            files.write_file(path, ("\n".join(lines) + "\n").encode(), mode=0o644)
-    except OSError as error:
-        raise unwritten(path, error) from None
-
-
-def _gauge(metric: str, about: str, values: t.Mapping[str, t.Any]) -> t.List[str]:
-    name = f"volt_backup_{metric}"
-    head = [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
-    return head + [f'{name}{{workload="{workload}"}} {value}' for workload, value in values.items() if value is not None]

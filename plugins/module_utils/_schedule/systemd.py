@@ -15,13 +15,15 @@ import tempfile
 import typing as t
 
 from .._base import UsageError, VoltError, reason
-from . import process
+from . import journal, process
 
 UNITS = "/etc/systemd/system"
 STAMPS = "/var/lib/systemd/timers"
 _CALENDAR = re.compile(r"[A-Za-z0-9*/.,:~_+ -]+\Z")
 _AT_ONCE = 200
-_PATIENCE = 300.0
+_PATIENCE, _SHORT = 300.0, 20.0
+#: How our command begins what it complains of.
+OURS = "volt-backup: "
 
 
 class SystemdError(VoltError):
@@ -76,6 +78,45 @@ def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, st
             if fields.get("Id"):
                 found[fields["Id"]] = fields
     return found
+
+
+def failed_mounts(services: t.Sequence[str], down: t.Container[str] = ("failed",)) -> t.Dict[str, t.List[str]]:
+    """Where the mounts belong that services require and that have failed, by service.
+
+    :param down: states of a mount that count.
+    """
+    required = {name: fields.get("Requires", "").split() for name, fields in (show(services, "Requires") if services else {}).items()}
+    mounts = sorted({unit for units in required.values() for unit in units if unit.endswith(".mount")})
+    shown = show(mounts, "ActiveState", "Where") if mounts else {}
+    away = {unit: fields.get("Where") or unit for unit, fields in shown.items() if fields.get("ActiveState") in down}
+    found = {name: [away[unit] for unit in units if unit in away] for name, units in required.items()}
+    return {name: places for name, places in found.items() if places}
+
+
+def of_mounts(places: t.Sequence[str]) -> str:
+    """What to say of mounts that failed."""
+    return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or mend its unit, then run again."
+
+
+def last_words(invocation: str, *options: str) -> t.Optional[str]:
+    """The last line that our command, or one of the user's, printed in a run of a unit; None where the journal does not tell.
+
+    :param options: of journalctl, to choose among lines.
+    """
+    if not invocation:
+        return None
+    words = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=1", f"--identifier={journal.IDENTIFIER}", *options]
+    words.append(f"_SYSTEMD_INVOCATION_ID={invocation}")
+    try:
+        done = _run(*words, patience=_SHORT)
+    except SystemdError:
+        return None
+    return (" ".join(done.output.split()) if not done.status else "")[:500] or None
+
+
+def plain(line: str) -> str:
+    """A line of our command's without its name."""
+    return line[len(OURS) :] if line.startswith(OURS) else line
 
 
 def check_calendar(text: str) -> str:

@@ -21,13 +21,18 @@ import typing as t
 
 from .._backup.ids import is_workload
 from .._base import UsageError, open_file, parse
+from . import journal
 from .job import Job
+from .slots import phase
 
 #: How each file of ours begins.
 OURS = "# Written by volt.backup; changes are overwritten."
 MARK = f"{OURS} Declare the schedule with volt_backup_schedule instead."
-#: In units of the host as a whole this stands for the interpreter.
-PYTHON = "@PYTHON@"
+#: Texts of units of the host as a whole may hold these: the interpreter; the first one of the host that works, for those that tell of failures;
+#: minute and second within an hour, by seed; how a service is hardened that works on the store, and one that speaks to servers.
+PYTHON, ANY_PYTHON, SPREAD, HARDENED, HARDENED_NETWORK = "@PYTHON@", "@ANY_PYTHON@", "@SPREAD@", "@HARDENED@", "@HARDENED_NETWORK@"
+#: Where a run writes what those learn who are not root (see `public`).
+RUNTIME = "/run/volt"
 _HOST = re.compile(r"volt-backup\.slice\Z|volt-cas-[a-z]+@?\.(?:service|timer)\Z")
 _OF_WORKLOAD = re.compile(r"volt-backup-(.+)\.(?:service|timer)\Z")
 #: In the environment of a unit, with its workload: its ExecStartPre= and ExecStopPost= lines run the hooks, so `run` does not.
@@ -35,8 +40,17 @@ HOOKED = "VOLT_BACKUP_HOOKS"
 #: Seconds after which systemd ends a run that should have ended by itself (see `watchdog`): the last resort, where all of its process hangs.
 _SPARE = 300
 
+_ALONE = """\
+PrivateNetwork=yes
+IPAddressDeny=any
+RestrictAddressFamilies=AF_UNIX
+"""
+#: AF_NETLINK to look up names.
+_NETWORK = """\
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+"""
 _HARDENED = """\
-CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_ADMIN
+CapabilityBoundingSet={capabilities}
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=read-only
@@ -44,10 +58,7 @@ ProtectKernelTunables=yes
 ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
-PrivateNetwork=yes
-IPAddressDeny=any
-RestrictAddressFamilies=AF_UNIX
-RestrictNamespaces=yes
+{network}RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
@@ -59,6 +70,13 @@ DevicePolicy=closed
 KeyringMode=private
 UMask=0077
 """
+_CAPABILITIES = "CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_ADMIN"
+#: Becomes the first interpreter that is new enough and works; $0 is the one that other units have. An upgrade may have taken that away.
+_FIRST_OF = (
+    'for python in "$0" /usr/bin/python3 /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9] /usr/local/bin/python3 /usr/libexec/platform-python; do'
+    ' "$python" -I -c "import sys, json, zipfile; sys.exit(sys.version_info < (3, 9))" 2>/dev/null && exec "$python" "$@";'
+    ' done; echo "volt-backup: No Python 3.9 or newer works on this host; install one." >&2; exit 1'
+)
 
 
 def service(job: Job, interpreter: str, command: str, state: str) -> str:
@@ -74,13 +92,15 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         "After=local-fs.target remote-fs.target time-sync.target",
         f"OnFailure=volt-cas-failure@{job.unit}.service",
         "StartLimitIntervalSec=0",  # it may be run by hand as often as anyone likes
+        *_mounts(job),
         "",
         "[Service]",
         "Type=oneshot",
         "Slice=volt-backup.slice",
+        f"SyslogIdentifier={journal.IDENTIFIER}",
         f"Environment={HOOKED}={job.workload}",
     ]
-    if job.pre_command:
+    if job.has_pre:
         lines.append(f"ExecStartPre=+{call} hook pre {job.workload}")
     lines += [
         f"ExecStart={call} run {job.workload}",
@@ -93,10 +113,29 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     ]
     if job.io_class != "none":
         lines.append(f"IOSchedulingClass={job.io_class}")
+    places = job.store, job.backup_dir
+    return "\n".join([*lines, hardened(places, state)])
+
+
+def _mounts(job: Job) -> t.List[str]:
+    """The mounts without which a run is not started. A path as it is given may lead to another file system than the one that it lies in."""
+    if not job.requires_mounts:
+        return []
+    paths = [os.path.normpath(os.fsdecode(parse(place))) for place in (job.source, job.store, job.backup_dir)]
+    paths = list(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))
+    return [f"RequiresMountsFor={' '.join(word(path, variables=False) for path in paths)}"]
+
+
+def hardened(places: t.Iterable[str], state: str, network: bool = False) -> str:
+    """How a service is hardened.
+
+    :param places: where it may write beside its notes, as users write paths. :param state: where outcomes are noted.
+    """
     # A dash: where a disk is away, the run is to start all the same, and to say so.
-    places = [*(f"-{os.fsdecode(parse(place))}" for place in (job.store, job.backup_dir)), state]
-    writes = " ".join(word(place, variables=False) for place in places)
-    return "\n".join([*lines, f"ReadWritePaths={writes}", _HARDENED])
+    paths = [*(f"-{os.fsdecode(parse(place))}" for place in places), f"-{RUNTIME}", state]
+    writes = " ".join(word(path, variables=False) for path in paths)
+    ways = {"network": _NETWORK, "capabilities": ""} if network else {"network": _ALONE, "capabilities": _CAPABILITIES}
+    return f"ReadWritePaths={writes}\n{_HARDENED.format(**ways)}"
 
 
 def installed(directory: str) -> t.List[str]:
@@ -107,6 +146,19 @@ def installed(directory: str) -> t.List[str]:
         return []
     found = {match[1] for match in map(_OF_WORKLOAD.match, names) if match and is_workload(match[1])}
     return sorted(name for name in found if any(is_ours(os.path.join(directory, f"volt-backup-{name}.{kind}")) for kind in ("service", "timer")))
+
+
+def users(directory: str, command: str) -> t.List[str]:
+    """Services of ours in a directory of units that start a command."""
+    found = []
+    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+        path = os.path.join(directory, name)
+        if name.startswith("volt-") and name.endswith(".service") and is_ours(path):
+            with open(open_file(path), encoding="utf-8", errors="surrogateescape") as file:
+                lines = [line for line in file if line.startswith("Exec")]
+            if any(f" {form} " in line for line in lines for form in (word(command), f'"{command}"')):
+                found.append(name)
+    return found
 
 
 def is_ours(path: str) -> bool:
@@ -124,11 +176,30 @@ def is_host_wide(name: str) -> bool:
     return _HOST.match(name) is not None
 
 
-def host_wide(name: str, text: str, interpreter: str) -> str:
+class Setting(t.NamedTuple):
+    """What a host is like, for the units of the host as a whole: `places` are those of the backups, `state` that of notes."""
+
+    interpreter: str
+    seed: str
+    places: t.Sequence[str]
+    state: str
+
+
+def host_wide(name: str, text: str, setting: Setting) -> str:
     """A unit of the host as a whole, as its author wrote it; UsageError for a name that is not for such units."""
     if not is_host_wide(name):
         raise UsageError(f"Unit {name!r} is none of the host's own; those are volt-backup.slice, and volt-cas-NAME with .service or .timer.")
-    return f"{OURS}\n{text.strip()}\n".replace(PYTHON, word(interpreter))
+    python = word(setting.interpreter)
+    later = phase(setting.seed, name, 3600)
+    for mark, meant in (
+        (PYTHON, python),
+        (ANY_PYTHON, f"/bin/sh -c {word(_FIRST_OF)} {python}"),
+        (SPREAD, f"{later // 60:02d}:{later % 60:02d}"),
+        (HARDENED, hardened(setting.places, setting.state).strip()),
+        (HARDENED_NETWORK, hardened((), setting.state, network=True).strip()),
+    ):
+        text = text.replace(mark, meant)
+    return f"{OURS}\n{text.strip()}\n"
 
 
 def timer(job: Job) -> str:

@@ -36,6 +36,10 @@ class Refs:
             raise StoreError(f"The manifests of store {self._store} cannot be listed: {reason(error)}.") from None
         return sorted(name[:-5] for name in found if name.endswith(".json") and not name.startswith("."))
 
+    def written(self, name: str) -> float:
+        """When a manifest was written, in seconds since 1970; FileNotFoundError where it is gone."""
+        return os.stat(self._path(name)).st_mtime
+
     def read(self, name: str) -> bytes:
         """A manifest's bytes; FileNotFoundError where it is gone, Damaged where it cannot be had."""
         return files.read_stored(self._path(name), MANIFEST_MOST)

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, status
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide
+from ansible_collections.volt.backup.plugins.module_utils._schedule.held import take_stock
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 
@@ -20,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "exclude": [], "exclude_caches": False, "one_file_system": False, "unstable_ok": [], "fail_on_unstable": False, "max_shrink": 50, "max_churn": 5,
     "tags": [],
     "workload_mode": None, "compression": "auto", "pre_command": [], "post_command": [], "command_timeout": 600, "timeout": None, "stall": "15m",
-    "nice": 10, "io_class": "idle",
+    "nice": 10, "io_class": "idle", "first_run": "slot", "requires_mounts": True, "on_start_url": None, "on_success_url": None, "on_failure_url": None,
 }  # fmt: skip
 
 
@@ -31,7 +34,7 @@ class Host:
         self.top = top
         self.source = top / "srv"
         self.source.mkdir()
-        self.places = HostPaths(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+        self.places = HostPaths(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json", "run/status.json")))
         Path(self.places.command).write_bytes(archive.build())
 
     def job(self, workload: str = "app", **options: Any) -> Job:
@@ -62,4 +65,14 @@ class Host:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """What `status` says, by workload."""
-        return {row["workload"]: row for row in status.status(self.places.jobs, self.places.records, self.places.units)}
+        return {row["workload"]: row for row in self.survey().schedules}
+
+    def survey(self, believe: bool = True) -> survey.Survey:
+        """All there is to say.
+
+        :param believe: what runs noted, whether they made backups or not.
+        """
+        with contextlib.ExitStack() as stack:
+            if believe:
+                stack.enter_context(mock.patch.object(survey, "take_stock", lambda jobs: take_stock(jobs)._replace(unknown=[job.workload for job in jobs])))
+            return survey.survey(self.places.jobs, self.places.records, self.places.units)

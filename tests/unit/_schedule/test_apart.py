@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -103,3 +104,26 @@ def test_it_ends_with_the_one_that_waits(tmp_path: Path) -> None:
             return
         time.sleep(0.01)
     pytest.fail("it goes on")
+
+
+def test_files_that_the_parent_forgot_are_not_closed_by_their_numbers(tmp_path: Path) -> None:
+    """What lies in a cycle is closed when the collector comes by, and it may come by in the child, which has closed that number and uses it anew."""
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me, self.file = self, open(__file__, "rb")
+
+    def work(_answer: Any) -> str:
+        fds = [os.open(tmp_path / "a", os.O_RDWR | os.O_CREAT) for _number in range(20)]
+        gc.collect()
+        for fd in fds:
+            os.write(fd, b"x")
+        return "written"
+
+    gc.disable()
+    try:
+        for _number in range(5):
+            Cycle()
+        assert apart.apart(work) == "written"
+    finally:
+        gc.enable()

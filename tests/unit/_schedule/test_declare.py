@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, StoreError, Unsupported, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, notification, units
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, metrics, notification, units
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, RunRecord
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
-from ansible_collections.volt.backup.plugins.module_utils._schedule.status import TROUBLE, status, write_metrics
+from ansible_collections.volt.backup.plugins.module_utils._schedule.status import TROUBLE
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
@@ -210,7 +210,6 @@ def test_a_damaged_record_tells_nothing(tmp_path: Path, text: str) -> None:
 
 def test_status_says_what_is_wrong(host: Host) -> None:
     host.declare(*(host.job(name) for name in ("fine", "fails", "late", "gone")), host.job("off", enabled=False))
-    where = (host.places.jobs, host.places.records, host.places.units)
     for name in ("fine", "late", "gone"):
         RunRecord(name, host.places.records).succeed({"backup_id": "x", "duration": 5 * 10**8, "total_size": 7, "new_bytes": 3}, "")
     RunRecord("fails", host.places.records).fail(VoltError("It broke."), "")
@@ -223,16 +222,15 @@ def test_status_says_what_is_wrong(host: Host) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), "since": 1}))
     for name in ("broken", "newer"):
         Path(jobs.path(name, host.places.jobs)).write_text('{"format": 2}' if name == "newer" else "?")
-    found = {row["workload"]: row for row in status(*where)}
+    found = host.rows()
     assert list(found)[0] == "fails" and found["fails"]["reason"] == "It broke."
     assert found["off"]["state"] == "disabled" and found["off"]["next_elapse"] is None
     assert (found["broken"]["state"], found["newer"]["state"]) == ("unreadable", "unsupported")
     expected = {"ok"} if not os.path.isdir("/run/systemd/system") else {"stopped"}
     assert found["fine"]["state"] in expected | {"ok"}
-    write_metrics(str(host.top / "volt.prom"), *where[:2])
-    metrics = (host.top / "volt.prom").read_text()
-    assert 'volt_backup_failures{workload="fails"} 1' in metrics and 'last_success_timestamp_seconds{workload="fails"}' not in metrics
-    assert 'volt_backup_last_new_bytes{workload="fine"} 3' in metrics
+    shown = metrics.text(host.survey(), host.places.records)
+    assert 'volt_backup_failures{workload="fails"} 1' in shown and 'last_success_timestamp_seconds{workload="fails"}' not in shown
+    assert 'volt_backup_last_new_bytes{workload="fine"} 3' in shown and 'volt_backup_trouble{workload="fails"} 1' in shown
 
 
 def test_a_late_backup_is_overdue(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +242,7 @@ def test_a_late_backup_is_overdue(host: Host, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(f"{module}.systemd.running", lambda: False)
     for moment, state in ((next_slot - 1, "ok"), (next_slot + 3599, "ok"), (next_slot + 3601, "overdue")):
         monkeypatch.setattr(f"{module}.time.time", lambda moment=moment: moment)
-        assert [row["state"] for row in status(host.places.jobs, host.places.records, host.places.units)] == [state]
+        assert [row["state"] for row in host.rows().values()] == [state]
 
 
 def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +252,7 @@ def test_a_run_that_power_ended_has_failed(host: Host, monkeypatch: pytest.Monke
     record = RunRecord("app", host.places.records)
 
     def state() -> tuple[str, str | None]:
-        (row,) = status(host.places.jobs, host.places.records, host.places.units)
+        (row,) = host.rows().values()
         return row["state"], row["reason"]
 
     with record.alone():
@@ -344,8 +342,7 @@ def test_unknown_workloads(tmp_path: Path) -> None:
 def test_a_stray_file_among_the_jobs_is_in_nobodys_way(host: Host) -> None:
     host.declare(host.job())
     (Path(host.places.jobs) / "app (copy).json").write_text("{}")
-    assert [row["workload"] for row in status(host.places.jobs, host.places.records, host.places.units)] == ["app"]
-    write_metrics(str(host.top / "volt.prom"), host.places.jobs, host.places.records)
+    assert list(host.rows()) == ["app"] and "copy" not in metrics.text(host.survey(), host.places.records)
     host.declare(purge=True)
     assert host.files() == ["jobs/app (copy).json"]
 
@@ -585,7 +582,7 @@ def test_a_service_starts_where_the_disk_is_away(host: Host) -> None:
     """It is the run that says so, not systemd, which would know no reason. A dash lets a path be missing: systemd.exec(5)."""
     odd = host.job()._replace(store="/srv/a b/cas")
     (line,) = [line for line in units.service(odd, "/usr/bin/python3", "/c", "/records").splitlines() if line.startswith("ReadWritePaths=")]
-    assert line == f'ReadWritePaths="-/srv/a b/cas" -{host.top}/backups /records'
+    assert line == f'ReadWritePaths="-/srv/a b/cas" -{host.top}/backups -/run/volt /records'
 
 
 def test_how_long_a_run_may_take_and_stand_still(host: Host) -> None:

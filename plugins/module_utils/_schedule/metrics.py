@@ -1,0 +1,83 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The metrics: a file for Prometheus' node exporter, of all schedules of a host and of what is wrong with the host itself."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from .._base import files
+from .record import DIRECTORY as RECORDS, Note, RunRecord, unwritten
+from .status import TROUBLE
+from .survey import Survey
+
+_NAME = "volt_backup_"
+_WRITTEN = f"{_NAME}written_timestamp_seconds"
+
+
+def _seconds(note: Note) -> t.Optional[float]:
+    duration = note.get("success", {}).get("duration")
+    return None if duration is None else duration / 1e9
+
+
+_METRICS = (
+    ("last_success_timestamp_seconds", "When the last successful run ended.", lambda note: note.get("success", {}).get("at")),
+    ("last_failure_timestamp_seconds", "When the last failed run ended.", lambda note: note.get("failure", {}).get("at")),
+    ("last_duration_seconds", "How long the last successful backup took.", _seconds),
+    ("last_size_bytes", "Size of the content of the last successful backup.", lambda note: note.get("success", {}).get("total_size")),
+    ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
+    ("last_unstable_files", "Files of the last successful backup that may be torn.", lambda note: note.get("success", {}).get("unstable_count")),
+    ("last_proved_timestamp_seconds", "When a backup was last restored in a drill, and was as it should be.", lambda note: note.get("proved", {}).get("at")),
+    ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
+    ("declared_timestamp_seconds", "Since when it has the times that it has.", lambda note: note.get("since")),
+)
+#: Of a workload's row in a survey.
+_ROWS = (
+    ("interval_seconds", "Time from one slot to the next.", lambda row: row.get("interval")),
+    ("enabled", "Whether it backs up by itself.", lambda row: int(row["enabled"]) if row["source"] is not None else None),
+    ("trouble", "Whether it was in trouble when this was written.", lambda row: int(row["state"] in TROUBLE)),
+)
+_BACKUPS = (
+    ("newest_timestamp_seconds", "When the newest backup to rely on was made, by whatever made it.", lambda row: row["newest_timestamp"]),
+    ("damaged", "Backups that are damaged.", lambda row: row["damaged_count"]),
+)
+
+
+def text(there: Survey, records: str = RECORDS) -> str:
+    """The file's content.
+
+    What is overdue is for the one who reads it to say, for the file stays as it is when no run comes: hence the interval, and when it was written.
+
+    :param there: a survey.
+    """
+    rows = {row["workload"]: row for row in there.schedules}
+    notes = {name: RunRecord(name, records).read() for name in rows}
+    lines: t.List[str] = []
+    for metric, about, value in _ROWS:
+        lines += _gauge(metric, about, {name: value(row) for name, row in rows.items()})
+    for metric, about, value in _METRICS:
+        lines += _gauge(metric, about, {name: value(note) for name, note in notes.items()})
+    for metric, about, value in _BACKUPS:
+        lines += _gauge(metric, about, {row["workload"]: value(row) for row in there.workloads})
+    lines += _gauge("host_trouble", "What is wrong with the host itself.", {problem.what: 1 for problem in there.problems}, "what")
+    lines += [f"# HELP {_WRITTEN} When this was written.", f"# TYPE {_WRITTEN} gauge", f"{_WRITTEN} {time.time()}"]
+    return "\n".join(lines) + "\n"
+
+
+def write(content: str, path: str) -> None:
+    """Write the file, whole or not at all."""
+    try:
+        files.write_file(path, content.encode(), mode=0o644)
+    except OSError as error:
+        raise unwritten(path, error) from None
+
+
+def _gauge(metric: str, about: str, values: t.Mapping[str, t.Any], label: str = "workload") -> t.List[str]:
+    name = f"{_NAME}{metric}"
+    head = [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
+    return head + [f'{name}{{{label}="{key}"}} {value}' for key, value in values.items() if value is not None]

@@ -1,0 +1,164 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What a host tells of its schedules to those who are not root: a file that each run writes, without notes, sources and reasons.
+
+::
+
+    /run/volt/               root:volt 2750, so that a run without the right to give files away writes into it as well
+    /run/volt/status.json    root:volt 0640 {"format", "written_at", "deadline", and of a survey what anybody of the group may know}
+
+The role volt_runner makes the group; where there is none, root alone reads the file. It is stale once a backup should have been made since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import time
+import typing as t
+
+from .._base import Unsupported, VoltError, directory_lock, files, newer, parse, reason
+from . import job as jobs, metrics, units
+from .apart import apart
+from .held import Problem
+from .record import AHEAD, DIRECTORY as RECORDS, unwritten
+from .survey import Survey, survey
+
+PATH = f"{units.RUNTIME}/status.json"
+GROUP = "volt"
+FORMAT = 1
+_MOST = 16 << 20
+#: Seconds that one may take to look, and to wait for its turn.
+_PATIENCE = 60.0
+#: What of a row may be known.
+_ROW = (
+    "workload", "state", "overdue", "enabled", "interval", "on_calendar", "failures", "last_success", "last_failure", "last_proved", "next_elapse",
+    "newest_at", "newest_type", "newest_age", "backup_count", "damaged_count", "duration", "total_size", "scheduled",
+)  # fmt: skip
+
+
+def is_needed() -> bool:
+    """Whether this user may not look at the schedules themselves."""
+    return os.path.isdir(jobs.DIRECTORY) and not os.access(jobs.DIRECTORY, os.R_OK | os.X_OK)
+
+
+def read(path: str = PATH) -> t.Dict[str, t.Any]:
+    """What the file tells, as `Survey.value` does. That it is missing or stale is a problem among the others."""
+    try:
+        value = json.loads(files.read_file(path, _MOST))
+        if value["format"] > FORMAT:
+            raise newer(f"{path} (format {value['format']})")
+        found = {name: list(value[name]) for name in ("schedules", "workloads", "problems", "trouble")}
+        written, deadline = float(value["written"]), value["deadline"]
+    except FileNotFoundError:
+        why = f"There is no {path}, so no run has ended since this host started; wait for the next one, or run volt-backup status as root."
+        found, written, deadline = {"schedules": [], "workloads": [], "problems": [], "trouble": []}, 0.0, None
+        _add(found, why)
+    except PermissionError:
+        raise VoltError(f"{path} cannot be read; run as root, or join the group {GROUP}.") from None
+    except Unsupported:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise VoltError(f"{path} cannot be read ({reason(error) if isinstance(error, OSError) else 'it is damaged'}); run as root.") from None
+    now = time.time()
+    if deadline is not None and (now > deadline or written > now + AHEAD):
+        _add(found, f"{path} is stale: a backup was due and no run has written it since; run volt-backup status as root.")
+    return {**found, "count": len(found["schedules"]), "written_at": written}
+
+
+def _add(found: t.Dict[str, t.List[t.Any]], why: str) -> None:
+    found["problems"].append(Problem("status.json", "stale", why)._asdict())
+    found["trouble"].append("status.json")
+
+
+def write(there: Survey, path: str = PATH) -> None:
+    """Write the file; where there is nothing to tell, it goes."""
+    directory = os.path.dirname(path)
+    try:
+        if not (there.schedules or there.problems):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            with contextlib.suppress(OSError):  # not empty, or not there
+                os.rmdir(directory)
+            return
+        os.makedirs(directory, mode=0o750, exist_ok=True)
+        group = _group()
+        status = os.stat(directory)
+        if (status.st_gid, status.st_mode & 0o7777) != (group, 0o2750):
+            with contextlib.suppress(PermissionError):
+                os.chown(directory, 0, group)
+                os.chmod(directory, 0o2750)
+        files.write_file(path, _text(there).encode(), mode=0o640)
+    except OSError as error:
+        raise unwritten(path, error) from None
+
+
+def _group() -> int:
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return 0
+
+
+def _text(there: Survey) -> str:
+    """The file's content."""
+    value = there.value()
+    rows = {name: [{key: row[key] for key in _ROW if key in row} for row in value[name]] for name in ("schedules", "workloads")}
+    problems = [{"what": problem.what, "state": problem.state, "reason": None} for problem in there.problems]
+    told = {"format": FORMAT, "written": time.time(), "deadline": there.deadline, **rows, "problems": problems, "trouble": value["trouble"]}
+    return json.dumps(told, indent=1) + "\n"
+
+
+def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path: str = PATH) -> t.List[str]:
+    """Bring this file and the metrics up to what is there now; what could not be written, a sentence each."""
+    against = []
+    try:
+        with _turn(path):
+            there = look()
+            steps: t.List[t.Tuple[t.Callable[..., None], t.Any, str]] = [(write, there, path)]
+            steps += [(metrics.write, metrics.text(there, records), os.fsdecode(parse(place))) for place in there.metrics]
+            for step, content, place in steps:
+                try:
+                    step(content, place)
+                except VoltError as error:
+                    against.append(error.message)
+    except VoltError as error:
+        against.append(error.message)
+    return against
+
+
+@contextlib.contextmanager
+def _turn(path: str) -> t.Iterator[None]:
+    """One at a time: of two runs that end together, the one that looked first must not write last. Who cannot make the directory has no one beside it."""
+    directory = os.path.dirname(path)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            os.makedirs(directory, mode=0o750, exist_ok=True)
+            stack.enter_context(directory_lock(directory, _PATIENCE))
+        yield
+
+
+def _try(ended: t.Container[str]) -> t.List[str]:
+    try:
+        return bring_up(lambda: survey(ended=ended))
+    except Exception as error:  # one of the system's, or a bug of ours
+        return [f"How schedules fare could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
+
+
+def publish(complain: t.Callable[[str], None], ended: t.Container[str] = ()) -> None:
+    """The same, by a process of its own: a store or a source that does not answer must not keep a unit from ending. That it fails makes no backup bad.
+
+    :param complain: takes what could not be written. :param ended: workloads whose run is at its last line.
+    """
+    try:
+        against = apart(lambda _answer: _try(ended), _PATIENCE, "that tells how schedules fare")
+    except VoltError as error:
+        against = [error.message]
+    for text in against:
+        complain(text)

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""All there is to say of a host: its schedules, the backups that are there, and what is wrong with the host itself. Never green over trouble."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from .._base import parse
+from . import command as commands, job as jobs, status, systemd, upkeep
+from .held import Problem, Stock, take_stock
+from .record import DIRECTORY as RECORDS
+from .status import Row
+
+
+class Survey(t.NamedTuple):
+    """What was found.
+
+    :ivar schedules: a row each, those in trouble first. :ivar workloads: a row for each workload that has backups.
+    :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar deadline: when a schedule will be overdue if nothing comes.
+    """
+
+    schedules: t.List[Row]
+    workloads: t.List[Row]
+    problems: t.List[Problem]
+    metrics: t.List[str]
+    deadline: t.Optional[float]
+
+    @property
+    def unscheduled(self) -> t.List[Row]:
+        """Rows of workloads that have backups and no schedule."""
+        return [row for row in self.workloads if not row["scheduled"]]
+
+    @property
+    def trouble(self) -> t.List[str]:
+        """What is in trouble, by its name."""
+        rows = [row["workload"] for row in (*self.schedules, *self.unscheduled) if row["state"] in status.TROUBLE]
+        return [*rows, *dict.fromkeys(problem.what for problem in self.problems)]
+
+    def value(self) -> t.Dict[str, t.Any]:
+        """The same for programs."""
+        return {
+            "schedules": self.schedules,
+            "count": len(self.schedules),
+            "workloads": self.workloads,
+            "problems": [problem._asdict() for problem in self.problems],
+            "trouble": self.trouble,
+        }
+
+
+def survey(
+    directory: str = jobs.DIRECTORY,
+    records: str = RECORDS,
+    units_at: str = systemd.UNITS,
+    command: str = commands.PATH,
+    ended: t.Container[str] = (),
+    without: t.Container[str] = (),
+) -> Survey:
+    """Look at everything.
+
+    :param ended: workloads whose run is at its last line. :param without: workloads whose schedule is about to go.
+    """
+    known, rows = status.load(directory, units_at)
+    known = [job for job in known if job.workload not in without]
+    rows = [row for row in rows if row["workload"] not in without]
+    stock = take_stock(known)
+    now = time.time()
+    rows += status.status(known, stock, records, command, ended)
+    by_name = {row["workload"]: row for row in rows}
+    deadlines = [status.deadline(job, by_name[job.workload], now) for job in known]
+    told = {row["reason"] for row in rows}  # what a schedule tells is not told twice
+    files = list(dict.fromkeys(job.metrics for job in known if job.metrics))
+    found = [*stock.problems, *upkeep.problems(units_at), *(problem for problem in map(_of_metrics, files) if problem is not None)]
+    return Survey(
+        sorted(rows, key=status.rank),
+        _workloads(stock, by_name, now),
+        [problem for problem in found if problem.reason not in told],
+        files,
+        min((moment for moment in deadlines if moment is not None), default=None),
+    )
+
+
+def _workloads(stock: Stock, scheduled: t.Container[str], now: float) -> t.List[Row]:
+    rows = []
+    for name, held in sorted(stock.workloads.items()):
+        more = {"state": "damaged" if held.harm else "no schedule", "reason": held.harm, "scheduled": name in scheduled}
+        rows.append({"workload": name, **more, **status.of_held(held, now), "newest_timestamp": held.newest_at})
+    return sorted(rows, key=status.rank)
+
+
+def _of_metrics(path: str) -> t.Optional[Problem]:
+    """What keeps the file from being written, if anything does; found out without writing it."""
+    place = os.fsdecode(parse(path))
+    directory = os.path.dirname(place)
+    if not os.path.isdir(directory):
+        why = f"{directory} is no directory"
+    elif os.path.isdir(place):
+        why = "a directory lies there"
+    elif not os.access(directory, os.W_OK):
+        why = f"{directory} cannot be written"
+    else:
+        return None
+    return Problem("metrics", "failed", f"The metrics {path} cannot be written: {why}; mend that, or declare another path.")

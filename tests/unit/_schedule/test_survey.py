@@ -1,0 +1,195 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is told of a host is never green over trouble: backups that are damaged or gone, units that failed, a store or records that are away."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, host as host_file
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._schedule import metrics, public, status, survey, systemd, upkeep
+from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
+from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem
+from ansible_collections.volt.backup.tests.unit._schedule.host import Host
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """One without systemd, with a source that has content."""
+    monkeypatch.setattr(status.systemd, "running", lambda: False)
+    monkeypatch.setattr(host_file, "PATH", str(tmp_path / "backup.json"))
+    made = Host(tmp_path)
+    for number in range(3):
+        (made.source / f"{number}").write_bytes(os.urandom(300_000))
+    return made
+
+
+def create(host: Host, workload: str = "app", kind: str = "manual") -> str:
+    """Make a backup without a run; its id."""
+    job = host.job(workload)
+    return str(job.manager.create(CreateRequest(workload=workload, source=str(host.source), type=kind)).backup["id"])
+
+
+def run(host: Host, workload: str = "app") -> str:
+    """What a run does: a backup, and a note of it."""
+    host.record(workload).begin()
+    backup = create(host, workload, "scheduled")
+    host.record(workload).succeed({"backup_id": backup}, "")
+    return backup
+
+
+def look(host: Host) -> survey.Survey:
+    return host.survey(believe=False)
+
+
+def row(host: Host, workload: str = "app") -> dict[str, Any]:
+    return next(one for one in look(host).schedules if one["workload"] == workload)
+
+
+def age(host: Host, seconds: float, workload: str = "app") -> None:
+    """Let a schedule be declared so long ago."""
+    path = Path(host.places.records) / f"{workload}.json"
+    note = json.loads(path.read_text())
+    path.write_text(json.dumps({**note, "since": note["since"] - seconds}))
+
+
+def test_damaged_backups_are_trouble(host: Host) -> None:
+    """Once verify has found flipped bits, and by their presence alone what is gone, with and without a schedule."""
+    host.declare(host.job())
+    run(host), create(host, "hand")
+    assert look(host).trouble == []
+    for path in (host.top / "cas/objects").rglob("*"):
+        if path.is_file():
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.chmod(0o600)
+            path.write_bytes(data)
+    host.job().manager.verify(VerifyRequest(level="content"))
+    found = look(host)
+    assert found.trouble == ["app", "hand"]
+    assert found.schedules[0]["state"] == "damaged" and "1 of 1 backup(s) are damaged" in found.schedules[0]["reason"]
+    assert [(one["workload"], one["state"], one["damaged_count"]) for one in found.unscheduled] == [("hand", "damaged", 1)]
+    text = metrics.text(found, host.places.records)
+    assert 'volt_backup_damaged{workload="app"} 1' in text and 'volt_backup_trouble{workload="app"} 1' in text
+
+
+def test_backups_by_hand_count(host: Host) -> None:
+    """A backup that was due and was made by hand is not overdue; workloads without a schedule are shown with the age of their newest backup."""
+    host.declare(host.job(interval="1h", randomized_delay="0s"))
+    age(host, 86400)
+    assert row(host)["state"] == "overdue"
+    backup = create(host)
+    told = row(host)
+    assert (told["state"], told["overdue"], told["newest_id"], told["newest_type"], told["backup_count"]) == ("ok", False, backup, "manual", 1)
+    assert 0 <= told["newest_age"] < 60 and told["newest_at"] and told["last_success"] is None
+    create(host, "other")
+    (other,) = look(host).unscheduled
+    assert (other["workload"], other["state"], other["backup_count"]) == ("other", "no schedule", 1) and look(host).trouble == []
+
+
+def test_a_success_whose_backup_is_gone_is_none(host: Host) -> None:
+    host.declare(host.job())
+    backup = run(host)
+    assert row(host)["state"] == "ok"
+    host.job().manager.delete(backup)
+    time.sleep(0.01)
+    assert row(host)["state"] == "overdue" and "No backup to rely on" in row(host)["reason"]
+    kept = create(host)
+    assert row(host)["state"] == "ok" and row(host)["newest_id"] == kept
+
+
+def test_missing_store_and_records_are_trouble(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.declare(host.job())
+    run(host)
+    (host.top / "records/app.json").rename(host.top / "away.json")
+    assert row(host)["state"] == "records missing"
+    (host.top / "away.json").rename(host.top / "records/app.json")
+    (host.top / "cas").rename(host.top / "cas.away")
+    found = look(host)
+    assert found.schedules[0]["state"] == "store missing" and found.trouble == ["app"]  # told once
+    host.declare(host.job(enabled=False))
+    assert look(host).trouble == ["store"] and look(host).problems[0].state == "store missing"
+    (host.top / "cas.away").rename(host.top / "cas")
+    assert look(host).trouble == []
+    backups = list((host.top / "backups").glob("[!.]*.json"))
+    for path in backups:
+        path.unlink()
+    monkeypatch.setattr(catalog, "_SETTLED", -1.0)
+    assert [(problem.what, problem.state) for problem in look(host).problems] == [("records", "records missing")]
+    shutil.rmtree(host.top / "backups")
+    assert look(host).problems[0].state == "store missing"
+
+
+def test_metrics_that_cannot_be_written_are_trouble(host: Host) -> None:
+    (host.top / "prom").mkdir()
+    host.declare(host.job()._replace(metrics=str(host.top / "prom/volt.prom")))
+    assert look(host).trouble == []
+    shutil.rmtree(host.top / "prom")
+    (problem,) = look(host).problems
+    assert problem.what == "metrics" and "cannot be written" in problem.reason
+    complaints = public.bring_up(lambda: look(host), host.places.records, host.places.public)
+    assert len(complaints) == 1 and "cannot be written" in complaints[0]
+
+
+FINE = {"ActiveState": "active", "SubState": "waiting", "Result": "success", "UnitFileState": "enabled"}
+DONE = {"ActiveState": "inactive", "SubState": "dead", "Result": "success", "InvocationID": "x"}
+
+
+@pytest.mark.parametrize(
+    "unit, fields, state, says",
+    [
+        ("volt-cas-verify.service", {**DONE, "ActiveState": "failed", "Result": "exit-code"}, "failed", "(exit-code): It is damaged; see journalctl"),
+        ("volt-cas-verify.service", {**DONE, "ActiveState": "deactivating", "Result": "exit-code"}, "failed", "(exit-code)"),
+        ("volt-cas-gc.timer", {**FINE, "ActiveState": "inactive"}, "stopped", "is not active"),
+        ("volt-cas-gc.timer", {**FINE, "UnitFileState": "disabled"}, "stopped", "does not start with the host"),
+        ("volt-cas-gc.timer", {**FINE, "SubState": "elapsed"}, "stopped", "no time to come"),
+        ("volt-cas-failure@volt-backup-app.service", {**DONE, "ActiveState": "failed"}, "failed", "Nobody was told that volt-backup-app failed"),
+    ],
+)
+def test_units_of_the_host_are_looked_at(host: Host, monkeypatch: pytest.MonkeyPatch, unit: str, fields: dict[str, str], state: str, says: str) -> None:
+    names = [f"volt-cas-{name}.{kind}" for name in ("gc", "verify") for kind in ("service", "timer")]
+    host.declare(host.job(), wide=HostWide(dict.fromkeys(names, "[Service]\nExecStart=/bin/true"), {}))
+    monkeypatch.setattr(upkeep.systemd, "running", lambda: True)
+    monkeypatch.setattr(systemd, "last_words", lambda _invocation: "It is damaged.")
+    shown = {name: FINE if name.endswith(".timer") else DONE for name in names}
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: found for name, found in shown.items() if asked})
+    assert upkeep.problems(host.places.units) == []
+    shown[unit] = fields
+    (problem,) = upkeep.problems(host.places.units)
+    assert (problem.what, problem.state) == (unit, state) and says in problem.reason
+
+
+def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No path, no source, no reason; a file that is missing, stale or of the future is trouble."""
+    path = Path(host.places.public)
+    assert public.read(str(path))["trouble"] == ["status.json"]
+    host.declare(host.job(), host.job("db"))
+    host.record().fail(VoltError(f"It broke at {host.source}/secret."), "")
+    assert public.bring_up(lambda: look(host)._replace(problems=[Problem("store", "store missing", "at /x/y")]), host.places.records, str(path)) == []
+    assert path.stat().st_mode & 0o7777 == 0o640 and path.parent.stat().st_mode & 0o7777 == 0o2750
+    assert "/" not in path.read_text() and "secret" not in path.read_text()
+    told = public.read(str(path))
+    assert told["trouble"] == ["app", "store"] and [one["state"] for one in told["schedules"]] == ["failed", "waiting"]
+    written = json.loads(path.read_text())
+    assert 0 < written["deadline"] - time.time() < 7 * 3600
+    for change in ({"deadline": time.time() - 1}, {"written": time.time() + 3600}):
+        path.write_text(json.dumps({**written, **change}))
+        assert public.read(str(path))["trouble"][-1] == "status.json" and "stale" in public.read(str(path))["problems"][-1]["reason"]
+    for text in ("{", "[]", "3", '{"format": 1}'):
+        path.write_text(text)
+        with pytest.raises(VoltError, match="is damaged"):
+            public.read(str(path))
+    host.declare(purge=True)
+    assert not path.parent.exists()
+    assert host.job().manager.find(Query()) == []
