@@ -52,10 +52,11 @@ options:
   source: &source
     description:
       - The directory to back up. It must exist, unless O(enabled=false), and must not lie where backups are kept.
+      - Where it does not exist, this schedule stays as it is, all others are declared, and then the task fails. Check mode warns.
     type: path
   state: &state
     description:
-      - With V(absent), timer, service and job file are stopped and removed. Backups stay.
+      - With V(absent), timer, service and job file are stopped and removed. Backups and the history of runs stay.
     type: str
     choices: [present, absent]
     default: present
@@ -406,7 +407,7 @@ diff:
     - Each file as it was and as it is, which directories were made, whether the store was, and which timers were enabled, disabled, started or stopped.
   type: list
   elements: dict
-  returned: success
+  returned: success, and on failure where sources are missing
   sample: []
 store_id:
   description: The id of the store that is known on the host and is away, or in whose place another one is. Null if only that there is one is known.
@@ -514,6 +515,11 @@ def work(task: Task) -> Result:
         task.warn(text)
     for text in [] if task.dry else declaration.apply():
         task.warn(text)
+    failure = declaration.failure()
+    if failure is not None and task.dry:
+        task.warn(failure.message)
+    elif failure is not None:
+        raise UsageError(failure.message, changed=declaration.changed, diff=declaration.diff())
     names = [f"{job.unit}.timer" for job in present] if manage and not task.dry else []
     timers = systemd.show(names, "ActiveState", "SubState", "NextElapseUSecRealtime")
     return {
