@@ -329,7 +329,8 @@ options:
             type: str
             required: true
           headers:
-            description: Headers to send, for example C(Authorization).
+            description:
+              - Headers to send, for example C(Authorization). Values of headers whose name tells of a secret, and long ones, are hidden in results.
             type: dict
 seealso:
   - module: volt.backup.volt_runner
@@ -424,6 +425,7 @@ code:
   sample: usage
 """
 
+import re
 import sys
 import time
 import typing as t
@@ -555,8 +557,22 @@ def _host_wide(params: Result) -> t.Optional[HostWide]:
     return HostWide(texts, notification.check(told or {}))
 
 
+#: Words in the name of a header whose value is a secret, and how long a value is that is one whatever its header is called.
+_SECRET = re.compile("auth|cookie|cred|key|pass|secret|session|sign|token", re.IGNORECASE)
+_LONG = 16
+
+
+def plain(params: Result) -> set[str]:
+    """Values of headers that are no secrets."""
+    told = params["on_failure"] or {}
+    mail, webhook = told.get("mail") or {}, told.get("webhook") or {}
+    headers = {str(name): str(value) for name, value in (webhook.get("headers") or {}).items()}
+    secrets = {value for name, value in headers.items() if _SECRET.search(name) or len(value) >= _LONG} | {mail.get("password"), webhook.get("url")}
+    return set(headers.values()) - secrets
+
+
 def main() -> None:
-    run(work, OPTIONS, signed=["nice"], required_one_of=[("workload", "schedules")], mutually_exclusive=[("workload", "schedules")])
+    run(work, OPTIONS, signed=["nice"], plain=plain, required_one_of=[("workload", "schedules")], mutually_exclusive=[("workload", "schedules")])
 
 
 if __name__ == "__main__":

@@ -6,11 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.tests.rigs import need
 
 from .conftest import Host
 
@@ -80,3 +85,48 @@ def test_somebodys_unit_stays_without_force(host: Host) -> None:
         assert failure["failed"] and failure["code"] == "usage" and "volt-backup-app.timer" in failure["msg"]
     assert (host.top / "units/volt-backup-app.timer").read_text() == "[Unit]\n"
     host.twice("volt_backup_schedule", **host.scheduled, **options, force=True)
+
+
+def test_secrets_of_headers_are_hidden_and_other_values_are_not(host: Host) -> None:
+    headers = {"X-App": "app", "Authorization": "Bearer hunter2", "X-Auth-Name": "tree", "X-Other": "0123456789abcdef0123"}
+    told = {"mail": {"to": "a@example.org", "password": "conf"}, "webhook": {"url": "https://127.0.0.1/hook", "headers": {**headers, "X-Same": "conf"}}}
+    done = host.declare(workload="app", source=str(host.tree), interval="6h", host_units=None)
+    assert not done.get("failed")
+    done = host.declare(schedules=[{"workload": "app", "source": str(host.tree), "interval": "6h"}], host_units={}, on_failure=told)
+    assert not done.get("failed") and done["units"] == ["volt-backup-app.service", "volt-backup-app.timer"], done
+    said = json.dumps(done)
+    assert not any(secret in said for secret in ("hunter2", "/hook", "0123456789abcdef", '"conf"')), said
+    kept = json.loads((host.top / "notify.json").read_text())["webhook"]["headers"]
+    assert kept == {**headers, "X-Same": "conf"}
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["check mode", "run"])
+def test_a_file_system_that_is_read_only_is_told(host: Host, check: bool) -> None:
+    """Check mode says what would happen, and that is nothing."""
+    need("mount", root=True)
+    options = {"workload": "app", "source": str(host.tree), "interval": "6h"}
+    assert not host.declare(True, **options).get("failed")
+    place = host.top / "units"
+    place.mkdir()
+    with read_only(place):
+        before = host.everything()
+        failure = host.declare(check, **options)
+        assert failure["failed"] and f"{place}/volt-backup-app" in failure["msg"] and "read-only file system" in failure["msg"], failure
+        failure = host.run("volt_runner", check, path=str(place / "volt-backup"))
+        assert failure["failed"] and "cannot be written: read-only file system" in failure["msg"]
+        assert host.everything() == before
+    host.run("volt_runner", path=str(place / "volt-backup"))
+    with read_only(place):
+        assert not host.run("volt_runner", check, path=str(place / "volt-backup")).get("failed"), "it is right as it is"
+        failure = host.run("volt_runner", check, path=str(place / "volt-backup"), state="absent")
+        assert failure["failed"] and "read-only file system" in failure["msg"]
+
+
+@contextlib.contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    for words in (["--bind", str(place), str(place)], ["-o", "remount,bind,ro", str(place)]):
+        subprocess.run(["mount", *words], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)

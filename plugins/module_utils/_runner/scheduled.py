@@ -25,7 +25,7 @@ from .._backup.manager import Manager
 from .._base import UsageError
 from .._schedule import drill, hooks, notify, run, status
 from . import screen
-from .upkeep import Arguments, Command, Outcome
+from .upkeep import Arguments, Command, Outcome, expect
 
 # ---- run
 
@@ -70,7 +70,7 @@ def _status(args: Arguments, _manager: Manager) -> Outcome:
     if args.metrics:
         status.write_metrics(args.metrics)
     trouble = [row["workload"] for row in rows if row["state"] in status.TROUBLE]
-    value = {"schedules": rows, "count": len(rows), "trouble": trouble, "changed": False}
+    value = {"schedules": rows, "count": len(rows), "trouble": trouble, "changed": False, "warnings": status.warnings(rows)}
     return Outcome(value, lambda: _told(rows), status=int(bool(args.check and trouble)))
 
 
@@ -78,7 +78,7 @@ def _told(rows: t.List[t.Dict[str, t.Any]]) -> str:
     if not rows:
         return "No schedules.\n"
     cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"], _when(row["last_success"]),
-              _when(row["last_failure"]), _when(row["last_proved"]), _when(row["next_elapse"]), row["reason"] or "") for row in rows]  # fmt: skip
+              _when(row["last_failure"]), _when(row["last_proved"]), _when(row["next_elapse"]), screen.speak(row["reason"] or "")) for row in rows]  # fmt: skip
     return screen.table(("WORKLOAD", "STATE", "LAST SUCCESS (UTC)", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY"), cells)
 
 
@@ -96,6 +96,8 @@ def _drill_options(made: argparse.ArgumentParser) -> None:
 
 
 def _drill(args: Arguments, manager: Manager) -> Outcome:
+    if len(args.workloads) == 1:  # one of several keeps no other from its turn
+        expect(manager, args.workloads[0])
     done = drill.Driller(manager, args.scratch, args.dry_run)(args.workloads)
     value = {"drills": [one._asdict() for one in done], "changed": False}
     return Outcome(value, lambda: _drilled(done, args.dry_run), drill.failure(done))
@@ -129,9 +131,9 @@ def _notify(args: Arguments, _manager: Manager) -> Outcome:
 
 
 COMMANDS = (
-    Command("run", "run the scheduled backup of a workload now", _run_options, _run),
-    Command("hook", "what a unit calls around a run", _hook_options, _hook),
-    Command("status", "tell how the schedules of this host are doing", _status_options, _status),
+    Command("run", "run the scheduled backup of a workload now", _run_options, _run, reads=False),
+    Command("hook", "what a unit calls around a run", _hook_options, _hook, reads=False),
+    Command("status", "tell how the schedules of this host are doing", _status_options, _status, reads=False),
     Command("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
-    Command("notify", "tell people that a unit failed; units call it", _notify_options, _notify),
+    Command("notify", "tell people that a unit failed; units call it", _notify_options, _notify, reads=False),
 )

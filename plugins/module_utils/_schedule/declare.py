@@ -109,7 +109,7 @@ class Declaration:
         """
         warnings: t.List[str] = []
         if self._manage and not systemd.running():
-            raise systemd.SystemdError("systemd does not run this host; use manage_units: false to write the files alone.")
+            raise systemd.SystemdError("systemd does not run this host, and schedules are timers of systemd; set manage_units: false to write the files alone.")
         if self._jobs:
             warnings += self._check_command(dry)
         for job in self._jobs.values():
@@ -141,6 +141,11 @@ class Declaration:
         self._compare_host_file()
         self._validate()
         self._plan_states()
+        for change in self.files:
+            try:
+                files.foresee_write(change.path)
+            except OSError as error:
+                raise unwritten(change.path, error) from None
         return warnings
 
     def failure(self) -> t.Optional[UsageError]:

@@ -281,7 +281,7 @@ def test_a_suspect_backup_fails_the_run_and_prunes_nothing(host: Host) -> None:
     host.record().begin()
     host.record().fail(done.failure, "")
     row = host.rows()["app"]
-    assert row["state"] == "failed" and "max_shrink: 20" in row["reason"] and "volt-backup accept" in row["reason"]
+    assert row["state"] == "failed" and "max_shrink: 20" in row["reason"] and "state: accepted and id: app-" in row["reason"]
     assert run._back_up(host.job(keep={"last": 1}, max_shrink=0)).failure is None
     for wrong in ({"max_shrink": 101}, {"max_churn": -1}):
         with pytest.raises(UsageError, match="percentage"):
