@@ -12,7 +12,7 @@
     run           options of all modules + its own -> AnsibleModule
                   its function, with signals as exceptions
                   a result -> exit_json;  a VoltError -> fail_json, its sentence as msg, its code as code
-    both          text that is not valid UTF-8 leaves as \\xNN, as paths do
+    both          text that is not valid UTF-8 leaves as \\xNN, as paths do; messages name options, or the variables by which a playbook sets them
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ._backup.manager import Manager
-from ._base import UsageError, VoltError, interruptible, parse, show, unexpected
+from ._base import UsageError, VoltError, interruptible, parse, show, translate, unexpected
 
 Options = t.Dict[str, t.Dict[str, t.Any]]
 Result = t.Dict[str, t.Any]
@@ -55,6 +55,9 @@ KEEP: t.Dict[str, t.Any] = {
     },
 }
 
+#: A variable of the environment in which playbooks and roles of this collection say which of their variables set the options of a module, as in
+#: `force=volt_force delete=volt_delete`.
+_VARIABLES = "VOLT_VARIABLES"
 #: Ansible takes a task whose result has a true `skipped` for one that did not run, whatever else the result says.
 _RENAMED = {"skipped": "passed_over"}
 _OLDEST = (3, 9)
@@ -81,14 +84,22 @@ class _Module(AnsibleModule):
         super().fail_json(msg, **{"code": UsageError.code, **kwargs})
 
 
-def run(work: t.Callable[[Task], Result], options: Options, signed: t.Collection[str] = (), **rules: t.Any) -> None:
+def run(
+    work: t.Callable[[Task], Result],
+    options: Options,
+    signed: t.Collection[str] = (),
+    plain: t.Callable[[Result], t.Iterable[str]] = lambda _params: (),
+    **rules: t.Any,
+) -> None:
     """Be a module.
 
     :param work: does it. :param options: argument spec without the shared options. :param signed: numbers that may be negative.
+    :param plain: values of `no_log` options that are no secrets, of all parameters: Ansible would blot them out wherever else they appear in a result.
     :param rules: required_if and its kin.
     """
     spec = {**SHARED, **options}
     module = _Module(argument_spec=spec, supports_check_mode=True, **rules)
+    module.no_log_values.difference_update(plain(module.params))
     failure: t.Optional[VoltError] = None
     result: Result = {}
     try:
@@ -96,14 +107,14 @@ def run(work: t.Callable[[Task], Result], options: Options, signed: t.Collection
         params = module.params
         manager = Manager(params["store"], params["backup_dir"], params["lock_timeout"])
         with interruptible():
-            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(text))))
+            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(_translated(text)))))
     except VoltError as error:
         failure = error  # outside of the handler nothing adds the exception's own words to the message
     except OSError as error:
         failure = unexpected(error, show(error.filename) if isinstance(error.filename, (str, bytes)) else "")
     if failure is not None:
         details = {_RENAMED.get(key, key): value for key, value in failure.details.items()}
-        module.fail_json(**_utf8({**details, "msg": failure.message, "code": failure.code}))
+        module.fail_json(**_utf8({**details, "msg": _translated(failure.message), "code": failure.code}))
     module.exit_json(**_utf8(result))
 
 
@@ -129,6 +140,16 @@ def _check(
             raise UsageError(f"Option {name} must be an absolute path without NUL, and {value!r} is none.")
         if option["type"] == "int" and value < 0 and name not in signed:
             raise UsageError(f"Option {name} must not be negative, and {value} is.")
+
+
+def _translated(text: str) -> str:
+    """A message as one writes it who calls the module: in a task its options, in a playbook of this collection that one's variables."""
+    variables = dict(said.split("=", 1) for said in os.environ.get(_VARIABLES, "").split() if "=" in said)
+
+    def option(name: str, value: str) -> t.Optional[str]:
+        return f"{variables[name]}{f': {value}' if value else ''}" if name in variables else None
+
+    return translate(text, option)
 
 
 def _utf8(value: t.Any) -> t.Any:

@@ -919,6 +919,28 @@ problems:
       type: str
       returned: always
       sample: volt-cas-verify.service failed (exit-code); see journalctl -u volt-cas-verify, mend it, then start volt-cas-verify.service.
+answer:
+  description:
+    - What kind of answer the list is. V(backups) where it is not empty. An empty one means V(no_store) where there is no store, V(unknown_workload) where
+      O(workload) has neither backups nor a schedule on this host, and V(nothing) where nothing matches.
+  returned: success
+  type: str
+  sample: backups
+read:
+  description: Where was looked.
+  returned: success
+  type: dict
+  contains:
+    store:
+      description: Directory of the store.
+      type: str
+      returned: always
+      sample: /var/lib/volt/cas
+    backup_dir:
+      description: Directory of the backups' records.
+      type: str
+      returned: always
+      sample: /var/lib/volt/backups
 store_id:
   description: The id of the store that is known on the host and is away. Null if only that there is one is known.
   returned: on failure with RV(code=store) for that reason
@@ -935,9 +957,10 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
-from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, StoreError, Unsupported, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, NoStore, NotFound, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import survey
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -953,6 +976,10 @@ OPTIONS = dict(
 )
 
 
+#: What an empty list means.
+_ANSWERS = {NoStore: "no_store", NotFound: "unknown_workload", type(None): "nothing"}
+
+
 def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
@@ -963,7 +990,10 @@ def work(task: Task) -> Result:
     except StoreError as error:
         error.details.update(schedules)  # which say that, too, each for itself
         raise
-    result = {"changed": False, "backups": found, "count": len(found), **schedules}
+    lack = None if found else manager.lack(params["workload"], jobs.is_declared)
+    answer = "backups" if found else _ANSWERS[type(lack)]
+    store, backup_dir = manager.shown
+    result = {"changed": False, "backups": found, "count": len(found), "answer": answer, "read": {"store": store, "backup_dir": backup_dir}, **schedules}
     if "contents" in params["include"]:
         result["contents"] = contents(task) if found else None
     if "changes" in params["include"]:

@@ -52,11 +52,12 @@ options:
   source: &source
     description:
       - The directory to back up. It must exist, unless O(enabled=false), and must not lie where backups are kept.
+      - Where it does not exist, this schedule stays as it is, all others are declared, and then the task fails. Check mode warns.
     type: path
   state: &state
     description:
-      - With V(absent), timer, service and job file are stopped and removed, and a run that is at work is ended, with its O(post_command). Backups stay.
-        Drop-ins of a unit that others wrote stay as well, and are warned of.
+      - With V(absent), timer, service and job file are stopped and removed, and a run that is at work is ended, with its O(post_command). Backups and the history
+        of runs stay. Drop-ins of a unit that others wrote stay as well, and are warned of.
     type: str
     choices: [present, absent]
     default: present
@@ -365,7 +366,8 @@ options:
             type: str
             required: true
           headers:
-            description: Headers to send, for example C(Authorization).
+            description:
+              - Headers to send, for example C(Authorization). Values of headers whose name tells of a secret, and long ones, are hidden in results.
             type: dict
 seealso:
   - module: volt.backup.volt_runner
@@ -444,7 +446,7 @@ diff:
     - Each file as it was and as it is, which directories were made, whether the store was, and which timers were enabled, disabled, started or stopped.
   type: list
   elements: dict
-  returned: success
+  returned: success, and on failure where sources are missing
   sample: []
 store_id:
   description: The id of the store that is known on the host and is away, or in whose place another one is. Null if only that there is one is known.
@@ -461,6 +463,7 @@ code:
   sample: usage
 """
 
+import re
 import socket
 import sys
 import time
@@ -562,6 +565,11 @@ def work(task: Task) -> Result:
         task.warn(text)
     for text in [] if task.dry else declaration.apply():
         task.warn(text)
+    failure = declaration.failure()
+    if failure is not None and task.dry:
+        task.warn(failure.message)
+    elif failure is not None:
+        raise UsageError(failure.message, changed=declaration.changed, diff=declaration.diff())
     names = [f"{job.unit}.timer" for job in present] if manage and not task.dry else []
     timers = systemd.show(names, "ActiveState", "SubState", "NextElapseUSecRealtime")
     return {
@@ -604,8 +612,22 @@ def _host_wide(params: Result, seed: str) -> t.Optional[HostWide]:
     return HostWide(texts, notification.check(told or {}), seed)
 
 
+#: Words in the name of a header whose value is a secret, and how long a value is that is one whatever its header is called.
+_SECRET = re.compile("auth|cookie|cred|key|pass|secret|session|sign|token", re.IGNORECASE)
+_LONG = 16
+
+
+def plain(params: Result) -> set[str]:
+    """Values of headers that are no secrets."""
+    told = params["on_failure"] or {}
+    mail, webhook = told.get("mail") or {}, told.get("webhook") or {}
+    headers = {str(name): str(value) for name, value in (webhook.get("headers") or {}).items()}
+    secrets = {value for name, value in headers.items() if _SECRET.search(name) or len(value) >= _LONG} | {mail.get("password"), webhook.get("url")}
+    return set(headers.values()) - secrets
+
+
 def main() -> None:
-    run(work, OPTIONS, signed=["nice"], required_one_of=[("workload", "schedules")], mutually_exclusive=[("workload", "schedules")])
+    run(work, OPTIONS, signed=["nice"], plain=plain, required_one_of=[("workload", "schedules")], mutually_exclusive=[("workload", "schedules")])
 
 
 if __name__ == "__main__":

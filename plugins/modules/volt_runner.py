@@ -126,12 +126,14 @@ def work(task: Task) -> Result:
     before = command.state(path)
     if task.params["state"] == "absent":
         _check_unused(path, task)
-        if before and not task.dry:
-            command.remove(path)
+        if before:
+            (command.foresee if task.dry else command.remove)(path)
         return {"changed": bool(before), "path": show(path), "version": None, "job_format": None, "features": None, "diff": {"before": before, "after": ""}}
     _check_directory(os.path.dirname(path), task)
     made, after = archive.stamp(), archive.describe()
-    if before != after and not task.dry:
+    if before != after and task.dry:
+        command.foresee(path)
+    elif before != after:
         command.write(path, archive.build())
     return {"changed": before != after, "path": show(path), **made._asdict(), "features": sorted(made.features), "diff": {"before": before, "after": after}}
 

@@ -66,6 +66,8 @@ options:
       - Directories that have a file of Compose, or contain directories that have one, for example V(/opt/stacks).
       - Projects that have containers in Docker, running or not, are found without this. Of those that are down, and of those under Podman, no
         file tells the directory.
+      - An image can bring labels like those of Compose. They count where something else shows that Compose wrote them, such as the container's name. Where
+        nothing does, the directory is left out with a warning; name it here if it is a project's.
       - What its containers call a project counts before what its files suggest, so a directory is not found under both names.
     type: list
     elements: path

@@ -36,7 +36,7 @@ class Books:
         }
         done = self._ansible("ansible-playbook", f"volt.backup.{name}", "-e", json.dumps({**given, **variables}), *arguments)
         assert done.returncode == status, done.stdout
-        assert "[WARNING]" not in done.stdout and "[DEPRECATION" not in done.stdout, done.stdout
+        assert done.stdout.count("[WARNING]") == done.stdout.count("[WARNING]: This leaves host") and "[DEPRECATION" not in done.stdout, done.stdout
         return done.stdout
 
     def backups(self) -> list[int]:
@@ -61,15 +61,27 @@ def test_backup_restore_verify(books: Books) -> None:
     for room in books.rooms:
         (room / "app/below/file").write_text("changed")
         (room / "app/new").write_text("new")
-    assert "target_differs" in books.run("restore", status=2, volt_workload="app")
     restore = {"volt_workload": "app", "volt_force": True, "volt_delete": True}
-    assert changes(books.run("restore", "--check", **restore)) == [1, 1, 1]
+    refused = books.run("restore", status=2, **restore)
+    assert refused.count("This would restore on 3 hosts") >= 3 and "volt_restore" not in refused
+    assert "names a backup of one host" in books.run("restore", "--limit", "all", status=2, volt_id="x")
+    restore["volt_hosts"] = "all"
+    assert "target_differs" in books.run("restore", "--limit", "all", status=2, volt_workload="app")
+    foreseen = books.run("restore", "--check", **restore)
+    assert changes(foreseen) == [1, 1, 1] and foreseen.count("would be restored to") == 3
     assert [(room / "app/new").exists() for room in books.rooms] == [True] * 3
-    assert changes(books.run("restore", **restore)) == [1, 1, 1]
+    done = books.run("restore", volt_serial=1, **restore)
+    assert changes(done) == [1, 1, 1]
+    told, _play, written = done.partition("PLAY [Restore]")
+    for host in books.hosts:
+        assert re.search(rf"{host.name}: app-\S+-manual goes to {books.place}/app,", told), told
+    assert told.count("paths are removed, first new.") == 3 and told.count("overwritten, first ") == 3
+    assert "changed: [" not in told and written.count("changed: [") == 3
     assert [model.snapshot(room / "app") for room in books.rooms] == before
     assert changes(books.run("restore", **restore)) == [0, 0, 0]
     assert "Say what to restore" in books.run("restore", status=2)
     assert "Say what to restore" in books.run("restore", status=2, volt_id="x", **restore)
+    assert "write volt_workload" in books.run("restore", status=2, volt_worklaod="app")
     proved = books.run("verify", volt_scratch_dir=f"{books.place}/scratch")
     assert proved.count('"app-') == 3 and proved.count('"db-') == 3 and changes(proved) == [0, 0, 0], proved
     assert not any((room / "scratch").exists() for room in books.rooms)

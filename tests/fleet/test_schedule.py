@@ -16,7 +16,7 @@ from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "schedule.yml"
 PLACES = (
     "/etc/volt /etc/systemd/system/volt-* /etc/systemd/system/timers.target.wants/volt-* /var/lib/systemd/timers/stamp-volt-backup-*"
-    " /usr/local/bin/volt-backup /var/lib/volt/schedules /run/volt"
+    " /usr/local/bin/volt-backup /var/lib/volt/schedules/*.lock /run/volt"
 )
 # Keeps what is posted to it, a line each.
 WEBHOOK = """

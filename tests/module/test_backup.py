@@ -131,7 +131,7 @@ def test_a_mount_that_is_missing_and_then_accepted(host: Host, capfd: Any) -> No
     assert cli.main(words) == 0 and "Nothing to accept" in capfd.readouterr().out
     assert host.back_up()["changed"]
     assert host.run("volt_backup", workload="unknown", state="accepted")["code"] == "not_found"
-    assert cli.main([*words[:1], "unknown", *words[2:]]) == 1
+    assert cli.main([*words[:1], "unknown", *words[2:]]) == 5
 
 
 def test_an_unstable_backup_is_kept_and_fails_where_that_was_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

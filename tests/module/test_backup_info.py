@@ -117,3 +117,13 @@ def test_damage(host: Host, three: list[dict[str, Any]]) -> None:
     assert into["backups"][0]["damaged"] and into["contents"]["count"] == 15
     into = host.info(id=last, include="contents")
     assert into["backups"][0]["damaged"] and into["contents"] is None and "cannot be told" in str(into["warnings"][0])
+
+
+def test_what_an_empty_list_means(host: Host) -> None:
+    """No store, an unknown workload, nothing that matches: three answers, and each says where was looked."""
+    assert (host.info()["answer"], host.info(workload="app")["answer"]) == ("no_store", "no_store")
+    host.back_up()
+    for asked, answer in (({}, "backups"), ({"workload": "app"}, "backups"), ({"workload": "ap"}, "unknown_workload"), ({"tags": ["x"]}, "nothing"),
+                          ({"workload": "app", "type": "snapshot"}, "nothing"), ({"id": "unknown"}, "nothing")):  # fmt: skip
+        found = host.info(**asked)
+        assert not found.get("failed") and found["answer"] == answer and found["read"] == {"store": str(host.store), "backup_dir": str(host.backups)}, asked

@@ -6,11 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.tests.rigs import need
 
 from .conftest import Host
 
@@ -33,7 +38,8 @@ def test_one(host: Host) -> None:
     assert not os.path.lexists(link) and disabled["schedules"][0]["next_elapse"] is None and (host.top / "jobs/app.json").exists()
 
     host.twice("volt_backup_schedule", **host.scheduled, workload="app", state="absent")
-    assert [path for path in host.everything() if os.path.isfile(path) and b"app" in os.path.basename(path)] == [os.fsencode(host.tree / "conf/app.conf")]
+    left = [path for path in host.everything() if os.path.isfile(path) and b"app" in os.path.basename(path)]
+    assert left == [os.fsencode(host.top / "records/app.json"), os.fsencode(host.tree / "conf/app.conf")], "the history of runs stays"
 
 
 def test_several(host: Host) -> None:
@@ -48,7 +54,7 @@ def test_several(host: Host) -> None:
     assert "/secret" in (host.top / "notify.json").read_text() and "/secret" not in json.dumps(done)
     _foreseen, purged, _again = host.twice("volt_backup_schedule", **host.scheduled, schedules=[two], host_units={}, purge=True)
     assert purged["units"] == ["volt-backup-two.service", "volt-backup-two.timer"]
-    names = {os.path.basename(path) for path in host.everything()}
+    names = {os.path.basename(path) for path in host.everything() if b"/records/" not in path}
     assert not {name for name in names if b"one" in name} | {b"volt-cas-test.service", b"notify.json"} & names
 
 
@@ -56,7 +62,7 @@ def test_what_does_not_fit_the_host(host: Host) -> None:
     """Nor do two of a name. What a play makes beforehand is not there in check mode, so that only warns of it."""
     options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "6h"}
     for more, says in (
-        ({"source": f"{host.top}/none"}, "is no directory on this host"),
+        ({"source": f"{host.top}/none"}, "is no directory: app"),
         ({"command": f"{host.top}/none"}, "There is no command at"),
     ):
         before = host.everything()
@@ -79,3 +85,48 @@ def test_somebodys_unit_stays_without_force(host: Host) -> None:
         assert failure["failed"] and failure["code"] == "usage" and "volt-backup-app.timer" in failure["msg"]
     assert (host.top / "units/volt-backup-app.timer").read_text() == "[Unit]\n"
     host.twice("volt_backup_schedule", **host.scheduled, **options, force=True)
+
+
+def test_secrets_of_headers_are_hidden_and_other_values_are_not(host: Host) -> None:
+    headers = {"X-App": "app", "Authorization": "Bearer hunter2", "X-Auth-Name": "tree", "X-Other": "0123456789abcdef0123"}
+    told = {"mail": {"to": "a@example.org", "password": "conf"}, "webhook": {"url": "https://127.0.0.1/hook", "headers": {**headers, "X-Same": "conf"}}}
+    done = host.declare(workload="app", source=str(host.tree), interval="6h", host_units=None)
+    assert not done.get("failed")
+    done = host.declare(schedules=[{"workload": "app", "source": str(host.tree), "interval": "6h"}], host_units={}, on_failure=told)
+    assert not done.get("failed") and done["units"] == ["volt-backup-app.service", "volt-backup-app.timer"], done
+    said = json.dumps(done)
+    assert not any(secret in said for secret in ("hunter2", "/hook", "0123456789abcdef", '"conf"')), said
+    kept = json.loads((host.top / "notify.json").read_text())["webhook"]["headers"]
+    assert kept == {**headers, "X-Same": "conf"}
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["check mode", "run"])
+def test_a_file_system_that_is_read_only_is_told(host: Host, check: bool) -> None:
+    """Check mode says what would happen, and that is nothing."""
+    need("mount", root=True)
+    options = {"workload": "app", "source": str(host.tree), "interval": "6h"}
+    assert not host.declare(True, **options).get("failed")
+    place = host.top / "units"
+    place.mkdir()
+    with read_only(place):
+        before = host.everything()
+        failure = host.declare(check, **options)
+        assert failure["failed"] and f"{place}/volt-backup-app" in failure["msg"] and "read-only file system" in failure["msg"], failure
+        failure = host.run("volt_runner", check, path=str(place / "volt-backup"))
+        assert failure["failed"] and "cannot be written: read-only file system" in failure["msg"]
+        assert host.everything() == before
+    host.run("volt_runner", path=str(place / "volt-backup"))
+    with read_only(place):
+        assert not host.run("volt_runner", check, path=str(place / "volt-backup")).get("failed"), "it is right as it is"
+        failure = host.run("volt_runner", check, path=str(place / "volt-backup"), state="absent")
+        assert failure["failed"] and "read-only file system" in failure["msg"]
+
+
+@contextlib.contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    for words in (["--bind", str(place), str(place)], ["-o", "remount,bind,ro", str(place)]):
+        subprocess.run(["mount", *words], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)

@@ -99,7 +99,7 @@ def test_verify_and_repair(host: Host) -> None:
         stream.seek(1000)
         stream.write(bytes([byte[0] ^ 1]))
     damaged = host.run("volt_cas_verify")
-    assert damaged["failed"] and damaged["code"] == "damaged" and damaged["damaged"] == [made] and "run verify with repair" in damaged["msg"]
+    assert damaged["failed"] and damaged["code"] == "damaged" and damaged["damaged"] == [made] and "run volt_cas_verify with repair: true" in damaged["msg"]
     assert [row["file"] for row in damaged["damage"] if row.get("file")] == [str(spoiled.relative_to(host.store))]
     assert sorted(row["path"] for row in damaged["damage"] if row.get("path")) == ["data/large", "data/linked"]
     foreseen = host.run("volt_cas_verify", True, repair=True)

@@ -272,7 +272,8 @@ def test_the_command(ground: Ground) -> None:
     assert json.loads(call("work", "--json").stdout)["drills"][0]["backup_id"] == backup
     failed = call("work", "other")
     assert failed.returncode == 1 and "Workload other was not proved" in failed.stderr
-    assert json.loads(call("other", "--json").stdout)["code"] == "drill"
+    assert json.loads(call("work", "other", "--json").stdout)["code"] == "drill"
+    assert call("other").returncode == 5
 
 
 def test_the_path_of_a_drill_is_private(ground: Ground) -> None:

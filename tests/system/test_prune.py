@@ -314,5 +314,5 @@ def test_command(bench, history, capsys):
     value = json.loads(capsys.readouterr().out)
     assert sorted(value) == ["changed", "diff", "kept", "removed"] and value["changed"] and ids(value["kept"]) == history[:1]
     assert value["kept"][0]["rule"] == "weekly 2026-W25"
-    assert cli.main(["prune", "nobody", "--keep", "1", *shared]) == upkeep.DONE
-    assert capsys.readouterr().out == "No backups.\n"
+    assert cli.main(["prune", "nobody", "--keep", "1", *shared]) == upkeep.UNKNOWN
+    assert "There is no workload nobody in store" in capsys.readouterr().err

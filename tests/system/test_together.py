@@ -36,8 +36,9 @@ from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
 RUSH = 180.0 if LONG else 25.0
 VERSIONS = 4
-#: Ends of commands that are no fault while others work: the lock was taken for too long, a backup was deleted, a target busy.
-EXPECTED = ("lock_timeout", "not_found")
+#: Ends of commands that are no fault while others work: the lock was taken for too long, a backup was deleted, a target busy; and at the
+#: beginning there is no store yet.
+EXPECTED = ("lock_timeout", "not_found", "no_store")
 
 
 def version(top: Path, seed: int, count: int = 40) -> None:

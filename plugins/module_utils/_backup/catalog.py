@@ -37,6 +37,8 @@ class Catalog:
         self.owner = directory.Owner(store, backup_dir)
         self._reach = Reachability(store.read, store.present)
         self.load = tree.Loader(store.read)
+        #: Which backups these are, for messages.
+        self.where = f"store {show(os.fsencode(store.path))} (records in {show(os.fsencode(backup_dir))})"
 
     # ---- listing
 
@@ -56,7 +58,7 @@ class Catalog:
             data = files.read_stored(self.path(backup), records.SIDECAR_MOST)
             sidecar = records.decode_sidecar(data)
         except FileNotFoundError:
-            raise NotFound(f"There is no backup {backup} in {self._directory}; list the backups to see which there are.") from None
+            raise NotFound(f"There is no backup {backup} in {self.where}; list the backups to see which there are.") from None
         except Foreign:
             if records.original_sidecar(backup, data) is None:
                 raise Damaged("It is a record of the original Volt command under another name.") from None

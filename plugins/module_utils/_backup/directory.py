@@ -23,7 +23,7 @@ import os
 import re
 import typing as t
 
-from .._base import Damaged, StoreError, files, newer, show, store_failure
+from .._base import Damaged, NoStore, StoreError, files, newer, show, store_failure
 from .._store.features import new_id
 from .._store.store import Store
 from .records import Manifest, Sidecar
@@ -66,6 +66,12 @@ class OtherStore(StoreError):
     """The store or the backup directory that is known is away, or another store is in its place. `details` has `store_id`, of the one that is known."""
 
 
+class Away(OtherStore, NoStore):
+    """There is none where the one that is known should be."""
+
+    code = OtherStore.code
+
+
 def match(store: Store, known: str, clause: str) -> None:
     """OtherStore unless a store is the one that is known.
 
@@ -73,9 +79,9 @@ def match(store: Store, known: str, clause: str) -> None:
     """
     place = show(os.fsencode(store.path))
     if store.format is None:
-        raise OtherStore(
-            f"There is no store at {place}, but {clause}; mount the store, or name the right one. To begin anew with an empty one, say new_store: true (on the"
-            " command line, volt-backup init --replace).",
+        raise Away(
+            f"There is no store at {place}, but {clause}; mount the store, or name the right one. To begin anew with an empty one, run volt_backup with"
+            " new_store: true.",
             store_id=known or None,
         )
     if store.format.id and known and store.format.id != known:  # one of version 0.1.0 has no id yet

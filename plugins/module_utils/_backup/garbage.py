@@ -140,7 +140,7 @@ class Marker:
 
 
 def _refusal(what: str, backup: str) -> Damaged:
-    return Damaged(f"Collection refused, since {what}; run verify with repair, or delete backup {backup}, then collect again.", backup_id=backup)
+    return Damaged(f"Collection refused, since {what}; run volt_cas_verify with repair: true, or delete backup {backup}, then collect again.", backup_id=backup)
 
 
 def _unsupported(backup: str, error: Unsupported) -> Unsupported:

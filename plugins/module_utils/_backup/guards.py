@@ -34,7 +34,7 @@ def refuse_emptied(source: bytes, newest: t.Callable[[], t.Optional[Sidecar]]) -
         if last is not None and last["file_count"]:
             raise SourceError(
                 f"Source {show(source)} is empty, and {last['id']} of it is not; mount what belongs there. If it is meant to be empty, back it up once with"
-                " allow_empty: true (on the command line --allow-empty)."
+                " allow_empty: true."
             )
 
 
@@ -112,8 +112,8 @@ def suspect(details: t.Mapping[str, t.Any]) -> Suspect:
     backup = details["backup"]
     kept = f"It is kept as {backup['id']}, and nothing is pruned" if backup["id"] else "It would be kept, and nothing pruned"
     return Suspect(
-        f"Workload {backup['workload_name']}: the backup is suspect: {backup['suspect_reason']}. {kept}. If the files are as they should be, accept"
-        f" it: state: accepted with this id in a playbook, volt-backup accept {backup['id'] or 'ID'} on the command line.",
+        f"Workload {backup['workload_name']}: the backup is suspect: {backup['suspect_reason']}. {kept}. If the files are as they should be, run"
+        f" volt_backup with state: accepted and id: {backup['id'] or 'ID'}.",
         **details,
     )
 
@@ -151,7 +151,7 @@ def without_mounts(gone: t.Container[str]) -> t.Callable[[Sidecar], Sidecar]:
     return change
 
 
-def refuse_missing_mounts(source: bytes, backups: t.Iterable[Listed], exclude: t.Optional[Exclusions]) -> None:
+def refuse_missing_mounts(source: bytes, backups: t.Sequence[Listed], exclude: t.Optional[Exclusions]) -> None:
     """MountMissing before anything is read: a backup of an empty mount point would be green, and retention would push the good ones out.
 
     :param exclude: what is left out, and may be missing; None where all mounts below the source are.
@@ -165,8 +165,8 @@ def refuse_missing_mounts(source: bytes, backups: t.Iterable[Listed], exclude: t
         missing.append(point)
     if missing:
         raise MountMissing(
-            f"Source {show(source)}: {', '.join(missing)} was mounted at the last backups and is not now; mount it. If it is gone for good, accept that:"
-            " state: accepted in a playbook, volt-backup accept on the command line.",
+            f"Source {show(source)}: {', '.join(missing)} was mounted at the last backups and is not now; mount it. If it is gone for good, run"
+            f" volt_backup with state: accepted and workload: {backups[0]['workload_name']}.",
             mounts=missing,
         )
 

@@ -19,6 +19,7 @@ import typing as t
 from .._base import (
     Damaged,
     Foreign,
+    NoStore,
     NotFound,
     Progress,
     Protected,
@@ -27,6 +28,7 @@ from .._base import (
     StoreFull,
     Unsupported,
     UsageError,
+    VoltError,
     newer,
     parse_time,
     show,
@@ -95,6 +97,25 @@ class Manager:
     def backup_dir(self) -> str:
         """The directory of the sidecars, as it is shown."""
         return show(os.fsencode(self._paths[1]))
+
+    @property
+    def shown(self) -> t.Tuple[str, str]:
+        """The paths of the store and of the sidecars, as they are shown."""
+        return show(os.fsencode(self._paths[0])), self.backup_dir
+
+    @property
+    def where(self) -> str:
+        """Which store and backup directory are read, for messages."""
+        return self._look()[1].where
+
+    def lack(self, workload: t.Optional[str] = None, is_scheduled: t.Callable[[str], bool] = lambda _workload: False) -> t.Optional[VoltError]:
+        """Why there is nothing to be found, where that is no matter of filters: NoStore, or NotFound for a workload that has no backups and no schedule."""
+        store, catalog = self._open()
+        if not store.exists and not catalog.ids():
+            return NoStore(f"There is no {catalog.where}; name the right store, or make a first backup there.")
+        if workload is not None and not catalog.list(check_workload(workload)) and not is_scheduled(workload):
+            return NotFound(f"There is no workload {workload} in {catalog.where}, and no schedule of that name; list all backups to see which there are.")
+        return None
 
     @property
     def _directory(self) -> str:
@@ -195,7 +216,8 @@ class Manager:
                 )
                 if sidecar is None:
                     raise NotFound(
-                        f"Workload {query.workload} has no complete, sound backup that matches; list its backups. Each can be restored by its id.",
+                        f"Workload {query.workload} has no complete, sound backup that matches in {catalog.where}; list its backups. Each can be restored by"
+                        " its id.",
                         skipped=passed,
                     )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)
@@ -224,7 +246,9 @@ class Manager:
             if alien is not None:
                 raise Foreign(f"Backup {backup} was not deleted. {alien}", backup_id=backup)
             if judged is not None and judged["protected"]:
-                raise Protected(f"Backup {backup} is protected and was not deleted; unprotect it first.", backup_id=backup)
+                raise Protected(
+                    f"Backup {backup} is protected and was not deleted; run volt_backup with state: unprotected and id: {backup} first.", backup_id=backup
+                )
             if found is not None and not dry and not catalog.remove(backup, found):
                 return None  # another process was first
             return found
@@ -383,15 +407,15 @@ class Manager:
                 found[sidecar["id"]] = {"since": older[0]["id"], **changes.as_dict()}
         return found
 
-    def contents(self, backup: str, limit: int) -> t.Dict[str, t.Any]:
-        """What is in a backup: at most `limit` entries in walk order, and how many more there are."""
+    def contents(self, backup: str, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
+        """What is in a backup: at most `limit` entries (None: all) in walk order, and how many more there are."""
         store, catalog = self._open()
         with store.lock():
             sidecar = catalog.sidecar(check_id(backup))
             manifest = catalog.manifest(sidecar)
             total = 1 + sum(manifest.totals[key] for key in ("files", "directories", "symlinks", "others"))
             listed: t.List[t.Dict[str, t.Any]] = []
-            for path, item in itertools.islice(walk(lambda digest: tree.load(store.read, digest), manifest.root), max(0, limit)):
+            for path, item in itertools.islice(walk(lambda digest: tree.load(store.read, digest), manifest.root), limit):
                 listed.append(_describe(path, item, manifest))
             return {"entries": listed, "count": total, "more": total - len(listed)}
 

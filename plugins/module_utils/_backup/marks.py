@@ -69,7 +69,7 @@ def _sound(catalog: Catalog, backup: str, damaged: bool = False) -> Listed:
     try:
         listed = t.cast(Listed, catalog.sidecar(backup))
     except Damaged as error:
-        raise Damaged(f"Backup {backup} was not changed, for its record cannot be read ({error.message}); run verify with repair first.") from None
+        raise Damaged(f"Backup {backup} was not changed, for its record cannot be read ({error.message}); run volt_cas_verify with repair: true.") from None
     alien = catalog.alien(listed)
     if alien is not None:
         raise Foreign(f"Backup {backup} was not changed. {alien}", backup_id=backup)
@@ -80,7 +80,7 @@ def _sound(catalog: Catalog, backup: str, damaged: bool = False) -> Listed:
         raise newer(f"Backup {backup}", backup_id=backup)
     trouble = trouble_of(found)
     if trouble is not None and not damaged:
-        raise Damaged(f"Backup {backup} was not changed, for it cannot be relied on ({trouble}); run verify with repair first.", backup_id=backup)
+        raise Damaged(f"Backup {backup} was not changed, for it cannot be relied on ({trouble}); run volt_cas_verify with repair: true.", backup_id=backup)
     return found
 
 
@@ -91,7 +91,7 @@ def accept_mounts(catalog: Catalog, workload: str, dry: bool) -> t.List[str]:
     """
     known = catalog.own(workload)
     if not known:
-        raise NotFound(f"Workload {workload} has no backups; list the backups to see which there are.")
+        raise NotFound(f"Workload {workload} has no backups in {catalog.where}; list the backups to see which there are.")
     forgotten: t.Set[str] = set()
     for source in {parse(found["source_path"]) for found in known if trouble_of(found) is None}:
         missing = set(missing_mounts(source, known))

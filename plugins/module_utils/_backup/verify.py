@@ -89,11 +89,11 @@ class Verified(t.NamedTuple):
         where = " ".join(one_line(first[key]) for key in ("id", "path", "file") if first.get(key))
         hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else "No backup is hurt, but the store has damaged files"
         if self.repaired is None:
-            way = "run verify with repair to mend what can be mended"
+            way = "run volt_cas_verify with repair: true to mend what can be mended"
         elif self.damaged:
             way = "nothing here holds what is missing: bring it back from another copy, or delete these backups"
         else:
-            way = "run verify with repair again"
+            way = "run volt_cas_verify with repair: true again"
         return Damaged(f"{hurt} ({self.damage_count} in all, first {where}: {first['reason'].rstrip('.')}); {way}.", **self.result())
 
 

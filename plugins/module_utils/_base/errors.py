@@ -6,7 +6,8 @@
 
 """The one family of exceptions that the engine raises.
 
-A message is one sentence that names the thing and the way out. `code` is for programs: a playbook can branch on it.
+A message is one sentence that names the thing and the way out, in the words of a playbook's task (see `speech`).
+`code` is for programs: a playbook can branch on it.
 `details` holds further fields of the failure, ready for JSON.
 """
 
@@ -35,7 +36,7 @@ class UsageError(VoltError):
 
 
 class NotFound(VoltError):
-    """There is no such backup."""
+    """There is no such backup, or no backup of such a workload."""
 
     code = "not_found"
 
@@ -50,6 +51,12 @@ class StoreError(VoltError):
     """The store or the backup directory cannot be used, or could not be written."""
 
     code = "store"
+
+
+class NoStore(StoreError):
+    """There is no store: none was ever made, or the one that is known is away."""
+
+    code = "no_store"
 
 
 class StoreFull(StoreError):
@@ -183,7 +190,7 @@ def store_failure(action: str, error: OSError) -> StoreError:
     """What to raise when a write-side system call on the store failed."""
     if error.errno in _FULL:
         return StoreFull(
-            f"The store's file system is full ({action}): {reason(error)}; free space or delete backups, then run again."
+            f"The store's file system is full ({action}): {reason(error)}; free space, or delete backups and run volt_cas_gc with grace: 0s, then run again."
         )
     if error.errno == errno.EROFS:
         return StoreError(f"The store is on a read-only file system ({action}); remount it writable or choose another.")

@@ -211,6 +211,16 @@ def write_file(
     sync_directory(os.path.dirname(path))
 
 
+def foresee_write(path: str) -> None:
+    """OSError where `write_file`, or the removal of a file, would fail for its directory. Writes nothing."""
+    place = os.path.dirname(path)
+    while not os.path.isdir(place):  # it would be made
+        place = os.path.dirname(place)
+    if not os.access(place, os.W_OK | os.X_OK):
+        code = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), path)
+
+
 def _name(beside: str, path: str) -> None:
     """Give a file its name unless another file has it; file systems without hard links leave a moment in which two may take it."""
     try:

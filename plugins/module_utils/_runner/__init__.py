@@ -7,7 +7,7 @@
 """The volt-backup command: what timers call and people type.
 
 It parses and prints; what it does is the engine's. With `--json` a command prints what the module of that name returns. Exit status: 0 done,
-1 failed, 2 wrong usage, 3 backup incomplete, 7 written by a newer version.
+1 failed, 2 wrong usage, 3 backup incomplete, 4 no store, 5 unknown workload or id, 6 backup suspect, 7 written by a newer version.
 
 Files: `cli` (the command line), `backups` (commands about backups), `upkeep` (prune, gc, verify), `scheduled` (run, hook, status, drill, notify), `screen`
 (all that prints: tables, sizes, the progress bar), `archive` (the command as one file).

@@ -22,7 +22,7 @@ from .._backup.restore import Restored, unchanged
 from .._base import NotFound, VoltError, one_line
 from .._restore.plan import ATTRIBUTES, LINKS, STRATEGIES, RestoreRequest
 from . import screen
-from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count
+from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect
 
 Backup = t.Mapping[str, t.Any]
 
@@ -100,12 +100,14 @@ def _list_options(made: argparse.ArgumentParser) -> None:
 def _list(args: Arguments, manager: Manager) -> Outcome:
     query = Query(workload=args.workload, type=args.type, tags=args.tags, host=args.host, since=args.since, until=args.until, limit=args.limit)
     found = manager.find(query)
-    return Outcome({"backups": found, "count": len(found), "changed": False}, lambda: _listed(found))
-
-
-def _listed(found: t.Sequence[Backup]) -> str:
     if not found:
-        return "No backups.\n"
+        expect(manager, args.workload)
+    return Outcome({"backups": found, "count": len(found), "changed": False}, lambda: _listed(found, manager))
+
+
+def _listed(found: t.Sequence[Backup], manager: Manager) -> str:
+    if not found:
+        return f"No backups in {manager.where}.\n"
     rows = [
         (
             backup["id"],
@@ -140,7 +142,7 @@ def _state(backup: Backup) -> str:
 def _show_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("id", metavar="ID")
     made.add_argument("--contents", action="store_true", help="list what is in it")
-    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+    made.add_argument("--diff-limit", type=count, metavar="N", help="how many paths to list (default: all)")
 
 
 def _show(args: Arguments, manager: Manager) -> Outcome:
@@ -197,7 +199,7 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
         )
         for entry in contents["entries"]
     ]
-    more = f"... and {contents['more']} more\n" if contents["more"] else ""
+    more = f"... and {contents['more']} more (--diff-limit)\n" if contents["more"] else ""
     return "\n" + screen.table(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,)) + more
 
 
@@ -287,7 +289,7 @@ def _delete(args: Arguments, manager: Manager) -> Outcome:
 
 
 def _unknown(backup: str, manager: Manager) -> NotFound:
-    return NotFound(f"There is no backup {backup} in {manager.backup_dir}; list the backups to see which there are.")
+    return NotFound(f"There is no backup {backup} in {manager.where}; list the backups to see which there are.")
 
 
 # ---- accept, protect, unprotect
@@ -329,7 +331,7 @@ def _marked(marked: Marked, done: str, none: str) -> Outcome:
 
 
 COMMANDS = (
-    Command("create", "back up a directory", _create_options, _create),
+    Command("create", "back up a directory", _create_options, _create, reads=False),
     Command("list", "list backups, newest first", _list_options, _list),
     Command("show", "show one backup", _show_options, _show),
     Command("diff", "show what changed from one backup to another", _diff_options, _diff),

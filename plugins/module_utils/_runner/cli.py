@@ -17,11 +17,18 @@ import typing as t
 from .. import _version
 from .._backup import host
 from .._backup.manager import Manager
-from .._base import Incomplete, Suspect, Unsupported, UsageError, VoltError, interruptible, show, unexpected
+from .._base import Incomplete, NoStore, NotFound, Suspect, Unsupported, UsageError, VoltError, interruptible, show, unexpected
 from . import backups, scheduled, screen, upkeep
 
 #: Exit status by error; all others are FAILED.
-_STATUS = {UsageError: upkeep.USAGE, Incomplete: upkeep.INCOMPLETE, Suspect: upkeep.SUSPECT, Unsupported: upkeep.UNSUPPORTED}
+_STATUS = {
+    UsageError: upkeep.USAGE,
+    Incomplete: upkeep.INCOMPLETE,
+    NoStore: upkeep.NO_STORE,
+    NotFound: upkeep.UNKNOWN,
+    Suspect: upkeep.SUSPECT,
+    Unsupported: upkeep.UNSUPPORTED,
+}
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
 _PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
 _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}
@@ -42,16 +49,20 @@ def parser() -> argparse.ArgumentParser:
     for command in (*backups.COMMANDS, *upkeep.COMMANDS, *scheduled.COMMANDS):
         made = words.add_parser(command.name, help=command.about, description=command.about, parents=[shared])
         command.options(made)
-        made.set_defaults(call=functools.partial(_call, command))
+        flags = {action.dest: action for action in made._actions if action.option_strings}
+        made.set_defaults(call=functools.partial(_call, command), flags=flags)
     return top
 
 
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
     """Run a command and tell what came of it; the exit status."""
-    outcome = command.work(args, Manager(args.store, args.backup_dir, args.lock_timeout))
+    manager = Manager(args.store, args.backup_dir, args.lock_timeout)
+    if command.reads:
+        upkeep.expect(manager)
+    outcome = command.work(args, manager)
     if not args.json:
         for warning in outcome.value.get("warnings", ()):
-            screen.complain(warning)
+            screen.complain(screen.speak(warning, args))
     if args.json and outcome.failure is None:
         screen.as_json(outcome.value)
     elif not args.json and not args.quiet:
@@ -73,6 +84,7 @@ def _check_texts(args: upkeep.Arguments) -> None:
 
 
 def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -> None:
+    message = screen.speak(message, args)
     if args.json:
         screen.as_json({"failed": True, "msg": message, "code": code, **details})
     screen.complain(message)
@@ -88,7 +100,7 @@ def main(words: t.Optional[t.Sequence[str]] = None) -> int:
             return t.cast(int, args.call(args))
     except VoltError as error:
         _failed(args, error.message, error.code, **error.details)
-        return _STATUS.get(type(error), upkeep.FAILED)
+        return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), upkeep.FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return upkeep.FAILED

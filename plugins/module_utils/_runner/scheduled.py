@@ -25,7 +25,7 @@ from .._backup.manager import Manager
 from .._base import UsageError, VoltError
 from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey
 from . import screen
-from .upkeep import Arguments, Command, Outcome
+from .upkeep import Arguments, Command, Outcome, expect
 
 # ---- run
 
@@ -89,7 +89,7 @@ def _told(value: t.Dict[str, t.Any]) -> str:
         return "No schedules.\n"
     times = ("newest_at", "last_success", "last_failure", "last_proved", "next_elapse")
     cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"], age(row.get("newest_age")),
-              *(_when(row.get(name)) for name in times), row.get("reason") or "") for row in rows]  # fmt: skip
+              *(_when(row.get(name)) for name in times), screen.speak(row.get("reason") or "")) for row in rows]  # fmt: skip
     return screen.table(("WORKLOAD", "STATE", "AGE", "NEWEST BACKUP (UTC)", "LAST SUCCESS", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY"), cells)
 
 
@@ -116,6 +116,8 @@ def _drill_options(made: argparse.ArgumentParser) -> None:
 
 
 def _drill(args: Arguments, manager: Manager) -> Outcome:
+    if len(args.workloads) == 1:  # one of several keeps no other from its turn
+        expect(manager, args.workloads[0])
     done = drill.Driller(manager, args.scratch, args.dry_run)(args.workloads)
     value = {"drills": [one._asdict() for one in done], "changed": False}
     return Outcome(value, lambda: _drilled(done, args.dry_run), drill.failure(done))
@@ -153,9 +155,9 @@ def _notify(args: Arguments, _manager: Manager) -> Outcome:
 
 
 COMMANDS = (
-    Command("run", "run the scheduled backup of a workload now", _run_options, _run),
-    Command("hook", "what a unit calls around a run", _hook_options, _hook),
-    Command("status", "tell how the schedules of this host are doing", _status_options, _status),
+    Command("run", "run the scheduled backup of a workload now", _run_options, _run, reads=False),
+    Command("hook", "what a unit calls around a run", _hook_options, _hook, reads=False),
+    Command("status", "tell how the schedules of this host are doing", _status_options, _status, reads=False),
     Command("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
-    Command("notify", "tell people that a unit failed; units call it", _notify_options, _notify),
+    Command("notify", "tell people that a unit failed; units call it", _notify_options, _notify, reads=False),
 )

@@ -4,10 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Everything that is printed: for people aligned and in their units, for programs as JSON, and progress only on a terminal."""
+"""Everything that is printed: for people aligned, in their units and in the words of this command, for programs as JSON, and progress only on a terminal."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import shutil
@@ -15,8 +16,11 @@ import sys
 import time
 import typing as t
 
-from .._base import one_line
+from .._base import one_line, translate
 
+#: Modules by the words that do the same, and states of volt_backup that have words of their own.
+_WORDS = {"volt_backup": "create", "volt_restore": "restore", "volt_backup_prune": "prune", "volt_cas_gc": "gc", "volt_cas_verify": "verify"}
+_STATES = {"accepted": "accept", "protected": "protect", "unprotected": "unprotect", "absent": "delete"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -74,6 +78,29 @@ def complain(text: str) -> None:
     with contextlib.suppress(OSError):  # who read it has gone, which is told elsewhere
         sys.stdout.flush()
     sys.stderr.write(f"volt-backup: {one_line(text)}\n")
+
+
+def speak(text: str, args: t.Optional[argparse.Namespace] = None) -> str:
+    """A message as one writes it on the command line. :param args: of the command that says it, whose `flags` are all that it has."""
+    flags: t.Dict[str, argparse.Action] = getattr(args, "flags", {})
+
+    def option(name: str, value: str) -> t.Optional[str]:
+        action = flags.get(name)
+        if action is None or (action.nargs == 0 and value not in ("", str(action.const).lower())):
+            return None
+        return action.option_strings[-1] + (f" {value}" if value and action.nargs != 0 else "")
+
+    return translate(text, option, _called)
+
+
+def _called(module: str, options: t.Dict[str, str]) -> t.Optional[str]:
+    """A call of a module as one of this command."""
+    if "new_store" in options:
+        return "volt-backup init --replace"
+    if "state" in options:
+        return f"volt-backup {_STATES[options['state']]} {options.get('id') or options.get('workload', '')}"
+    words = [f"--{name.replace('_', '-')}" + ("" if value == "true" else f" {value}") for name, value in options.items()]
+    return " ".join(["volt-backup", _WORDS[module], *words]) if module in _WORDS else None
 
 
 class Progress:

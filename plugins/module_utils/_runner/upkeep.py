@@ -16,10 +16,11 @@ from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.retention import COUNTS
 from .._base import VoltError
+from .._schedule import job as jobs
 from . import screen
 
 #: Exit status of the command.
-DONE, FAILED, USAGE, INCOMPLETE, SUSPECT, UNSUPPORTED = 0, 1, 2, 3, 6, 7
+DONE, FAILED, USAGE, INCOMPLETE, NO_STORE, UNKNOWN, SUSPECT, UNSUPPORTED = range(8)
 
 Arguments = argparse.Namespace
 
@@ -40,6 +41,15 @@ class Command(t.NamedTuple):
     about: str
     options: t.Callable[[argparse.ArgumentParser], None]
     work: t.Callable[[Arguments, Manager], Outcome]
+    #: Whether it is about what a store holds, and there is nothing to do without one.
+    reads: bool = True
+
+
+def expect(manager: Manager, workload: t.Optional[str] = None) -> None:
+    """Raise what is lacking where something is asked of a store, or of a workload, that is not there."""
+    lack = manager.lack(workload, jobs.is_declared)
+    if lack is not None:
+        raise lack
 
 
 def count(text: str) -> int:
@@ -91,6 +101,7 @@ def _spans(name: str) -> str:
 
 def _prune(args: Arguments, manager: Manager) -> Outcome:
     keep = {**{name: getattr(args, name) for name in COUNTS}, "within": args.within, "tags": args.keep_tags}
+    expect(manager, args.workload)
     done = manager.prune(args.workload, keep, args.types, args.dry_run)
     value = {"changed": done.changed, "kept": done.kept, "removed": done.removed, "diff": done.diff}
     return Outcome(value, lambda: _pruned(done, args.dry_run))
@@ -223,7 +234,7 @@ def _imported(done: import_original.Imported, dry: bool) -> str:
 
 
 COMMANDS = (
-    Command("init", "make the store, where none is known", _init_options, _init),
+    Command("init", "make the store, where none is known", _init_options, _init, reads=False),
     Command("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
     Command("gc", "remove from the store what no backup refers to", _collect_options, _collect),
     Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),

@@ -172,6 +172,14 @@ def write(path: str, data: bytes) -> None:
         raise VoltError(f"{path} cannot be written: {reason(error)}; mend that or choose another path.") from None
 
 
+def foresee(path: str) -> None:
+    """VoltError where a command could not be written or removed, without doing so."""
+    try:
+        files.foresee_write(path)
+    except OSError as error:
+        raise VoltError(f"{path} cannot be written: {reason(error)}; mend that or choose another path.") from None
+
+
 def remove(path: str) -> None:
     """Take a file away, if it is there; VoltError where that fails."""
     try:

@@ -8,13 +8,13 @@
 
 ::
 
-    check      the command is there and knows the format; sources exist; systemd understands what is new
+    check      the command is there and knows the format; sources exist (without one, all but that schedule is made); systemd understands what is new
     compare    wanted against present; the list of differences is what the diff shows and what is then done
     make       the store, once in a host's life, and directories
     stop       timers and services that go
     write      what differs, each file beside and renamed; then the links that `systemctl enable` makes
     reload     once, with timers stopped whose times changed; start
-    remove     timer, service, record; metrics anew; and the job at last, by which the next run finds what a killed one left
+    remove     timer, service; metrics anew; and the job at last, by which the next run finds what a killed one left
 
 A timer whose lines change, or that systemd has not read again since they did, gets a fresh stamp: systemd would otherwise find a slot of the
 new lines in the past, and start at once, on every host of a fleet at the same moment. Source: systemd.timer(5), Persistent=.
@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 import stat
 import typing as t
 
@@ -102,6 +103,7 @@ class Declaration:
         self._destination = Destination(())
         self._firsts: t.List[First] = []
         self._metrics: t.Set[str] = set()  # those that schedules had until now
+        self._sourceless: t.List[Job] = []  # jobs whose source is missing: these are left as they are, all others are declared
 
     def plan(self, dry: bool = False) -> t.List[str]:
         """Find all differences; whatever is wrong with the declaration is raised here, before anything is touched.
@@ -111,18 +113,17 @@ class Declaration:
         """
         warnings: t.List[str] = []
         if self._manage and not systemd.running():
-            raise systemd.SystemdError("systemd does not run this host; use manage_units: false to write the files alone.")
+            raise systemd.SystemdError("systemd does not run this host, and schedules are timers of systemd; set manage_units: false to write the files alone.")
         if self._jobs:
             warnings += self._check_command(dry)
         for job in self._jobs.values():
             if job.enabled and not os.path.isdir(parse(job.source)):
-                missing = f"Source {job.source} of workload {job.workload} is no directory on this host; make it, or set enabled: false."
-                if not dry:
-                    raise UsageError(missing)
-                warnings.append(missing)  # what is to make it made nothing either
+                self._sourceless.append(job)
             refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
             if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
                 raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
+        for job in [] if dry else self._sourceless:  # in a dry run, what is to make them made nothing either
+            del self._jobs[job.workload], self._timers[job.unit]
             warnings += filter(None, [jobs.coarse(job)])
         lacking = ways_.lacking(self._wide.ways) if self._wide is not None else None
         if lacking is not None and self._manage and not dry:
@@ -145,11 +146,38 @@ class Declaration:
         for name in list(self._gone):
             if name not in self._purged:
                 self._compare_gone(name)
+        warnings += self._tell_last()
         self._compare_host_file()
         self._validate()
         self._plan_states()
         going = [f"{unit}.{kind}" for unit in self._going for kind in ("service", "timer")]
-        return warnings + leftovers.drop_ins(self._places.units, going)
+        warnings += leftovers.drop_ins(self._places.units, going)
+        for change in self.files:
+            try:
+                files.foresee_write(change.path)
+            except OSError as error:
+                raise unwritten(change.path, error) from None
+        return warnings
+
+    def failure(self) -> t.Optional[UsageError]:
+        """What could not be declared, of a plan that is none of a dry run; in a dry run, what is to be told."""
+        if not self._sourceless:
+            return None
+        missing = ", ".join(f"{job.workload} ({job.source})" for job in self._sourceless)
+        return UsageError(
+            f"Host {socket.gethostname()}: the source of {len(self._sourceless)} workload(s) is no directory: {missing}; make it, or set enabled: false. These"
+            " schedules stay as they are, all others are declared."
+        )
+
+    def _tell_last(self) -> t.List[str]:
+        """A warning where no schedule is left of those that the host has."""
+        going = [name for name in self._gone if f"volt-backup-{name}" in self._going]
+        if not going or self._jobs or any(name not in self._gone for name in jobs.declared(self._places.jobs)):
+            return []
+        return [
+            f"This leaves host {socket.gethostname()} without a schedule: {', '.join(going)} go, and nothing is backed up there by itself from then on. Backups"
+            " and the history of runs stay."
+        ]
 
     def _settle(self) -> t.List[str]:
         """Find out where the jobs back up to, and give them the store's id; warnings."""
@@ -354,7 +382,7 @@ class Declaration:
             if "volt-cas-failure@.service" in {os.path.basename(change.path) for change in self.files if change.after is None}:
                 leftovers.forget_failures()
         for name in self._gone:
-            RunRecord(name, self._places.records).forget()
+            RunRecord(name, self._places.records).retire()
         for unit in self._going:
             commands.remove(os.path.join(self._places.stamps, f"stamp-{unit}.timer"))
         warnings = self._tell() if self.changed else []

@@ -260,6 +260,11 @@ def load(workload: str, directory: str = DIRECTORY) -> Job:
     return job
 
 
+def is_declared(workload: str) -> bool:
+    """Whether a workload has a job file. Who may not look is told that there is none."""
+    return os.path.lexists(path(workload))
+
+
 def declared(directory: str = DIRECTORY) -> t.List[str]:
     """Workloads with a job file."""
     try:

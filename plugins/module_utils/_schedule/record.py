@@ -158,9 +158,11 @@ class RunRecord:
         finally:
             os.close(fd)
 
-    def forget(self) -> None:
-        """Remove what is noted, when a schedule is removed. A run that still has the turn keeps the file by which others wait for it."""
-        remove(self._path)
+    def retire(self) -> None:
+        """The schedule is removed. What is noted of its runs stays: it may come back, or have gone by mistake.
+
+        A run that still has the turn keeps the file by which others wait for it.
+        """
         path = f"{self._path[:-5]}.lock"
         with contextlib.suppress(VoltError):  # a run has the turn, or what lies there is no lock
             fd = lock_file(path, fcntl.LOCK_EX, -math.inf, path, write=False)

@@ -95,6 +95,13 @@ def rank(row: Row) -> t.Tuple[int, str]:
     return STATES.index(row["state"]), row["workload"]
 
 
+def warnings(rows: t.Sequence[t.Mapping[str, t.Any]]) -> t.List[str]:
+    """What is to be said of the schedules of a host as a whole."""
+    if systemd.running() or not any(row["enabled"] for row in rows):
+        return []
+    return ["systemd does not run this host, so it starts none of its schedules; let another program call volt-backup run for each of them."]
+
+
 def _outdated(store: str, command: str) -> t.Optional[str]:
     """Why the command on this host cannot use a store, if it cannot: a newer version has been at work there."""
     try:

@@ -238,7 +238,7 @@ class Collector:
         if keeps_trash:
             self.warnings.append(
                 f"{damaged} pack(s) of the store are damaged and {needed.lacking} blob(s) that backups need are missing; what is in the trash was kept,"
-                " for some of it may be there: run verify with repair."
+                " for some of it may be there: run volt_cas_verify with repair: true."
             )
         return Plan(
             trash={} if keeps_trash else self._trash.due(),
@@ -338,7 +338,7 @@ class Collector:
             entries = pack.parse(data, name)
         except Damaged as error:
             index.condemn(name, error.message)
-            self.warnings.append(f"{error.message} It was left alone; run verify with repair.")
+            self.warnings.append(f"{error.message} It was left alone; run volt_cas_verify with repair: true.")
             return False
         kind, start = pack.kind(data), pack.first_blob(data)
         for digest, offset, length in entries:
@@ -460,7 +460,7 @@ class _Trash:
             if not isinstance(failure, StoreFull):
                 raise failure from None
             if self._grace:
-                raise StoreFull("The store's file system has no room even for moving files to the trash; collect with a grace of 0s.") from None
+                raise StoreFull("The store's file system has no room even for moving files to the trash; run volt_cas_gc with grace: 0s.") from None
             self._store.check_covered()  # what is deleted cannot be put back
             os.unlink(path)
             self.freed = self.freed.plus(file.size)

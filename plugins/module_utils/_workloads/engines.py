@@ -8,6 +8,10 @@
 
 Docker describes each container in a JSON file: its labels, of which Compose's name the project and its directory, and its mounts. Podman
 keeps the same in a database, which is not read: of Podman the volumes are found, and projects only below directories that are given.
+
+A container has the labels of its image as well, so whoever made the image may have written them. They are believed where something that no image
+can write shows that Compose did (`_wrote_labels`): it names the image by its digest, the image has no such labels, or the container is called as
+Compose calls it.
 """
 
 from __future__ import annotations
@@ -30,6 +34,12 @@ _ELSEWHERE = frozenset("nfs nfs4 cifs smb3 smbfs ceph glusterfs fuse.sshfs fuse.
 
 _SETTINGS = "/etc/docker/daemon.json"
 _LABEL = "com.docker.compose.project"
+#: What follows that, of labels that say which directory is whose.
+_ENDS = ("", ".working_dir", ".config_files")
+_SERVICE, _NUMBER, _IMAGE = "com.docker.compose.service", "com.docker.compose.container-number", "com.docker.compose.image"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+#: What a file of Compose calls a container, where it does.
+_CONTAINER = r"^\s+[\"']?container_name[\"']?\s*:\s*[\"']?([A-Za-z0-9][A-Za-z0-9_.-]*)"
 _FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 #: What a file of Compose says on its uppermost level, as people or programs write YAML.
@@ -174,25 +184,69 @@ def compose(search: Search) -> t.Iterator[Candidate]:
 def _labelled(search: Search) -> t.List[Candidate]:
     """A project's directories as its containers have them, where its file is there. More than one is for `find` to refuse.
 
-    An image can bring labels of its own. So a label alone decides nothing: what it calls the project's file has to be one. Nor does the
-    newest container: it could send another directory to the project's history.
+    Nor does the newest container decide: it could send another directory to the project's history.
     """
     found: t.Dict[t.Tuple[str, str], Candidate] = {}
     gone: t.Dict[str, str] = {}
+    doubtful: t.Dict[t.Tuple[str, str], str] = {}
     for user, root in docker_roots(search):
         for value in search.described(root) if user is None else ():  # without root, labels are the user's word
             labels = inner(value, "Config", "Labels")
-            project, directory, files = (inner(labels, _LABEL + end) for end in ("", ".working_dir", ".config_files"))
+            project, directory, files = (inner(labels, _LABEL + end) for end in _ENDS)
             if not (isinstance(project, str) and isinstance(directory, str) and _PROJECT.match(project) and directory.startswith("/")):
                 continue
             config = _compose_file(search.disk, directory, files.split(",") if isinstance(files, str) else [])
-            if config is None:
+            if not _wrote_labels(search, root, value, config):
+                doubtful[project, directory] = str(value.get("Name")).lstrip("/")
+            elif config is None:
                 gone[project] = directory
             else:
                 found[project, directory] = Candidate("compose", project, CONTAINER, directory, config=config)
     for project in sorted(gone.keys() - {project for project, _directory in found}):
         search.disk.leave(gone[project], f"Compose project {project} has containers, but there is no file of Compose")
+    for project, directory in sorted(doubtful.keys() - found.keys()):
+        container = doubtful[project, directory]
+        search.disk.leave(
+            directory,
+            f"labels of container {container} call it Compose project {project}, and its image may have brought these; if it is one, name the directory in"
+            " compose_dirs, or declare it by hand",
+        )
     return [found[key] for key in sorted(found)]
+
+
+def _wrote_labels(search: Search, root: str, value: t.Dict[str, t.Any], config: t.Optional[str]) -> bool:
+    """Whether Compose wrote the labels of a container, as far as what no image can write shows that.
+
+    Compose 2 names the image by its digest, which no image can have in itself. Else the image's own labels tell, where Docker keeps them in a file.
+    Else the container's name, and that the project's file is in the project's directory.
+    """
+    labels = t.cast("t.Dict[str, t.Any]", inner(value, "Config", "Labels"))
+    image = value.get("Image")
+    if isinstance(image, str) and _DIGEST.match(image):
+        if labels.get(_IMAGE) == image:
+            return True
+        own = _image_labels(search.disk, root, image)
+        if own is not None:
+            return all(own.get(_LABEL + end) != labels.get(_LABEL + end) for end in _ENDS)
+    project, directory, service, number = (labels.get(key) for key in (_LABEL, _LABEL + ".working_dir", _SERVICE, _NUMBER))
+    name = str(value.get("Name")).lstrip("/")
+    if config is not None and config.rpartition("/")[0] != t.cast(str, directory).rstrip("/"):
+        return False
+    if name in (f"{project}-{service}-{number}", f"{project}_{service}_{number}"):
+        return True
+    said = re.findall(_CONTAINER, search.disk.text(config), re.MULTILINE) if config is not None else []
+    return name in said
+
+
+def _image_labels(disk: Disk, root: str, image: str) -> t.Optional[t.Dict[str, t.Any]]:
+    """The labels that an image brings; None where no file tells."""
+    place, drivers = disk.names(f"{root}/image")
+    for driver in drivers:
+        described = disk.table(f"{place}/{driver}/imagedb/content/sha256/{image[7:]}")
+        if described:
+            labels = inner(described, "config", "Labels")
+            return labels if isinstance(labels, dict) else {}
+    return None
 
 
 def _compose_file(disk: Disk, directory: str, names: t.Iterable[str]) -> t.Optional[str]:

@@ -47,6 +47,10 @@ class FindRequest(t.NamedTuple):
     compose_dirs: t.Sequence[str] = ()
 
 
+#: The name by which checks from outside know it.
+Request = FindRequest
+
+
 class Spot(t.NamedTuple):
     """Where a candidate really is: a directory to back up, and what to leave out of it; for a disk image, its name in there."""
 

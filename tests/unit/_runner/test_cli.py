@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job
 
 ODD = "\udcff"  # what argv has for the byte ff
 
@@ -70,3 +71,48 @@ def test_a_signal_while_words_are_read_ends_in_a_sentence(monkeypatch: pytest.Mo
     monkeypatch.setattr(shutil, "get_terminal_size", width)
     assert cli.main(["--help"]) == upkeep.FAILED
     assert capfd.readouterr().err == "volt-backup: Stopped by SIGINT; nothing half-done was left behind.\n"
+
+
+def test_nothing_is_found_for_three_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """No store, an unknown workload or id, an empty list: each says which store was read."""
+    where = ["--store", str(tmp_path / "store"), "--backup-dir", str(tmp_path / "backups")]
+    named = f"store {tmp_path}/store (records in {tmp_path}/backups)"
+
+    def call(*words: str) -> tuple[int, str]:
+        status = cli.main([*words, *where])
+        captured = capsys.readouterr()
+        return status, captured.out + captured.err
+
+    reading = [["list"], ["list", "app"], ["show", "x"], ["diff", "x", "y"], ["restore", "x"], ["delete", "x"], ["accept", "app"], ["protect", "x"],
+               ["unprotect", "x"], ["prune", "app", "--keep", "1"], ["gc"], ["verify"], ["drill"], ["adopt"], ["import-volt"]]  # fmt: skip
+    for words in reading:
+        status, said = call(*words)
+        assert status == upkeep.NO_STORE == 4 and f"There is no {named}" in said, words
+    assert list(tmp_path.iterdir()) == []
+    assert call("init")[0] == upkeep.DONE
+    assert call("list") == (upkeep.DONE, f"No backups in {named}.\n")
+    for words in reading[1:10] + [["drill", "app"]]:
+        status, said = call(*words)
+        assert status == upkeep.UNKNOWN == 5 and named in said, words
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/app.json").touch()
+    monkeypatch.setattr(job, "path", lambda workload: str(tmp_path / "jobs" / f"{workload}.json"))
+    assert call("list", "app") == (upkeep.DONE, f"No backups in {named}.\n"), "it has a schedule"
+    assert call("list", "--json")[0] == upkeep.DONE
+    (tmp_path / "source").mkdir()
+    assert call("create", "db", "--source", str(tmp_path / "source"), "--quiet")[0] == upkeep.DONE
+    assert call("list", "db", "--tag", "none") == (upkeep.DONE, f"No backups in {named}.\n")
+    assert call("list", "dc")[0] == upkeep.UNKNOWN
+
+
+def test_contents_are_listed_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--store", str(tmp_path / "store"), "--backup-dir", str(tmp_path / "backups")]
+    (tmp_path / "source").mkdir()
+    for number in range(1100):
+        (tmp_path / "source" / f"file-{number}").touch()
+    assert cli.main(["create", "app", "--source", str(tmp_path / "source"), "--json", *where]) == upkeep.DONE
+    backup = json.loads(capsys.readouterr().out)["backup"]["id"]
+    assert cli.main(["show", backup, "--contents", *where]) == upkeep.DONE
+    assert capsys.readouterr().out.count("file-") == 1100
+    assert cli.main(["show", backup, "--contents", "--diff-limit", "7", *where]) == upkeep.DONE
+    assert "... and 1094 more (--diff-limit)" in capsys.readouterr().out

@@ -57,6 +57,10 @@ class Host:
         tops = [self.top / name for name in ("units", "jobs", "records", "stamps")]
         return sorted(str(path.relative_to(self.top)) for top in tops for path in top.rglob("*") if not path.is_dir())
 
+    def left(self) -> list[str]:
+        """The same, but for the history of runs, which outlives a schedule."""
+        return [name for name in self.files() if not name.startswith("records/")]
+
     def unit(self, name: str) -> Path:
         return Path(self.places.units) / name
 

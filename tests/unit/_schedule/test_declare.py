@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -50,9 +51,39 @@ def test_declare_again_and_remove(host: Host) -> None:
     assert os.stat(jobs.path("app", host.places.jobs)).st_mode & 0o777 == 0o600
     again = host.declare(host.job())
     assert not again.changed and again.diff() == []
+    host.record().succeed({"backup_id": "x"}, "")
     host.declare(absent=("app",))
-    assert host.files() == []
+    assert host.files() == ["records/app.json"]
     assert not host.declare(absent=("app",)).changed
+    host.declare(host.job())
+    assert host.rows()["app"]["last_success"], "history outlives the schedule"
+
+
+def test_the_last_schedule_does_not_go_in_silence(host: Host) -> None:
+    def warnings(dry: bool, *present: jobs.Job, absent: tuple[str, ...] = (), purge: bool = False) -> list[str]:
+        return Declaration(present, absent, purge, sys.executable, False, False, host.places).plan(dry)
+
+    host.declare(host.job("app"), host.job("db"))
+    for dry in (True, False):
+        assert warnings(dry, absent=("app",)) == [] and warnings(dry, host.job("db"), purge=True) == []
+        (warning,) = warnings(dry, purge=True)
+        assert "without a schedule: app, db go" in warning
+    host.declare(purge=True)
+    assert warnings(False, purge=True) == []
+
+
+def test_a_missing_source_keeps_no_other_from_being_scheduled(host: Host) -> None:
+    gone = host.top / "gone"
+    gone.mkdir()
+    host.declare(host.job("old", source=str(gone)))
+    before = Path(jobs.path("old", host.places.jobs)).read_text()
+    gone.rmdir()
+    declared = host.declare(host.job("old", source=str(gone), nice=5), host.job("new", source=str(host.top / "none")), host.job("app"), purge=True)
+    failure = declared.failure()
+    assert failure is not None and f"old ({gone}), new ({host.top}/none)" in failure.message and socket.gethostname() in failure.message
+    assert set(host.rows()) == {"app", "old"}, "the one that was there stays"
+    assert Path(jobs.path("old", host.places.jobs)).read_text() == before
+    assert host.declare(host.job("app")).failure() is None
 
 
 def test_the_diff_is_what_changes(host: Host) -> None:
@@ -86,7 +117,7 @@ def test_purge_removes_what_is_not_named_and_nothing_else(host: Host) -> None:
     host.declare(host.job("two"), purge=True)
     assert jobs.declared(host.places.jobs) == ["two"] and host.unit("other.service").exists()
     host.declare(purge=True)
-    assert host.files() == ["units/other.service"]
+    assert host.left() == ["units/other.service"]
 
 
 @pytest.mark.parametrize("name", ["volt-backup-app.service", "volt-backup-app.timer"])
@@ -144,8 +175,8 @@ def test_bad_declarations(host: Host, name: str) -> None:
 
 
 def test_what_does_not_fit_the_host(host: Host) -> None:
-    with pytest.raises(UsageError, match="no directory on this host"):
-        host.plan(host.job(source=str(host.top / "missing")))
+    missing = host.plan(host.job(source=str(host.top / "missing")))
+    assert not missing.changed and missing.failure() is not None
     assert host.plan(host.job(source=str(host.top / "missing"), enabled=False)).changed
     with pytest.raises(UsageError, match="declared twice"):
         host.plan(host.job(), host.job())
@@ -283,7 +314,7 @@ def test_a_second_run_of_a_workload_waits_for_the_first(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
-@pytest.mark.parametrize("how", ["removed", "forgotten"])
+@pytest.mark.parametrize("how", ["removed", "retired"])
 def test_runs_that_wait_for_a_turn_whose_file_goes_come_one_at_a_time(tmp_path: Path, how: str) -> None:
     record = RunRecord("app", str(tmp_path))
     at_work: list[int] = []
@@ -301,18 +332,18 @@ def test_runs_that_wait_for_a_turn_whose_file_goes_come_one_at_a_time(tmp_path: 
         for thread in threads[:2]:
             thread.start()
         time.sleep(0.1)
-        record.forget()
+        record.retire()
         assert (tmp_path / "app.lock").exists(), "a run has the turn"
         if how == "removed":
             (tmp_path / "app.lock").unlink()
     for thread in threads[2:]:
         thread.start()
-    if how == "forgotten":
-        record.forget()
+    if how == "retired":
+        record.retire()
     for thread in threads:
         thread.join(10)
     assert most == [1, 1, 1, 1]
-    record.forget()
+    record.retire()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -344,7 +375,7 @@ def test_a_stray_file_among_the_jobs_is_in_nobodys_way(host: Host) -> None:
     (Path(host.places.jobs) / "app (copy).json").write_text("{}")
     assert list(host.rows()) == ["app"] and "copy" not in metrics.text(host.survey(), host.places.records)
     host.declare(purge=True)
-    assert host.files() == ["jobs/app (copy).json"]
+    assert host.left() == ["jobs/app (copy).json"]
 
 
 def test_metrics_are_of_what_is_declared(host: Host) -> None:
@@ -390,7 +421,7 @@ def test_units_of_the_host_as_a_whole(host: Host) -> None:
     host.unit("volt-cas-mine.service").write_text("[Service]\n")
     host.unit("volt-cas-masked.timer").symlink_to("/dev/null")
     host.declare(wide=HostWide({}, {}), purge=True)
-    assert host.files() == ["units/volt-cas-masked.timer", "units/volt-cas-mine.service"]
+    assert host.left() == ["units/volt-cas-masked.timer", "units/volt-cas-mine.service"]
     with pytest.raises(UsageError, match="was not written by volt.backup"):
         host.plan(wide=HostWide({"volt-cas-mine.service": "x"}, {}))
 

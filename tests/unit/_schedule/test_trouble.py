@@ -139,7 +139,7 @@ def test_a_damaged_job_is_written_anew_and_a_newer_one_is_not(host: Host) -> Non
         planned.apply()
         assert jobs.declared(host.places.jobs) == ["app", "other"] and path.read_text() == text
     host.declare(purge=True, force=True)
-    assert host.files() == []
+    assert host.left() == []
 
 
 def test_units_whose_job_is_gone_are_told_of_and_purged(host: Host) -> None:
@@ -150,7 +150,7 @@ def test_units_whose_job_is_gone_are_told_of_and_purged(host: Host) -> None:
     host.declare(host.job("other"), purge=True)
     assert list(host.rows()) == ["other"]
     host.declare(purge=True)
-    assert host.files() == ["units/volt-backup-mine.service"]
+    assert host.left() == ["units/volt-backup-mine.service"]
 
 
 class Death:
@@ -188,7 +188,7 @@ def test_a_removal_that_was_killed_is_finished(host: Host, monkeypatch: pytest.M
                     died = True
             again = host.declare(host.job("db")._replace(metrics=str(path)), purge=purge, absent=() if purge else ("app",))
             assert again.changed or not died
-            assert not any("app" in name for name in host.files()) and '"app"' not in path.read_text() and '"db"' in path.read_text()
+            assert not any("app" in name for name in host.left()) and '"app"' not in path.read_text() and '"db"' in path.read_text()
             if not died:
                 break
         assert number > 6
@@ -204,7 +204,7 @@ def test_what_is_somebody_elses_stays(host: Host) -> None:
     host.declare(wide=HostWide({}, {}), purge=True)
     host.declare(absent=("foo",))
     kept = [f"stamps/stamp-{name}.timer" for name in ("volt-backup-foo", "volt-backup")]
-    assert host.files() == kept + [f"units/timers.target.wants/{name}.timer" for name in ("volt-backup-foo", "volt-backup")]
+    assert host.left() == kept + [f"units/timers.target.wants/{name}.timer" for name in ("volt-backup-foo", "volt-backup")]
 
 
 @pytest.mark.parametrize("options, says", [({"exclude": ["[z-a]"]}, "not a valid pattern"), ({"compression": "rar"}, "Unknown compression")])
@@ -228,10 +228,9 @@ def test_a_dry_run_warns_of_a_source_that_is_not_there_yet(host: Host) -> None:
     host.source.rmdir()
     planned = host.plan(host.job(enabled=False))
     planned = type(planned)([host.job()], [], False, "/usr/bin/python3", False, False, host.places)
-    (warning,) = planned.plan(dry=True)
-    assert "is no directory on this host" in warning
-    with pytest.raises(UsageError):
-        planned.plan()
+    assert planned.plan(dry=True) == [] and planned.changed
+    failure = planned.failure()
+    assert failure is not None and f"app ({host.source})" in failure.message
 
 
 def test_overdue_stays_overdue_when_the_next_slot_begins(host: Host, clock: Clock) -> None:
@@ -282,7 +281,7 @@ def test_a_suspect_backup_fails_the_run_and_prunes_nothing(host: Host) -> None:
     host.record().begin()
     host.record().fail(done.failure, "")
     row = host.rows()["app"]
-    assert row["state"] == "failed" and "max_shrink: 20" in row["reason"] and "volt-backup accept" in row["reason"]
+    assert row["state"] == "failed" and "max_shrink: 20" in row["reason"] and "state: accepted and id: app-" in row["reason"]
     assert run._back_up(host.job(keep={"last": 1}, max_shrink=0)).failure is None
     for wrong in ({"max_shrink": 101}, {"max_churn": -1}):
         with pytest.raises(UsageError, match="percentage"):

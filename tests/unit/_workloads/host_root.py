@@ -49,13 +49,16 @@ class Root:
             self.file(f"{root}/volumes/{name}/opts.json", {"MountType": "", "MountOpts": "", "MountDevice": "", "Quota": {"Size": 0}, **options})
         return self.directory(f"{root}/volumes/{name}/_data")
 
-    def container(self, name: str, labels: Any = None, points: Any = None, root: str = DOCKER, created: str = "2026-11-24T12:54:13.1Z") -> str:
-        value = {"ID": name * 8, "Name": f"/{name}", "Created": created, "Config": {"Labels": labels}, "MountPoints": points}
+    def container(self, name: str, labels: Any = None, points: Any = None, root: str = DOCKER, created: str = "2026-11-24T12:54:13.1Z", **more: Any) -> str:
+        if labels:  # as Compose calls the containers that it makes
+            more = {"Name": f"/{labels[LABEL]}-{labels['com.docker.compose.service']}-1", **more}
+        value = {"ID": name * 8, "Name": f"/{name}", "Created": created, "Config": {"Labels": labels}, "MountPoints": points, **more}
         self.file(f"{root}/volumes/metadata.db")  # which Docker makes when it starts
         return self.file(f"{root}/containers/{name * 8}/config.v2.json", value)
 
     def project(self, name: str, directory: str, files: str = "docker-compose.yml") -> dict[str, str]:
-        return {LABEL: name, f"{LABEL}.working_dir": directory, f"{LABEL}.config_files": files}
+        made = {"com.docker.compose.service": "db", "com.docker.compose.container-number": "1"}
+        return {LABEL: name, f"{LABEL}.working_dir": directory, f"{LABEL}.config_files": files, **made}
 
     def find(self, **request: Any) -> Found:
         def home(user: str) -> tuple[str, str]:

@@ -279,6 +279,41 @@ def test_labels_that_an_image_brought(root: Root, files: str) -> None:
     assert (found.workloads, found.complete) == ([], False)
 
 
+#: An image's digest, and how Docker keeps what the image says of itself.
+IMAGE = "sha256:" + "ab" * 32
+KEPT = f"{DOCKER}/image/overlay2/imagedb/content/sha256/{IMAGE[7:]}"
+
+
+@pytest.mark.parametrize("project", ["shop", "evil"])
+@pytest.mark.parametrize("kept", [True, False], ids=["image is kept", "image is elsewhere"])
+@pytest.mark.parametrize("directory", ["/etc", "/opt/other"])
+def test_labels_of_an_image_are_no_labels_of_compose(root: Root, project: str, kept: bool, directory: str) -> None:
+    """All that Compose would write, and files of Compose where the image says: it takes no project away, and chooses nothing to back up."""
+    for place in ("/opt/shop", "/opt/other", "/etc"):
+        root.file(f"{place}/compose.yaml", "services: {}\n")
+    root.container("a", root.project("shop", "/opt/shop", "/opt/shop/compose.yaml"))
+    labels = {**root.project(project, directory, f"{directory}/compose.yaml"), "com.docker.compose.oneoff": "False", "com.docker.compose.image": "sha256:0"}
+    root.container("b", labels, Name="/innocent_turing", Image=IMAGE)
+    if kept:
+        root.file(KEPT, {"config": {"Labels": labels}})
+        root.container("c", {**labels, f"{LABEL}.project": "x"}, Name=f"/{project}-db-1", Image=IMAGE)
+    assert root.sources() == {"compose-shop": "/opt/shop"}
+    found = root.find()
+    assert not found.complete and len(found.warnings) == 1 and "its image may have brought these" in found.warnings[0]
+    assert root.sources(compose_dirs=["/opt/other"]).get("compose-other") == "/opt/other", "an administrator's word counts"
+
+
+@pytest.mark.parametrize("why", ["digest", "image", "name", "container_name", "old name"])
+def test_labels_that_compose_wrote(root: Root, why: str) -> None:
+    root.file("/opt/shop/compose.yaml", "services:\n  db:\n    container_name: 'database'\n")
+    labels = root.project("shop", "/opt/shop", "/opt/shop/compose.yaml")
+    names = {"name": "/shop-db-1", "old name": "/shop_db_1", "container_name": "/database"}
+    root.container("a", {**labels, "com.docker.compose.image": IMAGE if why == "digest" else "x"}, Name=names.get(why, "/mine"), Image=IMAGE)
+    if why == "image":
+        root.file(KEPT, {"config": {"Labels": {"maintainer": "x", LABEL: "other"}}})
+    assert root.sources() == {"compose-shop": "/opt/shop"} and root.find().complete
+
+
 def test_projects_by_their_files(root: Root) -> None:
     root.file("/opt/stacks/My Shop/compose.yaml", "services: {}\n")
     root.file("/opt/stacks/b/docker-compose.yml", 'name: "named" # so\nservices:\n')

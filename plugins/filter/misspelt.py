@@ -1,0 +1,129 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Variables whose names are nearly those of this collection."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: misspelt
+short_description: Find misspelt variables of this collection
+version_added: 0.1.0
+author: volt.backup contributors (!UNKNOWN)
+description:
+  - Compares the names of variables with those that the roles and playbooks of this collection take. The role P(volt.backup.volt_variables#role) calls it.
+  - A name that is nearly one of them is returned. Any other name that begins with C(volt_) and is none of them is warned of.
+positional: _input, known
+options:
+  _input:
+    description: Names of variables.
+    type: list
+    elements: str
+    required: true
+  known:
+    description: Names that are right, whatever they look like.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Fail where a variable is misspelt
+  ansible.builtin.assert:
+    that: wrong | length == 0
+    fail_msg: "{{ wrong | join(' ') }}"
+  vars:
+    wrong: "{{ query('ansible.builtin.varnames', '.') | volt.backup.misspelt }}"
+"""
+
+RETURN = r"""
+_value:
+  description: A sentence for each variable that is misspelt.
+  type: list
+  elements: str
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
+
+_COLLECTION = Path(__file__).parents[2]
+_PREFIX = "volt_"
+#: What users may set: options of a role's argument specs, and the list at the head of each playbook.
+_OPTION = re.compile(r"^(?: {6}|#   )(volt_\w+)", re.MULTILINE)
+_WORD = re.compile(r"\bvolt_\w+")
+#: Names of so many letters are near to each other also with two mistakes.
+_LONG = 13
+
+_display = Display()
+
+
+def misspelt(names: Any, known: Any = None) -> list[str]:
+    """A sentence for each name that is nearly one that users may set; other unknown ones are warned of."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise AnsibleFilterError("misspelt takes a list of names of variables.")
+    options, internal = variables()
+    wrong = []
+    for name in sorted(set(map(str, names)) - options - internal - set(known or ())):
+        near = nearest(name, options)
+        if near:
+            wrong.append(f"There is no variable {name}; write {near}, or list {name} in volt_known_variables if it is one of your own.")
+        elif name.startswith(_PREFIX):
+            _display.warning(f"There is no variable {name} in volt.backup; correct it, or list it in volt_known_variables if it is one of your own.")
+    return wrong
+
+
+def variables() -> tuple[set[str], set[str]]:
+    """Names that users may set, and those that roles and playbooks use besides."""
+    options: set[str] = set()
+    words: set[str] = set()
+    for path in (*_COLLECTION.glob("roles/*/*/*.yml"), *_COLLECTION.glob("playbooks/*.yml")):
+        text = path.read_text(encoding="utf-8")
+        words.update(_WORD.findall(text))
+        if path.name == "argument_specs.yml" or path.parent.name == "playbooks":
+            options.update(_OPTION.findall(text))
+    return options, words - options
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The option that a name is a misspelling of, or nothing."""
+    lowered = name.lower()
+    begins = lowered.startswith(_PREFIX)
+    found = []
+    for option in options:
+        # two names that differ by one letter agree before it, or after it
+        if not (begins or lowered.endswith(option[len(_PREFIX) + 1 :])):
+            continue
+        most = 2 if begins and len(option) >= _LONG else 1
+        mistakes = distance(lowered, option, most)
+        if mistakes <= most:
+            found.append((mistakes, option))
+    return min(found)[1] if found else ""
+
+
+def distance(one: str, other: str, most: int) -> int:
+    """How many letters are missing, too many, wrong or exchanged with the one beside; more than `most` for all that is more."""
+    if abs(len(one) - len(other)) > most:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        earlier, before, row = before, row, [i]
+        for j, wanted in enumerate(other, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                best = min(best, earlier[j - 2] + 1)
+            row.append(best)
+    return row[-1]
+
+
+class FilterModule:
+    """What Ansible asks for."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"misspelt": misspelt}

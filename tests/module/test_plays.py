@@ -1,0 +1,126 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Roles and playbooks by ansible-playbook, on names that all mean this machine: what they refuse, and what they hand to the modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Node:
+    """A control node whose hosts `one` and `two` are this machine."""
+
+    def __init__(self, room: Path) -> None:
+        self.room = room
+        (room / "ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="ascii")
+        local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
+        (room / "inventory").write_text(f"one {local}\ntwo {local}\n", encoding="utf-8")
+        for name in ("app", "db"):
+            (room / name).mkdir()
+            (room / name / "file").write_text(name, encoding="utf-8")
+
+    def run(self, playbook: str, *arguments: str, status: int = 0, **variables: Any) -> str:
+        """Run one that ends with this status; its output."""
+        settings = {"ANSIBLE_CONFIG": str(self.room / "ansible.cfg"), "ANSIBLE_HOME": str(self.room / "home"), "LC_ALL": "C.UTF-8"}
+        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.room / "inventory"), playbook, "-e", json.dumps(variables)]
+        done = subprocess.run([*words, *arguments], env={**os.environ, **settings}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=300, check=False)  # fmt: skip
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def role(self, role: str, *arguments: str, status: int = 0, variables: dict[str, Any] | None = None, **play: Any) -> str:
+        path = self.room / "play.yml"
+        roles = [{"role": f"volt.backup.{role}", **(variables or {})}]
+        path.write_text(json.dumps([{"hosts": "one", "gather_facts": False, "roles": roles, **play}]), encoding="utf-8")
+        return self.run(str(path), *arguments, status=status)
+
+    def stores(self) -> list[str]:
+        """The stores that there are."""
+        return sorted(path.parent.name for path in self.room.glob("*/format.json"))
+
+    def guard(self, tasks: str, **variables: Any) -> dict[str, Any]:
+        """Variables of volt_predeploy."""
+        return {"volt_predeploy_tasks": tasks, "volt_predeploy_workloads": [{"workload": "app", "source": f"{self.room}/app"}], **variables}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+@pytest.mark.parametrize("role", ["volt_schedule", "volt_runner", "volt_predeploy"])
+def test_no_role_begins_with_a_misspelt_variable(node: Node, role: str) -> None:
+    """A group_vars with one wrong letter stops the role before its first task; one's own names do not."""
+    (node.room / "group_vars").mkdir()
+    given = {"volt_schedule_workload": [], "volt_runnerpath": "/", "volt_hostname": 1, "volt_known_variables": ["volt_hosts_all"], "volt_hosts_all": 1}
+    (node.room / "group_vars/all.yml").write_text(json.dumps(given), encoding="utf-8")
+    said = node.role(role, status=2)
+    assert "write volt_schedule_workloads" in said and "write volt_runner_path" in said and f"TASK [volt.backup.{role} :" not in said
+    assert "[WARNING]: There is no variable volt_hostname" in said and "volt_hosts_all" not in said
+
+
+@pytest.mark.parametrize("name", ["backup", "restore", "verify"])
+def test_no_playbook_goes_on_with_a_misspelt_variable(node: Node, name: str) -> None:
+    said = node.run(f"volt.backup.{name}", status=2, volt_srial=1)
+    assert said.count("write volt_serial") >= 2 and "volt_workload_info" not in said and "TASK [Make sure that it was said" not in said
+
+
+def test_nothing_is_scheduled_or_backed_up_where_nothing_says_so(node: Node) -> None:
+    assert "Nothing says what to schedule" in node.role("volt_schedule", "--check", status=2)
+    assert "Nothing says what to back up" in node.run("volt.backup.backup", status=2)
+    assert "Nothing says what to back up" in node.run("volt.backup.backup", status=2, volt_workload="app"), "that is a variable of another playbook"
+
+
+def test_module_defaults_count_where_a_role_sets_nothing(node: Node) -> None:
+    """And what a role sets counts before them."""
+    (node.room / "deploy.yml").write_text(f"- ansible.builtin.file: {{path: {node.room}/app/file, state: absent}}\n- ansible.builtin.fail:\n", encoding="utf-8")
+    defaults = {"group/volt.backup.volt": {"store": f"{node.room}/of-play", "backup_dir": f"{node.room}/list-of-play"}}
+    said = node.role("volt_predeploy", status=2, variables=node.guard("deploy.yml"), module_defaults=defaults)
+    assert node.stores() == ["of-play"] and "is restored" in said and (node.room / "app/file").exists()
+    places = {"volt_predeploy_store": f"{node.room}/of-role", "volt_predeploy_backup_dir": f"{node.room}/list-of-role"}
+    said = node.role("volt_predeploy", status=2, variables=node.guard("deploy.yml", **places), module_defaults=defaults)
+    assert node.stores() == ["of-play", "of-role"] and "is restored" in said and (node.room / "app/file").exists()
+
+
+@pytest.mark.parametrize("which", ["tasks", "after_restore"])
+def test_a_missing_file_with_tasks_is_found_before_the_backup(node: Node, which: str) -> None:
+    (node.room / "there.yml").write_text("- ansible.builtin.meta: noop\n", encoding="utf-8")
+    given = node.guard("there.yml", volt_predeploy_store=f"{node.room}/cas", volt_predeploy_backup_dir=f"{node.room}/list")
+    said = node.role("volt_predeploy", status=2, variables={**given, f"volt_predeploy_{which}": "missing.yml"})
+    assert f"There is no file {node.room}/missing.yml on the control node" in said and f"correct volt_predeploy_{which}" in said
+    assert node.stores() == []
+    node.role("volt_predeploy", variables={**given, "volt_predeploy_after_restore": "there.yml"})
+    assert node.stores() == ["cas"]
+
+
+def test_a_file_that_cannot_be_included_is_no_fault_of_another_host(node: Node) -> None:
+    (node.room / "deploy.yml").write_text("- ansible.builtin.include_tasks: missing.yml\n", encoding="utf-8")
+    given = node.guard("deploy.yml", volt_predeploy_store=f"{node.room}/cas", volt_predeploy_backup_dir=f"{node.room}/list")
+    said = node.role("volt_predeploy", status=2, variables=given)
+    assert "The deployment failed (a file that cannot be included: see above)" in said and "another host" not in said
+
+
+def test_a_restore_says_where_it_goes(node: Node) -> None:
+    """In the variables of the playbook; on more than one host it wants to be told; what is lost comes before the first write."""
+    places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
+    node.run("volt.backup.backup", "--limit", "one", volt_workloads=[{"workload": "app", "source": f"{node.room}/app"}], **places)
+    (node.room / "app/file").write_text("changed", encoding="utf-8")
+    (node.room / "app/more").touch()
+    wanted = {**places, "volt_workload": "app", "volt_force": True, "volt_delete": True}
+    assert "This would restore on 2 hosts" in node.run("volt.backup.restore", status=2, **wanted)
+    assert "names a backup of one host" in node.run("volt.backup.restore", status=2, volt_hosts="all", volt_id="app-20260101-000000-manual", **places)
+    assert (node.room / "app/more").exists()
+    differs = node.run("volt.backup.restore", "--limit", "two", status=2, **{**wanted, "volt_force": False})
+    assert "say volt_force: true to overwrite it" in differs
+    said = node.run("volt.backup.restore", volt_hosts="two", **wanted)
+    told = [said.index(text) for text in (f"goes to {node.room}/app,", "first more", "PLAY [Restore]", "changed: [two]", f"restored to {node.room}/app")]
+    assert told == sorted(told) and not (node.room / "app/more").exists(), said
+    assert "Nothing is lost" in node.run("volt.backup.restore", volt_hosts="two", **wanted)
