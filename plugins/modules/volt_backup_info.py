@@ -959,8 +959,7 @@ code:
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, NoStore, NotFound, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._schedule import survey
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey
 
 OPTIONS = dict(
     DIFF_LIMIT,

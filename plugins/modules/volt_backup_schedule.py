@@ -56,8 +56,8 @@ options:
     type: path
   state: &state
     description:
-      - With V(absent), timer, service and job file are stopped and removed, and a run that is at work is ended, with its O(post_command). Backups and the history
-        of runs stay. Drop-ins of a unit that others wrote stay as well, and are warned of.
+      - With V(absent), timer, service and job file are stopped and removed, and a run that is at work is ended, with its O(post_command). Backups and the
+        history of runs stay. Drop-ins of a unit that others wrote stay as well, and are warned of.
     type: str
     choices: [present, absent]
     default: present

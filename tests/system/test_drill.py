@@ -222,8 +222,21 @@ def test_where_others_could_exchange_the_directory(ground: Ground, mode: int, fi
     ground.scratch.mkdir()
     ground.scratch.chmod(mode)
     (done,) = ground.drill()
-    assert (done.reason is None) == fits and (fits or "Any user could exchange" in str(done.reason))
+    assert (done.reason is None) == fits and (fits or "Other users could exchange" in str(done.reason))
     assert os.listdir(ground.scratch) == []
+
+
+def test_a_scratch_directory_in_another_user_s(ground: Ground) -> None:
+    """He could exchange it for another one while root restores other people's secrets there."""
+    need(root=True)
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    home = ground.scratch.parent / "home"
+    (home / "scratch").mkdir(parents=True)
+    os.chown(home, 4242, 4242)
+    ground.scratch = home / "scratch"
+    (done,) = ground.drill()
+    assert f"Other users could exchange what lies in {home};" in str(done.reason) and os.listdir(home / "scratch") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -419,7 +419,7 @@ def test_a_room_that_a_dead_restore_left_is_removed_and_a_user_s_directory_is_no
             (left / "volt-restore").touch()
             made.top.joinpath("target", "a").write_bytes(b"1" if turn > 1 else b"changed")
             os.utime(made.target / "a", ns=(0, (made.source / "a").stat().st_mtime_ns))
-        done = made.restore(force=True, **options)
+        made.restore(force=True, **options)
         assert left.exists() is (options == {"dry": True})
         assert turn == 1 or (own / "mine").read_bytes() == b"mine"
         own.mkdir(0o700, exist_ok=True)
