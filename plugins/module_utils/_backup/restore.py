@@ -280,7 +280,8 @@ class Restorer:
 
     def _result(self, strategy: str, tally: Tally, diff: t.Dict[str, t.Any], skips: Skips) -> Restored:
         if skips.count:
-            self._warnings.append(f"{skips.count} path(s) could not have all of their attributes here: {skips}; first {skips.paths[0]}.")
+            why = "" if os.geteuid() == 0 else ", not running as root"
+            self._warnings.append(f"{skips.count} path(s) could not have all of their attributes here{why}: {skips}; first {skips.paths[0]}.")
         if self._lost:
             self._warnings.append(f"{len(self._lost)} path(s) are lost and were left as they are: {named(self._lost)}.")
         restore = {
