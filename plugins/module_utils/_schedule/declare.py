@@ -122,9 +122,9 @@ class Declaration:
             refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
             if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
                 raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
+            warnings += filter(None, [jobs.coarse(job)])
         for job in [] if dry else self._sourceless:  # in a dry run, what is to make them made nothing either
             del self._jobs[job.workload], self._timers[job.unit]
-            warnings += filter(None, [jobs.coarse(job)])
         lacking = ways_.lacking(self._wide.ways) if self._wide is not None else None
         if lacking is not None and self._manage and not dry:
             raise UsageError(lacking)

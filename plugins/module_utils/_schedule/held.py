@@ -52,7 +52,7 @@ class Held(t.NamedTuple):
         more = len(self.damaged) - _NAMED
         names = ", ".join(self.damaged[:_NAMED]) + (f" and {more} more" if more > 0 else "")
         return (
-            f"{len(self.damaged)} of {self.count} backup(s) are damaged: {names} ({(self.damage or '').rstrip('.')}); run volt-backup verify --repair, or"
+            f"{len(self.damaged)} of {self.count} backup(s) are damaged: {names} ({(self.damage or '').rstrip('.')}); run volt_cas_verify with repair: true, or"
             " delete them."
         )
 
@@ -95,7 +95,7 @@ def take_stock(jobs: t.Sequence[Job]) -> Stock:
             problems.append(Problem("store", "store missing" if error.code == "store" else "unreadable", error.message))
             continue
         if lost:
-            reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt-backup verify --repair."
+            reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."
             problems.append(Problem("records", "records missing", reason))
     found = {workload: _held(backups) for workload, backups in listed.items()}
     nameless = found.pop("", None)

@@ -69,7 +69,7 @@ def test_no_message_speaks_one_readers_language_to_all() -> None:
         for node in ast.walk(module) if path.parent.name != "_runner" else ():
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
                 flags = re.findall(r"(?<=[ (])--[a-z-]+", node.value)
-                assert not flags or re.search("volt-backup adopt|leave --replace out|ExecStart|Exec", node.value), (path, node.value)
+                assert not flags or re.search("volt-backup adopt|volt-backup notify|leave --replace out|ExecStart|Exec", node.value), (path, node.value)
 
 
 def test_text_without_advice_is_itself() -> None:

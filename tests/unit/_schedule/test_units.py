@@ -201,9 +201,11 @@ def test_removal_leaves_nothing_and_names_what_others_wrote(host: Host) -> None:
     planned = host.plan(purge=True)
     again = type(planned)([], [], True, sys.executable, False, False, host.places)
     warnings = again.plan()
-    assert len(warnings) == 2 and all("50-mine.conf" in text and "stays" in text for text in warnings)
+    assert "without a schedule" in warnings[0]
+    assert len(warnings) == 3 and all("50-mine.conf" in text and "stays" in text for text in warnings[1:])
     again.apply()
-    assert not (host.top / "jobs").exists() and not (host.top / "records").exists() and not (host.top / "run").exists()
+    assert not (host.top / "jobs").exists() and not (host.top / "run").exists()
+    assert not [path.name for path in (host.top / "records").glob("*") if path.name != "app.json"], "but for the history of runs"
     assert (host.top / "units/volt-backup-app.service.d/50-mine.conf").exists()
     leftovers.sweep([str(host.top)])
     assert host.top.exists()
