@@ -14,7 +14,7 @@ author: volt.backup contributors (!UNKNOWN)
 description:
   - Compares the names of variables with those that the roles and playbooks of this collection take. The role P(volt.backup.volt_variables#role) calls it.
   - A name that is nearly one of them is returned. Any other name that begins with C(volt_) and is none of them is warned of.
-positional: _input, known
+positional: _input, known, among
 options:
   _input:
     description: Names of variables.
@@ -26,6 +26,10 @@ options:
     type: list
     elements: str
     default: []
+  among:
+    description: Compare with these names, such as the keys of a dictionary, instead of the variables of this collection. Nothing is warned of.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
@@ -63,10 +67,13 @@ _LONG = 13
 _display = Display()
 
 
-def misspelt(names: Any, known: Any = None) -> list[str]:
+def misspelt(names: Any, known: Any = None, among: Any = None) -> list[str]:
     """A sentence for each name that is nearly one that users may set; other unknown ones are warned of."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise AnsibleFilterError("misspelt takes a list of names of variables.")
+    if among is not None:
+        slips = {name: [right for right in among if distance(name, right, 1) == 1] for name in sorted(set(map(str, names)) - set(among))}
+        return [f"There is no {name}; write {found[0]}." for name, found in slips.items() if found]
     options, internal = variables()
     wrong = []
     for name in sorted(set(map(str, names)) - options - internal - set(known or ())):

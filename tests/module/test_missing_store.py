@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as backup_host
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 
 from .conftest import NOBODY, Host
 
@@ -90,6 +91,33 @@ def test_who_names_no_store_means_that_of_the_schedules(host: Host) -> None:
     _foreseen, gone, _again = host.twice("volt_backup_schedule", **host.scheduled, workload="app", state="absent")
     assert not file.exists() and str(file) in [part.get("before_header") for part in gone["diff"]]
     assert json.loads((host.store / "format.json").read_bytes())["id"] == known
+
+
+@pytest.mark.usefixtures("scheduling")
+def test_every_module_and_command_means_the_store_of_the_schedules(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each finds in it what is there, and nothing is made elsewhere."""
+    assert not host.declare(workload="app", source=str(host.tree), interval="6h").get("failed")
+    nowhere: dict[str, Any] = {"store": None, "backup_dir": None}
+    backup = host.back_up(**nowhere)["backup"]["id"]
+    target = str(host.top / "target")
+    assert host.run("volt_backup_prune", **nowhere, workload="app", keep={"last": 1})["kept"][0]["id"] == backup
+    assert host.run("volt_cas_verify", **nowhere)["backup_count"] == 1
+    assert host.run("volt_cas_gc", **nowhere)["live_blobs"] > 0
+    assert host.run("volt_restore", **nowhere, workload="app", target=target)["restore"]["backup_id"] == backup
+    assert host.run("volt_restore_drill", **nowhere, scratch_dir=f"{host.top}/scratch")["drills"][0]["backup_id"] == backup
+    assert host.info(**nowhere)["read"] == {"store": str(host.store), "backup_dir": str(host.backups)}
+    for words, said in (
+        (["list"], backup), (["list", "app"], backup), (["show", backup, "--contents"], "app.conf"), (["diff", backup, backup], "0 added"),
+        (["restore", backup, "--target", target], "equals"), (["prune", "app", "--keep", "1"], backup), (["gc"], "Nothing to collect"),
+        (["verify", "--content"], "1"), (["drill", "--scratch", f"{host.top}/scratch"], backup), (["protect", backup], backup), (["unprotect", backup], backup),
+        (["accept", backup], "not suspect"), (["create", "db", "--source", str(host.tree)], "db-"), (["delete", backup], "Deleted"),
+    ):  # fmt: skip
+        assert cli.main(words) == 0, words
+        assert said in capsys.readouterr().out, words
+    away(host)
+    for words in (["list"], ["show", backup], ["restore", backup], ["gc"], ["verify"], ["drill"], ["prune", "app", "--keep", "1"], ["delete", backup], ["init"],
+                  ["create", "db", "--source", str(host.tree)]):  # fmt: skip
+        assert cli.main(words) == 4 and f"There is no store at {host.store}" in capsys.readouterr().err, words
 
 
 def test_a_user_who_may_not_read_gets_that_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,11 @@ def test_the_variables_are_those_of_roles_and_playbooks() -> None:
     assert {"volt_found", "volt_schedule_wanted"} <= set(known["internal"])
 
 
+def test_keys_of_a_dictionary() -> None:
+    done = call([["exlude", "tag", "source", "pre_command"], None, ["exclude", "tags", "source"]])
+    assert done["told"] == [["There is no exlude; write exclude.", "There is no tag; write tags."]] and done["warned"] == ""
+
+
 def test_names_of_ones_own() -> None:
     names = ["volt_own_thing", "volt_hostz", "ansible_host", "app_volt_force", "volt_schedule_wanted", "inventory_hostname"]
     done = call([names], [names, ["volt_hostz", "volt_own_thing"]])

@@ -79,6 +79,15 @@ def test_nothing_is_scheduled_or_backed_up_where_nothing_says_so(node: Node) -> 
     assert "Nothing says what to back up" in node.run("volt.backup.backup", status=2, volt_workload="app"), "that is a variable of another playbook"
 
 
+def test_a_key_of_a_workload_is_not_misspelt(node: Node) -> None:
+    workload = {"workload": "app", "source": f"{node.room}/app"}
+    places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
+    said = node.run("volt.backup.backup", "--limit", "one", status=2, volt_workloads=[{**workload, "exlude": ["*.tmp"]}], **places)
+    assert "There is no exlude; write exclude." in said and node.stores() == []
+    node.run("volt.backup.backup", "--limit", "one", volt_workloads=[{**workload, "interval": "6h", "owner": "me"}], **places)
+    assert node.stores() == ["cas"]
+
+
 def test_module_defaults_count_where_a_role_sets_nothing(node: Node) -> None:
     """And what a role sets counts before them."""
     (node.room / "deploy.yml").write_text(f"- ansible.builtin.file: {{path: {node.room}/app/file, state: absent}}\n- ansible.builtin.fail:\n", encoding="utf-8")
