@@ -254,8 +254,10 @@ class Restorer:
         target, request, comparison = self._target, self._request, work.comparison
         with Stage(target) as stage:
             content.probe(self._store, request.link, stage.directory)
-            old = os.dup(target.fd) if target.exists and not request.keep_previous else None
-            assembler.fresh(work.manifest.root, stage.tree, old, lambda path: path not in comparison.unequal_links)
+            old = os.dup(target.fd) if target.exists else None
+            assembler.fresh(
+                work.manifest.root, stage.tree, old, lambda path: not request.keep_previous and path not in comparison.unequal_links
+            )
             stage.settle()
             self._exposed = time.time_ns()
             if not target.exists:

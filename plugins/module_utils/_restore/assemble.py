@@ -137,7 +137,7 @@ class Assembler:
     def fresh(self, root: Entry, target: int, old: t.Optional[int], may_link: t.Callable[[bytes], bool]) -> None:
         """Fill an empty directory.
 
-        :param target: a descriptor of it. :param old: of the tree whose unchanged files may be linked, or None.
+        :param target: a descriptor of it. :param old: of the tree that is replaced, or None: its flags are taken over, and its unchanged files may be linked.
         :param may_link: whether an old file at a path may be linked, all else agreeing.
         """
         try:
@@ -326,6 +326,8 @@ class Assembler:
             finally:
                 # a rename between two names of one inode does nothing, without an error (rename(2))
                 _unlink(name, room)
+        else:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._links.placed(path, device)
         self.tally.did(path)
         self.tally.size += entry.size

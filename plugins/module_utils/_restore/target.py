@@ -40,6 +40,8 @@ from .._fs import mounts
 
 #: As many symbolic links may follow each other as the kernel allows (path_resolution(7)).
 _LINKS_MOST = 40
+#: Seconds that a restore waits for another one that is about to end.
+_PATIENCE = 1.0
 
 
 def resolve(asked: t.Optional[str], recorded: str, kept: t.Iterable[str], paths: t.Sequence[bytes]) -> bytes:
@@ -218,7 +220,7 @@ class Target:
         for name in names:
             path = os.path.join(directory, name)
             try:
-                fd = lock_file(path, fcntl.LOCK_EX, time.monotonic(), "the lock of the target")
+                fd = lock_file(path, fcntl.LOCK_EX, time.monotonic() + _PATIENCE, "the lock of the target")
             except LockTimeout:
                 raise self._taken() from None
             except StoreError as error:
@@ -244,16 +246,13 @@ def _lock_directory() -> t.Optional[str]:
     """A directory for locks that only we may enter, made where it is missing; None where there is no place for one (a container, a bare chroot)."""
     places = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.geteuid()}"] if os.geteuid() else ["/run"]
     for place in filter(os.path.isabs, places):
-        directory = os.path.join(place, "volt", "targets")
+        directory = os.path.join(place, "volt-backup")
         with contextlib.suppress(OSError):
             if os.stat(place).st_uid != os.geteuid():
                 continue
-            for path, mode in ((os.path.dirname(directory), 0o755), (directory, 0o700)):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(path, mode)
-                info = os.lstat(path)
-                if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
-                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            if not os.lstat(directory).st_mode & 0o077 and os.access(directory, os.W_OK):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
+            info = os.lstat(directory)
+            if stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o077 and os.access(directory, os.W_OK):
                 return directory
     return None
