@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from typing import Any
 
 import pytest
@@ -79,3 +80,15 @@ def test_somebodys_unit_stays_without_force(host: Host) -> None:
         assert failure["failed"] and failure["code"] == "usage" and "volt-backup-app.timer" in failure["msg"]
     assert (host.top / "units/volt-backup-app.timer").read_text() == "[Unit]\n"
     host.twice("volt_backup_schedule", **host.scheduled, **options, force=True)
+
+
+def test_hosts_that_declare_for_themselves_differ(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By ansible-pull all are localhost: machine id and host name tell them apart. What is told of failures and addresses stays secret."""
+    options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "1d", "randomized_delay": "12h", "jitter_seed": "localhost"}
+    calendars = set()
+    for name in ("one", "two"):
+        monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
+        done = host.declare(True, **options, on_success_url="https://example.org/SeCrEt")
+        calendars.add(done["schedules"][0]["calendar"][0])
+        assert "SeCrEt" not in json.dumps(done)
+    assert len(calendars) == 2

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import subprocess
@@ -132,6 +133,30 @@ def check_calendar(text: str) -> str:
     if re.search(r"^\s*Next elapse: never$", done.output, re.MULTILINE):
         raise UsageError(f"Calendar expression {text!r} never comes true again; see systemd.time(7).")
     return text
+
+
+def period(calendar: str) -> t.Optional[float]:
+    """The least seconds between two of the next times of a calendar expression; None where systemd does not tell."""
+    times = coming(calendar, 10)
+    return min((later - earlier for earlier, later in zip(times, times[1:])), default=None)
+
+
+def coming(calendar: str, count: int) -> t.List[float]:
+    """The next times of a calendar expression, in seconds since 1970; none where systemd does not tell."""
+    try:
+        done = _run("systemd-analyze", "calendar", f"--iterations={count}", "--", calendar)
+    except SystemdError:
+        return []
+    times = [moment(text) for text in re.findall(r"^ *(?:Next elapse|Iter[a-z.]* #\d+): (.*)$", done.output, re.MULTILINE)]
+    return [time for time in times if time is not None]
+
+
+def moment(text: str) -> t.Optional[float]:
+    """A time as systemd shows it when it is told to speak of UTC, in seconds since 1970."""
+    match = re.match(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\Z", text)
+    if not match:
+        return None
+    return datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def check_units(texts: t.Mapping[str, str]) -> None:
