@@ -33,6 +33,12 @@ class SystemdError(VoltError):
     code = "systemd"
 
 
+class MountFailed(VoltError):
+    """A mount that a run needs has failed, so that systemd did not start it."""
+
+    code = "mount_failed"
+
+
 def running() -> bool:
     """Whether systemd is this host's init. Source: sd_booted(3)."""
     return os.path.isdir("/run/systemd/system")
@@ -92,6 +98,12 @@ def failed_mounts(services: t.Sequence[str], down: t.Container[str] = ("failed",
     away = {unit: fields.get("Where") or unit for unit, fields in shown.items() if fields.get("ActiveState") in down}
     found = {name: [away[unit] for unit in units if unit in away] for name, units in required.items()}
     return {name: places for name, places in found.items() if places}
+
+
+def missing_mount(service: str) -> t.Optional[MountFailed]:
+    """Why a service was not started that is not active and has not failed, if a mount is why."""
+    places = failed_mounts([service], ("failed", "inactive")).get(service)
+    return MountFailed(of_mounts(places)) if places else None
 
 
 def of_mounts(places: t.Sequence[str]) -> str:

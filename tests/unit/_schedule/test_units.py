@@ -70,7 +70,7 @@ def test_units_are_hardened(host: Host, tmp_path: Path) -> None:
         pytest.skip("no systemd-analyze here")
     texts = {f"{host.job().unit}.service": units.service(host.job(), "/usr/bin/python3", "/usr/local/bin/volt-backup", "/var/lib/volt/schedules")}
     texts.update({name: text for name, text in host_units().items() if name.endswith(".service")})
-    assert len(texts) == 4
+    assert len(texts) == 5
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
         words = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(tmp_path / name)]
