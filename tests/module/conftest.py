@@ -179,7 +179,7 @@ def host(tmp_path: Path) -> Host:
 def scheduling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories of its own for volt_backup_schedule, for its options name none; systemd is not told. The command is there."""
     module = importlib.import_module(f"{PACKAGE}.volt_backup_schedule")
-    places = declare.HostPaths(*(str(host.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+    places = declare.HostPaths(*(str(host.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json", "run/status.json")))
     monkeypatch.setattr(module, "HostPaths", lambda command: places._replace(command=command))
     monkeypatch.setattr(backup_host, "PATH", str(host.top / "backup.json"))
     monkeypatch.setattr(module, "RunRecord", lambda workload: RunRecord(workload, places.records))

@@ -132,13 +132,13 @@ def then(old: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_schedules_of_version_0_1_0_are_read_and_taken_over_without_force(old: Host, then: None) -> None:
-    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json", "run/status.json")))
     Path(places.command).write_bytes(archive.build())
     found = {name: jobs.load(name, places.jobs) for name in jobs.declared(places.jobs)}
     assert sorted(found) == ["app", "other"] and found["app"].keep == {"last": 3} and found["other"].on_calendar == "daily"
     assert RunRecord("app", places.records).read()["success"]["backup_id"] == "app-20261101-000000-scheduled"
     rows = {row["workload"]: row["state"] for row in survey(places.jobs, places.records, places.units, places.command).schedules}
-    assert rows == {"app": "ok", "other": "disabled"}
+    assert rows == {"app": "overdue", "other": "disabled"}, "the run succeeded, and its backup is not where the job of that host backs up to"
     here = [job._replace(store=str(old.top / "cas"), backup_dir=str(old.top / "backups")) for job in found.values()]
     for changed in (True, False):
         declaration = Declaration(here, [], False, "/usr/bin/python3", False, False, places)
@@ -154,7 +154,7 @@ def test_job_files_of_an_older_format_are_declared_anew(old: Host, number: int) 
     path.write_text(json.dumps({"format": number, "something": "else"}))
     with pytest.raises(jobs.Older, match="older version .*declare the schedule again"):
         jobs.load("app", str(old.top / "jobs"))
-    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json", "run/status.json")))
     Path(places.command).write_bytes(archive.build())
     job = jobs.load("other", places.jobs)._replace(workload="app", store=str(old.top / "cas"), backup_dir=str(old.top / "backups"))
     declaration = Declaration([job], [], False, "/usr/bin/python3", False, False, places)
@@ -170,7 +170,7 @@ def test_job_files_of_a_newer_format_are_left_alone(old: Host) -> None:
     path = old.top / "jobs" / "app.json"
     path.write_text(json.dumps({"format": 99, "something": "else"}))
     before = path.read_bytes()
-    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json", "run/status.json")))
     Path(places.command).write_bytes(archive.build())
     with pytest.raises(Unsupported, match="newer version; update"):
         jobs.load("app", places.jobs)
@@ -184,7 +184,7 @@ def test_job_files_of_a_newer_format_are_left_alone(old: Host) -> None:
 
 def test_a_command_that_is_older_than_the_store_is_named(old: Host, then: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of a newer version gave the store a feature that the command on the host does not know."""
-    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json")))
+    places = HostPaths(*(str(old.top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json", "run/status.json")))
     Path(places.command).write_bytes(archive.build())
     job = jobs.load("app", places.jobs)._replace(store=str(old.top / "cas"), backup_dir=str(old.top / "backups"))
     (old.top / "jobs" / "app.json").write_text(job.text())

@@ -23,7 +23,7 @@ import typing as t
 
 from .._backup.manager import Manager
 from .._base import UsageError, VoltError
-from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey
+from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey, watch
 from . import screen
 from .upkeep import Arguments, Command, Outcome, expect
 
@@ -64,21 +64,24 @@ def _status_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--check", action="store_true", help="exit 1 when anything is in trouble; for monitoring")
     made.add_argument("--metrics", metavar="FILE", help="also write them for Prometheus' node exporter")
     made.add_argument("--publish", action="store_true", help=f"also write {public.PATH} and the metrics of the schedules anew; units call it")
+    made.add_argument("--tell", action="store_true", help="fail where there is trouble that no run finds and that this did not see before; a unit calls it")
 
 
 def _status(args: Arguments, _manager: Manager) -> Outcome:
+    failure: t.Optional[VoltError] = None
     if public.is_needed():
-        if args.metrics or args.publish:
+        if args.metrics or args.publish or args.tell:
             raise VoltError(f"{jobs.DIRECTORY} cannot be read; run as root.")
         value = public.read()
     else:
+        if args.publish:
+            public.publish(screen.complain)
         found = survey.survey()
         value = found.value()
         if args.metrics:
             metrics.write(metrics.text(found), args.metrics)
-        if args.publish:
-            public.publish(screen.complain)
-    return Outcome({**value, "changed": False}, lambda: _told(value), status=int(bool(args.check and value["trouble"])))
+        failure = watch.new_trouble(found) if args.tell else None
+    return Outcome({**value, "changed": False}, lambda: _told(value), failure, int(bool(args.check and value["trouble"])))
 
 
 def _told(value: t.Dict[str, t.Any]) -> str:

@@ -257,8 +257,8 @@ class Declaration:
                     self._going.append(name[:-6])
 
     def _backups(self) -> t.List[str]:
-        """Where the host's backups are: of the jobs that are to be there, or as the host file says."""
-        places = [place for job in self._jobs.values() for place in (job.store, job.backup_dir)]
+        """Where the host's backups and metrics are: of the jobs that are to be there, or as the host file says."""
+        places = [place for job in self._jobs.values() for place in units.written(job)]
         return list(dict.fromkeys(places)) or list(host.resolve(None, None))
 
     def _differ(self, path: str, after: t.Optional[str], mode: int = 0o644) -> bool:

@@ -12,6 +12,7 @@ import time
 import typing as t
 
 from .._backup.catalog import parse_created
+from .._backup.directory import OtherStore
 from .._backup.manager import Manager, Query
 from .._base import VoltError
 from .job import Job
@@ -92,7 +93,7 @@ def take_stock(jobs: t.Sequence[Job]) -> Stock:
             lost = manager.unlisted()
         except VoltError as error:
             unknown.update(workloads)
-            problems.append(Problem("store", "store missing" if error.code == "store" else "unreadable", error.message))
+            problems.append(Problem("store", "store missing" if isinstance(error, OtherStore) else "unreadable", error.message))
             continue
         if lost:
             reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."

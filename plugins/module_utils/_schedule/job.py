@@ -25,6 +25,7 @@ from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
 from .._store import codec
+from . import systemd
 from .slots import DAY, Slots, parse_slots, phase
 
 FORMAT = 1
@@ -220,13 +221,14 @@ def coarse(job: Job) -> t.Optional[str]:
     """What to say where rules thin backups out that are younger than the interval's next ones: each run would delete the backup before it."""
     keep = job.keep or {}
     rules = [name for name in _PERIODS if keep.get(name)]
-    if job.interval is None or not rules or job.interval >= _PERIODS[rules[0]] or (keep.get("last") or 0) > 1:
+    every = (systemd.period(t.cast(str, job.on_calendar)) if job.interval is None else job.interval) if rules else None
+    if every is None or every >= _PERIODS[rules[0]] or (keep.get("last") or 0) > 1:
         return None
-    if keep.get("within") and parse_span(keep["within"]).total_seconds() >= job.interval:
+    if keep.get("within") and parse_span(keep["within"]).total_seconds() >= every:
         return None
     return (
-        f"Workload {job.workload} is backed up every {job.interval // 60} minutes, and what it keeps begins with {rules[0]}: each run deletes the backup"
-        " before it. Add last or within to keep."
+        f"Workload {job.workload} is backed up every {every // 60:.0f} minutes, and the finest rule of what it keeps is {rules[0]}: runs delete the backup"
+        " before them. Add last or within to keep."
     )
 
 

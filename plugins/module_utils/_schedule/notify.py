@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import socket
 import typing as t
 
 from .._backup.ids import is_workload
 from .._base import VoltError, show_time
-from . import hooks, job as jobs, notification, public, systemd
+from . import hooks, job as jobs, notification, public, systemd, upkeep
 from .record import RunRecord
 
 Facts = t.Dict[str, t.Any]
@@ -28,12 +29,6 @@ class NotTold(VoltError):
     """People were to be told, and could not be."""
 
     code = "notify"
-
-
-class MountFailed(VoltError):
-    """A mount that a run needs has failed, so that systemd did not start it."""
-
-    code = "mount_failed"
 
 
 #: By which ways people are told: those that start programs of the host, those that speak to a server, or both.
@@ -82,7 +77,7 @@ def facts_of(unit: str) -> Facts:
     why = (failure.get("reason") if workload else _of_unit(unit)) or f"See journalctl -u {unit}."
     success = note.get("success", {}).get("at")
     return {
-        "text": f"{f'Backup of {workload}' if workload else unit} failed on {host}: {why}",
+        "text": f"{_what(unit, workload)} on {host}: {why}",
         "event": "failure",
         "host": host,
         "unit": unit,
@@ -94,12 +89,21 @@ def facts_of(unit: str) -> Facts:
     }
 
 
+def _what(unit: str, workload: t.Optional[str]) -> str:
+    """What happened, in a few words."""
+    if f"{unit}.service" == upkeep.TELLS:
+        return "Trouble with backups"
+    return f"{f'Backup of {workload}' if workload else unit} failed"
+
+
 def _of_unit(unit: str) -> t.Optional[str]:
     """What a unit of the host as a whole said last, and how it ended."""
     name = f"{unit}.service"
     shown = systemd.show([name], "InvocationID", "Result").get(name, {}) if systemd.running() else {}
-    words = systemd.last_words(shown.get("InvocationID", ""))
-    return systemd.plain(words) if words else (f"The service ended with {shown['Result']}; see journalctl -u {unit}." if shown.get("Result") else None)
+    told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}  # of the run that failed, which need not be the last; systemd.exec(5)
+    words = systemd.last_words(told.get("MONITOR_INVOCATION_ID") or shown.get("InvocationID", ""))
+    result = told.get("MONITOR_SERVICE_RESULT") or shown.get("Result", "success")
+    return systemd.plain(words) if words else (f"The service ended with {result}; see journalctl -u {unit}." if result != "success" else None)
 
 
 def _source(workload: str) -> t.Optional[str]:
@@ -126,9 +130,9 @@ def _unnoted(workload: str, unit: str) -> t.Optional[t.Tuple[VoltError, str]]:
         if invocation and RunRecord(workload).read().get("failure", {}).get("invocation") != invocation:
             return VoltError(f"{name} failed ({shown.get('Result')}) and could not note why; see journalctl -u {unit}."), invocation
     elif shown.get("ActiveState") == "inactive":  # else another run has come since
-        places = systemd.failed_mounts([name], ("failed", "inactive")).get(name)
-        if places:
-            return MountFailed(systemd.of_mounts(places)), ""
+        missing = systemd.missing_mount(name)
+        if missing is not None:
+            return missing, ""
     return None
 
 

@@ -31,6 +31,8 @@ from .record import AHEAD, DIRECTORY as RECORDS, unwritten
 from .survey import Survey, survey
 
 PATH = f"{units.RUNTIME}/status.json"
+#: Beside it: what `watch` has told.
+TOLD = "told.json"
 GROUP = "volt"
 FORMAT = 1
 _MOST = 16 << 20
@@ -82,8 +84,9 @@ def write(there: Survey, path: str = PATH) -> None:
     directory = os.path.dirname(path)
     try:
         if not (there.schedules or there.problems):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            for gone in (path, os.path.join(directory, TOLD)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(gone)
             with contextlib.suppress(OSError):  # not empty, or not there
                 os.rmdir(directory)
             return

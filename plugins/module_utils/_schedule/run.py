@@ -113,6 +113,9 @@ def _run_unit(job: Job, record: RunRecord) -> Ran:
     invocation = note.get("run") if note.get("run") != before else None
     if invocation is None:
         record.unask()
+        missing = systemd.missing_mount(service)
+        if missing is not None:
+            raise missing
         raise VoltError(f"{service} ran nothing: {complaint or 'see its own lines'}; see journalctl -u {job.unit}, or declare the schedule again.")
     if success.get("invocation") == invocation and systemd.show([service], "ActiveState")[service].get("ActiveState") != "failed":
         facts = success.get("facts", {})

@@ -55,7 +55,7 @@ def call(url: str, facts: Facts) -> None:
     for name, fact in facts.items():
         url = url.replace(f"{{{name}}}", urllib.parse.quote("" if fact is None else str(fact), safe=""))
     try:
-        with urllib.request.urlopen(urllib.request.Request(url), timeout=_SHORT):
+        with urllib.request.build_opener().open(url, timeout=_SHORT):
             pass
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise NotSent(_why(error)) from None

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 import time
 import typing as t
 
-from .._base import Unsupported, VoltError, parse, parse_time, show_time
+from .._base import Unsupported, VoltError, parse, show_time
 from . import command as commands, job as jobs, systemd, units as units_
 from .held import Held, Stock
 from .job import Job
@@ -137,7 +136,7 @@ class _Seen(t.NamedTuple):
         """The last slot for which it is time: to look at one that has only just begun would forget those that were missed before."""
         if self.job.slots is not None:
             return self.job.slots.begun(self.now - _patience(self.job))
-        return _moment((self.timer or {}).get("LastTriggerUSec", ""))
+        return systemd.moment((self.timer or {}).get("LastTriggerUSec", ""))
 
     @property
     def made(self) -> float:
@@ -249,16 +248,15 @@ def _missing(seen: _Seen) -> t.Optional[t.Tuple[str, str]]:
     return None
 
 
-def deadline(job: Job, row: Row, now: float) -> t.Optional[float]:
-    """When a schedule will be overdue if nothing more is heard of it; None where that cannot be known."""
+def deadline(job: Job, now: float) -> t.Optional[float]:
+    """When a schedule will be overdue if nothing more is heard of it; None where that cannot be known.
+
+    A timer whose service runs still tells of the time at which it started that, so the calendar itself is asked.
+    """
     if not job.enabled:
         return None
-    coming = job.slots.coming(now) if job.slots is not None else _seconds(row["next_elapse"])
-    return None if coming is None else coming + _patience(job)
-
-
-def _seconds(text: t.Optional[str]) -> t.Optional[float]:
-    return None if text is None else parse_time(text).timestamp()
+    coming = [job.slots.coming(now)] if job.slots is not None else systemd.coming(str(job.on_calendar), 1)
+    return coming[0] + _patience(job) if coming else None
 
 
 def _is_unended(note: Note) -> bool:
@@ -282,15 +280,7 @@ def next_elapse(job: Job, timer: t.Optional[t.Dict[str, str]], note: Note, now: 
         return None
     if job.slots is not None:
         return _shown((job.slots.timer if is_due(note, job.slots, now) else job.slots).coming(now))
-    return _shown(_moment((timer or {}).get("NextElapseUSecRealtime", "")))
-
-
-def _moment(text: str) -> t.Optional[float]:
-    """A time as systemctl shows it when it is told to speak of UTC, in seconds since 1970."""
-    match = re.match(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\Z", text)
-    if not match:
-        return None
-    return datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc).timestamp()
+    return _shown(systemd.moment((timer or {}).get("NextElapseUSecRealtime", "")))
 
 
 def _shown(moment: t.Optional[float]) -> t.Optional[str]:

@@ -73,7 +73,7 @@ def survey(
     now = time.time()
     rows += status.status(known, stock, records, command, ended)
     by_name = {row["workload"]: row for row in rows}
-    deadlines = [status.deadline(job, by_name[job.workload], now) for job in known]
+    deadlines = [status.deadline(job, now) for job in known]
     told = {row["reason"] for row in rows}  # what a schedule tells is not told twice
     files = list(dict.fromkeys(job.metrics for job in known if job.metrics))
     found = [*stock.problems, *upkeep.problems(units_at), *(problem for problem in map(_of_metrics, files) if problem is not None)]

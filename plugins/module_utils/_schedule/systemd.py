@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import subprocess
@@ -30,6 +31,12 @@ class SystemdError(VoltError):
     """systemd is absent, or refused."""
 
     code = "systemd"
+
+
+class MountFailed(VoltError):
+    """A mount that a run needs has failed, so that systemd did not start it."""
+
+    code = "mount_failed"
 
 
 def running() -> bool:
@@ -93,6 +100,12 @@ def failed_mounts(services: t.Sequence[str], down: t.Container[str] = ("failed",
     return {name: places for name, places in found.items() if places}
 
 
+def missing_mount(service: str) -> t.Optional[MountFailed]:
+    """Why a service was not started that is not active and has not failed, if a mount is why."""
+    places = failed_mounts([service], ("failed", "inactive")).get(service)
+    return MountFailed(of_mounts(places)) if places else None
+
+
 def of_mounts(places: t.Sequence[str]) -> str:
     """What to say of mounts that failed."""
     return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or mend its unit, then run again."
@@ -132,6 +145,30 @@ def check_calendar(text: str) -> str:
     if re.search(r"^\s*Next elapse: never$", done.output, re.MULTILINE):
         raise UsageError(f"Calendar expression {text!r} never comes true again; see systemd.time(7).")
     return text
+
+
+def period(calendar: str) -> t.Optional[float]:
+    """The least seconds between two of the next times of a calendar expression; None where systemd does not tell."""
+    times = coming(calendar, 10)
+    return min((later - earlier for earlier, later in zip(times, times[1:])), default=None)
+
+
+def coming(calendar: str, count: int) -> t.List[float]:
+    """The next times of a calendar expression, in seconds since 1970; none where systemd does not tell."""
+    try:
+        done = _run("systemd-analyze", "calendar", f"--iterations={count}", "--", calendar)
+    except SystemdError:
+        return []
+    times = [moment(text) for text in re.findall(r"^ *(?:Next elapse|Iter[a-z.]* #\d+): (.*)$", done.output, re.MULTILINE)]
+    return [time for time in times if time is not None]
+
+
+def moment(text: str) -> t.Optional[float]:
+    """A time as systemd shows it when it is told to speak of UTC, in seconds since 1970."""
+    match = re.match(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\Z", text)
+    if not match:
+        return None
+    return datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def check_units(texts: t.Mapping[str, str]) -> None:

@@ -113,8 +113,12 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     ]
     if job.io_class != "none":
         lines.append(f"IOSchedulingClass={job.io_class}")
-    places = job.store, job.backup_dir
-    return "\n".join([*lines, hardened(places, state)])
+    return "\n".join([*lines, hardened(written(job), state)])
+
+
+def written(job: Job) -> t.List[str]:
+    """Where a run writes, beside its notes."""
+    return [job.store, job.backup_dir, *([os.path.dirname(job.metrics)] if job.metrics else [])]
 
 
 def _mounts(job: Job) -> t.List[str]:

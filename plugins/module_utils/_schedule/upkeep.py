@@ -14,6 +14,8 @@ import typing as t
 from . import systemd, units
 from .held import Problem
 
+#: Fails where it has found trouble, which is told for itself.
+TELLS = "volt-cas-status.service"
 _PROPERTIES = ("ActiveState", "SubState", "Result", "UnitFileState", "InvocationID")
 #: Those that tell of failures: one for each unit that failed.
 _TELLERS = "volt-cas-failure@*.service"
@@ -42,7 +44,7 @@ def _of_timer(name: str, fields: t.Mapping[str, str]) -> t.Optional[Problem]:
 
 def _of_service(name: str, fields: t.Mapping[str, str]) -> t.Optional[Problem]:
     result = fields.get("Result") or "success"  # it stands until the next run begins
-    if result == "success" and fields.get("ActiveState") != "failed":
+    if (result == "success" and fields.get("ActiveState") != "failed") or name == TELLS:
         return None
     unit = name[: -len(".service")]
     why = systemd.last_words(fields.get("InvocationID", ""))

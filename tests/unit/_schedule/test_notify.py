@@ -140,6 +140,20 @@ def test_no_settings(tmp_path: Path) -> None:
     notify.tell({"command": [], "mail": {}, "webhook": {}}, FACTS)
 
 
+def test_programs_and_servers_are_called_apart(servers: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that need rights by the one line of the unit, those that need the network by the other, and each once."""
+    ways = {"command": ["/bin/sh", "-c", f"echo $VOLT_UNIT >>{tmp_path}/told"], "webhook": {"url": f"http://127.0.0.1:{servers[0]}/200"}}
+    (tmp_path / "notify.json").write_text(json.dumps(ways))
+    monkeypatch.setattr(notify.notification, "load", lambda: notification.check(ways))
+    monkeypatch.setattr(notify.public, "publish", lambda _complain: None)
+    monkeypatch.setattr(notify.systemd, "running", lambda: False)
+    assert notify.notify("volt-cas-gc", print, [notify.NETWORK])[1] == ["webhook"] and not (tmp_path / "told").exists() and len(Hook.got) == 1
+    facts, used = notify.notify("volt-cas-gc", print, [notify.PROGRAMS])
+    assert used == ["command"] and (tmp_path / "told").read_text() == "volt-cas-gc\n" and len(Hook.got) == 1
+    assert (facts["unit"], facts["workload"], facts["source"]) == ("volt-cas-gc", None, None)
+    assert notify.notify(None, print)[1] == ["command", "webhook"] and len(Hook.got) == 2
+
+
 def test_an_entry_of_the_journal(tmp_path: Path) -> None:
     """Fields as the protocol wants them, those with line breaks by their length."""
     path = str(tmp_path / "socket")

@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import metrics, public, status, survey, systemd, upkeep
+from ansible_collections.volt.backup.plugins.module_utils._schedule import metrics, public, status, survey, systemd, upkeep, watch
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
@@ -193,3 +193,25 @@ def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pyt
     host.declare(purge=True)
     assert not path.parent.exists()
     assert host.job().manager.find(Query()) == []
+
+
+def test_trouble_that_no_run_finds_is_told_once(host: Host) -> None:
+    """What failed was told when it did; what ends and comes again is told again."""
+    path = str(host.top / "run/told.json")
+    host.declare(host.job(), host.job("db"))
+    host.record().fail(VoltError("It broke."), "")
+    assert watch.new_trouble(look(host), path) is None
+    host.source.rename(host.top / "away")
+    told = watch.new_trouble(look(host), path)
+    assert told is not None and told.message.startswith("db is source missing: ") and "no directory any more" in told.message
+    assert watch.new_trouble(look(host), path) is None
+    there = look(host)._replace(problems=[Problem("volt-cas-gc.timer", "stopped", "It is not active."), Problem("volt-cas-gc.service", "failed", "x")])
+    told = watch.new_trouble(there, path)
+    assert told is not None and told.message == "volt-cas-gc.timer is stopped: It is not active."
+    (host.top / "away").rename(host.source)
+    assert watch.new_trouble(look(host), path) is None
+    host.source.rename(host.top / "away")
+    told = watch.new_trouble(there, path)
+    assert told is not None and "There is more: volt-cas-gc.timer is stopped." in told.message
+    host.declare(purge=True)
+    assert not os.path.exists(path)

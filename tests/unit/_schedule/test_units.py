@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -21,7 +22,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import command, hooks, job as jobs, leftovers, notification, notify, systemd, units
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, hooks, job as jobs, leftovers, notification, notify, status, systemd, units
 from ansible_collections.volt.backup.plugins.module_utils._schedule.first import First, firsts
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
@@ -69,7 +70,7 @@ def test_units_are_hardened(host: Host, tmp_path: Path) -> None:
         pytest.skip("no systemd-analyze here")
     texts = {f"{host.job().unit}.service": units.service(host.job(), "/usr/bin/python3", "/usr/local/bin/volt-backup", "/var/lib/volt/schedules")}
     texts.update({name: text for name, text in host_units().items() if name.endswith(".service")})
-    assert len(texts) == 4
+    assert len(texts) == 5
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
         words = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(tmp_path / name)]
@@ -124,7 +125,17 @@ def test_retention_that_is_coarser_than_the_interval_is_warned_of(host: Host, in
     assert (jobs.coarse(job) is not None) == warns
     planned = host.plan()
     planned = type(planned)([job], [], False, sys.executable, False, False, host.places)
-    assert any("each run deletes the backup" in text for text in planned.plan()) == warns
+    assert any("delete the backup before" in text for text in planned.plan()) == warns
+
+
+def test_retention_that_is_coarser_than_a_calendar_is_warned_of(host: Host) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    for calendar, warns in (("*-*-* 00/6:00:00", True), ("Mon..Fri 03:00 UTC", False), ("*-*-* 03:00 UTC", False), ("*-*-* 03,04:00 UTC", True)):
+        assert (jobs.coarse(host.job(interval=None, on_calendar=calendar, keep={"daily": 7})) is not None) == warns, calendar
+    assert systemd.period("*-*-* 03,04:00 UTC") == 3600.0 and systemd.period("nonsense") is None
+    deadline = status.deadline(host.job(interval=None, on_calendar="*-*-* *:00:00 UTC"), time.time())
+    assert deadline is not None and 3600 < deadline - time.time() <= 7200
 
 
 def test_addresses_are_checked_and_shown_nowhere(host: Host) -> None:
