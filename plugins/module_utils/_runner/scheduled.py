@@ -106,7 +106,7 @@ def _drill(args: Arguments, manager: Manager) -> Outcome:
 def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     word = "would be restored" if dry else "proved"
     rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one.unstable_count), screen.size(one.total_size),
-             screen.span(one.duration), one.reason or "") for one in done]  # fmt: skip
+             screen.span(one.duration), screen.speak(one.reason or "")) for one in done]  # fmt: skip
     return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4))
 
 
