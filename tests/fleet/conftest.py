@@ -163,10 +163,14 @@ def outcome(request: pytest.FixtureRequest) -> Callable[[], None]:
 
 @pytest.fixture
 def place(fleet: Fleet) -> Iterator[str]:
-    """The path, on every host, of a new directory that is no overlay; from outside it is `host.srv / Path(place).name`."""
+    """The path, on every host, of a new directory that is no overlay; from outside it is `host.srv / Path(place).name`.
+
+    Schedules of an earlier test are gone; here their history goes as well, which outlives them.
+    """
     name = uuid4().hex[:8]
     for host in fleet.hosts.values():
         (host.srv / name).mkdir()
+        host.run("rm", "-rf", "/var/lib/volt/schedules")
     yield f"/srv/{name}"
 
 

@@ -115,6 +115,8 @@ def test_a_file_system_that_is_read_only_is_told(host: Host, check: bool) -> Non
         assert failure["failed"] and f"{place}/volt-backup-app" in failure["msg"] and "read-only file system" in failure["msg"], failure
         failure = host.run("volt_runner", check, path=str(place / "volt-backup"))
         assert failure["failed"] and "cannot be written: read-only file system" in failure["msg"]
+        failure = host.run("volt_backup_schedule", check, **{**host.scheduled, **options, "store": f"{place}/cas"})
+        assert failure["failed"] and f"read-only file system (making directory {place}/cas)" in failure["msg"], failure
         assert host.everything() == before
     host.run("volt_runner", path=str(place / "volt-backup"))
     with read_only(place):

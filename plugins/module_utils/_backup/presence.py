@@ -16,7 +16,7 @@ import contextlib
 import os
 import typing as t
 
-from .._base import VoltError, directory_lock, show, store_failure
+from .._base import VoltError, directory_lock, files, show, store_failure
 from .._store.store import Store
 from .._store.transaction import Transaction
 from . import directory, host
@@ -89,8 +89,14 @@ def to_begin(store: Store, catalog: Catalog, path: str, told: t.Optional[str], a
 
 
 def plan(store: Store, path: str, name: bool) -> t.List[str]:
-    """What `begin` would do, a line each."""
+    """What `begin` would do, a line each; StoreError where that could not be done."""
     place, where = show(os.fsencode(store.path)), show(os.fsencode(path))
+    for shown, real in ((place, store.path), (where, path)):
+        try:
+            if not os.path.isdir(real):
+                files.foresee_write(real)
+        except OSError as error:
+            raise store_failure(f"making directory {shown}", error) from None
     steps = [f"make directory {shown}" for shown, real in ((place, store.path), (where, path)) if not os.path.isdir(real)]
     if store.format is None:
         steps.append(f"make store {place}")

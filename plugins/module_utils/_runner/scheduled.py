@@ -129,8 +129,8 @@ def _drill(args: Arguments, manager: Manager) -> Outcome:
 def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     word = "would be restored" if dry else "proved"
     rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
-             screen.span(one.duration), one.reason or "") for one in done]  # fmt: skip
-    notes = [f"{one.workload}: {drill.passed_over(one)}.\n" for one in done if one.passed_over]
+             screen.span(one.duration), screen.speak(one.reason or "")) for one in done]  # fmt: skip
+    notes = [f"{one.workload}: {screen.speak(drill.passed_over(one))}.\n" for one in done if one.passed_over]
     return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4)) + "".join(notes)
 
 
