@@ -300,7 +300,8 @@ restore:
       returned: always
       sample: 1
     attributes_skipped_names:
-      description: What they lack, and how many lack it. C(owner), C(mode), C(mtime), C(device), C(flags), C(project), or an extended attribute's name.
+      description: What they lack, and how many lack it. C(owner), C(mode), C(mtime), C(flags), C(project), an extended attribute's name, or
+        all, as C(symlink), C(fifo), C(socket) or C(device).
       type: dict
       returned: always
       sample:

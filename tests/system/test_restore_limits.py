@@ -131,6 +131,24 @@ def test_owners_outside_of_a_user_namespace(bench: Any) -> None:
     assert (bench.target / "c").read_bytes() == b"3"
 
 
+def test_what_a_file_system_has_not(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As vfat, which has neither symbolic links nor pipes."""
+    need(root=True)
+    bench.files(a=b"1", z=b"2")
+    (bench.source / "link").symlink_to("a")
+    os.mkfifo(bench.source / "pipe")
+    bench.create()
+
+    def none(*_arguments: Any, **_more: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    for name in ("symlink", "mknod"):
+        monkeypatch.setattr(os, name, none)
+    for strategy in WAYS:
+        done = bench.restore(strategy=strategy, force=True)
+        assert done.restore["attributes_skipped_names"] == {"symlink": 1, "fifo": 1} and sorted(os.listdir(bench.target)) == ["a", "z"]
+
+
 def test_hard_links_across_a_mount(bench: Any, tmp_path: Path) -> None:
     need("mount", root=True)
     bench.files(a=b"1", z=b"2")

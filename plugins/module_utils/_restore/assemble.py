@@ -37,6 +37,9 @@ from .rooms import Rooms
 
 _NODES = {FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, tree.CHARACTER: stat.S_IFCHR, tree.BLOCK: stat.S_IFBLK}
 
+#: As a restore names what it may not make.
+_KINDS = {SYMLINK: "symlink", FIFO: "fifo", SOCKET: "socket", tree.CHARACTER: "device", tree.BLOCK: "device"}
+
 
 class Links:
     """Hard-link groups while they are being restored: where the first member of each was put, on each device."""
@@ -363,15 +366,12 @@ class Assembler:
     def _create(self, directory: int, name: bytes, path: bytes, entry: Entry, strip: bool, flags: Flags, own: bool = False) -> bool:
         """Make a file, symlink, fifo, socket or device in a directory that is ours alone, complete with its attributes.
 
-        False for a device that we may not make, and for content that is lost while all else is salvaged.
+        False for what may not be made here, and for content that is lost while all else is salvaged.
 
         :param strip: a new file may have inherited attributes. :param flags: of the file that it replaces.
         :param own: a new file has our owner and the mode that it is given.
         """
-        if entry.kind == SYMLINK:
-            os.symlink(entry.extra.target, name, dir_fd=directory)
-            self._setter.symlink(directory, name, entry, path)
-        elif entry.is_file:
+        if entry.is_file:
             try:
                 self._regular(directory, name, path, entry, strip, flags, own)
             except Damaged:
@@ -380,14 +380,20 @@ class Assembler:
                 self._salvage(path)
                 _unlink(name, directory)
                 return False
-        else:
-            try:
+            return True
+        try:
+            if entry.kind == SYMLINK:
+                os.symlink(entry.extra.target, name, dir_fd=directory)
+            else:
                 os.mknod(name, _NODES[entry.kind] | 0o600, os.makedev(*entry.extra.device), dir_fd=directory)
-            except PermissionError:
-                if entry.kind not in (tree.CHARACTER, tree.BLOCK):
-                    raise  # pipes and sockets need no privilege
-                self._setter.skips.add(path, ["device"])
-                return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+                raise
+            self._setter.skips.add(path, [_KINDS[entry.kind]])  # no privilege, or a file system without such
+            return False
+        if entry.kind == SYMLINK:
+            self._setter.symlink(directory, name, entry, path)
+        else:
             if strip:
                 self._setter.strip(metadata.beneath(directory, name), entry.extra.xattrs)
             self._setter.special(directory, name, entry, path)
