@@ -180,6 +180,7 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
     told, began = f"{schedules.place}/told", int(time.time())
     after = ["/bin/sh", "-c", f'echo "$VOLT_WORKLOAD $VOLT_RESULT" >>{told}']
     app = {"source": f"{schedules.place}/app", "interval": "1d", "post_command": after, "command_timeout": 2}
+
     @schedules.each
     def furnish_alarms(host: Host) -> None:
         host.run("sh", "-c", f"printf '%s\\n' '#!/bin/sh' 'exec cat >>{schedules.place}/letters' >/usr/sbin/sendmail; chmod 0755 /usr/sbin/sendmail")
