@@ -17,13 +17,14 @@ The role volt_runner makes the group; where there is none, root alone reads the 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import json
 import os
 import time
 import typing as t
 
-from .._base import Unsupported, VoltError, directory_lock, files, newer, parse, reason
+from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason
 from . import job as jobs, metrics, units
 from .apart import apart
 from .held import Problem
@@ -32,7 +33,7 @@ from .survey import Survey, survey
 
 PATH = f"{units.RUNTIME}/status.json"
 #: Beside it: what `watch` has told.
-TOLD = "told.json"
+TOLD, LOCK = "told.json", "lock"
 GROUP = "volt"
 FORMAT = 1
 _MOST = 16 << 20
@@ -84,7 +85,7 @@ def write(there: Survey, path: str = PATH) -> None:
     directory = os.path.dirname(path)
     try:
         if not (there.schedules or there.problems):
-            for gone in (path, os.path.join(directory, TOLD)):
+            for gone in (path, os.path.join(directory, TOLD), os.path.join(directory, LOCK)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(gone)
             with contextlib.suppress(OSError):  # not empty, or not there
@@ -140,11 +141,20 @@ def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path
 def _turn(path: str) -> t.Iterator[None]:
     """One at a time: of two runs that end together, the one that looked first must not write last. Who cannot make the directory has no one beside it."""
     directory = os.path.dirname(path)
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            os.makedirs(directory, mode=0o750, exist_ok=True)
-            stack.enter_context(directory_lock(directory, _PATIENCE))
+    fd = None
+    try:
+        os.makedirs(directory, mode=0o750, exist_ok=True)
+        # a file of root's, and not the directory, which each of the group could keep locked
+        fd = lock_file(os.path.join(directory, LOCK), fcntl.LOCK_EX, time.monotonic() + _PATIENCE, f"the lock of {path}")
+    except LockTimeout:
+        raise
+    except (OSError, StoreError):
+        pass
+    try:
         yield
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def _try(ended: t.Container[str]) -> t.List[str]:
