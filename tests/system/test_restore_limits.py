@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import mmap
 import os
 import shutil
 import stat
@@ -494,6 +495,22 @@ def test_what_was_hashed_is_not_hashed_again(trusted_bench: Any, hashes: list[by
     os.utime(bench.target / "b", ns=(info.st_atime_ns, info.st_mtime_ns))
     assert bench.restore(force=True).diff["changed"] == ["b"] and hashes[:1] == [b"b"]
     assert (bench.target / "b").read_bytes() == b"2"
+
+
+def test_a_store_through_a_memory_map_is_seen(bench_on: Any) -> None:
+    """To a page that was dirty already when the file was hashed, it moves no time of its own."""
+    bench = bench_on("xfs")
+    bench.files(a=b"1" * 4096)
+    bench.create()
+    bench.restore()
+    with (bench.target / "a").open("r+b") as file, mmap.mmap(file.fileno(), 4096) as view:
+        view[0:1] = b"1"
+        os.utime(file.fileno(), ns=(0, (bench.source / "a").stat().st_mtime_ns))
+        time.sleep(2.1)
+        assert not bench.restore(force=True).changed
+        view[0:1] = b"X"
+        assert bench.restore(force=True).diff["changed"] == ["a"]
+    assert (bench.target / "a").read_bytes()[:1] == b"1"
 
 
 def test_a_new_tree_is_believed_from_the_exchange_on(trusted_bench: Any, hashes: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:

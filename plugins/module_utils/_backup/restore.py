@@ -23,7 +23,7 @@ import os
 import time
 import typing as t
 
-from .._base import Damaged, Progress, TargetDiffers, TargetError, one_line, open_real, parse, reason, show
+from .._base import Damaged, Progress, TargetDiffers, TargetError, kernel, one_line, open_real, parse, reason, show
 from .._format import walk
 from .._format.diff import REMOVED
 from .._fs.exclusions import Exclusions, Skipped
@@ -138,6 +138,9 @@ class Restorer:
         owners = Owners({}, {}) if self._keeps_numbers(manifest) else Owners(manifest.users, manifest.groups)
         holder = Holder(not self._dry)
         known = Known(self._store.cache, target.path, target.fd) if target.exists and not self._reread else None
+        if known is not None and not self._dry:
+            with contextlib.suppress(OSError):
+                kernel.syncfs(target.fd)  # else a store through a memory map to a page that is dirty already moves no time
         seen = Seen(os.fstat(target.place).st_dev, time.time_ns())
         comparer = Comparer(self._store.read, owners, holder, request.verify, known or _nothing, seen)
         groups = self._groups(manifest)
