@@ -133,6 +133,8 @@ def read_only(place: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
 def test_hosts_that_declare_for_themselves_differ(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """By ansible-pull all are localhost: machine id and host name tell them apart. What is told of failures and addresses stays secret."""
     options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "1d", "randomized_delay": "12h", "jitter_seed": "localhost"}
