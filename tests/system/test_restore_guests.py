@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import restore
 from ansible_collections.volt.backup.plugins.module_utils._base import errors, files, kernel
 from ansible_collections.volt.backup.plugins.module_utils._restore import assemble, in_use, replace, rooms, target
 from ansible_collections.volt.backup.tests.rigs import need, sample
@@ -209,9 +210,30 @@ def test_a_process_in_a_chroot_keeps_its_target(made: Any) -> None:
     assert not again.changed and again.restore["in_use"] == []
 
 
+def test_a_chroot_in_another_namespace_keeps_its_target(made: Any) -> None:
+    """As a service has it that systemd keeps apart: no mount shows it, and the first process there may see little of the mounts."""
+    need("unshare", root=True)
+    child = os.fork()
+    if not child:
+        libc = ctypes.CDLL(None)
+        assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+        os.chroot(made.target)
+        time.sleep(60)
+        os._exit(0)
+    try:
+        while os.stat(f"/proc/{child}/root").st_ino != made.target.stat().st_ino:
+            time.sleep(0.01)
+        with pytest.raises(errors.TargetInUse, match=rf"\(process {child}\) has its root directory in it"):
+            made.restore(force=True)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("namespace", [False, True])
 @pytest.mark.parametrize("script", ["cd {0}", "exec 9<{0}/a"])
-def test_who_only_has_files_open_is_named(made: Any, live: Any, script: str) -> None:
-    process = live(script.format(made.target), namespace=False)
+def test_who_only_has_files_open_is_named(made: Any, live: Any, script: str, namespace: bool) -> None:
+    process = live(script.format(made.target), namespace)
     done = made.restore(force=True)
     (warning,) = [text for text in done.warnings if "open before the restore" in text]
     assert f"bash (process {process.pid})" in warning
@@ -375,6 +397,68 @@ def test_no_file_of_root_is_given_away(user_bench: Any, monkeypatch: pytest.Monk
     bench.restore(backup, target=None, force=True, strategy="in_place")
     assert tried == [0, 0], "what grows is out of his reach"
     assert secret.stat().st_uid == 0 and stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_no_file_of_a_user_gets_another_s_name(user_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first member of a group of hard links lies in the user's directory, who exchanges it before the next is linked with it."""
+    bench = user_bench
+    app = bench.home / "app"
+    (app / "bin").mkdir()
+    (app / "etc" / "tool").write_bytes(b"tool")
+    os.link(app / "etc" / "tool", app / "usr-tool")
+    backup = bench.create(source=app).backup["id"]
+    (app / "usr-tool").unlink()
+    (app / "etc" / "evil").write_bytes(b"evil")
+    os.chown(app / "etc" / "evil", USER, USER)
+    real = assemble.Links.link
+
+    def exchanged(self: Any, path: bytes, *rest: Any) -> bool:
+        if path == b"usr-tool":
+            os.replace(app / "etc" / "evil", app / "etc" / "tool")
+        return real(self, path, *rest)
+
+    monkeypatch.setattr(assemble.Links, "link", exchanged)
+    bench.restore(backup, target=None, force=True, strategy="in_place")
+    assert (app / "usr-tool").read_bytes() == b"tool" and (app / "usr-tool").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_a_target_that_is_moved_aside_is_not_written_to(made: Any, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody saves it while the restore gets ready: what he saved stays as it is."""
+    real = restore.Restorer._carry_out
+
+    def moved(self: Any, *rest: Any) -> Any:
+        made.target.rename(made.top / "saved")
+        made.target.mkdir()
+        (made.target / "new").write_bytes(b"new")
+        return real(self, *rest)
+
+    monkeypatch.setattr(restore.Restorer, "_carry_out", moved)
+    with pytest.raises(errors.TargetError, match="was moved away or exchanged during the restore"):
+        made.restore(force=True, strategy=strategy)
+    assert (made.top / "saved" / "a").read_bytes() == b"changed" and os.listdir(made.target) == ["new"]
+
+
+def test_directories_that_come_and_go_end_no_restore(made: Any) -> None:
+    """Any user with a directory in the target makes and removes others in it all the time."""
+    child = os.fork()
+    if not child:
+        try:
+            while os.getppid() != 1:
+                for number in range(40):
+                    os.mkdir(made.target / "data" / f"t{number}")
+                for number in range(40):
+                    os.rmdir(made.target / "data" / f"t{number}")
+        finally:
+            os._exit(0)
+    try:
+        for turn in range(12):
+            (made.target / "a").write_bytes(b"changed")
+            made.restore(force=True, strategy="in_place", delete=bool(turn % 2))
+            assert (made.target / "a").read_bytes() == b"1"
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
 
 
 def test_a_lock_by_any_user_keeps_nobody_out(user_bench: Any) -> None:

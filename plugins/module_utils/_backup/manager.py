@@ -217,7 +217,7 @@ class Manager:
                 if sidecar is None:
                     raise NotFound(
                         f"Workload {query.workload} has no complete, sound backup that matches in {catalog.where}; list its backups. Each can be restored by"
-                        " its id.",
+                        " its id; of a damaged one, salvage: true restores what is whole.",
                         skipped=passed,
                     )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)
@@ -250,6 +250,8 @@ class Manager:
                     f"Backup {backup} is protected and was not deleted; run volt_backup with state: unprotected and id: {backup} first.", backup_id=backup
                 )
             if found is not None and not dry and not catalog.remove(backup, found):
+                if catalog.exists(backup):
+                    raise StoreError(f"Backup {backup} was not deleted, for its record could not be read, or changed meanwhile; try again.")
                 return None  # another process was first
             return found
 

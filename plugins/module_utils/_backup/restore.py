@@ -274,11 +274,14 @@ class Restorer:
 
     def _in_place(self, assembler: Assembler, work: _Work) -> None:
         target, request = self._target, self._request
-        if not target.exists:
+        made = not target.exists
+        if made:
             target.make()
+        target.check()
         content.foresee(self._store, request.link, target.fd)
-        assembler.in_place(work.manifest.root, target.fd, self._selection, work.preserve, work.comparison, target.mounted, removes(request))
+        assembler.in_place(work.manifest.root, target.fd, self._selection, work.preserve, work.comparison, target.mounted, removes(request), made)
         assembler.sync(target.fd)
+        target.check()
         if assembler.tally.kept:
             kept = assembler.tally.kept
             self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted or immutable, or came in meanwhile.")

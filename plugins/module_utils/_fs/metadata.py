@@ -197,9 +197,9 @@ class Setter:
         try:
             os.fchmod(fd, mode)
         except OSError as error:
-            if error.errno not in _REFUSED:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
                 raise
-            lacks.append("mode")
+            lacks.append("mode")  # a file system without modes
         os.utime(fd, ns=(entry.mtime, entry.mtime))
         if not self.exact:
             lacks += _inexact(os.fstat(fd), entry, mode)

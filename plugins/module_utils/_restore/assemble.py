@@ -45,13 +45,14 @@ class Links:
     """Hard-link groups while they are being restored: where the first member of each was put, on each device."""
 
     def __init__(
-        self, groups: t.List[t.List[bytes]], root: int, anchors: t.Mapping[t.Tuple[int, int], bytes], mounted: t.Mapping[bytes, int]
+        self, groups: t.List[t.List[bytes]], root: int, anchors: t.Mapping[t.Tuple[int, int], t.Tuple[bytes, int]], mounted: t.Mapping[bytes, int]
     ) -> None:
-        """:param anchors: members that are in place already and will not be touched, by number of their group and device.
+        """:param anchors: members that are in place already and will not be touched, and their inodes, by number of their group and device.
         :param mounted: mount points below the root that may be entered."""
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
         self._sizes = [len(paths) for paths in groups]
         self._placed = dict(anchors)
+        self._known = {group for group, _device in anchors}
         self._root, self._mounted = root, mounted
 
     def size(self, path: bytes) -> int:
@@ -59,17 +60,21 @@ class Links:
         group = self._group_of.get(path)
         return 1 if group is None else self._sizes[group]
 
-    def placed(self, path: bytes, device: int) -> None:
-        """The path has its file now; later members of its group become further names of that."""
+    def placed(self, path: bytes, info: os.stat_result) -> bool:
+        """The path has this file now; later members of its group become further names of it. Whether other members have another file."""
         group = self._group_of.get(path)
-        if group is not None:
-            self._placed[group, device] = path
+        if group is None:
+            return False
+        apart = group in self._known
+        self._known.add(group)
+        self._placed[group, info.st_dev] = path, info.st_ino
+        return apart
 
     def link(self, path: bytes, device: int, directory: int, name: bytes) -> bool:
         """Make a name a further one of the file that the path's group has on this device. False where there is none, or it has all the names that it may."""
         group = self._group_of.get(path)
-        first = None if group is None else self._placed.get((group, device))
-        if first is None or first == path:
+        first, inode = (b"", -1) if group is None else self._placed.get((group, device), (b"", -1))
+        if inode < 0 or first == path:
             return False
         parent, _slash, last = first.rpartition(b"/")
         try:
@@ -84,7 +89,10 @@ class Links:
             raise
         finally:
             os.close(fd)
-        return True
+        if os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == inode:
+            return True
+        _unlink(name, directory)  # another user put a file of his in the place of that one
+        return False
 
     def _open(self, path: bytes) -> int:
         """A directory below the root, part by part: no symlink leads astray, and no path is too long."""
@@ -185,9 +193,14 @@ class Assembler:
                         self.tally.unchanged += 1
                     elif not self._create(trail.fd, child.name, here, child, inherits, flags_at(old.fd, child.name) if old.fd >= 0 else NONE, own):
                         continue
-                    self._links.placed(here, device)
+                    self._place(here, trail.fd, child.name)
                 self.tally.size += child.size
                 self._progress(1, child.size)
+
+    def _place(self, path: bytes, directory: int, name: bytes) -> None:
+        """Take note of a new file, and of links with others that are lost: to another mount, or beyond the limit."""
+        if self._links.size(path) > 1 and self._links.placed(path, os.stat(name, dir_fd=directory, follow_symlinks=False)):
+            self._setter.skips.add(path, ["hard link"])
 
     def _link_old(self, path: bytes, entry: Entry, old: int, directory: int, may_link: t.Callable[[bytes], bool]) -> bool:
         """Take an unchanged file over from the old tree: one inode, and no byte is copied."""
@@ -207,12 +220,15 @@ class Assembler:
     # ---- in place
 
     def in_place(
-        self, root: Entry, target: int, selection: Selection, preserve: Preserve, comparison: Comparison, mounted: t.Mapping[bytes, int], delete: bool
-    ) -> None:
+        self, root: Entry, target: int, selection: Selection, preserve: Preserve, comparison: Comparison, mounted: t.Mapping[bytes, int], delete: bool,
+        made: bool,
+    ) -> None:  # fmt: skip
         """Make an existing directory equal to the tree, file by file; with `delete` also remove what the tree lacks.
 
-        :param mounted: mount points below the directory that may be entered, and ids of the mounts.
+        :param mounted: mount points below the directory that may be entered, and ids of the mounts. :param made: the directory was made for this.
         """
+        if made:
+            self._new_directories.add(b"")
         self._links = Links(self._groups, target, comparison.anchors, mounted)
         try:
             with Trail(os.dup(target)) as trail, Rooms(mounted) as rooms:
@@ -280,7 +296,7 @@ class Assembler:
         if info is None or not stat.S_ISDIR(info.st_mode):
             rooms.make_writable(path.rpartition(b"/")[0], trail.fd)
             if info is not None:
-                os.unlink(entry.name, dir_fd=trail.fd)
+                _unlink(entry.name, trail.fd)
             made = rooms.make_directory(path.rpartition(b"/")[0], trail.fd, entry.name)
             self._new_directories.add(path)
             self.tally.did(path)
@@ -307,7 +323,7 @@ class Assembler:
     ) -> None:  # fmt: skip
         same = info is not None and same_type(entry, info) and self._comparer.alike(entry, info, directory, entry.name)
         if same and not relink:
-            self._links.placed(path, t.cast(os.stat_result, info).st_dev)
+            self._links.placed(path, t.cast(os.stat_result, info))
             self.tally.unchanged += entry.is_file
             self._progress(1, entry.size)
             return
@@ -316,8 +332,10 @@ class Assembler:
         device = os.fstat(directory).st_dev
         for room, name in rooms.places(path.rpartition(b"/")[0], directory):
             try:
-                if not self._links.link(path, device, room, name) and not self._create(room, name, path, entry, True, old):
-                    return
+                if not self._links.link(path, device, room, name):
+                    if not self._create(room, name, path, entry, True, old):
+                        return
+                    self._place(path, room, name)
                 if info is not None and stat.S_ISDIR(info.st_mode):
                     self._remove(directory, entry.name, path, preserve)  # empty, or to be deleted: the comparison saw to that
                     info = None
@@ -331,7 +349,6 @@ class Assembler:
                 _unlink(name, room)
         else:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        self._links.placed(path, device)
         self.tally.did(path)
         self.tally.size += entry.size
         self._progress(1, entry.size)

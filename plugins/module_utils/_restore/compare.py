@@ -24,14 +24,14 @@ from .._format.walk import Load, find, join
 from .._fs import metadata
 from .._fs.descent import Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG
-from .._fs.flags import flags_at
+from .._fs.flags import flags_at, read_flags
 from .equal import Comparer, same_type
 from .preserve import Preserve
 from .rooms import is_left
 from .space import Space
 
-#: No file system that limits hard links stops at so few; a group that is spread over several files has all but one of them full.
-_LINKS_FEW = 1000
+#: What fpathconf(3) says of a file system that it does not know, and how few links no file system stops at.
+_UNKNOWN, _LINKS_FEW = 127, 1000
 
 
 class Selection:
@@ -74,11 +74,12 @@ class Comparison:
     :ivar changes: paths to add, change and remove (what the backup lacks and does not leave alone).
     :ivar space: what would have to be written.
     :ivar unequal_links: files whose hard links are not those of the backup.
-    :ivar anchors: for each hard-link group that has a sound member, that member: the others are to be linked with it. By group and device.
+    :ivar anchors: for each hard-link group that has a sound member, that member and its inode: the others are to be linked with it. By group and device.
     :ivar blocked: directories with content where the backup has something else: to restore that, the content must go.
     :ivar guarded: places where the backup has something, and the target something that must not go: what the backup leaves alone,
         or a mount point.
     :ivar immutable: what differs and may not be written, by its inode flags.
+    :ivar read_only: directories on a read-only file system, in which something differs.
     :ivar subvolumes: directories of another device than the one above, without a mount: Btrfs subvolumes.
     :ivar left: rooms of restores that died.
     :ivar lacks: what the target cannot hold, where that was asked for.
@@ -88,10 +89,11 @@ class Comparison:
         self.changes = Changes(limit)
         self.space = space
         self.unequal_links: t.Set[bytes] = set()
-        self.anchors: t.Dict[t.Tuple[int, int], bytes] = {}
+        self.anchors: t.Dict[t.Tuple[int, int], t.Tuple[bytes, int]] = {}
         self.blocked: t.List[bytes] = []
         self.guarded: t.List[bytes] = []
         self.immutable: t.List[bytes] = []
+        self.read_only: t.List[bytes] = []
         self.subvolumes: t.List[bytes] = []
         self.left: t.List[bytes] = []
         self.lacks = metadata.Skips()
@@ -116,6 +118,7 @@ class TargetComparer:
         self._counted: t.Set[bytes] = set()
         self._keeps: t.List[bool] = []
         self._in_the_way: t.Set[bytes] = set()
+        self._looked_at: t.Optional[bytes] = None
         self.result = Comparison(limit, Space(self._group_of))
 
     def __call__(self, root: Entry, target: t.Optional[int]) -> Comparison:
@@ -125,6 +128,7 @@ class TargetComparer:
         if self._strict >= 0 and self._selection.everything:
             result.lacks.add(b"", self._comparer.lacks(root, self._strict, os.fstat(self._strict).st_dev))
         todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]] = []
+        self._links_most = links_most(target) if target is not None else 0
         if target is None:
             result.changes.add(ADDED, b"")
             self._descend(b"", root, self._selection.everything, None, todo)
@@ -143,8 +147,12 @@ class TargetComparer:
                         if live:
                             self._up(path)
                         continue
+                    if live and not self._enter(trail, path):
+                        live = False  # gone since its directory was listed
+                        if entry is None:
+                            continue
+                        result.changes.add(CHANGED, path)
                     if live:
-                        self._enter(trail, path)
                         todo.append((path, _UP, entry is None, False))
                         if entry is None:
                             self._keeps.append(False)
@@ -152,16 +160,20 @@ class TargetComparer:
         self._check_links()
         return result
 
-    def _enter(self, trail: Trail, path: bytes) -> None:
+    def _enter(self, trail: Trail, path: bytes) -> bool:
+        """Go down; False where there is no directory any more."""
         device = os.fstat(trail.fd).st_dev
         try:
             info = trail.enter_on_mount(path.rpartition(b"/")[2], self._mounted.get(path))
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
             if error.errno == errno.EXDEV:
                 raise TargetError(f"{show(path)} in the target was mounted just now; look at it, then restore again.") from None
             raise TargetError(f"{show(path)} in the target cannot be entered: {reason(error)}.") from None
         if info.st_dev != device and path not in self._mounted:
             self.result.subvolumes.append(path)
+        return True
 
     def _same_directory(self, entry: Entry, info: os.stat_result, fd: int) -> bool:
         return self._comparer.fits(entry, info, fd) and self._comparer.same_xattrs(entry, metadata.read_xattrs(fd), info, fd)
@@ -186,10 +198,12 @@ class TargetComparer:
                 continue
             info = live.pop(item.name, None)
             if wanted and self._strict >= 0:
-                result.lacks.add(here, self._comparer.lacks(item, self._strict, os.fstat(self._strict).st_dev))
+                place = fd if fd >= 0 else self._strict
+                result.lacks.add(here, self._comparer.lacks(item, place, os.fstat(place).st_dev))
             if info is None:
                 result.changes.add(ADDED, here)
                 result.space.add(here, item)
+                self._note_closed(path, fd)
                 if item.kind == DIRECTORY:
                     below.append((here, item, False, wanted))
                 continue
@@ -197,7 +211,11 @@ class TargetComparer:
                 result.changes.add(CHANGED, here)
                 result.space.add(here, item)
                 self._note_immutable(here, fd, item.name)
-                if here in self._mounted or self._preserve.covers(path, item.name, stat.S_ISDIR(info.st_mode)):
+                self._note_closed(path, fd)
+                apart = stat.S_ISDIR(info.st_mode) and info.st_dev != os.fstat(fd).st_dev  # mounted, or a subvolume
+                if apart and here not in self._mounted:
+                    result.subvolumes.append(here)
+                if apart or here in self._mounted or self._preserve.covers(path, item.name, stat.S_ISDIR(info.st_mode)):
                     result.guarded.append(here)
                 elif stat.S_ISDIR(info.st_mode):
                     self._blocked(here, item.name, fd)
@@ -225,10 +243,15 @@ class TargetComparer:
 
     def _extra(self, path: bytes, fd: int, live: t.Dict[bytes, os.stat_result], hollow: bool, below: t.List[t.Any]) -> None:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
+        device = os.fstat(fd).st_dev
         for name, info in live.items():
             directory = stat.S_ISDIR(info.st_mode)
             if directory and is_left(fd, name):
                 self.result.left.append(join(path, name))
+            elif directory and info.st_dev != device and join(path, name) not in self._mounted:
+                self.result.subvolumes.append(join(path, name))
+                if self._keeps:
+                    self._keeps[-1] = True
             elif hollow or self._preserve.covers_extraneous(path, name, info.st_mode):
                 if self._keeps:
                     self._keeps[-1] = True
@@ -241,6 +264,16 @@ class TargetComparer:
         """A file that is to be replaced, or a directory that is to be changed."""
         if flags_at(directory, name).is_immutable:
             self.result.immutable.append(path)
+
+    def _note_closed(self, path: bytes, fd: int) -> None:
+        """A directory in which something is to be made or replaced."""
+        if fd < 0 or path == self._looked_at:
+            return
+        self._looked_at = path
+        if read_flags(fd).is_immutable:
+            self.result.immutable.append(path)
+        if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+            self.result.read_only.append(path)
 
     def _up(self, path: bytes) -> None:
         """Leave a directory that the backup lacks."""
@@ -276,11 +309,11 @@ class TargetComparer:
                 if sharing[inode] > 1 and not self._shared_links:
                     wrong.add(path)
             elif path not in self._counted and (group, inode[0]) not in anchors and claimed.setdefault(inode, group) == group:
-                anchors[group, inode[0]] = path
+                anchors[group, inode[0]] = path, inode[1]
         for path, inode in self._inodes.items():
             group = self._group_of.get(path)
             anchor = None if group is None else anchors.get((group, inode[0]))
-            if group is not None and (anchor is None or self._inodes[anchor] != inode) and group not in spread:
+            if group is not None and (anchor is None or anchor[1] != inode[1]) and group not in spread:
                 wrong.add(path)
         for path in sorted(wrong - self._counted):
             self.result.changes.add(CHANGED, path)
@@ -297,9 +330,18 @@ class TargetComparer:
         found = set()
         for group, inodes in files.items():
             counts = sorted(sharing[inode] for inode in inodes)
-            if len(counts) > 1 and counts[-1] >= _LINKS_FEW and counts[1] == counts[-1] and sum(counts) == names[group]:
+            if len(counts) > 1 and counts[-1] >= self._links_most and counts[1] == counts[-1] and sum(counts) == names[group]:
                 found.add(group)
         return found
+
+
+def links_most(directory: int) -> int:
+    """How many names a file may have on a directory's file system, at least."""
+    try:
+        most = os.fpathconf(directory, "PC_LINK_MAX")
+    except (OSError, ValueError):
+        return _LINKS_FEW
+    return _LINKS_FEW if most <= _UNKNOWN else most
 
 
 _UP = Entry(b"", 0, 0, 0, 0, 0, 0, 0, b"")

@@ -46,7 +46,13 @@ class Comparer:
         self.learned = 0
 
     def alike(self, entry: Entry, info: os.stat_result, directory: int, name: bytes) -> bool:
-        """Whether all of it agrees; the content, too, with `verify`."""
+        """Whether all of it agrees; the content, too, with `verify`. False also of what has just gone."""
+        try:
+            return self._alike(entry, info, directory, name)
+        except FileNotFoundError:
+            return False
+
+    def _alike(self, entry: Entry, info: os.stat_result, directory: int, name: bytes) -> bool:
         if not self.fits(entry, info, directory):
             return False
         if entry.kind == SYMLINK and os.fsencode(os.readlink(name, dir_fd=directory)) != entry.extra.target:
@@ -99,6 +105,8 @@ class Comparer:
         held = self._holder.held(wanted, directory, device)
         same = {"owner": held[:2] == wanted[:2], "mode": held.mode == wanted.mode, "mtime": held.mtime == wanted.mtime}
         missing = [name for name, is_same in same.items() if not is_same]
+        if not self._root and (wanted.uid != os.geteuid() or wanted.gid not in (os.getegid(), *os.getgroups())):
+            missing.append("owner")  # which without root is not even tried
         if entry.extra.xattrs:
             names = {name for name, _value in self._holder.held_xattrs(self._owners.xattrs(entry), directory, device)}
             missing += [show(name) for name, _value in entry.extra.xattrs if name not in names]

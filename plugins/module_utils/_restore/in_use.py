@@ -41,24 +41,22 @@ def users_of(target: bytes) -> Users:
     ours = mounts.mounts()
     look = _Look(target, mounts.place_of(target, ours), ours, found)
     look.layers(ours, "here")
-    own, root = os.readlink("/proc/self/ns/mnt"), _identity("/")
-    seen = {own}
+    own, root, here = os.readlink("/proc/self/ns/mnt"), _identity("/"), _identity(os.fsdecode(target))
+    seen = set()
     for number in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         process = f"/proc/{number}"
         with contextlib.suppress(OSError):  # it has ended, or is another user's
             if number == os.getpid():
                 continue
-            namespace = os.readlink(f"{process}/ns/mnt")
-            if namespace not in seen:
-                seen.add(namespace)
+            namespace, top = os.readlink(f"{process}/ns/mnt"), _identity(f"{process}/root")
+            if namespace != own and (namespace, top) not in seen:  # what it sees of its mounts hangs on its root, too
+                seen.add((namespace, top))
                 look.namespace(mounts.mounts(str(number)), _name(number))
-            if namespace == own:
-                top = os.readlink(os.fsencode(f"{process}/root"))
-                if is_within(top, target) and _identity(f"{process}/root") != root:
-                    found.blocking.append(f"{_name(number)} has its root directory in it")
-                elif _holds(process, target):
-                    found.holding.append(_name(number))
-    return found
+            if top != root and _leads_below(f"{process}/root", here):
+                found.blocking.append(f"{_name(number)} has its root directory in it")
+            elif _leads_below(f"{process}/cwd", here) or top == root and _holds(process, target):
+                found.holding.append(_name(number))
+    return Users(list(dict.fromkeys(found.blocking)), found.holding)
 
 
 def holding_warning(target: bytes, names: t.List[str]) -> t.Optional[str]:
@@ -101,14 +99,34 @@ class _Look:
 
 
 def _holds(process: str, target: bytes) -> bool:
-    """Whether a process works in a directory, or has files of it open."""
+    """Whether a process with our root runs a program of a directory, or has files of it open."""
     with contextlib.suppress(OSError):
-        if is_within(os.readlink(os.fsencode(f"{process}/cwd")), target):
-            return True
-        for fd in os.listdir(f"{process}/fd"):
-            if is_within(os.readlink(os.fsencode(f"{process}/fd/{fd}")), target):
-                return True
+        links = [f"{process}/exe", *(f"{process}/fd/{fd}" for fd in os.listdir(f"{process}/fd"))]
+        for link in links:
+            with contextlib.suppress(OSError):
+                if is_within(os.readlink(os.fsencode(link)), target):
+                    return True
     return False
+
+
+def _leads_below(link: str, top: t.Tuple[int, int]) -> bool:
+    """Whether a link of /proc leads to a directory or below it, by whatever path: found out by going up from there."""
+    fd = os.open(link, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        before = None
+        while True:
+            info = os.fstat(fd)
+            here = info.st_dev, info.st_ino
+            if here == top:
+                return True
+            if here == before:
+                return False
+            before = here
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+            os.close(fd)
+            fd = above
+    finally:
+        os.close(fd)
 
 
 def _identity(path: str) -> t.Tuple[int, int]:

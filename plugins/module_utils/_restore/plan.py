@@ -135,9 +135,15 @@ def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
             " move or unmount it.",
             paths=[show(path) for path in comparison.guarded],
         )
+    if comparison.read_only:
+        raise TargetError(
+            f"{show(comparison.read_only[0]) or 'The top'} in the target is on a read-only file system and differs; remount it writable, or leave it out.",
+            paths=[show(path) for path in comparison.read_only],
+        )
     if comparison.immutable:
         raise TargetError(
-            f"{show(comparison.immutable[0])} in the target is immutable and differs; take the flag away (chattr -i, chattr -a), then restore again.",
+            f"{show(comparison.immutable[0]) or 'The top'} in the target is immutable and differs; take the flag away (chattr -i, chattr -a),"
+            " then restore again.",
             paths=[show(path) for path in comparison.immutable],
         )
     if comparison.blocked and not removes(request):

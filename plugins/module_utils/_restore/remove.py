@@ -38,9 +38,15 @@ class Remover:
 
     def remove(self, directory: int, name: bytes, path: bytes) -> None:
         """Remove `name` in an open directory, with all below it; `path` is where that is from the root of the backup."""
-        info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        try:
+            info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return
         if not stat.S_ISDIR(info.st_mode):
             self._unlink(directory, name, path)
+            return
+        if info.st_dev != os.fstat(directory).st_dev:
+            self.kept.append(path)  # mounted, or a subvolume
             return
         with Trail(os.dup(directory)) as trail:
             # path, name, subdirectories to do, whether something stays in it
@@ -53,7 +59,7 @@ class Remover:
                     child = below.pop()
                     entered = self._enter(trail, child, join(path, child), info.st_dev)
                     if entered is None:
-                        stack[-1] = (path, name, below, True)
+                        stack[-1] = (path, name, below, self._is_there(trail.fd, child))
                     else:
                         stack.append(entered)
                     continue
@@ -64,13 +70,14 @@ class Remover:
                     stack[-1] = (*stack[-1][:3], True)
 
     def _enter(self, trail: Trail, name: bytes, path: bytes, device: int) -> t.Optional[t.Tuple[bytes, bytes, t.List[bytes], bool]]:
-        """Go down, and remove all but the subdirectories; None where something is mounted there."""
+        """Go down, and remove all but the subdirectories; None where something is mounted there, and where it has just gone."""
         try:
             info = trail.enter_on_mount(name)
         except OSError as error:
-            if error.errno != errno.EXDEV:
+            if error.errno == errno.EXDEV:
+                self.kept.append(path)
+            elif error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
-            self.kept.append(path)
             return None
         if info.st_mode & 0o700 != 0o700 and os.geteuid() != 0:
             os.fchmod(trail.fd, info.st_mode & 0o7777 | 0o700)
@@ -89,6 +96,14 @@ class Remover:
             else:
                 stays = not self._unlink(trail.fd, raw, here) or stays
         return path, name, below, stays
+
+    @staticmethod
+    def _is_there(directory: int, name: bytes) -> bool:
+        try:
+            os.stat(name, dir_fd=directory, follow_symlinks=False)
+            return True
+        except FileNotFoundError:
+            return False
 
     def _unlink(self, directory: int, name: bytes, path: bytes) -> bool:
         try:
@@ -109,6 +124,8 @@ class Remover:
             self.removed += 1
             return True
         except OSError as error:
+            if error.errno == errno.ENOENT:
+                return True
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, *_STAYS):
                 raise
             self.kept.append(path)  # something was put in, or is mounted on it

@@ -143,6 +143,7 @@ class Stage:
         :returns: where the old tree is kept, if it is, and warnings. Impossible where trees cannot be swapped: nothing was touched.
         """
         warnings: t.List[str] = []
+        self.target.check()
         try:
             previous = self._unused(b".previous-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()).encode()) if keep else None
             self._write_journal(rules, previous, extraneous)
@@ -152,7 +153,8 @@ class Stage:
         try:
             with held():
                 carrier = Carrier(old, self.tree, self.directory, rules.preserve(), extraneous)
-                if not os.path.samestat(os.fstat(old), os.fstat(self.target.fd)) or carrier.is_stuck():
+                self.target.check()
+                if carrier.is_stuck():
                     raise Impossible
                 self._swap(old)
                 kept = carrier()

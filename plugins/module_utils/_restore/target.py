@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import stat
@@ -28,8 +29,9 @@ from .._base import (
     TargetError,
     UsageError,
     files,
-    lock_file,
+    locked,
     open_directory,
+    open_file,
     open_real,
     parse,
     reason,
@@ -188,6 +190,15 @@ class Target:
         except OSError as error:
             raise target_failure(f"making {show(self.path)}", error) from None
 
+    def check(self) -> None:
+        """TargetError where the name leads to another directory by now than the one that is held."""
+        try:
+            if not self.name or os.path.samestat(os.stat(self.name, dir_fd=self.parent, follow_symlinks=False), os.fstat(self.fd)):
+                return
+        except OSError:
+            pass
+        raise TargetError(f"Target {show(self.path)} was moved away or exchanged during the restore; look at what is there now, then restore again.")
+
     def look_again(self) -> None:
         """Open the target anew, after something was put in its place."""
         if self.fd >= 0:
@@ -220,11 +231,13 @@ class Target:
         for name in names:
             path = os.path.join(directory, name)
             try:
-                fd = lock_file(path, fcntl.LOCK_EX, time.monotonic() + _PATIENCE, "the lock of the target")
+                fd = locked(functools.partial(open_file, path, os.O_RDWR | os.O_CREAT), path, fcntl.LOCK_EX, time.monotonic() + _PATIENCE, "the target")
             except LockTimeout:
                 raise self._taken() from None
             except StoreError as error:
                 raise TargetError(f"Target {show(self.path)} cannot be locked: {error.message}") from None
+            except OSError as error:
+                raise target_failure(f"opening its lock {path}", error) from None
             self._locks.append((t.cast(int, fd), path))
 
     def _taken(self) -> TargetError:

@@ -249,7 +249,7 @@ def _restore(args: Arguments, manager: Manager) -> Outcome:
     with screen.progress(args.quiet or args.json, lambda: manager.expected(backup=args.id)) as progress:
         done, passed = manager.restore(args.id, request, dry=args.dry_run, progress=progress)
     value = {"restore": done.restore, "changed": done.changed, "diff": done.diff, "passed_over": passed, "warnings": done.warnings}
-    return Outcome(value, lambda: _restored(done, args.dry_run))
+    return Outcome(value, lambda: _restored(done, args.dry_run), status=INCOMPLETE if done.restore["lost"] else DONE)
 
 
 def _restored(done: Restored, dry: bool) -> str:
