@@ -422,6 +422,21 @@ def test_no_file_of_a_user_gets_another_s_name(user_bench: Any, monkeypatch: pyt
     assert (app / "usr-tool").read_bytes() == b"tool" and (app / "usr-tool").stat().st_uid == 0
 
 
+def test_no_file_that_was_just_exchanged_is_taken_over(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the old tree, in which its user may rename what he likes until the exchange."""
+    real, done = os.link, []
+
+    def link(source: Any, *rest: Any, **more: Any) -> None:
+        if source == b"z" and not done:
+            done.append((made.target / "new").write_bytes(b"evil"))
+            (made.target / "new").replace(made.target / "z")
+        real(source, *rest, **more)
+
+    monkeypatch.setattr(os, "link", link)
+    made.restore(force=True, strategy="replace")
+    assert done and (made.target / "z").read_bytes() == b"4"
+
+
 @pytest.mark.parametrize("strategy", WAYS)
 def test_a_target_that_is_moved_aside_is_not_written_to(made: Any, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody saves it while the restore gets ready: what he saved stays as it is."""

@@ -65,7 +65,7 @@ class Links:
         group = self._group_of.get(path)
         if group is None:
             return False
-        apart = group in self._known
+        apart = group in self._known and self._placed.get((group, info.st_dev), (b"", -1))[0] != path  # a second attempt is none
         self._known.add(group)
         self._placed[group, info.st_dev] = path, info.st_ino
         return apart
@@ -215,7 +215,10 @@ class Assembler:
             os.link(entry.name, entry.name, src_dir_fd=old, dst_dir_fd=directory, follow_symlinks=False)
         except OSError:
             return False
-        return True
+        if os.stat(entry.name, dir_fd=directory, follow_symlinks=False).st_ino == info.st_ino:
+            return True
+        os.unlink(entry.name, dir_fd=directory)  # another user put a file of his in the place of that one
+        return False
 
     # ---- in place
 
