@@ -153,6 +153,7 @@ options:
       - Restore although a process has its root directory in the target, as a container has, another mount namespace has something mounted below it, or
         an overlay is made of it. By default that fails with RV(code=in_use), for what runs there would lose its files and mounts.
       - A process that only works in the target, or has files of it open, is no reason to fail. A warning names it.
+      - With V(true) it is not looked for at all.
     type: bool
     default: false
   numeric_owner:

@@ -314,6 +314,10 @@ class Restore(Case):
         self.scene.holds()
 
 
+#: Who uses the target is not looked for: how many calls that takes hangs on what runs on this machine, and a point is a call by its number.
+FORCED = ("--force", "--allow-in-use")
+
+
 class Replace(Restore):
     """A tree that exists, and in which something lies that the backup excluded."""
 
@@ -326,7 +330,7 @@ class Replace(Restore):
         self.old = scene.wanted[scene.old]
 
     def options(self) -> list[str]:
-        return ["--force", "--strategy", "replace"]
+        return [*FORCED, "--strategy", "replace"]
 
     def after(self, result: Optional[forks.Result]) -> None:
         self.store_holds()
@@ -362,7 +366,7 @@ class InPlace(Replace):
     """File by file: each one is the old or the new one at any time."""
 
     def options(self) -> list[str]:
-        return ["--force", "--strategy", "in_place", "--delete"]
+        return [*FORCED, "--strategy", "in_place", "--delete"]
 
     def halfway(self) -> None:
         for path, value in snapshot(self.scene.target).items():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.volt.backup.tests.rigs import sample
 
 COLLECTION = Path(__file__).parents[2]
 #: In a process of its own: who has imported the filter is a control node to Ansible from then on, and modules behave differently there.
@@ -41,9 +42,10 @@ def misspelled(name: str) -> list[str]:
 
 def test_every_slip_of_every_variable_is_found() -> None:
     options = call()["options"]
-    slips = [slip for name in options for slip in misspelled(name) if slip not in options]
+    names = sample.some(options, 16, "slips")
+    slips = [slip for name in names for slip in misspelled(name) if slip not in options]
     told = call(*([[slip]] for slip in slips))["told"]
-    assert len(slips) > 4000 and [slip for slip, wrong in zip(slips, told) if len(wrong) != 1] == []
+    assert len(slips) > 40 * len(names) and [slip for slip, wrong in zip(slips, told) if len(wrong) != 1] == []
 
 
 def test_the_variables_are_those_of_roles_and_playbooks() -> None:

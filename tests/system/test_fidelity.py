@@ -99,8 +99,8 @@ def test_no_inode_is_shared_with_the_store(bench):
 
 
 def test_a_directory_of_very_many_entries(bench_on):
-    """Its tree is a list of parts: of 30,000 entries as of 100,000."""
-    entries = 100_000 if sample.LONG else 30_000
+    """Its tree is a list of parts: of 20,000 entries as of 100,000."""
+    entries = 100_000 if sample.LONG else 20_000
     bench = bench_on("ext4", 8 << 30)  # for its number of inodes
     torture.build(bench.source, entries=entries, long_paths=False)
     first = bench.create().backup

@@ -105,7 +105,7 @@ class Restorer:
         comparison = work.comparison
         wanted = comparison.changes if removes(request) else comparison.changes.without(REMOVED)
         diff = wanted.as_dict()
-        users = users_of(target.path) if target.exists else Users([], [])
+        users = users_of(target.path) if target.exists and not request.allow_in_use else Users([], [])
         self._users = users.blocking
         if not wanted:
             self._clean(comparison.left)
