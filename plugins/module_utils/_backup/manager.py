@@ -250,8 +250,8 @@ class Manager:
                     f"Backup {backup} is protected and was not deleted; run volt_backup with state: unprotected and id: {backup} first.", backup_id=backup
                 )
             if found is not None and not dry and not catalog.remove(backup, found):
-                if catalog.exists(backup):
-                    raise StoreError(f"Backup {backup} was not deleted, for its record could not be read, or changed meanwhile; try again.")
+                if found["manifest_ref"] is None and catalog.exists(backup):
+                    raise StoreError(f"Backup {backup} was not deleted, for its record could not be read a moment ago, and now can; try again.")
                 return None  # another process was first
             return found
 

@@ -212,15 +212,9 @@ class TargetComparer:
                 result.space.add(here, item)
                 self._note_immutable(here, fd, item.name)
                 self._note_closed(path, fd)
-                apart = stat.S_ISDIR(info.st_mode) and info.st_dev != os.fstat(fd).st_dev  # mounted, or a subvolume
-                if apart and here not in self._mounted:
-                    result.subvolumes.append(here)
-                if apart or here in self._mounted or self._preserve.covers(path, item.name, stat.S_ISDIR(info.st_mode)):
-                    result.guarded.append(here)
-                elif stat.S_ISDIR(info.st_mode):
-                    self._blocked(here, item.name, fd)
+                if self._is_in_the_way(path, item.name, info, fd):
                     below.append((here, None, True, True))
-                elif item.kind == DIRECTORY:
+                elif item.kind == DIRECTORY and here not in result.guarded[-1:]:
                     below.append((here, item, False, wanted))
                 continue
             if wanted and not self._comparer.alike(item, info, fd, item.name):
@@ -240,6 +234,19 @@ class TargetComparer:
             tagged = any(item.name == CACHEDIR_TAG for item in entries)
             self._extra(path, fd, live, self._preserve.covers_inside(path, fd, live.keys() | {item.name for item in entries}, tagged), below)
         todo += reversed(below)
+
+    def _is_in_the_way(self, path: bytes, name: bytes, info: os.stat_result, fd: int) -> bool:
+        """Whether a directory is where the backup has something else, so that what is in it would have to go. What must not go is noted."""
+        here, directory = join(path, name), stat.S_ISDIR(info.st_mode)
+        apart = directory and info.st_dev != os.fstat(fd).st_dev  # mounted, or a subvolume
+        if apart and here not in self._mounted:
+            self.result.subvolumes.append(here)
+        if apart or here in self._mounted or self._preserve.covers(path, name, directory):
+            self.result.guarded.append(here)
+            return False
+        if directory:
+            self._blocked(here, name, fd)
+        return directory
 
     def _extra(self, path: bytes, fd: int, live: t.Dict[bytes, os.stat_result], hollow: bool, below: t.List[t.Any]) -> None:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
