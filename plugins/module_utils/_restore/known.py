@@ -7,8 +7,8 @@
 """The stat cache of a target: files whose content was hashed, and the stats that they had then.
 
 A file that still has the inode, size, mtime and ctime is not hashed again. It is believed only where a change must have moved the ctime: on a
-file system whose stats prove something, and for a ctime at least 2 s before the moment from which the file could be changed unseen. A hash in a
-comparison counts from the start of that; a file of a new tree, which nobody else can reach, from the exchange.
+file system whose stats prove something, and only if the ctime is at least 2 s older than a reference time. For a file that a comparison hashed, that
+is the start of the comparison. For a file of a new tree it is the exchange: until then the tree is private.
 
 One derived file for each target, in the store's cache: a head, then the columns inode, size, mtime and ctime, ascending by inode, and the digests.
 """

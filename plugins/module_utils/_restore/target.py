@@ -7,7 +7,7 @@
 """The place to restore to: where it really is, whether it can be meant, and that one restore at a time has it.
 
 A path is believed once. `resolve` follows it, `Target` opens the directory above the target without following anything, and from then on all goes
-by descriptors: a user who exchanges a directory of the path for a symbolic link meanwhile leads nobody elsewhere.
+by descriptors. A user may exchange a directory of the path for a symbolic link meanwhile; the restore does not follow it.
 """
 
 from __future__ import annotations
