@@ -87,7 +87,7 @@ def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
     meant = {} if declared is None else declared
     if not (isinstance(results, dict) and isinstance(meant, dict)):
         raise AnsibleFilterError("fleet_status wants dictionaries: by each host's name what volt_backup_info returned there, and what was declared.")
-    rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host) or [])), key=_rank)
+    rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host, []))), key=_rank)
     lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
     bad = [row for row in rows if _is_trouble(row)]
     troubled: dict[str, list[str]] = {}
@@ -96,7 +96,7 @@ def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
     return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in bad], "troubled": troubled}
 
 
-def _rows(host: str, result: dict[str, Any], declared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(host: str, result: dict[str, Any], declared: Any) -> list[dict[str, Any]]:
     if result.get("unreachable"):
         return [_host(host, "unreachable", result.get("msg"))]
     found = result.get("schedules")
@@ -106,6 +106,8 @@ def _rows(host: str, result: dict[str, Any], declared: list[dict[str, Any]]) -> 
         return [_host(host, "not known", "What the host said is not understood.")]
     others = [row for row in _dicts(result.get("workloads")) if not row.get("scheduled") and isinstance(row.get("state"), str)]
     there = {row["workload"] for row in found}
+    if not (isinstance(declared, list) and all(isinstance(one, dict) for one in declared)):
+        return [_host(host, "not known", "What this host is meant to have is not known; correct volt_schedule_workloads, a list of dictionaries.")]
     missing = [str(one.get("workload")) for one in declared if one.get("state", "present") == "present" and one.get("workload") not in there]
     rows = [{**_host(host, "", None), **row} for row in (*found, *others)]
     rows += [{**_host(host, str(problem.get("state")), problem.get("reason")), "what": problem.get("what")} for problem in _dicts(result.get("problems"))]
