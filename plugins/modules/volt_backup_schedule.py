@@ -231,7 +231,7 @@ options:
     description:
       - An address that is called (GET) when a run begins, such as that of a service which watches for runs that do not come.
       - In it, C({workload}), C({host}), C({event}), C({backup_id}), C({reason}), C({duration}) in seconds and C({size}) in bytes stand for what is
-        known. That it does not answer makes no backup bad. It is kept in the job file, and shown nowhere.
+        known. A call takes 15 seconds at most. That it does not answer makes no backup bad. It is kept in the job file, and shown nowhere.
     type: str
   on_success_url: &on_success_url
     description: An address that is called when a run has succeeded, with all that belongs to it. As O(on_start_url).
