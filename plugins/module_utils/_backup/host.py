@@ -87,8 +87,14 @@ def absolute(path: str) -> str:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two paths that users wrote lead to the same place."""
-    return os.path.realpath(absolute(one)) == os.path.realpath(absolute(other))
+    """Whether two paths that users wrote lead to the same place, however they are spelt: by a link or another mount as well."""
+    first, second = absolute(one), absolute(other)
+    if os.path.realpath(first) == os.path.realpath(second):
+        return True
+    try:
+        return os.path.samefile(first, second)
+    except OSError:  # one of them is not there
+        return False
 
 
 def resolve(store: t.Optional[str], backup_dir: t.Optional[str]) -> t.Tuple[str, str]:

@@ -396,7 +396,7 @@ class Declaration:
         """What is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
         warnings = public.bring_up(self._survey, self._places.records, self._places.public)
         used = {self._metrics_of(name) for name in jobs.declared(self._places.jobs) if name not in self._gone}
-        for path in set(self._metrics) - used:
+        for path in [path for path in self._metrics if not any(host.is_same(path, other) for other in used if other)]:
             try:
                 commands.remove(os.fsdecode(parse(path)))
             except VoltError as error:

@@ -231,6 +231,39 @@ def test_a_command_that_units_start_is_in_use(host: Host) -> None:
     assert units.users(host.places.units, host.places.command) == ["volt-backup-app.service", "volt-cas-gc.service"]
 
 
+def test_a_command_is_what_its_path_leads_to(host: Host) -> None:
+    """Not how that path is spelt: in the declaration, in the unit, or in the question."""
+    directory = host.top / "bin"
+    directory.mkdir()
+    (directory / "a b%$\\'\"ü").write_text("")
+    (host.top / "link").symlink_to(directory)
+    (host.top / "same").symlink_to(directory / "a b%$\\'\"ü")
+    path = str(directory / "a b%$\\'\"ü")
+    spelt = [path, path.replace("bin/", "bin//"), path.replace("/bin/", "/./bin/x/../"), path.replace("/bin/", "/link/"), str(host.top / "same")]
+    (directory / "x").mkdir()
+    for written in spelt:
+        host.unit("volt-backup-app.service").parent.mkdir(exist_ok=True)
+        host.unit("volt-backup-app.service").write_text(units.service(host.job(), "/usr/bin/python3", written, str(host.top)))
+        for asked in (*spelt, os.fsencode(path).decode("utf-8", "surrogateescape")):
+            assert units.users(host.places.units, asked) == ["volt-backup-app.service"], (written, asked)
+        assert units.users(host.places.units, path + "x") == [] == units.users(host.places.units, str(directory))
+    host.unit("volt-backup-app.service").unlink()
+    (directory / "volt").write_text("")
+    for line in ("+{}/volt gc", "/bin/sh -c '{}/volt gc'", '/bin/sh -c "exec {}/volt gc; true"', "/usr/bin/python3 \\\n  {}/volt gc"):
+        host.unit("volt-cas-gc.service").write_text(f"{units.OURS}\n[Service]\nExecStart={line.format(host.top / 'link')}\n")
+        assert units.users(host.places.units, str(directory / "volt")) == ["volt-cas-gc.service"], line
+
+
+def test_metrics_that_are_spelt_anew_stay(host: Host) -> None:
+    path = str(host.top / "volt.prom")
+    host.declare(host.job()._replace(metrics=path))
+    assert os.path.exists(path)
+    host.declare(host.job()._replace(metrics=path.replace("/volt.prom", "//volt.prom")))
+    assert os.path.exists(path)
+    host.declare(host.job()._replace(metrics=str(host.top / "other.prom")))
+    assert not os.path.exists(path) and os.path.exists(host.top / "other.prom")
+
+
 def test_a_mail_without_sendmail_is_found_at_declaration(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     mail = {"mail": {"to": "a@example.org"}}
     monkeypatch.setattr(notification, "SENDMAIL", str(host.top / "sendmail"))
