@@ -116,14 +116,14 @@ def run(
         params = module.params
         manager = Manager(params["store"], params["backup_dir"], params["lock_timeout"])
         with interruptible():
-            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(_translated(text)))))
+            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(_translated(text, spec)))))
     except VoltError as error:
         failure = error  # outside of the handler nothing adds the exception's own words to the message
     except OSError as error:
         failure = unexpected(error, show(error.filename) if isinstance(error.filename, (str, bytes)) else "")
     if failure is not None:
         details = {_RENAMED.get(key, key): value for key, value in failure.details.items()}
-        module.fail_json(**_utf8({**details, "msg": _translated(failure.message), "code": failure.code}))
+        module.fail_json(**_utf8({**details, "msg": _translated(failure.message, spec), "code": failure.code}))
     module.exit_json(**_utf8(result))
 
 
@@ -146,9 +146,9 @@ def _check(
         if value is None:
             continue
         if option["type"] == "path" and (not os.path.isabs(value) or b"\0" in parse(value)):
-            raise UsageError(f"Option {name} must be an absolute path without NUL, and {value!r} is none.")
+            raise UsageError(f"Option `{name}` must be an absolute path without NUL, and {value!r} is none.")
         if option["type"] == "int" and value < 0 and name not in signed:
-            raise UsageError(f"Option {name} must not be negative, and {value} is.")
+            raise UsageError(f"Option `{name}` must not be negative, and {value} is.")
 
 
 def _without_secrets(params: t.Any, spec: Options) -> t.Any:
@@ -165,12 +165,16 @@ def _without_secrets(params: t.Any, spec: Options) -> t.Any:
     return shown
 
 
-def _translated(text: str) -> str:
-    """A message as one writes it who calls the module: in a task its options, in a playbook of this collection that one's variables."""
+def _translated(text: str, options: t.Container[str] = ()) -> str:
+    """A message as one writes it who calls the module: in a task its options, in a playbook of this collection that one's variables.
+
+    :param options: those of the module.
+    """
     variables = dict(said.split("=", 1) for said in os.environ.get(_VARIABLES, "").split() if "=" in said)
 
     def option(name: str, value: str) -> t.Optional[str]:
-        return f"{variables[name]}{f': {value}' if value else ''}" if name in variables else None
+        said = variables.get(name, name if name in options else None)
+        return said and (f"{said}: {value}" if value else said)
 
     return translate(text, option)
 

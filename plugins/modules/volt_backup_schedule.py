@@ -603,11 +603,11 @@ def _host_wide(params: Result, seed: str) -> t.Optional[HostWide]:
     texts, told = params["host_units"], params["on_failure"]
     if texts is None:
         if told is not None:
-            raise UsageError("Option on_failure belongs to host_units, among which is the unit that tells of failures.")
+            raise UsageError("Option `on_failure` belongs to `host_units`, among which is the unit that tells of failures.")
         return None
     for name, text in texts.items():
         if not isinstance(text, str):
-            raise UsageError(f"Unit {name} of host_units must be a text.")
+            raise UsageError(f"Unit {name} of `host_units` must be a text.")
     return HostWide(texts, notification.check(told or {}), seed)
 
 

@@ -63,14 +63,14 @@ def read() -> t.Optional[Home]:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise Hidden(f"{PATH} says where the backups of this host are, and may not be read; run as root, or name store and backup_dir.") from None
+        raise Hidden(f"{PATH} says where the backups of this host are, and may not be read; run as root, or name `store` and `backup_dir`.") from None
     except (files.Unsuitable, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StoreError(
             f"{PATH} is damaged, so it is not known where the backups of this host are; put it back from a copy, or remove it and declare the schedules"
             " again."
         ) from None
     except OSError as error:
-        raise StoreError(f"{PATH} cannot be read: {reason(error)}; mend that, or name store and backup_dir.") from None
+        raise StoreError(f"{PATH} cannot be read: {reason(error)}; mend that, or name `store` and `backup_dir`.") from None
 
 
 def write(home: Home) -> None:

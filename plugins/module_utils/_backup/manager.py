@@ -217,7 +217,7 @@ class Manager:
                 if sidecar is None:
                     raise NotFound(
                         f"Workload {query.workload} has no complete, sound backup that matches in {catalog.where}; list its backups. Each can be restored by"
-                        " its id; of a damaged one, salvage: true restores what is whole.",
+                        " its id; of a damaged one, `salvage: true` restores what is whole.",
                         skipped=passed,
                     )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)

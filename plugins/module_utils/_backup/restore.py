@@ -114,7 +114,7 @@ class Restorer:
             return self._result("none", Tally(), diff, Skips())
         if target.exists and not request.force:
             raise TargetDiffers(
-                f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); say force: true to overwrite it.",
+                f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); say `force: true` to overwrite it.",
                 diff=diff,
             )
         refuse_in_use(request, target, self._users)
@@ -189,7 +189,7 @@ class Restorer:
         lost = sorted(salvage.lost)
         if b"" in salvage.lost or lost and not self._request.salvage:
             raise Damaged(
-                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with salvage: true,"
+                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with `salvage: true`,"
                 " or choose the paths you need.",
                 paths=[show(path) for path in lost],
             )

@@ -132,7 +132,7 @@ def check(job: Job) -> Job:
     if job.nice not in NICE:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
     if job.command_timeout < 1:
-        raise UsageError(f"Option command_timeout of workload {job.workload} must be at least 1 second.")
+        raise UsageError(f"Option `command_timeout` of workload {job.workload} must be at least 1 second.")
     for name, limit in (("timeout", job.timeout), ("stall", job.stall)):
         if not 0 <= limit <= _LONGEST:
             raise UsageError(f"Option {name} of workload {job.workload} must not be longer than 366d; write it like 90m or 6h, or 0 for none.")
@@ -154,12 +154,12 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     if not os.path.isabs(parse_path(options["source"])):
         raise UsageError(f"Source {options['source']!r} of workload {workload} must be an absolute path.")
     if bool(options["interval"]) == bool(options["on_calendar"]):
-        raise UsageError(f"Workload {workload} needs either interval or on_calendar, to say how often it is backed up.")
+        raise UsageError(f"Workload {workload} needs either `interval` or `on_calendar`, to say how often it is backed up.")
     slots = parse_slots(options["interval"], options["randomized_delay"], options["jitter_seed"], workload) if options["interval"] else None
     keep = {name: value for name, value in (options["keep"] or {}).items() if value is not None} or None
     if options["max_keep"]:
         if keep is not None or options["max_keep"] < 0:
-            raise UsageError(f"Workload {workload}: give max_keep, a number from 0 up, or keep, not both.")
+            raise UsageError(f"Workload {workload}: give `max_keep`, a number from 0 up, or `keep`, not both.")
         keep = {"last": options["max_keep"]}
     codec.choose(options["compression"])
     for name in URLS:  # not in a job file: an address that cannot be called keeps no backup from being made
@@ -204,9 +204,9 @@ def parse(text: str, name: str) -> Job:
         value = json.loads(text)
         number = value.pop("format")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.") from None
+        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with `force: true`, or move the file away.") from None
     if not isinstance(number, int) or isinstance(number, bool):
-        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.")
+        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with `force: true`, or move the file away.")
     if number > FORMAT:
         raise newer(f"{name} (job format {number})")
     if number < FORMAT:
