@@ -61,6 +61,8 @@ _VARIABLES = "VOLT_VARIABLES"
 #: Ansible takes a task whose result has a true `skipped` for one that did not run, whatever else the result says.
 _RENAMED = {"skipped": "passed_over"}
 _OLDEST = (3, 9)
+#: What a result says in place of a secret; Ansible's own words.
+_HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 class Task(t.NamedTuple):
@@ -78,10 +80,16 @@ class Task(t.NamedTuple):
 
 
 class _Module(AnsibleModule):
-    """Failures of Ansible's own, about options, have a code as well."""
+    """Failures of Ansible's own, about options, have a code as well. Results repeat the parameters without those that are secret."""
+
+    def exit_json(self, **kwargs: t.Any) -> t.NoReturn:
+        super().exit_json(**{"invocation": self._called(), **kwargs})
 
     def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
-        super().fail_json(msg, **{"code": UsageError.code, **kwargs})
+        super().fail_json(msg, **{"code": UsageError.code, "invocation": self._called(), **kwargs})
+
+    def _called(self) -> Result:
+        return {"module_args": _without_secrets(self.params, self.argument_spec)}
 
 
 def run(
@@ -94,7 +102,8 @@ def run(
     """Be a module.
 
     :param work: does it. :param options: argument spec without the shared options. :param signed: numbers that may be negative.
-    :param plain: values of `no_log` options that are no secrets, of all parameters: Ansible would blot them out wherever else they appear in a result.
+    :param plain: values of `no_log` options, of all parameters, that may be words of any text: Ansible would blot them out wherever they appear in a
+        result. What a result repeats of the parameters hides them all the same.
     :param rules: required_if and its kin.
     """
     spec = {**SHARED, **options}
@@ -107,14 +116,14 @@ def run(
         params = module.params
         manager = Manager(params["store"], params["backup_dir"], params["lock_timeout"])
         with interruptible():
-            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(_translated(text)))))
+            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(_translated(text, spec)))))
     except VoltError as error:
         failure = error  # outside of the handler nothing adds the exception's own words to the message
     except OSError as error:
         failure = unexpected(error, show(error.filename) if isinstance(error.filename, (str, bytes)) else "")
     if failure is not None:
         details = {_RENAMED.get(key, key): value for key, value in failure.details.items()}
-        module.fail_json(**_utf8({**details, "msg": _translated(failure.message), "code": failure.code}))
+        module.fail_json(**_utf8({**details, "msg": _translated(failure.message, spec), "code": failure.code}))
     module.exit_json(**_utf8(result))
 
 
@@ -137,17 +146,35 @@ def _check(
         if value is None:
             continue
         if option["type"] == "path" and (not os.path.isabs(value) or b"\0" in parse(value)):
-            raise UsageError(f"Option {name} must be an absolute path without NUL, and {value!r} is none.")
+            raise UsageError(f"Option `{name}` must be an absolute path without NUL, and {value!r} is none.")
         if option["type"] == "int" and value < 0 and name not in signed:
-            raise UsageError(f"Option {name} must not be negative, and {value} is.")
+            raise UsageError(f"Option `{name}` must not be negative, and {value} is.")
 
 
-def _translated(text: str) -> str:
-    """A message as one writes it who calls the module: in a task its options, in a playbook of this collection that one's variables."""
+def _without_secrets(params: t.Any, spec: Options) -> t.Any:
+    """Parameters as a result may repeat them. Those that are not as the spec says, which is what a failure may be about, are Ansible's to hide."""
+    if isinstance(params, list):
+        return [_without_secrets(one, spec) for one in params]
+    if not isinstance(params, dict):
+        return params
+    shown = {}
+    for name, value in params.items():
+        option = spec.get(name, {})
+        hidden = option.get("no_log") and value is not None
+        shown[name] = _HIDDEN if hidden else _without_secrets(value, option["options"]) if option.get("options") else value
+    return shown
+
+
+def _translated(text: str, options: t.Container[str] = ()) -> str:
+    """A message as one writes it who calls the module: in a task its options, in a playbook of this collection that one's variables.
+
+    :param options: those of the module.
+    """
     variables = dict(said.split("=", 1) for said in os.environ.get(_VARIABLES, "").split() if "=" in said)
 
     def option(name: str, value: str) -> t.Optional[str]:
-        return f"{variables[name]}{f': {value}' if value else ''}" if name in variables else None
+        said = variables.get(name, name if name in options else None)
+        return said and (f"{said}: {value}" if value else said)
 
     return translate(text, option)
 

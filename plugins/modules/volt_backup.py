@@ -831,7 +831,7 @@ def create(task: Task) -> Result:
         raise suspect(result)
     if not made.backup["complete"] and not task.params["allow_incomplete"]:
         kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
-        raise Incomplete(f"{made.warnings[-1]} {kept}; say allow_incomplete: true where that is enough.", **result)
+        raise Incomplete(f"{made.warnings[-1]} {kept}; say `allow_incomplete: true` where that is enough.", **result)
     if result["changed"] and made.backup["unstable"] and task.params["fail_on_unstable"]:
         raise unstable(result)
     return result if task.params["keep"] is None else retain(task, result)

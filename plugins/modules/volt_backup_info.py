@@ -982,7 +982,7 @@ _ANSWERS = {NoStore: "no_store", NotFound: "unknown_workload", type(None): "noth
 def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
-        raise UsageError("include: contents lists what is in one backup; say which with id.")
+        raise UsageError("`include: contents` lists what is in one backup; say which with `id`.")
     schedules = _schedules() if "schedules" in params["include"] else {}
     try:
         found = manager.find(task.pick(Query))

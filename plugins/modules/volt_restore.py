@@ -109,7 +109,7 @@ options:
     default: false
   paths:
     description:
-      - Restore only these paths, relative to the top of the backup, with what is below them. Implies O(strategy=in_place).
+      - Restore only these paths, relative to the top of the backup or with the source in front, with what is below them. Implies O(strategy=in_place).
     type: list
     elements: str
     default: []

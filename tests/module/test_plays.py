@@ -90,6 +90,19 @@ def test_a_key_of_a_workload_is_not_misspelt(node: Node) -> None:
     assert node.stores() == ["cas"]
 
 
+def test_what_a_backup_refuses_is_allowed_by_variables(node: Node) -> None:
+    """Of the play before those of the workload; messages name them."""
+    places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
+    workload = {"workload": "app", "source": f"{node.room}/app", "max_shrink": 101}
+    said = node.run("volt.backup.backup", "--limit", "one", status=2, volt_workloads=[workload], **places)
+    assert "max_shrink" in said and "101" in said and node.stores() == []
+    node.run("volt.backup.backup", "--limit", "one", volt_workloads=[workload], volt_max_shrink=0, **places)
+    (node.room / "app/file").unlink()
+    given = {"volt_workloads": [workload], "volt_max_shrink": 0, **places}
+    assert "volt_allow_empty: true" in node.run("volt.backup.backup", "--limit", "one", status=2, **given)
+    node.run("volt.backup.backup", "--limit", "one", volt_allow_empty=True, volt_lock_timeout=5, **given)
+
+
 def test_module_defaults_count_where_a_role_sets_nothing(node: Node) -> None:
     """And what a role sets counts before them."""
     (node.room / "deploy.yml").write_text(f"- ansible.builtin.file: {{path: {node.room}/app/file, state: absent}}\n- ansible.builtin.fail:\n", encoding="utf-8")

@@ -88,15 +88,25 @@ def test_somebodys_unit_stays_without_force(host: Host) -> None:
     host.twice("volt_backup_schedule", **host.scheduled, **options, force=True)
 
 
-def test_secrets_of_headers_are_hidden_and_other_values_are_not(host: Host) -> None:
-    headers = {"X-App": "app", "Authorization": "Bearer hunter2", "X-Auth-Name": "tree", "X-Other": "0123456789abcdef0123"}
+#: Headers with a secret, whatever they are called and however short it is.
+SECRET = ["Authorization", "X-Api-Key", "PRIVATE-TOKEN", "Cookie", "X-Vault", "X-Gotify", "Title", "X-Q"]
+
+
+@pytest.mark.parametrize("fails", [None, "the module", "a rule", "an option"])
+def test_secrets_of_headers_are_hidden_and_other_values_are_not(host: Host, fails: str | None) -> None:
+    headers = {name: f"hunter{number}" for number, name in enumerate(SECRET)} | {"X-App": "app", "X-Auth-Name": "tree", "X-Short": "e"}
     told = {"mail": {"to": "a@example.org", "password": "conf"}, "webhook": {"url": "https://127.0.0.1/hook", "headers": {**headers, "X-Same": "conf"}}}
-    done = host.declare(workload="app", source=str(host.tree), interval="6h", host_units=None)
-    assert not done.get("failed")
-    done = host.declare(schedules=[{"workload": "app", "source": str(host.tree), "interval": "6h"}], host_units={}, on_failure=told)
-    assert not done.get("failed") and done["units"] == ["volt-backup-app.service", "volt-backup-app.timer"], done
+    schedule = {"workload": "app", "source": str(host.tree), "interval": "6h", "on_success_url": "https://127.0.0.1/ping-me"}
+    wrong = {"the module": {"interval": "nonsense"}, "a rule": {"source": None}, "an option": {"intervall": 5}}.get(str(fails), {})
+    done = host.declare(schedules=[{**schedule, **wrong}], host_units={}, on_failure=told)
     said = json.dumps(done)
-    assert not any(secret in said for secret in ("hunter2", "/hook", "0123456789abcdef", '"conf"')), said
+    assert not any(secret in said for secret in ("hunter", "/hook", "ping-me", '"conf"')), said
+    if fails is not None:
+        assert done["failed"] and (fails == "an option" or done["code"] == "usage"), "before a module begins, Ansible blots out even the letter e"
+        return
+    assert not done.get("failed") and done["units"] == ["volt-backup-app.service", "volt-backup-app.timer"], done
+    assert done["invocation"]["module_args"]["schedules"][0]["source"] == str(host.tree)
+    assert done["invocation"]["module_args"]["on_failure"]["mail"]["to"] == "a@example.org"
     kept = json.loads((host.top / "notify.json").read_text())["webhook"]["headers"]
     assert kept == {**headers, "X-Same": "conf"}
 

@@ -292,7 +292,7 @@ def test_a_run_whose_store_is_away(place: Place, other: bool, monkeypatch: pytes
     assert result["code"] == "store" and result["store_id"] == place.id and str(place.store) in result["msg"]
     assert {path for path in set(place.snapshot()) - before if "/records" not in path} == set() and not mark.exists()
     reason = RunRecord("work", str(place.bench.top / "records")).read()["failure"]["reason"]
-    assert screen.speak(reason.replace("backup_dir", "--backup-dir")) == result["msg"]
+    assert screen.speak(reason.replace("`backup_dir`", "--backup-dir")) == result["msg"]
     if not other:
         place.disk.mount(place.mount)
         assert cli.main(["run", "work"]) == 0 and mark.exists()

@@ -45,7 +45,7 @@ def test_different_needs_force(made, dry):
     made.restore()
     (made.target / "a").write_bytes(b"mine")
     before = made.snapshot()
-    with pytest.raises(errors.TargetDiffers, match="say force: true") as caught:
+    with pytest.raises(errors.TargetDiffers, match="say `force: true`") as caught:
         made.restore(dry=dry)
     assert caught.value.details["diff"]["changed"] == ["a"]
     assert made.snapshot() == before
@@ -661,7 +661,7 @@ def test_check_mode_refuses_a_kind_of_link_that_the_run_would_refuse(bench, benc
         other.target.mkdir()
     before = other.snapshot()
     for dry in (True, False):
-        with pytest.raises(errors.TargetError, match=f"cannot share files with the store's by {link}; use link: auto"):
+        with pytest.raises(errors.TargetError, match=f"cannot share files with the store's by {link}; use `link: auto`"):
             bench.restore(target=str(other.target), link=link, force=True, dry=dry)
     assert {path: facts for path, facts in other.snapshot().items() if "target" not in path} == {
         path: facts for path, facts in before.items() if "target" not in path

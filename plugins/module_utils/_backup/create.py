@@ -108,7 +108,7 @@ class Creator:
         self._source = self._asked.real
         refuse_inside(self._source, store.path, backup_dir)
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
-            raise UsageError(f"Backup directory {backup_dir} is not a directory; name another backup_dir.")
+            raise UsageError(f"Backup directory {backup_dir} is not a directory; name another `backup_dir`.")
         self._shown = show(self._source)
         self._passed: t.List[t.Dict[str, str]] = []
         standing.phase = Phase("opening the store", patience=store.lock_timeout)
@@ -332,7 +332,7 @@ class Creator:
         if unstable:
             found.append(
                 f"{len(unstable)} file(s) were written while they were read, first {show(unstable[0])}: the backup is unstable, and these files may be torn;"
-                " stop or dump what writes them by pre_command, or back up a snapshot."
+                " stop or dump what writes them by `pre_command`, or back up a snapshot."
             )
         found += databases.advice(notes.databases, show)
         unread = [item for item in notes.skipped if item.makes_incomplete]

@@ -86,7 +86,7 @@ def match(store: Store, known: str, clause: str) -> None:
         )
     if store.format.id and known and store.format.id != known:  # one of version 0.1.0 has no id yet
         raise OtherStore(
-            f"The store at {place} has the id {store.format.id}, but {clause}; mount the store, or name the right one, or another backup_dir.", store_id=known
+            f"The store at {place} has the id {store.format.id}, but {clause}; mount the store, or name the right one, or another `backup_dir`.", store_id=known
         )
 
 

@@ -34,7 +34,7 @@ def refuse_emptied(source: bytes, newest: t.Callable[[], t.Optional[Sidecar]]) -
         if last is not None and last["file_count"]:
             raise SourceError(
                 f"Source {show(source)} is empty, and {last['id']} of it is not; mount what belongs there. If it is meant to be empty, back it up once with"
-                " allow_empty: true."
+                " `allow_empty: true`."
             )
 
 
@@ -102,7 +102,7 @@ def unstable(details: t.Mapping[str, t.Any]) -> Unstable:
     kept = f"It is kept as {backup['id']}" if backup["id"] else "It would be kept"
     return Unstable(
         f"{backup['unstable_count']} file(s) were written while they were read, first {backup['unstable_paths'][0]}. {kept}; stop or dump what writes them,"
-        " or name them by unstable_ok.",
+        " or name them by `unstable_ok`.",
         **details,
     )
 

@@ -63,14 +63,14 @@ def read() -> t.Optional[Home]:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise Hidden(f"{PATH} says where the backups of this host are, and may not be read; run as root, or name store and backup_dir.") from None
+        raise Hidden(f"{PATH} says where the backups of this host are, and may not be read; run as root, or name `store` and `backup_dir`.") from None
     except (files.Unsuitable, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StoreError(
             f"{PATH} is damaged, so it is not known where the backups of this host are; put it back from a copy, or remove it and declare the schedules"
             " again."
         ) from None
     except OSError as error:
-        raise StoreError(f"{PATH} cannot be read: {reason(error)}; mend that, or name store and backup_dir.") from None
+        raise StoreError(f"{PATH} cannot be read: {reason(error)}; mend that, or name `store` and `backup_dir`.") from None
 
 
 def write(home: Home) -> None:
@@ -87,8 +87,14 @@ def absolute(path: str) -> str:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two paths that users wrote lead to the same place."""
-    return os.path.realpath(absolute(one)) == os.path.realpath(absolute(other))
+    """Whether two paths that users wrote lead to the same place, however they are spelt: by a link or another mount as well."""
+    first, second = absolute(one), absolute(other)
+    if os.path.realpath(first) == os.path.realpath(second):
+        return True
+    try:
+        return os.path.samefile(first, second)
+    except OSError:  # one of them is not there
+        return False
 
 
 def resolve(store: t.Optional[str], backup_dir: t.Optional[str]) -> t.Tuple[str, str]:

@@ -38,7 +38,7 @@ from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import adopt, create, directory, garbage, host, import_original, marks, presence, prune, repair, restore, usage, verify
+from . import adopt, create, directory, garbage, host, import_original, marks, names, presence, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
@@ -217,7 +217,7 @@ class Manager:
                 if sidecar is None:
                     raise NotFound(
                         f"Workload {query.workload} has no complete, sound backup that matches in {catalog.where}; list its backups. Each can be restored by"
-                        " its id; of a damaged one, salvage: true restores what is whole.",
+                        " its id; of a damaged one, `salvage: true` restores what is whole.",
                         skipped=passed,
                     )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)
@@ -347,6 +347,14 @@ class Manager:
                 if query.limit and len(found) == query.limit:
                     break
         return found
+
+    def id_of(self, text: str) -> str:
+        """The id that people mean by a text: itself, or the one that begins with it (see `names`)."""
+        return names.id_of(self._open()[1], text)
+
+    def meant(self, text: str) -> t.Tuple[t.Optional[str], t.Optional[str]]:
+        """An id, or a workload of which the newest backup is meant (see `names`)."""
+        return names.meant(self._open()[1], text)
 
     def unlisted(self) -> t.List[str]:
         """Ids of backups of this directory that lost their records: their content is there, and no list shows them."""

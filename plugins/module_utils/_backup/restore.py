@@ -81,7 +81,7 @@ class Restorer:
         self._store, self._catalog, self._directory = store, catalog, backup_dir
         self._sidecar, self._request, self._dry, self._progress = sidecar, request, dry, progress
         self._started = time.monotonic_ns()
-        selection = [parse(path) for path in request.paths]
+        selection = [self._inside(parse(path)) for path in request.paths]
         path = resolve(request.target, sidecar["source_path"], (store.path, backup_dir), [Selection.clean(path) for path in selection])
         self._selection = Selection(selection)
         self._target = Target(path)
@@ -90,6 +90,16 @@ class Restorer:
         self._users: t.List[str] = []
         self._lost: t.List[bytes] = []
         self._needed = self._stays = 0
+
+    def _inside(self, path: bytes) -> bytes:
+        """A path of the backup, which may be given with the source in front of it. What the backup has under that very name counts first."""
+        below = os.path.relpath(b"/" + path.lstrip(b"/"), parse(self._sidecar["source_path"])) if path and b".." not in path.split(b"/") else b".."
+        if below.split(b"/")[0] == b"..":
+            return path
+        with contextlib.suppress(Damaged):
+            if walk.find(self._catalog.load, self._catalog.manifest(self._sidecar).root, Selection.clean(path)) is not None:
+                return path
+        return below
 
     def __call__(self) -> Restored:
         with self._target:
@@ -114,7 +124,7 @@ class Restorer:
             return self._result("none", Tally(), diff, Skips())
         if target.exists and not request.force:
             raise TargetDiffers(
-                f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); say force: true to overwrite it.",
+                f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); say `force: true` to overwrite it.",
                 diff=diff,
             )
         refuse_in_use(request, target, self._users)
@@ -191,7 +201,7 @@ class Restorer:
         lost = sorted(salvage.lost)
         if b"" in salvage.lost or lost and not self._request.salvage:
             raise Damaged(
-                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with salvage: true,"
+                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with `salvage: true`,"
                 " or choose the paths you need.",
                 paths=[show(path) for path in lost],
             )

@@ -40,7 +40,7 @@ def wait(fd: int, mode: int, deadline: float, what: str, without: t.Container[t.
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise LockTimeout(
-                    f"Another run holds {what}; wait for it to end, or raise lock_timeout."
+                    f"Another run holds {what}; wait for it to end, or raise `lock_timeout`."
                 ) from None
         except OSError as error:
             if error.errno in without:

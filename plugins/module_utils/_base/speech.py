@@ -6,9 +6,10 @@
 
 """Messages in the language of who reads them.
 
-The engine writes in that of a playbook's task, `force: true` and `volt_cas_gc with grace: 0s`. Where a message leaves us it is put into the reader's:
-`--force` and `volt-backup gc --grace 0s` on the command line, `volt_force: true` where a playbook of this collection calls the module. What the reader
-has no word for stays as it is: a command that lacks an option speaks of the module's.
+The engine writes in that of a playbook's task, and marks the options that it speaks of: "say `force: true`", "raise `lock_timeout`". A call of another module
+needs no mark beside its form: "volt_cas_gc with grace: 0s". Where a message leaves us it is put into the reader's: `--force` and
+`volt-backup gc --grace 0s` on the command line, `volt_force: true` where a playbook of this collection calls the module. What the reader has no word
+for stays as it is: a command that lacks an option speaks of the module's. So does all that is not marked, for paths and names may look like options.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ import typing as t
 
 _VALUE = r"[0-9A-Za-z_.-]*[0-9A-Za-z_-]"
 _CALL = re.compile(rf"(?<![\w/.])(volt_\w+) with (\w+: {_VALUE}(?: and \w+: {_VALUE})*)")
-_OPTION = re.compile(rf"(?<![\w/.-])([a-z][a-z_]*): ({_VALUE})")
-#: An option that is named without a value. A word with an underscore is no other word.
-_NAME = re.compile(r"(?<![\w/.-])([a-z]+_[a-z_]+)(?![\w/:-]|\.\w)")
+_MARKED = re.compile(rf"(?<![\w/])`([a-z][a-z_]*)(?:: ({_VALUE}))?`(?![\w/])")
 
 #: An option's name and value (empty where none is said) as the reader writes it; None where the reader has none of that name.
 Option = t.Callable[[str, str], t.Optional[str]]
@@ -40,5 +39,4 @@ def translate(text: str, option: Option, call: t.Optional[Call] = None) -> str:
 
 
 def _options(text: str, option: Option) -> str:
-    said = _OPTION.sub(lambda match: option(match[1], match[2]) or match[0], text)
-    return _NAME.sub(lambda match: option(match[1], "") or match[0], said)
+    return _MARKED.sub(lambda match: option(match[1], match[2] or "") or match[0], text)

@@ -94,6 +94,6 @@ def advice(databases: t.Mapping[bytes, Found], shown: t.Callable[[bytes], str]) 
         kinds.setdefault(databases[path].kind, []).append(path)
     return [
         f"{len(paths)} file(s) of a {kind} database were open for writing while they were read, first {shown(paths[0])}; a copy may be torn. Back up a dump"
-        " (pre_command), a snapshot of the file system, or the files while the database is paused."
+        " (`pre_command`), a snapshot of the file system, or the files while the database is paused."
         for kind, paths in sorted(kinds.items())
     ]

@@ -111,7 +111,7 @@ class Filler:
             if error.errno in (errno.EMLINK, errno.EPERM):
                 return False
             if error.errno == errno.EXDEV:
-                raise TargetError("The target is on another file system than the store, so hard links cannot be; use link: auto.") from None
+                raise TargetError("The target is on another file system than the store, so hard links cannot be; use `link: auto`.") from None
             raise
         finally:
             os.close(fd)
@@ -220,5 +220,5 @@ def _try_clone(store: Store, directory: int) -> bool:
 
 def _unsuitable(link: str, error: OSError) -> TargetError:
     if error.errno in kernel.NO_CLONE:
-        return TargetError(f"The target's file system cannot share files with the store's by {link}; use link: auto or link: copy.")
+        return TargetError(f"The target's file system cannot share files with the store's by {link}; use `link: auto` or `link: copy`.")
     return target_failure("trying its file system", error)

@@ -49,13 +49,13 @@ def check(request: RestoreRequest) -> None:
         if value not in allowed:
             raise UsageError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}.")
     if request.paths and request.strategy == "replace":
-        raise UsageError("Some paths of a backup can only be restored in place; leave out strategy: replace.")
+        raise UsageError("Some paths of a backup can only be restored in place; leave out `strategy: replace`.")
     if request.salvage and request.strategy == "replace":
-        raise UsageError("What is salvaged can only be restored in place, so that it takes nothing away; leave out strategy: replace.")
+        raise UsageError("What is salvaged can only be restored in place, so that it takes nothing away; leave out `strategy: replace`.")
     if request.keep_previous and (request.paths or request.salvage or request.strategy == "in_place"):
-        raise UsageError("keep_previous keeps the tree that replace puts aside; in place nothing is put aside, so leave it out.")
+        raise UsageError("`keep_previous` keeps the tree that replace puts aside; in place nothing is put aside, so leave it out.")
     if request.delete and request.strategy == "replace":
-        raise UsageError("delete belongs to in_place; replace leaves nothing of the old tree but what the backup excluded.")
+        raise UsageError("`delete` belongs to in_place; replace leaves nothing of the old tree but what the backup excluded.")
 
 
 def removes(request: RestoreRequest) -> bool:
@@ -71,7 +71,7 @@ def choose(request: RestoreRequest, target: Target, comparison: Comparison, need
     below = [*target.mounted, *comparison.subvolumes]
     if request.strategy == "replace" and below:
         raise TargetError(
-            f"Something is mounted below target {show(target.path)} (at {show(below[0])}); unmount it, or use strategy: in_place.",
+            f"Something is mounted below target {show(target.path)} (at {show(below[0])}); unmount it, or use `strategy: in_place`.",
             mounts=[show(path) for path in below],
         )
     partly = bool(request.paths) or request.salvage or request.strategy == "in_place"
@@ -104,7 +104,7 @@ def refuse_in_use(request: RestoreRequest, target: Target, users: t.List[str]) -
     """TargetInUse where a restore would take away what something stands on."""
     if users and not request.allow_in_use:
         raise TargetInUse(
-            f"Target {show(target.path)} is in use: {'; '.join(users[:3])}. Stop what uses it, or say allow_in_use: true.", in_use=users
+            f"Target {show(target.path)} is in use: {'; '.join(users[:3])}. Stop what uses it, or say `allow_in_use: true`.", in_use=users
         )
 
 
@@ -114,7 +114,7 @@ def refuse_lacks(request: RestoreRequest, target: Target, comparison: Comparison
     if request.attributes == "strict" and lacks.count:
         raise AttributesRefused(
             f"Target {show(target.path)} cannot hold {lacks} of {lacks.count} path(s), first {lacks.paths[0]};"
-            " restore to another file system, or say attributes: best_effort.",
+            " restore to another file system, or say `attributes: best_effort`.",
             attributes_skipped=lacks.count,
             attributes=lacks.names,
             paths=lacks.paths,
@@ -124,7 +124,7 @@ def refuse_lacks(request: RestoreRequest, target: Target, comparison: Comparison
 def needs_replace(request: RestoreRequest, why: str) -> None:
     """Refuse where the previous tree was to be kept, and there will be none."""
     if request.keep_previous:
-        raise TargetError(f"keep_previous needs the target to be replaced as a whole, but {why}; leave it out to restore in place.")
+        raise TargetError(f"`keep_previous` needs the target to be replaced as a whole, but {why}; leave it out to restore in place.")
 
 
 def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
@@ -149,7 +149,7 @@ def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
     if comparison.blocked and not removes(request):
         raise TargetError(
             f"{show(comparison.blocked[0])} in the target is a directory with content, and the backup has something else there;"
-            " move it away, or say delete: true.",
+            " move it away, or say `delete: true`.",
             paths=[show(path) for path in comparison.blocked],
         )
 

@@ -49,7 +49,7 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--max-shrink", default=MAX_SHRINK, type=count, metavar="PERCENT", help="suspect: more files lost (default: %(default)s; 0: off)")
     made.add_argument("--max-churn", default=MAX_CHURN, type=count, metavar="PERCENT", help="suspect: more encrypted or wiped (default: %(default)s)")
     made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--dry-run", action="store_true", help="list what would change, write nothing")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
@@ -64,10 +64,10 @@ def _create(args: Arguments, manager: Manager) -> Outcome:
         failure = suspect(value)
     elif made.changed and made.backup["unstable"] and args.fail_on_unstable:
         failure = unstable(value)
-    return Outcome(value, lambda: _created(made), failure, INCOMPLETE if incomplete else DONE)
+    return Outcome(value, lambda: _created(made, args.dry_run), failure, INCOMPLETE if incomplete else DONE)
 
 
-def _created(made: Created) -> str:
+def _created(made: Created, dry: bool) -> str:
     backup = made.backup
     if not made.changed:
         return f"Nothing to do: {backup['id']} stands for it.\n"
@@ -81,7 +81,12 @@ def _created(made: Created) -> str:
         ("stored", f"{screen.size(backup['stored_bytes'])} in {screen.span(backup['duration'])}"),
         ("skipped", f"{backup['skipped_count']} paths" if backup["skipped_count"] else ""),
     ]
-    return screen.fields(rows)
+    return screen.fields(rows) + _paths(made.diff, dry)
+
+
+def _paths(diff: t.Dict[str, t.Any], dry: bool) -> str:
+    """What a dry run lists: + for what is new, ~ for what changes, - for what goes."""
+    return f"\n{diff['prepared']}" if dry and diff["prepared"] else ""
 
 
 # ---- list
@@ -226,12 +231,12 @@ def _differences(found: t.Dict[str, t.Any]) -> str:
 
 
 def _restore_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID")
+    made.add_argument("id", metavar="ID|WORKLOAD|latest", help="a backup, or the newest good one of a workload, or of the only workload there is")
     made.add_argument("--target", metavar="DIR", help="where to (default: where it came from)")
     made.add_argument("--force", action="store_true", help="overwrite a target that differs")
     made.add_argument("--strategy", default="auto", choices=STRATEGIES)
     made.add_argument("--delete", action="store_true", help="in place: remove what the backup lacks")
-    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and what is below it")
+    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this and what is below it; may have the source in front")
     made.add_argument("--link", default="auto", choices=LINKS)
     made.add_argument("--verify", action="store_true", default=True, help="hash what is in place already, and what is linked (the default)")
     made.add_argument("--no-verify", dest="verify", action="store_false", help="trust size and time of what is in place, and what is linked")
@@ -240,14 +245,15 @@ def _restore_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--allow-in-use", action="store_true", help="restore although a container runs on the target, or has mounts in it")
     made.add_argument("--numeric-owner", action="store_true", help="restore owners by number, not by name")
     made.add_argument("--keep-previous", action="store_true", help="keep the replaced tree beside the target")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--dry-run", action="store_true", help="list what would change, write nothing")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
 def _restore(args: Arguments, manager: Manager) -> Outcome:
     request = RestoreRequest(**{name: getattr(args, name) for name in RestoreRequest._fields})
-    with screen.progress(args.quiet or args.json, lambda: manager.expected(backup=args.id)) as progress:
-        done, passed = manager.restore(args.id, request, dry=args.dry_run, progress=progress)
+    backup, workload = manager.meant(args.id)
+    with screen.progress(args.quiet or args.json, lambda: manager.expected(workload, backup)) as progress:
+        done, passed = manager.restore(backup, request, Query(workload), dry=args.dry_run, progress=progress)
     value = {"restore": done.restore, "changed": done.changed, "diff": done.diff, "passed_over": passed, "warnings": done.warnings}
     return Outcome(value, lambda: _restored(done, args.dry_run), status=INCOMPLETE if done.restore["lost"] else DONE)
 
@@ -269,7 +275,7 @@ def _restored(done: Restored, dry: bool) -> str:
             ("verified", "" if dry else "yes" if result["verified"] else "no: what is linked was not hashed, and size and time were taken for the rest"),
             ("took", screen.span(result["duration"])),
         ]
-    )
+    ) + _paths(done.diff, dry)
 
 
 # ---- delete
@@ -301,11 +307,12 @@ def _accept_options(made: argparse.ArgumentParser) -> None:
 
 
 def _accept(args: Arguments, manager: Manager) -> Outcome:
-    if workload_of(args.name) is not None:  # it is written as an id is
-        marked = manager.accept(args.name, args.dry_run)
+    backup, workload = manager.meant(args.name) if workload_of(args.name) is None else (args.name, None)
+    if backup is not None:
+        marked = manager.accept(backup, args.dry_run)
         done = "Would accept" if args.dry_run else "Accepted"
-        return _marked(marked, f"{done} {args.name}.", f"Nothing to accept: {args.name} is not suspect.")
-    forgotten = manager.accept_mounts(args.name, args.dry_run)
+        return _marked(marked, f"{done} {backup}.", f"Nothing to accept: {backup} is not suspect.")
+    forgotten = manager.accept_mounts(workload or "", args.dry_run)
     verb = "Would forget" if args.dry_run else "Forgot"
     text = f"{verb} that this was mounted: {one_line(', '.join(forgotten))}.\n" if forgotten else "Nothing to accept: all that was mounted is.\n"
     return Outcome({"changed": bool(forgotten), "mounts": forgotten}, lambda: text)
@@ -333,11 +340,11 @@ def _marked(marked: Marked, done: str, none: str) -> Outcome:
 COMMANDS = (
     Command("create", "back up a directory", _create_options, _create, reads=False),
     Command("list", "list backups, newest first", _list_options, _list),
-    Command("show", "show one backup", _show_options, _show),
-    Command("diff", "show what changed from one backup to another", _diff_options, _diff),
+    Command("show", "show one backup", _show_options, _show, ids=("id",)),
+    Command("diff", "show what changed from one backup to another", _diff_options, _diff, ids=("old", "new")),
     Command("restore", "restore a backup", _restore_options, _restore),
-    Command("delete", "delete a backup", _delete_options, _delete),
+    Command("delete", "delete a backup", _delete_options, _delete, ids=("id",)),
     Command("accept", "say that a suspect backup, or a mount that is gone, is as it should be", _accept_options, _accept),
-    Command("protect", "let nothing delete a backup", _protect_options, _protect),
-    Command("unprotect", "let a protected backup be deleted again", _protect_options, _unprotect),
+    Command("protect", "let nothing delete a backup", _protect_options, _protect, ids=("id",)),
+    Command("unprotect", "let a protected backup be deleted again", _protect_options, _unprotect, ids=("id",)),
 )

@@ -59,6 +59,9 @@ def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
     manager = Manager(args.store, args.backup_dir, args.lock_timeout)
     if command.reads:
         upkeep.expect(manager)
+    for name in command.ids:
+        given = getattr(args, name)
+        setattr(args, name, [manager.id_of(text) for text in given] if isinstance(given, list) else manager.id_of(given))
     outcome = command.work(args, manager)
     if not args.json:
         for warning in outcome.value.get("warnings", ()):

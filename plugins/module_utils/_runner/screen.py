@@ -98,7 +98,8 @@ def _called(module: str, options: t.Dict[str, str]) -> t.Optional[str]:
     if "new_store" in options:
         return "volt-backup init --replace"
     if "state" in options:
-        return f"volt-backup {_STATES[options['state']]} {options.get('id') or options.get('workload', '')}"
+        word = _STATES.get(options["state"])
+        return word and f"volt-backup {word} {options.get('id') or options.get('workload', '')}"
     words = [f"--{name.replace('_', '-')}" + ("" if value == "true" else f" {value}") for name, value in options.items()]
     return " ".join(["volt-backup", _WORDS[module], *words]) if module in _WORDS else None
 

@@ -43,6 +43,8 @@ class Command(t.NamedTuple):
     work: t.Callable[[Arguments, Manager], Outcome]
     #: Whether it is about what a store holds, and there is nothing to do without one.
     reads: bool = True
+    #: Which of its arguments are ids of backups, of which a beginning is enough.
+    ids: t.Sequence[str] = ()
 
 
 def expect(manager: Manager, workload: t.Optional[str] = None) -> None:
@@ -237,7 +239,7 @@ COMMANDS = (
     Command("init", "make the store, where none is known", _init_options, _init, reads=False),
     Command("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
     Command("gc", "remove from the store what no backup refers to", _collect_options, _collect),
-    Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify),
-    Command("adopt", "take over backups of another or a lost backup directory", _adopt_options, _adopt),
+    Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify, ids=("ids",)),
+    Command("adopt", "take over backups of another or a lost backup directory", _adopt_options, _adopt, ids=("ids",)),
     Command("import-volt", "take in backups of the original Volt command", _import_options, _import),
 )

@@ -27,8 +27,12 @@ _GRACE, _END = 30.0, 5.0
 Answer = t.Callable[[t.Any], None]
 
 
+class Late(VoltError):
+    """The process did not answer in time, and is left behind."""
+
+
 def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None, what: str = "that backed up") -> t.Any:
-    """What work gives that is done in a process of its own. It ends with us. VoltError where it ended without a word.
+    """What work gives that is done in a process of its own. It ends with us. VoltError where it ended without a word, Late where it did not answer.
 
     :param work: raises nothing. It may answer before it returns, by what it is given, where it is not going to.
     :param patience: seconds to wait for its answer; None for as long as it takes. :param what: names the process in messages.
@@ -52,7 +56,7 @@ def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None,
             raise
         except TimeoutError:
             os.kill(child, signal.SIGKILL)
-            raise VoltError(f"The process {what} did not answer within {patience:.0f} s; look whether the file systems of store and sources do.") from None
+            raise Late(f"The process {what} did not answer within {patience:.0f} s; look whether the file systems of store and sources do.") from None
     finally:
         os.close(reader)
     if not data:

@@ -113,7 +113,7 @@ class Declaration:
         """
         warnings: t.List[str] = []
         if self._manage and not systemd.running():
-            raise systemd.SystemdError("systemd does not run this host, and schedules are timers of systemd; set manage_units: false to write the files alone.")
+            raise systemd.SystemdError("systemd does not run this host, and schedules are timers of systemd; set `manage_units: false` to write files alone.")
         if self._jobs:
             warnings += self._check_command(dry)
         for job in self._jobs.values():
@@ -165,8 +165,8 @@ class Declaration:
             return None
         missing = ", ".join(f"{job.workload} ({job.source})" for job in self._sourceless)
         return UsageError(
-            f"Host {socket.gethostname()}: the source of {len(self._sourceless)} workload(s) is no directory: {missing}; make it, or set enabled: false. These"
-            " schedules stay as they are, all others are declared."
+            f"Host {socket.gethostname()}: the source of {len(self._sourceless)} workload(s) is no directory: {missing}; make it, or set `enabled: false`."
+            " These schedules stay as they are, all others are declared."
         )
 
     def _tell_last(self) -> t.List[str]:
@@ -268,7 +268,7 @@ class Declaration:
         ours = before is None or before.startswith(units.OURS) or path in (self._places.ways, host.PATH)
         ours = ours or (path.endswith(".json") and self._is_job(t.cast(str, before), path))
         if not ours and not self._force:
-            raise UsageError(f"{path} was not written by volt.backup; move it away, choose another workload name, or set force: true.")
+            raise UsageError(f"{path} was not written by volt.backup; move it away, choose another workload name, or set `force: true`.")
         if before == after and now == mode:
             return False
         self.files.append(Change(path, before, after, mode))
@@ -282,7 +282,7 @@ class Declaration:
         except Unsupported as error:
             if self._force:
                 return True
-            raise Unsupported(f"{error.message[:-1]}, or set force: true to write it anew.") from None
+            raise Unsupported(f"{error.message[:-1]}, or set `force: true` to write it anew.") from None
         except jobs.Older:
             return True
         except VoltError:
@@ -396,7 +396,7 @@ class Declaration:
         """What is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
         warnings = public.bring_up(self._survey, self._places.records, self._places.public)
         used = {self._metrics_of(name) for name in jobs.declared(self._places.jobs) if name not in self._gone}
-        for path in set(self._metrics) - used:
+        for path in [path for path in self._metrics if not any(host.is_same(path, other) for other in used if other)]:
             try:
                 commands.remove(os.fsdecode(parse(path)))
             except VoltError as error:

@@ -193,7 +193,7 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
             done = process.run(command, {**inherited, **told}, patience=job.command_timeout, errors=errors)
     except subprocess.TimeoutExpired:
         raise HookFailed(
-            f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise command_timeout."
+            f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise `command_timeout`."
         ) from None
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)

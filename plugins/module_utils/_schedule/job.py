@@ -25,7 +25,7 @@ from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
 from .._store import codec
-from . import systemd
+from . import notification, systemd
 from .slots import DAY, Slots, parse_slots, phase
 
 FORMAT = 1
@@ -41,7 +41,9 @@ URLS = ("on_start_url", "on_success_url", "on_failure_url")
 FACTS = ("workload", "host", "event", "backup_id", "reason", "duration", "size")
 #: Rules of retention that keep one backup in so many seconds, the finest first.
 _PERIODS = {"hourly": 3600, "daily": DAY, "weekly": 7 * DAY, "monthly": 28 * DAY, "yearly": 365 * DAY}
-_PLACE = re.compile(r"\{(\w*)\}")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+#: What is no part of a secret.
+_NAME = re.compile(r"[a-z_ -]{1,16}", re.IGNORECASE)
 #: Options that a job takes over as they are.
 _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "tags", "workload_mode",
@@ -130,12 +132,12 @@ def check(job: Job) -> Job:
     if job.nice not in NICE:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
     if job.command_timeout < 1:
-        raise UsageError(f"Option command_timeout of workload {job.workload} must be at least 1 second.")
+        raise UsageError(f"Option `command_timeout` of workload {job.workload} must be at least 1 second.")
     for name, limit in (("timeout", job.timeout), ("stall", job.stall)):
         if not 0 <= limit <= _LONGEST:
             raise UsageError(f"Option {name} of workload {job.workload} must not be longer than 366d; write it like 90m or 6h, or 0 for none.")
-    for name in URLS:
-        _check_url(name, getattr(job, name), job.workload)
+    if not all(isinstance(getattr(job, name), (str, type(None))) for name in URLS):
+        raise TypeError(URLS)
     for name, command in (("pre_command", job.pre_command), ("post_command", job.post_command)):
         if command and not os.path.isabs(command[0]):
             raise UsageError(f"Option {name} of workload {job.workload} must begin with the absolute path of a program; {command[0]!r} is none.")
@@ -152,14 +154,16 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     if not os.path.isabs(parse_path(options["source"])):
         raise UsageError(f"Source {options['source']!r} of workload {workload} must be an absolute path.")
     if bool(options["interval"]) == bool(options["on_calendar"]):
-        raise UsageError(f"Workload {workload} needs either interval or on_calendar, to say how often it is backed up.")
+        raise UsageError(f"Workload {workload} needs either `interval` or `on_calendar`, to say how often it is backed up.")
     slots = parse_slots(options["interval"], options["randomized_delay"], options["jitter_seed"], workload) if options["interval"] else None
     keep = {name: value for name, value in (options["keep"] or {}).items() if value is not None} or None
     if options["max_keep"]:
         if keep is not None or options["max_keep"] < 0:
-            raise UsageError(f"Workload {workload}: give max_keep, a number from 0 up, or keep, not both.")
+            raise UsageError(f"Workload {workload}: give `max_keep`, a number from 0 up, or `keep`, not both.")
         keep = {"last": options["max_keep"]}
     codec.choose(options["compression"])
+    for name in URLS:  # not in a job file: an address that cannot be called keeps no backup from being made
+        _check_url(name, options[name], workload)
     same = {name: options[name] for name in _SAME if options[name] is not None}
     when = {"interval": slots.interval, "phase": slots.phase} if slots else {"on_calendar": options["on_calendar"].strip()}
     limits = {name: _limit(options[name]) for name in ("timeout", "stall")}
@@ -178,10 +182,14 @@ def _check_url(name: str, url: t.Optional[str], workload: str) -> None:
     if url is None:
         return
     unknown = sorted(set(_PLACE.findall(url)) - set(FACTS))
-    if not url.lower().startswith(("http://", "https://")) or not url.isprintable() or " " in url:
-        raise UsageError(f"Option {name} of workload {workload} must begin with https:// or http:// and have no blanks.")
     if unknown:
-        raise UsageError(f"Option {name} of workload {workload} has {{{unknown[0]}}}, which is not known; there are {', '.join(FACTS)}.")
+        said = unknown[0] if _NAME.fullmatch(unknown[0]) else "..."
+        raise UsageError(f"Option {name} of workload {workload} has {{{said}}}, which is not known; there are {', '.join(FACTS)}.")
+    plain = _PLACE.sub("1", url)
+    if "{" in plain or "}" in plain:
+        raise UsageError(f"Option {name} of workload {workload} has a brace that is not one of a pair; write %7B for {{ and %7D for }}.")
+    if not notification.is_address(plain):
+        raise UsageError(f"Option {name} of workload {workload} {notification.ADDRESS}.")
 
 
 def _limit(text: t.Optional[str]) -> int:
@@ -196,9 +204,9 @@ def parse(text: str, name: str) -> Job:
         value = json.loads(text)
         number = value.pop("format")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.") from None
+        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with `force: true`, or move the file away.") from None
     if not isinstance(number, int) or isinstance(number, bool):
-        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with force: true, or move the file away.")
+        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with `force: true`, or move the file away.")
     if number > FORMAT:
         raise newer(f"{name} (job format {number})")
     if number < FORMAT:

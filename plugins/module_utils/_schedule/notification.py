@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import typing as t
 
 from .._base import UsageError, VoltError, reason
@@ -28,12 +29,32 @@ _SHAPES: t.Dict[str, t.Dict[str, type]] = {
     "webhook": {"url": str, "headers": dict},
 }
 _SECRET = ("password", "url", "headers")
+#: Of a URL, as a client takes it that sends what it is given: server and port; no user, whom this client does not know.
+_ADDRESS = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?(?:[/?#][!-~]*)?", re.IGNORECASE | re.ASCII)
+#: A header. RFC 9110, 5.1 and 5.5.
+_HEADER, _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t -~\xa0-\xff]*")
 
 Settings = t.Dict[str, t.Any]
 
 
 def check(ways: t.Mapping[str, t.Any]) -> Settings:
-    """The same without what is not set; UsageError for what cannot be meant, which names no secret."""
+    """The same without what is not set; UsageError for what cannot be meant or cannot be sent, which names no secret."""
+    found = _shape(ways)
+    mail, webhook = found.get("mail", {}), found.get("webhook", {})
+    for name in ("to", "from", "smtp"):
+        if not mail.get(name, "").isprintable():
+            raise UsageError(f"Option {name} of the mail that tells of failures must be one line.")
+    if not 0 <= mail.get("port", 0) < 1 << 16:
+        raise UsageError(f"Option port of the mail that tells of failures must be from 1 to 65535, and {mail['port']} is not.")
+    if webhook and not is_address(webhook["url"]):
+        raise UsageError(f"The url of the webhook that tells of failures {ADDRESS}.")
+    for name, value in webhook.get("headers", {}).items():
+        if not (_HEADER.fullmatch(str(name)) and _FIELD.fullmatch(str(value))):
+            raise UsageError("A header of the webhook that tells of failures cannot be sent; write its name in letters and dashes, its value in one line.")
+    return found
+
+
+def _shape(ways: t.Mapping[str, t.Any]) -> Settings:
     command = list(ways.get("command") or [])
     if not all(isinstance(word, str) and "\0" not in word for word in command) or (command and not os.path.isabs(command[0])):
         raise UsageError("The command that tells of failures must be a list of words that begins with an absolute path.")
@@ -53,6 +74,16 @@ def check(ways: t.Mapping[str, t.Any]) -> Settings:
     return found
 
 
+#: What is to be said of a URL that is none.
+ADDRESS = "must be a URL of http:// or https://, a server and a port of it at most, in ASCII without blanks, and without a user"
+
+
+def is_address(url: str) -> bool:
+    """Whether a URL can be called."""
+    match = _ADDRESS.fullmatch(url)
+    return match is not None and int(match[1] or 0) < 1 << 16
+
+
 def is_program(ways: Settings, name: str) -> bool:
     """Whether a way starts a program of the host, which needs rights that a hardened service has not; the others speak to a server."""
     return name == "command" or (name == "mail" and not ways["mail"].get("smtp"))
@@ -60,12 +91,16 @@ def is_program(ways: Settings, name: str) -> bool:
 
 def lacking(ways: Settings) -> t.Optional[str]:
     """What a way needs and the host has not, as a sentence."""
-    if "mail" in ways and is_program(ways, "mail") and not os.access(SENDMAIL, os.X_OK):
+    if "mail" in ways and is_program(ways, "mail") and not _can_run(SENDMAIL):
         return f"Failures are to be told by mail, no server (smtp) is named, and {SENDMAIL} is not on this host; install it, or name a server."
     command = ways.get("command")
-    if command and not os.access(command[0], os.X_OK):
+    if command and not _can_run(command[0]):
         return f"Failures are to be told by {command[0]}, which is no program on this host; put it there, or name another."
     return None
+
+
+def _can_run(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def text(ways: Settings) -> t.Optional[str]:
@@ -74,10 +109,13 @@ def text(ways: Settings) -> t.Optional[str]:
 
 
 def load(path: str = PATH) -> Settings:
-    """How to tell; empty where nothing says so. VoltError for a file that is not as it should be, which is not quoted."""
+    """How to tell; empty where nothing says so. VoltError for a file that is not as it should be, which is not quoted.
+
+    One way that cannot be used, which a declaration refuses, must not keep the others from being tried.
+    """
     try:
         with open(path, encoding="utf-8") as file:
-            return check(json.load(file))
+            return _shape(json.load(file))
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -4,7 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Sending a message by command, mail or webhook. Imported only where something is sent: mail, TLS and HTTP take their time to load."""
+"""Sending a message by command, mail or webhook. Imported only where something is sent: mail, TLS and HTTP take their time to load.
+
+A server is spoken to by a process of its own with one deadline for all of it. The timeout of a socket bounds each step alone, so a server that sends
+a byte a second holds its caller for ever; and looking up a name has no timeout at all.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import email.utils
 import http.client
 import json
 import os
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -21,8 +26,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from .._base import reason
-from . import notification, process
+from .._base import Interrupted, VoltError, reason
+from . import apart, notification, process
 
 #: Seconds; the shorter one where a backup waits.
 _PATIENCE, _SHORT = 60.0, 15.0
@@ -44,21 +49,57 @@ def send(settings: notification.Settings, name: str, facts: Facts) -> None:
     :param name: command, mail or webhook.
     """
     ways: t.Dict[str, t.Callable[[t.Any, Facts], None]] = {"command": _command, "mail": _mail, "webhook": _webhook}
-    try:
+
+    def go() -> None:
         ways[name](settings[name], facts)
-    except (OSError, ValueError, _Failed, subprocess.TimeoutExpired, smtplib.SMTPException, http.client.HTTPException) as error:
-        raise NotSent(_why(error)) from None
+
+    if notification.is_program(settings, name):
+        why = _try(go)  # which has its own deadline, and prints where we print
+    else:
+        why = _try_apart(go, _PATIENCE)
+    if why is not None:
+        raise NotSent(why)
 
 
 def call(url: str, facts: Facts) -> None:
     """Call an address in which facts are named in braces; NotSent where that fails."""
     for name, fact in facts.items():
         url = url.replace(f"{{{name}}}", urllib.parse.quote("" if fact is None else str(fact), safe=""))
-    try:
+
+    def go() -> None:
         with urllib.request.build_opener().open(url, timeout=_SHORT):
             pass
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise NotSent(_why(error)) from None
+
+    why = _try_apart(go, _SHORT)
+    if why is not None:
+        raise NotSent(why)
+
+
+def _try(go: t.Callable[[], None]) -> t.Optional[str]:
+    """Send; why that failed, if it did."""
+    try:
+        go()
+    except (OSError, ValueError, _Failed, subprocess.TimeoutExpired, smtplib.SMTPException, http.client.HTTPException) as error:
+        return _why(error)
+    return None
+
+
+def _try_apart(go: t.Callable[[], None], patience: float) -> t.Optional[str]:
+    """The same by a process of its own, which has so many seconds for all of it."""
+
+    def work(_answer: apart.Answer) -> t.Optional[str]:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)  # it has nothing to clean up, and a name that is looked up does not wait for a handler
+        return _try(go)
+
+    try:
+        return t.cast(t.Optional[str], apart.apart(work, patience))
+    except apart.Late:
+        return f"the server did not answer within {patience:g} s"
+    except Interrupted:
+        raise
+    except VoltError:
+        return "the process that was to send it ended early"
 
 
 def _why(error: Exception) -> str:

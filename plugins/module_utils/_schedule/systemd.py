@@ -68,7 +68,7 @@ def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> process.Ended:
     except subprocess.TimeoutExpired:
         raise SystemdError(f"{words[0]} did not answer within {patience:.0f} s; look at the host's systemd.") from None
     except OSError as error:
-        raise SystemdError(f"{words[0]} cannot be run: {reason(error)}; use manage_units: false on a host without systemd.") from None
+        raise SystemdError(f"{words[0]} cannot be run: {reason(error)}; use `manage_units: false` on a host without systemd.") from None
 
 
 def _complaint(done: process.Ended) -> str:

@@ -19,8 +19,9 @@ import os
 import re
 import typing as t
 
+from .._backup import host
 from .._backup.ids import is_workload
-from .._base import UsageError, open_file, parse
+from .._base import UsageError, open_file, parse, show
 from . import journal
 from .job import Job
 from .slots import phase
@@ -34,6 +35,8 @@ PYTHON, ANY_PYTHON, SPREAD, HARDENED, HARDENED_NETWORK = "@PYTHON@", "@ANY_PYTHO
 #: Where a run writes what those learn who are not root (see `public`).
 RUNTIME = "/run/volt"
 _HOST = re.compile(r"volt-backup\.slice\Z|volt-cas-[a-z]+@?\.(?:service|timer)\Z")
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]\S*)')
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})|\\.|%%|\$\$")
 _OF_WORKLOAD = re.compile(r"volt-backup-(.+)\.(?:service|timer)\Z")
 #: In the environment of a unit, with its workload: its ExecStartPre= and ExecStopPost= lines run the hooks, so `run` does not.
 HOOKED = "VOLT_BACKUP_HOOKS"
@@ -153,16 +156,23 @@ def installed(directory: str) -> t.List[str]:
 
 
 def users(directory: str, command: str) -> t.List[str]:
-    """Services of ours in a directory of units that start a command."""
+    """Services of ours in a directory of units that start a command, by whatever path."""
     found = []
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         path = os.path.join(directory, name)
         if name.startswith("volt-") and name.endswith(".service") and is_ours(path):
             with open(open_file(path), encoding="utf-8", errors="surrogateescape") as file:
-                lines = [line for line in file if line.startswith("Exec")]
-            if any(f" {form} " in line for line in lines for form in (word(command), f'"{command}"')):
+                started = _paths(file.read())
+            if any(host.is_same(show(os.fsencode(said)), show(os.fsencode(command))) for said in started):
                 found.append(name)
     return found
+
+
+def _paths(text: str) -> t.Set[str]:
+    """The absolute paths in the commands of a unit, those in a script of a shell among them."""
+    lines = [line.partition("=")[2] for line in text.replace("\\\n", " ").splitlines() if line.startswith("Exec")]
+    said = [each for line in lines for each in words(line.lstrip("@-:+!|"))]
+    return {part for whole in said for part in (whole, *(piece.strip("\"';") for piece in whole.split())) if os.path.isabs(part)}
 
 
 def is_ours(path: str) -> bool:
@@ -245,3 +255,13 @@ def word(text: str, variables: bool = True) -> str:
         else:
             quoted.append(f"\\x{byte:02x}")
     return '"' + "".join(quoted) + '"'
+
+
+def words(line: str) -> t.List[str]:
+    """The words of a unit's line, as `word` writes them."""
+    return [_plain(match[1]) if match[2] is None else match[2] for match in _WORD.finditer(line)]
+
+
+def _plain(quoted: str) -> str:
+    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else match[0][-1:], quoted.encode("utf-8", "surrogateescape"))
+    return raw.decode("utf-8", "surrogateescape")

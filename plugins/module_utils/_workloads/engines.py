@@ -209,7 +209,7 @@ def _labelled(search: Search) -> t.List[Candidate]:
         search.disk.leave(
             directory,
             f"labels of container {container} call it Compose project {project}, and its image may have brought these; if it is one, name the directory in"
-            " compose_dirs, or declare it by hand",
+            " `compose_dirs`, or declare it by hand",
         )
     return [found[key] for key in sorted(found)]
 

@@ -122,7 +122,7 @@ def _absolute(text: str) -> str:
     """A directory as a user gives it."""
     path = os.fsdecode(parse(text))
     if not path.startswith("/"):
-        raise UsageError(f"compose_dirs takes absolute paths, and {text!r} is none.")
+        raise UsageError(f"`compose_dirs` takes absolute paths, and {text!r} is none.")
     return path
 
 

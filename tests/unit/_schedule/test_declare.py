@@ -143,7 +143,7 @@ def test_a_newer_job_file_is_not_overwritten_without_force(host: Host) -> None:
     path = Path(jobs.path("app", host.places.jobs))
     path.parent.mkdir()
     path.write_text('{"format": 99}')
-    with pytest.raises(Unsupported, match="or set force: true"):
+    with pytest.raises(Unsupported, match="or set `force: true`"):
         host.declare(host.job())
     with pytest.raises(Unsupported, match="job format 99"):
         jobs.load("app", host.places.jobs)

@@ -12,12 +12,13 @@ import socketserver
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, notification, notify
+from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, notification, notify, send
 
 FACTS = {
     "text": "Backup of app failed on node1: Source /srv/app\ndoes not exist.", "event": "failure", "host": "node1", "unit": "volt-backup-app",
@@ -133,6 +134,45 @@ def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "notify.json").write_text(text)
     with pytest.raises(VoltError, match="does not say how to tell of failures"):
         notification.load(str(tmp_path / "notify.json"))
+
+
+class Drip(socketserver.BaseRequestHandler):
+    """A server that answers for five seconds: what it sends is within every timeout of a socket."""
+
+    def handle(self) -> None:
+        try:
+            for byte in b"HTTP/1.1 100 go\r\nX: " if self.server.speaks == "http" else b"220-":  # type: ignore[attr-defined]
+                self.request.sendall(bytes([byte]))
+            for _turn in range(250):
+                self.request.sendall(b"x")
+                time.sleep(0.02)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("way", ["url", "webhook", "mail", "a name that is looked up"])
+def test_no_server_holds_its_caller(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(send, "_SHORT", 0.4)
+    monkeypatch.setattr(send, "_PATIENCE", 0.4)
+    if way == "a name that is looked up":
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_named: time.sleep(5))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drip) as server:
+        server.speaks = "smtp" if way == "mail" else "http"  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        port = server.server_address[1]
+        began = time.monotonic()
+        try:
+            with pytest.raises(send.NotSent) as caught:
+                if way == "webhook":
+                    send.send({"webhook": {"url": f"http://127.0.0.1:{port}/"}}, "webhook", FACTS)
+                elif way == "mail":
+                    send.send({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": port}}, "mail", FACTS)
+                else:
+                    send.call(f"http://127.0.0.1:{port}/", FACTS)
+            took = time.monotonic() - began
+        finally:
+            server.shutdown()
+    assert took < 3 and str(caught.value) == "the server did not answer within 0.4 s"
 
 
 def test_no_settings(tmp_path: Path) -> None:

@@ -231,12 +231,93 @@ def test_a_command_that_units_start_is_in_use(host: Host) -> None:
     assert units.users(host.places.units, host.places.command) == ["volt-backup-app.service", "volt-cas-gc.service"]
 
 
+@pytest.mark.parametrize(
+    "url, says",
+    [
+        ("https://example.org/{x-y}", "has {x-y}, which is not known"), ("https://example.org/{}", "has {...}"), ("https://example.org/{S3cr3t}", "has {...}"),
+        ("https://example.org/{ workload }", "has { workload }"), ("https://example.org/{workload", "a brace"), ("https://example.org/workload}", "a brace"),
+        ("https://example.org/{{workload}}", "a brace"), ("https://example.org:port/", "must be a URL"), ("https://example.org:99999/", "must be a URL"),
+        ("https:///hook", "must be a URL"), ("https://", "must be a URL"), ("https://me:pw@example.org/", "must be a URL"),
+        ("https://me@example.org", "must be a URL"),
+        ("https://example.org/ü", "must be a URL"), ("https://example.org/a\nb", "must be a URL"), ("https:/example.org", "must be a URL"),
+    ],
+)  # fmt: skip
+def test_addresses_that_cannot_be_called_are_found_at_declaration(host: Host, url: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        host.job(on_start_url=url)
+    assert says in caught.value.message and "S3cr3t" not in caught.value.message
+    text = host.job()._replace(on_start_url=url).text()
+    assert jobs.parse(text, "app.json").on_start_url == url, "a schedule of before, whose backups go on"
+    if "{" not in url and "}" not in url:
+        with pytest.raises(UsageError, match="webhook that tells of failures"):
+            notification.check({"webhook": {"url": url}})
+
+
+@pytest.mark.parametrize("url", ["http://a", "HTTPS://example.org:8443/x?y={reason}#z", "http://[::1]:80/{workload}", "https://a_b.example.org?{size}", "http://1.2.3.4"])
+def test_addresses_that_can_be_called(host: Host, url: str) -> None:
+    assert host.job(on_failure_url=url).on_failure_url == url
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        {"mail": {"to": "a@example.org\nBcc: b@example.org"}}, {"mail": {"to": "a@example.org", "smtp": "x", "port": 70000}},
+        {"mail": {"to": "a@example.org", "port": -1}}, {"webhook": {"url": "http://a", "headers": {"X": "secret\nY: z"}}},
+        {"webhook": {"url": "http://a", "headers": {"X: secret": "z"}}}, {"webhook": {"url": "http://a", "headers": {"X": "€"}}},
+    ],
+)  # fmt: skip
+def test_ways_that_cannot_be_used_are_found_at_declaration(host: Host, ways: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        notification.check(ways)
+    assert "secret" not in caught.value.message
+    (host.top / "notify.json").write_text(json.dumps(ways))
+    assert notification.load(str(host.top / "notify.json")) == ways, "what else is set there is tried"
+
+
+def test_a_command_is_what_its_path_leads_to(host: Host) -> None:
+    """Not how that path is spelt: in the declaration, in the unit, or in the question."""
+    directory = host.top / "bin"
+    directory.mkdir()
+    (directory / "a b%$\\'\"ü").write_text("")
+    (host.top / "link").symlink_to(directory)
+    (host.top / "same").symlink_to(directory / "a b%$\\'\"ü")
+    path = str(directory / "a b%$\\'\"ü")
+    spelt = [path, path.replace("bin/", "bin//"), path.replace("/bin/", "/./bin/x/../"), path.replace("/bin/", "/link/"), str(host.top / "same")]
+    (directory / "x").mkdir()
+    for written in spelt:
+        host.unit("volt-backup-app.service").parent.mkdir(exist_ok=True)
+        host.unit("volt-backup-app.service").write_text(units.service(host.job(), "/usr/bin/python3", written, str(host.top)))
+        for asked in (*spelt, os.fsencode(path).decode("utf-8", "surrogateescape")):
+            assert units.users(host.places.units, asked) == ["volt-backup-app.service"], (written, asked)
+        assert units.users(host.places.units, path + "x") == [] == units.users(host.places.units, str(directory))
+    host.unit("volt-backup-app.service").unlink()
+    (directory / "volt").write_text("")
+    for line in ("+{}/volt gc", "/bin/sh -c '{}/volt gc'", '/bin/sh -c "exec {}/volt gc; true"', "/usr/bin/python3 \\\n  {}/volt gc"):
+        host.unit("volt-cas-gc.service").write_text(f"{units.OURS}\n[Service]\nExecStart={line.format(host.top / 'link')}\n")
+        assert units.users(host.places.units, str(directory / "volt")) == ["volt-cas-gc.service"], line
+
+
+def test_metrics_that_are_spelt_anew_stay(host: Host) -> None:
+    path = str(host.top / "volt.prom")
+    host.declare(host.job()._replace(metrics=path))
+    assert os.path.exists(path)
+    host.declare(host.job()._replace(metrics=path.replace("/volt.prom", "//volt.prom")))
+    assert os.path.exists(path)
+    host.declare(host.job()._replace(metrics=str(host.top / "other.prom")))
+    assert not os.path.exists(path) and os.path.exists(host.top / "other.prom")
+
+
 def test_a_mail_without_sendmail_is_found_at_declaration(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     mail = {"mail": {"to": "a@example.org"}}
     monkeypatch.setattr(notification, "SENDMAIL", str(host.top / "sendmail"))
     assert "no server (smtp) is named" in str(notification.lacking(mail))
     assert notification.lacking({"mail": {"to": "a@example.org", "smtp": "mail"}}) is None
     assert "is no program" in str(notification.lacking({"command": ["/nonexistent"]})) and notification.lacking({"command": ["/bin/sh"]}) is None
+    for path in (host.top / "directory", host.top / "file", host.top / "sendmail"):
+        path.write_text("") if path.name == "file" else path.mkdir()
+        assert "is no program" in str(notification.lacking({"command": [str(path)]})), path
+    assert "no server (smtp) is named" in str(notification.lacking(mail)), "a directory sends nothing"
+    (host.top / "sendmail").rmdir()
     (host.top / "sendmail").write_text("#!/bin/sh\n")
     (host.top / "sendmail").chmod(0o755)
     assert notification.lacking(mail) is None

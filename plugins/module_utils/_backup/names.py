@@ -1,0 +1,58 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Which backup people mean: by its id, by the beginning of its id, by its workload, or by `latest`, in this order.
+
+Modules take whole ids alone: what a playbook means must not change with the next backup.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._base import NotFound, UsageError, show
+from .catalog import Catalog, trouble_of
+from .ids import is_id, is_workload
+
+LATEST = "latest"
+#: As many are named in a message.
+_NAMED = 5
+
+
+def id_of(catalog: Catalog, text: str) -> str:
+    """The id that a text is, or the one that begins with it. UsageError where several do. Where none does, the text as it is: who looks for it says so."""
+    if not is_id(text) or catalog.exists(text):
+        return text
+    found = sorted((name for name in catalog.ids() if name.startswith(text) and is_id(name)), reverse=True)
+    if len(found) > 1:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise UsageError(f"{text} is the beginning of {len(found)} ids: {', '.join(found[:_NAMED])}{more}; write more of the one that is meant.")
+    return found[0] if found else text
+
+
+def meant(catalog: Catalog, text: str) -> t.Tuple[t.Optional[str], t.Optional[str]]:
+    """(the id of a backup, None), or (None, the workload of which the newest one is meant). UsageError or NotFound where it can not be told."""
+    if not is_id(text) or catalog.exists(text):
+        return text, None
+    if is_workload(text) and catalog.list(text):
+        return None, text
+    if text == LATEST:
+        return None, _only(catalog)
+    found = id_of(catalog, text)
+    if not catalog.exists(found):
+        raise NotFound(f"There is no backup and no workload {show(os.fsencode(text))} in {catalog.where}; list the backups to see which there are.")
+    return found, None
+
+
+def _only(catalog: Catalog) -> str:
+    """The workload, where there is one."""
+    found = sorted({listed["workload_name"] for listed in catalog.list() if trouble_of(listed) is None and catalog.owner.foreign(listed) is None})
+    if not found:
+        raise NotFound(f"There is no sound backup in {catalog.where}; list the backups to see which there are.")
+    if len(found) > 1:
+        raise UsageError(f"There are {len(found)} workloads: {', '.join(found)}; name one instead of {LATEST}.")
+    return found[0]
