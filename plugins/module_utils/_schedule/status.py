@@ -78,7 +78,7 @@ def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command
             service, busy = {}, False
         if _is_unended(note) and not busy:
             note = record.read()  # it has ended meanwhile
-        row = _judge(_Seen(job, note, busy, None if shown is None else timer, service, stock.of(job.workload), stock.at, now))
+        row = _judge(_Seen(job, note, busy, None if shown is None else timer, service, stock.of(job), stock.at, now))
         why = outdated[job.store] if job.enabled and row["state"] not in ("failed", "running") else None
         if why is not None:
             row.update(state="unsupported", reason=why)
@@ -182,7 +182,8 @@ def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
     """State, and why."""
     job, note, service, harm = seen.job, seen.note, seen.service, seen.held.harm if seen.held is not None else None
     failure, unended = note.get("failure", {}), _is_unended(note)
-    overdue = "overdue", f"No backup was made since one was due at {_shown(seen.due)}."
+    others = f"{seen.held.others} backup(s) of that name are of another host or source, and do not count." if seen.held and seen.held.others else None
+    overdue = "overdue", " ".join(filter(None, (f"No backup was made since one was due at {_shown(seen.due)}.", others)))
     if job.enabled and (service.get("ActiveState") in ("activating", "deactivating") or unended and seen.busy):
         if seen.late and _past(note.get("began"), seen.now) < t.cast(float, seen.due):
             return overdue  # one that hangs is no comfort
@@ -203,7 +204,7 @@ def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
     if not job.enabled:
         return "disabled", None
     if not (seen.made or good):
-        return "waiting", None
+        return "waiting", others
     unstable = note.get("success", {}).get("unstable_count")
     return "ok", f"The last backup is unstable: {unstable} file(s) were written while it was made." if unstable else None
 

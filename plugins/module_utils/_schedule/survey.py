@@ -14,7 +14,7 @@ import typing as t
 
 from .._base import parse
 from . import command as commands, job as jobs, status, systemd, upkeep
-from .held import Problem, Stock, take_stock
+from .held import Held, Problem, take_stock
 from .record import DIRECTORY as RECORDS
 from .status import Row
 
@@ -79,16 +79,16 @@ def survey(
     found = [*stock.problems, *upkeep.problems(units_at), *(problem for problem in map(_of_metrics, files) if problem is not None)]
     return Survey(
         sorted(rows, key=status.rank),
-        _workloads(stock, by_name, now),
+        _workloads(stock.workloads(known), by_name, now),
         [problem for problem in found if problem.reason not in told],
         files,
         min((moment for moment in deadlines if moment is not None), default=None),
     )
 
 
-def _workloads(stock: Stock, scheduled: t.Container[str], now: float) -> t.List[Row]:
+def _workloads(there: t.Mapping[str, Held], scheduled: t.Container[str], now: float) -> t.List[Row]:
     rows = []
-    for name, held in sorted(stock.workloads.items()):
+    for name, held in sorted(there.items()):
         more = {"state": "damaged" if held.harm else "no schedule", "reason": held.harm, "scheduled": name in scheduled}
         rows.append({"workload": name, **more, **status.of_held(held, now), "newest_timestamp": held.newest_at})
     return sorted(rows, key=status.rank)

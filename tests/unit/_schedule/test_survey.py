@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, host as host_file
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create as creation, host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
@@ -96,6 +96,43 @@ def test_backups_by_hand_count(host: Host) -> None:
     create(host, "other")
     (other,) = look(host).unscheduled
     assert (other["workload"], other["state"], other["backup_count"]) == ("other", "no schedule", 1) and look(host).trouble == []
+
+
+@pytest.mark.parametrize("whose", ["host id", "host", "source", "directory"])
+def test_backups_of_others_under_the_same_name_do_not_count(host: Host, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    """Of another host, by its id or without one by its name; of another source; in another backup directory."""
+    host.declare(host.job(interval="1h", randomized_delay="0s"))
+    age(host, 86400)
+    with monkeypatch.context() as patch:
+        if whose == "host id":
+            patch.setattr(creation, "machine_id", lambda: "0" * 32)
+        elif whose == "host":
+            patch.setattr(creation, "machine_id", lambda: None)
+            patch.setattr(creation.socket, "gethostname", lambda: "elsewhere")
+        job = host.job()._replace(backup_dir=str(host.top / "others")) if whose == "directory" else host.job()
+        source = host.top / "else" if whose == "source" else host.source
+        source.mkdir(exist_ok=True)
+        (source / "f").write_text("f")
+        job.manager.create(CreateRequest(workload="app", source=str(source)))
+    told = row(host)
+    assert (told["state"], told["newest_id"]) == ("overdue", None)
+    if whose == "directory":
+        return
+    assert "1 backup(s) of that name are of another host or source" in told["reason"] and told["backup_count"] == 1
+    assert [one["newest_timestamp"] for one in look(host).workloads] == [None]
+    own = create(host)
+    assert (row(host)["state"], row(host)["newest_id"]) == ("ok", own)
+
+
+def test_a_source_by_a_link_that_leads_elsewhere_now_is_the_same(host: Host) -> None:
+    link = host.top / "current"
+    link.symlink_to(host.source)
+    host.declare(host.job(source=str(link)))
+    backup = str(host.job().manager.create(CreateRequest(workload="app", source=str(link))).backup["id"])
+    (host.top / "next").mkdir()
+    link.unlink()
+    link.symlink_to(host.top / "next")
+    assert row(host)["newest_id"] == backup
 
 
 def test_a_success_whose_backup_is_gone_is_none(host: Host) -> None:
