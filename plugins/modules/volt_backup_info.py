@@ -750,7 +750,7 @@ schedules:
       returned: always
       sample: false
     reason:
-      description: What the trouble is, as a sentence. Null where there is none.
+      description: What the trouble is, in sentences, the worst first. Null where there is none and nothing else to say.
       type: str
       returned: always
       sample: null

@@ -36,6 +36,7 @@ from . import command as commands, first, job as jobs, leftovers, notification a
 from .destination import Destination, make_directory
 from .first import First, firsts
 from .job import Job
+from .ledger import Ledger
 from .record import DIRECTORY as RECORDS, RunRecord, unwritten
 from .survey import Survey, survey
 
@@ -389,6 +390,7 @@ class Declaration:
         for path in last:
             commands.remove(path)
         if self._gone and not jobs.declared(self._places.jobs):
+            Ledger(self._places.records).forget()
             leftovers.sweep((self._places.jobs, self._places.records, os.path.dirname(self._places.ways)))
         return warnings
 

@@ -30,12 +30,21 @@ _NAMED = 3
 Backup = t.Mapping[str, t.Any]
 
 
+class Trouble(t.NamedTuple):
+    """Something that is wrong with a workload: a state of schedules, and a sentence. What has more `parts` than before is news."""
+
+    state: str
+    reason: str
+    parts: t.Sequence[str] = ()
+
+
 class Problem(t.NamedTuple):
-    """Trouble of the host as a whole: `what` is a unit or a thing, `state` one of the states of schedules, `reason` a sentence."""
+    """Trouble of the host as a whole: `what` is a unit or a thing."""
 
     what: str
     state: str
     reason: str
+    parts: t.Sequence[str] = ()
 
 
 class Held(t.NamedTuple):
@@ -118,10 +127,10 @@ def take_stock(jobs: t.Sequence[Job]) -> Stock:
             continue
         if lost:
             reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."
-            problems.append(Problem("records", "records missing", reason))
+            problems.append(Problem("records", "records missing", reason, lost))
         nameless = _held([backup for backup in listed[place] if not _workload(backup)])
         if nameless.harm:
-            problems.append(Problem("records", "damaged", nameless.harm))
+            problems.append(Problem("records", "damaged", nameless.harm, sorted(nameless.damaged)))
     return Stock(listed, unknown, problems, now)
 
 

@@ -27,13 +27,12 @@ import typing as t
 from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason
 from . import job as jobs, metrics, units
 from .apart import apart
-from .held import Problem
 from .record import AHEAD, DIRECTORY as RECORDS, unwritten
 from .survey import Survey, survey
 
 PATH = f"{units.RUNTIME}/status.json"
-#: Beside it: what `watch` has told.
-TOLD, LOCK = "told.json", "lock"
+#: Beside it.
+LOCK = "lock"
 GROUP = "volt"
 FORMAT = 1
 _MOST = 16 << 20
@@ -76,7 +75,7 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
 
 
 def _add(found: t.Dict[str, t.List[t.Any]], why: str) -> None:
-    found["problems"].append(Problem("status.json", "stale", why)._asdict())
+    found["problems"].append({"what": "status.json", "state": "stale", "reason": why})
     found["trouble"].append("status.json")
 
 
@@ -85,7 +84,7 @@ def write(there: Survey, path: str = PATH) -> None:
     directory = os.path.dirname(path)
     try:
         if not (there.schedules or there.problems):
-            for gone in (path, os.path.join(directory, TOLD), os.path.join(directory, LOCK)):
+            for gone in (path, os.path.join(directory, LOCK)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(gone)
             with contextlib.suppress(OSError):  # not empty, or not there

@@ -21,7 +21,7 @@ import typing as t
 
 from .._base import Unsupported, VoltError, parse, show_time
 from . import command as commands, job as jobs, systemd, units as units_
-from .held import Held, Stock
+from .held import Held, Stock, Trouble
 from .job import Job
 from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due
 
@@ -49,11 +49,11 @@ def load(directory: str = jobs.DIRECTORY, units_at: str = systemd.UNITS) -> t.Tu
             known.append(jobs.load(name, directory))
         except VoltError as error:
             state = "unsupported" if isinstance(error, Unsupported) else "unreadable"
-            broken.append({**_empty(name), "state": state, "reason": error.message})
+            broken.append(_broken(name, state, error.message))
     there = {*(job.workload for job in known), *(row["workload"] for row in broken)}
     for name in units_.installed(units_at):
         if name not in there:
-            broken.append({**_empty(name), "state": "unreadable", "reason": f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."})
+            broken.append(_broken(name, "unreadable", f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."))
     return known, broken
 
 
@@ -78,14 +78,9 @@ def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command
             service, busy = {}, False
         if _is_unended(note) and not busy:
             note = record.read()  # it has ended meanwhile
-        row = _judge(_Seen(job, note, busy, None if shown is None else timer, service, stock.of(job), stock.at, now))
-        why = outdated[job.store] if job.enabled and row["state"] not in ("failed", "running") else None
-        if why is not None:
-            row.update(state="unsupported", reason=why)
         away = mounts.get(f"{job.unit}.service")
-        if away and job.enabled and row["state"] != "failed":
-            row.update(state="failed", reason=systemd.of_mounts(away))
-        found.append(row)
+        held = stock.of(job)
+        found.append(_judge(_Seen(job, note, busy, None if shown is None else timer, service, held, stock.at, now, away, outdated[job.store])))
     return found
 
 
@@ -116,11 +111,18 @@ def _outdated(store: str, command: str) -> t.Optional[str]:
 def _empty(workload: str) -> t.Dict[str, t.Any]:
     keys = ("source", "interval", "on_calendar", "reason", "last_success", "last_failure", "last_proved", "proved_id", "next_elapse")
     keys += ("backup_id", "duration", "new_bytes", "total_size", "unstable_count", *of_held(None, 0))
-    return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
+    return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, "troubles": [], **dict.fromkeys(keys)}
+
+
+def _broken(workload: str, state: str, reason: str) -> Row:
+    return {**_empty(workload), "state": state, "reason": reason, "troubles": [Trouble(state, reason)]}
 
 
 class _Seen(t.NamedTuple):
-    """What is known of a schedule: `timer` and `service` as systemd tells of them, None and empty where it does not run; `held` None if not known."""
+    """What is known of a schedule: `timer` and `service` as systemd tells of them, None and empty where it does not run; `held` None if not known.
+
+    :ivar away: mounts that it needs and that failed. :ivar outdated: why the command cannot use the store, if it cannot.
+    """
 
     job: Job
     note: Note
@@ -130,6 +132,12 @@ class _Seen(t.NamedTuple):
     held: t.Optional[Held]
     held_at: float
     now: float
+    away: t.Optional[t.Sequence[str]]
+    outdated: t.Optional[str]
+
+    @property
+    def runs(self) -> bool:
+        return self.job.enabled and (self.service.get("ActiveState") in ("activating", "deactivating") or _is_unended(self.note) and self.busy)
 
     @property
     def due(self) -> t.Optional[float]:
@@ -157,13 +165,15 @@ class _Seen(t.NamedTuple):
 def _judge(seen: _Seen) -> Row:
     job, note, now = seen.job, seen.note, seen.now
     success, failure, proved = (note.get(key, {}) for key in ("success", "failure", "proved"))
-    state, why = _state(seen)
+    troubles = list(_troubles(seen))
+    state, why = (troubles[0].state, " ".join(trouble.reason for trouble in troubles)) if troubles else _state(seen)
     return {
         **_empty(job.workload),
         "state": state,
         "overdue": seen.late,
         "enabled": job.enabled,
         "reason": why,
+        "troubles": troubles,
         "source": job.source,
         "interval": job.interval,
         "on_calendar": job.on_calendar,
@@ -178,35 +188,62 @@ def _judge(seen: _Seen) -> Row:
     }
 
 
-def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
-    """State, and why."""
-    job, note, service, harm = seen.job, seen.note, seen.service, seen.held.harm if seen.held is not None else None
+def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
+    """All that is wrong with a schedule, the worst first: one must not hide another, which comes later or stays."""
+    job, note = seen.job, seen.note
+    if job.enabled:
+        yield from _failures(seen)
+        if seen.outdated is not None and not seen.runs:
+            yield Trouble("unsupported", seen.outdated)
+        good = note.get("success", {}).get("at")
+        if seen.late and not (seen.runs and _past(note.get("began"), seen.now) >= t.cast(float, seen.due)):  # one that hangs is no comfort
+            yield Trouble("overdue", " ".join(filter(None, (f"No backup was made since one was due at {_shown(seen.due)}.", _others(seen)))))
+        elif not (seen.late or seen.runs) and good and seen.held is not None and not (seen.held.harm or seen.made) and good < seen.held_at:
+            why = f"No backup to rely on is left of {job.workload}, though a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
+            yield Trouble("overdue", why)
+        yield from _of_timer(job, seen.timer)
+        yield from _missing(seen)
+    if seen.held is not None and seen.held.harm:
+        yield Trouble("damaged", seen.held.harm, sorted(seen.held.damaged))
+
+
+def _failures(seen: _Seen) -> t.Iterator[Trouble]:
+    """Why the last run failed, if it did; it is the one that is told apart by its moment."""
+    job, note, service = seen.job, seen.note, seen.service
     failure, unended = note.get("failure", {}), _is_unended(note)
-    others = f"{seen.held.others} backup(s) of that name are of another host or source, and do not count." if seen.held and seen.held.others else None
-    overdue = "overdue", " ".join(filter(None, (f"No backup was made since one was due at {_shown(seen.due)}.", others)))
-    if job.enabled and (service.get("ActiveState") in ("activating", "deactivating") or unended and seen.busy):
-        if seen.late and _past(note.get("began"), seen.now) < t.cast(float, seen.due):
-            return overdue  # one that hangs is no comfort
-        return ("damaged", harm) if harm else ("running", None)
-    if job.enabled and service.get("ActiveState") == "failed":
+    if seen.away:
+        yield Trouble("failed", systemd.of_mounts(seen.away), failure_parts(note))
+    elif seen.runs:
+        return
+    elif service.get("ActiveState") == "failed":
         known = failure.get("invocation") == service.get("InvocationID") and failure.get("reason")
-        return "failed", known or f"{job.unit}.service failed ({service.get('Result')}); see journalctl -u {job.unit}."
-    if job.enabled and (unended or note.get("failures")):
-        return "failed", STOPPED if unended else failure.get("reason")
-    if seen.late:
-        return overdue
-    good = note.get("success", {}).get("at")
-    if job.enabled and good and seen.held is not None and not (harm or seen.made) and good < seen.held_at:
-        return "overdue", f"No backup to rely on is left of {job.workload}, though a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
-    trouble = (_of_timer(job, seen.timer) or _missing(seen)) if job.enabled else None
-    if trouble or harm:
-        return trouble or ("damaged", harm)
-    if not job.enabled:
+        parts = failure_parts(note) if known else [service.get("InvocationID", "")]
+        yield Trouble("failed", known or f"{job.unit}.service failed ({service.get('Result')}); see journalctl -u {job.unit}.", parts)
+    elif unended or note.get("failures"):
+        yield Trouble("failed", STOPPED if unended else failure.get("reason") or STOPPED, failure_parts(note))
+
+
+def failure_parts(note: Note) -> t.List[str]:
+    """What tells the last failure that is noted from those before it."""
+    return [str(note.get("began") if _is_unended(note) else note.get("failure", {}).get("at"))]
+
+
+def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
+    """State of a schedule that is not in trouble, and what there is to say of it."""
+    good = seen.note.get("success", {})
+    if not seen.job.enabled:
         return "disabled", None
-    if not (seen.made or good):
-        return "waiting", others
-    unstable = note.get("success", {}).get("unstable_count")
+    if seen.runs:
+        return "running", None
+    if not (seen.made or good.get("at")):
+        return "waiting", _others(seen)
+    unstable = good.get("unstable_count")
     return "ok", f"The last backup is unstable: {unstable} file(s) were written while it was made." if unstable else None
+
+
+def _others(seen: _Seen) -> t.Optional[str]:
+    number = seen.held.others if seen.held is not None else 0
+    return f"{number} backup(s) of that name are of another host or source, and do not count." if number else None
 
 
 def of_held(held: t.Optional[Held], now: float) -> Row:
@@ -222,31 +259,30 @@ def of_held(held: t.Optional[Held], now: float) -> Row:
     }
 
 
-def _of_timer(job: Job, timer: t.Optional[t.Dict[str, str]]) -> t.Optional[t.Tuple[str, str]]:
+def _of_timer(job: Job, timer: t.Optional[t.Dict[str, str]]) -> t.Iterator[Trouble]:
     if timer is None:
-        return None
+        return
     if timer.get("ActiveState") != "active":
-        return "stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again."
-    if timer.get("SubState") == "elapsed":
-        return "stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again."
-    if timer.get("UnitFileState") == "disabled":
-        return "stopped", f"{job.unit}.timer is disabled, so it does not start with the host; enable it, or declare the schedule again."
-    return None
+        yield Trouble("stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again.")
+    elif timer.get("SubState") == "elapsed":
+        yield Trouble("stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again.")
+    elif timer.get("UnitFileState") == "disabled":
+        yield Trouble("stopped", f"{job.unit}.timer is disabled, so it does not start with the host; enable it, or declare the schedule again.")
 
 
-def _missing(seen: _Seen) -> t.Optional[t.Tuple[str, str]]:
-    """State and reason, where the next run will lack something, or what is known of the runs before is lost."""
+def _missing(seen: _Seen) -> t.Iterator[Trouble]:
+    """Where the next run will lack something, or what is known of the runs before is lost."""
     job = seen.job
     try:
         job.manager.check_store()
     except VoltError as error:
         if error.code == "store":
-            return "store missing", error.message  # all else the run tells
+            yield Trouble("store missing", error.message)  # all else the run tells
+            return
     if not os.path.isdir(parse(job.source)):
-        return "source missing", f"{job.source} is no directory any more."
-    if not seen.note:
-        return "records missing", f"What was noted of the runs of {job.workload} is gone or damaged; the next run notes it anew."
-    return None
+        yield Trouble("source missing", f"{job.source} is no directory any more.")
+    elif not seen.note:
+        yield Trouble("records missing", f"What was noted of the runs of {job.workload} is gone or damaged; the next run notes it anew.")
 
 
 def deadline(job: Job, now: float) -> t.Optional[float]:

@@ -14,7 +14,7 @@ import typing as t
 
 from .._base import parse
 from . import command as commands, job as jobs, status, systemd, upkeep
-from .held import Held, Problem, take_stock
+from .held import Held, Problem, Trouble, take_stock
 from .record import DIRECTORY as RECORDS
 from .status import Row
 
@@ -45,11 +45,12 @@ class Survey(t.NamedTuple):
 
     def value(self) -> t.Dict[str, t.Any]:
         """The same for programs."""
+        schedules, workloads = ([{key: item for key, item in row.items() if key != "troubles"} for row in rows] for rows in (self.schedules, self.workloads))
         return {
-            "schedules": self.schedules,
-            "count": len(self.schedules),
-            "workloads": self.workloads,
-            "problems": [problem._asdict() for problem in self.problems],
+            "schedules": schedules,
+            "count": len(schedules),
+            "workloads": workloads,
+            "problems": [{"what": problem.what, "state": problem.state, "reason": problem.reason} for problem in self.problems],
             "trouble": self.trouble,
         }
 
@@ -74,7 +75,7 @@ def survey(
     rows += status.status(known, stock, records, command, ended)
     by_name = {row["workload"]: row for row in rows}
     deadlines = [status.deadline(job, now) for job in known]
-    told = {row["reason"] for row in rows}  # what a schedule tells is not told twice
+    told = {trouble.reason for row in rows for trouble in row["troubles"]}  # what a schedule tells is not told twice
     files = list(dict.fromkeys(job.metrics for job in known if job.metrics))
     found = [*stock.problems, *upkeep.problems(units_at), *(problem for problem in map(_of_metrics, files) if problem is not None)]
     return Survey(
@@ -89,7 +90,8 @@ def survey(
 def _workloads(there: t.Mapping[str, Held], scheduled: t.Container[str], now: float) -> t.List[Row]:
     rows = []
     for name, held in sorted(there.items()):
-        more = {"state": "damaged" if held.harm else "no schedule", "reason": held.harm, "scheduled": name in scheduled}
+        troubles = [Trouble("damaged", held.harm, sorted(held.damaged))] if held.harm else []
+        more = {"state": "damaged" if held.harm else "no schedule", "reason": held.harm, "troubles": troubles, "scheduled": name in scheduled}
         rows.append({"workload": name, **more, **status.of_held(held, now), "newest_timestamp": held.newest_at})
     return sorted(rows, key=status.rank)
 

@@ -49,7 +49,9 @@ def _of_service(name: str, fields: t.Mapping[str, str]) -> t.Optional[Problem]:
     unit = name[: -len(".service")]
     why = systemd.last_words(fields.get("InvocationID", ""))
     told = f": {systemd.plain(why).rstrip('.')}" if why else ""
+    parts = [fields.get("InvocationID", "")]
     if "@" in name:
+        parts = []  # each attempt is another run
         of = unit.partition("@")[2]
-        return Problem(name, "failed", f"Nobody was told that {of} failed ({result}){told}; mend that, then run volt-backup notify --test.")
-    return Problem(name, "failed", f"{name} failed ({result}){told}; see journalctl -u {unit}, mend it, then start {name}.")
+        return Problem(name, "failed", f"Nobody was told that {of} failed ({result}){told}; mend that, then run volt-backup notify --test.", parts)
+    return Problem(name, "failed", f"{name} failed ({result}){told}; see journalctl -u {unit}, mend it, then start {name}.", parts)

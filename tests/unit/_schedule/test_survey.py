@@ -20,7 +20,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.verify import 
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import metrics, public, status, survey, systemd, upkeep, watch
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
-from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem
+from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem, Trouble
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
@@ -232,23 +232,66 @@ def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pyt
     assert host.job().manager.find(Query()) == []
 
 
-def test_trouble_that_no_run_finds_is_told_once(host: Host) -> None:
-    """What failed was told when it did; what ends and comes again is told again."""
-    path = str(host.top / "run/told.json")
+def new(host: Host, *problems: Problem, arrives: bool = True) -> str | None:
+    """What is told of now, in two words.
+
+    :param arrives: whether the people get it.
+    """
+    told = watch.new_trouble(look(host)._replace(problems=list(problems)), host.places.records)
+    if told is not None and arrives:
+        watch.note_told("volt-cas-status", None, "", host.places.records)
+    return None if told is None else told.message
+
+
+def test_trouble_that_nobody_was_told_of_is_told_once(host: Host) -> None:
+    """What ends and comes again is told again; what did not arrive is told again; one trouble hides no other."""
     host.declare(host.job(), host.job("db"))
     host.record().fail(VoltError("It broke."), "")
-    assert watch.new_trouble(look(host), path) is None
+    watch.note_told("volt-backup-app", "app", "x", host.places.records)
+    assert new(host) is None
     host.source.rename(host.top / "away")
-    told = watch.new_trouble(look(host), path)
-    assert told is not None and told.message.startswith("db is source missing: ") and "no directory any more" in told.message
-    assert watch.new_trouble(look(host), path) is None
-    there = look(host)._replace(problems=[Problem("volt-cas-gc.timer", "stopped", "It is not active."), Problem("volt-cas-gc.service", "failed", "x")])
-    told = watch.new_trouble(there, path)
-    assert told is not None and told.message == "volt-cas-gc.timer is stopped: It is not active."
+    for arrives in (False, True):
+        told = new(host, arrives=arrives)
+        assert told is not None and told.startswith("app is source missing: ") and told.endswith("There is more: db is source missing.")
+    assert new(host) is None
+    timer, gone = Problem("volt-cas-gc.timer", "stopped", "It is not active."), Problem("records", "records missing", "2 are gone.", ["a", "b"])
+    assert new(host, timer) == "volt-cas-gc.timer is stopped: It is not active."
     (host.top / "away").rename(host.source)
-    assert watch.new_trouble(look(host), path) is None
+    assert new(host, gone) == "records is records missing: 2 are gone."
+    assert new(host, gone._replace(parts=["b"])) is None and new(host, gone._replace(parts=["b", "c"])) is not None
     host.source.rename(host.top / "away")
-    told = watch.new_trouble(there, path)
-    assert told is not None and "There is more: volt-cas-gc.timer is stopped." in told.message
+    told = new(host, timer)
+    assert told is not None and "db is source missing, volt-cas-gc.timer is stopped." in told
     host.declare(purge=True)
-    assert not os.path.exists(path)
+    assert not (Path(host.places.records) / ".host.json").exists()
+
+
+def test_failures_are_told_unless_their_unit_told_them(host: Host) -> None:
+    """A run that power ended tells nothing; a unit whose notifier failed told nothing."""
+    host.declare(host.job())
+    host.record().begin("one")
+    told = new(host)
+    assert told is not None and "app is failed: It was stopped before it could note why." in told and new(host) is None
+    host.record().begin("two")  # which finds that the one before it failed
+    host.record().fail(VoltError("It broke."), "two")
+    watch.note_told("volt-backup-app", "app", "two", host.places.records)
+    assert new(host) is None
+    time.sleep(0.01)
+    host.record().fail(VoltError("It broke again."), "three")
+    assert new(host) == "app is failed: It broke again."
+    failed = Problem("volt-cas-gc.service", "failed", "It failed.", ["one"])
+    watch.note_told("volt-cas-gc", None, "one", host.places.records)
+    assert new(host, failed) is None and new(host, failed._replace(parts=["two"])) is not None
+
+
+def test_more_damage_is_told_though_a_run_failed(host: Host) -> None:
+    host.declare(host.job())
+    host.record().fail(VoltError("It broke."), "")
+    watch.note_told("volt-backup-app", "app", "", host.places.records)
+    there = look(host)
+    for ids, tells in ((["a"], True), (["a"], False), ([*"abcdefghi"], True), (["a", "i"], False), (["a", "j"], True)):
+        failed = there.schedules[0]["troubles"]
+        row = {**there.schedules[0], "troubles": [*failed, Trouble("damaged", f"{len(ids)} are.", ids)]}
+        told = watch.new_trouble(there._replace(schedules=[row]), host.places.records)
+        assert (told is not None) == tells and (told is None or told.message == f"app is damaged: {len(ids)} are."), ids
+        watch.note_told("volt-cas-status", None, "", host.places.records)

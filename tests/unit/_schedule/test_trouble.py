@@ -58,7 +58,7 @@ def test_a_clock_that_was_ahead_blinds_nobody(host: Host, clock: Clock) -> None:
     for number in (1, 2, 3):
         host.record().fail(VoltError("It broke."), "")
         row = host.rows()["app"]
-        assert (row["state"], row["reason"], row["failures"]) == ("failed", "It broke.", number)
+        assert (row["state"], row["failures"]) == ("failed", number) and row["reason"].startswith("It broke. No backup was made since")
 
 
 def test_other_options_forgive_nothing_and_other_times_do(host: Host, clock: Clock) -> None:
