@@ -79,8 +79,9 @@ def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
 def playbooks() -> str:
     """docs/playbooks.md, from the head of each playbook."""
     made = [
-        "# Playbooks\n\nCall them by their full names, such as `ansible-playbook volt.backup.backup`. All take `--limit`, `--check` and `--diff`. Set variables in the\n"
-        "inventory or by `-e`. A misspelt variable fails the host before anything is changed there. The defaults are in parentheses.\n"
+        "# Playbooks\n\nCall them by their full names, such as `ansible-playbook volt.backup.backup`. All take `--limit`, `--check` and `--diff`. "
+        "Set variables in the\ninventory or by `-e`. A misspelt variable fails the host before anything is changed there. "
+        "The defaults are in parentheses.\n"
     ]
     for path in sorted((README.parent / "playbooks").glob("*.yml")):
         head = re.search(r"^(?:# .*\n|#\n)+", path.read_text(encoding="utf-8").split("SPDX", 1)[1].split("\n\n", 1)[1], re.MULTILINE)

@@ -322,7 +322,7 @@ class Declaration:
         if not names:
             return []
         self._firsts = []
-        return [f"Since manage_units is false, first_run begins nothing; run volt-backup run for each of {', '.join(names)} once."]
+        return [f"Since `manage_units` is false, `first_run` begins nothing; run volt-backup run for each of {', '.join(names)} once."]
 
     def _link(self, unit: str) -> str:
         return os.path.join(self._places.units, "timers.target.wants", f"{unit}.timer")

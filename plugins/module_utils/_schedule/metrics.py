@@ -92,7 +92,7 @@ def is_to_be_taken(shown: str, force: bool) -> bool:
     if os.path.isdir(path) or not is_foreign(path):
         return False
     if not force:
-        raise UsageError(f"The metrics {shown} are a file that volt.backup did not write; name another, move it away, or set force: true.")
+        raise UsageError(f"The metrics {shown} are a file that volt.backup did not write; name another, move it away, or set `force: true`.")
     return True
 
 

@@ -403,7 +403,7 @@ def test_metrics_of_others_are_left_alone(host: Host) -> None:
     path = host.top / "node.prom"
     path.write_text("# HELP other_thing\n")
     app = host.job()._replace(metrics=str(path))
-    with pytest.raises(UsageError, match="a file that volt.backup did not write; .* force: true"):
+    with pytest.raises(UsageError, match="a file that volt.backup did not write; .* `force: true`"):
         host.plan(app)
     planned = host.plan(app, force=True)
     assert "replace " in str(planned.diff()) and path.read_text() == "# HELP other_thing\n"
@@ -425,7 +425,7 @@ def test_a_first_run_that_nobody_begins_is_said(host: Host) -> None:
     """Where systemd is not told; not of a workload that has a backup, and once."""
     declaration = Declaration([host.job("now", first_run="now"), host.job("slot")], [], False, "/usr/bin/python3", False, False, host.places)
     (warning,) = declaration.plan()
-    assert "first_run begins nothing" in warning and "each of now once" in warning and "start volt-backup-now.service" not in str(declaration.diff())
+    assert "`first_run` begins nothing" in warning and "each of now once" in warning and "start volt-backup-now.service" not in str(declaration.diff())
     declaration.apply()
     assert Declaration([host.job("now", first_run="now")], [], False, "/usr/bin/python3", False, False, host.places).plan() == []
 
