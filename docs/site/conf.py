@@ -28,10 +28,17 @@ _ROLE = re.compile(r"\]\(\.\./roles/(\w+)/README\.md\)")
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[^)]*\)")
 
 
-def _links(_app: object, _name: str, source: list[str]) -> None:
-    source[0] = _OUTSIDE.sub(r"`\1`", _ROLE.sub(r"](reference/\1_role.rst)", source[0]))
+#: The theme shows the contents of a page beside it.
+_CONTENTS = re.compile(r"^\.\. contents::\n(?: +:.*\n)*", re.MULTILINE)
+
+
+def _adapt(_app: object, name: str, source: list[str]) -> None:
+    if name.startswith("reference/"):
+        source[0] = _CONTENTS.sub("", source[0])
+    else:
+        source[0] = _OUTSIDE.sub(r"`\1`", _ROLE.sub(r"](reference/\1_role.rst)", source[0]))
 
 
 def setup(app: object) -> None:
     """What Sphinx calls."""
-    app.connect("source-read", _links)  # type: ignore[attr-defined]
+    app.connect("source-read", _adapt)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ _WRITE = os.environ.get("VOLT_PICTURES") == "write"
 #: What differs from run to run: numbers, spans of time, and with them the width of columns.
 _CHANGING = re.compile(r"\d+(?:[dhms]\d*)*|[ ─*-]+")
 #: Of text in a picture: what tells of success, of a change, of a failure.
-_COLOURS = (("#d7827e", r"FAILED|fatal:|failed=[1-9]|UNREACHABLE|\[ERROR\]"), ("#d7a65f", "changed:"), ("#6b9e78", r"\bok\b|ok:"))
+_COLOURS = (("#d7827e", r"FAILED|STOPPED|fatal:|failed=[1-9]|UNREACHABLE|\[ERROR\]"), ("#d7a65f", "changed:"), ("#6b9e78", r"\bok\b|ok:"))
 _WIDTH, _HEIGHT, _MARGIN = 8.4, 19, 16
 
 
@@ -50,7 +50,7 @@ def draw(text: str) -> str:
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
         f'<rect width="{width}" height="{height}" rx="8" fill="#1f2430"/>',
-        '<g fill="#d8dee9" font-family="ui-monospace, DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14" xml:space="preserve">',
+        '<g fill="#d8dee9" font-family="ui-monospace, DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14">',
         *shown, "</g>", "</svg>", "",
     ])  # fmt: skip
 
@@ -58,7 +58,7 @@ def draw(text: str) -> str:
 def _coloured(line: str) -> str:
     if line.startswith("$ "):
         return f'<tspan fill="#8fbcbb">{html.escape(line)}</tspan>'
-    shown = html.escape(line, quote=False)
+    shown = html.escape(line, quote=False).replace(" ", "\N{NO-BREAK SPACE}")  # of spaces, viewers draw but one
     for colour, words in _COLOURS:
         shown = re.sub(words, rf'<tspan fill="{colour}">\g<0></tspan>', shown)
     return shown
