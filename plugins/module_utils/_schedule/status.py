@@ -7,9 +7,10 @@
 """How a host's schedules are doing, a row each.
 
 A schedule is *overdue* when a slot has begun, time enough has passed, and no backup to rely on was made since, by a run or by hand. A run that
-succeeded counts only while its backup is there. Where only systemd knows the times, its last start of the timer stands for the slot. What is
-switched off by the declaration is no trouble; what was stopped by hand is. A run has failed where its note says so, and where systemd says so of
-the service: a run may be ended, or not even start, without a note. Times of the future are those of a clock that was wrong, and say nothing.
+succeeded counts only while its backup is there. The times of a calendar are asked of systemd: the first one after the last backup is when one was
+due. Where nothing can tell them, a row says so. What is switched off by the declaration is no trouble; what was stopped by hand is. A run has failed
+where its note says so, and where systemd says so of the service: a run may be ended, or not even start, without a note. Times of the future are those
+of a clock that was wrong, and say nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command
             note = record.read()  # it has ended meanwhile
         away = mounts.get(f"{job.unit}.service")
         held = stock.of(job)
-        found.append(_judge(_Seen(job, note, busy, None if shown is None else timer, service, held, stock.at, now, away, outdated[job.store])))
+        seen = _Seen(job, note, busy, None if shown is None else timer, service, held, stock.at, now, away, outdated[job.store])
+        found.append(_judge(seen if job.on_calendar is None else seen._replace(times=_times(seen))))
     return found
 
 
@@ -122,6 +124,7 @@ class _Seen(t.NamedTuple):
     """What is known of a schedule: `timer` and `service` as systemd tells of them, None and empty where it does not run; `held` None if not known.
 
     :ivar away: mounts that it needs and that failed. :ivar outdated: why the command cannot use the store, if it cannot.
+    :ivar times: of a calendar, the first two at which a backup is due that is not there yet; none where nothing tells them.
     """
 
     job: Job
@@ -134,6 +137,7 @@ class _Seen(t.NamedTuple):
     now: float
     away: t.Optional[t.Sequence[str]]
     outdated: t.Optional[str]
+    times: t.Sequence[float] = ()
 
     @property
     def runs(self) -> bool:
@@ -143,8 +147,17 @@ class _Seen(t.NamedTuple):
     def due(self) -> t.Optional[float]:
         """The last slot for which it is time: to look at one that has only just begun would forget those that were missed before."""
         if self.job.slots is not None:
-            return self.job.slots.begun(self.now - _patience(self.job))
-        return systemd.moment((self.timer or {}).get("LastTriggerUSec", ""))
+            return self.job.slots.begun(self.now - self.patience)
+        return self.times[0] if self.times else None
+
+    @property
+    def patience(self) -> float:
+        return _patience(self.job.interval if self.job.interval is not None else _step(self.times))
+
+    @property
+    def since(self) -> float:
+        """From when on a backup may be due that is not there yet, by what is known; 0 where nothing is."""
+        return max(self.made, _past(self.note.get("since"), self.now), _past(self.note.get("began"), self.now) if self.runs else 0.0)
 
     @property
     def made(self) -> float:
@@ -159,7 +172,7 @@ class _Seen(t.NamedTuple):
     @property
     def late(self) -> bool:
         due = self.due if self.job.enabled and (self.note or self.made) else None
-        return due is not None and due > _past(self.note.get("since"), self.now) and self.made < due and self.now > due + _patience(self.job)
+        return due is not None and due > _past(self.note.get("since"), self.now) and self.made < due and self.now > due + self.patience
 
 
 def _judge(seen: _Seen) -> Row:
@@ -235,10 +248,14 @@ def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
         return "disabled", None
     if seen.runs:
         return "running", None
+    said = []
+    if seen.job.on_calendar is not None and seen.since and not seen.times:
+        said.append("Nothing on this host tells the times of its calendar, so this is never overdue; declare interval instead.")
     if not (seen.made or good.get("at")):
-        return "waiting", _others(seen)
-    unstable = good.get("unstable_count")
-    return "ok", f"The last backup is unstable: {unstable} file(s) were written while it was made." if unstable else None
+        return "waiting", " ".join([*said, *filter(None, [_others(seen)])]) or None
+    if good.get("unstable_count"):
+        said.append(f"The last backup is unstable: {good['unstable_count']} file(s) were written while it was made.")
+    return "ok", " ".join(said) or None
 
 
 def _others(seen: _Seen) -> t.Optional[str]:
@@ -285,6 +302,24 @@ def _missing(seen: _Seen) -> t.Iterator[Trouble]:
         yield Trouble("records missing", f"What was noted of the runs of {job.workload} is gone or damaged; the next run notes it anew.")
 
 
+def _times(seen: _Seen) -> t.List[float]:
+    """Of a schedule by calendar: see `_Seen`."""
+    calendar, after = str(seen.job.on_calendar), seen.since
+    times = systemd.coming(calendar, 2, after) if after else []
+    last, following = (systemd.moment((seen.timer or {}).get(name, "")) for name in ("LastTriggerUSec", "NextElapseUSecRealtime"))
+    if times or last is None or last <= after:
+        return times
+    # A systemd older than 244 tells of the timer alone: when it started last. Of a fine calendar that may be one slot too late.
+    step = following - last if following is not None and following > last else None
+    missed = step is not None and seen.now <= last + _patience(step) and last - step > after
+    due = last - t.cast(float, step) if missed else last
+    return [due] if step is None else [due, due + step]
+
+
+def _step(times: t.Sequence[float]) -> t.Optional[float]:
+    return times[1] - times[0] if len(times) > 1 else None
+
+
 def deadline(job: Job, now: float) -> t.Optional[float]:
     """When a schedule will be overdue if nothing more is heard of it; None where that cannot be known.
 
@@ -292,18 +327,18 @@ def deadline(job: Job, now: float) -> t.Optional[float]:
     """
     if not job.enabled:
         return None
-    coming = [job.slots.coming(now)] if job.slots is not None else systemd.coming(str(job.on_calendar), 1)
-    return coming[0] + _patience(job) if coming else None
+    coming = systemd.coming(str(job.on_calendar), 2) if job.slots is None else [job.slots.coming(now)]
+    return coming[0] + _patience(_step(coming) if job.interval is None else job.interval) if coming else None
 
 
 def _is_unended(note: Note) -> bool:
     return note.get("began") is not None and note.get("ended") is None
 
 
-def _patience(job: Job) -> float:
+def _patience(interval: t.Optional[float]) -> float:
     """Seconds that a run may take before a backup is overdue: half the interval, but neither very few nor more than an hour."""
     least, most = _TOLERANCE
-    return most if job.interval is None else min(max(job.interval / 2, least), most)
+    return most if interval is None else min(max(interval / 2, least), most)
 
 
 def _past(moment: t.Optional[float], now: float) -> float:

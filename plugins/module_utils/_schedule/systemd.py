@@ -61,8 +61,11 @@ def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> t.Optional[
     return _complaint(done) if done.status else None
 
 
-def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> process.Ended:
-    plain = {**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "TZ": "UTC"}
+def _run(*words: str, patience: t.Optional[float] = _PATIENCE, zone: t.Optional[str] = "UTC") -> process.Ended:
+    """:param zone: time zone; None for the host's."""
+    plain = {**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    plain.pop("TZ", None)
+    plain.update({} if zone is None else {"TZ": zone})
     try:
         return process.run(words, plain, patience=patience, capture=True)
     except subprocess.TimeoutExpired:
@@ -153,13 +156,18 @@ def period(calendar: str) -> t.Optional[float]:
     return min((later - earlier for earlier, later in zip(times, times[1:])), default=None)
 
 
-def coming(calendar: str, count: int) -> t.List[float]:
-    """The next times of a calendar expression, in seconds since 1970; none where systemd does not tell."""
+def coming(calendar: str, count: int, after: t.Optional[float] = None) -> t.List[float]:
+    """Times of a calendar expression, in seconds since 1970; none where systemd does not tell.
+
+    :param after: the first ones after this moment; None for the next ones from now on.
+    """
+    base = [] if after is None else [f"--base-time=@{int(after)}"]
     try:
-        done = _run("systemd-analyze", "calendar", f"--iterations={count}", "--", calendar)
+        # in the host's time zone, as a timer has it: with another one each time is told in UTC as well
+        done = _run("systemd-analyze", "calendar", f"--iterations={count}", *base, "--", calendar, zone=None)
     except SystemdError:
         return []
-    times = [moment(text) for text in re.findall(r"^ *(?:Next elapse|Iter[a-z.]* #\d+): (.*)$", done.output, re.MULTILINE)]
+    times = [moment(text) for text in re.findall(r"^ *(?:Next elapse|Iter[a-z.]* #\d+|\(in UTC\)): (.*)$", done.output, re.MULTILINE)]
     return [time for time in times if time is not None]
 
 
