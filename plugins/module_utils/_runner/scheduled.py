@@ -23,7 +23,7 @@ import typing as t
 
 from .._backup.manager import Manager
 from .._base import UsageError, VoltError
-from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey, watch
+from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey, upkeep, watch
 from . import screen
 from .upkeep import Arguments, Command, Outcome, expect
 
@@ -64,16 +64,19 @@ def _status_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--check", action="store_true", help="exit 1 when anything is in trouble; for monitoring")
     made.add_argument("--metrics", metavar="FILE", help="also write them for Prometheus' node exporter")
     made.add_argument("--publish", action="store_true", help=f"also write {public.PATH} and the metrics of the schedules anew; units call it")
+    made.add_argument("--ended", metavar="UNIT", help="note before how this run of a unit ended; its last line calls it")
     made.add_argument("--tell", action="store_true", help="fail where there is trouble that no run finds and that this did not see before; a unit calls it")
 
 
 def _status(args: Arguments, _manager: Manager) -> Outcome:
     failure: t.Optional[VoltError] = None
     if public.is_needed():
-        if args.metrics or args.publish or args.tell:
+        if args.metrics or args.publish or args.tell or args.ended:
             raise VoltError(f"{jobs.DIRECTORY} cannot be read; run as root.")
         value = public.read()
     else:
+        if args.ended:
+            upkeep.note_ended(args.ended)
         if args.publish:
             public.publish(screen.complain)
         found = survey.survey()

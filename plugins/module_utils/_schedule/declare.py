@@ -102,6 +102,7 @@ class Declaration:
         self._timers.update((name[:-6], True) for name in (wide.units if wide else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
         self._destination = Destination(())
+        self._others: t.List[Job] = []  # jobs that are there and stay as they are
         self._firsts: t.List[First] = []
         self._metrics: t.Set[str] = set()  # those that schedules had until now
         self._sourceless: t.List[Job] = []  # jobs whose source is missing: these are left as they are, all others are declared
@@ -184,6 +185,7 @@ class Declaration:
         """Find out where the jobs back up to, and give them the store's id; warnings."""
         before = self._load(jobs.declared(self._places.jobs))
         others = [job for job in before if job.workload not in (*self._jobs, *self._gone, *self._purged)]
+        self._others = others
         self._destination = Destination(list(self._jobs.values()), before, others)
         self._jobs = {job.workload: job for job in self._destination.jobs}
         if (self._jobs or (self._wide and self._wide.units)) and not os.path.isdir(self._places.records):
@@ -258,8 +260,8 @@ class Declaration:
                     self._going.append(name[:-6])
 
     def _backups(self) -> t.List[str]:
-        """Where the host's backups and metrics are: of the jobs that are to be there, or as the host file says."""
-        places = [place for job in self._jobs.values() for place in units.written(job)]
+        """Where the host's backups are: of the jobs that are to be there and of those that stay, or as the host file says."""
+        places = [place for job in (*self._jobs.values(), *self._others) for place in (job.store, job.backup_dir)]
         return list(dict.fromkeys(places)) or list(host.resolve(None, None))
 
     def _differ(self, path: str, after: t.Optional[str], mode: int = 0o644) -> bool:
@@ -389,10 +391,19 @@ class Declaration:
         warnings = self._tell() if self.changed else []
         for path in last:
             commands.remove(path)
+        self._note_units()
         if self._gone and not jobs.declared(self._places.jobs):
-            Ledger(self._places.records).forget()
             leftovers.sweep((self._places.jobs, self._places.records, os.path.dirname(self._places.ways)))
         return warnings
+
+    def _note_units(self) -> None:
+        """Which units of the host as a whole are to be there: one that somebody removes is missed by that."""
+        ledger = Ledger(self._places.records)
+        if self._wide is not None:
+            wanted = sorted(self._wide.units)
+            ledger.change(lambda notes: notes._replace(units=wanted, ended={name: how for name, how in notes.ended.items() if name in wanted}))
+        if not ledger.read().units and not jobs.declared(self._places.jobs):
+            ledger.forget()
 
     def _tell(self) -> t.List[str]:
         """What is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""

@@ -104,7 +104,7 @@ def _post(job: Job, record: RunRecord, result: str, complain: Complain) -> str:
 
 def begun(job: Job, complain: Complain) -> None:
     """Let others know that a run has begun."""
-    public.publish(_hush)
+    public.publish(_hush, hardened=in_unit(job.workload) and not job.has_pre)
     announce(job, "start", {}, complain)
 
 

@@ -59,7 +59,12 @@ class Ledger:
         return Notes(**found)
 
     def change(self, how: t.Callable[[Notes], Notes]) -> None:
-        """Change the notes, one at a time; they are written where they differ."""
+        """Change the notes, one at a time; they are written where they differ.
+
+        :param how: makes the new notes of those that are there; it may be called twice.
+        """
+        if how(self.read()) == self.read():
+            return
         try:
             with noting(self._directory):
                 before = self.read()

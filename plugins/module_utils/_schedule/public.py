@@ -27,6 +27,7 @@ import typing as t
 from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason
 from . import job as jobs, metrics, units
 from .apart import apart
+from .ledger import Ledger
 from .record import AHEAD, DIRECTORY as RECORDS, unwritten
 from .survey import Survey, survey
 
@@ -118,22 +119,37 @@ def _text(there: Survey) -> str:
     return json.dumps(told, indent=1) + "\n"
 
 
-def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path: str = PATH) -> t.List[str]:
-    """Bring this file and the metrics up to what is there now; what could not be written, a sentence each."""
-    against = []
+def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path: str = PATH, hardened: bool = False) -> t.List[str]:
+    """Bring this file and the metrics up to what is there now; what could not be written, a sentence each.
+
+    :param hardened: this is a service without the right to write in directories of others, so the metrics are left to who comes after it.
+    """
+    against: t.List[str] = []
     try:
         with _turn(path):
             there = look()
-            steps: t.List[t.Tuple[t.Callable[..., None], t.Any, str]] = [(write, there, path)]
-            steps += [(metrics.write, metrics.text(there, records), os.fsdecode(parse(place))) for place in there.metrics]
-            for step, content, place in steps:
-                try:
-                    step(content, place)
-                except VoltError as error:
-                    against.append(error.message)
+            if not hardened and _write_metrics(there, records, against):
+                del against[:]
+                there = look()  # whether they can be written is told by all
+                _write_metrics(there, records, against)
+            write(there, path)
     except VoltError as error:
         against.append(error.message)
     return against
+
+
+def _write_metrics(there: Survey, records: str, against: t.List[str]) -> bool:
+    """Write them, and note which ones could not be; whether these are others than before."""
+    failed = {}
+    for place in there.metrics:
+        try:
+            metrics.write(metrics.text(there, records), os.fsdecode(parse(place)))
+        except VoltError as error:
+            failed[place] = error.message
+    against += failed.values()
+    before = Ledger(records).read().metrics
+    Ledger(records).change(lambda notes: notes._replace(metrics=failed))
+    return before != failed
 
 
 @contextlib.contextmanager
@@ -156,20 +172,20 @@ def _turn(path: str) -> t.Iterator[None]:
             os.close(fd)
 
 
-def _try(ended: t.Container[str]) -> t.List[str]:
+def _try(ended: t.Container[str], hardened: bool) -> t.List[str]:
     try:
-        return bring_up(lambda: survey(ended=ended))
+        return bring_up(lambda: survey(ended=ended), hardened=hardened)
     except Exception as error:  # one of the system's, or a bug of ours
         return [f"How schedules fare could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
 
 
-def publish(complain: t.Callable[[str], None], ended: t.Container[str] = ()) -> None:
+def publish(complain: t.Callable[[str], None], ended: t.Container[str] = (), hardened: bool = False) -> None:
     """The same, by a process of its own: a store or a source that does not answer must not keep a unit from ending. That it fails makes no backup bad.
 
-    :param complain: takes what could not be written. :param ended: workloads whose run is at its last line.
+    :param complain: takes what could not be written. :param ended: workloads whose run is at its last line. :param hardened: see `bring_up`.
     """
     try:
-        against = apart(lambda _answer: _try(ended), _PATIENCE, "that tells how schedules fare")
+        against = apart(lambda _answer: _try(ended, hardened), _PATIENCE, "that tells how schedules fare")
     except VoltError as error:
         against = [error.message]
     for text in against:

@@ -34,7 +34,7 @@ STATES = (
 TROUBLE = frozenset(STATES[: STATES.index("running")])
 
 _TOLERANCE = (300, 3600)
-_TIMER = ("ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime", "UnitFileState")
+_TIMER = ("LoadState", "ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime", "UnitFileState")
 _SERVICE = ("ActiveState", "Result", "InvocationID")
 
 
@@ -214,7 +214,10 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
         elif not (seen.late or seen.runs) and good and seen.held is not None and not (seen.held.harm or seen.made) and good < seen.held_at:
             why = f"No backup to rely on is left of {job.workload}, though a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
             yield Trouble("overdue", why)
-        yield from _of_timer(job, seen.timer)
+        if seen.timer is not None:
+            again = "declare the schedule again"
+            why = systemd.stopped(f"{job.unit}.timer", seen.timer, again) or systemd.unloaded(f"{job.unit}.service", seen.service, again)
+            yield from [Trouble("stopped", why)] if why else []
         yield from _missing(seen)
     if seen.held is not None and seen.held.harm:
         yield Trouble("damaged", seen.held.harm, sorted(seen.held.damaged))
@@ -274,17 +277,6 @@ def of_held(held: t.Optional[Held], now: float) -> Row:
         "backup_count": held.count if held is not None else None,
         "damaged_count": len(held.damaged) if held is not None else None,
     }
-
-
-def _of_timer(job: Job, timer: t.Optional[t.Dict[str, str]]) -> t.Iterator[Trouble]:
-    if timer is None:
-        return
-    if timer.get("ActiveState") != "active":
-        yield Trouble("stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again.")
-    elif timer.get("SubState") == "elapsed":
-        yield Trouble("stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again.")
-    elif timer.get("UnitFileState") == "disabled":
-        yield Trouble("stopped", f"{job.unit}.timer is disabled, so it does not start with the host; enable it, or declare the schedule again.")
 
 
 def _missing(seen: _Seen) -> t.Iterator[Trouble]:

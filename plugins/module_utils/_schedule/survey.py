@@ -15,6 +15,7 @@ import typing as t
 from .._base import parse
 from . import command as commands, job as jobs, status, systemd, upkeep
 from .held import Held, Problem, Trouble, take_stock
+from .ledger import Ledger
 from .record import DIRECTORY as RECORDS
 from .status import Row
 
@@ -77,7 +78,9 @@ def survey(
     deadlines = [status.deadline(job, now) for job in known]
     told = {trouble.reason for row in rows for trouble in row["troubles"]}  # what a schedule tells is not told twice
     files = list(dict.fromkeys(job.metrics for job in known if job.metrics))
-    found = [*stock.problems, *upkeep.problems(units_at), *(problem for problem in map(_of_metrics, files) if problem is not None)]
+    notes = Ledger(records).read()
+    unwritten = filter(None, (_of_metrics(path, notes.metrics.get(path)) for path in files))
+    found = [*stock.problems, *upkeep.problems(notes, units_at), *unwritten]
     return Survey(
         sorted(rows, key=status.rank),
         _workloads(stock.workloads(known), by_name, now),
@@ -96,16 +99,19 @@ def _workloads(there: t.Mapping[str, Held], scheduled: t.Container[str], now: fl
     return sorted(rows, key=status.rank)
 
 
-def _of_metrics(path: str) -> t.Optional[Problem]:
-    """What keeps the file from being written, if anything does; found out without writing it."""
+def _of_metrics(path: str, failed: t.Optional[str]) -> t.Optional[Problem]:
+    """What kept the file from being written last, or will next time. Who looks may have other rights than who writes, so no right is tried here.
+
+    :param failed: what the last one said who wrote it, where that failed.
+    """
     place = os.fsdecode(parse(path))
     directory = os.path.dirname(place)
     if not os.path.isdir(directory):
         why = f"{directory} is no directory"
     elif os.path.isdir(place):
         why = "a directory lies there"
-    elif not os.access(directory, os.W_OK):
-        why = f"{directory} cannot be written"
+    elif failed is not None:
+        return Problem("metrics", "failed", failed, [failed])
     else:
         return None
     return Problem("metrics", "failed", f"The metrics {path} cannot be written: {why}; mend that, or declare another path.")

@@ -90,6 +90,33 @@ def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, st
     return found
 
 
+def unloaded(name: str, fields: t.Mapping[str, str], again: str) -> t.Optional[str]:
+    """Why a unit that is to be there cannot start, if it cannot: a sentence.
+
+    :param fields: of it, LoadState among them. :param again: what else mends it.
+    """
+    state = fields.get("LoadState", "loaded")
+    if state == "masked":
+        return f"{name} is masked, so it never starts; unmask it, or {again}."
+    if state == "not-found":
+        return f"{name} is gone; {again}."
+    return None if state == "loaded" else f"systemd cannot read {name} ({state}); {again}."
+
+
+def stopped(name: str, fields: t.Mapping[str, str], again: str) -> t.Optional[str]:
+    """Why a timer that is to run does not, if it does not. Parameters as before, with ActiveState, SubState and UnitFileState."""
+    why = unloaded(name, fields, again)
+    if why is not None:
+        return why
+    if fields.get("ActiveState") != "active":
+        return f"{name} is not active; start it, or {again}."
+    if fields.get("SubState") == "elapsed":
+        return f"{name} has no time to come; give it times that come again."
+    if fields.get("UnitFileState") == "disabled":
+        return f"{name} is disabled, so it does not start with the host; enable it, or {again}."
+    return None
+
+
 def failed_mounts(services: t.Sequence[str], down: t.Container[str] = ("failed",)) -> t.Dict[str, t.List[str]]:
     """Where the mounts belong that services require and that have failed, by service.
 

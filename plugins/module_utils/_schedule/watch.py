@@ -50,7 +50,7 @@ def new_trouble(there: Survey, records: str = RECORDS) -> t.Optional[Found]:
 
     def compare(notes: Notes) -> Notes:
         told = {key: [part for part in parts if part in found[key]] for key, parts in notes.told.items() if key in found}
-        new.extend(sorted(key for key, parts in found.items() if not set(parts) <= set(told.get(key, ()))))
+        new[:] = sorted(key for key, parts in found.items() if not set(parts) <= set(told.get(key, ())))
         return notes._replace(told=told, pending={key: found[key] for key in new})
 
     Ledger(records).change(compare)

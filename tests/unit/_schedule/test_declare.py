@@ -413,15 +413,15 @@ GC = ["stamps/stamp-volt-cas-gc.timer", "units/timers.target.wants/volt-cas-gc.t
 def test_units_of_the_host_as_a_whole(host: Host) -> None:
     """They come, stay and go with the schedules, and are left alone by who does not speak of them."""
     host.declare(host.job(), wide=WIDE)
-    assert host.files() == sorted(OURS + GC)
+    assert host.files() == sorted([*OURS, *GC, "records/.host.json"])
     assert f"ExecStart={sys.executable} gc\n" in host.unit("volt-cas-gc.service").read_text()
     assert not host.declare(host.job(), wide=WIDE).changed
     host.declare(host.job(nice=5))
-    assert host.files() == sorted(OURS + GC)
+    assert host.files() == sorted([*OURS, *GC, "records/.host.json"])
     host.unit("volt-cas-mine.service").write_text("[Service]\n")
     host.unit("volt-cas-masked.timer").symlink_to("/dev/null")
     host.declare(wide=HostWide({}, {}), purge=True)
-    assert host.left() == ["units/volt-cas-masked.timer", "units/volt-cas-mine.service"]
+    assert host.files() == ["records/app.json", "units/volt-cas-masked.timer", "units/volt-cas-mine.service"]
     with pytest.raises(UsageError, match="was not written by volt.backup"):
         host.plan(wide=HostWide({"volt-cas-mine.service": "x"}, {}))
 

@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import metrics, public, status, survey, systemd, upkeep, watch
+from ansible_collections.volt.backup.plugins.module_utils._schedule import ledger, metrics, public, status, survey, systemd, upkeep, watch
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem, Trouble
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
@@ -177,6 +177,29 @@ def test_metrics_that_cannot_be_written_are_trouble(host: Host) -> None:
     assert problem.what == "metrics" and "cannot be written" in problem.reason
     complaints = public.bring_up(lambda: look(host), host.places.records, host.places.public)
     assert len(complaints) == 1 and "cannot be written" in complaints[0]
+    assert look(host).trouble == ["metrics"]
+
+
+def test_whether_metrics_can_be_written_is_known_by_who_writes_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who looks may be a service that has not the rights: that is no trouble, and what failed for the other is."""
+    prom = host.top / "prom"
+    prom.mkdir()
+    host.declare(host.job()._replace(metrics=str(prom / "volt.prom")))
+
+    def bring_up(hardened: bool = False) -> list[str]:
+        return public.bring_up(lambda: look(host), host.places.records, host.places.public, hardened)
+
+    def fail(_content: str, path: str) -> None:
+        raise VoltError(f"{path} cannot be written: no space left on device.")
+
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    assert look(host).trouble == []
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "write", fail)
+        assert bring_up(hardened=True) == [] and look(host).trouble == []
+        assert len(bring_up()) == 1 and look(host).trouble == ["metrics"] and public.read(host.places.public)["trouble"] == ["metrics"]
+    assert bring_up() == [] and look(host).trouble == [] and public.read(host.places.public)["trouble"] == []
+    assert "host_trouble{" not in (prom / "volt.prom").read_text()
 
 
 FINE = {"ActiveState": "active", "SubState": "waiting", "Result": "success", "UnitFileState": "enabled"}
@@ -191,6 +214,9 @@ DONE = {"ActiveState": "inactive", "SubState": "dead", "Result": "success", "Inv
         ("volt-cas-gc.timer", {**FINE, "ActiveState": "inactive"}, "stopped", "is not active"),
         ("volt-cas-gc.timer", {**FINE, "UnitFileState": "disabled"}, "stopped", "does not start with the host"),
         ("volt-cas-gc.timer", {**FINE, "SubState": "elapsed"}, "stopped", "no time to come"),
+        ("volt-cas-gc.timer", {**FINE, "LoadState": "masked"}, "stopped", "is masked"),
+        ("volt-cas-gc.service", {**DONE, "LoadState": "masked"}, "stopped", "is masked"),
+        ("volt-cas-gc.service", {**DONE, "LoadState": "bad-setting"}, "stopped", "systemd cannot read volt-cas-gc.service"),
         ("volt-cas-failure@volt-backup-app.service", {**DONE, "ActiveState": "failed"}, "failed", "Nobody was told that volt-backup-app failed"),
     ],
 )
@@ -201,10 +227,61 @@ def test_units_of_the_host_are_looked_at(host: Host, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(systemd, "last_words", lambda _invocation: "It is damaged.")
     shown = {name: FINE if name.endswith(".timer") else DONE for name in names}
     monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: found for name, found in shown.items() if asked})
-    assert upkeep.problems(host.places.units) == []
+    notes = ledger.Ledger(host.places.records).read()
+    assert upkeep.problems(notes, host.places.units) == []
     shown[unit] = fields
-    (problem,) = upkeep.problems(host.places.units)
+    (problem,) = upkeep.problems(notes, host.places.units)
     assert (problem.what, problem.state) == (unit, state) and says in problem.reason
+
+
+UNITS = ("volt-cas-gc.service", "volt-cas-gc.timer", "volt-cas-status.timer", "volt-cas-failure@.service", "volt-backup.slice")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_that_somebody_took_away_are_missed(host: Host, monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    """Removed, masked, or replaced: each is told. What a later declaration takes away is not missed."""
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: FINE if name.endswith(".timer") else DONE for name in asked})
+    host.declare(host.job(), wide=HostWide(dict.fromkeys(UNITS, "[Service]\nExecStart=/bin/true"), {}))
+    host.declare(host.job("db"))  # leaves them as they are
+
+    def found() -> list[str]:
+        notes = ledger.Ledger(host.places.records).read()
+        with monkeypatch.context() as patch:
+            patch.setattr(upkeep.systemd, "running", lambda: True)
+            return [f"{problem.state}: {problem.reason}" for problem in upkeep.problems(notes, host.places.units)]
+
+    assert found() == []
+    path = Path(host.places.units) / unit
+    for make, says in ((lambda: None, "is gone"), (lambda: path.symlink_to("/dev/null"), "is masked"), (lambda: path.write_text("[Unit]"), "was replaced")):
+        path.unlink(missing_ok=True)
+        make()
+        (told,) = found()
+        assert told.startswith(f"stopped: {unit} {says}")
+    path.unlink()
+    host.declare(host.job(), wide=HostWide({}, {}))
+    assert found() == []
+
+
+def test_how_a_unit_ended_outlives_a_restart_of_the_host(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = ("volt-cas-gc.service", "volt-cas-verify.service")
+    host.declare(host.job(), wide=HostWide(dict.fromkeys(units, "[Service]\nExecStart=/bin/true"), {}))
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: {**DONE, "InvocationID": ""} for name in asked})
+    monkeypatch.setattr(systemd, "last_words", lambda invocation: f"volt-backup: It broke in {invocation}.")
+    monkeypatch.setattr(systemd, "attempt", lambda *_words: None)
+    book = ledger.Ledger(host.places.records)
+
+    def end(result: str) -> list[Problem]:
+        monkeypatch.setenv("SERVICE_RESULT", result)
+        monkeypatch.setenv("INVOCATION_ID", "one")
+        upkeep.note_ended("volt-cas-verify.service", host.places.records)
+        with monkeypatch.context() as patch:
+            patch.setattr(upkeep.systemd, "running", lambda: True)
+            return upkeep.problems(book.read(), host.places.units)
+
+    (problem,) = end("exit-code")
+    assert (problem.what, problem.state, problem.parts) == ("volt-cas-verify.service", "failed", ["one"])
+    assert problem.reason.startswith("volt-cas-verify.service failed (exit-code): It broke in one; ")
+    assert end("success") == []
 
 
 def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
