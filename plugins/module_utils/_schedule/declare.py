@@ -388,10 +388,12 @@ class Declaration:
             RunRecord(name, self._places.records).retire()
         for unit in self._going:
             commands.remove(os.path.join(self._places.stamps, f"stamp-{unit}.timer"))
+        self._note_units()
         warnings = self._tell() if self.changed else []
         for path in last:
             commands.remove(path)
-        self._note_units()
+        if not jobs.declared(self._places.jobs) and not Ledger(self._places.records).read().units:
+            Ledger(self._places.records).forget()
         if self._gone and not jobs.declared(self._places.jobs):
             leftovers.sweep((self._places.jobs, self._places.records, os.path.dirname(self._places.ways)))
         return warnings
@@ -402,8 +404,6 @@ class Declaration:
         if self._wide is not None:
             wanted = sorted(self._wide.units)
             ledger.change(lambda notes: notes._replace(units=wanted, ended={name: how for name, how in notes.ended.items() if name in wanted}))
-        if not ledger.read().units and not jobs.declared(self._places.jobs):
-            ledger.forget()
 
     def _tell(self) -> t.List[str]:
         """What is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
