@@ -68,9 +68,11 @@ def _status_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--tell", action="store_true", help="fail where there is trouble that no run finds and that this did not see before; a unit calls it")
 
 
-def _status(args: Arguments, _manager: Manager) -> Outcome:
+def _status(args: Arguments, manager: Manager) -> Outcome:
     failure: t.Optional[VoltError] = None
     if public.is_needed():
+        if manager.is_named:
+            raise VoltError(f"{jobs.DIRECTORY} cannot be read, and {public.PATH} tells of the host's own store alone; run as root, or name no store.")
         if args.metrics or args.publish or args.tell or args.ended:
             raise VoltError(f"{jobs.DIRECTORY} cannot be read; run as root.")
         value = public.read()
@@ -79,8 +81,10 @@ def _status(args: Arguments, _manager: Manager) -> Outcome:
             upkeep.note_ended(args.ended)
         if args.publish:
             public.publish(screen.complain)
-        found = survey.survey()
-        value = found.value()
+        if manager.is_named:
+            expect(manager)
+        found = survey.survey(named=manager)
+        value = {**found.value(), "warnings": found.warnings}
         if args.metrics:
             metrics.write(metrics.text(found), args.metrics)
         failure = watch.new_trouble(found) if args.tell else None

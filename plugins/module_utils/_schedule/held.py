@@ -78,14 +78,17 @@ class Held(t.NamedTuple):
         )
 
 
+Place = t.Tuple[str, str]
+
+
 class Stock(t.NamedTuple):
     """What was found in the stores of some jobs.
 
-    :ivar listed: backups by the place where they are, newest first. :ivar unknown: workloads whose store or records cannot be read.
+    :ivar listed: backups, each with the place where it is, newest first. :ivar unknown: workloads whose store or records cannot be read.
     :ivar at: when that was, in seconds since 1970.
     """
 
-    listed: t.Mapping[t.Tuple[str, str], t.Sequence[Backup]]
+    listed: t.Sequence[t.Tuple[Place, Backup]]
     unknown: t.Container[str]
     problems: t.Sequence[Problem]
     at: float
@@ -94,32 +97,36 @@ class Stock(t.NamedTuple):
         """The backups of a schedule; None where that cannot be known."""
         if job.workload in self.unknown:
             return None
-        return _held([backup for backup in self.listed.get((job.store, job.backup_dir), ()) if _workload(backup) == job.workload], of_job(job))
+        place, wanted = job.manager.places, of_job(job)
+        return _held(self._named(job.workload), lambda there, backup: there == place and wanted(backup))
 
     def workloads(self, known: t.Sequence[Job]) -> t.Dict[str, Held]:
         """By name: the backups of a schedule, else all that bear a name."""
-        found: t.Dict[str, t.List[Backup]] = {}
-        for backups in self.listed.values():
-            for backup in backups:
-                if _workload(backup):
-                    found.setdefault(_workload(backup), []).append(backup)
         scheduled = {job.workload: self.of(job) for job in known}
-        return {name: scheduled.get(name) or _held(backups) for name, backups in found.items()}
+        names = {_workload(backup) for _place, backup in self.listed} - {""}
+        return {name: scheduled.get(name) or _held(self._named(name)) for name in sorted(names)}
+
+    def _named(self, workload: str) -> t.List[t.Tuple[Place, Backup]]:
+        return [one for one in self.listed if _workload(one[1]) == workload]
 
 
-def take_stock(jobs: t.Sequence[Job]) -> Stock:
-    """All backups where jobs back up to, or where those of the host are if it has no jobs."""
+def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stock:
+    """All backups where jobs back up to, or where those of the host are if it has no jobs.
+
+    :param named: the door to a place that somebody named, which is looked at in any case.
+    """
     now = time.time()
-    listed: t.Dict[t.Tuple[str, str], t.Sequence[Backup]] = {}
+    listed: t.List[t.Tuple[Place, Backup]] = []
     unknown: t.Set[str] = set()
     problems: t.List[Problem] = []
-    places: t.Dict[t.Tuple[str, str], t.List[Job]] = {}
+    places: t.Dict[Place, t.Tuple[Manager, t.List[str]]] = {}
     for job in jobs:
-        places.setdefault((job.store, job.backup_dir), []).append(job)
-    managers = [(place, users[0].manager, [job.workload for job in users]) for place, users in places.items()]
-    for place, manager, workloads in managers or [(("", ""), Manager(None, None), [])]:
+        places.setdefault(job.manager.places, (job.manager, []))[1].append(job.workload)
+    if named is not None and named.is_named:
+        places.setdefault(named.places, (named, []))
+    for place, (manager, workloads) in places.items() or [(("", ""), (Manager(None, None), []))]:
         try:
-            listed[place] = [backup for backup in manager.find(Query()) if not backup["foreign"]]
+            found = [(place, t.cast(Backup, backup)) for backup in manager.find(Query()) if not backup["foreign"]]
             lost = manager.unlisted()
         except VoltError as error:
             unknown.update(workloads)
@@ -128,9 +135,11 @@ def take_stock(jobs: t.Sequence[Job]) -> Stock:
         if lost:
             reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."
             problems.append(Problem("records", "records missing", reason, lost))
-        nameless = _held([backup for backup in listed[place] if not _workload(backup)])
+        listed += found
+        nameless = _held([one for one in found if not _workload(one[1])])
         if nameless.harm:
             problems.append(Problem("records", "damaged", nameless.harm, sorted(nameless.damaged)))
+    listed.sort(key=lambda one: one[1]["created_at"] or "", reverse=True)
     return Stock(listed, unknown, problems, now)
 
 
@@ -152,11 +161,11 @@ def _workload(backup: Backup) -> str:
     return backup["workload_name"] or ""
 
 
-def _held(backups: t.Sequence[Backup], wanted: t.Callable[[Backup], bool] = lambda _backup: True) -> Held:
-    """:param backups: newest first. :param wanted: those to rely on; what is damaged counts in any case."""
-    sound = [backup for backup in backups if backup["complete"] and not any(backup[word] for word in ("damaged", "suspect", "unsupported", "future"))]
-    own = [backup for backup in sound if wanted(backup)]
+def _held(found: t.Sequence[t.Tuple[Place, Backup]], wanted: t.Callable[[Place, Backup], bool] = lambda _place, _backup: True) -> Held:
+    """:param found: newest first. :param wanted: those to rely on; what is damaged counts in any case."""
+    sound = [one for one in found if one[1]["complete"] and not any(one[1][word] for word in ("damaged", "suspect", "unsupported", "future"))]
+    own = [backup for place, backup in sound if wanted(place, backup)]
     good = {backup["id"]: parse_created(t.cast(t.Any, backup)).timestamp() for backup in own}
-    damaged = [backup for backup in backups if backup["damaged"]]
+    damaged = [backup for _place, backup in found if backup["damaged"]]
     why = damaged[0]["damage"] if damaged else None
-    return Held(good, own[0] if own else None, [backup["id"] for backup in damaged], why, len(backups), len(sound) - len(own))
+    return Held(good, own[0] if own else None, [backup["id"] for backup in damaged], why, len(found), len(sound) - len(own))

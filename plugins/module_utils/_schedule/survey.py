@@ -12,6 +12,7 @@ import os
 import time
 import typing as t
 
+from .._backup.manager import Manager
 from .._base import parse
 from . import command as commands, job as jobs, status, systemd, upkeep
 from .held import Held, Problem, Trouble, take_stock
@@ -39,6 +40,11 @@ class Survey(t.NamedTuple):
         return [row for row in self.workloads if not row["scheduled"]]
 
     @property
+    def warnings(self) -> t.List[str]:
+        """What is to be said of the schedules as a whole."""
+        return status.warnings(self.schedules)
+
+    @property
     def trouble(self) -> t.List[str]:
         """What is in trouble, by its name."""
         rows = [row["workload"] for row in (*self.schedules, *self.unscheduled) if row["state"] in status.TROUBLE]
@@ -63,15 +69,17 @@ def survey(
     command: str = commands.PATH,
     ended: t.Container[str] = (),
     without: t.Container[str] = (),
+    named: t.Optional[Manager] = None,
 ) -> Survey:
     """Look at everything.
 
     :param ended: workloads whose run is at its last line. :param without: workloads whose schedule is about to go.
+    :param named: the door to a place that was asked about, which is looked at beside those of the schedules.
     """
     known, rows = status.load(directory, units_at)
     known = [job for job in known if job.workload not in without]
     rows = [row for row in rows if row["workload"] not in without]
-    stock = take_stock(known)
+    stock = take_stock(known, named)
     now = time.time()
     rows += status.status(known, stock, records, command, ended)
     by_name = {row["workload"]: row for row in rows}

@@ -18,6 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep as upkeep_words
 from ansible_collections.volt.backup.plugins.module_utils._schedule import ledger, metrics, public, status, survey, systemd, upkeep, watch
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem, Trouble
@@ -82,6 +83,27 @@ def test_damaged_backups_are_trouble(host: Host) -> None:
     assert [(one["workload"], one["state"], one["damaged_count"]) for one in found.unscheduled] == [("hand", "damaged", 1)]
     text = metrics.text(found, host.places.records)
     assert 'volt_backup_damaged{workload="app"} 1' in text and 'volt_backup_trouble{workload="app"} 1' in text
+
+
+def test_a_store_that_is_named_is_looked_at(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a bare host, and beside the schedules of one that has some; one that is not there has its exit status."""
+    backup = create(host)
+    for path in (host.top / "cas/objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+    def status_of(*words: str) -> tuple[int, str]:
+        return cli.main(["status", "--check", *words]), capsys.readouterr().out
+
+    monkeypatch.setattr(survey.status.jobs, "DIRECTORY", str(host.top / "jobs"))
+    monkeypatch.setattr(survey.survey, "__defaults__", (host.places.jobs, host.places.records, host.places.units, host.places.command, (), (), None))
+    monkeypatch.setattr(public, "is_needed", lambda: False)
+    there = ["--store", str(host.top / "cas"), "--backup-dir", str(host.top / "backups")]
+    assert status_of(*there)[0] == 1 and backup in status_of(*there)[1]
+    assert status_of("--store", str(host.top / "none"), "--backup-dir", str(host.top / "none"))[0] == upkeep_words.NO_STORE
+    host.declare(host.job()._replace(store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")), host.job("db")._replace(
+        store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")))  # fmt: skip
+    assert status_of()[0] == 0 and status_of(*there)[0] == 1 and backup in status_of(*there)[1] and "db" in status_of(*there)[1]
 
 
 def test_backups_by_hand_count(host: Host) -> None:
