@@ -217,6 +217,7 @@ options:
       - When a workload that has no backup yet is backed up first, once its schedule is there and enabled. V(slot) waits for its first time, and V(now)
         does it at once. V(spread) does it within the O(interval), or a day of O(on_calendar), at a moment that host and workload decide.
       - The moment of V(spread) is forgotten when the host is started anew before. The first time is then as with V(slot).
+      - With O(manage_units=false) nothing is begun, and a warning says so.
     type: str
     choices: [slot, now, spread]
     default: slot
@@ -306,6 +307,7 @@ options:
     description:
       - A file that each run writes for Prometheus' node exporter, such as C(/var/lib/prometheus/node-exporter/volt-backup.prom). It tells of all
         schedules of the host when the last run succeeded and failed, how often it failed since, and sizes. Its directory must be there.
+      - A file there that this collection did not write is refused, and replaced with O(force=true). It is neither overwritten nor removed otherwise.
     type: path
   host_units:
     description:

@@ -9,22 +9,25 @@
 ::
 
     /run/volt/               root:volt 2750, so that a run without the right to give files away writes into it as well
-    /run/volt/status.json    root:volt 0640 {"format", "written_at", "deadline", and of a survey what anybody of the group may know}
+    /run/volt/status.json    root:volt 0640 {"format", "written", "deadline", and of a survey what anybody of the group may know}
 
-The role volt_runner makes the group; where there is none, root alone reads the file. It is stale once a backup should have been made since.
+The role volt_runner makes the group; where there is none, root alone reads the file. It says when it was written and until when it holds: until somebody should
+have written it again, or a backup should have been made. One that cannot be written anew goes, for it would be believed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import grp
 import json
+import math
 import os
 import time
 import typing as t
 
-from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason
+from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason, show_time
 from . import job as jobs, metrics, units
 from .apart import apart
 from .ledger import Ledger
@@ -58,10 +61,10 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
         if value["format"] > FORMAT:
             raise newer(f"{path} (format {value['format']})")
         found = {name: list(value[name]) for name in ("schedules", "workloads", "problems", "trouble")}
-        written, deadline = float(value["written"]), value["deadline"]
+        written, deadline = float(value["written"]), float(value["deadline"])
     except FileNotFoundError:
         why = f"There is no {path}, so no run has ended since this host started; wait for the next one, or run volt-backup status as root."
-        found, written, deadline = {"schedules": [], "workloads": [], "problems": [], "trouble": []}, 0.0, None
+        found, written, deadline = {"schedules": [], "workloads": [], "problems": [], "trouble": []}, 0.0, math.inf
         _add(found, why)
     except PermissionError:
         raise VoltError(f"{path} cannot be read; run as root, or join the group {GROUP}.") from None
@@ -70,9 +73,13 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise VoltError(f"{path} cannot be read ({reason(error) if isinstance(error, OSError) else 'it is damaged'}); run as root.") from None
     now = time.time()
-    if deadline is not None and (now > deadline or written > now + AHEAD):
-        _add(found, f"{path} is stale: a backup was due and no run has written it since; run volt-backup status as root.")
-    return {**found, "count": len(found["schedules"]), "written_at": written}
+    if now > deadline or written > now + AHEAD:
+        _add(found, f"{path} was written at {_shown(written)} and held until {_shown(deadline)}, so it is stale; run volt-backup status as root.")
+    return {**found, "count": len(found["schedules"]), "written_at": written, "holds_until": None if math.isinf(deadline) else deadline}
+
+
+def _shown(moment: float) -> str:
+    return show_time(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))
 
 
 def _add(found: t.Dict[str, t.List[t.Any]], why: str) -> None:
@@ -100,6 +107,7 @@ def write(there: Survey, path: str = PATH) -> None:
                 os.chmod(directory, 0o2750)
         files.write_file(path, _text(there).encode(), mode=0o640)
     except OSError as error:
+        files.quietly(os.unlink, path)
         raise unwritten(path, error) from None
 
 
@@ -115,7 +123,7 @@ def _text(there: Survey) -> str:
     value = there.value()
     rows = {name: [{key: row[key] for key in _ROW if key in row} for row in value[name]] for name in ("schedules", "workloads")}
     problems = [{"what": problem.what, "state": problem.state, "reason": None} for problem in there.problems]
-    told = {"format": FORMAT, "written": time.time(), "deadline": there.deadline, **rows, "problems": problems, "trouble": value["trouble"]}
+    told = {"format": FORMAT, "written": there.at, "deadline": there.deadline, **rows, "problems": problems, "trouble": value["trouble"]}
     return json.dumps(told, indent=1) + "\n"
 
 

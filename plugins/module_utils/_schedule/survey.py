@@ -20,19 +20,23 @@ from .ledger import Ledger
 from .record import DIRECTORY as RECORDS
 from .status import Row
 
+#: Seconds for which a look at a host holds: where a unit looks every hour, and where nobody knows when the next one looks.
+_WATCHED, _ALONE = 2 * 3600, 25 * 3600
+
 
 class Survey(t.NamedTuple):
     """What was found.
 
     :ivar schedules: a row each, those in trouble first. :ivar workloads: a row for each workload that has backups.
-    :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar deadline: when a schedule will be overdue if nothing comes.
+    :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar at: when that was. :ivar deadline: until when it holds if nothing more is heard.
     """
 
     schedules: t.List[Row]
     workloads: t.List[Row]
     problems: t.List[Problem]
     metrics: t.List[str]
-    deadline: t.Optional[float]
+    at: float
+    deadline: float
 
     @property
     def unscheduled(self) -> t.List[Row]:
@@ -83,7 +87,8 @@ def survey(
     now = time.time()
     rows += status.status(known, stock, records, command, ended)
     by_name = {row["workload"]: row for row in rows}
-    deadlines = [status.deadline(job, now) for job in known]
+    until = [moment for moment in (status.deadline(job, now) for job in known) if moment is not None]
+    until += [now + _WATCHED] if upkeep.is_watched(units_at) else []
     told = {trouble.reason for row in rows for trouble in row["troubles"]}  # what a schedule tells is not told twice
     files = list(dict.fromkeys(job.metrics for job in known if job.metrics))
     notes = Ledger(records).read()
@@ -94,7 +99,8 @@ def survey(
         _workloads(stock.workloads(known), by_name, now),
         [problem for problem in found if problem.reason not in told],
         files,
-        min((moment for moment in deadlines if moment is not None), default=None),
+        now,
+        min(until, default=now + _ALONE),
     )
 
 

@@ -28,6 +28,18 @@ _TELLERS, _TELLER = "volt-cas-failure@*.service", "volt-cas-failure@volt-cas-sta
 _AGAIN = "run the role volt_schedule again"
 
 
+def note_declared(names: t.Iterable[str], records: str = RECORDS) -> None:
+    """Which units are to be there: one that somebody removes is missed by that."""
+    wanted = sorted(names)
+    Ledger(records).change(lambda notes: notes._replace(units=wanted, ended={name: how for name, how in notes.ended.items() if name in wanted}))
+
+
+def forget(records: str = RECORDS) -> None:
+    """No schedule is left: what is noted of the host goes, unless units of the host stay."""
+    if not Ledger(records).read().units:
+        Ledger(records).forget()
+
+
 def note_ended(unit: str, records: str = RECORDS) -> None:
     """Note how a run of a unit ended. A line of the unit itself calls this, to which systemd tells that. Source: systemd.exec(5), $SERVICE_RESULT."""
     result, invocation = os.environ.get("SERVICE_RESULT", "success"), os.environ.get("INVOCATION_ID", "")
@@ -57,6 +69,11 @@ def problems(notes: Notes, directory: str = systemd.UNITS) -> t.List[Problem]:
         elif not name.endswith(".timer"):
             found += _of_service(name, fields, notes.ended.get(name, {}))
     return found
+
+
+def is_watched(directory: str = systemd.UNITS) -> bool:
+    """Whether a unit looks for trouble every hour."""
+    return systemd.running() and units.is_ours(os.path.join(directory, TELLS.replace(".service", ".timer")))
 
 
 def _missing(name: str, path: str) -> Problem:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -324,6 +325,7 @@ def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pyt
     for change in ({"deadline": time.time() - 1}, {"written": time.time() + 3600}):
         path.write_text(json.dumps({**written, **change}))
         assert public.read(str(path))["trouble"][-1] == "status.json" and "stale" in public.read(str(path))["problems"][-1]["reason"]
+        assert "was written at 20" in public.read(str(path))["problems"][-1]["reason"]
     for text in ("{", "[]", "3", '{"format": 1}'):
         path.write_text(text)
         with pytest.raises(VoltError, match="is damaged"):
@@ -331,6 +333,32 @@ def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pyt
     host.declare(purge=True)
     assert not path.parent.exists()
     assert host.job().manager.find(Query()) == []
+
+
+def test_what_others_learn_always_has_an_end(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no time is known: schedules that are off, calendars that nothing tells. Where a unit looks every hour, it is two hours."""
+    host.declare(host.job(enabled=False), host.job("db", interval=None, on_calendar="Mon 03:00", enabled=False))
+    told = public.read(host.places.public)
+    assert 24 * 3600 < told["holds_until"] - time.time() < 26 * 3600 and abs(told["written_at"] - time.time()) < 60
+    host.declare(host.job(interval="7d"))
+    assert public.read(host.places.public)["holds_until"] - time.time() < 8 * 86400
+    monkeypatch.setattr(upkeep, "is_watched", lambda _directory: True)
+    public.bring_up(lambda: look(host), host.places.records, host.places.public)
+    assert 3600 < public.read(host.places.public)["holds_until"] - time.time() <= 7200
+
+
+def test_what_cannot_be_written_anew_is_not_left_to_be_believed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where /run is full: a reader finds nothing, and that is trouble."""
+    host.declare(host.job())
+    assert public.read(host.places.public)["trouble"] == []
+
+    def full(*_arguments: Any, **_more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(public.files, "write_file", full)
+        (against,) = public.bring_up(lambda: look(host), host.places.records, host.places.public)
+    assert "no space left" in against and public.read(host.places.public)["trouble"] == ["status.json"]
 
 
 def new(host: Host, *problems: Problem, arrives: bool = True) -> str | None:
