@@ -18,7 +18,7 @@ import socket
 import typing as t
 
 from .._backup.ids import is_workload
-from .._base import VoltError, show_time
+from .._base import VoltError, brief, show_time
 from . import hooks, job as jobs, notification, public, systemd, upkeep, watch
 from .record import RunRecord
 
@@ -33,6 +33,8 @@ class NotTold(VoltError):
 
 #: By which ways people are told: those that start programs of the host, those that speak to a server, or both.
 PROGRAMS, NETWORK = "programs", "network"
+#: No fact that is sent is longer. Paths and words of programs may be in it, so each is one line.
+_MOST = 4000
 
 
 def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Collection[str] = (PROGRAMS, NETWORK)) -> t.Tuple[Facts, t.List[str]]:
@@ -81,7 +83,7 @@ def facts_of(unit: str) -> Facts:
     workload = _workload(unit)
     note = RunRecord(workload).read() if workload else {}
     failure = note.get("failure", {})
-    why = (failure.get("reason") if workload else _of_unit(unit)) or f"See journalctl -u {unit}."
+    why = brief((failure.get("reason") if workload else _of_unit(unit)) or f"See journalctl -u {unit}.", _MOST)
     success = note.get("success", {}).get("at")
     return {
         "text": f"{_what(unit, workload)} on {host}: {why}",
@@ -127,7 +129,7 @@ def _shown(unit: str, name: str) -> str:
 
 def _source(workload: str) -> t.Optional[str]:
     with contextlib.suppress(VoltError):
-        return jobs.load(workload).source
+        return brief(jobs.load(workload).source, _MOST)
     return None
 
 

@@ -28,7 +28,8 @@ class Survey(t.NamedTuple):
     """What was found.
 
     :ivar schedules: a row each, those in trouble first. :ivar workloads: a row for each workload that has backups.
-    :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar at: when that was. :ivar deadline: until when it holds if nothing more is heard.
+    :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar at: when that was.
+    :ivar deadline: until when it holds if nothing more is heard.
     """
 
     schedules: t.List[Row]

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import typing as t
 
-from .._base import UsageError, VoltError, reason
+from .._base import UsageError, VoltError, brief, reason
 from . import journal, process
 
 UNITS = "/etc/systemd/system"
@@ -75,7 +75,7 @@ def _run(*words: str, patience: t.Optional[float] = _PATIENCE, zone: t.Optional[
 
 
 def _complaint(done: process.Ended) -> str:
-    return " ".join((done.errors or done.output).split())[:500] or done.how
+    return brief(" ".join((done.errors or done.output).split()), 500) or done.how
 
 
 def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, str]]:
@@ -154,7 +154,7 @@ def last_words(invocation: str, *options: str) -> t.Optional[str]:
         done = _run(*words, patience=_SHORT)
     except SystemdError:
         return None
-    return (" ".join(done.output.split()) if not done.status else "")[:500] or None
+    return brief(" ".join(done.output.split()) if not done.status else "", 500) or None
 
 
 def plain(line: str) -> str:
