@@ -84,11 +84,11 @@ Place = t.Tuple[str, str]
 class Stock(t.NamedTuple):
     """What was found in the stores of some jobs.
 
-    :ivar listed: backups, each with the place where it is, newest first. :ivar unknown: workloads whose store or records cannot be read.
+    :ivar listed: backups by workload, each with the place where it is, newest first. :ivar unknown: workloads whose store or records cannot be read.
     :ivar at: when that was, in seconds since 1970.
     """
 
-    listed: t.Sequence[t.Tuple[Place, Backup]]
+    listed: t.Mapping[str, t.Sequence[t.Tuple[Place, Backup]]]
     unknown: t.Container[str]
     problems: t.Sequence[Problem]
     at: float
@@ -98,16 +98,12 @@ class Stock(t.NamedTuple):
         if job.workload in self.unknown:
             return None
         place, wanted = job.manager.places, of_job(job)
-        return _held(self._named(job.workload), lambda there, backup: there == place and wanted(backup))
+        return _held(self.listed.get(job.workload, ()), lambda there, backup: there == place and wanted(backup))
 
     def workloads(self, known: t.Sequence[Job]) -> t.Dict[str, Held]:
         """By name: the backups of a schedule, else all that bear a name."""
         scheduled = {job.workload: self.of(job) for job in known}
-        names = {_workload(backup) for _place, backup in self.listed} - {""}
-        return {name: scheduled.get(name) or _held(self._named(name)) for name in sorted(names)}
-
-    def _named(self, workload: str) -> t.List[t.Tuple[Place, Backup]]:
-        return [one for one in self.listed if _workload(one[1]) == workload]
+        return {name: scheduled.get(name) or _held(found) for name, found in sorted(self.listed.items())}
 
 
 def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stock:
@@ -116,7 +112,7 @@ def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stoc
     :param named: the door to a place that somebody named, which is looked at in any case.
     """
     now = time.time()
-    listed: t.List[t.Tuple[Place, Backup]] = []
+    listed: t.Dict[str, t.List[t.Tuple[Place, Backup]]] = {}
     unknown: t.Set[str] = set()
     problems: t.List[Problem] = []
     places: t.Dict[Place, t.Tuple[Manager, t.List[str]]] = {}
@@ -135,11 +131,13 @@ def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stoc
         if lost:
             reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."
             problems.append(Problem("records", "records missing", reason, lost))
-        listed += found
-        nameless = _held([one for one in found if not _workload(one[1])])
+        for one in found:
+            listed.setdefault(one[1]["workload_name"] or "", []).append(one)
+        nameless = _held(listed.pop("", []))
         if nameless.harm:
             problems.append(Problem("records", "damaged", nameless.harm, sorted(nameless.damaged)))
-    listed.sort(key=lambda one: one[1]["created_at"] or "", reverse=True)
+    for backups in listed.values():
+        backups.sort(key=lambda one: one[1]["created_at"] or "", reverse=True)
     return Stock(listed, unknown, problems, now)
 
 
@@ -155,10 +153,6 @@ def of_job(job: Job) -> t.Callable[[Backup], bool]:
         return of_source and (there == here if there and here else backup["host"] == name)
 
     return wanted
-
-
-def _workload(backup: Backup) -> str:
-    return backup["workload_name"] or ""
 
 
 def _held(found: t.Sequence[t.Tuple[Place, Backup]], wanted: t.Callable[[Place, Backup], bool] = lambda _place, _backup: True) -> Held:
