@@ -288,6 +288,20 @@ def test_units_that_somebody_took_away_are_missed(host: Host, monkeypatch: pytes
     assert found() == [] and public.read(host.places.public)["problems"] == []
 
 
+@pytest.mark.parametrize("kind, state, says", [("timer", "masked", "timer is"), ("service", "masked", "service is masked"), ("service", "not-found", "is gone")])
+def test_units_of_a_schedule_that_cannot_start_are_told(host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, state: str, says: str) -> None:
+    """Beside what else is wrong: one trouble hides no other."""
+    host.declare(host.job())
+    host.record().fail(VoltError("It broke."), "")
+    shown = {"timer": {**FINE, "LoadState": "loaded"}, "service": {**DONE, "LoadState": "loaded"}}
+    monkeypatch.setattr(systemd, "running", lambda: True)
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: shown[name.rpartition(".")[2]] for name in asked if "app" in name})
+    assert [trouble.state for trouble in row(host)["troubles"]] == ["failed"]
+    shown[kind]["LoadState"] = state
+    told = row(host)
+    assert [trouble.state for trouble in told["troubles"]] == ["failed", "stopped"] and says in told["reason"] and told["state"] == "failed"
+
+
 def test_how_a_unit_ended_outlives_a_restart_of_the_host(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     units = ("volt-cas-gc.service", "volt-cas-verify.service")
     host.declare(host.job(), wide=HostWide(dict.fromkeys(units, "[Service]\nExecStart=/bin/true"), {}))
