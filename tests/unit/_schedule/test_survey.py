@@ -288,7 +288,7 @@ def test_units_that_somebody_took_away_are_missed(host: Host, monkeypatch: pytes
     assert found() == [] and public.read(host.places.public)["problems"] == []
 
 
-@pytest.mark.parametrize("kind, state, says", [("timer", "masked", "timer is"), ("service", "masked", "service is masked"), ("service", "not-found", "is gone")])
+@pytest.mark.parametrize("kind, state, says", [("timer", "masked", "masked"), ("service", "masked", "masked"), ("service", "not-found", "is gone")])
 def test_units_of_a_schedule_that_cannot_start_are_told(host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, state: str, says: str) -> None:
     """Beside what else is wrong: one trouble hides no other."""
     host.declare(host.job())
