@@ -18,11 +18,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import typing as t
 
 from .._backup.manager import Manager
-from .._base import UsageError, VoltError
+from .._base import NoStore, StoreError, UsageError, VoltError
 from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey, upkeep, watch
 from . import screen
 from .upkeep import Arguments, Command, Outcome, expect
@@ -81,14 +82,22 @@ def _status(args: Arguments, manager: Manager) -> Outcome:
             upkeep.note_ended(args.ended)
         if args.publish:
             public.publish(screen.complain)
-        if manager.is_named:
-            expect(manager)
         found = survey.survey(named=manager)
+        _expect_named(manager, found)
         value = {**found.value(), "warnings": found.warnings}
         if args.metrics:
             metrics.write(metrics.text(found), args.metrics)
         failure = watch.new_trouble(found) if args.tell else None
     return Outcome({**value, "changed": False}, lambda: _told(value), failure, int(bool(args.check and value["trouble"])))
+
+
+def _expect_named(manager: Manager, found: survey.Survey) -> None:
+    """Raise that there is no store where one was named, unless it is a schedule's that has made none yet. One that is away is among the problems."""
+    lack = None
+    with contextlib.suppress(StoreError):
+        lack = manager.lack() if manager.is_named and manager.places not in found.places else None
+    if isinstance(lack, NoStore):
+        raise lack
 
 
 def _told(value: t.Dict[str, t.Any]) -> str:

@@ -29,7 +29,7 @@ class Survey(t.NamedTuple):
 
     :ivar schedules: a row each, those in trouble first. :ivar workloads: a row for each workload that has backups.
     :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar at: when that was.
-    :ivar deadline: until when it holds if nothing more is heard.
+    :ivar deadline: until when it holds if nothing more is heard. :ivar places: where the schedules back up to, as `Manager.places`.
     """
 
     schedules: t.List[Row]
@@ -38,6 +38,7 @@ class Survey(t.NamedTuple):
     metrics: t.List[str]
     at: float
     deadline: float
+    places: t.List[t.Tuple[str, str]]
 
     @property
     def unscheduled(self) -> t.List[Row]:
@@ -102,6 +103,7 @@ def survey(
         files,
         now,
         min(until, default=now + _ALONE),
+        [job.manager.places for job in known],
     )
 
 

@@ -104,6 +104,11 @@ def test_a_store_that_is_named_is_looked_at(host: Host, monkeypatch: pytest.Monk
     assert status_of("--store", str(host.top / "none"), "--backup-dir", str(host.top / "none"))[0] == upkeep_words.NO_STORE
     host.declare(host.job()._replace(store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")), host.job("db")._replace(
         store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")))  # fmt: skip
+    away = ["--store", str(host.top / "own"), "--backup-dir", str(host.top / "own-backups")]
+    assert status_of(*away)[0] == 0
+    (host.top / "own").rename(host.top / "away")
+    assert status_of(*away)[0] == 1 and "STORE MISSING" in status_of(*away)[1]
+    (host.top / "away").rename(host.top / "own")
     assert cli.main(["status"]) == 0 and "starts none of its schedules" in capsys.readouterr().err  # systemd does not run it
     assert status_of()[0] == 0 and status_of(*there)[0] == 1 and backup in status_of(*there)[1] and "db" in status_of(*there)[1]
 
