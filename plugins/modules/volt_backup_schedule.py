@@ -316,6 +316,8 @@ options:
       - In a text, C(@PYTHON@) stands for the interpreter that the services of schedules have. C(@ANY_PYTHON@) stands for a line that finds one that works,
         should that be gone. C(@SPREAD@) stands for minute and second within an hour by O(jitter_seed), as in C(04:@SPREAD@). C(@HARDENED@) and
         C(@HARDENED_NETWORK@) stand for the lines that harden a service which works on the store, or one which speaks to servers.
+      - One of them that is removed or masked later is trouble to C(volt-backup status). So is a failed run, also after a restart of the host, if the service
+        has C(ExecStopPost=-+@ANY_PYTHON@ /usr/local/bin/volt-backup status --publish --ended %n).
       - The role P(volt.backup.volt_schedule#role) renders them by its templates.
     type: dict
   on_failure:

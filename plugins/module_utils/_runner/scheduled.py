@@ -24,7 +24,7 @@ import typing as t
 
 from .._backup.manager import Manager
 from .._base import NoStore, StoreError, UsageError, VoltError
-from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey, upkeep, watch
+from .._schedule import drill, held, hooks, job as jobs, metrics, notify, public, run, status, survey, upkeep, watch
 from . import screen
 from .upkeep import Arguments, Command, Outcome, expect
 
@@ -82,8 +82,7 @@ def _status(args: Arguments, manager: Manager) -> Outcome:
             upkeep.note_ended(args.ended)
         if args.publish:
             public.publish(screen.complain)
-        found = survey.survey(named=manager)
-        _expect_named(manager, found)
+        found = _expect_named(manager, survey.survey(named=manager))
         value = {**found.value(), "warnings": found.warnings}
         if args.metrics:
             metrics.write(metrics.text(found), args.metrics)
@@ -91,13 +90,16 @@ def _status(args: Arguments, manager: Manager) -> Outcome:
     return Outcome({**value, "changed": False}, lambda: _told(value), failure, int(bool(args.check and value["trouble"])))
 
 
-def _expect_named(manager: Manager, found: survey.Survey) -> None:
-    """Raise that there is no store where one was named, unless it is a schedule's that has made none yet. One that is away is among the problems."""
+def _expect_named(manager: Manager, found: survey.Survey) -> survey.Survey:
+    """With what is to be said where a store was named and there is none: on a host without schedules, NoStore. One that is known and away is told of anyway."""
     lack = None
     with contextlib.suppress(StoreError):
         lack = manager.lack() if manager.is_named and manager.places not in found.places else None
-    if isinstance(lack, NoStore):
+    if not isinstance(lack, NoStore):
+        return found
+    if not found.schedules:
         raise lack
+    return found._replace(problems=[*found.problems, held.Problem("store", "store missing", lack.message)])
 
 
 def _told(value: t.Dict[str, t.Any]) -> str:

@@ -104,6 +104,7 @@ def test_a_store_that_is_named_is_looked_at(host: Host, monkeypatch: pytest.Monk
     assert status_of("--store", str(host.top / "none"), "--backup-dir", str(host.top / "none"))[0] == upkeep_words.NO_STORE
     host.declare(host.job()._replace(store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")), host.job("db")._replace(
         store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")))  # fmt: skip
+    assert "STORE MISSING" in status_of("--store", str(host.top / "none"), "--backup-dir", str(host.top / "none"))[1]
     away = ["--store", str(host.top / "own"), "--backup-dir", str(host.top / "own-backups")]
     assert status_of(*away)[0] == 0
     (host.top / "own").rename(host.top / "away")
