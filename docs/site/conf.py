@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 project = "volt.backup"
-copyright = "2026, volt.backup contributors"  # noqa: A001 (Sphinx wants the name)
+copyright = "2026, volt.backup contributors"
 extensions = ["myst_parser", "sphinx_antsibull_ext"]
 myst_heading_anchors = 3
 html_theme = "furo"
