@@ -473,7 +473,7 @@ import time
 import typing as t
 
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
-from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
+from ansible_collections.volt.backup.plugins.module_utils._backup.host import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, notification, systemd

@@ -12,15 +12,13 @@ A backup is one of a schedule if this host made it of the schedule's source: a s
 from __future__ import annotations
 
 import os
-import socket
 import time
 import typing as t
 
 from .._backup.catalog import parse_created
-from .._backup.create import machine_id
 from .._backup.directory import OtherStore
+from .._backup.host import made_here
 from .._backup.manager import Manager, Query
-from .._backup.records import utf8
 from .._base import VoltError, parse, show
 from .job import Job
 
@@ -145,12 +143,10 @@ def of_job(job: Job) -> t.Callable[[Backup], bool]:
     """Tells whether a backup of the workload's name is of the schedule's source, and of this host."""
     path = os.path.abspath(parse(job.source))
     asked, real = show(path), show(os.path.realpath(path))
-    here, name = machine_id(), utf8(socket.gethostname())
+    own = made_here()
 
     def wanted(backup: Backup) -> bool:
-        of_source = backup.get("source_asked") == asked or backup["source_path"] in (asked, real)
-        there = backup.get("host_id")
-        return of_source and (there == here if there and here else backup["host"] == name)
+        return own(backup) and (backup.get("source_asked") == asked or backup["source_path"] in (asked, real))
 
     return wanted
 
