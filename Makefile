@@ -50,7 +50,9 @@ demo: $(DEMO)/venv/.stamp
 	@ansible-galaxy collection install --offline -p $(DEMO)/collections $(DEMO)/*.tar.gz
 	$(call headline, ansible-playbook backs up and restores)
 	@ansible-playbook -i localhost, -e work=$(DEMO)/work tests/demo/demo.yml
-	@printf '\n%s\n' 'That was tests/demo/demo.yml. Its store is gone again; Ansible stays in .cache/demo until "make clean".'
+	@printf '%s\n' '' 'Go on with its store:' '' \
+	    '  volt() { $(DEMO)/work/volt-backup "$$@" --store $(DEMO)/work/store --backup-dir $(DEMO)/work/records; }' \
+	    '  volt list' '' 'Remove it, and the Ansible of the demo:' '' '  rm -r $(DEMO)'
 
 .PHONY: changelog
 # Not a gate: writes the changelog of the version in galaxy.yml anew, from the fragments and the modules there are.
