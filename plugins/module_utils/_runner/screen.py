@@ -83,7 +83,7 @@ def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.C
     widths = {column: max(len(row[column]) for row in cells) for column in others}
     indent = sum(width + 2 for width in widths.values())
     longest = max(len(row[last]) for row in cells)
-    columns = shutil.get_terminal_size().columns
+    columns = _columns()
     lines = []
     for row in cells:
         begin = "".join((row[column].rjust(width) if column in right else row[column].ljust(width)) + "  " for column, width in widths.items())
@@ -96,6 +96,11 @@ def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.C
         else:
             lines += [begin, *(f"    {line}" for line in _wrapped(shown, columns - 4))]
     return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _columns() -> int:
+    """How wide a table may be. What goes to a file or into a pipe, where no one says how wide that is, has a line for each row: it is searched by lines."""
+    return shutil.get_terminal_size().columns if "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty()) else sys.maxsize
 
 
 def _wrapped(text: str, width: int) -> t.List[str]:

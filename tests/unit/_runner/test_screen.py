@@ -44,6 +44,15 @@ def test_a_table_fits_and_loses_nothing(rows: Any, columns: int, monkeypatch: py
         assert all(len(line) <= 80 for line in text.splitlines()) and text.splitlines()[0].startswith("WORKLOAD       STATE")
 
 
+def test_a_row_is_one_line_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """So that what is piped can be searched by lines."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    text = screen.table(HEAD, ROWS)
+    assert len(text.splitlines()) == 3 and ROWS[0][4] in text
+    healthy = [("app-20261123-100000-pre-deploy", "12h34m", "123.4 MiB", "12.3 MiB", "", "ok")]
+    assert all(len(line) <= 80 for line in screen.table(("ID", "AGE", "SIZE", "NEW", "TAGS", "STATE"), healthy).splitlines())
+
+
 def test_a_name_in_the_last_column_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     assert "a b  c " * 20 + "d" in screen.table(("SIZE", "PATH"), [("1", "a b  c " * 20 + "d")], wrap=False)
