@@ -124,7 +124,7 @@ def _listed(found: t.Sequence[Backup], manager: Manager) -> str:
         )
         for backup in found
     ]
-    return screen.table(("ID", "AGE", "SIZE", "NEW", "TAGS", "STATE"), rows, right=(1, 2, 3))
+    return screen.fitted(("ID", "AGE", "SIZE", "NEW", "TAGS", "STATE"), rows, right=(1, 2, 3))
 
 
 def _state(backup: Backup) -> str:
@@ -205,7 +205,7 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
         for entry in contents["entries"]
     ]
     more = f"... and {contents['more']} more (--diff-limit)\n" if contents["more"] else ""
-    return "\n" + screen.table(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,), wrap=False) + more
+    return "\n" + screen.fitted(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,), wrap=False) + more
 
 
 # ---- diff

@@ -29,6 +29,9 @@ from .._version import VERSION
 from . import screen
 from .upkeep import Arguments, Command, Outcome, expect
 
+#: As the playbook's table has it too.
+age = screen.age
+
 # ---- run
 
 
@@ -95,7 +98,7 @@ def _told(value: t.Dict[str, t.Any]) -> str:
     times = ("newest_at", "last_success", "last_failure", "last_proved", "next_elapse")
     cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"],
               *(screen.ago(row.get(name)) for name in times), screen.speak(row.get("reason") or "")) for row in rows]  # fmt: skip
-    return screen.table(("WORKLOAD", "STATE", "NEWEST", "SUCCESS", "FAILURE", "PROVED", "NEXT", "WHY"), cells)
+    return screen.fitted(("WORKLOAD", "STATE", "NEWEST", "SUCCESS", "FAILURE", "PROVED", "NEXT", "WHY"), cells)
 
 
 # ---- version
@@ -132,7 +135,7 @@ def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
              screen.span(one.duration), screen.speak(one.reason or "")) for one in done]  # fmt: skip
     notes = [f"{one.workload}: {screen.speak(drill.passed_over(one))}.\n" for one in done if one.passed_over]
-    return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4)) + "".join(notes)
+    return screen.fitted(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4)) + "".join(notes)
 
 
 def _but(word: str, one: drill.Drill) -> str:

@@ -115,7 +115,7 @@ def _pruned(done: prune.Pruned, dry: bool) -> str:
     if not rows:
         return "No backups.\n"
     verb = "Would remove" if dry else "Removed"
-    return screen.table(("ID", "", "WHY", "STATE"), rows) + f"{verb} {len(done.removed)} of {len(rows)}.\n"
+    return screen.fitted(("ID", "", "WHY", "STATE"), rows) + f"{verb} {len(done.removed)} of {len(rows)}.\n"
 
 
 # ---- gc
@@ -182,7 +182,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     text = screen.fields(rows) + ("(dry run, nothing was written)\n" if dry and done is not None else "")
     if found.damage:
         told = [(item["id"] or "", item["path"] or item["file"] or "", item["reason"]) for item in found.damage]
-        text += "\n" + screen.table(("BACKUP", "PATH OR FILE", "DAMAGE"), told)
+        text += "\n" + screen.fitted(("BACKUP", "PATH OR FILE", "DAMAGE"), told)
         more = found.damage_count - len(found.damage)
         text += f"... and {more} more\n" if more else ""
     return text
@@ -210,7 +210,7 @@ def _adopted(done: adopt.Adopted, dry: bool) -> str:
     if not rows:
         return "Nothing to take over.\n"
     verb = "Would take over" if dry else "Took over"
-    return screen.table(("ID", "AGE", "FOUND", "DIRECTORY", "LEFT BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
+    return screen.fitted(("ID", "AGE", "FOUND", "DIRECTORY", "LEFT BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
 
 
 # ---- import-volt
@@ -233,7 +233,7 @@ def _imported(done: import_original.Imported, dry: bool) -> str:
     if not rows:
         return "There are no backups of the original Volt command.\n"
     verb = "Would take in" if dry else "Took in"
-    return screen.table(("ORIGINAL", "NEW ID", "LEFT BECAUSE"), rows) + f"{verb} {len(done.imported)} of {len(rows)}.\n"
+    return screen.fitted(("ORIGINAL", "NEW ID", "LEFT BECAUSE"), rows) + f"{verb} {len(done.imported)} of {len(rows)}.\n"
 
 
 COMMANDS = (

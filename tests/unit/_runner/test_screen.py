@@ -32,7 +32,7 @@ WIDE = [(f"workload-{'x' * 20}", "STOPPED", "2h5m", "in 3h55m", "The timer is no
 @pytest.mark.parametrize("rows", [ROWS, WIDE], ids=["names", "wide"])
 def test_a_table_fits_and_loses_nothing(rows: Any, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    text = screen.table(HEAD, rows)
+    text = screen.fitted(HEAD, rows)
     widest = max(len(word) for row in rows for cell in row for word in cell.split())
     fixed = max(len("  ".join(row[:4])) for row in [HEAD, *rows]) + 2
     assert all(len(line) <= max(columns, widest + 4, fixed) for line in text.splitlines()), text
@@ -47,19 +47,22 @@ def test_a_table_fits_and_loses_nothing(rows: Any, columns: int, monkeypatch: py
 def test_a_row_is_one_line_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """So that what is piped can be searched by lines."""
     monkeypatch.delenv("COLUMNS", raising=False)
-    text = screen.table(HEAD, ROWS)
+    text = screen.fitted(HEAD, ROWS)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert len(screen.table(HEAD, ROWS).splitlines()) == 3, "what is no screen's has no width"
+    monkeypatch.delenv("COLUMNS")
     assert len(text.splitlines()) == 3 and ROWS[0][4] in text
     healthy = [("app-20261123-100000-pre-deploy", "12h34m", "123.4 MiB", "12.3 MiB", "", "ok")]
-    assert all(len(line) <= 80 for line in screen.table(("ID", "AGE", "SIZE", "NEW", "TAGS", "STATE"), healthy).splitlines())
+    assert all(len(line) <= 80 for line in screen.fitted(("ID", "AGE", "SIZE", "NEW", "TAGS", "STATE"), healthy).splitlines())
 
 
 def test_a_name_in_the_last_column_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    assert "a b  c " * 20 + "d" in screen.table(("SIZE", "PATH"), [("1", "a b  c " * 20 + "d")], wrap=False)
+    assert "a b  c " * 20 + "d" in screen.fitted(("SIZE", "PATH"), [("1", "a b  c " * 20 + "d")], wrap=False)
 
 
 def test_a_table_of_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert screen.table(("ID",), [("a",), ("b",)]) == "ID\na\nb\n" == screen.table(("ID", "X"), [("a", ""), ("b", "")])
+    assert screen.fitted(("ID",), [("a",), ("b",)]) == "ID\na\nb\n" == screen.fitted(("ID", "X"), [("a", ""), ("b", "")])
 
 
 @pytest.mark.parametrize("seconds, said", [(0, "0s"), (59, "59s"), (60, "1m"), (3725, "1h2m"), (3600, "1h"), (90061, "1d1h"), (86400 * 400, "400d")])
