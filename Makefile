@@ -10,7 +10,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 
-GATES := lint docs build importer unit module system crash rigs hosts fresh \
+GATES := lint docs site build importer unit module system crash rigs hosts fresh \
     sanity-oldest sanity-newest units-oldest units-newest integration-oldest integration-newest
 ENVIRONMENT = $$(python3 tests/tools/environments.py $(1))
 DEMO := $(CURDIR)/.cache/demo

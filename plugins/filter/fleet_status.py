@@ -69,7 +69,7 @@ _value:
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.volt.backup.plugins.module_utils._base import one_line
+from ansible_collections.volt.backup.plugins.module_utils._base import VoltError, now, one_line, parse_time
 from ansible_collections.volt.backup.plugins.module_utils._runner.scheduled import age
 from ansible_collections.volt.backup.plugins.module_utils._runner.screen import table
 from ansible_collections.volt.backup.plugins.module_utils._schedule.status import STATES, TROUBLE
@@ -78,8 +78,7 @@ from ansible_collections.volt.backup.plugins.module_utils._schedule.status impor
 _MISSING = "not scheduled"
 _SILENT = ("unreachable", "not known", _MISSING)
 _ORDER = (*_SILENT, *STATES, "no schedules")
-_HEAD = ("HOST", "WORKLOAD", "STATE", "AGE", "NEWEST BACKUP (UTC)", "LAST SUCCESS", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY")
-_TIMES = ("newest_at", "last_success", "last_failure", "last_proved", "next_elapse")
+_HEAD = ("HOST", "WORKLOAD", "STATE", "NEWEST", "PROVED", "NEXT", "WHY")
 
 
 def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
     meant = {} if declared is None else declared
     if not (isinstance(results, dict) and isinstance(meant, dict)):
         raise AnsibleFilterError("fleet_status wants dictionaries: by each host's name what volt_backup_info returned there, and what was declared.")
-    rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host) or [])), key=_rank)
+    rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host, []))), key=_rank)
     lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
     bad = [row for row in rows if _is_trouble(row)]
     troubled: dict[str, list[str]] = {}
@@ -96,7 +95,7 @@ def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
     return {"table": lines, "rows": rows, "trouble": [_sentence(row) for row in bad], "troubled": troubled}
 
 
-def _rows(host: str, result: dict[str, Any], declared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(host: str, result: dict[str, Any], declared: Any) -> list[dict[str, Any]]:
     if result.get("unreachable"):
         return [_host(host, "unreachable", result.get("msg"))]
     found = result.get("schedules")
@@ -106,6 +105,8 @@ def _rows(host: str, result: dict[str, Any], declared: list[dict[str, Any]]) -> 
         return [_host(host, "not known", "What the host said is not understood.")]
     others = [row for row in _dicts(result.get("workloads")) if not row.get("scheduled") and isinstance(row.get("state"), str)]
     there = {row["workload"] for row in found}
+    if not (isinstance(declared, list) and all(isinstance(one, dict) for one in declared)):
+        return [_host(host, "not known", "What this host is meant to have is not known; correct volt_schedule_workloads, a list of dictionaries.")]
     missing = [str(one.get("workload")) for one in declared if one.get("state", "present") == "present" and one.get("workload") not in there]
     rows = [{**_host(host, "", None), **row} for row in (*found, *others)]
     rows += [{**_host(host, str(problem.get("state")), problem.get("reason")), "what": problem.get("what")} for problem in _dicts(result.get("problems"))]
@@ -119,7 +120,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _host(host: str, state: str, why: Any) -> dict[str, Any]:
-    reason = " ".join(str(why).split()).replace("Task failed: ", "", 1) if why else None
+    reason = " ".join(str(why).split()).replace("Task failed: ", "", 1).split("can be reached over ssh: ")[-1] if why else None
     return {"host": host, "workload": None, "state": state, "overdue": False, "reason": reason}
 
 
@@ -133,12 +134,19 @@ def _rank(row: dict[str, Any]) -> tuple[int, str, str]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
+    """Times are relative, for a table that fits a terminal; rows have the moments."""
     state = row["state"].upper() if _is_trouble(row) else row["state"]
-    return [row["host"], row["workload"] or "-", state, age(row.get("newest_age")), *(_when(row.get(name)) for name in _TIMES), str(row.get("reason") or "")]
+    proved, wait = _since(row.get("last_proved")), _since(row.get("next_elapse"))
+    coming = "-" if wait is None else age(max(-wait, 0))
+    return [row["host"], row["workload"] or "-", state, age(row.get("newest_age")), age(proved), coming, str(row.get("reason") or "")]
 
 
-def _when(moment: Any) -> str:
-    return str(moment)[:16].replace("T", " ") if moment else "-"
+def _since(moment: Any) -> int | None:
+    """Seconds since a moment that a host told."""
+    try:
+        return int((now() - parse_time(str(moment))).total_seconds())
+    except VoltError:
+        return None
 
 
 def _sentence(row: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ author: volt.backup contributors (!UNKNOWN)
 description:
   - Compares the names of variables with those that the roles and playbooks of this collection take. The role P(volt.backup.volt_variables#role) calls it.
   - A name that is nearly one of them is returned. Any other name that begins with C(volt_) and is none of them is warned of.
-positional: _input, known, among
+positional: _input, known, among, playbook
 options:
   _input:
     description: Names of variables.
@@ -30,6 +30,11 @@ options:
     description: Compare with these names, such as the keys of a dictionary, instead of the variables of this collection. Nothing is warned of.
     type: list
     elements: str
+  playbook:
+    description:
+      - Name of the playbook that runs, such as V(restore). A variable of another playbook is a slip there where it is one letter off, and the right one
+        is not set.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -50,67 +55,62 @@ _value:
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.utils.display import Display
+from ansible_collections.volt.backup.plugins.filter.variables import internal, variables
 
-_COLLECTION = Path(__file__).parents[2]
 _PREFIX = "volt_"
-#: What users may set: options of a role's argument specs, and the list at the head of each playbook.
-_OPTION = re.compile(r"^(?: {6}|#   )(volt_\w+)", re.MULTILINE)
-_WORD = re.compile(r"\bvolt_\w+")
+_NO_LETTER = re.compile(r"[^a-z0-9]")
 #: Names of so many letters are near to each other also with two mistakes.
 _LONG = 13
 
 _display = Display()
 
 
-def misspelt(names: Any, known: Any = None, among: Any = None) -> list[str]:
+def misspelt(names: Any, known: Any = None, among: Any = None, playbook: Any = None) -> list[str]:
     """A sentence for each name that is nearly one that users may set; other unknown ones are warned of."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise AnsibleFilterError("misspelt takes a list of names of variables.")
     if among is not None:
         slips = {name: [right for right in among if distance(name, right, 1) == 1] for name in sorted(set(map(str, names)) - set(among))}
         return [f"There is no {name}; write {found[0]}." for name, found in slips.items() if found]
-    options, internal = variables()
+    given = set(map(str, names))
+    options = set(variables())
+    own = options if playbook is None else set(variables(playbook))
     wrong = []
-    for name in sorted(set(map(str, names)) - options - internal - set(known or ())):
-        near = nearest(name, options)
+    for name in sorted(given - own - set(internal()) - set(known or ())):
+        if name in options:
+            near = nearest(name, own - given, 1)
+        else:
+            near = nearest(name, options)
         if near:
             wrong.append(f"There is no variable {name}; write {near}, or list {name} in volt_known_variables if it is one of your own.")
-        elif name.startswith(_PREFIX):
+        elif name.startswith(_PREFIX) and name not in options:
             _display.warning(f"There is no variable {name} in volt.backup; correct it, or list it in volt_known_variables if it is one of your own.")
     return wrong
 
 
-def variables() -> tuple[set[str], set[str]]:
-    """Names that users may set, and those that roles and playbooks use besides."""
-    options: set[str] = set()
-    words: set[str] = set()
-    for path in (*_COLLECTION.glob("roles/*/*/*.yml"), *_COLLECTION.glob("playbooks/*.yml")):
-        text = path.read_text(encoding="utf-8")
-        words.update(_WORD.findall(text))
-        if path.name == "argument_specs.yml" or path.parent.name == "playbooks":
-            options.update(_OPTION.findall(text))
-    return options, words - options
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """The option that a name is a misspelling of, or nothing."""
-    lowered = name.lower()
-    begins = lowered.startswith(_PREFIX)
+def nearest(name: str, options: Iterable[str], slips: int = 2) -> str:
+    """The option that a name is a misspelling of, or nothing. Signs between letters do not count. :param slips: mistakes that a long name may have."""
+    letters = _letters(name)
+    begins = letters.startswith(_letters(_PREFIX))
     found = []
     for option in options:
+        right = _letters(option)
         # two names that differ by one letter agree before it, or after it
-        if not (begins or lowered.endswith(option[len(_PREFIX) + 1 :])):
+        if not (begins or letters.endswith(right[len(_PREFIX) :])):
             continue
-        most = 2 if begins and len(option) >= _LONG else 1
-        mistakes = distance(lowered, option, most)
+        most = slips if begins and len(option) >= _LONG else 1
+        mistakes = distance(letters, right, most)
         if mistakes <= most:
             found.append((mistakes, option))
     return min(found)[1] if found else ""
+
+
+def _letters(name: str) -> str:
+    return _NO_LETTER.sub("", name.lower())
 
 
 def distance(one: str, other: str, most: int) -> int:

@@ -726,7 +726,8 @@ store:
 schedules:
   description:
     - The schedules that are declared on the host, those in trouble first. It is what C(volt-backup status --json) on the host prints.
-    - They belong to the host, not to a store, so the options that choose backups do not choose among them.
+    - They belong to the host, not to a store, so the options that choose backups do not choose among them. Where O(store) or O(backup_dir) is given, the
+      backups there are looked at beside those of the schedules, and what is wrong with them is trouble.
   returned: O(include) has V(schedules); also on failure with RV(code=store)
   type: list
   elements: dict
@@ -750,7 +751,7 @@ schedules:
       returned: always
       sample: false
     reason:
-      description: What the trouble is, as a sentence. Null where there is none.
+      description: What the trouble is, in sentences, the worst first. Null where there is none and nothing else to say.
       type: str
       returned: always
       sample: null
@@ -983,7 +984,7 @@ def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
         raise UsageError("`include: contents` lists what is in one backup; say which with `id`.")
-    schedules = _schedules() if "schedules" in params["include"] else {}
+    schedules = _schedules(task) if "schedules" in params["include"] else {}
     try:
         found = manager.find(task.pick(Query))
     except StoreError as error:
@@ -1002,8 +1003,11 @@ def work(task: Task) -> Result:
     return result
 
 
-def _schedules() -> Result:
-    told = survey.survey().value()
+def _schedules(task: Task) -> Result:
+    found = survey.survey(named=task.manager)
+    for text in found.warnings:
+        task.warn(text)
+    told = found.value()
     return {name: told[name] for name in ("schedules", "workloads", "problems")}
 
 

@@ -217,6 +217,7 @@ options:
       - When a workload that has no backup yet is backed up first, once its schedule is there and enabled. V(slot) waits for its first time, and V(now)
         does it at once. V(spread) does it within the O(interval), or a day of O(on_calendar), at a moment that host and workload decide.
       - The moment of V(spread) is forgotten when the host is started anew before. The first time is then as with V(slot).
+      - With O(manage_units=false) nothing is begun, and a warning says so.
     type: str
     choices: [slot, now, spread]
     default: slot
@@ -306,6 +307,7 @@ options:
     description:
       - A file that each run writes for Prometheus' node exporter, such as C(/var/lib/prometheus/node-exporter/volt-backup.prom). It tells of all
         schedules of the host when the last run succeeded and failed, how often it failed since, and sizes. Its directory must be there.
+      - A file there that this collection did not write is refused, and replaced with O(force=true). It is neither overwritten nor removed otherwise.
     type: path
   host_units:
     description:
@@ -314,6 +316,8 @@ options:
       - In a text, C(@PYTHON@) stands for the interpreter that the services of schedules have. C(@ANY_PYTHON@) stands for a line that finds one that works,
         should that be gone. C(@SPREAD@) stands for minute and second within an hour by O(jitter_seed), as in C(04:@SPREAD@). C(@HARDENED@) and
         C(@HARDENED_NETWORK@) stand for the lines that harden a service which works on the store, or one which speaks to servers.
+      - One of them that is removed or masked later is trouble to C(volt-backup status). So is a failed run, also after a restart of the host, if the service
+        has C(ExecStopPost=-+@ANY_PYTHON@ /usr/local/bin/volt-backup status --publish --ended %n).
       - The role P(volt.backup.volt_schedule#role) renders them by its templates.
     type: dict
   on_failure:
@@ -469,7 +473,7 @@ import time
 import typing as t
 
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
-from ansible_collections.volt.backup.plugins.module_utils._backup.create import machine_id
+from ansible_collections.volt.backup.plugins.module_utils._backup.host import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, notification, systemd

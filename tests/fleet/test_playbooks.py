@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import model
+from ansible_collections.volt.backup.tests.rigs import model, picture
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
 
 
@@ -102,7 +102,7 @@ def test_status(books: Books, tmp_path: Path) -> None:
         fine = books.run("status")
         assert len(re.findall(r"(?:app|db) +ok ", fine)) == 6, fine
         books.run("verify")
-        assert len(re.findall(r"(?:app|db) +ok +\w+ +(?:[-0-9]+ [0-9:]+ +){2}- +[0-9]", books.run("status"))) == 6
+        assert len(re.findall(r"(?:app|db) +ok +\w+ +[0-9]\w+ +[0-9]\w+", books.run("status"))) == 6, "newest, proved, next"
         first.run("systemctl", "stop", "volt-backup-db.timer")
         second.run("sh", "-c", f"mv {books.place}/app {books.place}/away; systemctl start volt-backup-app.service", check=False)
         for serial in ("100%", "1"):
@@ -118,6 +118,9 @@ def test_status(books: Books, tmp_path: Path) -> None:
                 "off": ("1", "0"), first.name: ("0", "1"), second.name: ("0", "1"), third.name: ("0", "0"),
             }, output  # fmt: skip
             assert output.count(f"Source {books.place}/app does not exist") == 1 and "app failed; the table above says why" in output
+        shown = [line.strip(' ",').replace(books.place, "/srv").replace(off.address, "fd00::4") for line in lines]
+        head, *recap_of = [line.rstrip() for line in output.split("PLAY RECAP")[1].splitlines() if line]
+        picture.check("status", "\n".join(["$ ansible-playbook volt.backup.status", "...", *shown, "", f"PLAY RECAP{head}", *recap_of]) + "\n")
         assert "off" not in books.run("status", "--limit", third.name)
     finally:
         off.kill()

@@ -105,6 +105,14 @@ def test_all_trouble_is_told(schedules: Schedules) -> None:
         wait_for(host, f"{place}/volt.prom", 'volt_backup_host_trouble{what="volt-cas-verify.service"} 1')
         assert 'volt_backup_damaged{workload="app"} 1' in host.run("cat", f"{place}/volt.prom").stdout
         assert host.run(*public, f"--regid={group}", *check, check=False).returncode == 1
+        # systemd forgets what failed, as at a restart; a timer is removed, and a unit that tells is masked
+        timer, teller = (f"/etc/systemd/system/{name}" for name in ("volt-cas-gc.timer", "volt-cas-failure@.service"))
+        host.run("systemctl", "reset-failed", "volt-cas-verify.service")
+        host.run("sh", "-c", f"cp {timer} {teller} /root/; rm {timer}; ln -sf /dev/null {teller}; systemctl daemon-reload")
+        reasons = {name: one["reason"] for name, one in problems(schedules, host).items()}
+        assert "are damaged" in reasons["volt-cas-verify.service"] and "is gone" in reasons["volt-cas-gc.timer"], reasons
+        assert "is masked" in reasons["volt-cas-failure@.service"], reasons
+        host.run("sh", "-c", f"rm {teller}; cp /root/volt-cas-* /etc/systemd/system/; systemctl daemon-reload")
         # an interpreter that is gone: the alarm finds another
         host.run("sh", "-c", "sed -i 's:ExecStart=/usr/bin/python3 :ExecStart=/usr/bin/python3.0 :; s:=+/usr/bin/python3 :=+/usr/bin/python3.0 :;"
                  " s:1\" /usr/bin/python3 :1\" /usr/bin/python3.0 :' /etc/systemd/system/volt-*.service && systemctl daemon-reload")  # fmt: skip

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every example that a user may copy runs as it stands: those in the modules' documentation, and the playbooks of the README.
+"""Every example that a user may copy runs as it stands: those in the modules' documentation, and the playbooks of the guides.
 
 Nothing but their paths and times is changed: /srv and /var/lib lie in a temporary directory here, and so does the store; what was at noon
 is taken for the future.
@@ -24,7 +24,8 @@ import yaml
 from .conftest import PACKAGE
 
 MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_restore_drill", "volt_runner")
-README = Path(__file__).parents[2] / "README.md"
+TOP = Path(__file__).parents[2]
+GUIDES = ("README.md", "docs/first-steps.md", "docs/schedules.md", "docs/predeploy.md", "docs/restore.md")
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 _YAML = re.compile(r"(?P<mark><!-- not run: [^>]* -->\n)?```yaml\n(?P<text>.*?)```", re.DOTALL)
 DEPLOYS = {
@@ -80,12 +81,12 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def readme() -> list[str]:
-    return [match["text"] for match in _YAML.finditer(README.read_text(encoding="utf-8")) if not match["mark"]]
+def guides() -> list[str]:
+    return [match["text"] for name in GUIDES for match in _YAML.finditer((TOP / name).read_text(encoding="utf-8")) if not match["mark"]]
 
 
 def playbook(about: str) -> str:
-    (found,) = (text for text in readme() if about in text)
+    (found,) = (text for text in guides() if text.startswith(about))
     return found
 
 
@@ -105,17 +106,17 @@ def test_module(machine: Machine, module: str) -> None:
     assert machine.files() == before
 
 
-def test_every_playbook_of_the_readme_is_known() -> None:
-    kinds = [yaml.safe_load(text) for text in readme()]
+def test_every_example_of_the_guides_is_known() -> None:
+    kinds = [yaml.safe_load(text) for text in guides()]
     assert [kind[0]["name"] if isinstance(kind, list) else list(kind) for kind in kinds] == [
-        ["workloads"], "Back up every host's workloads", "Deploy, or be as before", "Use another store for all of it",
+        ["collections"], ["volt_schedule_workloads"], "Back up every host's workloads", "Use another store for all modules", "Deploy, or restore",
     ]  # fmt: skip
 
 
 def test_every_hosts_workloads(machine: Machine) -> None:
     (machine.top / "host_vars").mkdir()
-    (machine.top / "host_vars" / "node1.yml").write_text(machine.move(playbook("workloads:\n")))
-    play = playbook("Back up every host's workloads")
+    (machine.top / "host_vars" / "node1.yml").write_text(machine.move(playbook("volt_schedule_workloads:")))
+    play = playbook("- name: Back up every host's workloads")
     before = machine.files()
     for arguments, count in ((["--check"], "changed=1"), ([], "changed=1"), (["--check"], "changed=0"), ([], "changed=0")):
         played = machine.play(play, *arguments)
@@ -128,7 +129,7 @@ def test_every_hosts_workloads(machine: Machine) -> None:
 @pytest.mark.parametrize("deploy", DEPLOYS)
 def test_deploy(machine: Machine, deploy: str) -> None:
     (machine.top / "deploy.yml").write_text(machine.move(DEPLOYS[deploy]))
-    play = playbook("Deploy, or be as before")
+    play = playbook("- name: Deploy, or restore")
     before = machine.files()
     checked = machine.play(play, "--check")
     assert checked.returncode == 0, checked.stdout  # a command is skipped in check mode
@@ -147,17 +148,17 @@ def test_deploy(machine: Machine, deploy: str) -> None:
 def test_restore_of_the_unknown_in_check_mode(machine: Machine) -> None:
     """The deploy fails in check mode already: the restore of a backup that was not made is planned, not refused."""
     (machine.top / "deploy.yml").write_text("- ansible.builtin.fail: {msg: no such release}\n")
-    checked = machine.play(playbook("Deploy, or be as before"), "--check")
+    checked = machine.play(playbook("- name: Deploy, or restore"), "--check")
     assert checked.returncode == 2 and "rescued=1" in checked.stdout, checked.stdout
     assert "The id is null" not in checked.stdout and "Restore that backup" in checked.stdout
 
 
 def test_operations(machine: Machine) -> None:
-    """The play of docs/operations.md, on what the README's play has backed up; then once more, with something damaged."""
+    """The play of docs/operations.md, on what the play of first steps has backed up; then once more, with something damaged."""
     (machine.top / "host_vars").mkdir()
-    (machine.top / "host_vars" / "node1.yml").write_text(machine.move(playbook("workloads:\n")))
-    assert machine.play(playbook("Back up every host's workloads")).returncode == 0
-    (match,) = _YAML.finditer((README.parent / "docs" / "operations.md").read_text(encoding="utf-8"))
+    (machine.top / "host_vars" / "node1.yml").write_text(machine.move(playbook("volt_schedule_workloads:")))
+    assert machine.play(playbook("- name: Back up every host's workloads")).returncode == 0
+    (match,) = _YAML.finditer((TOP / "docs" / "operations.md").read_text(encoding="utf-8"))
     for arguments, count in ((["--check"], "changed=1"), ([], "changed=1"), ([], "changed=0")):  # two workloads' tiny packs are merged
         played = machine.play(match["text"], *arguments)
         assert played.returncode == 0 and count in played.stdout, played.stdout
@@ -168,5 +169,5 @@ def test_operations(machine: Machine) -> None:
 
 
 def test_another_store(machine: Machine) -> None:
-    played = machine.play(playbook("Use another store"))
+    played = machine.play(playbook("- name: Use another store"))
     assert played.returncode == 0, played.stdout

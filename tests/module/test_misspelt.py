@@ -20,8 +20,9 @@ CALL = """
 import json, sys
 from ansible_collections.volt.backup.plugins.filter import misspelt
 given = json.load(sys.stdin)
-options, internal = map(sorted, misspelt.variables())
-print(json.dumps({"options": options, "internal": internal, "told": [misspelt.misspelt(*one) for one in given]}))
+options, internal = misspelt.variables(), misspelt.internal()
+near = [name for name in internal if misspelt.nearest(name, options)]
+print(json.dumps({"options": options, "internal": internal, "near": near, "told": [misspelt.misspelt(*one) for one in given]}))
 """
 
 
@@ -42,7 +43,7 @@ def misspelled(name: str) -> list[str]:
 
 def test_every_slip_of_every_variable_is_found() -> None:
     options = call()["options"]
-    names = sample.some(options, 16, "slips")
+    names = sample.some(options, 8, "slips")
     slips = [slip for name in names for slip in misspelled(name) if slip not in options]
     told = call(*([[slip]] for slip in slips))["told"]
     assert len(slips) > 40 * len(names) and [slip for slip, wrong in zip(slips, told) if len(wrong) != 1] == []
@@ -54,6 +55,7 @@ def test_the_variables_are_those_of_roles_and_playbooks() -> None:
     of_roles = {name for spec in specs for entry in spec["argument_specs"].values() for name in entry["options"]}
     assert of_roles <= set(known["options"]) and {"volt_hosts", "volt_id", "volt_force", "volt_workloads"} <= set(known["options"])
     assert {"volt_found", "volt_schedule_wanted"} <= set(known["internal"])
+    assert known["near"] == [], "a variable that is misspelt as one of these would be taken for it"
 
 
 def test_keys_of_a_dictionary() -> None:
@@ -66,3 +68,18 @@ def test_names_of_ones_own() -> None:
     done = call([names], [names, ["volt_hostz", "volt_own_thing"]])
     assert len(done["told"][0]) == 1 and "volt_hostz; write volt_hosts" in done["told"][0][0] and done["told"][1] == []
     assert "no variable volt_own_thing" in done["warned"] and done["warned"].count("no variable") == 1
+
+
+def test_a_sign_is_no_letter() -> None:
+    """A name that no template could read can stand in an inventory all the same."""
+    told = call([["volt-schedule-workloads", "voltscheduleworkloads", "Volt_Schedule_Workloads", "VOLT_SERIAL", "volt.serial"]])["told"][0]
+    assert sorted(line.split("write ")[1].split(",")[0] for line in told) == ["volt_schedule_workloads"] * 3 + ["volt_serial"] * 2
+
+
+def test_a_variable_of_another_playbook() -> None:
+    """It is a slip where it is one letter off, and the right one is not set."""
+    lone, both, other, own = call(
+        [["volt_workload"], None, None, "backup"], [["volt_workload", "volt_workloads"], None, None, "backup"], [["volt_workloads"], None, None, "restore"],
+        [["volt_workload", "volt_force", "volt_scratch_dir"], None, None, "restore"],
+    )["told"]  # fmt: skip
+    assert "write volt_workloads" in lone[0] and both == own == [] and "write volt_workload," in other[0]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.tests.rigs import sample
 
 
 class Node:
@@ -76,7 +78,7 @@ def test_no_playbook_goes_on_with_a_misspelt_variable(node: Node, name: str) -> 
 def test_nothing_is_scheduled_or_backed_up_where_nothing_says_so(node: Node) -> None:
     assert "Nothing says what to schedule" in node.role("volt_schedule", "--check", status=2)
     assert "Nothing says what to back up" in node.run("volt.backup.backup", status=2)
-    assert "Nothing says what to back up" in node.run("volt.backup.backup", status=2, volt_workload="app"), "that is a variable of another playbook"
+    assert "write volt_workloads" in node.run("volt.backup.backup", status=2, volt_workload="app"), "that is a variable of another playbook"
 
 
 def test_a_key_of_a_workload_is_not_misspelt(node: Node) -> None:
@@ -146,3 +148,30 @@ def test_a_restore_says_where_it_goes(node: Node) -> None:
     told = [said.index(text) for text in (f"goes to {node.room}/app,", "first more", "PLAY [Restore]", "changed: [two]", f"restored to {node.room}/app")]
     assert told == sorted(told) and not (node.room / "app/more").exists(), said
     assert "Nothing is lost" in node.run("volt.backup.restore", volt_hosts="two", **wanted)
+
+
+def test_nothing_is_restored_by_a_way_around(node: Node) -> None:
+    """Hosts that the inventory chooses, a play that begins in its middle, and a variable whose value is undefined."""
+    places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
+    node.run("volt.backup.backup", "--limit", "one", volt_workloads=[{"workload": "app", "source": f"{node.room}/app"}], **places)
+    (node.room / "app/file").write_text("changed", encoding="utf-8")
+    wanted = {**places, "volt_workload": "app", "volt_force": True}
+    (node.room / "group_vars").mkdir()
+    (node.room / "group_vars/all.yml").write_text("volt_hosts: all\n", encoding="utf-8")
+    assert "This would restore on 2 hosts" in node.run("volt.backup.restore", status=2, **wanted)
+    for task in ("Look what would be restored", "Restore"):
+        node.run("volt.backup.restore", "--limit", "one", "--start-at-task", task, status=2, **wanted)
+    node.run("volt.backup.restore", "--limit", "one", "--start-at-task", "Restore", status=2, **{**wanted, "volt_id": "app-20260101-000000-manual"})
+    undefined = node.run("volt.backup.restore", "--limit", "one", status=2, volt_target="{{ nowhere }}", **wanted)
+    assert "'nowhere' is undefined" in undefined and "goes to" not in undefined
+    assert (node.room / "app/file").read_text(encoding="utf-8") == "changed"
+
+
+def test_what_a_host_is_meant_to_have_is_known(node: Node) -> None:
+    """Or the host fails, and no other one."""
+    (node.room / "host_vars").mkdir()
+    (node.room / "host_vars/two.yml").write_text("volt_schedule_workloads: []\n", encoding="utf-8")
+    for wrong in sample.some(["[{workload: app, source: '{{ nowhere }}'}]", "'{{ nowhere }}'", "[app]", "app", "", "[{workload: app}]"], 3, "meant"):
+        (node.room / "host_vars/one.yml").write_text(f"volt_schedule_workloads: {wrong}\n", encoding="utf-8")
+        said = node.run("volt.backup.status", status=2)
+        assert re.search(r"one +: .*failed=1", said) and re.search(r"two +: .*failed=0", said), (wrong, said)

@@ -13,6 +13,7 @@ images.py    makes the trees before they are asked for
 forks.py     running a command many times without Python's start each time
 strace.py    killing or failing such a command at a chosen system call
 oracle.py    are two trees the same?
+picture.py   pictures of a terminal in docs/pictures, and whether programs still print that
 
 Where the machine lacks a tool or a right, `Unavailable` is raised: a test turns it into a skip that names what is missing.
 """

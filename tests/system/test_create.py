@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.rigs import need, oracle
@@ -156,6 +157,16 @@ def test_only_if_changed(bench):
     assert bench.create(only_if_changed=True, exclude=["*.log"]).changed, "other rules are another backup"
     os.chmod(bench.source / "a", 0o600)
     assert bench.create(only_if_changed=True, exclude=["*.log"]).changed
+
+
+@pytest.mark.parametrize("options", [{"max_age": "1h"}, {"only_if_changed": True}])
+def test_a_backup_of_another_host_does_not_stand_for_this_ones(bench, options, monkeypatch):
+    """A host that was cloned has a backup of its own before its store counts as fresh."""
+    bench.files(a=b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "machine_id", lambda: "0" * 32)
+        bench.create()
+    assert bench.create(**options).changed and not bench.create(**options).changed
 
 
 def test_max_age(bench):

@@ -32,20 +32,20 @@ def restored_is_the_source(bench, kind, link, strategy):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_by_every_way(bench_on, kind):
-    """By two of the ways; in the long mode by each."""
+    """By one of the ways; in the long mode by each."""
     bench = bench_on(kind, 3 << 30)
     lacking = torture.build(bench.source)
     assert kind == "xfs" or not lacking, lacking
     first = bench.create()
     assert first.backup["complete"] and first.changed and not first.warnings
-    for link, strategy in sample.some(ways(kind), 2, "kinds", kind):
+    for link, strategy in sample.some(ways(kind), 1, "kinds", kind):
         restored_is_the_source(bench, kind, link, strategy)
     assert bench.debris() == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sample.some(KINDS, 2, "debian"))
 def test_debian(bench_on, kind):
-    """A real root file system, by one of the ways; in the long mode by each."""
+    """A real root file system, by one of the ways; in the long mode on each file system by each."""
     bench = bench_on(kind, 3 << 30)
     debian.copy(None, bench.source)
     assert bench.create().backup["complete"]

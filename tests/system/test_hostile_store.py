@@ -39,7 +39,7 @@ MIB = 1 << 20
 BOMB = (1024 if LONG else 128) * MIB
 
 
-def some(every: Iterable[Any], *told: Any, one_in: int = 7) -> list[Any]:
+def some(every: Iterable[Any], *told: Any, one_in: int = 10) -> list[Any]:
     """A sample, and those that are unlike all others; all in the long mode."""
     cases = list(every)
     taken = sample.some(cases, -(-len(cases) // one_in), "hostile")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
-from ansible_collections.volt.backup.tests.rigs import need, oracle, torture
+from ansible_collections.volt.backup.tests.rigs import need, oracle, sample, torture
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECOVERY = (DOCS / "recovery.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def script() -> str:
     return found
 
 
-@pytest.mark.parametrize("compression", ["auto", "zlib", "none"])
+@pytest.mark.parametrize("compression", sample.some(["auto", "zlib", "none"], 1, "by hand"))
 def test_restoring_by_hand(bench, compression):
     """The script alone, in a Python that knows nothing of us, on a hard tree; rsync is the judge."""
     need("zstd")

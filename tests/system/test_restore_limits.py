@@ -551,6 +551,21 @@ def test_what_was_hashed_is_not_hashed_again(trusted_bench: Any, hashes: list[by
     assert (bench.target / "b").read_bytes() == b"2"
 
 
+def test_a_restore_in_place_hashes_once_and_forgets_no_other_path(trusted_bench: Any, hashes: list[bytes]) -> None:
+    bench = trusted_bench
+    bench.files(a=b"1", b=b"2", c=b"3")
+    bench.create()
+    bench.restore()
+    time.sleep(2.1)
+    (bench.target / "c").write_bytes(b"other")
+    assert bench.restore(force=True, strategy="in_place").diff["changed"] == ["c"]
+    assert sorted(hashes) == [b"a", b"b"], "each once, by the comparison"
+    hashes.clear()
+    (bench.target / "b").write_bytes(b"other")
+    assert bench.restore(force=True, paths=["b"]).diff["changed"] == ["b"]
+    assert bench.restore(dry=True, force=True).diff["changed"] == ["."] and b"a" not in hashes, "known since the restore before"
+
+
 def test_a_store_through_a_memory_map_is_seen(bench_on: Any) -> None:
     """To a page that was dirty already when the file was hashed, it moves no time of its own."""
     bench = bench_on("xfs")

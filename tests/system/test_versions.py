@@ -21,7 +21,7 @@ from ansible_collections.volt.backup.plugins.module_utils._format import chunks,
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, FILE, Entry
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive, cli, upkeep
-from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, status
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, held, job as jobs, status
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 from ansible_collections.volt.backup.plugins.module_utils._schedule.survey import survey
@@ -126,9 +126,10 @@ def test_records_of_version_0_1_0_are_its_directory_s(old: Host, capsys: pytest.
 
 @pytest.fixture
 def then(old: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a schedule's state is depends on the time: it is soon after the runs that version 0.1.0 noted."""
+    """What a schedule's state is depends on time and source: it is soon after the runs that version 0.1.0 noted, and these are its backups."""
     ended = json.loads((old.top / "records" / "app.json").read_bytes())["ended"]
     monkeypatch.setattr(status, "time", types.SimpleNamespace(time=lambda: ended + 60))
+    monkeypatch.setattr(held, "of_job", lambda _job: lambda _backup: True)
 
 
 def test_schedules_of_version_0_1_0_are_read_and_taken_over_without_force(old: Host, then: None) -> None:

@@ -7,6 +7,7 @@
     tools      linters, pytest, Molecule, on the oldest Python that serves: Debian's own, built for speed
     newest     ansible-test of the newest supported ansible-core that runs on a Python here
     oldest     ansible-test of the oldest supported ansible-core, on the oldest Python here that it runs on
+    site       Sphinx and antsibull-docs, for the documentation as a site
     importer   galaxy-importer, which wants other versions of some packages than the tools do
 
 `python3 environments.py NAME` makes one if it is missing and prints its directory. Its name there carries a hash of its requirements and
@@ -43,6 +44,7 @@ SORTS = {
     "tools": Sort("tools.txt", "", range(11, 15), oldest=True),
     "newest": Sort("ansible-test.txt", "ansible-core >=2.19, <2.22", range(11, 15)),
     "oldest": Sort("ansible-test.txt", "ansible-core >=2.18, <2.19", range(11, 14), oldest=True),
+    "site": Sort("site.txt", "", range(11, 15), oldest=True),
     "importer": Sort("importer.txt", "", range(11, 13)),
 }
 

@@ -47,7 +47,7 @@ from .._fs.exclusions import Exclusions
 from .._store import codec
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import brake, directory, prune, records, replacement
+from . import brake, directory, host, prune, records, replacement
 from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload
@@ -154,10 +154,11 @@ class Creator:
     # ---- steps
 
     def _young_enough(self, catalog: Catalog, created: datetime.datetime) -> t.Optional[Created]:
-        """With `max_age`: the newest backup of the same source and rules, if it is young enough."""
+        """With `max_age`: this host's newest backup of the same source and rules, if it is young enough."""
         if self._max_age is None:
             return None
-        match, passed = catalog.newest(self._request.workload, True, self._same_rules)
+        own = host.made_here()
+        match, passed = catalog.newest(self._request.workload, True, lambda one: self._same_rules(one) and own(one))
         self._passed += passed
         if match is None or created - parse_created(match) >= self._max_age:
             return None
@@ -221,8 +222,8 @@ class Creator:
         return []
 
     def _is_needless(self, base: Sidecar, old: t.Optional[Manifest], known: t.Sequence[Listed], captured: Captured) -> bool:
-        """With `only_if_changed`: whether the newest backup stands for this one. After a suspect one a new one is made, which shows that all is well."""
-        if not self._request.only_if_changed or old is None or not self._same_rules(base):
+        """With `only_if_changed`: whether this host's newest backup stands for this one. After a suspect one, a new one is made."""
+        if not self._request.only_if_changed or old is None or not (self._same_rules(base) and host.made_here()(base)):
             return False
         last = next((one for one in known if trouble_of(one) is None and self._same_rules(one)), base)
         return not last["suspect"] and _equal(old, captured)
@@ -263,7 +264,7 @@ class Creator:
             notes=request.notes,
             format=records.FORMAT,
             host=socket.gethostname(),
-            host_id=machine_id(),
+            host_id=host.machine_id(),
             manifest_sha256=t.cast(str, None),
             complete=not any(item.makes_incomplete for item in notes.skipped),
             exclude=list(request.exclude),
@@ -409,12 +410,3 @@ def _identities(*places: str) -> t.FrozenSet[t.Tuple[int, int]]:
             continue  # check mode, and they do not exist yet
         found.add((info.st_dev, info.st_ino))
     return frozenset(found)
-
-
-def machine_id() -> t.Optional[str]:
-    """This host's machine id (machine-id(5)), if it has one."""
-    try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            return file.read().strip() or None
-    except (OSError, ValueError):
-        return None

@@ -4,13 +4,13 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The host file: where the backups of this host are, so that one who names no store means that one.
+"""This host: which one it is, and the host file, which names the store of its backups for commands that name none.
 
 ::
 
     /etc/volt/backup.json    {"format": 1, "store": "<path>", "backup_dir": "<path>", "store_id": "<the store's id>" or null}
 
-It is written with the first schedule that is declared, is there for all to read, and goes with the last schedule.
+The host file is written with the first schedule that is declared, is there for all to read, and goes with the last schedule.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import typing as t
 
 from .._base import StoreError, files, newer, parse, reason
+from .records import utf8
 
 PATH = "/etc/volt/backup.json"
 MODE = 0o644
@@ -107,3 +109,23 @@ def resolve(store: t.Optional[str], backup_dir: t.Optional[str]) -> t.Tuple[str,
     if backup_dir is not None:
         return home.store if is_same(home.backup_dir, backup_dir) else STORE, backup_dir
     return home.store, home.backup_dir
+
+
+def machine_id() -> t.Optional[str]:
+    """This host's machine id (machine-id(5)), if it has one."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return file.read().strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def made_here() -> t.Callable[[t.Mapping[str, t.Any]], bool]:
+    """Tells whether this host made a backup: by machine id, or by host name where one of both has none. A store may hold another host's backups."""
+    here, name = machine_id(), utf8(socket.gethostname())
+
+    def told(backup: t.Mapping[str, t.Any]) -> bool:
+        there = backup.get("host_id")
+        return there == here if there and here else backup["host"] == name
+
+    return told

@@ -94,6 +94,11 @@ class Manager:
         return host.absolute(store), host.absolute(backup_dir)
 
     @property
+    def is_named(self) -> bool:
+        """Whether the caller named a place, instead of leaving it to the host."""
+        return any(self._asked)
+
+    @property
     def backup_dir(self) -> str:
         """The directory of the sidecars, as it is shown."""
         return show(os.fsencode(self._paths[1]))

@@ -120,7 +120,7 @@ class Restorer:
         if not wanted:
             self._clean(comparison.left)
             if work.comparer.learned:
-                self._remember(work.comparer.seen)
+                self._remember(work.comparer.seen, bool(request.paths))
             return self._result("none", Tally(), diff, Skips())
         if target.exists and not request.force:
             raise TargetDiffers(
@@ -147,7 +147,7 @@ class Restorer:
         preserve = self._preserve(rules)
         owners = Owners({}, {}) if self._keeps_numbers(manifest) else Owners(manifest.users, manifest.groups)
         holder = Holder(not self._dry)
-        known = Known(self._store.cache, target.path, target.fd) if target.exists and not self._reread else None
+        known = self._known()
         if known is not None and not self._dry:
             with contextlib.suppress(OSError):
                 kernel.syncfs(target.fd)  # else a store through a memory map to a page that is dirty already moves no time
@@ -175,13 +175,15 @@ class Restorer:
                 strategy = "in_place"
                 assembler = assembler.again()
         if strategy == "in_place":
+            self._remember(work.comparer.seen, bool(request.paths))
+            work.comparer.believe(self._known() or _nothing)  # what the comparison has hashed is hashed again only if it changes
             self._in_place(assembler, work)
         self._target.look_again()
         seen = work.comparer.seen
         if assembler.written is not None:  # all of it is new: what was hashed is in the old tree
             seen = Seen(os.fstat(self._target.fd).st_dev, 0)
             seen.take(assembler.written, self._exposed)
-        self._remember(seen)
+        self._remember(seen, strategy == "in_place")
         result = self._result(strategy, assembler.tally, diff, work.setter.skips)
         result.restore.update(files_linked=filler.linked, files_copied=filler.copied, previous=show(previous) if previous else None)
         return result
@@ -256,10 +258,14 @@ class Restorer:
                 finally:
                     os.close(fd)
 
-    def _remember(self, seen: Seen) -> None:
-        """Keep what was hashed for the next comparison."""
-        if self._request.verify and not self._dry and not self._reread:
-            Known(self._store.cache, self._target.path, self._target.fd).keep(seen)
+    def _known(self) -> t.Optional[Known]:
+        return Known(self._store.cache, self._target.path, self._target.fd) if self._target.exists and not self._reread else None
+
+    def _remember(self, seen: Seen, more: bool) -> None:
+        """Keep what was hashed for the next comparison. :param more: besides what is known of other files."""
+        known = self._known() if self._request.verify and not self._dry else None
+        if known is not None:
+            known.keep(seen, more)
 
     # ---- doing it
 

@@ -33,6 +33,12 @@ def one_line(text: t.Any) -> str:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if text is None else str(text))
 
 
+def brief(text: t.Any, most: int = 1000) -> str:
+    """What others said, such as a guest or a program: one line, and no longer than that."""
+    line = one_line(text)
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 def parse(text: str) -> bytes:
     """The path that `show` would have printed like this; a backslash before anything else stands for itself."""
     raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", os.fsencode(text))

@@ -94,12 +94,16 @@ class Known:
             return None
         return bytes(self._digests[32 * at : 32 * at + 32])
 
-    def keep(self, seen: Seen) -> None:
+    def keep(self, seen: Seen, more: bool) -> None:
         """Write the cache anew, of what was seen, which is empty then.
 
         Where that fails (a store that is not ours to write), the next comparison hashes more, and nothing else is lost.
+
+        :param more: also keep what is known of other files; else all that was not seen is gone.
         """
         inodes = seen.columns[0]
+        if more:
+            self._add_to(seen, set(inodes))
         if self._identity < 0 or not inodes:
             self._cache.remove(self._name)
             return
@@ -117,6 +121,13 @@ class Known:
             checksum = zlib.crc32(piece, checksum)
         with contextlib.suppress(OSError):
             self._cache.write(self._name, b"".join((_MAGIC, struct.pack("=I", checksum), *pieces, digests)))
+
+    def _add_to(self, seen: Seen, inodes: t.Set[int]) -> None:
+        for at in range(self._count):
+            if self._columns[0][at] not in inodes:
+                for column, values in zip(seen.columns, self._columns):
+                    column.append(values[at])
+                seen.digests += self._digests[32 * at : 32 * at + 32]
 
     def _open(self) -> None:
         view = _mapped(self._cache.path(self._name))

@@ -18,12 +18,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import typing as t
 
 from .._backup.manager import Manager
-from .._base import UsageError, VoltError
-from .._schedule import drill, hooks, job as jobs, metrics, notify, public, run, status, survey, watch
+from .._base import NoStore, StoreError, UsageError, VoltError
+from .._schedule import drill, held, hooks, job as jobs, metrics, notify, public, run, status, survey, upkeep, watch
 from .._store import features
 from .._version import VERSION
 from . import screen
@@ -69,24 +70,41 @@ def _status_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--check", action="store_true", help="exit 1 when anything is in trouble; for monitoring")
     made.add_argument("--metrics", metavar="FILE", help="also write them for Prometheus' node exporter")
     made.add_argument("--publish", action="store_true", help=f"also write {public.PATH} and the metrics of the schedules anew; units call it")
+    made.add_argument("--ended", metavar="UNIT", help="note before how this run of a unit ended; its last line calls it")
     made.add_argument("--tell", action="store_true", help="fail where there is trouble that no run finds and that this did not see before; a unit calls it")
 
 
-def _status(args: Arguments, _manager: Manager) -> Outcome:
+def _status(args: Arguments, manager: Manager) -> Outcome:
     failure: t.Optional[VoltError] = None
     if public.is_needed():
-        if args.metrics or args.publish or args.tell:
+        if manager.is_named:
+            raise VoltError(f"{jobs.DIRECTORY} cannot be read, and {public.PATH} tells of the host's own store alone; run as root, or name no store.")
+        if args.metrics or args.publish or args.tell or args.ended:
             raise VoltError(f"{jobs.DIRECTORY} cannot be read; run as root.")
         value = public.read()
     else:
+        if args.ended:
+            upkeep.note_ended(args.ended)
         if args.publish:
             public.publish(screen.complain)
-        found = survey.survey()
-        value = found.value()
+        found = _expect_named(manager, survey.survey(named=manager))
+        value = {**found.value(), "warnings": found.warnings}
         if args.metrics:
             metrics.write(metrics.text(found), args.metrics)
         failure = watch.new_trouble(found) if args.tell else None
     return Outcome({**value, "changed": False}, lambda: _told(value), failure, int(bool(args.check and value["trouble"])))
+
+
+def _expect_named(manager: Manager, found: survey.Survey) -> survey.Survey:
+    """With what is to be said where a store was named and there is none: on a host without schedules, NoStore. One that is known and away is told of anyway."""
+    lack = None
+    with contextlib.suppress(StoreError):
+        lack = manager.lack() if manager.is_named and manager.places not in found.places else None
+    if not isinstance(lack, NoStore):
+        return found
+    if not found.schedules:
+        raise lack
+    return found._replace(problems=[*found.problems, held.Problem("store", "store missing", lack.message)])
 
 
 def _told(value: t.Dict[str, t.Any]) -> str:

@@ -21,12 +21,12 @@ at which a backup is due.
     status      what the notes say, what systemd says of runs that could not make any, and which backups there are
 
 Files: `slots` (when), `job` (the job file), `units` (what systemd reads), `systemd` (what it is asked), `command` (the volt-backup file on a host),
-`declare` (making a host what is declared), `destination` (where its schedules back up to),
-`first` (a workload's first backup), `leftovers` (what a removal would leave), `run` (a scheduled backup), `apart` (the process that makes
-it), `watchdog` (ending one that takes too long or stands still), `hooks` (what belongs to a run and is no backup), `record` (what became of runs),
-`journal`, `process` (programs that are started), `status` (how each schedule fares), `held` (which backups there are), `upkeep` (units of the host as a
-whole), `survey` (all of these), `metrics`, `public` (what those learn who are not root), `drill` (restoring to see that it can be done), `notification`
-(the settings by which people are told), `notify` (telling them), `watch` (of what no run finds), `send` (command, mail, webhook; loaded only there).
+`declare` (making a host what is declared), `destination` (where its schedules back up to), `first` (a workload's first backup), `leftovers` (what a
+removal would leave), `run` (a scheduled backup), `apart` (the process that makes it), `watchdog` (ending one that takes too long or stands still), `hooks`
+(what belongs to a run and is no backup), `record` (what became of runs), `ledger` (what is noted of the host as a whole), `journal`, `process` (programs
+that are started), `status` (how each schedule fares), `held` (which backups there are), `upkeep` (units of the host as a whole), `survey` (all of these),
+`metrics`, `public` (what those learn who are not root), `drill` (restoring to see that it can be done), `notification` (the settings by which people are
+told), `notify` (telling them), `watch` (of what no run finds), `send` (command, mail, webhook; loaded only there).
 
 systemd's own ways do not serve: Persistent= does nothing for OnUnitActiveSec=, RandomizedDelaySec= draws anew each round and may
 skip one, and machine ids of cloned hosts are equal.

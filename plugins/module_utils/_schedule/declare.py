@@ -32,7 +32,7 @@ import typing as t
 from .._backup import host
 from .._backup.create import refuse_inside
 from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason
-from . import command as commands, first, job as jobs, leftovers, notification as ways_, public, systemd, units
+from . import command as commands, first, job as jobs, leftovers, metrics, notification as ways_, public, systemd, units, upkeep
 from .destination import Destination, make_directory
 from .first import First, firsts
 from .job import Job
@@ -101,8 +101,10 @@ class Declaration:
         self._timers.update((name[:-6], True) for name in (wide.units if wide else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
         self._destination = Destination(())
+        self._others: t.List[Job] = []  # jobs that are there and stay as they are
         self._firsts: t.List[First] = []
         self._metrics: t.Set[str] = set()  # those that schedules had until now
+        self._taken: t.Set[str] = set()  # metrics in whose place lies a file of others
         self._sourceless: t.List[Job] = []  # jobs whose source is missing: these are left as they are, all others are declared
 
     def plan(self, dry: bool = False) -> t.List[str]:
@@ -120,8 +122,7 @@ class Declaration:
             if job.enabled and not os.path.isdir(parse(job.source)):
                 self._sourceless.append(job)
             refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
-            if job.metrics and not os.path.isdir(os.path.dirname(parse(job.metrics))):
-                raise UsageError(f"The directory of the metrics {job.metrics} is not there; make it, or leave the metrics out.")
+            self._taken |= {job.metrics} if job.metrics and metrics.is_to_be_taken(job.metrics, self._force) else set()
             warnings += filter(None, [jobs.coarse(job)])
         for job in [] if dry else self._sourceless:  # in a dry run, what is to make them made nothing either
             del self._jobs[job.workload], self._timers[job.unit]
@@ -150,6 +151,7 @@ class Declaration:
         self._compare_host_file()
         self._validate()
         self._plan_states()
+        warnings += self._left_to_others()
         going = [f"{unit}.{kind}" for unit in self._going for kind in ("service", "timer")]
         warnings += leftovers.drop_ins(self._places.units, going)
         for change in self.files:
@@ -183,6 +185,7 @@ class Declaration:
         """Find out where the jobs back up to, and give them the store's id; warnings."""
         before = self._load(jobs.declared(self._places.jobs))
         others = [job for job in before if job.workload not in (*self._jobs, *self._gone, *self._purged)]
+        self._others = others
         self._destination = Destination(list(self._jobs.values()), before, others)
         self._jobs = {job.workload: job for job in self._destination.jobs}
         if (self._jobs or (self._wide and self._wide.units)) and not os.path.isdir(self._places.records):
@@ -257,8 +260,8 @@ class Declaration:
                     self._going.append(name[:-6])
 
     def _backups(self) -> t.List[str]:
-        """Where the host's backups and metrics are: of the jobs that are to be there, or as the host file says."""
-        places = [place for job in self._jobs.values() for place in units.written(job)]
+        """Where the host's backups are: of the jobs that are to be there and of those that stay, or as the host file says."""
+        places = [place for job in (*self._jobs.values(), *self._others) for place in (job.store, job.backup_dir)]
         return list(dict.fromkeys(places)) or list(host.resolve(None, None))
 
     def _differ(self, path: str, after: t.Optional[str], mode: int = 0o644) -> bool:
@@ -311,14 +314,22 @@ class Declaration:
             elapsed = {f"{job.unit}.timer" for job in self._jobs.values() if job.slots and shown.get(f"{job.unit}.timer", {}).get("SubState") == "elapsed"}
             self._idle = [unit for unit, on in self._timers.items() if (f"{unit}.timer" in active - elapsed) != on]
             self._again = {unit for unit in self._timers if f"{unit}.timer" in stale | elapsed}
-            self._firsts = firsts(job for job in self._jobs.values() if (job.unit, True) in self._links)
+        self._firsts = firsts(job for job in self._jobs.values() if (job.unit, True) in self._links)
+
+    def _left_to_others(self) -> t.List[str]:
+        """A warning of first backups that nobody begins where systemd is not told."""
+        names = [begin.job.workload for begin in self._firsts if not self._manage]
+        if not names:
+            return []
+        self._firsts = []
+        return [f"Since `manage_units` is false, `first_run` begins nothing; run volt-backup run for each of {', '.join(names)} once."]
 
     def _link(self, unit: str) -> str:
         return os.path.join(self._places.units, "timers.target.wants", f"{unit}.timer")
 
     @property
     def changed(self) -> bool:
-        return bool(self.files or self._links or self._idle or self._stale or self._destination.steps)
+        return bool(self.files or self._links or self._idle or self._stale or self._taken or self._destination.steps)
 
     def diff(self) -> t.List[t.Dict[str, str]]:
         """Each file as it is and as it is to be, what is made for backups, and which timers are enabled and started."""
@@ -327,7 +338,7 @@ class Declaration:
             show = ways_.shown if change.path == self._places.ways else jobs.shown
             before, after = (show(text) for text in (change.before, change.after))
             shown.append({"before_header": change.path, "after_header": change.path, "before": before, "after": after})
-        lines = [f"{step}\n" for step in self._destination.steps]
+        lines = [f"{step}\n" for step in (*self._destination.steps, *(f"replace {path}" for path in sorted(self._taken)))]
         lines += [f"{'enable' if on else 'disable'} {unit}.timer\n" for unit, on in self._links]
         lines += [f"{'start' if self._timers.get(unit, False) else 'stop'} {unit}.timer\n" for unit in self._idle]
         lines += [f"{begin.step}\n" for begin in self._firsts]
@@ -385,11 +396,22 @@ class Declaration:
             RunRecord(name, self._places.records).retire()
         for unit in self._going:
             commands.remove(os.path.join(self._places.stamps, f"stamp-{unit}.timer"))
+        return self._finish()
+
+    def _finish(self) -> t.List[str]:
+        """Tell what is there from now on, and remove the jobs of schedules that are gone, by which a run that died before would be finished; warnings."""
+        records = self._places.records
+        if self._wide is not None:
+            upkeep.note_declared(self._wide.units, records)
+        for path in self._taken:
+            commands.remove(os.fsdecode(parse(path)))
         warnings = self._tell() if self.changed else []
-        for path in last:
-            commands.remove(path)
-        if self._gone and not jobs.declared(self._places.jobs):
-            leftovers.sweep((self._places.jobs, self._places.records, os.path.dirname(self._places.ways)))
+        for name in self._gone:
+            commands.remove(jobs.path(name, self._places.jobs))
+        if not jobs.declared(self._places.jobs):
+            upkeep.forget(records)
+            if self._gone:
+                leftovers.sweep((self._places.jobs, records, os.path.dirname(self._places.ways)))
         return warnings
 
     def _tell(self) -> t.List[str]:
@@ -398,7 +420,7 @@ class Declaration:
         used = {self._metrics_of(name) for name in jobs.declared(self._places.jobs) if name not in self._gone}
         for path in [path for path in self._metrics if not any(host.is_same(path, other) for other in used if other)]:
             try:
-                commands.remove(os.fsdecode(parse(path)))
+                metrics.remove(os.fsdecode(parse(path)))
             except VoltError as error:
                 warnings.append(error.message)
         return warnings

@@ -27,6 +27,7 @@ from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, Volt
 from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover
 from . import job as jobs
+from .held import of_job
 from .record import DIRECTORY as RECORDS, RunRecord
 
 SCRATCH = "/var/lib/volt/drill"
@@ -138,10 +139,10 @@ class Driller:
             raise Damaged(f"What was restored of {backup} is not what it should be ({again.diff['prepared'].strip()}); verify the store, and the disk.")
 
     def _note(self, workload: str, backup: str) -> bool:
-        """Note the proof with the schedule's runs, if it is of the schedule's store."""
+        """Note the proof with the schedule's runs, if it is of a backup of the schedule."""
         with contextlib.suppress(NotFound):
             job = jobs.load(workload, self._directory)
-            if self._manager.places == Manager(job.store, job.backup_dir).places:
+            if self._manager.places == Manager(job.store, job.backup_dir).places and any(map(of_job(job), self._manager.find(Query(id=backup)))):
                 RunRecord(workload, self._records).prove(backup)
                 return True
         return False

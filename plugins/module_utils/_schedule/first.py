@@ -50,7 +50,7 @@ def firsts(jobs: t.Iterable[Job]) -> t.List[First]:
     wanted = [(job, job.first_after) for job in jobs if job.enabled and job.first_after is not None]
     found = []
     for job, after in wanted:
-        held = take_stock([job]).of(job.workload)
+        held = take_stock([job]).of(job)
         if held is None or not held.good:
             found.append(First(job, t.cast(int, after)))
     return found

@@ -4,42 +4,60 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Which backups there are, by workload, however they were made: what `status` holds against what the notes of runs say."""
+"""Which backups there are, by workload, however they were made: what `status` holds against what the notes of runs say.
+
+A backup is one of a schedule if this host made it of the schedule's source: a store may hold what other hosts and other directories gave the same name.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
 from .._backup.catalog import parse_created
 from .._backup.directory import OtherStore
+from .._backup.host import made_here
 from .._backup.manager import Manager, Query
-from .._base import VoltError
+from .._base import VoltError, parse, show
 from .job import Job
 
 #: How many damaged backups a reason names.
 _NAMED = 3
 
+Backup = t.Mapping[str, t.Any]
+
+
+class Trouble(t.NamedTuple):
+    """Something that is wrong with a workload: a state of schedules, and a sentence. What has more `parts` than before is news."""
+
+    state: str
+    reason: str
+    parts: t.Sequence[str] = ()
+
 
 class Problem(t.NamedTuple):
-    """Trouble of the host as a whole: `what` is a unit or a thing, `state` one of the states of schedules, `reason` a sentence."""
+    """Trouble of the host as a whole: `what` is a unit or a thing."""
 
     what: str
     state: str
     reason: str
+    parts: t.Sequence[str] = ()
 
 
 class Held(t.NamedTuple):
     """The backups of a workload.
 
     :ivar good: those to rely on: when each was made, in seconds since 1970. :ivar newest: the newest of them. :ivar damaged: ids of those that are.
+    :ivar others: how many of the same name a schedule cannot rely on, since they are of another host or source.
     """
 
     good: t.Mapping[str, float] = {}
-    newest: t.Optional[t.Mapping[str, t.Any]] = None
+    newest: t.Optional[Backup] = None
     damaged: t.Sequence[str] = ()
     damage: t.Optional[str] = None
     count: int = 0
+    others: int = 0
 
     @property
     def newest_at(self) -> t.Optional[float]:
@@ -58,38 +76,51 @@ class Held(t.NamedTuple):
         )
 
 
+Place = t.Tuple[str, str]
+
+
 class Stock(t.NamedTuple):
     """What was found in the stores of some jobs.
 
-    :ivar workloads: by name; a workload that is not there has no backups. :ivar unknown: workloads whose store or records cannot be read.
+    :ivar listed: backups by workload, each with the place where it is, newest first. :ivar unknown: workloads whose store or records cannot be read.
     :ivar at: when that was, in seconds since 1970.
     """
 
-    workloads: t.Mapping[str, Held]
+    listed: t.Mapping[str, t.Sequence[t.Tuple[Place, Backup]]]
     unknown: t.Container[str]
     problems: t.Sequence[Problem]
     at: float
 
-    def of(self, workload: str) -> t.Optional[Held]:
-        """The backups of a workload; None where that cannot be known."""
-        return None if workload in self.unknown else self.workloads.get(workload, Held())
+    def of(self, job: Job) -> t.Optional[Held]:
+        """The backups of a schedule; None where that cannot be known."""
+        if job.workload in self.unknown:
+            return None
+        place, wanted = job.manager.places, of_job(job)
+        return _held(self.listed.get(job.workload, ()), lambda there, backup: there == place and wanted(backup))
+
+    def workloads(self, known: t.Sequence[Job]) -> t.Dict[str, Held]:
+        """By name: the backups of a schedule, else all that bear a name."""
+        scheduled = {job.workload: self.of(job) for job in known}
+        return {name: scheduled.get(name) or _held(found) for name, found in sorted(self.listed.items())}
 
 
-def take_stock(jobs: t.Sequence[Job]) -> Stock:
-    """All backups where jobs back up to, or where those of the host are if it has no jobs."""
+def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stock:
+    """All backups where jobs back up to, or where those of the host are if it has no jobs.
+
+    :param named: the door to a place that somebody named, which is looked at in any case.
+    """
     now = time.time()
-    listed: t.Dict[str, t.List[t.Mapping[str, t.Any]]] = {}
+    listed: t.Dict[str, t.List[t.Tuple[Place, Backup]]] = {}
     unknown: t.Set[str] = set()
     problems: t.List[Problem] = []
-    places: t.Dict[t.Tuple[str, str], t.List[Job]] = {}
+    places: t.Dict[Place, t.Tuple[Manager, t.List[str]]] = {}
     for job in jobs:
-        places.setdefault((job.store, job.backup_dir), []).append(job)
-    managers = [(users[0].manager, [job.workload for job in users]) for users in places.values()]
-    for manager, workloads in managers or [(Manager(None, None), [])]:
+        places.setdefault(job.manager.places, (job.manager, []))[1].append(job.workload)
+    if named is not None and named.is_named:
+        places.setdefault(named.places, (named, []))
+    for place, (manager, workloads) in places.items() or [(("", ""), (Manager(None, None), []))]:
         try:
-            for backup in manager.find(Query()):
-                if not backup["foreign"]:
-                    listed.setdefault(backup["workload_name"] or "", []).append(backup)
+            found = [(place, t.cast(Backup, backup)) for backup in manager.find(Query()) if not backup["foreign"]]
             lost = manager.unlisted()
         except VoltError as error:
             unknown.update(workloads)
@@ -97,21 +128,34 @@ def take_stock(jobs: t.Sequence[Job]) -> Stock:
             continue
         if lost:
             reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."
-            problems.append(Problem("records", "records missing", reason))
-    found = {workload: _held(backups) for workload, backups in listed.items()}
-    nameless = found.pop("", None)
-    if nameless is not None and nameless.harm:
-        problems.append(Problem("records", "damaged", nameless.harm))
-    return Stock(found, unknown, problems, now)
+            problems.append(Problem("records", "records missing", reason, lost))
+        for one in found:
+            listed.setdefault(one[1]["workload_name"] or "", []).append(one)
+        nameless = _held(listed.pop("", []))
+        if nameless.harm:
+            problems.append(Problem("records", "damaged", nameless.harm, sorted(nameless.damaged)))
+    for backups in listed.values():
+        backups.sort(key=lambda one: one[1]["created_at"] or "", reverse=True)
+    return Stock(listed, unknown, problems, now)
 
 
-def _held(backups: t.Sequence[t.Mapping[str, t.Any]]) -> Held:
-    """:param backups: newest first."""
-    good = {}
-    newest = None
-    for backup in backups:
-        if backup["complete"] and not any(backup[word] for word in ("damaged", "suspect", "unsupported", "future")):
-            good[backup["id"]] = parse_created(t.cast(t.Any, backup)).timestamp()
-            newest = newest or backup
-    damaged = [backup for backup in backups if backup["damaged"]]
-    return Held(good, newest, [backup["id"] for backup in damaged], damaged[0]["damage"] if damaged else None, len(backups))
+def of_job(job: Job) -> t.Callable[[Backup], bool]:
+    """Tells whether a backup of the workload's name is of the schedule's source, and of this host."""
+    path = os.path.abspath(parse(job.source))
+    asked, real = show(path), show(os.path.realpath(path))
+    own = made_here()
+
+    def wanted(backup: Backup) -> bool:
+        return own(backup) and (backup.get("source_asked") == asked or backup["source_path"] in (asked, real))
+
+    return wanted
+
+
+def _held(found: t.Sequence[t.Tuple[Place, Backup]], wanted: t.Callable[[Place, Backup], bool] = lambda _place, _backup: True) -> Held:
+    """:param found: newest first. :param wanted: those to rely on; what is damaged counts in any case."""
+    sound = [one for one in found if one[1]["complete"] and not any(one[1][word] for word in ("damaged", "suspect", "unsupported", "future"))]
+    own = [backup for place, backup in sound if wanted(place, backup)]
+    good = {backup["id"]: parse_created(t.cast(t.Any, backup)).timestamp() for backup in own}
+    damaged = [backup for _place, backup in found if backup["damaged"]]
+    why = damaged[0]["damage"] if damaged else None
+    return Held(good, own[0] if own else None, [backup["id"] for backup in damaged], why, len(found), len(sound) - len(own))

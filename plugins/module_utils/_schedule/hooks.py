@@ -19,7 +19,7 @@ import subprocess
 import time
 import typing as t
 
-from .._base import VoltError, reason
+from .._base import VoltError, brief, reason
 from . import job as jobs, journal, process, public, systemd
 from .job import Job
 from .record import RunRecord
@@ -104,7 +104,7 @@ def _post(job: Job, record: RunRecord, result: str, complain: Complain) -> str:
 
 def begun(job: Job, complain: Complain) -> None:
     """Let others know that a run has begun."""
-    public.publish(_hush)
+    public.publish(_hush, hardened=in_unit(job.workload) and not job.has_pre)
     announce(job, "start", {}, complain)
 
 
@@ -183,7 +183,7 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
         job.manager.check_store()  # nothing is stopped or dumped for a backup that cannot be made
     told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source, "VOLT_HOOK": hook}
     if hook == "post":
-        told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=failure.message if failure else "")
+        told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=brief(failure.message, 4000) if failure else "")
     # what it may start, such as a run of another workload, is none of our unit
     inherited = {name: value for name, value in os.environ.items() if name not in (HOOKED, "INVOCATION_ID")}
     inherited[WITHIN] = job.workload

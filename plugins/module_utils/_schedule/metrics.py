@@ -8,16 +8,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
-from .._base import files
+from .._base import UsageError, VoltError, files, parse, show
+from . import command
 from .record import DIRECTORY as RECORDS, Note, RunRecord, unwritten
 from .status import TROUBLE
 from .survey import Survey
 
 _NAME = "volt_backup_"
 _WRITTEN = f"{_NAME}written_timestamp_seconds"
+#: How each file of ours begins.
+_HEAD = f"# HELP {_NAME}".encode()
 
 
 def _seconds(note: Note) -> t.Optional[float]:
@@ -69,12 +73,43 @@ def text(there: Survey, records: str = RECORDS) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_foreign(path: str) -> bool:
+    """Whether something lies there that we did not write."""
+    try:
+        with open(files.open_file(path), "rb") as file:
+            return file.read(len(_HEAD)) != _HEAD
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def is_to_be_taken(shown: str, force: bool) -> bool:
+    """Whether there is a file of others in the place of metrics that are declared; UsageError where that is not to be taken."""
+    path = os.fsdecode(parse(shown))
+    if not os.path.isdir(os.path.dirname(path)):
+        raise UsageError(f"The directory of the metrics {shown} is not there; make it, or leave the metrics out.")
+    if os.path.isdir(path) or not is_foreign(path):
+        return False
+    if not force:
+        raise UsageError(f"The metrics {shown} are a file that volt.backup did not write; name another, move it away, or set `force: true`.")
+    return True
+
+
 def write(content: str, path: str) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file, whole or not at all; never in the place of another's."""
+    if not os.path.isdir(path) and is_foreign(path):
+        raise VoltError(f"{show(path)} was not written by volt.backup, and is left alone; move it away, or name another file for the metrics.")
     try:
         files.write_file(path, content.encode(), mode=0o644)
     except OSError as error:
         raise unwritten(path, error) from None
+
+
+def remove(path: str) -> None:
+    """Take the file away, if it is ours."""
+    if not is_foreign(path):
+        command.remove(path)
 
 
 def _gauge(metric: str, about: str, values: t.Mapping[str, t.Any], label: str = "workload") -> t.List[str]:

@@ -18,8 +18,8 @@ import socket
 import typing as t
 
 from .._backup.ids import is_workload
-from .._base import VoltError, show_time
-from . import hooks, job as jobs, notification, public, systemd, upkeep
+from .._base import VoltError, brief, show_time
+from . import hooks, job as jobs, notification, public, systemd, upkeep, watch
 from .record import RunRecord
 
 Facts = t.Dict[str, t.Any]
@@ -33,6 +33,8 @@ class NotTold(VoltError):
 
 #: By which ways people are told: those that start programs of the host, those that speak to a server, or both.
 PROGRAMS, NETWORK = "programs", "network"
+#: No fact that is sent is longer. Paths and words of programs may be in it, so each is one line.
+_MOST = 4000
 
 
 def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Collection[str] = (PROGRAMS, NETWORK)) -> t.Tuple[Facts, t.List[str]]:
@@ -52,9 +54,16 @@ def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Colle
     used = [name for name in notification.NAMES if name in settings]
     if unit is None and not used:
         raise NotTold(f"There is no one to tell: {notification.PATH} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
+    told = bool(settings) or not every
     try:
         tell(settings, facts)
+    except NotTold as error:
+        told = len(error.details["ways"]) < len(settings)
+        raise
     finally:
+        if unit is not None and told:
+            with contextlib.suppress(VoltError):  # what is not noted is told again
+                watch.note_told(unit, workload, _invocation(unit))
         if unit is not None and PROGRAMS in by:
             public.publish(complain)
     if unit is None and systemd.running():
@@ -74,7 +83,7 @@ def facts_of(unit: str) -> Facts:
     workload = _workload(unit)
     note = RunRecord(workload).read() if workload else {}
     failure = note.get("failure", {})
-    why = (failure.get("reason") if workload else _of_unit(unit)) or f"See journalctl -u {unit}."
+    why = brief((failure.get("reason") if workload else _of_unit(unit)) or f"See journalctl -u {unit}.", _MOST)
     success = note.get("success", {}).get("at")
     return {
         "text": f"{_what(unit, workload)} on {host}: {why}",
@@ -98,17 +107,29 @@ def _what(unit: str, workload: t.Optional[str]) -> str:
 
 def _of_unit(unit: str) -> t.Optional[str]:
     """What a unit of the host as a whole said last, and how it ended."""
-    name = f"{unit}.service"
-    shown = systemd.show([name], "InvocationID", "Result").get(name, {}) if systemd.running() else {}
-    told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}  # of the run that failed, which need not be the last; systemd.exec(5)
-    words = systemd.last_words(told.get("MONITOR_INVOCATION_ID") or shown.get("InvocationID", ""))
-    result = told.get("MONITOR_SERVICE_RESULT") or shown.get("Result", "success")
+    words = systemd.last_words(_invocation(unit))
+    result = _monitored(unit).get("MONITOR_SERVICE_RESULT") or _shown(unit, "Result") or "success"
     return systemd.plain(words) if words else (f"The service ended with {result}; see journalctl -u {unit}." if result != "success" else None)
+
+
+def _invocation(unit: str) -> str:
+    """Of the run that failed, where that is known."""
+    return _monitored(unit).get("MONITOR_INVOCATION_ID") or _shown(unit, "InvocationID")
+
+
+def _monitored(unit: str) -> t.Mapping[str, str]:
+    """What systemd tells of the run that failed, which need not be the last. Source: systemd.exec(5)."""
+    return os.environ if os.environ.get("MONITOR_UNIT") == f"{unit}.service" else {}
+
+
+def _shown(unit: str, name: str) -> str:
+    service = f"{unit}.service"
+    return systemd.show([service], name).get(service, {}).get(name, "") if systemd.running() else ""
 
 
 def _source(workload: str) -> t.Optional[str]:
     with contextlib.suppress(VoltError):
-        return jobs.load(workload).source
+        return brief(jobs.load(workload).source, _MOST)
     return None
 
 
@@ -138,7 +159,7 @@ def _unnoted(workload: str, unit: str) -> t.Optional[t.Tuple[VoltError, str]]:
 
 def tell(settings: notification.Settings, facts: Facts) -> None:
     """Tell by all settings; NotTold names those that failed."""
-    against = []
+    against = {}
     for name in notification.NAMES:
         if settings.get(name):
             from . import send  # only here: see there
@@ -146,6 +167,6 @@ def tell(settings: notification.Settings, facts: Facts) -> None:
             try:
                 send.send(settings, name, facts)
             except send.NotSent as error:
-                against.append(f"{name}: {error}")
+                against[name] = f"{name}: {error}"
     if against:
-        raise NotTold(f"No one was told by {'; '.join(against)}. What was to be told: {facts['text']}")
+        raise NotTold(f"No one was told by {'; '.join(against.values())}. What was to be told: {facts['text']}", ways=list(against))

@@ -9,31 +9,34 @@
 ::
 
     /run/volt/               root:volt 2750, so that a run without the right to give files away writes into it as well
-    /run/volt/status.json    root:volt 0640 {"format", "written_at", "deadline", and of a survey what anybody of the group may know}
+    /run/volt/status.json    root:volt 0640 {"format", "written", "deadline", and of a survey what anybody of the group may know}
 
-The role volt_runner makes the group; where there is none, root alone reads the file. It is stale once a backup should have been made since.
+The role volt_runner makes the group; where there is none, root alone reads the file. It says when it was written and until when it holds: until somebody should
+have written it again, or a backup should have been made. One that cannot be written anew goes, for it would be believed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import grp
 import json
+import math
 import os
 import time
 import typing as t
 
-from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason
+from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason, show_time
 from . import job as jobs, metrics, units
 from .apart import apart
-from .held import Problem
+from .ledger import Ledger
 from .record import AHEAD, DIRECTORY as RECORDS, unwritten
 from .survey import Survey, survey
 
 PATH = f"{units.RUNTIME}/status.json"
-#: Beside it: what `watch` has told.
-TOLD, LOCK = "told.json", "lock"
+#: Beside it.
+LOCK = "lock"
 GROUP = "volt"
 FORMAT = 1
 _MOST = 16 << 20
@@ -58,10 +61,10 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
         if value["format"] > FORMAT:
             raise newer(f"{path} (format {value['format']})")
         found = {name: list(value[name]) for name in ("schedules", "workloads", "problems", "trouble")}
-        written, deadline = float(value["written"]), value["deadline"]
+        written, deadline = float(value["written"]), float(value["deadline"])
     except FileNotFoundError:
         why = f"There is no {path}, so no run has ended since this host started; wait for the next one, or run volt-backup status as root."
-        found, written, deadline = {"schedules": [], "workloads": [], "problems": [], "trouble": []}, 0.0, None
+        found, written, deadline = {"schedules": [], "workloads": [], "problems": [], "trouble": []}, 0.0, math.inf
         _add(found, why)
     except PermissionError:
         raise VoltError(f"{path} cannot be read; run as root, or join the group {GROUP}.") from None
@@ -70,13 +73,17 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise VoltError(f"{path} cannot be read ({reason(error) if isinstance(error, OSError) else 'it is damaged'}); run as root.") from None
     now = time.time()
-    if deadline is not None and (now > deadline or written > now + AHEAD):
-        _add(found, f"{path} is stale: a backup was due and no run has written it since; run volt-backup status as root.")
-    return {**found, "count": len(found["schedules"]), "written_at": written}
+    if now > deadline or written > now + AHEAD:
+        _add(found, f"{path} was written at {_shown(written)} and held until {_shown(deadline)}, so it is stale; run volt-backup status as root.")
+    return {**found, "count": len(found["schedules"]), "written_at": written, "holds_until": None if math.isinf(deadline) else deadline}
+
+
+def _shown(moment: float) -> str:
+    return show_time(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))
 
 
 def _add(found: t.Dict[str, t.List[t.Any]], why: str) -> None:
-    found["problems"].append(Problem("status.json", "stale", why)._asdict())
+    found["problems"].append({"what": "status.json", "state": "stale", "reason": why})
     found["trouble"].append("status.json")
 
 
@@ -85,7 +92,7 @@ def write(there: Survey, path: str = PATH) -> None:
     directory = os.path.dirname(path)
     try:
         if not (there.schedules or there.problems):
-            for gone in (path, os.path.join(directory, TOLD), os.path.join(directory, LOCK)):
+            for gone in (path, os.path.join(directory, LOCK)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(gone)
             with contextlib.suppress(OSError):  # not empty, or not there
@@ -100,6 +107,7 @@ def write(there: Survey, path: str = PATH) -> None:
                 os.chmod(directory, 0o2750)
         files.write_file(path, _text(there).encode(), mode=0o640)
     except OSError as error:
+        files.quietly(os.unlink, path)
         raise unwritten(path, error) from None
 
 
@@ -115,26 +123,41 @@ def _text(there: Survey) -> str:
     value = there.value()
     rows = {name: [{key: row[key] for key in _ROW if key in row} for row in value[name]] for name in ("schedules", "workloads")}
     problems = [{"what": problem.what, "state": problem.state, "reason": None} for problem in there.problems]
-    told = {"format": FORMAT, "written": time.time(), "deadline": there.deadline, **rows, "problems": problems, "trouble": value["trouble"]}
+    told = {"format": FORMAT, "written": there.at, "deadline": there.deadline, **rows, "problems": problems, "trouble": value["trouble"]}
     return json.dumps(told, indent=1) + "\n"
 
 
-def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path: str = PATH) -> t.List[str]:
-    """Bring this file and the metrics up to what is there now; what could not be written, a sentence each."""
-    against = []
+def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path: str = PATH, hardened: bool = False) -> t.List[str]:
+    """Bring this file and the metrics up to what is there now; what could not be written, a sentence each.
+
+    :param hardened: this is a service without the right to write in directories of others, so the metrics are left to who comes after it.
+    """
+    against: t.List[str] = []
     try:
         with _turn(path):
             there = look()
-            steps: t.List[t.Tuple[t.Callable[..., None], t.Any, str]] = [(write, there, path)]
-            steps += [(metrics.write, metrics.text(there, records), os.fsdecode(parse(place))) for place in there.metrics]
-            for step, content, place in steps:
-                try:
-                    step(content, place)
-                except VoltError as error:
-                    against.append(error.message)
+            if not hardened and _write_metrics(there, records, against):
+                del against[:]
+                there = look()  # whether they can be written is told by all
+                _write_metrics(there, records, against)
+            write(there, path)
     except VoltError as error:
         against.append(error.message)
     return against
+
+
+def _write_metrics(there: Survey, records: str, against: t.List[str]) -> bool:
+    """Write them, and note which ones could not be; whether these are others than before."""
+    failed = {}
+    for place in there.metrics:
+        try:
+            metrics.write(metrics.text(there, records), os.fsdecode(parse(place)))
+        except VoltError as error:
+            failed[place] = error.message
+    against += failed.values()
+    before = Ledger(records).read().metrics
+    Ledger(records).change(lambda notes: notes._replace(metrics=failed))
+    return before != failed
 
 
 @contextlib.contextmanager
@@ -157,20 +180,20 @@ def _turn(path: str) -> t.Iterator[None]:
             os.close(fd)
 
 
-def _try(ended: t.Container[str]) -> t.List[str]:
+def _try(ended: t.Container[str], hardened: bool) -> t.List[str]:
     try:
-        return bring_up(lambda: survey(ended=ended))
+        return bring_up(lambda: survey(ended=ended), hardened=hardened)
     except Exception as error:  # one of the system's, or a bug of ours
         return [f"How schedules fare could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
 
 
-def publish(complain: t.Callable[[str], None], ended: t.Container[str] = ()) -> None:
+def publish(complain: t.Callable[[str], None], ended: t.Container[str] = (), hardened: bool = False) -> None:
     """The same, by a process of its own: a store or a source that does not answer must not keep a unit from ending. That it fails makes no backup bad.
 
-    :param complain: takes what could not be written. :param ended: workloads whose run is at its last line.
+    :param complain: takes what could not be written. :param ended: workloads whose run is at its last line. :param hardened: see `bring_up`.
     """
     try:
-        against = apart(lambda _answer: _try(ended), _PATIENCE, "that tells how schedules fare")
+        against = apart(lambda _answer: _try(ended, hardened), _PATIENCE, "that tells how schedules fare")
     except VoltError as error:
         against = [error.message]
     for text in against:

@@ -7,9 +7,10 @@
 """How a host's schedules are doing, a row each.
 
 A schedule is *overdue* when a slot has begun, time enough has passed, and no backup to rely on was made since, by a run or by hand. A run that
-succeeded counts only while its backup is there. Where only systemd knows the times, its last start of the timer stands for the slot. What is
-switched off by the declaration is no trouble; what was stopped by hand is. A run has failed where its note says so, and where systemd says so of
-the service: a run may be ended, or not even start, without a note. Times of the future are those of a clock that was wrong, and say nothing.
+succeeded counts only while its backup is there. The times of a calendar are asked of systemd: the first one after the last backup is when one was
+due. Where nothing can tell them, a row says so. What is switched off by the declaration is no trouble; what was stopped by hand is. A run has failed
+where its note says so, and where systemd says so of the service: a run may be ended, or not even start, without a note. Times of the future are those
+of a clock that was wrong, and say nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import typing as t
 
 from .._base import Unsupported, VoltError, parse, show_time
 from . import command as commands, job as jobs, systemd, units as units_
-from .held import Held, Stock
+from .held import Held, Stock, Trouble
 from .job import Job
 from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due
 
@@ -33,7 +34,7 @@ STATES = (
 TROUBLE = frozenset(STATES[: STATES.index("running")])
 
 _TOLERANCE = (300, 3600)
-_TIMER = ("ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime", "UnitFileState")
+_TIMER = ("LoadState", "ActiveState", "SubState", "LastTriggerUSec", "NextElapseUSecRealtime", "UnitFileState")
 _SERVICE = ("ActiveState", "Result", "InvocationID")
 
 
@@ -49,11 +50,11 @@ def load(directory: str = jobs.DIRECTORY, units_at: str = systemd.UNITS) -> t.Tu
             known.append(jobs.load(name, directory))
         except VoltError as error:
             state = "unsupported" if isinstance(error, Unsupported) else "unreadable"
-            broken.append({**_empty(name), "state": state, "reason": error.message})
+            broken.append(_broken(name, state, error.message))
     there = {*(job.workload for job in known), *(row["workload"] for row in broken)}
     for name in units_.installed(units_at):
         if name not in there:
-            broken.append({**_empty(name), "state": "unreadable", "reason": f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."})
+            broken.append(_broken(name, "unreadable", f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."))
     return known, broken
 
 
@@ -78,14 +79,10 @@ def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command
             service, busy = {}, False
         if _is_unended(note) and not busy:
             note = record.read()  # it has ended meanwhile
-        row = _judge(_Seen(job, note, busy, None if shown is None else timer, service, stock.of(job.workload), stock.at, now))
-        why = outdated[job.store] if job.enabled and row["state"] not in ("failed", "running") else None
-        if why is not None:
-            row.update(state="unsupported", reason=why)
         away = mounts.get(f"{job.unit}.service")
-        if away and job.enabled and row["state"] != "failed":
-            row.update(state="failed", reason=systemd.of_mounts(away))
-        found.append(row)
+        held = stock.of(job)
+        seen = _Seen(job, note, busy, None if shown is None else timer, service, held, stock.at, now, away, outdated[job.store])
+        found.append(_judge(seen if job.on_calendar is None else seen._replace(times=_times(seen))))
     return found
 
 
@@ -116,11 +113,19 @@ def _outdated(store: str, command: str) -> t.Optional[str]:
 def _empty(workload: str) -> t.Dict[str, t.Any]:
     keys = ("source", "interval", "on_calendar", "reason", "last_success", "last_failure", "last_proved", "proved_id", "next_elapse")
     keys += ("backup_id", "duration", "new_bytes", "total_size", "unstable_count", *of_held(None, 0))
-    return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, **dict.fromkeys(keys)}
+    return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, "troubles": [], **dict.fromkeys(keys)}
+
+
+def _broken(workload: str, state: str, reason: str) -> Row:
+    return {**_empty(workload), "state": state, "reason": reason, "troubles": [Trouble(state, reason)]}
 
 
 class _Seen(t.NamedTuple):
-    """What is known of a schedule: `timer` and `service` as systemd tells of them, None and empty where it does not run; `held` None if not known."""
+    """What is known of a schedule: `timer` and `service` as systemd tells of them, None and empty where it does not run; `held` None if not known.
+
+    :ivar away: mounts that it needs and that failed. :ivar outdated: why the command cannot use the store, if it cannot.
+    :ivar times: of a calendar, the first two at which a backup is due that is not there yet; none where nothing tells them.
+    """
 
     job: Job
     note: Note
@@ -130,13 +135,29 @@ class _Seen(t.NamedTuple):
     held: t.Optional[Held]
     held_at: float
     now: float
+    away: t.Optional[t.Sequence[str]]
+    outdated: t.Optional[str]
+    times: t.Sequence[float] = ()
+
+    @property
+    def runs(self) -> bool:
+        return self.job.enabled and (self.service.get("ActiveState") in ("activating", "deactivating") or _is_unended(self.note) and self.busy)
 
     @property
     def due(self) -> t.Optional[float]:
         """The last slot for which it is time: to look at one that has only just begun would forget those that were missed before."""
         if self.job.slots is not None:
-            return self.job.slots.begun(self.now - _patience(self.job))
-        return systemd.moment((self.timer or {}).get("LastTriggerUSec", ""))
+            return self.job.slots.begun(self.now - self.patience)
+        return self.times[0] if self.times else None
+
+    @property
+    def patience(self) -> float:
+        return _patience(self.job.interval if self.job.interval is not None else _step(self.times))
+
+    @property
+    def since(self) -> float:
+        """From when on a backup may be due that is not there yet, by what is known; 0 where nothing is."""
+        return max(self.made, _past(self.note.get("since"), self.now), _past(self.note.get("began"), self.now) if self.runs else 0.0)
 
     @property
     def made(self) -> float:
@@ -151,19 +172,21 @@ class _Seen(t.NamedTuple):
     @property
     def late(self) -> bool:
         due = self.due if self.job.enabled and (self.note or self.made) else None
-        return due is not None and due > _past(self.note.get("since"), self.now) and self.made < due and self.now > due + _patience(self.job)
+        return due is not None and due > _past(self.note.get("since"), self.now) and self.made < due and self.now > due + self.patience
 
 
 def _judge(seen: _Seen) -> Row:
     job, note, now = seen.job, seen.note, seen.now
     success, failure, proved = (note.get(key, {}) for key in ("success", "failure", "proved"))
-    state, why = _state(seen)
+    troubles = list(_troubles(seen))
+    state, why = (troubles[0].state, " ".join(trouble.reason for trouble in troubles)) if troubles else _state(seen)
     return {
         **_empty(job.workload),
         "state": state,
         "overdue": seen.late,
         "enabled": job.enabled,
         "reason": why,
+        "troubles": troubles,
         "source": job.source,
         "interval": job.interval,
         "on_calendar": job.on_calendar,
@@ -178,34 +201,69 @@ def _judge(seen: _Seen) -> Row:
     }
 
 
-def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
-    """State, and why."""
-    job, note, service, harm = seen.job, seen.note, seen.service, seen.held.harm if seen.held is not None else None
+def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
+    """All that is wrong with a schedule, the worst first: one must not hide another, which comes later or stays."""
+    job, note = seen.job, seen.note
+    if job.enabled:
+        yield from _failures(seen)
+        if seen.outdated is not None and not seen.runs:
+            yield Trouble("unsupported", seen.outdated)
+        good = note.get("success", {}).get("at")
+        if seen.late and not (seen.runs and _past(note.get("began"), seen.now) >= t.cast(float, seen.due)):  # one that hangs is no comfort
+            yield Trouble("overdue", " ".join(filter(None, (f"No backup was made since one was due at {_shown(seen.due)}.", _others(seen)))))
+        elif not (seen.late or seen.runs) and good and seen.held is not None and not (seen.held.harm or seen.made) and good < seen.held_at:
+            why = f"No backup to rely on is left of {job.workload}, though a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
+            yield Trouble("overdue", why)
+        if seen.timer is not None:
+            again = "declare the schedule again"
+            why = systemd.stopped(f"{job.unit}.timer", seen.timer, again) or systemd.unloaded(f"{job.unit}.service", seen.service, again)
+            yield from [Trouble("stopped", why)] if why else []
+        yield from _missing(seen)
+    if seen.held is not None and seen.held.harm:
+        yield Trouble("damaged", seen.held.harm, sorted(seen.held.damaged))
+
+
+def _failures(seen: _Seen) -> t.Iterator[Trouble]:
+    """Why the last run failed, if it did; it is the one that is told apart by its moment."""
+    job, note, service = seen.job, seen.note, seen.service
     failure, unended = note.get("failure", {}), _is_unended(note)
-    overdue = "overdue", f"No backup was made since one was due at {_shown(seen.due)}."
-    if job.enabled and (service.get("ActiveState") in ("activating", "deactivating") or unended and seen.busy):
-        if seen.late and _past(note.get("began"), seen.now) < t.cast(float, seen.due):
-            return overdue  # one that hangs is no comfort
-        return ("damaged", harm) if harm else ("running", None)
-    if job.enabled and service.get("ActiveState") == "failed":
+    if seen.away:
+        yield Trouble("failed", systemd.of_mounts(seen.away), failure_parts(note))
+    elif seen.runs:
+        return
+    elif service.get("ActiveState") == "failed":
         known = failure.get("invocation") == service.get("InvocationID") and failure.get("reason")
-        return "failed", known or f"{job.unit}.service failed ({service.get('Result')}); see journalctl -u {job.unit}."
-    if job.enabled and (unended or note.get("failures")):
-        return "failed", STOPPED if unended else failure.get("reason")
-    if seen.late:
-        return overdue
-    good = note.get("success", {}).get("at")
-    if job.enabled and good and seen.held is not None and not (harm or seen.made) and good < seen.held_at:
-        return "overdue", f"No backup to rely on is left of {job.workload}, though a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
-    trouble = (_of_timer(job, seen.timer) or _missing(seen)) if job.enabled else None
-    if trouble or harm:
-        return trouble or ("damaged", harm)
-    if not job.enabled:
+        parts = failure_parts(note) if known else [service.get("InvocationID", "")]
+        yield Trouble("failed", known or f"{job.unit}.service failed ({service.get('Result')}); see journalctl -u {job.unit}.", parts)
+    elif unended or note.get("failures"):
+        yield Trouble("failed", STOPPED if unended else failure.get("reason") or STOPPED, failure_parts(note))
+
+
+def failure_parts(note: Note) -> t.List[str]:
+    """What tells the last failure that is noted from those before it."""
+    return [str(note.get("began") if _is_unended(note) else note.get("failure", {}).get("at"))]
+
+
+def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
+    """State of a schedule that is not in trouble, and what there is to say of it."""
+    good = seen.note.get("success", {})
+    if not seen.job.enabled:
         return "disabled", None
-    if not (seen.made or good):
-        return "waiting", None
-    unstable = note.get("success", {}).get("unstable_count")
-    return "ok", f"The last backup is unstable: {unstable} file(s) were written while it was made." if unstable else None
+    if seen.runs:
+        return "running", None
+    said = []
+    if seen.job.on_calendar is not None and seen.since and not seen.times:
+        said.append("Nothing on this host tells the times of its calendar, so this is never overdue; declare interval instead.")
+    if not (seen.made or good.get("at")):
+        return "waiting", " ".join([*said, *filter(None, [_others(seen)])]) or None
+    if good.get("unstable_count"):
+        said.append(f"The last backup is unstable: {good['unstable_count']} file(s) were written while it was made.")
+    return "ok", " ".join(said) or None
+
+
+def _others(seen: _Seen) -> t.Optional[str]:
+    number = seen.held.others if seen.held is not None else 0
+    return f"{number} backup(s) of that name are of another host or source, and do not count." if number else None
 
 
 def of_held(held: t.Optional[Held], now: float) -> Row:
@@ -221,31 +279,37 @@ def of_held(held: t.Optional[Held], now: float) -> Row:
     }
 
 
-def _of_timer(job: Job, timer: t.Optional[t.Dict[str, str]]) -> t.Optional[t.Tuple[str, str]]:
-    if timer is None:
-        return None
-    if timer.get("ActiveState") != "active":
-        return "stopped", f"{job.unit}.timer is not active; start it, or declare the schedule again."
-    if timer.get("SubState") == "elapsed":
-        return "stopped", f"{job.unit}.timer has no time to come; declare the schedule with times that come again."
-    if timer.get("UnitFileState") == "disabled":
-        return "stopped", f"{job.unit}.timer is disabled, so it does not start with the host; enable it, or declare the schedule again."
-    return None
-
-
-def _missing(seen: _Seen) -> t.Optional[t.Tuple[str, str]]:
-    """State and reason, where the next run will lack something, or what is known of the runs before is lost."""
+def _missing(seen: _Seen) -> t.Iterator[Trouble]:
+    """Where the next run will lack something, or what is known of the runs before is lost."""
     job = seen.job
     try:
         job.manager.check_store()
     except VoltError as error:
         if error.code == "store":
-            return "store missing", error.message  # all else the run tells
+            yield Trouble("store missing", error.message)  # all else the run tells
+            return
     if not os.path.isdir(parse(job.source)):
-        return "source missing", f"{job.source} is no directory any more."
-    if not seen.note:
-        return "records missing", f"What was noted of the runs of {job.workload} is gone or damaged; the next run notes it anew."
-    return None
+        yield Trouble("source missing", f"{job.source} is no directory any more.")
+    elif not seen.note:
+        yield Trouble("records missing", f"What was noted of the runs of {job.workload} is gone or damaged; the next run notes it anew.")
+
+
+def _times(seen: _Seen) -> t.List[float]:
+    """Of a schedule by calendar: see `_Seen`."""
+    calendar, after = str(seen.job.on_calendar), seen.since
+    times = systemd.coming(calendar, 2, after) if after else []
+    last, following = (systemd.moment((seen.timer or {}).get(name, "")) for name in ("LastTriggerUSec", "NextElapseUSecRealtime"))
+    if times or last is None or last <= after:
+        return times
+    # A systemd older than 244 tells of the timer alone: when it started last. Of a fine calendar that may be one slot too late.
+    step = following - last if following is not None and following > last else None
+    missed = step is not None and seen.now <= last + _patience(step) and last - step > after
+    due = last - t.cast(float, step) if missed else last
+    return [due] if step is None else [due, due + step]
+
+
+def _step(times: t.Sequence[float]) -> t.Optional[float]:
+    return times[1] - times[0] if len(times) > 1 else None
 
 
 def deadline(job: Job, now: float) -> t.Optional[float]:
@@ -255,18 +319,18 @@ def deadline(job: Job, now: float) -> t.Optional[float]:
     """
     if not job.enabled:
         return None
-    coming = [job.slots.coming(now)] if job.slots is not None else systemd.coming(str(job.on_calendar), 1)
-    return coming[0] + _patience(job) if coming else None
+    coming = systemd.coming(str(job.on_calendar), 2) if job.slots is None else [job.slots.coming(now)]
+    return coming[0] + _patience(_step(coming) if job.interval is None else job.interval) if coming else None
 
 
 def _is_unended(note: Note) -> bool:
     return note.get("began") is not None and note.get("ended") is None
 
 
-def _patience(job: Job) -> float:
+def _patience(interval: t.Optional[float]) -> float:
     """Seconds that a run may take before a backup is overdue: half the interval, but neither very few nor more than an hour."""
     least, most = _TOLERANCE
-    return most if job.interval is None else min(max(job.interval / 2, least), most)
+    return most if interval is None else min(max(interval / 2, least), most)
 
 
 def _past(moment: t.Optional[float], now: float) -> float:

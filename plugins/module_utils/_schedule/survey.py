@@ -12,30 +12,43 @@ import os
 import time
 import typing as t
 
+from .._backup.manager import Manager
 from .._base import parse
 from . import command as commands, job as jobs, status, systemd, upkeep
-from .held import Problem, Stock, take_stock
+from .held import Held, Problem, Trouble, take_stock
+from .ledger import Ledger
 from .record import DIRECTORY as RECORDS
 from .status import Row
+
+#: Seconds for which a look at a host holds: where a unit looks every hour, and where nobody knows when the next one looks.
+_WATCHED, _ALONE = 2 * 3600, 25 * 3600
 
 
 class Survey(t.NamedTuple):
     """What was found.
 
     :ivar schedules: a row each, those in trouble first. :ivar workloads: a row for each workload that has backups.
-    :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar deadline: when a schedule will be overdue if nothing comes.
+    :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar at: when that was.
+    :ivar deadline: until when it holds if nothing more is heard. :ivar places: where the schedules back up to, as `Manager.places`.
     """
 
     schedules: t.List[Row]
     workloads: t.List[Row]
     problems: t.List[Problem]
     metrics: t.List[str]
-    deadline: t.Optional[float]
+    at: float
+    deadline: float
+    places: t.List[t.Tuple[str, str]]
 
     @property
     def unscheduled(self) -> t.List[Row]:
         """Rows of workloads that have backups and no schedule."""
         return [row for row in self.workloads if not row["scheduled"]]
+
+    @property
+    def warnings(self) -> t.List[str]:
+        """What is to be said of the schedules as a whole."""
+        return status.warnings(self.schedules)
 
     @property
     def trouble(self) -> t.List[str]:
@@ -45,11 +58,12 @@ class Survey(t.NamedTuple):
 
     def value(self) -> t.Dict[str, t.Any]:
         """The same for programs."""
+        schedules, workloads = ([{key: item for key, item in row.items() if key != "troubles"} for row in rows] for rows in (self.schedules, self.workloads))
         return {
-            "schedules": self.schedules,
-            "count": len(self.schedules),
-            "workloads": self.workloads,
-            "problems": [problem._asdict() for problem in self.problems],
+            "schedules": schedules,
+            "count": len(schedules),
+            "workloads": workloads,
+            "problems": [{"what": problem.what, "state": problem.state, "reason": problem.reason} for problem in self.problems],
             "trouble": self.trouble,
         }
 
@@ -61,49 +75,60 @@ def survey(
     command: str = commands.PATH,
     ended: t.Container[str] = (),
     without: t.Container[str] = (),
+    named: t.Optional[Manager] = None,
 ) -> Survey:
     """Look at everything.
 
     :param ended: workloads whose run is at its last line. :param without: workloads whose schedule is about to go.
+    :param named: the door to a place that was asked about, which is looked at beside those of the schedules.
     """
     known, rows = status.load(directory, units_at)
     known = [job for job in known if job.workload not in without]
     rows = [row for row in rows if row["workload"] not in without]
-    stock = take_stock(known)
+    stock = take_stock(known, named)
     now = time.time()
     rows += status.status(known, stock, records, command, ended)
     by_name = {row["workload"]: row for row in rows}
-    deadlines = [status.deadline(job, now) for job in known]
-    told = {row["reason"] for row in rows}  # what a schedule tells is not told twice
+    until = [moment for moment in (status.deadline(job, now) for job in known) if moment is not None]
+    until += [now + _WATCHED] if upkeep.is_watched(units_at) else []
+    told = {trouble.reason for row in rows for trouble in row["troubles"]}  # what a schedule tells is not told twice
     files = list(dict.fromkeys(job.metrics for job in known if job.metrics))
-    found = [*stock.problems, *upkeep.problems(units_at), *(problem for problem in map(_of_metrics, files) if problem is not None)]
+    notes = Ledger(records).read()
+    unwritten = filter(None, (_of_metrics(path, notes.metrics.get(path)) for path in files))
+    found = [*stock.problems, *upkeep.problems(notes, units_at), *unwritten]
     return Survey(
         sorted(rows, key=status.rank),
-        _workloads(stock, by_name, now),
+        _workloads(stock.workloads(known), by_name, now),
         [problem for problem in found if problem.reason not in told],
         files,
-        min((moment for moment in deadlines if moment is not None), default=None),
+        now,
+        min(until, default=now + _ALONE),
+        [job.manager.places for job in known],
     )
 
 
-def _workloads(stock: Stock, scheduled: t.Container[str], now: float) -> t.List[Row]:
+def _workloads(there: t.Mapping[str, Held], scheduled: t.Container[str], now: float) -> t.List[Row]:
     rows = []
-    for name, held in sorted(stock.workloads.items()):
-        more = {"state": "damaged" if held.harm else "no schedule", "reason": held.harm, "scheduled": name in scheduled}
+    for name, held in sorted(there.items()):
+        troubles = [Trouble("damaged", held.harm, sorted(held.damaged))] if held.harm else []
+        more = {"state": "damaged" if held.harm else "no schedule", "reason": held.harm, "troubles": troubles, "scheduled": name in scheduled}
         rows.append({"workload": name, **more, **status.of_held(held, now), "newest_timestamp": held.newest_at})
     return sorted(rows, key=status.rank)
 
 
-def _of_metrics(path: str) -> t.Optional[Problem]:
-    """What keeps the file from being written, if anything does; found out without writing it."""
+def _of_metrics(path: str, failed: t.Optional[str]) -> t.Optional[Problem]:
+    """What kept the file from being written last, or will next time. Who looks may have other rights than who writes, so no right is tried here.
+
+    :param failed: what the last one said who wrote it, where that failed.
+    """
     place = os.fsdecode(parse(path))
     directory = os.path.dirname(place)
     if not os.path.isdir(directory):
         why = f"{directory} is no directory"
     elif os.path.isdir(place):
         why = "a directory lies there"
-    elif not os.access(directory, os.W_OK):
-        why = f"{directory} cannot be written"
+    elif failed is not None:
+        return Problem("metrics", "failed", failed, [failed])
     else:
         return None
     return Problem("metrics", "failed", f"The metrics {path} cannot be written: {why}; mend that, or declare another path.")

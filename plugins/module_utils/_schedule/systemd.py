@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import typing as t
 
-from .._base import UsageError, VoltError, reason
+from .._base import UsageError, VoltError, brief, reason
 from . import journal, process
 
 UNITS = "/etc/systemd/system"
@@ -61,8 +61,11 @@ def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> t.Optional[
     return _complaint(done) if done.status else None
 
 
-def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> process.Ended:
-    plain = {**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "TZ": "UTC"}
+def _run(*words: str, patience: t.Optional[float] = _PATIENCE, zone: t.Optional[str] = "UTC") -> process.Ended:
+    """:param zone: time zone; None for the host's."""
+    plain = {**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    plain.pop("TZ", None)
+    plain.update({} if zone is None else {"TZ": zone})
     try:
         return process.run(words, plain, patience=patience, capture=True)
     except subprocess.TimeoutExpired:
@@ -72,7 +75,7 @@ def _run(*words: str, patience: t.Optional[float] = _PATIENCE) -> process.Ended:
 
 
 def _complaint(done: process.Ended) -> str:
-    return " ".join((done.errors or done.output).split())[:500] or done.how
+    return brief(" ".join((done.errors or done.output).split()), 500) or done.how
 
 
 def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, str]]:
@@ -85,6 +88,33 @@ def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, st
             if fields.get("Id"):
                 found[fields["Id"]] = fields
     return found
+
+
+def unloaded(name: str, fields: t.Mapping[str, str], again: str) -> t.Optional[str]:
+    """Why a unit that is to be there cannot start, if it cannot: a sentence.
+
+    :param fields: of it, LoadState among them. :param again: what else mends it.
+    """
+    state = fields.get("LoadState", "loaded")
+    if state == "masked":
+        return f"{name} is masked, so it never starts; unmask it, or {again}."
+    if state == "not-found":
+        return f"{name} is gone; {again}."
+    return None if state == "loaded" else f"systemd cannot read {name} ({state}); {again}."
+
+
+def stopped(name: str, fields: t.Mapping[str, str], again: str) -> t.Optional[str]:
+    """Why a timer that is to run does not, if it does not. Parameters as before, with ActiveState, SubState and UnitFileState."""
+    why = unloaded(name, fields, again)
+    if why is not None:
+        return why
+    if fields.get("ActiveState") != "active":
+        return f"{name} is not active; start it, or {again}."
+    if fields.get("SubState") == "elapsed":
+        return f"{name} has no time to come; give it times that come again."
+    if fields.get("UnitFileState") == "disabled":
+        return f"{name} is disabled, so it does not start with the host; enable it, or {again}."
+    return None
 
 
 def failed_mounts(services: t.Sequence[str], down: t.Container[str] = ("failed",)) -> t.Dict[str, t.List[str]]:
@@ -124,7 +154,7 @@ def last_words(invocation: str, *options: str) -> t.Optional[str]:
         done = _run(*words, patience=_SHORT)
     except SystemdError:
         return None
-    return (" ".join(done.output.split()) if not done.status else "")[:500] or None
+    return brief(" ".join(done.output.split()) if not done.status else "", 500) or None
 
 
 def plain(line: str) -> str:
@@ -153,13 +183,18 @@ def period(calendar: str) -> t.Optional[float]:
     return min((later - earlier for earlier, later in zip(times, times[1:])), default=None)
 
 
-def coming(calendar: str, count: int) -> t.List[float]:
-    """The next times of a calendar expression, in seconds since 1970; none where systemd does not tell."""
+def coming(calendar: str, count: int, after: t.Optional[float] = None) -> t.List[float]:
+    """Times of a calendar expression, in seconds since 1970; none where systemd does not tell.
+
+    :param after: the first ones after this moment; None for the next ones from now on.
+    """
+    base = [] if after is None else [f"--base-time=@{int(after)}"]
     try:
-        done = _run("systemd-analyze", "calendar", f"--iterations={count}", "--", calendar)
+        # in the host's time zone, as a timer has it: with another one each time is told in UTC as well
+        done = _run("systemd-analyze", "calendar", f"--iterations={count}", *base, "--", calendar, zone=None)
     except SystemdError:
         return []
-    times = [moment(text) for text in re.findall(r"^ *(?:Next elapse|Iter[a-z.]* #\d+): (.*)$", done.output, re.MULTILINE)]
+    times = [moment(text) for text in re.findall(r"^ *(?:Next elapse|Iter[a-z.]* #\d+|\(in UTC\)): (.*)$", done.output, re.MULTILINE)]
     return [time for time in times if time is not None]
 
 

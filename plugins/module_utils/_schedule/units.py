@@ -116,12 +116,8 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     ]
     if job.io_class != "none":
         lines.append(f"IOSchedulingClass={job.io_class}")
-    return "\n".join([*lines, hardened(written(job), state)])
-
-
-def written(job: Job) -> t.List[str]:
-    """Where a run writes, beside its notes."""
-    return [job.store, job.backup_dir, *([os.path.dirname(job.metrics)] if job.metrics else [])]
+    places = (job.store, job.backup_dir)
+    return "\n".join([*lines, hardened(places, state)])
 
 
 def _mounts(job: Job) -> t.List[str]:

@@ -4,7 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What is wrong with the units of a host as a whole: those that collect and verify, and those that tell people of failures."""
+"""What is wrong with the units of a host as a whole: those that collect and verify, and those that tell people of failures.
+
+Which units are to be there is noted when they are declared, and how their last runs ended when they end: systemd knows nothing of a unit that was removed,
+and forgets at a restart of the host that one failed.
+"""
 
 from __future__ import annotations
 
@@ -13,43 +17,87 @@ import typing as t
 
 from . import systemd, units
 from .held import Problem
+from .ledger import Ledger, Notes
+from .record import DIRECTORY as RECORDS
 
 #: Fails where it has found trouble, which is told for itself.
 TELLS = "volt-cas-status.service"
-_PROPERTIES = ("ActiveState", "SubState", "Result", "UnitFileState", "InvocationID")
-#: Those that tell of failures: one for each unit that failed.
-_TELLERS = "volt-cas-failure@*.service"
+_PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "InvocationID")
+#: Those that tell of failures: one for each unit that failed; and one that shows whether there can be any.
+_TELLERS, _TELLER = "volt-cas-failure@*.service", "volt-cas-failure@volt-cas-status.service"
+_AGAIN = "run the role volt_schedule again"
 
 
-def problems(directory: str = systemd.UNITS) -> t.List[Problem]:
-    """Trouble of the units of the host as a whole that lie in a directory and are ours."""
-    if not systemd.running() or not os.path.isdir(directory):
+def note_declared(names: t.Iterable[str], records: str = RECORDS) -> None:
+    """Which units are to be there: one that somebody removes is missed by that."""
+    wanted = sorted(names)
+    Ledger(records).change(lambda notes: notes._replace(units=wanted, ended={name: how for name, how in notes.ended.items() if name in wanted}))
+
+
+def forget(records: str = RECORDS) -> None:
+    """No schedule is left: what is noted of the host goes, unless units of the host stay."""
+    if not Ledger(records).read().units:
+        Ledger(records).forget()
+
+
+def note_ended(unit: str, records: str = RECORDS) -> None:
+    """Note how a run of a unit ended. A line of the unit itself calls this, to which systemd tells that. Source: systemd.exec(5), $SERVICE_RESULT."""
+    result, invocation = os.environ.get("SERVICE_RESULT", "success"), os.environ.get("INVOCATION_ID", "")
+    why = None
+    if result != "success":
+        systemd.attempt("journalctl", "--sync")
+        why = systemd.last_words(invocation)
+    ended = {"result": result, "invocation": invocation, "reason": why or ""}
+    Ledger(records).change(lambda notes: notes._replace(ended={**notes.ended, unit: ended}))
+
+
+def problems(notes: Notes, directory: str = systemd.UNITS) -> t.List[Problem]:
+    """Trouble of the units of the host as a whole: of those that were declared, and of others that lie in a directory and are ours."""
+    if not systemd.running():
         return []
-    names = [name for name in sorted(os.listdir(directory)) if units.is_host_wide(name) and units.is_ours(os.path.join(directory, name))]
-    asked = [name for name in names if "@" not in name and not name.endswith(".slice")]
-    shown = systemd.show([*asked, _TELLERS], *_PROPERTIES) if names else {}
-    found = [_of_timer(name, fields) if name.endswith(".timer") else _of_service(name, fields) for name, fields in sorted(shown.items())]
-    return [problem for problem in found if problem is not None]
+    present = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    ours = [name for name in present if units.is_host_wide(name) and units.is_ours(os.path.join(directory, name))]
+    names = sorted({*notes.units, *ours})
+    found = [_missing(name, os.path.join(directory, name)) for name in names if name not in ours]
+    asked = [name for name in ours if "@" not in name and not name.endswith(".slice")]
+    tellers = [_TELLER, _TELLERS] if any("@" in name for name in ours) else [_TELLERS]
+    shown = systemd.show([*asked, *tellers], *_PROPERTIES) if names else {}
+    for name, fields in sorted(shown.items()):
+        why = systemd.stopped(name, fields, _AGAIN) if name.endswith(".timer") else systemd.unloaded(name, fields, _AGAIN)
+        if why is not None:
+            found.append(Problem(name, "stopped", why))
+        elif not name.endswith(".timer"):
+            found += _of_service(name, fields, notes.ended.get(name, {}))
+    return found
 
 
-def _of_timer(name: str, fields: t.Mapping[str, str]) -> t.Optional[Problem]:
-    if fields.get("ActiveState") != "active":
-        return Problem(name, "stopped", f"{name} is not active; start it, or run the role volt_schedule again.")
-    if fields.get("SubState") == "elapsed":
-        return Problem(name, "stopped", f"{name} has no time to come; give it times that come again.")
-    if fields.get("UnitFileState") == "disabled":
-        return Problem(name, "stopped", f"{name} is disabled, so it does not start with the host; enable it, or run the role volt_schedule again.")
-    return None
+def is_watched(directory: str = systemd.UNITS) -> bool:
+    """Whether a unit looks for trouble every hour."""
+    return systemd.running() and units.is_ours(os.path.join(directory, TELLS.replace(".service", ".timer")))
 
 
-def _of_service(name: str, fields: t.Mapping[str, str]) -> t.Optional[Problem]:
+def _missing(name: str, path: str) -> Problem:
+    """Of a unit that was declared and does not lie there as we wrote it."""
+    state = "masked" if os.path.islink(path) else "loaded" if os.path.lexists(path) else "not-found"
+    why = systemd.unloaded(name, {"LoadState": state}, _AGAIN) or f"{name} was replaced by another; move {path} away, and {_AGAIN}."
+    return Problem(name, "stopped", why)
+
+
+def _of_service(name: str, fields: t.Mapping[str, str], ended: t.Mapping[str, str]) -> t.Iterator[Problem]:
+    """:param ended: how its last run ended, as far as that is noted."""
     result = fields.get("Result") or "success"  # it stands until the next run begins
-    if (result == "success" and fields.get("ActiveState") != "failed") or name == TELLS:
-        return None
+    invocation, words = fields.get("InvocationID", ""), None
+    if result == "success" and fields.get("ActiveState") != "failed":
+        result, invocation, words = str(ended.get("result", "success")), str(ended.get("invocation", "")), str(ended.get("reason", ""))
+        if result == "success":
+            return
+    if name == TELLS:
+        return
     unit = name[: -len(".service")]
-    why = systemd.last_words(fields.get("InvocationID", ""))
+    why = systemd.last_words(invocation) if words is None else words
     told = f": {systemd.plain(why).rstrip('.')}" if why else ""
     if "@" in name:
-        of = unit.partition("@")[2]
-        return Problem(name, "failed", f"Nobody was told that {of} failed ({result}){told}; mend that, then run volt-backup notify --test.")
-    return Problem(name, "failed", f"{name} failed ({result}){told}; see journalctl -u {unit}, mend it, then start {name}.")
+        of = unit.partition("@")[2]  # without parts: each attempt to tell is another run
+        yield Problem(name, "failed", f"Nobody was told that {of} failed ({result}){told}; mend that, then run volt-backup notify --test.")
+    else:
+        yield Problem(name, "failed", f"{name} failed ({result}){told}; see journalctl -u {unit}, mend it, then start {name}.", [invocation])

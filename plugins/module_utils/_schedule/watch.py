@@ -4,66 +4,84 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Telling people of trouble that no run finds: a backup that does not come, one that is damaged, a timer that was stopped, a store that is away.
+"""Telling people of trouble once: of what no run finds, and of what failed and nobody was told of.
 
-The unit `volt-cas-status` asks for it every hour, and fails where there is trouble that it did not see before: then people are told as of any unit.
-What failed by itself was told when it did.
+The unit `volt-cas-status` asks for it every hour, and fails where there is trouble of which nobody was told: then people are told as of any unit.
+Trouble has parts: a failure its moment, damage the backups that it hurts. It is told again when it has a part that it did not have.
+
+::
+
+    a unit fails, who tells of it succeeds         told
+    this finds what is not told                    pending; the unit fails
+    who tells of this unit's failure succeeds      what is pending is told
+    nobody could be told, or nobody was asked      found again within the hour
 """
 
 from __future__ import annotations
 
-import json
-import os
 import typing as t
 
-from .._base import VoltError, files, one_line
-from . import public
-from .record import unwritten
-from .status import TROUBLE
+from .._base import VoltError, one_line
+from .ledger import Ledger, Notes, Parts
+from .record import DIRECTORY as RECORDS, RunRecord
+from .status import TROUBLE, failure_parts
 from .survey import Survey
+from .upkeep import TELLS
 
-PATH = os.path.join(os.path.dirname(public.PATH), public.TOLD)
-_MOST = 1 << 20
+#: No trouble has more parts that count.
+_MOST = 1000
 
 
 class Found(VoltError):
-    """There is trouble that was not there before."""
+    """There is trouble of which nobody was told."""
 
     code = "trouble"
 
 
-def new_trouble(there: Survey, path: str = PATH) -> t.Optional[Found]:
-    """What to tell, and a note that it is told; None where there is nothing new."""
-    found = {f"{name} is {state}": reason for name, state, reason in _trouble(there)}
-    new = sorted(set(found) - _told(path))
-    _note(path, sorted(found))
+def new_trouble(there: Survey, records: str = RECORDS) -> t.Optional[Found]:
+    """What to tell, and a note that it is being told; None where there is nothing new."""
+    reasons: t.Dict[str, str] = {}
+    found: Parts = {}
+    for name, state, reason, parts in _trouble(there):
+        key = _key(name, state)
+        reasons.setdefault(key, reason)
+        found[key] = sorted({*found.get(key, ()), *(parts or [""])})[:_MOST]
+    new: t.List[str] = []
+
+    def compare(notes: Notes) -> Notes:
+        told = {key: [part for part in parts if part in found[key]] for key, parts in notes.told.items() if key in found}
+        new[:] = sorted(key for key, parts in found.items() if not set(parts) <= set(told.get(key, ())))
+        return notes._replace(told=told, pending={key: found[key] for key in new})
+
+    Ledger(records).change(compare)
     if not new:
         return None
-    first = found[new[0]]
     more = f" There is more: {', '.join(new[1:])}." if new[1:] else ""
-    return Found(one_line(f"{new[0]}: {first or 'see volt-backup status.'}{more}"))
+    return Found(one_line(f"{new[0]}: {reasons[new[0]]}{more}"))
 
 
-def _trouble(there: Survey) -> t.Iterator[t.Tuple[str, str, t.Optional[str]]]:
-    """Name, state and reason of what nobody is told of otherwise."""
+def note_told(unit: str, workload: t.Optional[str], invocation: str, records: str = RECORDS) -> None:
+    """People were told that a unit failed.
+
+    :param workload: whose unit it is, if it is one's. :param invocation: of the run that failed.
+    """
+    if workload is None:
+        told = {_key(f"{unit}.service", "failed"): [invocation]}
+    else:
+        told = {_key(workload, "failed"): [*failure_parts(RunRecord(workload, records).read()), invocation]}
+    own = f"{unit}.service" == TELLS
+    Ledger(records).change(lambda notes: notes._replace(told={**notes.told, **(notes.pending if own else told)}, pending={} if own else notes.pending))
+
+
+def _key(name: str, state: str) -> str:
+    return f"{name} is {state}"
+
+
+def _trouble(there: Survey) -> t.Iterator[t.Tuple[str, str, str, t.Sequence[str]]]:
+    """Name, state, reason and parts of all that is wrong."""
     for row in (*there.schedules, *there.unscheduled):
-        if row["state"] in TROUBLE and row["state"] != "failed":
-            yield row["workload"], row["state"], row["reason"]
+        for trouble in row["troubles"]:
+            if trouble.state in TROUBLE:
+                yield row["workload"], trouble.state, trouble.reason, trouble.parts
     for problem in there.problems:
-        if not (problem.state == "failed" and problem.what.endswith(".service")):
-            yield problem.what, problem.state, problem.reason
-
-
-def _told(path: str) -> t.Set[str]:
-    try:
-        return set(json.loads(files.read_file(path, _MOST)))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return set()
-
-
-def _note(path: str, found: t.Sequence[str]) -> None:
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
-        files.write_file(path, json.dumps(found).encode())
-    except OSError as error:
-        raise unwritten(path, error) from None
+        yield problem

@@ -18,7 +18,7 @@ import os
 import stat
 import typing as t
 
-from .._base import one_line, open_file, reason, show
+from .._base import brief, open_file, reason, show
 
 #: Descriptions of containers are some ten KiB; no file that we read has a reason to be larger.
 MOST = 4 << 20
@@ -26,6 +26,7 @@ MOST = 4 << 20
 AWAY = "perhaps it is not mounted"
 LEADS_NOWHERE = "it is a symbolic link to what is not there; perhaps that is not mounted"
 _LINKS = 40
+_MOST_WARNINGS = 200
 _OTHERS_WRITE = 0o022
 
 
@@ -49,20 +50,25 @@ class Disk:
 
     def leave(self, path: str, why: t.Union[str, Exception], trouble: bool = True) -> None:
         """Note what is no workload, and why. Where an administrator should do something about it, that is trouble, and a warning."""
-        text = f"it cannot be read: {reason(why)}" if isinstance(why, OSError) else one_line(why)
+        text = f"it cannot be read: {reason(why)}" if isinstance(why, OSError) else brief(why)
         self.complete = self.complete and not trouble
         if any(item["path"] == show(path) for item in self.left_out):
             return  # two finders have come across it
         self.left_out.append({"path": show(path), "reason": text})
         if trouble:
-            self.warnings.append(f"{one_line(show(path))} is left out: {text}.")
+            self._say(f"{brief(show(path))} is left out: {text}.")
 
     def warn(self, path: str, text: t.Union[str, Exception]) -> None:
         """Tell of what changes nothing about what is found."""
-        text = f"cannot be read: {reason(text)}" if isinstance(text, OSError) else one_line(text)
-        said = f"{one_line(show(path))} {text}."
-        if said not in self.warnings:  # two finders have come across it
-            self.warnings.append(said)
+        text = f"cannot be read: {reason(text)}" if isinstance(text, OSError) else brief(text)
+        self._say(f"{brief(show(path))} {text}.")
+
+    def _say(self, text: str) -> None:
+        """A warning. A guest can give cause for as many as it likes, so they end somewhere."""
+        if text not in self.warnings and len(self.warnings) < _MOST_WARNINGS:  # two finders may have come across it
+            self.warnings.append(text)
+            if len(self.warnings) == _MOST_WARNINGS:
+                self.warnings.append("There is more of that kind; mend this, then look again.")
 
     def miss(self, path: str, text: t.Union[str, Exception]) -> None:
         """Tell of what could have said more about what there is."""

@@ -15,7 +15,7 @@ import stat
 import typing as t
 
 from .._backup.ids import is_workload
-from .._base import UsageError, parse, show
+from .._base import UsageError, brief, parse, show
 from . import engines, machines
 from .candidate import VOLUME, Candidate, Search
 from .disk import AWAY, Disk, Unfit
@@ -57,6 +57,10 @@ class Spot(t.NamedTuple):
     source: str
     exclude: t.Tuple[str, ...] = ()
     image: t.Optional[str] = None
+
+
+#: How many words of a workload's own, such as the names of its containers, are told.
+_MOST_NAMES = 1000
 
 
 class Found(t.NamedTuple):
@@ -175,7 +179,7 @@ def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Meas
     source = show(spot.source)
     return {
         "workload": candidate.workload,
-        "name": show(candidate.name),
+        "name": brief(show(candidate.name)),
         "runtime": candidate.runtime,
         "user": candidate.user,
         "kind": candidate.kind,
@@ -184,8 +188,8 @@ def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Meas
         "size": size,
         "images": pictures,
         "config": None if candidate.config is None else show(candidate.config),
-        "binds": list(candidate.binds),
-        "containers": None if candidate.containers is None else [show(name) for name in candidate.containers],
+        "binds": [brief(path) for path in candidate.binds[:_MOST_NAMES]],
+        "containers": None if candidate.containers is None else [brief(show(name)) for name in candidate.containers[:_MOST_NAMES]],
         "schedule": {
             "workload": candidate.workload,
             "source": source,

@@ -12,7 +12,7 @@ import os
 import struct
 import typing as t
 
-from .._base import show
+from .._base import brief, show
 from .disk import Disk, Unfit
 
 _SUFFIXES = (".img", ".raw", ".qcow2", ".qcow", ".vmdk", ".vdi", ".vhd", ".vhdx")
@@ -86,7 +86,7 @@ def look(disk: Disk, path: str) -> t.Optional[Image]:
         "format": kind,
         "size": info.st_size,
         "allocated": info.st_blocks * 512,
-        "backing_file": None if backing is None else show(backing),
+        "backing_file": None if backing is None else brief(show(backing)),
     }
 
 

@@ -47,8 +47,8 @@ def test_every_exit_status_is_explained() -> None:
     names = ("DONE", "FAILED", "USAGE", "INCOMPLETE", "NO_STORE", "UNKNOWN", "SUSPECT", "UNSUPPORTED", "INTERRUPTED")
     assert list(manual.STATUSES) == [getattr(upkeep, name) for name in names]
     assert set(manual.EXAMPLES) == {"", *COMMANDS}
-    readme = (COLLECTION / "README.md").read_text(encoding="utf-8")
-    assert [number for number in manual.STATUSES if f"\n| {number} | " not in readme] == []
+    guide = (COLLECTION / "docs/command.md").read_text(encoding="utf-8")
+    assert [number for number in manual.STATUSES if f"\n| {number} | " not in guide] == []
 
 
 def test_help_and_version_are_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, StoreError, Unsupported, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, metrics, notification, units
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, metrics, notification, public, units
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import STOPPED, RunRecord
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import Slots
@@ -398,6 +398,38 @@ def test_metrics_are_of_what_is_declared(host: Host) -> None:
         host.plan(app._replace(metrics=str(host.top / "none/volt.prom")))
 
 
+def test_metrics_of_others_are_left_alone(host: Host) -> None:
+    """Refused where they are declared, neither overwritten nor removed where they came later, and replaced by force."""
+    path = host.top / "node.prom"
+    path.write_text("# HELP other_thing\n")
+    app = host.job()._replace(metrics=str(path))
+    with pytest.raises(UsageError, match="a file that volt.backup did not write; .* `force: true`"):
+        host.plan(app)
+    planned = host.plan(app, force=True)
+    assert "replace " in str(planned.diff()) and path.read_text() == "# HELP other_thing\n"
+    planned.apply()
+    assert path.read_text().startswith("# HELP volt_backup_")
+    assert not host.declare(app, force=True).changed
+    path.write_text("mine")
+    (against,) = public.bring_up(host.survey, host.places.records, host.places.public)
+    assert "was not written by volt.backup" in against and host.survey().trouble == ["metrics"]
+    host.declare(purge=True)
+    assert path.read_text() == "mine"
+    path.unlink()
+    path.symlink_to(host.top / "elsewhere")
+    with pytest.raises(VoltError, match="was not written"):
+        metrics.write("x", str(path))
+
+
+def test_a_first_run_that_nobody_begins_is_said(host: Host) -> None:
+    """Where systemd is not told; not of a workload that has a backup, and once."""
+    declaration = Declaration([host.job("now", first_run="now"), host.job("slot")], [], False, "/usr/bin/python3", False, False, host.places)
+    (warning,) = declaration.plan()
+    assert "`first_run` begins nothing" in warning and "each of now once" in warning and "start volt-backup-now.service" not in str(declaration.diff())
+    declaration.apply()
+    assert Declaration([host.job("now", first_run="now")], [], False, "/usr/bin/python3", False, False, host.places).plan() == []
+
+
 def test_a_schedule_that_is_absent_leaves_the_figures_of_those_that_are_not_named(host: Host) -> None:
     path = host.top / "volt.prom"
     host.declare(*(host.job(name)._replace(metrics=str(path)) for name in ("app", "db")))
@@ -413,15 +445,15 @@ GC = ["stamps/stamp-volt-cas-gc.timer", "units/timers.target.wants/volt-cas-gc.t
 def test_units_of_the_host_as_a_whole(host: Host) -> None:
     """They come, stay and go with the schedules, and are left alone by who does not speak of them."""
     host.declare(host.job(), wide=WIDE)
-    assert host.files() == sorted(OURS + GC)
+    assert host.files() == sorted([*OURS, *GC, "records/.host.json"])
     assert f"ExecStart={sys.executable} gc\n" in host.unit("volt-cas-gc.service").read_text()
     assert not host.declare(host.job(), wide=WIDE).changed
     host.declare(host.job(nice=5))
-    assert host.files() == sorted(OURS + GC)
+    assert host.files() == sorted([*OURS, *GC, "records/.host.json"])
     host.unit("volt-cas-mine.service").write_text("[Service]\n")
     host.unit("volt-cas-masked.timer").symlink_to("/dev/null")
     host.declare(wide=HostWide({}, {}), purge=True)
-    assert host.left() == ["units/volt-cas-masked.timer", "units/volt-cas-mine.service"]
+    assert host.files() == ["records/app.json", "units/volt-cas-masked.timer", "units/volt-cas-mine.service"]
     with pytest.raises(UsageError, match="was not written by volt.backup"):
         host.plan(wide=HostWide({"volt-cas-mine.service": "x"}, {}))
 

@@ -19,6 +19,7 @@ from typing import Any, Iterator
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, notification, notify, send
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 
 FACTS = {
     "text": "Backup of app failed on node1: Source /srv/app\ndoes not exist.", "event": "failure", "host": "node1", "unit": "volt-backup-app",
@@ -187,11 +188,33 @@ def test_programs_and_servers_are_called_apart(servers: tuple[int, int], tmp_pat
     monkeypatch.setattr(notify.notification, "load", lambda: notification.check(ways))
     monkeypatch.setattr(notify.public, "publish", lambda _complain: None)
     monkeypatch.setattr(notify.systemd, "running", lambda: False)
+    noted: list[str] = []
+    monkeypatch.setattr(notify.watch, "note_told", lambda unit, _workload, _invocation: noted.append(unit))
     assert notify.notify("volt-cas-gc", print, [notify.NETWORK])[1] == ["webhook"] and not (tmp_path / "told").exists() and len(Hook.got) == 1
     facts, used = notify.notify("volt-cas-gc", print, [notify.PROGRAMS])
     assert used == ["command"] and (tmp_path / "told").read_text() == "volt-cas-gc\n" and len(Hook.got) == 1
     assert (facts["unit"], facts["workload"], facts["source"]) == ("volt-cas-gc", None, None)
     assert notify.notify(None, print)[1] == ["command", "webhook"] and len(Hook.got) == 2
+    assert noted == ["volt-cas-gc"] * 2
+    ways["command"] = ["/bin/false"]
+    with pytest.raises(notify.NotTold):
+        notify.notify("volt-cas-gc", print, [notify.PROGRAMS])
+    assert noted == ["volt-cas-gc"] * 2
+    with pytest.raises(notify.NotTold):
+        notify.notify("volt-cas-verify", print)
+    assert noted[2:] == ["volt-cas-verify"]  # one of two ways
+    ways.clear()
+    assert notify.notify("volt-cas-gc", print, [notify.NETWORK])[1] == [] and noted[3:] == ["volt-cas-gc"]  # nobody is to be told
+
+
+def test_facts_are_one_line_each_and_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths and words of a program that failed may be in them; a letter must not get lines of theirs."""
+    (tmp_path / "schedules").mkdir()
+    record = RunRecord("app", str(tmp_path / "schedules"))
+    record.fail(VoltError("It said:\n\x1b[31mhost: other\0" + "x" * 9000), "")
+    monkeypatch.setattr(notify, "RunRecord", lambda _workload: record)
+    facts = notify.facts_of("volt-backup-app")
+    assert facts["reason"].startswith("It said:\\x0a\\x1b[31mhost: other\\x00xxx") and len(facts["reason"]) == 4000 and facts["text"].isprintable()
 
 
 def test_an_entry_of_the_journal(tmp_path: Path) -> None:

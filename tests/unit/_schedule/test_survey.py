@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, host as host_file
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create as creation, host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import metrics, public, status, survey, systemd, upkeep, watch
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep as upkeep_words
+from ansible_collections.volt.backup.plugins.module_utils._schedule import ledger, metrics, public, status, survey, systemd, upkeep, watch
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
-from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem
+from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem, Trouble
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
 
 
@@ -84,6 +86,34 @@ def test_damaged_backups_are_trouble(host: Host) -> None:
     assert 'volt_backup_damaged{workload="app"} 1' in text and 'volt_backup_trouble{workload="app"} 1' in text
 
 
+def test_a_store_that_is_named_is_looked_at(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a bare host, and beside the schedules of one that has some; one that is not there has its exit status."""
+    backup = create(host)
+    for path in (host.top / "cas/objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+    def status_of(*words: str) -> tuple[int, str]:
+        return cli.main(["status", "--check", *words]), capsys.readouterr().out
+
+    monkeypatch.setattr(survey.status.jobs, "DIRECTORY", str(host.top / "jobs"))
+    monkeypatch.setattr(survey.survey, "__defaults__", (host.places.jobs, host.places.records, host.places.units, host.places.command, (), (), None))
+    monkeypatch.setattr(public, "is_needed", lambda: False)
+    there = ["--store", str(host.top / "cas"), "--backup-dir", str(host.top / "backups")]
+    assert status_of(*there)[0] == 1 and backup in status_of(*there)[1]
+    assert status_of("--store", str(host.top / "none"), "--backup-dir", str(host.top / "none"))[0] == upkeep_words.NO_STORE
+    host.declare(host.job()._replace(store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")), host.job("db")._replace(
+        store=str(host.top / "own"), backup_dir=str(host.top / "own-backups")))  # fmt: skip
+    assert "STORE MISSING" in status_of("--store", str(host.top / "none"), "--backup-dir", str(host.top / "none"))[1]
+    away = ["--store", str(host.top / "own"), "--backup-dir", str(host.top / "own-backups")]
+    assert status_of(*away)[0] == 0
+    (host.top / "own").rename(host.top / "away")
+    assert status_of(*away)[0] == 1 and "STORE MISSING" in status_of(*away)[1]
+    (host.top / "away").rename(host.top / "own")
+    assert cli.main(["status"]) == 0 and "starts none of its schedules" in capsys.readouterr().err  # systemd does not run it
+    assert status_of()[0] == 0 and status_of(*there)[0] == 1 and backup in status_of(*there)[1] and "db" in status_of(*there)[1]
+
+
 def test_backups_by_hand_count(host: Host) -> None:
     """A backup that was due and was made by hand is not overdue; workloads without a schedule are shown with the age of their newest backup."""
     host.declare(host.job(interval="1h", randomized_delay="0s"))
@@ -96,6 +126,43 @@ def test_backups_by_hand_count(host: Host) -> None:
     create(host, "other")
     (other,) = look(host).unscheduled
     assert (other["workload"], other["state"], other["backup_count"]) == ("other", "no schedule", 1) and look(host).trouble == []
+
+
+@pytest.mark.parametrize("whose", ["host id", "host", "source", "directory"])
+def test_backups_of_others_under_the_same_name_do_not_count(host: Host, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    """Of another host, by its id or without one by its name; of another source; in another backup directory."""
+    host.declare(host.job(interval="1h", randomized_delay="0s"))
+    age(host, 86400)
+    with monkeypatch.context() as patch:
+        if whose == "host id":
+            patch.setattr(host_file, "machine_id", lambda: "0" * 32)
+        elif whose == "host":
+            patch.setattr(host_file, "machine_id", lambda: None)
+            patch.setattr(creation.socket, "gethostname", lambda: "elsewhere")
+        job = host.job()._replace(backup_dir=str(host.top / "others")) if whose == "directory" else host.job()
+        source = host.top / "else" if whose == "source" else host.source
+        source.mkdir(exist_ok=True)
+        (source / "f").write_text("f")
+        job.manager.create(CreateRequest(workload="app", source=str(source)))
+    told = row(host)
+    assert (told["state"], told["newest_id"]) == ("overdue", None)
+    if whose == "directory":
+        return
+    assert "1 backup(s) of that name are of another host or source" in told["reason"] and told["backup_count"] == 1
+    assert [one["newest_timestamp"] for one in look(host).workloads] == [None]
+    own = create(host)
+    assert (row(host)["state"], row(host)["newest_id"]) == ("ok", own)
+
+
+def test_a_source_by_a_link_that_leads_elsewhere_now_is_the_same(host: Host) -> None:
+    link = host.top / "current"
+    link.symlink_to(host.source)
+    host.declare(host.job(source=str(link)))
+    backup = str(host.job().manager.create(CreateRequest(workload="app", source=str(link))).backup["id"])
+    (host.top / "next").mkdir()
+    link.unlink()
+    link.symlink_to(host.top / "next")
+    assert row(host)["newest_id"] == backup
 
 
 def test_a_success_whose_backup_is_gone_is_none(host: Host) -> None:
@@ -140,6 +207,29 @@ def test_metrics_that_cannot_be_written_are_trouble(host: Host) -> None:
     assert problem.what == "metrics" and "cannot be written" in problem.reason
     complaints = public.bring_up(lambda: look(host), host.places.records, host.places.public)
     assert len(complaints) == 1 and "cannot be written" in complaints[0]
+    assert look(host).trouble == ["metrics"]
+
+
+def test_whether_metrics_can_be_written_is_known_by_who_writes_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who looks may be a service that has not the rights: that is no trouble, and what failed for the other is."""
+    prom = host.top / "prom"
+    prom.mkdir()
+    host.declare(host.job()._replace(metrics=str(prom / "volt.prom")))
+
+    def bring_up(hardened: bool = False) -> list[str]:
+        return public.bring_up(lambda: look(host), host.places.records, host.places.public, hardened)
+
+    def fail(_content: str, path: str) -> None:
+        raise VoltError(f"{path} cannot be written: no space left on device.")
+
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    assert look(host).trouble == []
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "write", fail)
+        assert bring_up(hardened=True) == [] and look(host).trouble == []
+        assert len(bring_up()) == 1 and look(host).trouble == ["metrics"] and public.read(host.places.public)["trouble"] == ["metrics"]
+    assert bring_up() == [] and look(host).trouble == [] and public.read(host.places.public)["trouble"] == []
+    assert "host_trouble{" not in (prom / "volt.prom").read_text()
 
 
 FINE = {"ActiveState": "active", "SubState": "waiting", "Result": "success", "UnitFileState": "enabled"}
@@ -154,6 +244,9 @@ DONE = {"ActiveState": "inactive", "SubState": "dead", "Result": "success", "Inv
         ("volt-cas-gc.timer", {**FINE, "ActiveState": "inactive"}, "stopped", "is not active"),
         ("volt-cas-gc.timer", {**FINE, "UnitFileState": "disabled"}, "stopped", "does not start with the host"),
         ("volt-cas-gc.timer", {**FINE, "SubState": "elapsed"}, "stopped", "no time to come"),
+        ("volt-cas-gc.timer", {**FINE, "LoadState": "masked"}, "stopped", "is masked"),
+        ("volt-cas-gc.service", {**DONE, "LoadState": "masked"}, "stopped", "is masked"),
+        ("volt-cas-gc.service", {**DONE, "LoadState": "bad-setting"}, "stopped", "systemd cannot read volt-cas-gc.service"),
         ("volt-cas-failure@volt-backup-app.service", {**DONE, "ActiveState": "failed"}, "failed", "Nobody was told that volt-backup-app failed"),
     ],
 )
@@ -164,10 +257,77 @@ def test_units_of_the_host_are_looked_at(host: Host, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(systemd, "last_words", lambda _invocation: "It is damaged.")
     shown = {name: FINE if name.endswith(".timer") else DONE for name in names}
     monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: found for name, found in shown.items() if asked})
-    assert upkeep.problems(host.places.units) == []
+    notes = ledger.Ledger(host.places.records).read()
+    assert upkeep.problems(notes, host.places.units) == []
     shown[unit] = fields
-    (problem,) = upkeep.problems(host.places.units)
+    (problem,) = upkeep.problems(notes, host.places.units)
     assert (problem.what, problem.state) == (unit, state) and says in problem.reason
+
+
+UNITS = ("volt-cas-gc.service", "volt-cas-gc.timer", "volt-cas-status.timer", "volt-cas-failure@.service", "volt-backup.slice")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_that_somebody_took_away_are_missed(host: Host, monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    """Removed, masked, or replaced: each is told. What a later declaration takes away is not missed."""
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: FINE if name.endswith(".timer") else DONE for name in asked})
+    host.declare(host.job(), wide=HostWide(dict.fromkeys(UNITS, "[Service]\nExecStart=/bin/true"), {}))
+    host.declare(host.job("db"))  # leaves them as they are
+
+    def found() -> list[str]:
+        notes = ledger.Ledger(host.places.records).read()
+        with monkeypatch.context() as patch:
+            patch.setattr(upkeep.systemd, "running", lambda: True)
+            return [f"{problem.state}: {problem.reason}" for problem in upkeep.problems(notes, host.places.units)]
+
+    assert found() == []
+    path = Path(host.places.units) / unit
+    for make, says in ((lambda: None, "is gone"), (lambda: path.symlink_to("/dev/null"), "is masked"), (lambda: path.write_text("[Unit]"), "was replaced")):
+        path.unlink(missing_ok=True)
+        make()
+        (told,) = found()
+        assert told.startswith(f"stopped: {unit} {says}")
+    path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(upkeep.systemd, "running", lambda: True)
+        host.declare(host.job(), wide=HostWide({}, {}))
+    assert found() == [] and public.read(host.places.public)["problems"] == []
+
+
+@pytest.mark.parametrize("kind, state, says", [("timer", "masked", "masked"), ("service", "masked", "masked"), ("service", "not-found", "is gone")])
+def test_units_of_a_schedule_that_cannot_start_are_told(host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, state: str, says: str) -> None:
+    """Beside what else is wrong: one trouble hides no other."""
+    host.declare(host.job())
+    host.record().fail(VoltError("It broke."), "")
+    shown = {"timer": {**FINE, "LoadState": "loaded"}, "service": {**DONE, "LoadState": "loaded"}}
+    monkeypatch.setattr(systemd, "running", lambda: True)
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: shown[name.rpartition(".")[2]] for name in asked if "app" in name})
+    assert [trouble.state for trouble in row(host)["troubles"]] == ["failed"]
+    shown[kind]["LoadState"] = state
+    told = row(host)
+    assert [trouble.state for trouble in told["troubles"]] == ["failed", "stopped"] and says in told["reason"] and told["state"] == "failed"
+
+
+def test_how_a_unit_ended_outlives_a_restart_of_the_host(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = ("volt-cas-gc.service", "volt-cas-verify.service")
+    host.declare(host.job(), wide=HostWide(dict.fromkeys(units, "[Service]\nExecStart=/bin/true"), {}))
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: {**DONE, "InvocationID": ""} for name in asked})
+    monkeypatch.setattr(systemd, "last_words", lambda invocation: f"volt-backup: It broke in {invocation}.")
+    monkeypatch.setattr(systemd, "attempt", lambda *_words: None)
+    book = ledger.Ledger(host.places.records)
+
+    def end(result: str) -> list[Problem]:
+        monkeypatch.setenv("SERVICE_RESULT", result)
+        monkeypatch.setenv("INVOCATION_ID", "one")
+        upkeep.note_ended("volt-cas-verify.service", host.places.records)
+        with monkeypatch.context() as patch:
+            patch.setattr(upkeep.systemd, "running", lambda: True)
+            return upkeep.problems(book.read(), host.places.units)
+
+    (problem,) = end("exit-code")
+    assert (problem.what, problem.state, problem.parts) == ("volt-cas-verify.service", "failed", ["one"])
+    assert problem.reason.startswith("volt-cas-verify.service failed (exit-code): It broke in one; ")
+    assert end("success") == []
 
 
 def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +346,7 @@ def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pyt
     for change in ({"deadline": time.time() - 1}, {"written": time.time() + 3600}):
         path.write_text(json.dumps({**written, **change}))
         assert public.read(str(path))["trouble"][-1] == "status.json" and "stale" in public.read(str(path))["problems"][-1]["reason"]
+        assert "was written at 20" in public.read(str(path))["problems"][-1]["reason"]
     for text in ("{", "[]", "3", '{"format": 1}'):
         path.write_text(text)
         with pytest.raises(VoltError, match="is damaged"):
@@ -195,23 +356,92 @@ def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pyt
     assert host.job().manager.find(Query()) == []
 
 
-def test_trouble_that_no_run_finds_is_told_once(host: Host) -> None:
-    """What failed was told when it did; what ends and comes again is told again."""
-    path = str(host.top / "run/told.json")
+def test_what_others_learn_always_has_an_end(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no time is known: schedules that are off, calendars that nothing tells. Where a unit looks every hour, it is two hours."""
+    host.declare(host.job(enabled=False), host.job("db", interval=None, on_calendar="Mon 03:00", enabled=False))
+    told = public.read(host.places.public)
+    assert 24 * 3600 < told["holds_until"] - time.time() < 26 * 3600 and abs(told["written_at"] - time.time()) < 60
+    host.declare(host.job(interval="7d"))
+    assert public.read(host.places.public)["holds_until"] - time.time() < 8 * 86400
+    monkeypatch.setattr(upkeep, "is_watched", lambda _directory: True)
+    public.bring_up(lambda: look(host), host.places.records, host.places.public)
+    assert 3600 < public.read(host.places.public)["holds_until"] - time.time() <= 7200
+
+
+def test_what_cannot_be_written_anew_is_not_left_to_be_believed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where /run is full: a reader finds nothing, and that is trouble."""
+    host.declare(host.job())
+    assert public.read(host.places.public)["trouble"] == []
+
+    def full(*_arguments: Any, **_more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(public.files, "write_file", full)
+        (against,) = public.bring_up(lambda: look(host), host.places.records, host.places.public)
+    assert "no space left" in against and public.read(host.places.public)["trouble"] == ["status.json"]
+
+
+def new(host: Host, *problems: Problem, arrives: bool = True) -> str | None:
+    """What is told of now, in two words.
+
+    :param arrives: whether the people get it.
+    """
+    told = watch.new_trouble(look(host)._replace(problems=list(problems)), host.places.records)
+    if told is not None and arrives:
+        watch.note_told("volt-cas-status", None, "", host.places.records)
+    return None if told is None else told.message
+
+
+def test_trouble_that_nobody_was_told_of_is_told_once(host: Host) -> None:
+    """What ends and comes again is told again; what did not arrive is told again; one trouble hides no other."""
     host.declare(host.job(), host.job("db"))
     host.record().fail(VoltError("It broke."), "")
-    assert watch.new_trouble(look(host), path) is None
+    watch.note_told("volt-backup-app", "app", "x", host.places.records)
+    assert new(host) is None
     host.source.rename(host.top / "away")
-    told = watch.new_trouble(look(host), path)
-    assert told is not None and told.message.startswith("db is source missing: ") and "no directory any more" in told.message
-    assert watch.new_trouble(look(host), path) is None
-    there = look(host)._replace(problems=[Problem("volt-cas-gc.timer", "stopped", "It is not active."), Problem("volt-cas-gc.service", "failed", "x")])
-    told = watch.new_trouble(there, path)
-    assert told is not None and told.message == "volt-cas-gc.timer is stopped: It is not active."
+    for arrives in (False, True):
+        told = new(host, arrives=arrives)
+        assert told is not None and told.startswith("app is source missing: ") and told.endswith("There is more: db is source missing.")
+    assert new(host) is None
+    timer, gone = Problem("volt-cas-gc.timer", "stopped", "It is not active."), Problem("records", "records missing", "2 are gone.", ["a", "b"])
+    assert new(host, timer) == "volt-cas-gc.timer is stopped: It is not active."
     (host.top / "away").rename(host.source)
-    assert watch.new_trouble(look(host), path) is None
+    assert new(host, gone) == "records is records missing: 2 are gone."
+    assert new(host, gone._replace(parts=["b"])) is None and new(host, gone._replace(parts=["b", "c"])) is not None
     host.source.rename(host.top / "away")
-    told = watch.new_trouble(there, path)
-    assert told is not None and "There is more: volt-cas-gc.timer is stopped." in told.message
+    told = new(host, timer)
+    assert told is not None and "db is source missing, volt-cas-gc.timer is stopped." in told
     host.declare(purge=True)
-    assert not os.path.exists(path)
+    assert not (Path(host.places.records) / ".host.json").exists()
+
+
+def test_failures_are_told_unless_their_unit_told_them(host: Host) -> None:
+    """A run that power ended tells nothing; a unit whose notifier failed told nothing."""
+    host.declare(host.job())
+    host.record().begin("one")
+    told = new(host)
+    assert told is not None and "app is failed: It was stopped before it could note why." in told and new(host) is None
+    host.record().begin("two")  # which finds that the one before it failed
+    host.record().fail(VoltError("It broke."), "two")
+    watch.note_told("volt-backup-app", "app", "two", host.places.records)
+    assert new(host) is None
+    time.sleep(0.01)
+    host.record().fail(VoltError("It broke again."), "three")
+    assert new(host) == "app is failed: It broke again."
+    failed = Problem("volt-cas-gc.service", "failed", "It failed.", ["one"])
+    watch.note_told("volt-cas-gc", None, "one", host.places.records)
+    assert new(host, failed) is None and new(host, failed._replace(parts=["two"])) is not None
+
+
+def test_more_damage_is_told_though_a_run_failed(host: Host) -> None:
+    host.declare(host.job())
+    host.record().fail(VoltError("It broke."), "")
+    watch.note_told("volt-backup-app", "app", "", host.places.records)
+    there = look(host)
+    for ids, tells in ((["a"], True), (["a"], False), ([*"abcdefghi"], True), (["a", "i"], False), (["a", "j"], True)):
+        failed = there.schedules[0]["troubles"]
+        row = {**there.schedules[0], "troubles": [*failed, Trouble("damaged", f"{len(ids)} are.", ids)]}
+        told = watch.new_trouble(there._replace(schedules=[row]), host.places.records)
+        assert (told is not None) == tells and (told is None or told.message == f"app is damaged: {len(ids)} are."), ids
+        watch.note_told("volt-cas-status", None, "", host.places.records)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -15,7 +17,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import host as
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base import files
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, run, status
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, process, record, run, status, systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
@@ -58,7 +60,7 @@ def test_a_clock_that_was_ahead_blinds_nobody(host: Host, clock: Clock) -> None:
     for number in (1, 2, 3):
         host.record().fail(VoltError("It broke."), "")
         row = host.rows()["app"]
-        assert (row["state"], row["reason"], row["failures"]) == ("failed", "It broke.", number)
+        assert (row["state"], row["failures"]) == ("failed", number) and row["reason"].startswith("It broke. No backup was made since")
 
 
 def test_other_options_forgive_nothing_and_other_times_do(host: Host, clock: Clock) -> None:
@@ -241,6 +243,67 @@ def test_overdue_stays_overdue_when_the_next_slot_begins(host: Host, clock: Cloc
     missed = Slots(3600, 0).coming(clock.now)
     for after, state in ((-1, "ok"), (1799, "ok"), (1801, "overdue"), (3599, "overdue"), (3601, "overdue"), (5000, "overdue"), (7201, "overdue")):
         clock.now = missed + after
+        assert host.rows()["app"]["state"] == state, after
+
+
+@pytest.mark.parametrize("calendar, step, patience", [("*-*-* *:00/10:00", 600, 300), ("*-*-* *:00:00", 3600, 1800), ("*-*-* 03:00:00", 86400, 3600)])
+def test_a_calendar_is_overdue_without_systemd_and_however_fine(host: Host, clock: Clock, calendar: str, step: int, patience: int) -> None:
+    """The first time after the last backup counts, as the host's time zone has it; also under a run that hangs."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    clock.now = 1_800_000_001.0
+    host.declare(host.job(interval=None, on_calendar=calendar))
+    due = systemd.coming(calendar, 1, clock.now)[0]
+    assert clock.now < due <= clock.now + step
+    for after, state in ((patience - 1, "waiting"), (patience + 1, "overdue"), (10 * step, "overdue")):
+        clock.now = due + after
+        assert host.rows()["app"]["state"] == state, after
+    host.record().begin()
+    host.record().succeed({"backup_id": "x"}, "")
+    due = systemd.coming(calendar, 1, clock.now)[0]
+    for after, state in ((patience - 1, "ok"), (patience + 1, "overdue"), (step + 1, "overdue")):
+        clock.now = due + after
+        assert host.rows()["app"]["state"] == state, after
+    with host.record().alone():
+        host.record().begin()
+        assert host.rows()["app"]["state"] == "running"
+        clock.now += 2 * step
+        assert host.rows()["app"]["state"] == "overdue"
+
+
+def test_the_times_of_a_calendar_are_those_of_the_hosts_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd tells a time in another zone with the same time in UTC below it."""
+    said = "    Next elapse: Tue 2026-09-22 03:00:00 CEST\n       (in UTC): Tue 2026-09-22 01:00:00 UTC\n       From now: 2 months\n"
+    said += "       Iter. #2: Wed 2026-09-23 03:00:00 CEST\n       (in UTC): Wed 2026-09-23 01:00:00 UTC\n"
+    given: dict[str, Any] = {}
+
+    def run_it(words: Any, environment: dict[str, str], **_more: Any) -> process.Ended:
+        given.update(words=words, zone=environment.get("TZ"))
+        return process.Ended(0, said, "")
+
+    monkeypatch.setattr(systemd.process, "run", run_it)
+    assert systemd.coming("03:00", 2, 1790000000.5) == [1790038800.0, 1790125200.0]
+    assert "--base-time=@1790000000" in given["words"] and given["zone"] is None
+
+
+def test_a_calendar_of_which_only_the_timer_tells(host: Host, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before systemd 244. Where nothing tells, that is said."""
+    monkeypatch.setattr(systemd, "coming", lambda *_arguments: [])
+    host.declare(host.job(interval=None, on_calendar="*-*-* *:00/10:00"))
+    clock.now += 1
+    assert "never overdue" in host.rows()["app"]["reason"]
+    started = clock.now
+    timer = {"ActiveState": "active", "SubState": "waiting", "UnitFileState": "enabled"}
+
+    def show(names: Any, *_properties: str) -> dict[str, dict[str, str]]:
+        last = started + (clock.now - started) // 600 * 600
+        told = [time.strftime("%a %Y-%m-%d %H:%M:%S UTC", time.gmtime(moment)) for moment in (last, last + 600)]
+        return {name: {**timer, "LastTriggerUSec": told[0], "NextElapseUSecRealtime": told[1]} if name.endswith("timer") else {} for name in names}
+
+    monkeypatch.setattr(status.systemd, "running", lambda: True)
+    monkeypatch.setattr(status.systemd, "show", show)
+    for after, state in ((299, "waiting"), (301, "overdue"), (599, "overdue"), (601, "overdue"), (950, "overdue"), (1201, "overdue")):
+        clock.now = started + after
         assert host.rows()["app"]["state"] == state, after
 
 

@@ -224,6 +224,17 @@ def test_sparse_image_and_its_base(root: Root) -> None:
     assert root.one()["size"] == 1 << 30
 
 
+def test_words_of_a_guest_neither_steer_a_terminal_nor_fill_it(root: Root) -> None:
+    base = b"/srv/\x1b[2Jx\nvolt: all is well\x7f\xc2\x9b" + b"x" * 900
+    root.file(f"{VMS}/a/disk.qcow2", b"QFI\xfb" + struct.pack(">IQI", 3, 104, len(base)) + b"\0" * 84 + base)
+    told = root.one()["images"][0]["backing_file"]
+    assert told.startswith("/srv/\\x1b[2Jx\\x0avolt: all is well\\x7f\\x9bxxx") and told.isprintable() and len(told) < 1100
+    for number in range(300):
+        root.link(f"{VMS}/a/{number}\n\x1b.qcow2", "/srv/base.qcow2")
+    warnings = root.find().warnings
+    assert len(warnings) == 201 and "There is more" in warnings[-1] and all(text.isprintable() for text in warnings)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=600))
 def test_an_image_may_begin_with_anything(content: bytes) -> None:
