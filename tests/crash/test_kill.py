@@ -54,7 +54,7 @@ def test_signals_end_cleanly(worlds, count, kind):
         try:
             assert "Traceback" not in result.errors, result
             if result.status != case.status:
-                assert result.status == 1 and result.value["code"] == "interrupted" and len(result.errors.splitlines()) == 1, result
+                assert result.status == 130 and result.value["code"] == "interrupted" and len(result.errors.splitlines()) == 1, result
             case.after(result)
             assert case.debris(living=True) == []
         except Exception as error:

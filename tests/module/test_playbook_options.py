@@ -34,6 +34,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         **dict.fromkeys(PLACES, "it is about the host's schedules, which say where they back up to"),
         "diff_limit": _DIFF,
     },
+    ("status.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
     ("volt_predeploy", "volt_backup"): {
         "state": _ALONE, "id": _ALONE, "diff_limit": _DIFF,
         "only_if_changed": "no other backup stands in for that of the guard", "max_age": "the same",
@@ -106,7 +107,7 @@ def test_variables_of_playbooks_are_documented_at_their_head(place: str, module:
     if module != "volt_backup_info":
         told = dict(re.findall(r"(?<=[ \n])([a-z_]+)=(volt_\w+)", text))
         said = {name for name, value in options.items() if f"volt_{name} |" in str(value)}
-        assert {name for name in said if told.get(name) != f"volt_{name}"} <= {"id", "workload", "type", "tags", "before", "notes", "serial", "new_store"}
+        assert {name for name in said if told.get(name) != f"volt_{name}"} <= {"id", "workload", "type", "tags", "before", "notes", "serial"}
 
 
 def test_a_workload_has_the_same_keys_everywhere() -> None:
@@ -116,7 +117,8 @@ def test_a_workload_has_the_same_keys_everywhere() -> None:
     handed = set(re.findall(r"item\.(\w+)", str(CALLS["backup.yml", "volt_backup"][0])))
     assert keys == handed | {"state"}
     spec = yaml.safe_load((COLLECTION / "roles/volt_predeploy/meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
-    assert set(spec["main"]["options"]["volt_predeploy_workloads"]["options"]) == handed
+    known = set(spec["main"]["options"]["volt_predeploy_workloads"]["options"])
+    assert known == {"workload", *schedule_options()} - {"state"}, "one list serves schedules and deployments"
     assert handed == set(re.findall(r"item\.(\w+)", str(CALLS["volt_predeploy", "volt_backup"][0])))
     assert handed <= schedule_options() | {"workload"}
     for place in (play.split("\n- name")[0], (COLLECTION / "roles/volt_predeploy/README.md").read_text(encoding="utf-8")):

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
+from ansible_collections.volt.backup.plugins.module_utils._base import now
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep
 
 Run = Callable[..., tuple[int, str]]
@@ -56,6 +58,18 @@ def test_a_beginning_of_an_id_is_enough(run: Run, ids: list[str], bench: Any) ->
         assert run(*words, first)[0] == upkeep.DONE, "a whole id is that one, although others begin with it"
     assert json.loads(run("show", short, "--json")[1])["backups"][0]["id"] == ids[3]
     assert run("delete", short)[1] == f"Deleted {ids[3]}.\n" and len(bench.found()) == 3
+
+
+def test_a_whole_id_means_itself(run: Run, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backups of one second have numbers behind the same id."""
+    bench.files(a=b"a")
+    moment = now()
+    monkeypatch.setattr(create, "now", lambda: moment)
+    made = [bench.create().backup["id"] for _number in range(2)]
+    assert made[1] == f"{made[0]}-2"
+    assert run("delete", made[0])[0] == upkeep.DONE and run("delete", made[0])[0] == upkeep.UNKNOWN
+    assert run("restore", made[0], "--target", str(bench.target))[0] == upkeep.UNKNOWN
+    assert [found["id"] for found in bench.found()] == [made[1]]
 
 
 def test_a_workload_means_its_newest(run: Run, ids: list[str], bench: Any) -> None:

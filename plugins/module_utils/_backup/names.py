@@ -15,7 +15,7 @@ import os
 import typing as t
 
 from .._base import NotFound, UsageError, show
-from .catalog import Catalog, trouble_of
+from .catalog import Catalog, trouble_of, workload_of
 from .ids import is_id, is_workload
 
 LATEST = "latest"
@@ -24,8 +24,11 @@ _NAMED = 5
 
 
 def id_of(catalog: Catalog, text: str) -> str:
-    """The id that a text is, or the one that begins with it. UsageError where several do. Where none does, the text as it is: who looks for it says so."""
-    if not is_id(text) or catalog.exists(text):
+    """The id that a text is, or the one that begins with it. UsageError where several do. Where none does, the text as it is: who looks for it says so.
+
+    A whole id means itself alone: one that was deleted must not mean the second of the same second, whose id is longer by a number.
+    """
+    if not is_id(text) or catalog.exists(text) or workload_of(text) is not None:
         return text
     found = sorted((name for name in catalog.ids() if name.startswith(text) and is_id(name)), reverse=True)
     if len(found) > 1:

@@ -47,8 +47,11 @@ _UNCHECKED = 0b01
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = """\
 # The volt-backup command, GPL-3.0-or-later. Written by the Ansible module volt.backup.volt_runner; changes to it are lost.
+import signal
 import sys
 
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command can say that it was stopped
 if sys.version_info < (3, 9):
     sys.stderr.write("volt-backup needs Python 3.9 or newer, and this is %d.%d; start it with a newer one.\\n" % sys.version_info[:2])
     raise SystemExit(1)

@@ -31,16 +31,16 @@ Backup = t.Mapping[str, t.Any]
 
 
 def _create_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("workload", metavar="WORKLOAD", help="name of what is backed up")
     made.add_argument("--source", required=True, metavar="DIR", help="the directory to back up")
-    made.add_argument("--type", default="manual", choices=TYPES)
+    made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")
     made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
-    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG")
-    made.add_argument("--notes", metavar="TEXT")
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (or this one ...)")
+    made.add_argument("--notes", metavar="TEXT", help="what to remember of it")
     made.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave out what matches (as in .gitignore)")
     made.add_argument("--exclude-caches", action="store_true", help="leave out what is in directories with a CACHEDIR.TAG")
     made.add_argument("--one-file-system", action="store_true", help="do not enter other file systems")
-    made.add_argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"))
+    made.add_argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"), help="how content is stored (default: %(default)s)")
     made.add_argument("--only-if-changed", action="store_true", help="make no backup where nothing changed since the newest")
     made.add_argument("--max-age", metavar="SPAN", help="make no backup where the newest is younger, such as 6h")
     made.add_argument("--allow-empty", action="store_true", help="back up an empty source although the newest backup of it is not empty")
@@ -93,12 +93,12 @@ def _paths(diff: t.Dict[str, t.Any], dry: bool) -> str:
 
 
 def _list_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", nargs="?", metavar="WORKLOAD")
-    made.add_argument("--type", choices=TYPES)
-    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG")
-    made.add_argument("--host", metavar="NAME")
-    made.add_argument("--since", metavar="TIME")
-    made.add_argument("--until", metavar="TIME")
+    made.add_argument("workload", nargs="?", metavar="WORKLOAD", help="of this workload (default: of all)")
+    made.add_argument("--type", choices=TYPES, help="of this type")
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="with this label (and this one ...)")
+    made.add_argument("--host", metavar="NAME", help="made on this host")
+    made.add_argument("--since", metavar="TIME", help="begun at this time or later, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
+    made.add_argument("--until", metavar="TIME", help="begun at this time or earlier")
     made.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many (default: all)")
 
 
@@ -116,7 +116,7 @@ def _listed(found: t.Sequence[Backup], manager: Manager) -> str:
     rows = [
         (
             backup["id"],
-            (backup["created_at"] or "")[:19].replace("T", " "),
+            screen.ago(backup["created_at"]),
             screen.size(backup["total_size"]),
             screen.size(backup["new_bytes"]),
             ",".join(backup["tags"]),
@@ -124,7 +124,7 @@ def _listed(found: t.Sequence[Backup], manager: Manager) -> str:
         )
         for backup in found
     ]
-    return screen.table(("ID", "CREATED (UTC)", "SIZE", "NEW", "TAGS", "STATE"), rows, right=(2, 3))
+    return screen.fitted(("ID", "AGE", "SIZE", "NEW", "TAGS", "STATE"), rows, right=(1, 2, 3))
 
 
 def _state(backup: Backup) -> str:
@@ -145,7 +145,7 @@ def _state(backup: Backup) -> str:
 
 
 def _show_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID")
+    made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
     made.add_argument("--contents", action="store_true", help="list what is in it")
     made.add_argument("--diff-limit", type=count, metavar="N", help="how many paths to list (default: all)")
 
@@ -205,15 +205,15 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
         for entry in contents["entries"]
     ]
     more = f"... and {contents['more']} more (--diff-limit)\n" if contents["more"] else ""
-    return "\n" + screen.table(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,)) + more
+    return "\n" + screen.fitted(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,), wrap=False) + more
 
 
 # ---- diff
 
 
 def _diff_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("old", metavar="ID")
-    made.add_argument("new", metavar="ID")
+    made.add_argument("old", metavar="ID", help="the one to begin with: its id, or the beginning of it")
+    made.add_argument("new", metavar="ID", help="the one to compare with it")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
@@ -234,10 +234,10 @@ def _restore_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("id", metavar="ID|WORKLOAD|latest", help="a backup, or the newest good one of a workload, or of the only workload there is")
     made.add_argument("--target", metavar="DIR", help="where to (default: where it came from)")
     made.add_argument("--force", action="store_true", help="overwrite a target that differs")
-    made.add_argument("--strategy", default="auto", choices=STRATEGIES)
+    made.add_argument("--strategy", default="auto", choices=STRATEGIES, help="replace the tree as a whole, or change it (default: %(default)s)")
     made.add_argument("--delete", action="store_true", help="in place: remove what the backup lacks")
     made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this and what is below it; may have the source in front")
-    made.add_argument("--link", default="auto", choices=LINKS)
+    made.add_argument("--link", default="auto", choices=LINKS, help="how content gets there (default: %(default)s: reflink, else copy)")
     made.add_argument("--verify", action="store_true", default=True, help="hash what is in place already, and what is linked (the default)")
     made.add_argument("--no-verify", dest="verify", action="store_false", help="trust size and time of what is in place, and what is linked")
     made.add_argument("--salvage", action="store_true", help="restore what is whole of a damaged backup, and name what is not")
@@ -282,7 +282,7 @@ def _restored(done: Restored, dry: bool) -> str:
 
 
 def _delete_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID")
+    made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
 
@@ -319,7 +319,7 @@ def _accept(args: Arguments, manager: Manager) -> Outcome:
 
 
 def _protect_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID")
+    made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
     made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
 

@@ -10,18 +10,35 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 import typing as t
 
 from .. import _version
 from .._backup import host
 from .._backup.manager import Manager
-from .._base import Incomplete, NoStore, NotFound, Suspect, Unsupported, UsageError, VoltError, interruptible, show, unexpected
-from . import backups, scheduled, screen, upkeep
+from .._base import (
+    Incomplete,
+    Interrupted,
+    NoStore,
+    NotFound,
+    Stalled,
+    Suspect,
+    TimedOut,
+    Unsupported,
+    UsageError,
+    VoltError,
+    interruptible,
+    show,
+    unexpected,
+)
+from . import backups, manual, scheduled, screen, upkeep
+from .upkeep import Command
 
-#: Exit status by error; all others are FAILED.
+#: Exit status by error, the first that fits; all others are FAILED.
 _STATUS = {
+    Stalled: upkeep.FAILED,
+    TimedOut: upkeep.FAILED,
+    Interrupted: upkeep.INTERRUPTED,
     UsageError: upkeep.USAGE,
     Incomplete: upkeep.INCOMPLETE,
     NoStore: upkeep.NO_STORE,
@@ -34,24 +51,68 @@ _PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
 _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}
 
 
+class _Formatter(argparse.HelpFormatter):
+    """What follows the options is laid out as it is; all else is wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(manual.FIRST) else super()._fill_text(text, width, indent)
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: t.Any) -> None:
+        super().__init__(**options)
+        self.color = False  # Python 3.14 has colours in its help
+
+    def _print_message(self, message: str, file: t.Any = None) -> None:
+        if file is sys.stdout:
+            screen.out(message)
+        else:
+            super()._print_message(message, file)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--store", metavar="DIR", help=f"the store (default: that of the host's schedules, else {host.STORE})")
-    shared.add_argument("--backup-dir", metavar="DIR", help=f"where the backups' records are (default: as theirs, else {host.BACKUP_DIR})")
-    shared.add_argument("--lock-timeout", default=300, type=upkeep.count, metavar="SECONDS", help="how long to wait for others (default: %(default)s)")
-    shared.add_argument("--json", action="store_true", help="print the result as JSON")
-    shared.add_argument("--quiet", action="store_true", help="print nothing but errors")
-
-    top = argparse.ArgumentParser(prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.")
-    top.add_argument("--version", action="version", version=f"%(prog)s {_version.VERSION}")
-    words = top.add_subparsers(dest="word", required=True, metavar="COMMAND")
-    for command in (*backups.COMMANDS, *upkeep.COMMANDS, *scheduled.COMMANDS):
-        made = words.add_parser(command.name, help=command.about, description=command.about, parents=[shared])
+    top = _Parser(
+        prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.", epilog=manual.epilog(),
+        formatter_class=_Formatter, parents=[_shared({"store": None, "backup_dir": None, "lock_timeout": 300})],
+    )  # fmt: skip
+    top.set_defaults(json=False, quiet=False)
+    top.add_argument("--version", action="version", version=f"%(prog)s {_version.VERSION}", help="print the version")
+    words = top.add_subparsers(dest="word", required=True, metavar="COMMAND", title="commands")
+    ours = (Command("help", "print the help of a command", _help_options, lambda args, _manager: _help(top, words, args), reads=False),)
+    for command in (*backups.COMMANDS, *upkeep.COMMANDS, *scheduled.COMMANDS, *ours):
+        made = words.add_parser(
+            command.name, help=command.about, description=command.about, parents=[_shared({})], epilog=manual.epilog(command.name),
+            formatter_class=_Formatter,
+        )  # fmt: skip
         command.options(made)
         flags = {action.dest: action for action in made._actions if action.option_strings}
         made.set_defaults(call=functools.partial(_call, command), flags=flags)
     return top
+
+
+def _shared(defaults: t.Dict[str, t.Any]) -> argparse.ArgumentParser:
+    """Options that every command has, before its name and after it. Those after it have no defaults: these would hide what was said before it."""
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--store", metavar="DIR", help=f"the store (default: that of the host's schedules, else {host.STORE})")
+    shared.add_argument("--backup-dir", metavar="DIR", help=f"where the backups' records are (default: as theirs, else {host.BACKUP_DIR})")
+    shared.add_argument("--lock-timeout", type=upkeep.count, metavar="SECONDS", help="how long to wait for others (default: 300)")
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON")
+    shared.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="print nothing but errors")
+    shared.set_defaults(**defaults)
+    return shared
+
+
+def _help_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("topic", nargs="?", metavar="COMMAND", help="of this one (default: of all)")
+
+
+def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) -> upkeep.Outcome:
+    topic = args.topic
+    if topic is not None and topic not in words.choices:
+        raise UsageError(f"There is no command {topic}; there are {', '.join(words.choices)}.")
+    text = (top if topic is None else words.choices[topic]).format_help()
+    return upkeep.Outcome({"changed": False, "help": text}, lambda: text)
 
 
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
@@ -96,6 +157,7 @@ def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -
 def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     """Run one command; its exit status."""
     args = upkeep.Arguments(json=False)
+    screen.settle()
     try:
         with interruptible():  # from the first moment: a signal must not end in a traceback
             args = parser().parse_args(words)
@@ -104,9 +166,6 @@ def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     except VoltError as error:
         _failed(args, error.message, error.code, **error.details)
         return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), upkeep.FAILED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return upkeep.FAILED
     except OSError as error:
         _failed(args, unexpected(error, show(error.filename) if isinstance(error.filename, (str, bytes)) else "").message, VoltError.code)
         return upkeep.FAILED

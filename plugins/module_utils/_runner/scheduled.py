@@ -25,14 +25,19 @@ import typing as t
 from .._backup.manager import Manager
 from .._base import NoStore, StoreError, UsageError, VoltError
 from .._schedule import drill, held, hooks, job as jobs, metrics, notify, public, run, status, survey, upkeep, watch
+from .._store import features
+from .._version import VERSION
 from . import screen
 from .upkeep import Arguments, Command, Outcome, expect
+
+#: As the playbook's table has it too.
+age = screen.age
 
 # ---- run
 
 
 def _run_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("workload", metavar="WORKLOAD", help="one that has a schedule")
     made.add_argument("--if-due", action="store_true", help="leave unless a backup has become due since the last run")
 
 
@@ -45,8 +50,8 @@ def _run(args: Arguments, _manager: Manager) -> Outcome:
 
 
 def _hook_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("hook", choices=("pre", "post"))
-    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("hook", choices=("pre", "post"), help="before a run, or after it")
+    made.add_argument("workload", metavar="WORKLOAD", help="of whose unit this is a line")
 
 
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
@@ -109,22 +114,21 @@ def _told(value: t.Dict[str, t.Any]) -> str:
     if not rows:
         return "No schedules.\n"
     times = ("newest_at", "last_success", "last_failure", "last_proved", "next_elapse")
-    cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"], age(row.get("newest_age")),
-              *(_when(row.get(name)) for name in times), screen.speak(row.get("reason") or "")) for row in rows]  # fmt: skip
-    return screen.table(("WORKLOAD", "STATE", "AGE", "NEWEST BACKUP (UTC)", "LAST SUCCESS", "LAST FAILURE", "LAST PROVED", "NEXT", "WHY"), cells)
+    cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"],
+              *(screen.ago(row.get(name)) for name in times), screen.speak(row.get("reason") or "")) for row in rows]  # fmt: skip
+    return screen.fitted(("WORKLOAD", "STATE", "NEWEST", "SUCCESS", "FAILURE", "PROVED", "NEXT", "WHY"), cells)
 
 
-def age(seconds: t.Optional[int]) -> str:
-    """The age of the newest backup in its two largest units."""
-    if seconds is None:
-        return "-"
-    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
-    first = next((at for at, (number, _unit) in enumerate(parts) if number), len(parts) - 1)
-    return "".join(f"{number}{unit}" for number, unit in parts[first : first + 2])
+# ---- version
 
 
-def _when(text: t.Optional[str]) -> str:
-    return text[:19].replace("T", " ") if text else "-"
+def _version_options(_made: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _version(_args: Arguments, _manager: Manager) -> Outcome:
+    value = {"changed": False, "version": VERSION, "job_format": jobs.FORMAT, "features": sorted(features.KNOWN)}
+    return Outcome(value, lambda: f"volt-backup {VERSION}\n")
 
 
 # ---- drill
@@ -149,7 +153,7 @@ def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
              screen.span(one.duration), screen.speak(one.reason or "")) for one in done]  # fmt: skip
     notes = [f"{one.workload}: {screen.speak(drill.passed_over(one))}.\n" for one in done if one.passed_over]
-    return screen.table(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4)) + "".join(notes)
+    return screen.fitted(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4)) + "".join(notes)
 
 
 def _but(word: str, one: drill.Drill) -> str:
@@ -180,5 +184,6 @@ COMMANDS = (
     Command("hook", "what a unit calls around a run", _hook_options, _hook, reads=False),
     Command("status", "tell how the schedules of this host are doing", _status_options, _status, reads=False),
     Command("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
+    Command("version", "print the version", _version_options, _version, reads=False),
     Command("notify", "tell people that a unit failed; units call it", _notify_options, _notify, reads=False),
 )

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
+import os
 import shutil
 import sys
 import time
 import typing as t
 
-from .._base import one_line, translate
+from .._base import UsageError, now, one_line, parse_time, translate
 
 #: Modules by the words that do the same, and states of volt_backup that have words of their own.
 _WORDS = {"volt_backup": "create", "volt_restore": "restore", "volt_backup_prune": "prune", "volt_cas_gc": "gc", "volt_cas_verify": "verify"}
 _STATES = {"accepted": "accept", "protected": "protect", "unprotected": "unprotect", "absent": "delete"}
+#: Columns that are enough to wrap a text in.
+_NARROW = 24
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -47,15 +51,69 @@ def span(nanoseconds: t.Optional[int]) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def age(seconds: t.Optional[float]) -> str:
+    """A span of time in its two largest units."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")]
+    first = next((at for at, (number, _unit) in enumerate(parts) if number), len(parts) - 1)
+    return "".join(f"{number}{unit}" for number, unit in parts[first : first + 2] if number or unit == "s" and not whole)
+
+
+def ago(text: t.Optional[str]) -> str:
+    """A moment as people count from now: how long ago it was, or when it comes."""
+    if not text:
+        return "-"
+    try:
+        seconds = (now() - parse_time(text)).total_seconds()
+    except UsageError:
+        return text
+    return age(seconds) if seconds >= 0 else f"in {age(-seconds)}"
+
+
 def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Container[int] = ()) -> str:
-    """Aligned columns; those in `right` to the right."""
+    """Aligned columns, those in `right` to the right."""
+    return _laid_out([list(head)] + [[one_line(cell) for cell in row] for row in rows], right, sys.maxsize)
+
+
+def fitted(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Container[int] = (), wrap: bool = True) -> str:
+    """The same for a screen: columns that are empty are left out, and the last one is wrapped, or goes below the others.
+
+    :param wrap: False where the last column is no text but a name.
+    """
     cells = [list(head)] + [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = [
-        "  ".join(cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths)))
-        for row in cells
-    ]
+    used = [column for column in range(len(head)) if column == 0 or any(row[column] for row in cells[1:])]
+    return _laid_out([[row[column] for column in used] for row in cells], [used.index(column) for column in used if column in right],
+                     _columns() if wrap else sys.maxsize)  # fmt: skip
+
+
+def _laid_out(cells: t.Sequence[t.Sequence[str]], right: t.Container[int], columns: int) -> str:
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    indent = sum(width + 2 for width in widths[:-1])
+    lines = []
+    for row in cells:
+        *others, last = (cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths)))
+        begin, last = "".join(cell + "  " for cell in others), last.rstrip()
+        if indent + len(last) <= columns or not others:
+            lines.append(begin + last)
+        elif columns - indent >= _NARROW:
+            first, *more = _wrapped(last, columns - indent)
+            lines += [begin + first, *(" " * indent + line for line in more)]
+        else:
+            lines += [begin, *(f"    {line}" for line in _wrapped(last, columns - 4))]
     return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _columns() -> int:
+    """How wide a table may be. What goes to a file or into a pipe, where no one says how wide that is, has a line for each row: it is searched by lines."""
+    return shutil.get_terminal_size().columns if "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty()) else sys.maxsize
+
+
+def _wrapped(text: str, width: int) -> t.List[str]:
+    import textwrap  # only here: most tables need none of it
+
+    return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def fields(pairs: t.Iterable[t.Tuple[str, t.Any]]) -> str:
@@ -65,19 +123,35 @@ def fields(pairs: t.Iterable[t.Tuple[str, t.Any]]) -> str:
     return "".join(f"{name.ljust(width)}  {value}\n" for name, value in shown)
 
 
+def settle() -> None:
+    """Let nothing that is to be printed be a failure for its letters: what the locale cannot show is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def out(text: str) -> None:
-    sys.stdout.write(text)
+    """Print a result. One who has read enough of it and closed the pipe makes no failure of it."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer must not fail once more
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def as_json(value: t.Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    out(json.dumps(value, indent=1) + "\n")
 
 
 def complain(text: str) -> None:
     """What goes wrong, after what was printed before: in the journal, and in what people are sent, the last line is the one that counts."""
     with contextlib.suppress(OSError):  # who read it has gone, which is told elsewhere
         sys.stdout.flush()
-    sys.stderr.write(f"volt-backup: {one_line(text)}\n")
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(f"volt-backup: {one_line(text)}\n")
+        sys.stderr.flush()
 
 
 def speak(text: str, args: t.Optional[argparse.Namespace] = None) -> str:

@@ -21,6 +21,7 @@ from . import screen
 
 #: Exit status of the command.
 DONE, FAILED, USAGE, INCOMPLETE, NO_STORE, UNKNOWN, SUSPECT, UNSUPPORTED = range(8)
+INTERRUPTED = 130
 
 Arguments = argparse.Namespace
 
@@ -87,7 +88,7 @@ def _begun(begun: presence.Begun, dry: bool) -> str:
 
 
 def _prune_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", metavar="WORKLOAD")
+    made.add_argument("workload", metavar="WORKLOAD", help="of which backups are deleted")
     made.add_argument("--keep", dest="last", type=int, metavar="N", help="keep the newest N")
     for name in COUNTS[1:]:
         made.add_argument(f"--keep-{name}", dest=name, type=int, metavar="N", help=f"keep the newest of each of the newest N {_spans(name)}")
@@ -114,7 +115,7 @@ def _pruned(done: prune.Pruned, dry: bool) -> str:
     if not rows:
         return "No backups.\n"
     verb = "Would remove" if dry else "Removed"
-    return screen.table(("ID", "", "WHY", "STATE"), rows) + f"{verb} {len(done.removed)} of {len(rows)}.\n"
+    return screen.fitted(("ID", "", "WHY", "STATE"), rows) + f"{verb} {len(done.removed)} of {len(rows)}.\n"
 
 
 # ---- gc
@@ -181,7 +182,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     text = screen.fields(rows) + ("(dry run, nothing was written)\n" if dry and done is not None else "")
     if found.damage:
         told = [(item["id"] or "", item["path"] or item["file"] or "", item["reason"]) for item in found.damage]
-        text += "\n" + screen.table(("BACKUP", "PATH OR FILE", "DAMAGE"), told)
+        text += "\n" + screen.fitted(("BACKUP", "PATH OR FILE", "DAMAGE"), told)
         more = found.damage_count - len(found.damage)
         text += f"... and {more} more\n" if more else ""
     return text
@@ -203,13 +204,13 @@ def _adopt(args: Arguments, manager: Manager) -> Outcome:
 
 def _adopted(done: adopt.Adopted, dry: bool) -> str:
     rows = [
-        (row["id"], (row["created_at"] or "")[:19].replace("T", " "), row["found"], row["directory_id"] or "", row["reason"] or "")
+        (row["id"], screen.ago(row["created_at"]), row["found"], row["directory_id"] or "", row["reason"] or "")
         for row in (*done.adopted, *done.left)
     ]
     if not rows:
         return "Nothing to take over.\n"
     verb = "Would take over" if dry else "Took over"
-    return screen.table(("ID", "CREATED (UTC)", "FOUND", "DIRECTORY", "LEFT BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
+    return screen.fitted(("ID", "AGE", "FOUND", "DIRECTORY", "LEFT BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
 
 
 # ---- import-volt
@@ -232,7 +233,7 @@ def _imported(done: import_original.Imported, dry: bool) -> str:
     if not rows:
         return "There are no backups of the original Volt command.\n"
     verb = "Would take in" if dry else "Took in"
-    return screen.table(("ORIGINAL", "NEW ID", "LEFT BECAUSE"), rows) + f"{verb} {len(done.imported)} of {len(rows)}.\n"
+    return screen.fitted(("ORIGINAL", "NEW ID", "LEFT BECAUSE"), rows) + f"{verb} {len(done.imported)} of {len(rows)}.\n"
 
 
 COMMANDS = (

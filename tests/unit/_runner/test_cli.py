@@ -69,7 +69,7 @@ def test_a_signal_while_words_are_read_ends_in_a_sentence(monkeypatch: pytest.Mo
         return os.terminal_size((80, 24))
 
     monkeypatch.setattr(shutil, "get_terminal_size", width)
-    assert cli.main(["--help"]) == upkeep.FAILED
+    assert cli.main(["--help"]) == upkeep.INTERRUPTED
     assert capfd.readouterr().err == "volt-backup: Stopped by SIGINT; nothing half-done was left behind.\n"
 
 

@@ -1,0 +1,54 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What `--help` says beyond the options: examples of each command, and what exit statuses mean."""
+
+from __future__ import annotations
+
+import typing as t
+
+#: By command, the first ones for the command as a whole.
+EXAMPLES: t.Dict[str, t.Sequence[str]] = {
+    "": ("create app --source /srv/app", "list app", "restore app --dry-run", "status"),
+    "create": ("create app --source /srv/app --tag before-upgrade", "create app --source /srv/app --exclude '*.tmp' --only-if-changed"),
+    "list": ("list", "list app --since 2026-11-01", "list --json"),
+    "show": ("show app-20261123-10", "show app-20261123-10 --contents"),
+    "diff": ("diff app-20261122 app-20261123",),
+    "restore": (
+        "restore app --dry-run", "restore app --force", "restore app-20261123-10 --target /srv/app-restored", "restore app --path /srv/app/conf --force",
+    ),
+    "delete": ("delete app-20261123-10 --dry-run",),
+    "accept": ("accept app-20261123-10", "accept app"),
+    "protect": ("protect app-20261123-10",),
+    "unprotect": ("unprotect app-20261123-10",),
+    "init": ("init", "init --replace --dry-run"),
+    "prune": ("prune app --keep-daily 7 --keep-weekly 5 --dry-run",),
+    "gc": ("gc --dry-run", "gc --grace 0s"),
+    "verify": ("verify", "verify --content --budget 5%", "verify --content --repair"),
+    "adopt": ("adopt --dry-run",),
+    "import-volt": ("import-volt --dry-run",),
+    "run": ("run app",),
+    "hook": ("hook pre app",),
+    "status": ("status", "status --check"),
+    "drill": ("drill", "drill app --scratch /srv/scratch"),
+    "notify": ("notify --test",),
+    "help": ("help restore",),
+    "version": ("version", "version --json"),
+}  # fmt: skip
+#: How it begins.
+FIRST = "examples:"
+#: As the constants of `upkeep`.
+STATUSES = {
+    0: "done; an empty list too", 1: "failed", 2: "wrong usage", 3: "incomplete, or something was lost", 4: "there is no store",
+    5: "unknown backup or workload", 6: "the backup is suspect", 7: "a newer version wrote it", 130: "interrupted",
+}  # fmt: skip
+
+
+def epilog(command: str = "") -> str:
+    """What follows the options of a command."""
+    examples = "".join(f"  volt-backup {example}\n" for example in EXAMPLES[command])
+    statuses = "".join(f"  {number:3d}  {meaning}\n" for number, meaning in STATUSES.items())
+    return f"{FIRST}\n{examples}\nexit status:\n{statuses}"
