@@ -86,7 +86,11 @@ def test_a_key_of_a_workload_is_not_misspelt(node: Node) -> None:
     places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
     said = node.run("volt.backup.backup", "--limit", "one", status=2, volt_workloads=[{**workload, "exlude": ["*.tmp"]}], **places)
     assert "There is no exlude; write exclude." in said and node.stores() == []
-    node.run("volt.backup.backup", "--limit", "one", volt_workloads=[{**workload, "interval": "6h", "owner": "me"}], **places)
+    given = {**places, "volt_workloads": [{**workload, "interval": "6h", "owner": "me"}], "volt_only_if_changed": True}
+    assert re.search(r"app: would be backed up, [\d.]+ Bytes, [\d.]+ Bytes new", node.run("volt.backup.backup", "--check", "--limit", "one", **given))
+    assert node.stores() == []
+    assert re.search(r"app: app-[-\d]+-manual, [\d.]+ Bytes, [\d.]+ Bytes new", node.run("volt.backup.backup", "--limit", "one", **given))
+    assert re.search(r"app: unchanged since app-[-\d]+-manual, [\d.]+ Bytes", node.run("volt.backup.backup", "--limit", "one", **given))
     assert node.stores() == ["cas"]
 
 
