@@ -793,7 +793,7 @@ def work(task: Task) -> Result:
 def accept(task: Task) -> Result:
     backup, workload = task.params["id"], task.params["workload"]
     if (backup is None) == (workload is None):
-        raise UsageError("State accepted needs either id, of a suspect backup, or workload, of which a mount is gone.")
+        raise UsageError("State accepted needs either id (of a suspect backup) or workload (with a missing mount).")
     if backup is not None:
         return mark(task.manager.accept(backup, task.dry), "suspect")
     forgotten = task.manager.accept_mounts(workload, task.dry)
@@ -820,7 +820,7 @@ def delete(task: Task) -> Result:
 
 def create(task: Task) -> Result:
     if task.params["id"] is not None:
-        raise UsageError("Option id belongs to the other states; a backup that is made gets an id of its own.")
+        raise UsageError("Option id does not apply to state present, because a new backup gets a new id; omit it.")
     if task.params["keep"] is not None:
         parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
     made = task.manager.create(task.pick(CreateRequest), task.dry, new_store=task.params["new_store"])
@@ -831,7 +831,7 @@ def create(task: Task) -> Result:
         raise suspect(result)
     if not made.backup["complete"] and not task.params["allow_incomplete"]:
         kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
-        raise Incomplete(f"{made.warnings[-1]} {kept}; say `allow_incomplete: true` where that is enough.", **result)
+        raise Incomplete(f"{made.warnings[-1]} {kept}; use `allow_incomplete: true` if that is acceptable.", **result)
     if result["changed"] and made.backup["unstable"] and task.params["fail_on_unstable"]:
         raise unstable(result)
     return result if task.params["keep"] is None else retain(task, result)

@@ -983,7 +983,7 @@ _ANSWERS = {NoStore: "no_store", NotFound: "unknown_workload", type(None): "noth
 def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
-        raise UsageError("`include: contents` lists what is in one backup; say which with `id`.")
+        raise UsageError("`include: contents` needs one backup; set `id`.")
     schedules = _schedules(task) if "schedules" in params["include"] else {}
     try:
         found = manager.find(task.pick(Query))
@@ -1016,7 +1016,7 @@ def contents(task: Task) -> Result | None:
     try:
         return task.manager.contents(task.params["id"], task.params["diff_limit"])
     except (Damaged, Foreign, Unsupported) as error:
-        task.warn(f"The contents of {task.params['id']} cannot be told: {error.message}")
+        task.warn(f"The contents of {task.params['id']} cannot be listed: {error.message}")
         return None
 
 

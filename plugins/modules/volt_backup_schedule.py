@@ -552,7 +552,7 @@ OPTIONS = dict(
 def work(task: Task) -> Result:
     params = task.params
     if params["purge"] and params["schedules"] is None:
-        raise UsageError("Option purge belongs to schedules, since it removes what that list does not name.")
+        raise UsageError("Option purge needs schedules; set the list of all schedules of this host.")
     given = [params] if params["schedules"] is None else params["schedules"]
     seed = _seed(params["jitter_seed"])
     wanted = [one for one in given if one["state"] == "present"]
@@ -607,11 +607,11 @@ def _host_wide(params: Result, seed: str) -> t.Optional[HostWide]:
     texts, told = params["host_units"], params["on_failure"]
     if texts is None:
         if told is not None:
-            raise UsageError("Option `on_failure` belongs to `host_units`, among which is the unit that tells of failures.")
+            raise UsageError("Option `on_failure` needs `host_units`; set both, with the notification unit in the list.")
         return None
     for name, text in texts.items():
         if not isinstance(text, str):
-            raise UsageError(f"Unit {name} of `host_units` must be a text.")
+            raise UsageError(f"Unit {name} of `host_units` must be a string.")
     return HostWide(texts, notification.check(told or {}), seed)
 
 

@@ -151,7 +151,7 @@ options:
   allow_in_use:
     description:
       - Restore although a process has its root directory in the target, as a container has, another mount namespace has something mounted below it, or
-        an overlay is made of it. By default that fails with RV(code=in_use), for what runs there would lose its files and mounts.
+        an overlay uses it. By default that fails with RV(code=in_use), for what runs there would lose its files and mounts.
       - A process that only works in the target, or has files of it open, is no reason to fail. A warning names it.
       - With V(true) it is not looked for at all.
     type: bool
@@ -498,7 +498,7 @@ def work(task: Task) -> Result:
     if params["workload"] is None:
         for name in ("type", "tags", "before"):
             if params[name]:
-                raise UsageError(f"Option {name} helps to find a workload's newest backup; leave it out where id says which.")
+                raise UsageError(f"Option {name} only applies with workload; omit it when id is set.")
         if not params["id"]:
             return unknown_yet(task)
     newest = None if params["workload"] is None else Query(params["workload"], params["type"], params["tags"])
@@ -511,7 +511,7 @@ def work(task: Task) -> Result:
 def unknown_yet(task: Task) -> Result:
     """A playbook in check mode restores the backup that it would have made before."""
     if not task.dry:
-        raise UsageError("The id is null, which only check mode accepts; was the backup made?")
+        raise UsageError("The id is null, which only check mode accepts; check that the backup was made.")
     restore = dict.fromkeys(("backup_id", "strategy", "previous"))
     numbers = dict.fromkeys(NUMBERS, 0)
     lists: t.Dict[str, t.Any] = {name: [] for name in ("attributes_skipped_paths", "lost", "in_use")}

@@ -38,10 +38,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--store", metavar="DIR", help=f"the store (default: that of the host's schedules, else {host.STORE})")
-    shared.add_argument("--backup-dir", metavar="DIR", help=f"where the backups' records are (default: as theirs, else {host.BACKUP_DIR})")
-    shared.add_argument("--lock-timeout", default=300, type=upkeep.count, metavar="SECONDS", help="how long to wait for others (default: %(default)s)")
+    shared.add_argument("--backup-dir", metavar="DIR", help=f"the backups' records (default: those of the host's schedules, else {host.BACKUP_DIR})")
+    shared.add_argument("--lock-timeout", default=300, type=upkeep.count, metavar="SECONDS", help="how long to wait for a lock (default: %(default)s)")
     shared.add_argument("--json", action="store_true", help="print the result as JSON")
-    shared.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    shared.add_argument("--quiet", action="store_true", help="print errors only")
 
     top = argparse.ArgumentParser(prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.")
     top.add_argument("--version", action="version", version=f"%(prog)s {_version.VERSION}")
