@@ -271,7 +271,7 @@ class Manager:
             return marks.accept_mounts(catalog, workload, dry)
 
     def accept(self, backup: str, dry: bool = False) -> marks.Marked:
-        """Say that a suspect backup is as it should be."""
+        """Accept a suspect backup as correct."""
         store, catalog = self._open()
         with store.write_lock(dry):
             return marks.accept(catalog, check_id(backup), dry)
