@@ -10,10 +10,10 @@ _SUBOPTIONS = r"""
     type: dict
     suboptions:
       last:
-        description: Keep the newest so many.
+        description: Keep this many of the newest backups.
         type: int
       hourly:
-        description: Keep the newest backup of each of the newest so many hours that have one, by the clock of the managed host.
+        description: Keep the newest backup of each hour, for this many of the last hours that have one, in the time zone of the managed host.
         type: int
       daily:
         description: Keep the newest backup of each of the newest so many days that have one, in the time zone of the managed host.
@@ -34,7 +34,7 @@ _SUBOPTIONS = r"""
             Days and weeks are those of the calendar, at the same time of day.
         type: str
       tags:
-        description: Keep what bears any of these tags.
+        description: Keep backups with any of these tags.
         type: list
         elements: str
 """

@@ -85,7 +85,7 @@ def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
     """One table of all hosts' schedules."""
     meant = {} if declared is None else declared
     if not (isinstance(results, dict) and isinstance(meant, dict)):
-        raise AnsibleFilterError("fleet_status wants dictionaries: by each host's name what volt_backup_info returned there, and what was declared.")
+        raise AnsibleFilterError("fleet_status needs two dictionaries with host names as keys: the results of volt_backup_info, and the declared schedules.")
     rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host, []))), key=_rank)
     lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
     bad = [row for row in rows if _is_trouble(row)]
@@ -100,13 +100,13 @@ def _rows(host: str, result: dict[str, Any], declared: Any) -> list[dict[str, An
         return [_host(host, "unreachable", result.get("msg"))]
     found = result.get("schedules")
     if not isinstance(found, list):
-        return [_host(host, "not known", result.get("msg") or "The host was not asked.")]
+        return [_host(host, "not known", result.get("msg") or "The host returned no status.")]
     if not all(isinstance(row, dict) and isinstance(row.get("state"), str) and isinstance(row.get("workload"), str) for row in found):
-        return [_host(host, "not known", "What the host said is not understood.")]
+        return [_host(host, "not known", "The host returned a status that cannot be read.")]
     others = [row for row in _dicts(result.get("workloads")) if not row.get("scheduled") and isinstance(row.get("state"), str)]
     there = {row["workload"] for row in found}
     if not (isinstance(declared, list) and all(isinstance(one, dict) for one in declared)):
-        return [_host(host, "not known", "What this host is meant to have is not known; correct volt_schedule_workloads, a list of dictionaries.")]
+        return [_host(host, "not known", "volt_schedule_workloads must be a list of dictionaries; correct it.")]
     missing = [str(one.get("workload")) for one in declared if one.get("state", "present") == "present" and one.get("workload") not in there]
     rows = [{**_host(host, "", None), **row} for row in (*found, *others)]
     rows += [{**_host(host, str(problem.get("state")), problem.get("reason")), "what": problem.get("what")} for problem in _dicts(result.get("problems"))]

@@ -72,10 +72,10 @@ _display = Display()
 def misspelt(names: Any, known: Any = None, among: Any = None, playbook: Any = None) -> list[str]:
     """A sentence for each name that is nearly one that users may set; other unknown ones are warned of."""
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise AnsibleFilterError("misspelt takes a list of names of variables.")
+        raise AnsibleFilterError("misspelt needs a list of variable names.")
     if among is not None:
         slips = {name: [right for right in among if distance(name, right, 1) == 1] for name in sorted(set(map(str, names)) - set(among))}
-        return [f"There is no {name}; write {found[0]}." for name, found in slips.items() if found]
+        return [f"Unknown key {name}; use {found[0]}." for name, found in slips.items() if found]
     given = set(map(str, names))
     options = set(variables())
     own = options if playbook is None else set(variables(playbook))
@@ -86,9 +86,9 @@ def misspelt(names: Any, known: Any = None, among: Any = None, playbook: Any = N
         else:
             near = nearest(name, options)
         if near:
-            wrong.append(f"There is no variable {name}; write {near}, or list {name} in volt_known_variables if it is one of your own.")
+            wrong.append(f"Unknown variable {name}; use {near}, or list {name} in volt_known_variables if it is your own.")
         elif name.startswith(_PREFIX) and name not in options:
-            _display.warning(f"There is no variable {name} in volt.backup; correct it, or list it in volt_known_variables if it is one of your own.")
+            _display.warning(f"volt.backup has no variable {name}; correct the name, or list it in volt_known_variables if it is your own.")
     return wrong
 
 

@@ -136,7 +136,7 @@ def _check(
 ) -> None:
     """Rules that an argument spec cannot tell, and one that it tells differently: to Ansible a null is given, to us it is not."""
     if sys.version_info < _OLDEST:
-        raise UsageError("Python 3.9 or newer is needed on the managed host; set ansible_python_interpreter to one.")
+        raise UsageError("The managed host needs Python 3.9 or newer; set ansible_python_interpreter to one.")
     for name, value, needed in required_if:
         missing = [other for other in needed if params[other] is None]
         if params[name] == value and missing:
@@ -146,9 +146,9 @@ def _check(
         if value is None:
             continue
         if option["type"] == "path" and (not os.path.isabs(value) or b"\0" in parse(value)):
-            raise UsageError(f"Option `{name}` must be an absolute path without NUL, and {value!r} is none.")
+            raise UsageError(f"Option `{name}` must be an absolute path without NUL (got {value!r}).")
         if option["type"] == "int" and value < 0 and name not in signed:
-            raise UsageError(f"Option `{name}` must not be negative, and {value} is.")
+            raise UsageError(f"Option `{name}` must not be negative (got {value}).")
 
 
 def _without_secrets(params: t.Any, spec: Options) -> t.Any:

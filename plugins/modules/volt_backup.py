@@ -11,13 +11,12 @@ module: volt_backup
 short_description: Back up a directory tree, or delete a backup
 version_added: 0.1.0
 description:
-  - Backs up a directory tree of the managed host, a I(workload), into a content-addressed store on that host. What the store
-    holds already, from whatever backup, is not stored again.
-  - A backup keeps everything that a root file system may hold. These are modes, owners, times to the nanosecond, symbolic and hard links,
+  - Backs up a directory tree of the managed host, a I(workload), into a content-addressed store on that host. Content that is already in the store, from
+    any backup, is not stored again.
+  - A backup keeps everything that a root file system can contain. This includes modes, owners, times to the nanosecond, symbolic and hard links,
     extended attributes, ACLs, file capabilities, holes in sparse files, device nodes, named pipes, sockets, and names of any bytes.
-  - Pseudo file systems such as C(/proc) and C(/sys) are never entered. The store itself and O(backup_dir) are left out
-    where they lie in the source.
-  - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\). Options that take paths accept
+  - Pseudo file systems such as C(/proc) and C(/sys) are never backed up. The store and O(backup_dir) are excluded if they are inside the source.
+  - In results, paths are UTF-8. A byte that is not valid UTF-8 appears as C(\xNN), a backslash as C(\\). Options that take paths accept
     this form.
 author:
   - volt.backup contributors (!UNKNOWN)
@@ -31,13 +30,13 @@ attributes:
   check_mode:
     support: full
     details:
-      - Reads the source as a backup would, so that the result tells what would be new, and writes nothing.
+      - Reads the source as a backup does, so that the result shows what would be new. Nothing is written.
   diff_mode:
     support: full
   idempotent:
     support: partial
     details:
-      - With O(state=present) each run makes a backup. With O(only_if_changed) or O(max_age), it makes one where one is needed.
+      - With O(state=present), each run makes a backup. With O(only_if_changed) or O(max_age), it only makes one if needed.
       - With all other states the module is idempotent.
 requirements:
   - python3-zstandard on the managed host for the best compression, or the system's libzstd in its place; without either, zlib is used
@@ -45,10 +44,10 @@ options:
   state:
     description:
       - V(present) makes a backup.
-      - V(absent) deletes the backup O(id), damaged or not. What only this backup refers to stays in the store as unreferenced content.
-      - V(accepted) with O(id) says that a suspect backup is as it should be. It counts as good from then on, and later ones are compared with it.
-      - V(accepted) with O(workload) lets that do without what was mounted at its last backups and is not any more; see RV(code=mount_missing).
-      - V(protected) lets nothing delete the backup O(id), V(unprotected) takes that back. Who said so and when is recorded.
+      - V(absent) deletes the backup O(id), damaged or not. Its data stays in the store until M(volt.backup.volt_cas_gc) removes what no other backup needs.
+      - V(accepted) with O(id) accepts a suspect backup as correct. It counts as good from then on, and later backups are compared with it.
+      - V(accepted) with O(workload) accepts that a file system mounted at the last backups is no longer mounted; see RV(code=mount_missing).
+      - V(protected) protects the backup O(id) from deletion, and V(unprotected) removes that protection. User and time are recorded.
     type: str
     choices:
       - present
@@ -59,9 +58,9 @@ options:
     default: present
   workload:
     description:
-      - Name of what is backed up. Backups of one name are a series, whatever their source.
-      - 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.
-      - Required with O(state=present), and with O(state=accepted) where there is no O(id).
+      - Name of the workload. All backups of one name form a series, even if their sources differ.
+      - 1 to 128 letters, digits, dots, dashes and underscores, starting with a letter or a digit.
+      - Required with O(state=present), and with O(state=accepted) without O(id).
     type: str
     aliases:
       - workload_name
@@ -76,7 +75,7 @@ options:
       - path
   type:
     description:
-      - What the backup is for. It is a label, and part of the backup's id.
+      - Purpose of the backup. It is a label, and part of the backup's id.
     type: str
     choices:
       - manual
@@ -88,7 +87,7 @@ options:
       - backup_type
   workload_mode:
     description:
-      - How the workload runs. It is a label, for example V(container), V(hybrid-native), V(hybrid-kvm), V(hybrid-emulated),
+      - How the workload runs, as a label, for example V(container), V(hybrid-native), V(hybrid-kvm), V(hybrid-emulated),
         or any other text.
     type: str
   tags:
@@ -99,32 +98,31 @@ options:
     default: []
   notes:
     description:
-      - Text for people who look at the backup later.
+      - Notes about the backup.
     type: str
   exclude:
     description:
-      - Patterns of what to leave out, as in V(.gitignore). A pattern with a slash at its beginning or middle is relative to O(source),
-        one without matches a name at any depth, one that ends with a slash matches directories only, and V(!) takes back an earlier one.
-      - A restore leaves alone at its target what these patterns match.
+      - Patterns to exclude, as in V(.gitignore). A pattern with a slash at its start or in its middle is relative to O(source). One without a slash
+        matches a name at any depth. One that ends with a slash matches directories only. V(!) at the start includes again what an earlier pattern excluded.
+      - A restore does not change paths in its target that match these patterns.
     type: list
     elements: str
     default: []
   exclude_caches:
     description:
-      - Leave out the content of directories with a valid C(CACHEDIR.TAG).
+      - Exclude the content of directories with a valid C(CACHEDIR.TAG).
     type: bool
     default: false
   one_file_system:
     description:
-      - Stay on the file system of O(source). Directories where another one is mounted are kept empty.
+      - Stay on the file system of O(source). Mount points of other file systems are backed up as empty directories.
     type: bool
     default: false
   compression:
     description:
       - How to store new content.
-      - V(auto) takes zstd where it can be had, else zlib, and clones larger files instead of compressing them where the file
-        system can (reflinks, for example on XFS or Btrfs).
-      - The task fails if V(zstd) is asked for and cannot be had. Content that is stored already stays as it is.
+      - V(auto) uses zstd if available, else zlib. Larger files are cloned instead of compressed if the file system supports reflinks, for example XFS or Btrfs.
+      - V(zstd) fails if zstd is not available. Content that is already stored is not changed.
     type: str
     choices:
       - auto
@@ -134,66 +132,64 @@ options:
     default: auto
   only_if_changed:
     description:
-      - Make no backup if the newest complete and undamaged one of this workload has the same source and exclusions, and the same content and
-        attributes. The task is then unchanged and returns that one.
+      - Skip the backup if the newest complete and undamaged one of this workload has the same source, exclusions, content and attributes. The task is then
+        unchanged and returns that backup.
     type: bool
     default: false
   max_age:
     description:
-      - Make no backup if the newest complete and undamaged one of this workload with the same source and exclusions is younger than this,
-        for example V(90m), V(6h) or V(1d12h). The task is then unchanged and returns that one. The source is not looked at.
+      - Skip the backup if the newest complete and undamaged one of this workload with the same source and exclusions is younger than this,
+        for example V(90m), V(6h) or V(1d12h). The task is then unchanged and returns that backup, without reading the source.
     type: str
   unstable_ok:
     description:
-      - Patterns, as of O(exclude), of files that may change while they are read, without the backup being unstable. They are still named in
+      - Patterns, as for O(exclude), of files that may change during the backup without making it unstable. They are still listed in
         RV(backup.changed_while_read).
     type: list
     elements: str
     default: []
   fail_on_unstable:
     description:
-      - A backup of which files were written while they were read is kept and marked, and with this option the task fails with RV(code=unstable).
-        Nothing is pruned then.
+      - Fail with RV(code=unstable) if files changed during the backup. The backup is kept and marked as unstable, and no backup is pruned.
     type: bool
     default: false
   max_shrink:
     description:
-      - Percent of files. A backup that has lost more than this, at once or little by little, is suspect. It is kept, the task fails with
-        RV(code=suspect), and nothing is pruned.
-      - Only files with content count, and only workloads of at least 50. V(0) turns this off.
+      - Percentage of files. A backup with more files lost than this, at once or gradually, is suspect. It is kept, the task fails with RV(code=suspect),
+        and no backup is pruned.
+      - Only files with content count, and only workloads with at least 50 files are checked. V(0) turns this off.
     type: int
     default: 50
   max_churn:
     description:
-      - Percent of files. A backup in which more than this were replaced by what looks encrypted or wiped, since the newest good backup or since
-        the tenth newest, is suspect. It is kept, the task fails with RV(code=suspect), and nothing is pruned.
-      - It counts only where that is more than three times as much as in the last five good backups, and only in workloads of at least 50 files.
+      - Percentage of files. A backup is suspect if more files than this look encrypted or wiped compared with the newest or the tenth newest good backup.
+        It is kept, the task fails with RV(code=suspect), and no backup is pruned.
+      - This only applies if it is more than three times as much as in the last five good backups, and only to workloads with at least 50 files.
         V(0) turns this off.
     type: int
     default: 5
   allow_incomplete:
     description:
-      - A backup that lacks something because it could not be read is kept and marked, and the task fails with RV(code=incomplete).
-        With this option the task warns instead.
+      - Only warn if something could not be read. By default the task then fails with RV(code=incomplete). In both cases the backup is kept and marked as
+        incomplete.
     type: bool
     default: false
   allow_empty:
     description:
-      - A source that is empty, although the newest backup of it is not, looks like a file system that is not mounted. The task fails, so that no
-        empty backup pushes the good ones out.
-      - With this option the empty source is backed up. The next backup needs no permission any more.
+      - Back up an empty source even if its newest backup is not empty. By default the task then fails, because the file system is probably not mounted,
+        and empty backups would replace the good ones.
+      - After one backup with this option, later backups of the empty source do not need it.
     type: bool
     default: false
   new_store:
     description:
-      - A store that is known on this host and is not there looks like a disk that is not mounted, so the task fails. With this option it begins anew
-        with an empty store in its place.
-      - Backups of the store that is given up stay listed, and are damaged. Where the store is there, this option changes nothing.
+      - Start with an empty store if the known store of this host is missing. By default the task then fails, because its disk is probably not mounted.
+      - Backups of the missing store stay listed as damaged. If the store exists, this option has no effect.
     type: bool
     default: false
   id:
     description:
-      - The backup to delete, to accept or to protect. With O(state=absent), an id that does not exist is no failure.
+      - The backup to delete, to accept or to protect. With O(state=absent), an id that does not exist is not an error.
       - Required with O(state=absent), O(state=protected) and O(state=unprotected). Not allowed with O(state=present).
     type: str
     aliases:
@@ -230,18 +226,18 @@ EXAMPLES = r"""
     one_file_system: true
     max_age: 6h
 
-- name: Do without a disk that was mounted at the last backups and is gone for good
+- name: Accept that a disk mounted at the last backups was removed for good
   volt.backup.volt_backup:
     workload: app
     state: accepted
 
-- name: Say that a suspect backup is as it should be
+- name: Accept a suspect backup as correct
   volt.backup.volt_backup:
     id: "{{ suspect_backup }}"
     state: accepted
   when: suspect_backup is defined
 
-- name: Begin anew after the disk with the store was lost
+- name: Start with an empty store after the disk with the store was lost
   volt.backup.volt_backup:
     workload: app
     source: /srv/app
@@ -266,7 +262,7 @@ EXAMPLES = r"""
     notes: Before release 42
   register: before_deploy
 
-- name: Say what the backup took
+- name: Show what the backup stored
   ansible.builtin.debug:
     msg: >-
       {{ before_deploy.backup.id }}: {{ before_deploy.backup.new_blobs }} of {{ before_deploy.backup.blob_count }} blobs were new,
@@ -290,7 +286,7 @@ backup:
   type: dict
   contains:
     id:
-      description: The backup's id, C(<workload>-<YYYYMMDD-HHMMSS>-<type>) in UTC, with a number behind it where that was taken.
+      description: The backup's id, C(<workload>-<YYYYMMDD-HHMMSS>-<type>) in UTC, followed by a number if that id was in use.
       type: str
       returned: always
       sample: app-20261123-100000-manual
@@ -305,7 +301,7 @@ backup:
       returned: always
       sample: container
     type:
-      description: What the backup is for.
+      description: Purpose of the backup.
       type: str
       returned: always
       sample: manual
@@ -321,12 +317,12 @@ backup:
       returned: always
       sample: []
     created_at:
-      description: When the backup was begun, in UTC.
+      description: When the backup was started, in UTC.
       type: str
       returned: always
       sample: '2026-11-23T10:00:00.123456Z'
     blob_count:
-      description: Blobs that the content of all files consists of. A small file is one, a large file one for each MiB that is no hole.
+      description: Number of blobs of all file content. A small file is one blob, a large file one per MiB, without holes.
       type: int
       returned: always
       sample: 9021
@@ -336,12 +332,12 @@ backup:
       returned: always
       sample: 485123456
     new_blobs:
-      description: How many of these blobs the store did not have.
+      description: How many of these blobs were new to the store.
       type: int
       returned: always
       sample: 12
     dedup_blobs:
-      description: How many of these blobs the store had, or the backup has more than once.
+      description: How many of these blobs were already in the store, or are in the backup more than once.
       type: int
       returned: always
       sample: 9009
@@ -386,12 +382,12 @@ backup:
       returned: always
       sample: 90a8f0f0c8d1a0f3a0c7f6f1d5b1c3e4d2a19f8e7d6c5b4a39281706f5e4d3c2
     complete:
-      description: Whether everything could be read that was to be backed up.
+      description: Whether all selected files could be read.
       type: bool
       returned: always
       sample: true
     exclude:
-      description: Patterns of what was left out.
+      description: Patterns of what was excluded.
       type: list
       elements: str
       returned: always
@@ -399,12 +395,12 @@ backup:
         - /tmp/
         - '*.log'
     exclude_caches:
-      description: Whether content of cache directories was left out.
+      description: Whether the content of cache directories was excluded.
       type: bool
       returned: always
       sample: false
     one_file_system:
-      description: Whether other file systems below the source were left out.
+      description: Whether other file systems below the source were excluded.
       type: bool
       returned: always
       sample: false
@@ -425,7 +421,7 @@ backup:
       sample: 39022
     skipped:
       description:
-        - What is not in the backup for other reasons than a pattern, at most 100 paths.
+        - Paths that were skipped, other than by a pattern, at most 100.
       type: list
       elements: dict
       returned: always
@@ -438,9 +434,9 @@ backup:
           sample: proc
         reason:
           description:
-            - V(unreadable) for what could not be read, which makes a backup incomplete.
-            - V(attributes) for extended attributes that could not be kept, V(links) for hard links that are too many to be kept. The path itself is in the
-              backup, which is incomplete.
+            - V(unreadable) if it could not be read, which makes the backup incomplete.
+            - V(attributes) if its extended attributes could not be stored, V(links) if it has too many hard links. The path itself is in the backup, which
+              is incomplete.
             - V(pseudo) for a pseudo file system, V(mount) for another file system, of which the directory itself is kept.
             - V(mount_point) with O(one_file_system) for a single file of another file system, and for a mount that is served over a network or by FUSE.
             - V(store) for the store and the backup directory.
@@ -448,28 +444,28 @@ backup:
           returned: always
           sample: pseudo
         detail:
-          description: More about it, or an empty text.
+          description: Details, or an empty string.
           type: str
           returned: always
           sample: ''
     skipped_count:
-      description: How many paths were skipped in all.
+      description: Total number of skipped paths.
       type: int
       returned: always
       sample: 0
     changed_while_read:
-      description: Files that changed while they were read, at most 100. Those that only grew are kept as they began.
+      description: Files that changed while they were read, at most 100. Files that only grew are stored with their initial size.
       type: list
       elements: str
       returned: always
       sample: []
     changed_while_read_count:
-      description: How many files changed while they were read.
+      description: Number of files that changed while they were read.
       type: int
       returned: always
       sample: 0
     unstable:
-      description: Whether files were written while they were read, so that they may be torn. Databases are backed up safely by a dump or a snapshot.
+      description: Whether files were written while they were read, so that they may be inconsistent. Back up databases with a dump or a snapshot.
       type: bool
       returned: always
       sample: false
@@ -480,55 +476,54 @@ backup:
       returned: always
       sample: []
     unstable_count:
-      description: How many they are.
+      description: Number of these files.
       type: int
       returned: always
       sample: 0
     source_asked:
-      description: The absolute path that was named as the source. It is null in backups of version 0.1.0.
+      description: The absolute path that was given as the source. It is null in backups of version 0.1.0.
       type: str
       returned: always
       sample: /srv/app
     source_links:
-      description: Symbolic links that this path led through. It is null in backups of version 0.1.0.
+      description: Symbolic links in this path. It is null in backups of version 0.1.0.
       type: list
       elements: str
       returned: always
       sample: []
     mounts:
-      description: Mount points whose content is in the backup. Where one is missing at the next run, that fails. It is null in backups of version 0.1.0.
+      description: Mount points whose content is in the backup. The next run fails if one is missing. It is null in backups of version 0.1.0.
       type: list
       elements: str
       returned: always
       sample: []
     suspect:
       description:
-        - Whether the backup has lost far more than the good ones before it show, see O(max_shrink) and O(max_churn), and was not accepted since.
-          A suspect backup is never the newest one, and while it is the last, retention keeps all backups from before it.
+        - Whether far more files were lost or rewritten than in the good backups before it, see O(max_shrink) and O(max_churn), and the backup was not
+          accepted since. A suspect backup never counts as the newest one. While it is the last one, retention keeps all backups from before it.
       type: bool
       returned: always
       sample: false
     suspect_reason:
-      description: What was found, or null. It stays where the backup was accepted.
+      description: Why it is suspect, or null. It is kept after the backup was accepted.
       type: str
       returned: always
       sample: null
     lost_counts:
       description:
-        - About how many files of the backup before were replaced by what looks encrypted or wiped, for this backup and the good ones before it, the newest
-          first. At most 64 numbers.
+        - About how many files of the previous backup look encrypted or wiped, for this backup and the good ones before it, newest first. At most 64 numbers.
       type: list
       elements: int
       returned: always
       sample: [0, 0]
     file_counts:
-      description: How many files with content this backup has, and the good ones before it had, the newest first. At most 64 numbers.
+      description: Number of files with content, for this backup and the good ones before it, newest first. At most 64 numbers.
       type: list
       elements: int
       returned: always
       sample: [8711, 8702]
     accepted_by:
-      description: Who accepted the suspect backup, or null.
+      description: User that accepted the suspect backup, or null.
       type: str
       returned: always
       sample: null
@@ -538,12 +533,12 @@ backup:
       returned: always
       sample: null
     protected:
-      description: Whether nothing deletes the backup.
+      description: Whether the backup is protected from deletion.
       type: bool
       returned: always
       sample: false
     protected_by:
-      description: Who protected it, or took that back, or null.
+      description: User that last protected or unprotected it, or null.
       type: str
       returned: always
       sample: null
@@ -554,18 +549,18 @@ backup:
       sample: null
     directory_id:
       description:
-        - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
+        - Id of the backup directory that it belongs to. Null in records of version 0.1.0, and in check mode.
       type: str
       returned: always
       sample: c4b1f2a07d6e4f0e8a9b1c2d3e4f5061
     store_id:
-      description: What tells the store that its content is in from all others. Null in records of version 0.1.0, and in check mode.
+      description: Id of the store that has its content. Null in records of version 0.1.0, and in check mode.
       type: str
       returned: always
       sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
 diff:
   description:
-    - What the backup has that the newest complete and undamaged one of the workload has not. Where there is none, everything was added.
+    - Differences from the newest complete and undamaged backup of the workload. Without such a backup, everything is added.
     - With O(state=absent) it has C(before) and C(after), which hold the id.
   returned: success, and on failure with RV(code=incomplete), RV(code=suspect) or RV(code=unstable)
   type: dict
@@ -578,14 +573,14 @@ diff:
       sample:
         - etc/app/new.conf
     changed:
-      description: Paths of which content or attributes have changed. V(.) is the source itself.
+      description: Paths whose content or attributes have changed. V(.) is the source itself.
       type: list
       elements: str
       returned: O(state=present)
       sample:
         - etc/app/app.conf
     removed:
-      description: Paths that are gone.
+      description: Paths that were removed.
       type: list
       elements: str
       returned: O(state=present)
@@ -606,7 +601,7 @@ diff:
           returned: always
           sample: 1
         removed:
-          description: Number of paths that are gone.
+          description: Number of paths that were removed.
           type: int
           returned: always
           sample: 0
@@ -621,7 +616,7 @@ diff:
       returned: O(state=present)
       sample: "+etc/app/new.conf\n~etc/app/app.conf\n"
     before:
-      description: The id of the backup and a line break, or an empty text where there was none.
+      description: The id of the backup and a line break, or an empty string if there was none.
       type: str
       returned: O(state=absent)
       sample: "app-20261123-100000-manual\n"
@@ -631,12 +626,12 @@ diff:
       returned: O(state=absent)
       sample: ''
 pruned:
-  description: What O(keep) did. In check mode what it would do; the backup that would be made is there without an id.
+  description: What O(keep) did, or would do in check mode. The backup that would be made then has no id.
   returned: O(state=present), if O(keep) is given and the task succeeded
   type: dict
   contains:
     kept:
-      description: Backups that stay, newest first.
+      description: Backups that are kept, newest first.
       type: list
       elements: dict
       returned: always
@@ -647,7 +642,7 @@ pruned:
           returned: always
           sample: app-20261123-100000-scheduled
         created_at:
-          description: When it was begun, in UTC. Null if that is not known.
+          description: When it was started, in UTC. Null if unknown.
           type: str
           returned: always
           sample: '2026-11-23T10:00:00.123456Z'
@@ -698,9 +693,9 @@ pruned:
       contains: *row
 passed_over:
   description:
-    - Backups that are newer than the one that was compared with, or that matched, but are damaged, incomplete, suspect, of the future (the clock was wrong)
+    - Newer backups that were not used because they are damaged, incomplete, suspect, of the future (the clock was wrong)
       or of another backup directory.
-    - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
+    - It is not named C(skipped), because Ansible treats a task with a result of that name as skipped.
   returned: O(state=present) and success, and on failure with RV(code=incomplete), RV(code=suspect) or RV(code=unstable)
   type: list
   elements: dict
@@ -718,7 +713,7 @@ passed_over:
       sample: It is incomplete.
 mounts:
   description:
-    - Mount points that were forgotten with O(state=accepted) and O(workload), and on failure with RV(code=mount_missing) those that are missing.
+    - Mount points that were accepted as missing with O(state=accepted) and O(workload), and on failure with RV(code=mount_missing) those that are missing.
   returned: O(state=accepted) and O(workload), and on failure with RV(code=mount_missing)
   type: list
   elements: str
@@ -730,7 +725,7 @@ store_id:
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(source) for a source that is
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(source) for a source that is
       not there, no directory, or empty where it was not, V(mount_missing) where what was mounted at each of the last three good backups
       is not, V(incomplete) for a backup that was kept but lacks what could not be read,
       V(suspect) for one that was kept and has lost too much, see O(max_shrink) and O(max_churn),
@@ -793,7 +788,7 @@ def work(task: Task) -> Result:
 def accept(task: Task) -> Result:
     backup, workload = task.params["id"], task.params["workload"]
     if (backup is None) == (workload is None):
-        raise UsageError("State accepted needs either id, of a suspect backup, or workload, of which a mount is gone.")
+        raise UsageError("State accepted needs either id (of a suspect backup) or workload (with a missing mount).")
     if backup is not None:
         return mark(task.manager.accept(backup, task.dry), "suspect")
     forgotten = task.manager.accept_mounts(workload, task.dry)
@@ -820,7 +815,7 @@ def delete(task: Task) -> Result:
 
 def create(task: Task) -> Result:
     if task.params["id"] is not None:
-        raise UsageError("Option id belongs to the other states; a backup that is made gets an id of its own.")
+        raise UsageError("Option id does not apply to state present, because a new backup gets a new id; omit it.")
     if task.params["keep"] is not None:
         parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
     made = task.manager.create(task.pick(CreateRequest), task.dry, new_store=task.params["new_store"])
@@ -831,7 +826,7 @@ def create(task: Task) -> Result:
         raise suspect(result)
     if not made.backup["complete"] and not task.params["allow_incomplete"]:
         kept = f"It is kept as {made.backup['id']}" if made.backup["id"] else "It would be kept"
-        raise Incomplete(f"{made.warnings[-1]} {kept}; say `allow_incomplete: true` where that is enough.", **result)
+        raise Incomplete(f"{made.warnings[-1]} {kept}; use `allow_incomplete: true` if that is acceptable.", **result)
     if result["changed"] and made.backup["unstable"] and task.params["fail_on_unstable"]:
         raise unstable(result)
     return result if task.params["keep"] is None else retain(task, result)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volt_backup_info
-short_description: List backups, and look into them
+short_description: List backups and their contents
 version_added: 0.1.0
 description:
-  - Lists the backups of the managed host, newest first. Options filter them, and what is given must all match.
-  - For each backup it makes sure that all content is in the store. Whether each byte is as it was is not read.
-  - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\).
+  - Lists the backups of the managed host, newest first. Backups must match all given filters.
+  - For each backup, it checks that all content is in the store. It does not read the content; M(volt.backup.volt_cas_verify) does that.
+  - In results, paths are UTF-8. A byte that is not valid UTF-8 appears as C(\xNN), a backslash as C(\\).
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -52,24 +52,24 @@ options:
     type: str
   since:
     description:
-      - Only backups begun at this time or later, for example V(2026-11-23) or V(2026-11-23T10:00:00+01:00). Without a zone it is UTC.
+      - Only backups started at this time or later, for example V(2026-11-23) or V(2026-11-23T10:00:00+01:00). Without a time zone, it is UTC.
     type: str
   until:
     description:
-      - Only backups begun at this time or earlier.
+      - Only backups started at this time or earlier.
     type: str
   limit:
     description:
-      - How many backups to list at most. V(0) lists all.
+      - Maximum number of backups to list. V(0) lists all.
     type: int
     default: 0
   include:
     description:
-      - What to return besides the backups.
-      - V(contents) lists what is in the backup O(id), which must be given.
-      - V(changes) tells for each backup what it has that the one before it of the same workload has not.
-      - V(store) has figures of the store.
-      - V(schedules) tells which schedules the host has, and how they fare.
+      - What to return in addition to the backups.
+      - V(contents) lists the contents of the backup O(id), which is then required.
+      - V(changes) has for each backup the differences from the previous one of the same workload.
+      - V(store) has statistics of the store.
+      - V(schedules) has the schedules of the host and their state.
     type: list
     elements: str
     choices:
@@ -99,7 +99,7 @@ EXAMPLES = r"""
     workload: app
   register: app_backups
 
-- name: Name it
+- name: Show its id
   ansible.builtin.debug:
     msg: >-
       {{ app_backups.backups | rejectattr('damaged') | rejectattr('future') | selectattr('complete') | map(attribute='id') | first | default('none') }}
@@ -111,7 +111,7 @@ EXAMPLES = r"""
     include:
       - changes
 
-- name: See what is in one backup, and how large the store is
+- name: List the contents of one backup, and the size of the store
   volt.backup.volt_backup_info:
     id: "{{ made.backup.id }}"
     include:
@@ -128,13 +128,13 @@ EXAMPLES = r"""
 RETURN = r"""
 backups:
   description:
-    - The backups, newest first, each with every key of its record. Those of which the record cannot be read come last, with most keys null.
+    - The backups, newest first, each with all keys of its record. Backups with an unreadable record come last, with most keys null.
   returned: success
   type: list
   elements: dict
   contains:
     id:
-      description: The backup's id, C(<workload>-<YYYYMMDD-HHMMSS>-<type>) in UTC, with a number behind it where that was taken.
+      description: The backup's id, C(<workload>-<YYYYMMDD-HHMMSS>-<type>) in UTC, followed by a number if that id was in use.
       type: str
       returned: always
       sample: app-20261123-100000-manual
@@ -149,7 +149,7 @@ backups:
       returned: always
       sample: container
     type:
-      description: What the backup is for.
+      description: Purpose of the backup.
       type: str
       returned: always
       sample: manual
@@ -165,12 +165,12 @@ backups:
       returned: always
       sample: []
     created_at:
-      description: When the backup was begun, in UTC.
+      description: When the backup was started, in UTC.
       type: str
       returned: always
       sample: '2026-11-23T10:00:00.123456Z'
     blob_count:
-      description: Blobs that the content of all files consists of. A small file is one, a large file one for each MiB that is no hole.
+      description: Number of blobs of all file content. A small file is one blob, a large file one per MiB, without holes.
       type: int
       returned: always
       sample: 9021
@@ -180,12 +180,12 @@ backups:
       returned: always
       sample: 485123456
     new_blobs:
-      description: How many of these blobs the store did not have.
+      description: How many of these blobs were new to the store.
       type: int
       returned: always
       sample: 12
     dedup_blobs:
-      description: How many of these blobs the store had, or the backup has more than once.
+      description: How many of these blobs were already in the store, or are in the backup more than once.
       type: int
       returned: always
       sample: 9009
@@ -230,12 +230,12 @@ backups:
       returned: always
       sample: 90a8f0f0c8d1a0f3a0c7f6f1d5b1c3e4d2a19f8e7d6c5b4a39281706f5e4d3c2
     complete:
-      description: Whether everything could be read that was to be backed up.
+      description: Whether all selected files could be read.
       type: bool
       returned: always
       sample: true
     exclude:
-      description: Patterns of what was left out.
+      description: Patterns of what was excluded.
       type: list
       elements: str
       returned: always
@@ -243,12 +243,12 @@ backups:
         - /tmp/
         - '*.log'
     exclude_caches:
-      description: Whether content of cache directories was left out.
+      description: Whether the content of cache directories was excluded.
       type: bool
       returned: always
       sample: false
     one_file_system:
-      description: Whether other file systems below the source were left out.
+      description: Whether other file systems below the source were excluded.
       type: bool
       returned: always
       sample: false
@@ -269,7 +269,7 @@ backups:
       sample: 39022
     skipped:
       description:
-        - What is not in the backup for other reasons than a pattern, at most 100 paths.
+        - Paths that were skipped, other than by a pattern, at most 100.
       type: list
       elements: dict
       returned: always
@@ -282,9 +282,9 @@ backups:
           sample: proc
         reason:
           description:
-            - V(unreadable) for what could not be read, which makes a backup incomplete.
-            - V(attributes) for extended attributes that could not be kept, V(links) for hard links that are too many to be kept. The path itself is in the
-              backup, which is incomplete.
+            - V(unreadable) if it could not be read, which makes the backup incomplete.
+            - V(attributes) if its extended attributes could not be stored, V(links) if it has too many hard links. The path itself is in the backup, which
+              is incomplete.
             - V(pseudo) for a pseudo file system, V(mount) for another file system, of which the directory itself is kept.
             - V(mount_point) for a single file of another file system, and for a mount that is served over a network or by FUSE, where these were left out.
             - V(store) for the store and the backup directory.
@@ -292,28 +292,28 @@ backups:
           returned: always
           sample: pseudo
         detail:
-          description: More about it, or an empty text.
+          description: Details, or an empty string.
           type: str
           returned: always
           sample: ''
     skipped_count:
-      description: How many paths were skipped in all.
+      description: Total number of skipped paths.
       type: int
       returned: always
       sample: 0
     changed_while_read:
-      description: Files that changed while they were read, at most 100. Those that only grew are kept as they began.
+      description: Files that changed while they were read, at most 100. Files that only grew are stored with their initial size.
       type: list
       elements: str
       returned: always
       sample: []
     changed_while_read_count:
-      description: How many files changed while they were read.
+      description: Number of files that changed while they were read.
       type: int
       returned: always
       sample: 0
     unstable:
-      description: Whether files were written while they were read, so that they may be torn. Databases are backed up safely by a dump or a snapshot.
+      description: Whether files were written while they were read, so that they may be inconsistent. Back up databases with a dump or a snapshot.
       type: bool
       returned: always
       sample: false
@@ -324,56 +324,55 @@ backups:
       returned: always
       sample: []
     unstable_count:
-      description: How many they are.
+      description: Number of these files.
       type: int
       returned: always
       sample: 0
     source_asked:
-      description: The absolute path that was named as the source. It is null in backups of version 0.1.0.
+      description: The absolute path that was given as the source. It is null in backups of version 0.1.0.
       type: str
       returned: always
       sample: /srv/app
     source_links:
-      description: Symbolic links that this path led through. It is null in backups of version 0.1.0.
+      description: Symbolic links in this path. It is null in backups of version 0.1.0.
       type: list
       elements: str
       returned: always
       sample: []
     mounts:
-      description: Mount points whose content is in the backup. Where one is missing at the next run, that fails. It is null in backups of version 0.1.0.
+      description: Mount points whose content is in the backup. The next run fails if one is missing. It is null in backups of version 0.1.0.
       type: list
       elements: str
       returned: always
       sample: []
     suspect:
       description:
-        - Whether the backup has lost far more than the good ones before it show, see options C(max_shrink) and C(max_churn) of
-          M(volt.backup.volt_backup), and was not accepted since. A suspect backup is never the newest one, and while
-          it is the last, retention keeps all backups from before it.
+        - Whether far more files were lost or rewritten than in the good backups before it, see options C(max_shrink) and C(max_churn) of
+          M(volt.backup.volt_backup), and the backup was not accepted since. A suspect backup never counts as the newest one. While it is the last one,
+          retention keeps all backups from before it.
       type: bool
       returned: always
       sample: false
     suspect_reason:
-      description: What was found, or null. It stays where the backup was accepted.
+      description: Why it is suspect, or null. It is kept after the backup was accepted.
       type: str
       returned: always
       sample: null
     lost_counts:
       description:
-        - About how many files of the backup before were replaced by what looks encrypted or wiped, for this backup and the good ones before it, the newest
-          first. At most 64 numbers.
+        - About how many files of the previous backup look encrypted or wiped, for this backup and the good ones before it, newest first. At most 64 numbers.
       type: list
       elements: int
       returned: always
       sample: [0, 0]
     file_counts:
-      description: How many files with content this backup has, and the good ones before it had, the newest first. At most 64 numbers.
+      description: Number of files with content, for this backup and the good ones before it, newest first. At most 64 numbers.
       type: list
       elements: int
       returned: always
       sample: [8711, 8702]
     accepted_by:
-      description: Who accepted the suspect backup, or null.
+      description: User that accepted the suspect backup, or null.
       type: str
       returned: always
       sample: null
@@ -383,12 +382,12 @@ backups:
       returned: always
       sample: null
     protected:
-      description: Whether nothing deletes the backup.
+      description: Whether the backup is protected from deletion.
       type: bool
       returned: always
       sample: false
     protected_by:
-      description: Who protected it, or took that back, or null.
+      description: User that last protected or unprotected it, or null.
       type: str
       returned: always
       sample: null
@@ -399,17 +398,17 @@ backups:
       sample: null
     directory_id:
       description:
-        - What tells the backup directory that it belongs to from all others. Null in records of version 0.1.0, and in check mode.
+        - Id of the backup directory that it belongs to. Null in records of version 0.1.0, and in check mode.
       type: str
       returned: always
       sample: c4b1f2a07d6e4f0e8a9b1c2d3e4f5061
     store_id:
-      description: What tells the store that its content is in from all others. Null in records of version 0.1.0, and in check mode.
+      description: Id of the store that has its content. Null in records of version 0.1.0, and in check mode.
       type: str
       returned: always
       sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
     damaged:
-      description: Whether something of the backup is missing or altered, so that it cannot be restored.
+      description: Whether data of the backup is missing or altered, so that it cannot be restored completely.
       type: bool
       returned: always
       sample: false
@@ -419,7 +418,7 @@ backups:
       returned: always
       sample: null
     unsupported:
-      description: Whether a newer version wrote it, or something that it needs. Only that version can read and judge it.
+      description: Whether a newer version wrote it, or data that it needs. Only that version can read it.
       type: bool
       returned: always
       sample: false
@@ -430,19 +429,19 @@ backups:
       sample: null
     future:
       description:
-        - Whether it was made at a time that has not come yet. The clock was wrong when it was made, or is wrong now. Such a backup is never the newest one.
+        - Whether its time is in the future. The clock was wrong when it was made, or is wrong now. Such a backup never counts as the newest one.
       type: bool
       returned: always
       sample: false
     foreign:
       description:
-        - Whether it belongs to another backup directory, and not to O(backup_dir), or is a file of the original Volt command. Such a backup is listed with what
-          can be read of it, and otherwise left alone, whatever its state is. C(volt-backup adopt) takes over those of another backup directory.
+        - Whether it belongs to another backup directory, and not to O(backup_dir), or is a file of the original Volt command. Such a backup is listed as
+          far as it can be read, but never changed. C(volt-backup adopt) adopts those of another backup directory.
       type: bool
       returned: always
       sample: false
     foreign_reason:
-      description: Whose it is, as a sentence, or null.
+      description: Where it belongs, as a sentence, or null.
       type: str
       returned: always
       sample: null
@@ -453,7 +452,7 @@ count:
   sample: 3
 contents:
   description:
-    - What is in the backup O(id), or null where there is no such backup or it is too damaged to tell.
+    - Contents of the backup O(id), or null if it does not exist or is too damaged.
   returned: O(include) has V(contents)
   type: dict
   contains:
@@ -520,7 +519,7 @@ contents:
           returned: always
           sample: []
     count:
-      description: How many entries there are.
+      description: Total number of entries.
       type: int
       returned: always
       sample: 9876
@@ -531,7 +530,7 @@ contents:
       sample: 8876
 changes:
   description:
-    - By a backup's id, what it has that the one before it of the same workload has not.
+    - For each backup's id, the differences from the previous one of the same workload.
     - Null for the first one of a workload, and for damaged ones and those of the future.
   returned: O(include) has V(changes)
   type: dict
@@ -550,7 +549,7 @@ changes:
       prepared: "~etc/app/app.conf\n"
 store:
   description:
-    - Figures of the store.
+    - Statistics of the store.
   returned: O(include) has V(store)
   type: dict
   contains:
@@ -570,17 +569,17 @@ store:
       returned: always
       sample: true
     id:
-      description: What tells this store from all others. Null for one of version 0.1.0 that nothing was written to since.
+      description: Id of the store. Null for a store of version 0.1.0 that was not written to since.
       type: str
       returned: always
       sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
     features:
-      description: What a program must know to use the store, and what it can ignore.
+      description: Features of the store.
       type: dict
       returned: always
       contains:
         required:
-          description: Features that a program must know.
+          description: Features that a program must support to use the store.
           type: list
           elements: str
           returned: always
@@ -617,7 +616,7 @@ store:
       returned: always
       sample: 1200000
     stored_bytes:
-      description: Size of all files that hold content in the store, referred to or not.
+      description: Size of all files with content in the store, referenced or not.
       type: int
       returned: always
       sample: 231000000
@@ -652,28 +651,28 @@ store:
       returned: always
       sample: 240
     trash_bytes:
-      description: Size of what collection has taken out and not yet deleted.
+      description: Size of files in the trash, which garbage collection deletes later.
       type: int
       returned: always
       sample: 0
     quarantine_bytes:
-      description: Size of damaged files that repair has taken out.
+      description: Size of damaged files in quarantine, moved there by a repair.
       type: int
       returned: always
       sample: 0
     damaged:
-      description: Whether something could not be read, so that the figures lack it.
+      description: Whether something could not be read and is missing in these numbers.
       type: bool
       returned: always
       sample: false
     unsupported:
-      description: Whether a newer version wrote something, so that the figures lack it.
+      description: Whether a newer version wrote something that is missing in these numbers.
       type: bool
       returned: always
       sample: false
     workloads:
       description:
-        - The figures of each workload, by name. What several workloads share is counted for each of them.
+        - Statistics of each workload, by name. Shared content is counted for each workload.
       type: list
       elements: dict
       returned: always
@@ -725,9 +724,9 @@ store:
           sample: 2.22
 schedules:
   description:
-    - The schedules that are declared on the host, those in trouble first. It is what C(volt-backup status --json) on the host prints.
-    - They belong to the host, not to a store, so the options that choose backups do not choose among them. Where O(store) or O(backup_dir) is given, the
-      backups there are looked at beside those of the schedules, and what is wrong with them is trouble.
+    - The schedules that are declared on the host, those in trouble first, as C(volt-backup status --json) on the host prints them.
+    - The filters for backups do not apply to schedules. If O(store) or O(backup_dir) is set, the backups there are checked in addition to those of the
+      schedules, and problems with them are trouble.
   returned: O(include) has V(schedules); also on failure with RV(code=store)
   type: list
   elements: dict
@@ -739,19 +738,19 @@ schedules:
       sample: app
     state:
       description:
-        - How it fares. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported), V(store missing),
-          V(records missing) where what was noted of its runs is lost, V(source missing), and V(damaged) where any backup of the workload is.
+        - State of the schedule. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported), V(store missing),
+          V(records missing) if the record of its runs is lost, V(source missing), and V(damaged) if any backup of the workload is damaged.
         - Not in trouble are V(running), V(ok), V(waiting) for a first backup that is not overdue yet, and V(disabled).
       type: str
       returned: always
       sample: ok
     overdue:
-      description: Whether a backup was due, time enough has passed, and none that can be relied on was made since, by a run or by hand.
+      description: Whether a backup was due, the time allowed for it has passed, and no good backup was made since, scheduled or manual.
       type: bool
       returned: always
       sample: false
     reason:
-      description: What the trouble is, in sentences, the worst first. Null where there is none and nothing else to say.
+      description: What is wrong, in sentences, the worst first. Null if there is nothing to report.
       type: str
       returned: always
       sample: null
@@ -949,7 +948,7 @@ store_id:
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(store) for
       a store that is known and not there, and for a store or a backup directory that cannot be read, V(lock_timeout) where others used the store
       alone for too long.
   returned: failure
@@ -983,7 +982,7 @@ _ANSWERS = {NoStore: "no_store", NotFound: "unknown_workload", type(None): "noth
 def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
-        raise UsageError("`include: contents` lists what is in one backup; say which with `id`.")
+        raise UsageError("`include: contents` needs one backup; set `id`.")
     schedules = _schedules(task) if "schedules" in params["include"] else {}
     try:
         found = manager.find(task.pick(Query))
@@ -1016,7 +1015,7 @@ def contents(task: Task) -> Result | None:
     try:
         return task.manager.contents(task.params["id"], task.params["diff_limit"])
     except (Damaged, Foreign, Unsupported) as error:
-        task.warn(f"The contents of {task.params['id']} cannot be told: {error.message}")
+        task.warn(f"The contents of {task.params['id']} cannot be listed: {error.message}")
         return None
 
 

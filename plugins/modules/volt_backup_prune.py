@@ -89,7 +89,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 kept:
-  description: Backups that stay, newest first.
+  description: Backups that are kept, newest first.
   type: list
   elements: dict
   returned: success
@@ -100,7 +100,7 @@ kept:
       returned: always
       sample: app-20261123-100000-scheduled
     created_at:
-      description: When it was begun, in UTC. Null if that is not known.
+      description: When it was started, in UTC. Null if unknown.
       type: str
       returned: always
       sample: '2026-11-23T10:00:00.123456Z'
@@ -167,7 +167,7 @@ store_id:
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(store) for a store that
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(store) for a store that
       is known and not there, and for a store or a O(backup_dir) that cannot be read or written, V(lock_timeout) where others used the store alone for
       too long, V(interrupted) for a run that was told to stop.
   returned: failure

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volt_backup_schedule
-short_description: Back up workloads of a host by themselves, by systemd timers
+short_description: Schedule backups of a host's workloads with systemd timers
 version_added: 0.1.0
 description:
-  - Declares when a workload of the host is backed up. The host then does it by itself, as C(volt-backup status) on it tells.
-  - A schedule is a timer and a service of systemd, C(volt-backup-<workload>), and a job file in C(/etc/volt/backup) that only root may read.
-    They are compared with what is there, and nothing is written, reloaded or started where nothing differs.
-  - An O(interval) has fixed times, counted in UTC from 1970. They are moved by up to O(randomized_delay), by as much for good as host and workload decide, so
-    that a fleet does not start at once. Neither a reboot nor daylight saving moves or skips one. A host that was off makes up for one backup.
-  - One run of a workload at a time, with its commands before and after it. C(volt-backup run WORKLOAD) on the host starts the same unit, waits, and
-    tells what became of it.
-  - The first schedule that is enabled makes the store. Its place and its id are written to C(/etc/volt/backup.json), which all may read, and which goes
-    with the last schedule. Modules and commands that name no store mean that one. Where it is away later, for example because its disk is not mounted,
-    nothing is made in its place, and declarations, runs and all else fail until it is there.
-  - A host has one store. Another one can be declared once no other schedule uses the first.
-  - Give one schedule by O(workload), or all of a host by O(schedules), which takes one task and one reload.
+  - Declares when a workload of the host is backed up. The host then runs these backups itself. C(volt-backup status) on the host shows their state.
+  - A schedule consists of a systemd timer and service, C(volt-backup-<workload>), and a job file in C(/etc/volt/backup) that only root can read. Files are
+    only written, and systemd is only reloaded, if something differs.
+  - An O(interval) has fixed times, counted in UTC from 1970. They are delayed by up to O(randomized_delay), so that not all hosts of a fleet start at
+    once. The delay is constant for a host and workload. Reboots and daylight saving time do not move or skip a run. A host that was off catches up with
+    one backup.
+  - Only one run of a workload is active at a time, including its commands before and after the backup. C(volt-backup run WORKLOAD) on the host starts the
+    same unit, waits for it, and shows the result.
+  - The first enabled schedule creates the store. Its path and id are written to C(/etc/volt/backup.json), which all users can read and which is removed
+    with the last schedule. Modules and commands use that store by default. If it is missing later, for example because its disk is not mounted, no new
+    store is created, and all tasks and runs fail until it is back.
+  - All schedules of a host use one store. Another store can be declared once no schedule uses the first.
+  - Declare one schedule with O(workload), or all schedules of a host with O(schedules), in one task with one reload of systemd.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -33,12 +34,12 @@ attributes:
   check_mode:
     support: full
     details:
-      - Where the command or a source is missing, this is a warning and no failure, since the task that is to make it has not done so either.
+      - If the command or a source is missing, check mode only warns, because an earlier task may create it.
   diff_mode:
     support: full
     details:
-      - Shows units, job files and C(/etc/volt/backup.json) as they are and as they are to be, and names what is made of store and directories.
-        Commands are among that. The id of a store that is made is shown as C((new)).
+      - Shows units, job files and C(/etc/volt/backup.json) before and after, including commands, and lists the store and directories that are created. The
+        id of a new store is shown as C((new)).
   idempotent:
     support: full
 requirements:
@@ -47,17 +48,17 @@ requirements:
 options:
   workload: &workload
     description:
-      - Name of the workload, which becomes a part of the units' names.
+      - Name of the workload. It is part of the names of the units.
     type: str
   source: &source
     description:
-      - The directory to back up. It must exist, unless O(enabled=false), and must not lie where backups are kept.
-      - Where it does not exist, this schedule stays as it is, all others are declared, and then the task fails. Check mode warns.
+      - The directory to back up. It must exist, unless O(enabled=false), and must not be inside the store or O(backup_dir).
+      - If it does not exist, this schedule is not changed, all others are declared, and then the task fails. Check mode only warns.
     type: path
   state: &state
     description:
-      - With V(absent), timer, service and job file are stopped and removed, and a run that is at work is ended, with its O(post_command). Backups and the
-        history of runs stay. Drop-ins of a unit that others wrote stay as well, and are warned of.
+      - With V(absent), timer, service and job file are stopped and removed, and a running backup is stopped after its O(post_command). Backups and the
+        history of runs are kept. Drop-ins that others added to a unit are kept too, with a warning.
     type: str
     choices: [present, absent]
     default: present
@@ -67,28 +68,27 @@ options:
     type: str
   on_calendar: &on_calendar
     description:
-      - When to back up, as in systemd's C(OnCalendar=), for example V(Mon..Fri 03:00 UTC). It is taken as it is, without a delay. What never
-        comes true again is refused.
+      - When to back up, as in systemd's C(OnCalendar=), for example V(Mon..Fri 03:00 UTC). No delay is added. An expression without a future time is an error.
     type: str
   max_keep: &max_keep
     description:
-      - How many backups to keep of those that the schedule makes. V(0) keeps all. Give this or O(keep).
+      - How many backups made by this schedule to keep. V(0) keeps all. Give this or O(keep).
     type: int
     default: 0
   keep:
     description:
-      - Which backups to keep of those that the schedule makes. A backup is kept if any of the suboptions keeps it. The newest complete and
-        undamaged one is kept in any case. Backups of other types are neither counted nor removed. A run whose source is empty, and was not before,
-        fails, since a file system that is not mounted looks like that.
-      - Where the finest of the rules is coarser than the O(interval), each run would delete the backup before it. The module warns of that.
-        O(keep.last) or O(keep.within) helps.
+      - Which backups made by this schedule to keep. A backup is kept if any of the suboptions keeps it. The newest complete and undamaged one is always
+        kept. Backups of other types are neither counted nor removed. A run fails if its source is empty but was not before, because the file system is
+        probably not mounted.
+      - If the finest rule is coarser than the O(interval), each run deletes the backup before it. The module warns about that. Add O(keep.last) or
+        O(keep.within).
     type: dict
     suboptions: &keep
       last:
-        description: Keep the newest so many.
+        description: Keep this many of the newest backups.
         type: int
       hourly:
-        description: Keep the newest backup of each of the newest so many hours that have one, by the clock of the managed host.
+        description: Keep the newest backup of each hour, for this many of the last hours that have one, in the time zone of the managed host.
         type: int
       daily:
         description: The same with days.
@@ -103,34 +103,34 @@ options:
         description: The same with years.
         type: int
       within:
-        description: Keep what is younger than this, counted back from the newest backup, for example V(30d).
+        description: Keep backups younger than this, counted back from the newest backup, for example V(30d).
         type: str
       tags:
-        description: Keep what bears any of these tags.
+        description: Keep backups with any of these tags.
         type: list
         elements: str
   randomized_delay: &randomized_delay
     description:
-      - By how much the times of an O(interval) may be moved. It must be less than the interval. V(0s) for none.
+      - Maximum delay of the times of an O(interval). It must be less than the interval. V(0s) means no delay.
     type: str
     default: 5m
   jitter_seed: &jitter_seed
     description:
-      - What tells this host from others when times are moved. By default this is its machine id, which cloned hosts share, so a role or playbook
-        better gives the inventory's name. V(localhost) means machine id and host name, for hosts that declare their schedules by themselves.
+      - Seed for the delay of this host. The default is its machine id. Cloned hosts share that, so set the inventory name in roles and playbooks.
+        V(localhost) means machine id and host name, for hosts that run the module on themselves.
     type: str
   enabled: &enabled
     description:
-      - With V(false), all files are kept, but the timer is disabled and stopped.
+      - With V(false), the timer is disabled and stopped. All files are kept.
     type: bool
     default: true
   exclude: &exclude
-    description: Patterns of what to leave out, as in C(.gitignore).
+    description: Patterns to exclude, as in C(.gitignore).
     type: list
     elements: str
     default: []
   exclude_caches: &exclude_caches
-    description: Leave out the content of directories that hold a C(CACHEDIR.TAG).
+    description: Exclude the content of directories that contain a C(CACHEDIR.TAG).
     type: bool
     default: false
   one_file_system: &one_file_system
@@ -138,23 +138,23 @@ options:
     type: bool
     default: false
   unstable_ok: &unstable_ok
-    description: Patterns of files that may change while they are read, without the backup being unstable.
+    description: Patterns of files that may change during the backup without making it unstable.
     type: list
     elements: str
     default: []
   fail_on_unstable: &fail_on_unstable
-    description: An unstable backup is kept, and the run fails. Nothing is pruned then.
+    description: Let the run fail if the backup is unstable. The backup is kept, and no backup is pruned.
     type: bool
     default: false
   max_shrink: &max_shrink
     description:
-      - Percent of files. A backup that has lost more than this is suspect. It is kept, the run fails, and nothing is pruned until a later
-        backup fits again or this one is accepted. See M(volt.backup.volt_backup). V(0) turns this off.
+      - Percentage of files. A backup with more files lost than this is suspect. It is kept, the run fails, and no backup is pruned until a later backup is
+        normal again or this one is accepted. See M(volt.backup.volt_backup). V(0) turns this off.
     type: int
     default: 50
   max_churn: &max_churn
     description:
-      - Percent of files. A backup in which more than this were replaced by what looks encrypted or wiped is suspect, likewise. V(0) turns this off.
+      - Percentage of files. A backup is suspect, as above, if more files than this look encrypted or wiped. V(0) turns this off.
     type: int
     default: 5
   tags: &tags
@@ -163,44 +163,44 @@ options:
     elements: str
     default: []
   workload_mode: &workload_mode
-    description: What kind of workload it is, for example V(container).
+    description: How the workload runs, as a label, for example V(container).
     type: str
   compression: &compression
-    description: How new content is compressed.
+    description: How to compress new content.
     type: str
     choices: [auto, none, zstd, zlib]
     default: auto
   pre_command: &pre_command
     description:
-      - A command to run before a backup, outside of the service's hardening, as a list of words that begins with an absolute path. If it
-        fails, or takes too long, the run fails and no backup is made.
-      - All who may read the job file, and root's processes, can see it. Let it read its secrets from a file.
+      - A command to run before a backup, outside of the service's hardening, as a list of words that starts with an absolute path. If it fails or times
+        out, the run fails and no backup is made.
+      - It is visible to everyone who can read the job file or the process list. Keep secrets in a file that the command reads.
     type: list
     elements: str
     default: []
   post_command: &post_command
     description:
-      - A command to run after a backup, whatever became of it. It learns that from the environment, as E(VOLT_RESULT), which is C(success) or C(failure), and
-        E(VOLT_REASON). If it fails, the run counts as failed.
+      - A command to run after a backup, whether it succeeded or failed. The environment variables E(VOLT_RESULT), which is C(success) or C(failure), and
+        E(VOLT_REASON) have the result. If the command fails, the run counts as failed.
     type: list
     elements: str
     default: []
   command_timeout: &command_timeout
-    description: After how many seconds O(pre_command) or O(post_command) is ended.
+    description: Timeout of O(pre_command) and O(post_command) in seconds.
     type: int
     default: 600
   timeout: &timeout
     description:
-      - How long a backup may take, with what it waits and what it prunes, for example V(6h). One that takes longer is ended, and the run fails with the code
-        C(timeout). Nothing half-done is left and no backup is removed. O(pre_command) and O(post_command) have O(command_timeout) instead.
-      - By default, and with V(0), it may take as long as it takes.
+      - How long a backup may take, including waiting and pruning, for example V(6h). A longer one is stopped, and the run fails with the code C(timeout).
+        No partial backup is left, and no backup is removed. O(pre_command) and O(post_command) have O(command_timeout) instead.
+      - By default, and with V(0), there is no limit.
     type: str
   stall: &stall
     description:
-      - How long a backup may stand still. Where nothing was looked at, read or written for so long, as by a disk or a server that does not answer, it is ended
-        and the run fails with the code C(stalled). The reason names the path at which it stood. Nothing half-done is left and no backup is removed.
-      - A large file that is being read is progress. Waiting for others that use the store is bounded by O(lock_timeout).
-      - With V(0), or empty, a backup may stand still.
+      - How long a backup may make no progress. If nothing was read or written for this long, for example because a disk or server does not respond, the
+        backup is stopped and the run fails with the code C(stalled). The reason has the path. No partial backup is left, and no backup is removed.
+      - Reading a large file counts as progress. Waiting for a lock on the store is limited by O(lock_timeout).
+      - With V(0), or empty, there is no limit.
     type: str
     default: 15m
   nice: &nice
@@ -208,42 +208,41 @@ options:
     type: int
     default: 10
   io_class: &io_class
-    description: The service's class of I/O scheduling. V(none) leaves it as it is for any service.
+    description: I/O scheduling class of the service. V(none) uses systemd's default.
     type: str
     choices: [idle, best-effort, realtime, none]
     default: idle
   first_run: &first_run
     description:
-      - When a workload that has no backup yet is backed up first, once its schedule is there and enabled. V(slot) waits for its first time, and V(now)
-        does it at once. V(spread) does it within the O(interval), or a day of O(on_calendar), at a moment that host and workload decide.
-      - The moment of V(spread) is forgotten when the host is started anew before. The first time is then as with V(slot).
-      - With O(manage_units=false) nothing is begun, and a warning says so.
+      - When to make the first backup of a workload that has none yet. V(slot) waits for the first scheduled time, V(now) starts it at once. V(spread)
+        starts it within the O(interval), or within a day with O(on_calendar), at a time that is fixed for the host and workload.
+      - If the host reboots before the time of V(spread), the first backup is made as with V(slot).
+      - With O(manage_units=false), no backup is started, and the module warns.
     type: str
     choices: [slot, now, spread]
     default: slot
   requires_mounts: &requires_mounts
     description:
-      - Start a run only once what is to be mounted for O(source), O(store) and O(backup_dir) is mounted (C(RequiresMountsFor=)), and mount it if need be. Where
-        a mount fails, no run is started, C(volt-backup status) says which it was, and people are told. Symbolic links are followed when the
-        schedule is declared.
+      - Mount the file systems of O(source), O(store) and O(backup_dir) before a run if needed (C(RequiresMountsFor=)). If a mount fails, the run does not
+        start, C(volt-backup status) shows the mount, and a notification is sent. Symbolic links are followed when the schedule is declared.
     type: bool
     default: true
   on_start_url: &on_start_url
     description:
-      - An address that is called (GET) when a run begins, such as that of a service which watches for runs that do not come.
-      - In it, C({workload}), C({host}), C({event}), C({backup_id}), C({reason}), C({duration}) in seconds and C({size}) in bytes stand for what is
-        known. A call takes 15 seconds at most. That it does not answer makes no backup bad. It is kept in the job file, and shown nowhere.
+      - A URL that is called (GET) when a run starts, for example of a service that monitors for missing runs.
+      - In it, C({workload}), C({host}), C({event}), C({backup_id}), C({reason}), C({duration}) in seconds and C({size}) in bytes are replaced by their
+        values. A call times out after 15 seconds. A failed call does not fail the backup. The URL is kept in the job file and never shown.
     type: str
   on_success_url: &on_success_url
-    description: An address that is called when a run has succeeded, with all that belongs to it. As O(on_start_url).
+    description: A URL that is called when a run has succeeded, including its commands and pruning. As O(on_start_url).
     type: str
   on_failure_url: &on_failure_url
-    description: An address that is called when a run has failed, or what belongs to it. As O(on_start_url).
+    description: A URL that is called when a run has failed, including its commands or pruning. As O(on_start_url).
     type: str
   schedules:
     description:
-      - Several schedules, each with the options from O(workload) to O(on_failure_url). Of these only O(jitter_seed) also counts beside it, for all that
-        have none of their own.
+      - Several schedules, each with the options from O(workload) to O(on_failure_url). Of these options, only O(jitter_seed) can also be set beside this
+        list, as the default of all schedules.
     type: list
     elements: dict
     suboptions:
@@ -285,34 +284,34 @@ options:
       on_success_url: *on_success_url
       on_failure_url: *on_failure_url
   purge:
-    description: Remove the schedules of the host that O(schedules) does not name.
+    description: Remove the schedules of the host that are not in O(schedules).
     type: bool
     default: false
   manage_units:
     description:
-      - With V(false), files are written, but systemd is not told. For images, and for hosts on which systemd does not run.
+      - With V(false), files are written, but systemd is not called. For images, and for hosts without systemd.
     type: bool
     default: true
   force:
-    description: Overwrite files of the same names that are not this collection's.
+    description: Overwrite files of the same names that this collection did not write.
     type: bool
     default: false
   command:
     description:
-      - The command that the service starts, as M(volt.backup.volt_runner) has written it. The service starts it by C(/usr/bin/python3), where that is
-        Python 3.9 or newer, else by the interpreter that this module runs under.
+      - The command that the service starts, as installed by M(volt.backup.volt_runner). The service runs it with C(/usr/bin/python3) if that is Python 3.9
+        or newer, else with the interpreter of this module.
     type: path
     default: /usr/local/bin/volt-backup
   metrics:
     description:
-      - A file that each run writes for Prometheus' node exporter, such as C(/var/lib/prometheus/node-exporter/volt-backup.prom). It tells of all
-        schedules of the host when the last run succeeded and failed, how often it failed since, and sizes. Its directory must be there.
-      - A file there that this collection did not write is refused, and replaced with O(force=true). It is neither overwritten nor removed otherwise.
+      - A file that each run writes for Prometheus' node exporter, such as C(/var/lib/prometheus/node-exporter/volt-backup.prom). It has, for all schedules
+        of the host, the times of the last success and failure, the number of failures since, and sizes. Its directory must exist.
+      - An existing file that this collection did not write is an error. It is only overwritten with O(force=true).
     type: path
   host_units:
     description:
-      - Units of the host as a whole, by their names, each as its text. Names are C(volt-backup.slice), and C(volt-cas-NAME) with C(.service) or
-        C(.timer). Timers are enabled and started. Units of such names that this module wrote, and that are not among these, are removed.
+      - Units of the whole host, as a dictionary of names and contents. Names are C(volt-backup.slice), and C(volt-cas-NAME) with C(.service) or
+        C(.timer). Timers are enabled and started. Other units with such names that this module wrote are removed.
       - In a text, C(@PYTHON@) stands for the interpreter that the services of schedules have. C(@ANY_PYTHON@) stands for a line that finds one that works,
         should that be gone. C(@SPREAD@) stands for minute and second within an hour by O(jitter_seed), as in C(04:@SPREAD@). C(@HARDENED@) and
         C(@HARDENED_NETWORK@) stand for the lines that harden a service which works on the store, or one which speaks to servers.
@@ -322,8 +321,8 @@ options:
     type: dict
   on_failure:
     description:
-      - By which ways people are told of failures, by C(volt-backup notify), which the unit C(volt-cas-failure@.service) of O(host_units) calls.
-      - On the host this is in C(/etc/volt/notify.json), for root alone. What is not given is removed.
+      - How to send notifications of failures. C(volt-backup notify) sends them, called by the unit C(volt-cas-failure@.service) of O(host_units).
+      - On the host, this is stored in C(/etc/volt/notify.json), which only root can read. Settings that are not given are removed.
     type: dict
     suboptions:
       command:
@@ -552,7 +551,7 @@ OPTIONS = dict(
 def work(task: Task) -> Result:
     params = task.params
     if params["purge"] and params["schedules"] is None:
-        raise UsageError("Option purge belongs to schedules, since it removes what that list does not name.")
+        raise UsageError("Option purge needs schedules; set the list of all schedules of this host.")
     given = [params] if params["schedules"] is None else params["schedules"]
     seed = _seed(params["jitter_seed"])
     wanted = [one for one in given if one["state"] == "present"]
@@ -607,11 +606,11 @@ def _host_wide(params: Result, seed: str) -> t.Optional[HostWide]:
     texts, told = params["host_units"], params["on_failure"]
     if texts is None:
         if told is not None:
-            raise UsageError("Option `on_failure` belongs to `host_units`, among which is the unit that tells of failures.")
+            raise UsageError("Option `on_failure` needs `host_units`; set both, with the notification unit in the list.")
         return None
     for name, text in texts.items():
         if not isinstance(text, str):
-            raise UsageError(f"Unit {name} of `host_units` must be a text.")
+            raise UsageError(f"Unit {name} of `host_units` must be a string.")
     return HostWide(texts, notification.check(told or {}), seed)
 
 

@@ -76,7 +76,7 @@ EXAMPLES = r"""
     level: content
     budget: 5%
 
-- name: Verify everything, and mend what can be mended
+- name: Verify everything, and repair what can be repaired
   volt.backup.volt_cas_verify:
     level: content
     repair: true

@@ -11,20 +11,21 @@ module: volt_restore
 short_description: Restore a backup
 version_added: 0.1.0
 description:
-  - Restores a backup that M(volt.backup.volt_backup) made, all of it or some paths, to where it came from or elsewhere.
-  - Backup and target are compared first. Where type, mode, owner, size, modification time, links, extended attributes and content of everything
-    agree, the task is unchanged, whatever O(force) says. Content is hashed, but for files that a restore or a comparison has hashed before and whose
-    inode, size, modification time and change time are the same since. With O(verify=false) size and modification time suffice.
-  - A restore never destroys what the backup does not hold, unless it is told to by O(strategy=replace) or O(delete). What the backup excluded or
-    skipped stays in the target in any case, and so does what is mounted there.
-  - Missing or altered content in the store fails the task before the target is touched, or with O(strategy=in_place) before the file in
-    question is. O(paths) that are whole can be restored all the same, and O(salvage) restores all that is whole.
-  - What the target cannot hold (an extended attribute, an owner, the fraction of a second of a time) is counted and named, and the rest is restored. See
-    O(attributes). Inode flags and project ids are no part of a backup; a file that is replaced hands them on.
-  - Owners, groups and the users and groups in ACLs are restored by name, and by number where this host does not know the name. Numbers are kept with
-    O(numeric_owner), for a backup with O(volt.backup.volt_backup#module:workload_mode=container), and for a tree that has C(etc/passwd) of its own.
-  - Without root, owners stay those of the user, and directories of the user that are read-only are opened up while they are written to.
-  - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\). Options that take paths accept
+  - Restores a backup made by M(volt.backup.volt_backup), completely or only some paths, to its original path or to another one.
+  - The target is compared with the backup first. If type, mode, owner, size, modification time, links, extended attributes and content of all paths are
+    equal, the task is unchanged, even with O(force=true). Content is compared by hash. Files hashed by an earlier restore or comparison are not hashed
+    again while their inode, size, modification time and change time are the same. With O(verify=false), files with the same size and modification time
+    count as equal.
+  - Files that are not in the backup are only removed with O(strategy=replace) or O(delete=true). Paths that the backup excluded or skipped, and file
+    systems mounted in the target, are always kept.
+  - If content in the store is missing or damaged, the task fails before the target is changed, or with O(strategy=in_place) before that file is changed.
+    Intact files can still be restored with O(paths) or O(salvage).
+  - Attributes that the target cannot store, such as an extended attribute or an owner, are counted and listed, and the rest is restored. See
+    O(attributes). Inode flags and project ids are not part of a backup; a replaced file keeps those of the old file.
+  - Owners, groups and the users and groups in ACLs are restored by name, or by number if the name does not exist on this host. They are restored by number
+    with O(numeric_owner), for a backup with O(volt.backup.volt_backup#module:workload_mode=container), and for a tree with its own C(etc/passwd).
+  - Without root, restored files belong to the current user, and read-only directories of that user are made writable during the restore.
+  - In results, paths are UTF-8. A byte that is not valid UTF-8 appears as C(\xNN), a backslash as C(\\). Options that take paths accept
     this form.
 author:
   - volt.backup contributors (!UNKNOWN)
@@ -44,8 +45,8 @@ options:
   id:
     description:
       - The backup to restore.
-      - In check mode it may be null, and only there, because a backup that the same playbook would have made has no id yet. The task then reports
-        a change. An empty text counts as null, since ansible-core 2.18 makes it of a template that gives null.
+      - It may be null in check mode only, because a backup that the same playbook would make has no id yet. The task then reports a change. An empty
+        string counts as null, because ansible-core 2.18 turns a null template result into one.
       - Exactly one of O(id) and O(workload) is required.
     type: str
   workload:
@@ -69,15 +70,15 @@ options:
     default: []
   before:
     description:
-      - With O(workload), only backups begun before this time, for example V(2026-11-23) or V(2026-11-23T10:00:00+01:00).
-        Without a zone it is UTC.
+      - With O(workload), only backups started before this time, for example V(2026-11-23) or V(2026-11-23T10:00:00+01:00).
+        Without a time zone, it is UTC.
     type: str
   target:
     description:
-      - Where to restore to, as an absolute path. The default is the directory that was backed up. Where a symbolic link has come into its
-        path since, the task fails, for that may lead to what no backup is of.
-      - Its parent must exist. It must not be in the store or in O(backup_dir), nor hold them. A symbolic link of another user in its path is not
-        followed.
+      - The absolute path to restore to. The default is the directory that was backed up. If its path contains a symbolic link that was not there at the
+        time of the backup, the task fails.
+      - The parent directory must exist. The target must not be inside the store or O(backup_dir), nor contain them. Symbolic links of other users in its
+        path are not followed.
     type: path
     aliases:
       - target_dir
@@ -89,12 +90,12 @@ options:
     default: false
   strategy:
     description:
-      - V(replace) builds the new tree beside the target and exchanges the two in one step, so that the target is never half restored. What the
-        backup lacks and has not excluded or skipped is gone then. It is refused while anything is mounted below the target.
-        It works in place, and warns, where trees cannot be exchanged (the target is a mount point or a Btrfs subvolume, a file system such as
-        overlayfs, no space for two trees, a directory above that is not ours to write).
-      - V(in_place) writes each file that differs beside the old one and renames it. What the backup lacks stays, unless O(delete).
-      - V(auto) is V(replace) where nothing can be lost by it, else V(in_place).
+      - V(replace) builds the new tree beside the target and swaps both in one step, so that the target is never partially restored. Files that are not in
+        the backup are removed, except excluded and skipped paths. It fails while anything is mounted below the target. It restores in place, with a
+        warning, if the trees cannot be swapped, because the target is a mount point or a Btrfs subvolume, its file system does not support it (such as
+        overlayfs), there is not enough space for a second copy, or the parent directory is not writable.
+      - V(in_place) writes each changed file beside the old one and renames it. Files that are not in the backup are kept, unless O(delete=true).
+      - V(auto) uses V(replace) if no file would be lost, else V(in_place).
     type: str
     choices:
       - auto
@@ -103,22 +104,22 @@ options:
     default: auto
   delete:
     description:
-      - Remove what the backup lacks. What it excluded or skipped, and what is mounted, is left alone.
-      - With O(strategy=auto) the tree may then be replaced. With O(strategy=replace) this option is refused, for it would say nothing.
+      - Remove files that are not in the backup. Excluded and skipped paths, and mounted file systems, are kept.
+      - With O(strategy=auto), the tree may then be replaced. This option cannot be used with O(strategy=replace), which removes these files anyway.
     type: bool
     default: false
   paths:
     description:
-      - Restore only these paths, relative to the top of the backup or with the source in front, with what is below them. Implies O(strategy=in_place).
+      - Restore only these paths and all paths below them. A path is relative to the top of the backup, or starts with the source. Implies O(strategy=in_place).
     type: list
     elements: str
     default: []
   link:
     description:
-      - How content gets from the store to the target.
-      - V(auto) shares data blocks with the store where the file system can (reflinks), else copies. V(reflink) fails where it cannot.
-      - V(hardlink) links files to the store where it can, and copies the rest. Such a file must never be written to in place, for that
-        would alter the store.
+      - How file content is transferred from the store to the target.
+      - V(auto) shares data blocks with the store (reflinks) if the file system supports it, else copies. V(reflink) fails if it is not supported.
+      - V(hardlink) creates hard links to files in the store where possible, and copies the rest. Such a file must never be changed in place, because that
+        damages the store.
       - V(copy) always copies.
     type: str
     choices:
@@ -129,19 +130,19 @@ options:
     default: auto
   verify:
     description:
-      - Hash the content of files that seem equal, and of those that share blocks or inodes with the store. What is copied is hashed in any case.
-      - V(false) is faster where much is shared or equal. RV(restore.verified) says so.
+      - Hash the content of existing files that look equal, and of files that share blocks or inodes with the store. Copied content is always hashed.
+      - V(false) is faster if many files are shared or equal. RV(restore.verified) is then false.
     type: bool
     default: true
   salvage:
     description:
-      - Restore what is whole of a damaged backup, in place, and leave everything else as it is. RV(restore.lost) names what is lost.
-      - It is refused with O(strategy=replace), which would take away what the backup lost.
+      - Restore the intact files of a damaged backup in place, and leave all others unchanged. RV(restore.lost) lists the lost paths.
+      - It cannot be used with O(strategy=replace), which would remove the lost files from the target.
     type: bool
     default: false
   attributes:
     description:
-      - What happens where the target cannot hold all attributes. V(best_effort) restores the rest and warns. V(strict) fails with RV(code=attributes)
+      - What to do if the target cannot store all attributes. V(best_effort) restores the rest and warns. V(strict) fails with RV(code=attributes)
         before anything is written.
     type: str
     choices:
@@ -150,10 +151,10 @@ options:
     default: best_effort
   allow_in_use:
     description:
-      - Restore although a process has its root directory in the target, as a container has, another mount namespace has something mounted below it, or
-        an overlay is made of it. By default that fails with RV(code=in_use), for what runs there would lose its files and mounts.
-      - A process that only works in the target, or has files of it open, is no reason to fail. A warning names it.
-      - With V(true) it is not looked for at all.
+      - Restore even if the target is in use, that is if a process such as a container has its root directory in it, another mount namespace has a mount
+        below it, or an overlay uses it. By default the task then fails with RV(code=in_use), because these processes would lose their files and mounts.
+      - A process that only has its working directory or open files in the target causes a warning, not a failure.
+      - With V(true), this is not checked at all.
     type: bool
     default: false
   numeric_owner:
@@ -163,9 +164,9 @@ options:
     default: false
   keep_previous:
     description:
-      - Keep the old tree beside the target. RV(restore.previous) tells its name.
-      - The target is then replaced as a whole also where the backup lacks something of it, for nothing is lost by that. Where it can only be
-        restored in place, this is refused.
+      - Keep the old tree beside the target. RV(restore.previous) is its path.
+      - The target is then replaced as a whole even if it has files that are not in the backup, because the old tree is kept. The task fails if it can only
+        be restored in place.
     type: bool
     default: false
 seealso:
@@ -190,7 +191,7 @@ EXAMPLES = r"""
     id: "{{ made.backup.id }}"
     target: /srv/app-restored
 
-- name: Restore one directory of it, and remove what came in since
+- name: Restore one directory of it, and remove files that were added since
   volt.backup.volt_restore:
     id: "{{ made.backup.id }}"
     paths:
@@ -198,18 +199,18 @@ EXAMPLES = r"""
     delete: true
     force: true
 
-- name: Restore what is whole of a damaged backup beside what is there now
+- name: Restore the intact files of a damaged backup beside the current files
   volt.backup.volt_restore:
     id: "{{ made.backup.id }}"
     target: /srv/app-salvaged
     salvage: true
   register: salvaged
 
-- name: Say what is lost
+- name: Show what is lost
   ansible.builtin.debug:
     var: salvaged.restore.lost
 
-- name: Restore what there was at noon, and keep what is there now beside it
+- name: Restore the state at noon, and keep the current files beside it
   volt.backup.volt_restore:
     workload: app
     type: manual
@@ -219,14 +220,14 @@ EXAMPLES = r"""
     force: true
   register: restored
 
-- name: Say where that is
+- name: Show where that is
   ansible.builtin.debug:
     msg: "{{ restored.restore.previous | default('Nothing had to be replaced', true) }}"
 """
 
 RETURN = r"""
 restore:
-  description: What was done, or in check mode what would be. The numbers of files are 0 in check mode.
+  description: What was done, or would be done in check mode. The numbers of files are 0 in check mode.
   returned: success
   type: dict
   contains:
@@ -241,7 +242,7 @@ restore:
       returned: always
       sample: /srv/app
     strategy:
-      description: How it was done, V(replace) or V(in_place). V(none) where nothing had to be done. Null in check mode if O(id) is null.
+      description: The strategy used, V(replace) or V(in_place). V(none) if nothing had to be done. Null in check mode if O(id) is null.
       type: str
       returned: always
       sample: replace
@@ -251,7 +252,7 @@ restore:
       returned: always
       sample: 0
     files_copied:
-      description: Files of which the content was written.
+      description: Files whose content was written.
       type: int
       returned: always
       sample: 8711
@@ -261,7 +262,7 @@ restore:
       returned: always
       sample: 0
     files_removed:
-      description: Paths that were removed, because the backup lacks them.
+      description: Paths that were removed because they are not in the backup.
       type: int
       returned: always
       sample: 0
@@ -276,32 +277,32 @@ restore:
       returned: always
       sample: 1734000000
     paths_staying:
-      description: Paths that the backup lacks and that stay in the target.
+      description: Paths that are not in the backup and were kept in the target.
       type: int
       returned: always
       sample: 0
     bytes_needed:
-      description: Bytes that the restore writes at most. Hard links count once, holes and blocks that are shared with the store not at all.
+      description: Maximum number of bytes that the restore writes. Hard links count once; holes and blocks shared with the store do not count.
       type: int
       returned: always
       sample: 485123456
     verified:
-      description: Whether content was hashed, that of the target and what is shared with the store included. It is what O(verify) says.
+      description: Whether all content was hashed, including that of the target and of files shared with the store. It equals O(verify).
       type: bool
       returned: always
       sample: true
     partly:
-      description: Whether O(paths) asked for a part of the backup.
+      description: Whether only a part of the backup was selected with O(paths).
       type: bool
       returned: always
       sample: false
     attributes_skipped:
-      description: Paths that could not have all of their attributes. In check mode only known with O(attributes=strict).
+      description: Number of paths restored without some attributes. In check mode only known with O(attributes=strict).
       type: int
       returned: always
       sample: 1
     attributes_skipped_names:
-      description: What they lack, and how many lack it. C(owner), C(mode), C(mtime), C(flags), C(project), an extended attribute's name, or
+      description: The missing attributes, each with the number of paths. C(owner), C(mode), C(mtime), C(flags), C(project), an extended attribute's name, or
         all, as C(symlink), C(fifo), C(socket) or C(device).
       type: dict
       returned: always
@@ -315,37 +316,37 @@ restore:
       sample:
         - var/log/journal
     lost:
-      description: With O(salvage), paths that could not be restored. Of a directory, what is in it.
+      description: With O(salvage), paths that could not be restored. A directory stands for all paths in it.
       type: list
       elements: str
       returned: always
       sample: []
     in_use:
-      description: What a restore would take the ground from, as sentences. See O(allow_in_use). It is told of an equal target as well.
+      description: What uses the target, as sentences. See O(allow_in_use). It is returned for an equal target as well.
       type: list
       elements: str
       returned: always
       sample: []
     previous:
       description: >-
-        Where the old tree is, with O(keep_previous), and where it holds something that the backup leaves alone and that had no place in the new tree
-        (a warning says so); else null.
+        Path of the old tree. It is kept with O(keep_previous), and, with a warning, if it has excluded paths that could not be moved into the new tree.
+        Else null.
       type: str
       returned: always
       sample: /srv/app.previous-20261123-100000
 diff:
-  description: What leads from the target as it was to the backup.
+  description: The differences between the target before the restore and the backup.
   returned: success but in check mode with O(id=null), and on failure with RV(code=target_differs)
   type: dict
   contains:
     added:
-      description: Paths that were not there, relative to the target.
+      description: Paths that were missing, relative to the target.
       type: list
       elements: str
       returned: always
       sample: []
     changed:
-      description: Paths of which content or attributes differed. V(.) is the target itself.
+      description: Paths whose content or attributes differed. V(.) is the target itself.
       type: list
       elements: str
       returned: always
@@ -363,7 +364,7 @@ diff:
       returned: always
       contains:
         added:
-          description: Number of paths that were not there.
+          description: Number of paths that were missing.
           type: int
           returned: always
           sample: 0
@@ -389,9 +390,9 @@ diff:
       sample: "~etc/app/app.conf\n"
 passed_over:
   description:
-    - Backups that are newer than the one that was restored, but are damaged, incomplete, of the future (the clock was wrong) or of another backup
-      directory. Empty if O(id) is given.
-    - It is not named C(skipped), because Ansible takes a task that returns something under that name for one that did not run.
+    - Newer backups that were not used because they are damaged, incomplete, of the future (the clock was wrong) or of another backup directory. Empty if
+      O(id) is set.
+    - It is not named C(skipped), because Ansible treats a task with a result of that name as skipped.
   returned: success but in check mode with O(id=null), and on failure with RV(code=not_found)
   type: list
   elements: dict
@@ -414,12 +415,12 @@ store_id:
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself, V(not_found) where there is no
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(not_found) where there is no
       such backup, V(damaged) where something in the store is missing or altered, V(unsupported) where a newer
-      version wrote something that it needs, V(target_differs) for a target that needs O(force),
-      V(target) and V(target_full) for a target that is unsuitable or full, V(in_use) for one that something runs on, V(attributes) for one that cannot
-      hold all with O(attributes=strict), V(store) for a store that is known and not there, or cannot be read,
-      V(lock_timeout) where others used the store alone for too long, V(interrupted) for a run that was told to stop.
+      version wrote something that it needs, V(target_differs) for a target that differs and needs O(force),
+      V(target) and V(target_full) for a target that is unsuitable or full, V(in_use) for one that is in use, V(attributes) for one that cannot store all
+      attributes with O(attributes=strict), V(store) for a store that is missing or cannot be read, V(lock_timeout) for a lock that was held by others for
+      too long, V(interrupted) for a run that was interrupted.
   returned: failure
   type: str
   sample: target_differs
@@ -431,27 +432,27 @@ mounts:
   sample:
     - data
 in_use:
-  description: What stands on the target, as sentences.
+  description: What uses the target, as sentences.
   returned: on failure with RV(code=in_use)
   type: list
   elements: str
   sample:
     - systemd (process 4711) has its root directory in it
 attributes_skipped:
-  description: How many paths could not have all of their attributes.
+  description: Number of paths that cannot have all of their attributes.
   returned: on failure with RV(code=attributes)
   type: int
   sample: 1
 attributes:
-  description: What they could not have, and how many of them.
+  description: The missing attributes, each with the number of paths.
   returned: on failure with RV(code=attributes)
   type: dict
   sample:
     btrfs.compression: 1
 paths:
   description:
-    - The paths that a failure is about. Those of O(paths) that the backup does not have, paths of which the content is lost, directories of the target
-      that are in the way of something else in the backup, immutable files, or paths that could not have all of their attributes.
+    - The paths that caused the failure. These are paths of O(paths) that are not in the backup, paths whose content is lost, directories of the target
+      where the backup has another type of file, immutable files, or paths that cannot have all of their attributes.
   returned: failure, if it is about such paths
   type: list
   elements: str
@@ -498,7 +499,7 @@ def work(task: Task) -> Result:
     if params["workload"] is None:
         for name in ("type", "tags", "before"):
             if params[name]:
-                raise UsageError(f"Option {name} helps to find a workload's newest backup; leave it out where id says which.")
+                raise UsageError(f"Option {name} only applies with workload; omit it when id is set.")
         if not params["id"]:
             return unknown_yet(task)
     newest = None if params["workload"] is None else Query(params["workload"], params["type"], params["tags"])
@@ -511,7 +512,7 @@ def work(task: Task) -> Result:
 def unknown_yet(task: Task) -> Result:
     """A playbook in check mode restores the backup that it would have made before."""
     if not task.dry:
-        raise UsageError("The id is null, which only check mode accepts; was the backup made?")
+        raise UsageError("The id is null, which only check mode accepts; check that the backup was made.")
     restore = dict.fromkeys(("backup_id", "strategy", "previous"))
     numbers = dict.fromkeys(NUMBERS, 0)
     lists: t.Dict[str, t.Any] = {name: [] for name in ("attributes_skipped_paths", "lost", "in_use")}

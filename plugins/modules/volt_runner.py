@@ -141,7 +141,7 @@ def work(task: Task) -> Result:
 def _check_unused(path: str, task: Task) -> None:
     users = units.users(systemd.UNITS, path)
     if users:
-        used = f"{show(os.fsencode(path))} is started by {', '.join(users)}; remove the schedules first."
+        used = f"{show(os.fsencode(path))} is used by {', '.join(users)}; remove the schedules first."
         if not task.dry:
             raise UsageError(used)
         task.warn(used)
@@ -149,9 +149,9 @@ def _check_unused(path: str, task: Task) -> None:
 
 def _check_directory(directory: str, task: Task) -> None:
     if not os.path.isdir(directory):
-        raise UsageError(f"{directory} is no directory; make it or choose another path.")
+        raise UsageError(f"{directory} is not a directory; create it, or choose another path.")
     if os.statvfs(directory).f_flag & os.ST_NOEXEC:
-        task.warn(f"The file system of {directory} is mounted noexec, so the command there must be started by python3; timers do that.")
+        task.warn(f"The file system of {directory} is mounted noexec, so start the command there with python3; timers do that already.")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ description:
     Where C(daemon.json) is not understood, Docker's data is not looked for at all.
   - A workload is called C(<runtime>-<its name>), whatever else the host has, so its name stays when others come and go.
   - A symbolic link is followed where only root can have put it. Elsewhere it could be a user's way to other people's files, and is left out.
-  - In results, paths are UTF-8. A byte that is no part of UTF-8 appears as C(\xNN), a backslash as C(\\).
+  - In results, paths are UTF-8. A byte that is not valid UTF-8 appears as C(\xNN), a backslash as C(\\).
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:

@@ -36,7 +36,7 @@ class Books:
         }
         done = self._ansible("ansible-playbook", f"volt.backup.{name}", "-e", json.dumps({**given, **variables}), *arguments)
         assert done.returncode == status, done.stdout
-        assert done.stdout.count("[WARNING]") == done.stdout.count("[WARNING]: This leaves host") and "[DEPRECATION" not in done.stdout, done.stdout
+        assert done.stdout.count("[WARNING]") == done.stdout.count("[WARNING]: Host") and "[DEPRECATION" not in done.stdout, done.stdout
         return done.stdout
 
     def backups(self) -> list[int]:
@@ -64,7 +64,7 @@ def test_backup_restore_verify(books: Books) -> None:
     restore = {"volt_workload": "app", "volt_force": True, "volt_delete": True}
     refused = books.run("restore", status=2, **restore)
     assert refused.count("This would restore on 3 hosts") >= 3 and "volt_restore" not in refused
-    assert "names a backup of one host" in books.run("restore", "--limit", "all", status=2, volt_id="x")
+    assert "is a backup of one host" in books.run("restore", "--limit", "all", status=2, volt_id="x")
     restore["volt_hosts"] = "all"
     assert "target_differs" in books.run("restore", "--limit", "all", status=2, volt_workload="app")
     foreseen = books.run("restore", "--check", **restore)
@@ -79,14 +79,14 @@ def test_backup_restore_verify(books: Books) -> None:
     assert "changed: [" not in told and written.count("changed: [") == 3
     assert [model.snapshot(room / "app") for room in books.rooms] == before
     assert changes(books.run("restore", **restore)) == [0, 0, 0]
-    assert "Say what to restore" in books.run("restore", status=2)
-    assert "Say what to restore" in books.run("restore", status=2, volt_id="x", **restore)
+    assert "No backup was chosen" in books.run("restore", status=2)
+    assert "No backup was chosen" in books.run("restore", status=2, volt_id="x", **restore)
     assert "write volt_workload" in books.run("restore", status=2, volt_worklaod="app")
     proved = books.run("verify", volt_scratch_dir=f"{books.place}/scratch")
     assert proved.count('"app-') == 3 and proved.count('"db-') == 3 and changes(proved) == [0, 0, 0], proved
     assert not any((room / "scratch").exists() for room in books.rooms)
     nothing = books.run("backup", volt_schedule_workloads=[])
-    assert "Nothing is declared for this host" in nothing and changes(nothing) == [0, 0, 0]
+    assert "No workload is declared for this host" in nothing and changes(nothing) == [0, 0, 0]
 
 
 def test_status(books: Books, tmp_path: Path) -> None:

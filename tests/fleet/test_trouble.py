@@ -95,7 +95,7 @@ def test_all_trouble_is_told(schedules: Schedules) -> None:
         assert "backup(s) are damaged" in wait_for(host, f"{place}/alarm", "volt-cas-verify: ")
         host.run("systemctl", "stop", "volt-cas-gc.timer")
         host.run("systemctl", "start", "volt-cas-status.service", check=False)  # what no run finds is told once
-        told = wait_for(host, f"{place}/alarm", "There is more: volt-cas-gc.timer is stopped.")
+        told = wait_for(host, f"{place}/alarm", "Also: volt-cas-gc.timer is stopped.")
         assert host.run("systemctl", "start", "volt-cas-status.service", check=False).returncode == 0
         assert host.run("cat", f"{place}/alarm").stdout == told and "app is damaged" in told
         found = problems(schedules, host)
@@ -117,7 +117,7 @@ def test_all_trouble_is_told(schedules: Schedules) -> None:
         host.run("sh", "-c", "sed -i 's:ExecStart=/usr/bin/python3 :ExecStart=/usr/bin/python3.0 :; s:=+/usr/bin/python3 :=+/usr/bin/python3.0 :;"
                  " s:1\" /usr/bin/python3 :1\" /usr/bin/python3.0 :' /etc/systemd/system/volt-*.service && systemctl daemon-reload")  # fmt: skip
         host.run("systemctl", "start", "volt-backup-app.service", check=False)
-        assert "could not note why" in wait_for(host, f"{place}/alarm", "volt-backup-app: ")
+        assert "without recording a reason" in wait_for(host, f"{place}/alarm", "volt-backup-app: ")
         # nobody can be told
         host.run("sh", "-c", f"rm -r {place}/alarm && mkdir {place}/alarm")
         host.run("systemctl", "start", "volt-backup-hook.service", check=False)
@@ -146,7 +146,7 @@ def test_a_removal_ends_what_runs(schedules: Schedules) -> None:
         host.run("sh", "-c", "mkdir /etc/systemd/system/volt-backup-app.service.d; echo '[Unit]' >/etc/systemd/system/volt-backup-app.service.d/50-mine.conf")
 
     gone = schedules.declare(**GONE)
-    assert "volt-backup-app.service.d (50-mine.conf) is not of volt.backup and stays" in gone
+    assert "volt-backup-app.service.d (50-mine.conf) was not written by volt.backup and stays" in gone
 
     @schedules.each
     def has_ended(host: Host) -> None:

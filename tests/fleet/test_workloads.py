@@ -83,7 +83,7 @@ def test_what_was_not_looked_at_keeps_its_schedule(fleet: Fleet, hosts: Callable
     given = {"volt_schedule_find": True, "volt_schedule_defaults": {"interval": "1d"}}
     for host in fleet.hosts.values():
         host.run("sh", "-c", "mkdir -p /etc/docker && echo '{}' >/etc/docker/daemon.json")
-    assert "No schedule is removed" not in hosts("volt.backup.schedule", **given)
+    assert "No schedule was removed" not in hosts("volt.backup.schedule", **given)
 
     def scheduled() -> list[list[str]]:
         return [sorted(host.run("ls", "/etc/volt/backup").stdout.split()) for host in fleet.hosts.values()]
@@ -94,7 +94,7 @@ def test_what_was_not_looked_at_keeps_its_schedule(fleet: Fleet, hosts: Callable
     for check in ("--diff", "--check"):
         output = hosts("volt.backup.schedule", check, **given)
         assert set(re.findall(r"changed=(\d+)", output)) == {"0"} and scheduled() == before
-        assert output.count("named may be there all the same. /etc/docker/daemon.json is no JSON.") == len(before)
+        assert output.count("named and may still exist. /etc/docker/daemon.json is not JSON.") == len(before)
     hosts("volt.backup.schedule", **given, volt_schedule_purge=False)
     # Started in the middle, or with a path that systemd does not understand, the role fails and touches nothing.
     for said, variables, arguments in (

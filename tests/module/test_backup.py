@@ -124,7 +124,7 @@ def test_a_mount_that_is_missing_and_then_accepted(host: Host, capfd: Any) -> No
     failure = host.back_up(max_age="1h")
     assert (failure["code"], failure["mounts"]) == ("mount_missing", [os.path.dirname(host.tree)]), failure
     words = ["accept", "app", "--store", str(host.store), "--backup-dir", str(host.backups)]
-    assert cli.main([*words, "--dry-run"]) == 0 and "Would forget that this was mounted" in capfd.readouterr().out
+    assert cli.main([*words, "--dry-run"]) == 0 and "Would forget these mounts" in capfd.readouterr().out
     foreseen, accepted, again = host.twice("volt_backup", workload="app", state="accepted")
     assert foreseen["mounts"] == accepted["mounts"] == failure["mounts"] and again["mounts"] == []
     assert accepted["diff"] == {"before": f"{failure['mounts'][0]}\n", "after": ""}

@@ -15,20 +15,20 @@ from ansible_collections.volt.backup.plugins.module_utils import _module
 
 from .conftest import Host
 
-NOT_ALLOWED = "is not allowed; use 1 to 128 letters"
+NOT_ALLOWED = "is invalid; use 1 to 128 letters"
 
 #: The value of an option that is not given.
 LEFT_OUT = object()
 
 KEEP = {
-    "empty": ({}, "Nothing is said to be kept"),
-    "of nothing": ({"last": 0, "tags": [], "within": ""}, "Nothing is said to be kept"),
-    "negative": ({"last": -1}, "How many to keep by last is a number from 0 up, and -1 is none"),
+    "empty": ({}, "keep has no rule"),
+    "of nothing": ({"last": 0, "tags": [], "within": ""}, "keep has no rule"),
+    "negative": ({"last": -1}, "keep.last must be a whole number, 0 or more (got -1)"),
     "no number": ({"daily": "many"}, "'many'"),
     "unknown": ({"last": 1, "newest": 1}, "Unsupported parameters for"),
-    "span without a unit": ({"within": "30"}, "Span of time '30' is not understood"),
-    "span in years": ({"within": "1y"}, "Span of time '1y' is not understood"),
-    "tag empty": ({"tags": [""]}, "Tags to keep are a list of texts that are not empty"),
+    "span without a unit": ({"within": "30"}, "Duration '30' is invalid"),
+    "span in years": ({"within": "1y"}, "Duration '1y' is invalid"),
+    "tag empty": ({"tags": [""]}, "keep.tags must be a list of non-empty strings"),
     "no dictionary": ("three", "dict"),
 }
 
@@ -36,7 +36,7 @@ BACKUP = {
     "source missing": ({"source": "{top}/none"}, "source", "{top}/none does not exist"),
     "source is a file": ({"source": "{top}/file"}, "source", "{top}/file is not a directory"),
     "source is a dangling link": ({"source": "{top}/dangling"}, "source", "does not exist"),
-    "source relative": ({"source": "tree"}, "usage", "source must be an absolute path without NUL, and 'tree' is none"),
+    "source relative": ({"source": "tree"}, "usage", "source must be an absolute path without NUL (got 'tree')"),
     "source empty": ({"source": ""}, "usage", "source must be an absolute path"),
     "source in the store": ({"source": "{top}/cas/objects"}, "usage", "where backups are kept"),
     "source is the store": ({"source": "{top}/cas"}, "usage", "where backups are kept"),
@@ -53,14 +53,14 @@ BACKUP = {
     "workload with a line break at its end": ({"workload": "a\n"}, "usage", NOT_ALLOWED),
     "workload of 129 characters": ({"workload": "a" * 129}, "usage", NOT_ALLOWED),
     "workload not ASCII": ({"workload": "caf\u00e9"}, "usage", NOT_ALLOWED),
-    "age without a unit": ({"max_age": "6"}, "usage", "Span of time '6' is not understood"),
-    "age of an unknown unit": ({"max_age": "1y"}, "usage", "Span of time '1y' is not understood"),
-    "age absurd": ({"max_age": "99999999999999w"}, "usage", "Span of time"),
+    "age without a unit": ({"max_age": "6"}, "usage", "Duration '6' is invalid"),
+    "age of an unknown unit": ({"max_age": "1y"}, "usage", "Duration '1y' is invalid"),
+    "age absurd": ({"max_age": "99999999999999w"}, "usage", "Duration"),
     "exclusion with a line break": ({"exclude": ["a\nb"]}, "usage", "line break"),
-    "exclusion of everything": ({"exclude": ["/"]}, "usage", "would name the source itself"),
+    "exclusion of everything": ({"exclude": ["/"]}, "usage", "matches the source itself"),
     "type unknown": ({"type": "weekly"}, "usage", "value of type must be one of"),
     "compression unknown": ({"compression": "lz4"}, "usage", "value of compression must be one of"),
-    "id for a new backup": ({"id": "x"}, "usage", "Option id belongs to the other states"),
+    "id for a new backup": ({"id": "x"}, "usage", "Option id does not apply to state present"),
     "diff_limit negative": ({"diff_limit": -1}, "usage", "diff_limit must not be negative"),
     "lock_timeout negative": ({"lock_timeout": -1}, "usage", "lock_timeout must not be negative"),
     "store is a file": ({"store": "{top}/file"}, "store", "not a directory"),
@@ -68,10 +68,10 @@ BACKUP = {
     "store is another directory": ({"store": "{top}/tree"}, "store", "{top}/tree"),
     "backup_dir relative": ({"backup_dir": "backups"}, "usage", "backup_dir must be an absolute path"),
     "absent without id": ({"state": "absent"}, "usage", "missing: id"),
-    "absent, id empty": ({"state": "absent", "id": ""}, "usage", "cannot be a backup's id"),
-    "absent, id with a slash": ({"state": "absent", "id": "a/b"}, "usage", "cannot be a backup's id"),
-    "absent, id that leads out": ({"state": "absent", "id": "../x"}, "usage", "cannot be a backup's id"),
-    "absent, id with a line break": ({"state": "absent", "id": "x\n"}, "usage", "cannot be a backup's id"),
+    "absent, id empty": ({"state": "absent", "id": ""}, "usage", "is not a valid backup id"),
+    "absent, id with a slash": ({"state": "absent", "id": "a/b"}, "usage", "is not a valid backup id"),
+    "absent, id that leads out": ({"state": "absent", "id": "../x"}, "usage", "is not a valid backup id"),
+    "absent, id with a line break": ({"state": "absent", "id": "x\n"}, "usage", "is not a valid backup id"),
     "option of a later version": ({"remote": "offsite"}, "usage", "Unsupported parameters"),
     **{f"keep {name}": ({"keep": keep}, "usage", says) for name, (keep, says) in KEEP.items()},
 }
@@ -87,39 +87,39 @@ PRUNE = {
 }
 
 UPKEEP = {
-    "grace without a unit": ({"module": "volt_cas_gc", "grace": "24"}, "usage", "Span of time '24' is not understood"),
-    "grace negative": ({"module": "volt_cas_gc", "grace": "-1h"}, "usage", "Span of time '-1h' is not understood"),
+    "grace without a unit": ({"module": "volt_cas_gc", "grace": "24"}, "usage", "Duration '24' is invalid"),
+    "grace negative": ({"module": "volt_cas_gc", "grace": "-1h"}, "usage", "Duration '-1h' is invalid"),
     "level unknown": ({"module": "volt_cas_verify", "level": "all"}, "usage", "value of level must be one of"),
     "budget of nothing": ({"module": "volt_cas_verify", "level": "content", "budget": "0%"}, "usage", "Budget 0% is out of range"),
     "budget above all": ({"module": "volt_cas_verify", "level": "content", "budget": "101%"}, "usage", "Budget 101% is out of range"),
-    "budget without a unit": ({"module": "volt_cas_verify", "level": "content", "budget": "5"}, "usage", "Budget '5' is not understood"),
-    "budget for structure": ({"module": "volt_cas_verify", "budget": "5%"}, "usage", "A budget is for reading the content"),
+    "budget without a unit": ({"module": "volt_cas_verify", "level": "content", "budget": "5"}, "usage", "Budget '5' is invalid"),
+    "budget for structure": ({"module": "volt_cas_verify", "budget": "5%"}, "usage", "budget only applies to level content"),
     "budget for some backups": (
         {"module": "volt_cas_verify", "level": "content", "budget": "5%", "ids": ["app-20261123-100000-manual"]},
-        "usage", "A budget is for reading the content",
+        "usage", "budget only applies to level content",
     ),
     "drill of what is no name": ({"module": "volt_restore_drill", "workloads": ["../x"]}, "usage", NOT_ALLOWED),
     "drill of what has no backup": (
-        {"module": "volt_restore_drill", "workloads": ["other"], "scratch_dir": "{top}/drill"}, "drill", "Workload other was not proved: Workload other has no",
+        {"module": "volt_restore_drill", "workloads": ["other"], "scratch_dir": "{top}/drill"}, "drill", "The drill of workload other failed: Workload",
     ),
-    "drill in a file": ({"module": "volt_restore_drill", "scratch_dir": "{top}/file"}, "usage", "{top}/file is no directory to restore to"),
+    "drill in a file": ({"module": "volt_restore_drill", "scratch_dir": "{top}/file"}, "usage", "{top}/file is not a directory; choose another"),
     "drill in the store": ({"module": "volt_restore_drill", "scratch_dir": "{top}/cas/tmp"}, "usage", "where backups are kept"),
     "drill in a relative directory": ({"module": "volt_restore_drill", "scratch_dir": "drill"}, "usage", "scratch_dir must be an absolute path"),
     "kind unknown": ({"module": "volt_workload_info", "kinds": ["docker"]}, "usage", "value of kinds must be one or more of"),
-    "user unknown": ({"module": "volt_workload_info", "users": ["nobody here"]}, "usage", "User 'nobody here' is not known to this host"),
+    "user unknown": ({"module": "volt_workload_info", "users": ["nobody here"]}, "usage", "User 'nobody here' does not exist on this host"),
     "Compose directory relative": ({"module": "volt_workload_info", "compose_dirs": ["stacks"]}, "usage", "compose_dirs takes absolute paths"),
-    "id that leads out": ({"module": "volt_cas_verify", "ids": ["../x"]}, "usage", "cannot be a backup's id"),
+    "id that leads out": ({"module": "volt_cas_verify", "ids": ["../x"]}, "usage", "is not a valid backup id"),
     "id unknown": ({"module": "volt_cas_verify", "ids": ["app-20000101-000000-manual"]}, "not_found", "There is no backup app-20000101-000000-manual"),
 }
 
 RUNNER = {
-    "path is a file of somebody's": ({"path": "{top}/file"}, "usage", "{top}/file is no command that volt_runner wrote; move it away"),
-    "path is somebody's, absent": ({"path": "{top}/file", "state": "absent"}, "usage", "{top}/file is no command that volt_runner wrote"),
-    "path is a directory": ({"path": "{top}/other"}, "usage", "{top}/other is no command that volt_runner wrote"),
+    "path is a file of somebody's": ({"path": "{top}/file"}, "usage", "{top}/file was not written by volt_runner; move it away"),
+    "path is somebody's, absent": ({"path": "{top}/file", "state": "absent"}, "usage", "{top}/file was not written by volt_runner"),
+    "path is a directory": ({"path": "{top}/other"}, "usage", "{top}/other was not written by volt_runner"),
     "path is a dangling link": ({"path": "{top}/dangling"}, "usage", "{top}/dangling is a symbolic link"),
-    "path in no directory": ({"path": "{top}/none/such"}, "usage", "{top}/none is no directory; make it"),
-    "path in a file": ({"path": "{top}/file/such"}, "usage", "{top}/file is no directory; make it"),
-    "path ends in a slash": ({"path": "{top}/none/"}, "usage", "{top}/none is no directory; make it"),
+    "path in no directory": ({"path": "{top}/none/such"}, "usage", "{top}/none is not a directory; create it"),
+    "path in a file": ({"path": "{top}/file/such"}, "usage", "{top}/file is not a directory; create it"),
+    "path ends in a slash": ({"path": "{top}/none/"}, "usage", "{top}/none is not a directory; create it"),
     "path relative": ({"path": "volt-backup"}, "usage", "path must be an absolute path"),
     "path empty": ({"path": ""}, "usage", "path must be an absolute path"),
     "state unknown": ({"state": "latest"}, "usage", "value of state must be one of"),
@@ -138,20 +138,20 @@ SCHEDULE: dict[str, Any] = {
     "workload that leads out": ({"interval": "6h", "workload": "../x"}, "usage", "Workload name"),
     "source relative": ({"interval": "6h", "source": "relative"}, "usage", "must be an absolute path"),
     "program relative": ({"interval": "6h", "pre_command": ["dump"]}, "usage", "absolute path of a program"),
-    "purge without a list": ({"interval": "6h", "purge": True}, "usage", "purge belongs to schedules"),
+    "purge without a list": ({"interval": "6h", "purge": True}, "usage", "purge needs schedules"),
     "on_failure without host_units": ({"interval": "6h", "on_failure": {"command": ["/bin/true"]}}, "usage", "on_failure belongs to host_units"),
-    "unit that is no text": ({"interval": "6h", "host_units": {"volt-cas-x.service": 3}}, "usage", "Unit volt-cas-x.service of host_units must be a text"),
+    "unit that is no text": ({"interval": "6h", "host_units": {"volt-cas-x.service": 3}}, "usage", "Unit volt-cas-x.service of host_units must be a string"),
     "workload and schedules": ({"interval": "6h", "schedules": []}, "usage", "mutually exclusive: workload|schedules"),
     "neither workload nor schedules": ({"workload": LEFT_OUT}, "usage", "one of the following is required: workload, schedules"),
 }
 
 RESTORE = {
     "id unknown": ({"id": "unknown"}, "not_found", "There is no backup unknown"),
-    "id with a slash": ({"id": "a/b"}, "usage", "cannot be a backup's id"),
+    "id with a slash": ({"id": "a/b"}, "usage", "is not a valid backup id"),
     "id and workload": ({"workload": "app"}, "usage", "mutually exclusive: id|workload"),
-    "id and type": ({"type": "manual"}, "usage", "Option type helps to find"),
-    "id and tags": ({"tags": ["x"]}, "usage", "Option tags helps to find"),
-    "id and before": ({"before": "2026-01-01"}, "usage", "Option before helps to find"),
+    "id and type": ({"type": "manual"}, "usage", "Option type only applies with workload"),
+    "id and tags": ({"tags": ["x"]}, "usage", "Option tags only applies with workload"),
+    "id and before": ({"before": "2026-01-01"}, "usage", "Option before only applies with workload"),
     "target is a file": ({"target": "{top}/file"}, "target", "{top}/file is not a directory"),
     "target without a parent": ({"target": "{top}/none/such"}, "target", "has no parent directory"),
     "target in the store": ({"target": "{top}/cas/in"}, "target", "where backups are kept"),
@@ -163,20 +163,20 @@ RESTORE = {
     "target differs": ({"target": "{top}/other"}, "target_differs", "say force: true"),
     "paths and replace": ({"paths": ["conf"], "strategy": "replace"}, "usage", "only be restored in place"),
     "delete and replace": ({"delete": True, "strategy": "replace"}, "usage", "delete belongs to in_place"),
-    "path that leads out": ({"paths": ["../x"]}, "usage", "leads out of the backup"),
+    "path that leads out": ({"paths": ["../x"]}, "usage", "points outside the backup"),
     "path that is not there": ({"paths": ["none"]}, None, "none"),
     "strategy unknown": ({"strategy": "hope"}, "usage", "value of strategy must be one of"),
     "link unknown": ({"link": "soft"}, "usage", "value of link must be one of"),
 }
 
 INFO = {
-    "id with a slash": ({"id": "a/b"}, "usage", "cannot be a backup's id"),
+    "id with a slash": ({"id": "a/b"}, "usage", "is not a valid backup id"),
     "workload with a slash": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
-    "time not understood": ({"since": "yesterday"}, "usage", "Time 'yesterday' is not understood"),
-    "day that is none": ({"until": "2026-13-01"}, "usage", "is not understood"),
+    "time not understood": ({"since": "yesterday"}, "usage", "Time 'yesterday' is invalid"),
+    "day that is none": ({"until": "2026-13-01"}, "usage", "is invalid"),
     "limit negative": ({"limit": -1}, "usage", "limit must not be negative"),
     "type unknown": ({"type": "weekly"}, "usage", "value of type must be one of"),
-    "contents of no id": ({"include": ["contents"]}, "usage", "say which with id"),
+    "contents of no id": ({"include": ["contents"]}, "usage", "needs one backup; set id"),
     "include unknown": ({"include": ["everything"]}, "usage", "value of include must be one or more of"),
 }
 
@@ -185,7 +185,7 @@ NEWEST = {
     "workload unknown": ({"workload": "nobody"}, "not_found", "Workload nobody has no complete"),
     "workload not a name": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
     "workload empty": ({"workload": ""}, "usage", NOT_ALLOWED),
-    "time not understood": ({"workload": "app", "before": "yesterday"}, "usage", "Time 'yesterday' is not understood"),
+    "time not understood": ({"workload": "app", "before": "yesterday"}, "usage", "Time 'yesterday' is invalid"),
     "nothing so old": ({"workload": "app", "before": "1999-01-01"}, "not_found", "Workload app has no complete"),
 }
 
@@ -293,7 +293,7 @@ def test_a_python_that_is_too_old(host: Host, monkeypatch: pytest.MonkeyPatch, m
     """Ansible itself refuses those before 3.8; 3.8 reads all of our files, and then learns that it is not enough."""
     monkeypatch.setattr(_module, "sys", SimpleNamespace(version_info=(3, 8, 18)))
     failure = host.run(module)
-    assert failure["failed"] and failure["code"] == "usage" and failure["msg"].startswith("Python 3.9 or newer is needed on the managed host")
+    assert failure["failed"] and failure["code"] == "usage" and failure["msg"].startswith("The managed host needs Python 3.9 or newer")
 
 
 def test_an_error_of_which_nobody_thought(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,5 +304,5 @@ def test_an_error_of_which_nobody_thought(host: Host, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(_module.Manager, "find", fail)
     failure = host.info()
-    assert failure["msg"] == "Something unexpected went wrong at /srv/caf\\xe9: input/output error; mend that, then run again."
+    assert failure["msg"] == "An unexpected error occurred at /srv/caf\\xe9: input/output error; fix that, then run again."
     assert failure["code"] == "error" and "exception" not in failure

@@ -62,8 +62,8 @@ def test_trouble_comes_first() -> None:
     ]  # fmt: skip
     assert told["trouble"] == [
         "newer: f exploded", "off: unreachable (no route to host)",
-        "hostile: not known (What the host said is not understood.)", "odd: not known (Python 3.9 or newer is needed.)",
-        "silent: not known (The host was not asked.)",
+        "hostile: not known (The host returned a status that cannot be read.)", "odd: not known (Python 3.9 or newer is needed.)",
+        "silent: not known (The host returned no status.)",
         "less: b not scheduled (The host has no such schedule; run the playbook volt.backup.schedule.)",
         "sick: e failed (It broke.)", "sick: d overdue (No run.)", "worn: stopped (It is not active.)", "worn: w damaged (Bad.)",
     ]  # fmt: skip

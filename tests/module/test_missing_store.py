@@ -59,7 +59,7 @@ def test_a_backup_begins_anew_where_that_is_said(host: Host) -> None:
     assert {**done["diff"], "prepared": done["diff"]["prepared"].replace(*ids)} == foreseen["diff"]
     assert done["changed"] and done["backup"]["store_id"] != known
     rows = {row["id"]: row for row in host.info()["backups"]}
-    assert rows[made["id"]]["damage"].startswith(f"It is of another store (id {known})") and not rows[done["backup"]["id"]]["damaged"]
+    assert rows[made["id"]]["damage"].startswith(f"It belongs to another store (id {known})") and not rows[done["backup"]["id"]]["damaged"]
     assert host.back_up(new_store=True)["backup"]["store_id"] == done["backup"]["store_id"]
 
 

@@ -66,7 +66,7 @@ def test_no_role_begins_with_a_misspelt_variable(node: Node, role: str) -> None:
     (node.room / "group_vars/all.yml").write_text(json.dumps(given), encoding="utf-8")
     said = node.role(role, status=2)
     assert "write volt_schedule_workloads" in said and "write volt_runner_path" in said and f"TASK [volt.backup.{role} :" not in said
-    assert "[WARNING]: There is no variable volt_hostname" in said and "volt_hosts_all" not in said
+    assert "[WARNING]: volt.backup has no variable volt_hostname" in said and "volt_hosts_all" not in said
 
 
 @pytest.mark.parametrize("name", ["backup", "restore", "verify"])
@@ -76,8 +76,8 @@ def test_no_playbook_goes_on_with_a_misspelt_variable(node: Node, name: str) -> 
 
 
 def test_nothing_is_scheduled_or_backed_up_where_nothing_says_so(node: Node) -> None:
-    assert "Nothing says what to schedule" in node.role("volt_schedule", "--check", status=2)
-    assert "Nothing says what to back up" in node.run("volt.backup.backup", status=2)
+    assert "No schedules are declared for this host" in node.role("volt_schedule", "--check", status=2)
+    assert "No workload is declared for this host" in node.run("volt.backup.backup", status=2)
     assert "write volt_workloads" in node.run("volt.backup.backup", status=2, volt_workload="app"), "that is a variable of another playbook"
 
 
@@ -123,7 +123,7 @@ def test_a_missing_file_with_tasks_is_found_before_the_backup(node: Node, which:
     (node.room / "there.yml").write_text("- ansible.builtin.meta: noop\n", encoding="utf-8")
     given = node.guard("there.yml", volt_predeploy_store=f"{node.room}/cas", volt_predeploy_backup_dir=f"{node.room}/list")
     said = node.role("volt_predeploy", status=2, variables={**given, f"volt_predeploy_{which}": "missing.yml"})
-    assert f"There is no file {node.room}/missing.yml on the control node" in said and f"correct volt_predeploy_{which}" in said
+    assert f"File {node.room}/missing.yml does not exist on the control node" in said and f"correct volt_predeploy_{which}" in said
     assert node.stores() == []
     node.role("volt_predeploy", variables={**given, "volt_predeploy_after_restore": "there.yml"})
     assert node.stores() == ["cas"]
@@ -144,7 +144,7 @@ def test_a_restore_says_where_it_goes(node: Node) -> None:
     (node.room / "app/more").touch()
     wanted = {**places, "volt_workload": "app", "volt_force": True, "volt_delete": True}
     assert "This would restore on 2 hosts" in node.run("volt.backup.restore", status=2, **wanted)
-    assert "names a backup of one host" in node.run("volt.backup.restore", status=2, volt_hosts="all", volt_id="app-20260101-000000-manual", **places)
+    assert "is a backup of one host" in node.run("volt.backup.restore", status=2, volt_hosts="all", volt_id="app-20260101-000000-manual", **places)
     assert (node.room / "app/more").exists()
     differs = node.run("volt.backup.restore", "--limit", "two", status=2, **{**wanted, "volt_force": False})
     assert "say volt_force: true to overwrite it" in differs

@@ -108,7 +108,7 @@ def test_not_allowed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "build", lambda: made)
     monkeypatch.setattr(archive, "describe", lambda: said)
     failure = host.run("volt_runner", user=NOBODY, path="/usr/volt-backup-never")
-    assert failure["code"] == "error" and "cannot be written: permission denied; mend that" in failure["msg"]
+    assert failure["code"] == "error" and "cannot be written: permission denied; fix that" in failure["msg"]
 
 
 def test_the_payload_makes_the_same(host: Host) -> None:

@@ -63,8 +63,8 @@ def test_what_does_not_fit_the_host(host: Host) -> None:
     """Nor do two of a name. What a play makes beforehand is not there in check mode, so that only warns of it."""
     options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "6h"}
     for more, says in (
-        ({"source": f"{host.top}/none"}, "is no directory: app"),
-        ({"command": f"{host.top}/none"}, "There is no command at"),
+        ({"source": f"{host.top}/none"}, "is not a directory: app"),
+        ({"command": f"{host.top}/none"}, "does not exist; install it with volt_runner"),
     ):
         before = host.everything()
         foreseen = host.declare(True, **{**options, **more})

@@ -216,7 +216,7 @@ def test_a_fitting_run_of_another_source_ends_nothing(work: Bench, tmp_path: Pat
     other.mkdir()
     (other / "a").write_bytes(b"1")
     for dry in (True, False):
-        assert [text for text in work.create(dry, source=other).warnings if "2 backup(s) are kept whatever the retention" in text], "a green run says so"
+        assert [text for text in work.create(dry, source=other).warnings if "2 backup(s) are kept regardless of retention" in text], "a green run says so"
     work.create(exclude=["*.log"], type="scheduled")
     assert set(good) <= {row["id"] for row in work.manager.prune("work", {"last": 1}).kept}
     assert set(good) <= {row["id"] for row in work.manager.prune("work", {"last": 1}, ["manual"]).kept}
@@ -268,7 +268,7 @@ def test_accept_of_what_is_damaged(work: Bench) -> None:
     backup = work.create().backup
     manifest = next((work.store / "refs").glob(f"{backup['id']}-*"))
     manifest.rename(work.top / "away")
-    with pytest.raises(errors.Damaged, match="cannot be relied on"):
+    with pytest.raises(errors.Damaged, match="cannot be used"):
         work.manager.accept(backup["id"])
 
 
@@ -278,7 +278,7 @@ def test_what_cannot_be_marked_says_what_to_do(work: Bench, monkeypatch: pytest.
     record = work.backups / f"{backup}.json"
     value = json.loads(record.read_bytes())
     record.write_text(json.dumps({**value, "complete": False}))
-    with pytest.raises(errors.UsageError, match="is incomplete, so later ones are not compared with it; make a complete backup"):
+    with pytest.raises(errors.UsageError, match="is incomplete and cannot be accepted; make a complete backup"):
         work.manager.accept(backup)
     record.write_bytes(b"{")
     for call in (work.manager.accept, work.manager.protect):
@@ -376,7 +376,7 @@ def test_the_command_says_so(work: Bench, capsys: pytest.CaptureFixture[str]) ->
     assert call("accept", backup) == (0, f"Nothing to accept: {backup} is not suspect.\n")
     assert "accepted" in call("show", backup)[1]
     assert call("accept", "work-20200101-000000-manual")[0] == 5
-    assert call("accept", "work") == (0, "Nothing to accept: all that was mounted is.\n")
+    assert call("accept", "work") == (0, "Nothing to accept: no mount is missing.\n")
     assert call("create", "work", "--source", str(work.source))[0] == 0
 
 

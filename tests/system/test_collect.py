@@ -152,7 +152,7 @@ def test_a_lost_backup_directory_costs_nothing(bench, tmp_path):
     other = Manager(str(bench.store), str(tmp_path / "other"), 5)
     done = other.collect("0s", repack=False)
     assert not done["changed"] and stored(bench) == before
-    assert "1 backup(s) of this store are of other backup directories" in done["warnings"][0]
+    assert "1 backup(s) in this store belong to a" in done["warnings"][0]
 
 
 def test_a_store_that_is_not_there(bench):

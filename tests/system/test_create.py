@@ -336,7 +336,7 @@ def test_a_store_that_is_something_else(bench):
     bench.store.unlink()
     bench.store.mkdir()
     (bench.store / "letters").mkdir()
-    with pytest.raises(errors.StoreError, match="holds other things"):
+    with pytest.raises(errors.StoreError, match="it has other files"):
         bench.create()
     assert os.listdir(bench.store) == ["letters"]
 
@@ -563,7 +563,7 @@ def test_an_emptied_source_is_refused_by_whatever_backs_it_up(bench, monkeypatch
         (bench.source / name).unlink()
     before_it = bench.snapshot()
     for options in ({}, {"type": "scheduled"}, {"only_if_changed": True}, {"dry": True}):
-        with pytest.raises(errors.SourceError, match=f"is empty, and {made.backup['id']} of it is not; .*allow_empty"):
+        with pytest.raises(errors.SourceError, match=f"is empty, but {made.backup['id']}, its last backup, is not; .*allow_empty"):
             bench.create(**options)
     assert {path: facts for path, facts in bench.snapshot().items() if "/store/" not in path} == {
         path: facts for path, facts in before_it.items() if "/store/" not in path

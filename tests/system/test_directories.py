@@ -163,10 +163,10 @@ def test_a_directory_that_is_lost_is_taken_over(pair: Pair, with_file: bool, cap
     assert not manager.adopt().changed and pair.whole(1)
     assert [row["id"] for row in manager.prune("work", {"last": 1}).removed] == pair.ids[0][1::-1]
     places = ["--store", str(pair.store), "--backup-dir", str(new)]
-    assert cli.main(["adopt", *places]) == 0 and "Nothing to take over" in capsys.readouterr().out
+    assert cli.main(["adopt", *places]) == 0 and "Nothing to adopt" in capsys.readouterr().out
     assert cli.main(["adopt", "--unlisted", "--dry-run", *places]) == 0
     text = capsys.readouterr().out
-    assert all(backup in text for backup in pair.ids[1]) and "Would take over 2 of 2" in text
+    assert all(backup in text for backup in pair.ids[1]) and "Would adopt 2 of 2" in text
     assert cli.main(["adopt", "work-20200101-000000-manual", *places]) == cli._STATUS.get(NotFound, 1)
     assert "There is no backup work-20200101-000000-manual" in capsys.readouterr().err
 
@@ -251,7 +251,7 @@ def test_no_backup_is_made_into_a_directory_of_another_store(bench, away: bool) 
         Manager(str(other), str(bench.top / "its own"), 5).create(CreateRequest("work", str(bench.source)))
     before = bench.snapshot()
     for dry in (True, False):
-        with pytest.raises(StoreError, match="mount the store, or name the right one") as caught:
+        with pytest.raises(StoreError, match="mount it, or set the right `store`") as caught:
             manager.create(CreateRequest("work", str(bench.source)), dry)
     assert caught.value.details["store_id"] and bench.snapshot() == before
 

@@ -171,7 +171,7 @@ def test_a_tree_that_comes_back_otherwise_is_not_proved(ground: Ground, monkeypa
 
     monkeypatch.setattr(bench.manager, "restore", lossy)
     (done,) = ground.drill()
-    assert done.reason and "is not what it should be (~a" in done.reason and not done.noted and ground.proved() is None
+    assert done.reason and "differ from the backup (~a" in done.reason and not done.noted and ground.proved() is None
     assert not ground.scratch.exists()
 
 
@@ -181,7 +181,7 @@ def test_without_space_nothing_is_written(ground: Ground, bench_on: Any) -> None
     ground.bench.create()
     ground.scratch = small.top / "scratch"
     (done,) = ground.drill()
-    assert done.reason and "are free; name a directory with more space" in done.reason
+    assert done.reason and "are free; choose a directory with more space" in done.reason
     assert not ground.scratch.exists()
 
 
@@ -204,14 +204,14 @@ def test_bad_places_and_names(ground: Ground) -> None:
     with pytest.raises(UsageError, match="absolute path"):
         drill.Driller(ground.bench.manager, "scratch", False)
     (unknown,) = ground.drill("nothing")
-    assert unknown.reason and "has no complete, sound backup" in unknown.reason
+    assert unknown.reason and "has no matching backup" in unknown.reason
     for place in (ground.bench.store / "tmp", ground.bench.backups / "below"):
         ground.scratch = place
         with pytest.raises(UsageError, match="where backups are kept"):
             ground.drill()
         assert not list(ground.bench.store.rglob("volt-drill-*"))
     ground.scratch = ground.bench.source / "a"
-    with pytest.raises(UsageError, match="is no directory to restore to"):
+    with pytest.raises(UsageError, match="is not a directory; choose another"):
         ground.drill()
 
 
@@ -222,7 +222,7 @@ def test_where_others_could_exchange_the_directory(ground: Ground, mode: int, fi
     ground.scratch.mkdir()
     ground.scratch.chmod(mode)
     (done,) = ground.drill()
-    assert (done.reason is None) == fits and (fits or "Other users could exchange" in str(done.reason))
+    assert (done.reason is None) == fits and (fits or "Other users can write" in str(done.reason))
     assert os.listdir(ground.scratch) == []
 
 
@@ -236,7 +236,7 @@ def test_a_scratch_directory_in_another_user_s(ground: Ground) -> None:
     os.chown(home, 4242, 4242)
     ground.scratch = home / "scratch"
     (done,) = ground.drill()
-    assert f"Other users could exchange what lies in {home};" in str(done.reason) and os.listdir(home / "scratch") == []
+    assert f"Other users can write to {home};" in str(done.reason) and os.listdir(home / "scratch") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -90,7 +90,7 @@ def test_a_store_that_is_away_is_an_error_and_nothing_is_made(place: Place, who:
         "contents": lambda: manager.contents(place.first, 1),
     }  # fmt: skip
     for call in calls.values():
-        with pytest.raises(StoreError, match=f"There is no store at {place.store}, but .*; mount the store, or name the right one.*new_store: true") as caught:
+        with pytest.raises(StoreError, match=f"There is no store at {place.store}, but .*; mount it, or set the right `store`.*new_store: true") as caught:
             call()
         assert place.id in caught.value.message or who == "records of 0.1.0"
         assert caught.value.code == "store" and caught.value.details["store_id"] == (None if who == "records of 0.1.0" else place.id)
@@ -106,7 +106,7 @@ def test_records_that_are_away(place: Place) -> None:
     place.declare()
     place.backups.rename(place.bench.top / "kept")
     for call in (place.create, lambda: place.create(dry=True), lambda: place.manager().prune("work", {"last": 1})):
-        with pytest.raises(StoreError, match="of this host is not there, and the store has backups; mount its disk"):
+        with pytest.raises(StoreError, match="of this host is missing, but the store has backups; mount its disk"):
             call()
     assert not place.backups.exists()
     (place.bench.top / "kept").rename(place.backups)
@@ -126,7 +126,7 @@ def test_a_disk_with_another_host_s_store_is_not_worked_on(place: Place, tmp_pat
         lambda: manager.accept(place.first), lambda: manager.accept_mounts("work"), manager.import_original, manager.usage,
     )  # fmt: skip
     for call in calls:
-        with pytest.raises(StoreError, match=f"has the id {place.id}, but .* names the one with the id 0000") as caught:
+        with pytest.raises(StoreError, match=f"has the id {place.id}, but .* needs the store with id 0000") as caught:
             call()
         assert caught.value.details["store_id"] == "0" * 32
 
@@ -171,7 +171,7 @@ def test_begin_anew(place: Place) -> None:
     assert new != place.id and made["store_id"] == new == place.says()["store"] == json.loads(place.host_file.read_bytes())["store_id"]
     assert place.host_file.stat().st_mode & 0o777 == 0o644
     listed = {backup["id"]: backup for backup in place.manager().find(Query())}
-    assert not listed[made["id"]]["damaged"] and listed[place.first]["damage"].startswith(f"It is of another store (id {place.id})")
+    assert not listed[made["id"]]["damaged"] and listed[place.first]["damage"].startswith(f"It belongs to another store (id {place.id})")
     again = place.create(new_store=True).backup
     assert again["store_id"] == new, "it is there now"
     assert place.manager(store_id=place.id).create(CreateRequest("work", str(place.bench.source))).changed, "the host file knows it better than an older job"
@@ -201,8 +201,8 @@ def test_init(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert done == {"changed": True, "store": str(bench.store), "backup_dir": str(bench.backups), "store_id": known,
                     "diff": {"prepared": "".join(f"{step}\n" for step in steps)}}  # fmt: skip
     before = bench.snapshot()
-    assert cli.main(["init", *where]) == 0 and capsys.readouterr().out == f"Nothing to do: the store {bench.store} is there.\n"
-    assert cli.main(["init", "--replace", *where]) == 2 and "is there, and is not replaced" in capsys.readouterr().err
+    assert cli.main(["init", *where]) == 0 and capsys.readouterr().out == f"Nothing to do: the store {bench.store} exists.\n"
+    assert cli.main(["init", "--replace", *where]) == 2 and "exists and is not replaced" in capsys.readouterr().err
     assert bench.snapshot() == before
 
 
@@ -216,7 +216,7 @@ def test_init_replace(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     new = place.format()["id"]
     assert new != place.id and place.says()["store"] == new == json.loads(place.host_file.read_bytes())["store_id"]
     capsys.readouterr()
-    assert place.command("list") == 0 and f"DAMAGED: It is of another store (id {place.id})" in capsys.readouterr().out
+    assert place.command("list") == 0 and f"DAMAGED: It belongs to another store (id {place.id})" in capsys.readouterr().out
     assert place.create().changed
 
 

@@ -29,7 +29,7 @@ def test_a_missing_mount_fails_before_anything_is_read(bench: Any, disk: Any, wh
     before = bench.snapshot()
     for options in ({}, {"max_age": "1d"}, {"only_if_changed": True}, {"allow_empty": True}):
         for dry in (True, False):
-            with pytest.raises(MountMissing, match=f"{place} was mounted at the last backups and is not now; mount it") as caught:
+            with pytest.raises(MountMissing, match=f"{place} was mounted at the last backups but is not mounted now; mount it") as caught:
                 bench.create(dry, source=source, **options)
             assert caught.value.code == "mount_missing" and caught.value.details["mounts"] == [str(place)]
     assert {backup["id"] for backup in bench.found()} == set(ids)

@@ -165,7 +165,7 @@ def test_a_mount_that_never_answers_is_unreadable_and_passed_over_where_it_is_le
         made = bench.create()
         assert time.monotonic() - began < 20
         assert [(item["path"], item["reason"], item["detail"]) for item in made.backup["skipped"]] == [
-            ("sub/mnt", "unreadable", "this fuse mount does not answer")
+            ("sub/mnt", "unreadable", "this fuse mount does not respond")
         ]
         for options in ({"one_file_system": True}, {"exclude": ["mnt"]}):
             assert bench.create(**options).backup["complete"]
@@ -313,7 +313,7 @@ def test_a_link_that_has_come_into_the_path_is_refused(bench) -> None:
     bench.create(source=real)
     real.rename(bench.top / "user" / "data2")
     real.symlink_to(bench.top / "root")
-    with pytest.raises(SourceError, match="leads through the symbolic link .*user/data, which was none at the last backup"):
+    with pytest.raises(SourceError, match="contains the symbolic link .*user/data, which was not a link at the last backup"):
         bench.create(source=real)
     real.unlink()
     (bench.top / "user" / "data2").rename(real)
@@ -358,7 +358,7 @@ def test_a_directory_that_is_moved_costs_what_was_not_read_of_it(bench, meanwhil
     meanwhile(path / "f", move)
     made = bench.create()
     assert not made.backup["complete"]
-    assert [(item["path"], item["detail"]) for item in made.backup["skipped"]] == [("user/d/d/later", "a directory above it was moved while it was read")]
+    assert [(item["path"], item["detail"]) for item in made.backup["skipped"]] == [("user/d/d/later", "a parent directory was moved during the backup")]
     bench.restore()
     assert (bench.target / "a").read_bytes() == b"a" and (bench.target / "z/z").read_bytes() == b"z"
 

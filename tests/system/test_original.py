@@ -176,7 +176,7 @@ def test_taking_in(original: Original, bench) -> None:
     assert bench.manager.verify(VerifyRequest(level="content")).failure() is None
     subprocess.run(["rm", "-rf", bench.target], check=True)  # too deep for what clears up after tests
     again = bench.manager.import_original()
-    assert not again.changed and again.left[0]["new_id"] == row["new_id"] and "has been taken in" in again.left[0]["reason"]
+    assert not again.changed and again.left[0]["new_id"] == row["new_id"] and "was imported" in again.left[0]["reason"]
     bench.manager.collect("0s")
     assert original.files() == before
 

@@ -303,7 +303,7 @@ def test_the_newest_goes_while_the_next_is_made(bench, history, monkeypatch):
 def test_command(bench, history, capsys):
     shared = ["--store", str(bench.store), "--backup-dir", str(bench.backups)]
     assert cli.main(["prune", "work", *shared]) == upkeep.USAGE
-    assert "Nothing is said to be kept" in capsys.readouterr().err
+    assert "keep has no rule" in capsys.readouterr().err
     assert cli.main(["prune", "work", "--keep", "-1", *shared]) == upkeep.USAGE
     assert cli.main(["prune", "work", "--keep-tag", "\udcff", *shared]) == upkeep.USAGE
     assert "The tag \\xff is not valid UTF-8" in capsys.readouterr().err
@@ -315,4 +315,4 @@ def test_command(bench, history, capsys):
     assert sorted(value) == ["changed", "diff", "kept", "removed"] and value["changed"] and ids(value["kept"]) == history[:1]
     assert value["kept"][0]["rule"] == "weekly 2026-W25"
     assert cli.main(["prune", "nobody", "--keep", "1", *shared]) == upkeep.UNKNOWN
-    assert "There is no workload nobody in store" in capsys.readouterr().err
+    assert "Workload nobody has no backups in store" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_what_is_mounted_meanwhile_is_not_entered_in_place(made: Any, bound: Any
         real(self, path, fd)
 
     monkeypatch.setattr(rooms.Rooms, "enter", enter)
-    with pytest.raises(errors.TargetError, match="data/deep in the target was mounted just now"):
+    with pytest.raises(errors.TargetError, match="data/deep in the target was mounted during the restore"):
         made.restore(force=True, strategy="in_place", delete=True)
     assert os.listdir(made.top / "foreign") == ["treasure"]
 
@@ -116,7 +116,7 @@ def test_a_mount_that_is_exchanged_for_another_is_not_entered(made: Any, bound: 
         real(self, *rest)
 
     monkeypatch.setattr(assemble.Assembler, "in_place", exchanged)
-    with pytest.raises(errors.TargetError, match="data in the target was mounted just now"):
+    with pytest.raises(errors.TargetError, match="data in the target was mounted during the restore"):
         made.restore(force=True, delete=True)
     assert os.listdir(made.top / "foreign") == ["treasure"] and os.listdir(made.top / "agreed") == []
 
@@ -141,7 +141,7 @@ def test_the_old_tree_goes_without_what_was_mounted_in_it_elsewhere(made: Any, b
     monkeypatch.setattr(replace.Stage, "_remove_old", late)
     done = made.restore(force=True, strategy="replace")
     assert os.listdir(made.top / "foreign") == ["treasure"]
-    assert any("of the old tree cannot be removed, first data" in warning for warning in done.warnings)
+    assert any("of the old tree could not be removed, first data" in warning for warning in done.warnings)
 
 
 # ---- what lives on the target
@@ -449,7 +449,7 @@ def test_a_target_that_is_moved_aside_is_not_written_to(made: Any, strategy: str
         return real(self, *rest)
 
     monkeypatch.setattr(restore.Restorer, "_carry_out", moved)
-    with pytest.raises(errors.TargetError, match="was moved away or exchanged during the restore"):
+    with pytest.raises(errors.TargetError, match="was moved or replaced during the restore"):
         made.restore(force=True, strategy=strategy)
     assert (made.top / "saved" / "a").read_bytes() == b"changed" and os.listdir(made.target) == ["new"]
 

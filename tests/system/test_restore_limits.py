@@ -295,7 +295,7 @@ def test_what_cannot_be_written_is_found_before_anything_is(bench_on: Any) -> No
     (bench.target / "d" / "b").unlink()
     subprocess.run(["chattr", "+i", bench.target / "d"], check=True)
     try:
-        with pytest.raises(errors.TargetError, match="d in the target is immutable"):
+        with pytest.raises(errors.TargetError, match="d in the target differs but is immutable"):
             bench.restore(force=True, strategy="in_place")
     finally:
         subprocess.run(["chattr", "-i", bench.target / "d"], check=True)
@@ -364,7 +364,7 @@ def test_what_is_immutable_is_found_before_anything_is_written(bench_on: Any) ->
     (bench.target / "uploads" / "u").write_bytes(b"precious")
     try:
         subprocess.run(["chattr", "+i", bench.target / "im"], check=True)
-        with pytest.raises(errors.TargetError, match="im in the target is immutable"):
+        with pytest.raises(errors.TargetError, match="im in the target differs but is immutable"):
             bench.restore(force=True, strategy="in_place")
         assert (bench.target / "a").read_bytes() == b"changed"
         subprocess.run(["chattr", "-i", bench.target / "im"], check=True)
@@ -447,10 +447,10 @@ def test_salvage(hurt: Any) -> None:
     (hurt.target / "a" / "big").write_bytes(b"what is left of it")
     for dry in (True, False):
         done = hurt.restore(salvage=True, force=True, delete=True, dry=dry)
-        assert done.restore["lost"] == ["a/big"] and any("1 path(s) are lost" in text for text in done.warnings)
+        assert done.restore["lost"] == ["a/big"] and any("1 path(s) could not be restored" in text for text in done.warnings)
     assert (hurt.target / "a" / "big").read_bytes() == b"what is left of it" and (hurt.target / "b" / "small").exists()
     again = hurt.restore(salvage=True)
-    assert not again.changed and "all that can be had of" in restores.unchanged(again.restore)
+    assert not again.changed and "all intact paths of" in restores.unchanged(again.restore)
     with pytest.raises(errors.UsageError, match="in place"):
         hurt.restore(salvage=True, strategy="replace")
 
@@ -649,7 +649,7 @@ def test_equal_is_only_said_of_what_is_equal(bench: Any) -> None:
     done = bench.restore(force=True)
     assert not done.changed or done.diff["changed"] == ["d"]
     assert "; 1 further path stays" in restores.unchanged(bench.restore(force=True).restore)
-    assert "all that was asked for" in restores.unchanged(bench.restore(paths=["a"]).restore)
+    assert "all selected paths of" in restores.unchanged(bench.restore(paths=["a"]).restore)
     assert "by size and time alone" in restores.unchanged(bench.restore(paths=["a"], verify=False).restore)
 
 

@@ -197,7 +197,7 @@ def test_a_command_that_is_older_than_the_store_is_named(old: Host, then: None, 
     assert row()["state"] == "unsupported" and "written by a newer version" in row()["reason"]
     monkeypatch.setattr(features, "KNOWN", frozenset({"tomorrow"}))
     assert row()["state"] == "unsupported" and "too old for store" in row()["reason"] and "tomorrow" in row()["reason"]
-    with pytest.raises(VoltError, match="too old for store .*tomorrow.*write it anew with volt_runner"):
+    with pytest.raises(VoltError, match="too old for store .*tomorrow.*update it with volt_runner"):
         Declaration([job], [], False, "/usr/bin/python3", False, False, places).plan()
     Path(places.command).write_bytes(archive.build())
     assert command.read(places.command).features == {"tomorrow"} and row()["state"] == "ok"

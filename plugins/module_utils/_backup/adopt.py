@@ -58,7 +58,7 @@ class Adopter:
     def __call__(self) -> Adopted:
         store = self._store
         if not store.exists:
-            raise StoreError(f"There is no store at {show(os.fsencode(store.path))}; mount it, or name the right one.")
+            raise StoreError(f"There is no store at {show(os.fsencode(store.path))}; mount it, or set the right `store`.")
         if self._dry:
             with store.lock():
                 self._look()
@@ -70,7 +70,10 @@ class Adopter:
                     self._write()
         missing = sorted(set(self._ids) - {row["id"] for row, _sidecar in self._found} - set(self._catalog.ids()))
         if missing:
-            raise NotFound(f"There is no backup {missing[0]} in {show(os.fsencode(self._path))} or in the store; run adopt without ids to see which there are.")
+            raise NotFound(
+                f"There is no backup {missing[0]} in {show(os.fsencode(self._path))} or in the store; run volt-backup adopt without ids to list what can be"
+                " adopted."
+            )
         taken, left = ([row for row, make in self._found if (make is not None) is wanted] for wanted in (True, False))
         return Adopted(taken, left, bool(taken))
 
@@ -138,7 +141,7 @@ class Adopter:
             for row, make in wanted:
                 files.write_file(self._catalog.path(row["id"]), records.encode_sidecar(make(own)))
         except OSError as error:
-            raise store_failure("writing the records of backups that are taken over", error) from None
+            raise store_failure("writing the records of adopted backups", error) from None
 
 
 def _row(facts: t.Mapping[str, t.Any], found: str, store: t.Optional[str]) -> Row:

@@ -50,7 +50,7 @@ _FEWEST, _MOST, _STEADY = 5, 7, 1 / 3
 def check_percent(name: str, value: int) -> None:
     """UsageError for a limit that is no percentage."""
     if not 0 <= value <= 100:
-        raise UsageError(f"Option {name} must be a percentage from 0 (off) to 100, and {value} is not.")
+        raise UsageError(f"Option {name} must be a percentage from 0 (off) to 100 (got {value}).")
 
 
 def since_accepted(good: t.Sequence[Listed]) -> t.Sequence[Listed]:
@@ -149,13 +149,13 @@ class Brake:
         recent = before[:OLDER]
         floor, high = min(recent), max(recent)
         if self._is_beyond(floor - count, floor) or count < _LOWER * floor and self._is_beyond(high - count, high):
-            return f"it has {count} files with content, {newest['id']} has {before[0]}, and there were {high} lately (max_shrink: {self._max_shrink})"
+            return f"it has {count} files with content, {newest['id']} has {before[0]}, and recent backups had {high} (max_shrink: {self._max_shrink})"
         run = [count, *before[:_MOST]]
         for length in range(_FEWEST, len(run)):
             falls = sum(new < old for new, old in zip(run[:length], run[1 : length + 1]))
             fewer = run[length] - count
             if count <= floor and falls >= length - length // _MOST and self._is_beyond(fewer, run[length], _STEADY):
-                return f"files became fewer in {falls} of {length} runs, from {run[length]} to {count} (max_shrink: {self._max_shrink})"
+                return f"the number of files fell in {falls} of {length} runs, from {run[length]} to {count} (max_shrink: {self._max_shrink})"
         return ""
 
     def _is_beyond(self, fewer: int, files: int, part: float = 1.0) -> bool:
@@ -170,7 +170,10 @@ class Brake:
         masked = change.masked()
         if not self._is_beyond(masked, files):
             return ""
-        return f"{change.gone} of the {files} files of {newest.sidecar['id']} are gone, and {masked} of other kinds came (max_shrink: {self._max_shrink})"
+        return (
+            f"{change.gone} of the {files} files of {newest.sidecar['id']} are gone, and {masked} files of other types are new"
+            f" (max_shrink: {self._max_shrink})"
+        )
 
     def _churned(self, loss: Loss, earlier: Earlier, losses: t.Sequence[int]) -> str:
         """Why so many lost files are more than what is usual. :param losses: of good backups, the newest first."""
@@ -182,6 +185,6 @@ class Brake:
         if loss.files * 100 <= self._max_churn * earlier.files or loss.files <= allowed:
             return ""
         return (
-            f"about {loss.files} of the {earlier.files} files of {earlier.sidecar['id']} were replaced by what looks encrypted or wiped, such as"
-            f" {show(loss.example)} (max_churn: {self._max_churn})"
+            f"about {loss.files} of the {earlier.files} files of {earlier.sidecar['id']} look encrypted or wiped, for example {show(loss.example)}"
+            f" (max_churn: {self._max_churn})"
         )

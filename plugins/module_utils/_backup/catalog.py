@@ -49,7 +49,7 @@ class Catalog:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError(f"Backup directory {self._directory} cannot be listed: {reason(error)}.") from None
+            raise StoreError(f"Backup directory {self._directory} cannot be listed: {reason(error)}; fix that, then run again.") from None
         return [name[:-5] for name in names if name.endswith(".json") and not name.startswith(".")]
 
     def sidecar(self, backup: str) -> Sidecar:
@@ -58,15 +58,19 @@ class Catalog:
             data = files.read_stored(self.path(backup), records.SIDECAR_MOST)
             sidecar = records.decode_sidecar(data)
         except FileNotFoundError:
-            raise NotFound(f"There is no backup {backup} in {self.where}; list the backups to see which there are.") from None
+            raise NotFound(f"There is no backup {backup} in {self.where}; list the backups.") from None
         except Foreign:
             if records.original_sidecar(backup, data) is None:
-                raise Damaged("It is a record of the original Volt command under another name.") from None
-            raise Foreign(f"Backup {show(backup)}: its record is of the original Volt command, and is left alone.", backup_id=show(backup)) from None
+                raise Damaged("It is a record of the original Volt command, saved under another name.") from None
+            raise Foreign(
+                f"Backup {show(backup)}: it was made by the original Volt command, which volt.backup does not change; use that command, or move the record"
+                " away.",
+                backup_id=show(backup),
+            ) from None
         if sidecar["id"] != backup:
-            raise Damaged(f"The sidecar says that it is {sidecar['id']!r}.")
+            raise Damaged(f"The sidecar belongs to backup {sidecar['id']!r}.")
         if workload_of(backup) not in (None, sidecar["workload_name"]):
-            raise Damaged(f"The sidecar says that it is of workload {sidecar['workload_name']!r}.")
+            raise Damaged(f"The sidecar belongs to workload {sidecar['workload_name']!r}.")
         parse_created(sidecar)
         return sidecar
 
@@ -133,7 +137,7 @@ class Catalog:
             listed = records.original_sidecar(name, files.read_stored(self.path(name), records.SIDECAR_MOST))
         except (Damaged, FileNotFoundError):
             listed = None
-        return listed or unreadable(show(name), Damaged("The sidecar has just been replaced."))
+        return listed or unreadable(show(name), Damaged("The sidecar was replaced a moment ago."))
 
     def newest(
         self, workload: str, deep: bool, wanted: t.Callable[[Listed], bool] = lambda _sidecar: True
@@ -152,7 +156,7 @@ class Catalog:
             if trouble is None and sidecar["suspect"]:
                 trouble = f"It is suspect: {sidecar['suspect_reason']}."
             if trouble is None and of_future(sidecar):
-                trouble = f"It is of the future ({sidecar['created_at']}): the clock was wrong when it was made, or is wrong now."
+                trouble = f"Its time {sidecar['created_at']} is in the future: the clock was wrong when it was made, or is wrong now."
             if trouble is None:
                 try:
                     manifest = self.manifest(sidecar)
@@ -183,18 +187,18 @@ class Catalog:
         """The same, whatever store the sidecar names."""
         name = sidecar["manifest_ref"]
         if not is_id(name):
-            raise Damaged(f"The sidecar names the manifest {name!r}, which is no name.")
+            raise Damaged(f"The sidecar has an invalid manifest name: {name!r}.")
         try:
             data = self._store.refs.read(name)
         except FileNotFoundError:
             if not self.is_current(sidecar):
-                raise NotFound(f"Backup {sidecar['id']} has just been deleted; list the backups to see which there are.") from None
+                raise NotFound(f"Backup {sidecar['id']} was deleted a moment ago; list the backups to see what is left.") from None
             raise Damaged(f"Manifest {name} is missing from the store.") from None
         if hashlib.sha256(data).hexdigest() != sidecar["manifest_sha256"]:
             raise Damaged(f"Manifest {name} is altered.")
         manifest = records.decode_manifest(data)
         if manifest.backup["id"] != sidecar["id"]:
-            raise Damaged(f"Manifest {name} is of another backup.")
+            raise Damaged(f"Manifest {name} belongs to another backup.")
         return manifest
 
     def referenced(self, name: str) -> t.Tuple[Manifest, str]:
@@ -285,7 +289,7 @@ class Catalog:
         except Damaged as error:
             if meant["manifest_ref"] is None:
                 return True
-            raise StoreError(f"Backup {backup} was not deleted, for its sidecar cannot be read any more ({error.message}); try again.") from None
+            raise StoreError(f"Backup {backup} was not deleted, because its sidecar can no longer be read ({error.message}); try again.") from None
 
     def _remove(self, backup: str, reference: t.Optional[str]) -> bool:
         # The manifest that the sidecar names, and no other: another backup directory may have a backup of the same id. But what a

@@ -103,12 +103,12 @@ class Creator:
         self._max_age = parse_span(request.max_age) if request.max_age else None
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress, self._standing = dry, progress, standing
-        standing.phase = Phase("looking at the source", path=lambda: parse(request.source))
+        standing.phase = Phase("checking the source", path=lambda: parse(request.source))
         self._asked = AskedSource(request.source)
         self._source = self._asked.real
         refuse_inside(self._source, store.path, backup_dir)
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
-            raise UsageError(f"Backup directory {backup_dir} is not a directory; name another `backup_dir`.")
+            raise UsageError(f"Backup directory {backup_dir} is not a directory; choose another `backup_dir`.")
         self._shown = show(self._source)
         self._passed: t.List[t.Dict[str, str]] = []
         standing.phase = Phase("opening the store", patience=store.lock_timeout)
@@ -117,7 +117,7 @@ class Creator:
         request = self._request
         started, created = time.monotonic_ns(), now()
         with Transaction(self._store, request.compression, self._dry) as run:
-            self._standing.phase = Phase("looking at the source and its earlier backups", lambda: run.counts.steps, lambda: self._source)
+            self._standing.phase = Phase("checking the source and its earlier backups", lambda: run.counts.steps, lambda: self._source)
             if not self._dry:
                 directory.make(self._directory)
             catalog = Catalog(self._store, self._directory)
@@ -218,7 +218,7 @@ class Creator:
             try:
                 run.keep_cache(scan_name(self._source))
             except OSError as error:
-                return [f"The stat cache could not be kept ({reason(error)}), so the next backup will read more than it needs."]
+                return [f"The stat cache could not be saved ({reason(error)}), so the next backup reads all files again."]
         return []
 
     def _is_needless(self, base: Sidecar, old: t.Optional[Manifest], known: t.Sequence[Listed], captured: Captured) -> bool:
@@ -324,7 +324,7 @@ class Creator:
     def _held(catalog: Catalog, listed: t.Sequence[Listed]) -> t.List[str]:
         """What keeps retention from deleting anything older although this backup fits: a suspect one of another source, or by other exclusions."""
         count, _size = prune.held(catalog.owner, listed) if not listed[0]["suspect"] else (0, 0)
-        return [f"{count} backup(s) are kept whatever the retention, because a later one is suspect; look at it, then accept or delete it."] if count else []
+        return [f"{count} backup(s) are kept regardless of retention, because a later one is suspect; inspect, then accept or delete it."] if count else []
 
     def _warnings(self, captured: Captured) -> t.List[str]:
         notes = captured.notes
@@ -332,8 +332,8 @@ class Creator:
         unstable = self._unstable(notes)
         if unstable:
             found.append(
-                f"{len(unstable)} file(s) were written while they were read, first {show(unstable[0])}: the backup is unstable, and these files may be torn;"
-                " stop or dump what writes them by `pre_command`, or back up a snapshot."
+                f"{len(unstable)} file(s) changed during the backup, first {show(unstable[0])}: the backup is unstable, and these files may be inconsistent;"
+                " stop or dump the application with `pre_command`, or back up a snapshot."
             )
         found += databases.advice(notes.databases, show)
         unread = [item for item in notes.skipped if item.makes_incomplete]
@@ -373,7 +373,7 @@ class ScanFile:
 
 
 def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None:
-    """Read a backup's source again by the same rules, without believing any cache, into a run; SourceError where it is not there.
+    """Read a backup's source again by the same rules, without believing any cache, into a run; SourceError where it does not exist.
 
     :param apart: store and backup directory, which are left out.
     """
@@ -397,7 +397,7 @@ def refuse_inside(source: bytes, *places: str) -> None:
     for place in places:
         real = os.path.realpath(os.fsencode(place))
         if source == real or source.startswith(real.rstrip(b"/") + b"/"):
-            raise UsageError(f"Source {show(source)} lies in {show(real)}, where backups are kept; name what is to be backed up.")
+            raise UsageError(f"Source {show(source)} is inside {show(real)}, where backups are kept; choose the directory to back up.")
 
 
 def _identities(*places: str) -> t.FrozenSet[t.Tuple[int, int]]:

@@ -57,7 +57,7 @@ def read(path: str) -> Directory:
         return Directory()
     except (Damaged, ValueError, KeyError, TypeError, RecursionError):
         return Directory(
-            trouble=f"{show(os.fsencode(place))} is damaged, so it is not known whose the backups are; put it back from a copy, or remove it and run"
+            trouble=f"{show(os.fsencode(place))} is damaged, so the store of these backups is unknown; restore the file from a copy, or remove it and run"
             " volt-backup adopt."
         )
 
@@ -80,13 +80,13 @@ def match(store: Store, known: str, clause: str) -> None:
     place = show(os.fsencode(store.path))
     if store.format is None:
         raise Away(
-            f"There is no store at {place}, but {clause}; mount the store, or name the right one. To begin anew with an empty one, run volt_backup with"
-            " new_store: true.",
+            f"There is no store at {place}, but {clause}; mount it, or set the right `store`. To start with an empty store, run volt_backup with new_store:"
+            " true.",
             store_id=known or None,
         )
     if store.format.id and known and store.format.id != known:  # one of version 0.1.0 has no id yet
         raise OtherStore(
-            f"The store at {place} has the id {store.format.id}, but {clause}; mount the store, or name the right one, or another `backup_dir`.", store_id=known
+            f"The store at {place} has the id {store.format.id}, but {clause}; mount the right store, or set `store` or `backup_dir`.", store_id=known
         )
 
 
@@ -96,7 +96,7 @@ def check(path: str, store: Store) -> Directory:
     if found.trouble is not None:
         raise StoreError(found.trouble)
     if found.store:
-        match(store, found.store, f"the backups in {show(os.fsencode(path))} are in the one with the id {found.store}")
+        match(store, found.store, f"the backups in {show(os.fsencode(path))} need the store with id {found.store}")
     return found
 
 
@@ -153,14 +153,14 @@ class Owner:
         named = sidecar["directory_id"] or (manifest.backup["directory_id"] if manifest is not None else None)
         if named is None or named == self.own.id:
             return None
-        return self.own.trouble or f"It is of another backup directory (id {named}); volt-backup adopt takes it over."
+        return self.own.trouble or f"It belongs to another backup directory (id {named}); run volt-backup adopt to add it to this one."
 
     def elsewhere(self, sidecar: Sidecar) -> t.Optional[str]:
         """Why the content of a backup is not in this store, as a sentence, or None."""
         named, known = sidecar["store_id"], self._store.format.id if self._store.format is not None else ""
         if not named or not known or named == known:
             return None
-        return f"It is of another store (id {named}); name that store."
+        return f"It belongs to another store (id {named}); set that `store`."
 
     def is_ours(self, manifest: Manifest) -> bool:
         """Whether a manifest names this directory."""

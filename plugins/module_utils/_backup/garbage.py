@@ -86,7 +86,7 @@ class Marker:
 
     def _mark(self, name: str, reach: Reachability) -> None:
         if not records.owner(name):
-            raise Damaged(f"Collection refused, since {show(name)}.json in the store's refs directory is no manifest; move it away.")
+            raise Damaged(f"Garbage collection refused: {show(name)}.json in the store's refs directory is not a manifest; move it away.")
         try:
             manifest, _digest = self._catalog.referenced(name)
             if not self._catalog.owner.is_ours(manifest):
@@ -109,7 +109,7 @@ class Marker:
             if backup in self._ids:
                 continue
             if not is_id(backup):
-                raise Damaged(f"Collection refused, since {show(backup)}.json in the backup directory is no record of a backup; move it away.")
+                raise Damaged(f"Garbage collection refused: {show(backup)}.json in the backup directory is not a backup's record; move it away.")
             try:
                 sidecar = self._catalog.sidecar(backup)
             except (Foreign, NotFound):
@@ -140,11 +140,14 @@ class Marker:
 
 
 def _refusal(what: str, backup: str) -> Damaged:
-    return Damaged(f"Collection refused, since {what}; run volt_cas_verify with repair: true, or delete backup {backup}, then collect again.", backup_id=backup)
+    return Damaged(
+        f"Garbage collection refused: {what}; run volt_cas_verify with repair: true, or delete backup {backup}, then collect again.",
+        backup_id=backup,
+    )
 
 
 def _unsupported(backup: str, error: Unsupported) -> Unsupported:
-    return Unsupported(f"Collection refused, since what backup {backup} needs cannot be known. {error.message}", backup_id=backup)
+    return Unsupported(f"Garbage collection refused: it is unknown which data backup {backup} needs. {error.message}", backup_id=backup)
 
 
 def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) -> t.Dict[str, t.Any]:
@@ -163,18 +166,18 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
         files.sweep(backup_dir, _LEFTOVER)
     if unlisted:
         warnings.append(
-            f"{len(unlisted)} manifest(s) have no sidecar in {show(backup_dir)}, first {unlisted[0]}: their content was kept;"
-            " verify with repair lists them again."
+            f"{len(unlisted)} manifest(s) have no sidecar in {show(backup_dir)}, first {unlisted[0]}; their data was kept. To list them again, run"
+            " volt_cas_verify with repair: true."
         )
     if foreign:
         warnings.append(
-            f"{len(foreign)} backup(s) of this store are of other backup directories than {show(backup_dir)}, or name none, first {records.owner(foreign[0])}:"
-            " their content was kept. Where their directory is lost, volt-backup adopt --unlisted lists them here."
+            f"{len(foreign)} backup(s) in this store belong to a backup directory other than {show(backup_dir)}, first {records.owner(foreign[0])}; their"
+            " data was kept. If that directory is lost, run volt-backup adopt --unlisted."
         )
     changed = bool(collected.freed_files or collected.trashed_files)
     lines = [
         f"trash {collected.trashed_files} file(s), {collected.trashed_bytes} bytes\n" if collected.trashed_files else "",
-        f"write {collected.written_bytes} bytes in place of {collected.repacked_packs} pack(s)\n" if collected.repacked_packs else "",
+        f"rewrite {collected.repacked_packs} pack(s) as {collected.written_bytes} bytes\n" if collected.repacked_packs else "",
         f"delete {collected.freed_files} file(s), {collected.freed_bytes} bytes\n" if collected.freed_files else "",
     ]
     return {**collected._asdict(), "changed": changed, "diff": {"prepared": "".join(lines)}, "warnings": warnings}

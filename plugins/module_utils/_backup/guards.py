@@ -33,8 +33,8 @@ def refuse_emptied(source: bytes, newest: t.Callable[[], t.Optional[Sidecar]]) -
         last = newest()
         if last is not None and last["file_count"]:
             raise SourceError(
-                f"Source {show(source)} is empty, and {last['id']} of it is not; mount what belongs there. If it is meant to be empty, back it up once with"
-                " `allow_empty: true`."
+                f"Source {show(source)} is empty, but {last['id']}, its last backup, is not; mount the missing file system. If it is meant to be empty, back"
+                " it up once with `allow_empty: true`."
             )
 
 
@@ -47,24 +47,24 @@ class AskedSource:
     def __init__(self, text: str) -> None:
         """SourceError where there is no directory to back up."""
         if not text:
-            raise UsageError("The source is an empty path; name the directory to back up.")
+            raise UsageError("The source is empty; set the directory to back up.")
         path = os.path.abspath(parse(os.path.expanduser(text)))
         self.shown = show(path)
         try:
             info = os.stat(path)
         except FileNotFoundError:
-            raise SourceError(f"Source {self.shown} does not exist; name a directory on this host.") from None
+            raise SourceError(f"Source {self.shown} does not exist; choose a directory on this host.") from None
         except OSError as error:
-            raise SourceError(f"Source {self.shown} cannot be reached: {reason(error)}.") from None
+            raise SourceError(f"Source {self.shown} cannot be reached: {reason(error)}; fix that, then run again.") from None
         if not stat.S_ISDIR(info.st_mode):
-            raise SourceError(f"Source {self.shown} is not a directory; name the directory that holds it.")
+            raise SourceError(f"Source {self.shown} is not a directory; choose the directory that contains it.")
         try:
             os.close(files.open_directory(path, follow=True))
         except OSError as error:
-            raise SourceError(f"Source {self.shown} cannot be read: {reason(error)}; run as a user who may read it.") from None
+            raise SourceError(f"Source {self.shown} cannot be read: {reason(error)}; run as a user that can read it.") from None
         kind = Kinds()(info.st_dev)
         if kind in PSEUDO:
-            raise UsageError(f"Source {self.shown} is on a {kind} file system, which holds no data to back up.")
+            raise UsageError(f"Source {self.shown} is on a {kind} file system, which has no data to back up; choose another source.")
         self.real = os.path.realpath(path)
         parts = path.split(b"/")
         self.links = [show(above) for above in (b"/".join(parts[:end]) for end in range(2, len(parts) + 1)) if os.path.islink(above)]
@@ -90,8 +90,8 @@ def refuse_new_links(source: AskedSource, backups: t.Iterable[Listed]) -> None:
         new = [link for link in source.links if link not in links]
         if new:
             raise SourceError(
-                f"Source {source.shown} leads through the symbolic link {new[0]}, which was none at the last backup ({backup['id']}); take the link"
-                f" away, or name the directory that it leads to ({show(source.real)}) as the source."
+                f"Source {source.shown} contains the symbolic link {new[0]}, which was not a link at the last backup ({backup['id']}); remove the link, or"
+                f" use the directory it points to ({show(source.real)}) as the source."
             )
         return
 
@@ -101,8 +101,8 @@ def unstable(details: t.Mapping[str, t.Any]) -> Unstable:
     backup = details["backup"]
     kept = f"It is kept as {backup['id']}" if backup["id"] else "It would be kept"
     return Unstable(
-        f"{backup['unstable_count']} file(s) were written while they were read, first {backup['unstable_paths'][0]}. {kept}; stop or dump what writes them,"
-        " or name them by `unstable_ok`.",
+        f"{backup['unstable_count']} file(s) changed during the backup, first {backup['unstable_paths'][0]}. {kept}; stop or dump the application, or list"
+        " these files in `unstable_ok`.",
         **details,
     )
 
@@ -110,9 +110,9 @@ def unstable(details: t.Mapping[str, t.Any]) -> Unstable:
 def suspect(details: t.Mapping[str, t.Any]) -> Suspect:
     """What to fail with where a backup is suspect. :param details: `backup`, and what else is for the result."""
     backup = details["backup"]
-    kept = f"It is kept as {backup['id']}, and nothing is pruned" if backup["id"] else "It would be kept, and nothing pruned"
+    kept = f"It is kept as {backup['id']}, and no backup is pruned" if backup["id"] else "It would be kept, and no backup pruned"
     return Suspect(
-        f"Workload {backup['workload_name']}: the backup is suspect: {backup['suspect_reason']}. {kept}. If the files are as they should be, run"
+        f"Workload {backup['workload_name']}: the backup is suspect: {backup['suspect_reason']}. {kept}. If the files are correct, run"
         f" volt_backup with state: accepted and id: {backup['id'] or 'ID'}.",
         **details,
     )
@@ -165,7 +165,7 @@ def refuse_missing_mounts(source: bytes, backups: t.Sequence[Listed], exclude: t
         missing.append(point)
     if missing:
         raise MountMissing(
-            f"Source {show(source)}: {', '.join(missing)} was mounted at the last backups and is not now; mount it. If it is gone for good, run"
+            f"Source {show(source)}: {', '.join(missing)} was mounted at the last backups but is not mounted now; mount it. If it was removed for good, run"
             f" volt_backup with state: accepted and workload: {backups[0]['workload_name']}.",
             mounts=missing,
         )

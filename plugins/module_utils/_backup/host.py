@@ -65,14 +65,15 @@ def read() -> t.Optional[Home]:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise Hidden(f"{PATH} says where the backups of this host are, and may not be read; run as root, or name `store` and `backup_dir`.") from None
+        raise Hidden(
+            f"{PATH} holds the location of this host's backups but cannot be read by this user; run as root, or set `store` and `backup_dir`."
+        ) from None
     except (files.Unsuitable, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StoreError(
-            f"{PATH} is damaged, so it is not known where the backups of this host are; put it back from a copy, or remove it and declare the schedules"
-            " again."
+            f"{PATH} is damaged, so the location of this host's backups is unknown; restore the file from a copy, or remove it and declare the schedules again."
         ) from None
     except OSError as error:
-        raise StoreError(f"{PATH} cannot be read: {reason(error)}; mend that, or name `store` and `backup_dir`.") from None
+        raise StoreError(f"{PATH} cannot be read: {reason(error)}; fix that, or set `store` and `backup_dir`.") from None
 
 
 def write(home: Home) -> None:
@@ -80,7 +81,7 @@ def write(home: Home) -> None:
     try:
         files.write_file(PATH, home.text().encode(), mode=MODE)
     except OSError as error:
-        raise StoreError(f"{PATH} could not be written: {reason(error)}; mend that, and declare the schedules again.") from None
+        raise StoreError(f"{PATH} could not be written: {reason(error)}; fix that, then declare the schedules again.") from None
 
 
 def absolute(path: str) -> str:

@@ -29,7 +29,7 @@ def check_workload(name: str) -> str:
     """A workload's name, or UsageError."""
     if not is_workload(name):
         raise UsageError(
-            f"Workload name {name!r} is not allowed; use 1 to 128 letters, digits, dots, dashes and underscores, beginning with a letter or digit."
+            f"Workload name {name!r} is invalid; use 1 to 128 letters, digits, dots, dashes and underscores, starting with a letter or digit."
         )
     return name
 
@@ -48,7 +48,7 @@ def is_id(backup: str) -> bool:
 def check_id(backup: str) -> str:
     """A backup's id, or UsageError for what can be none."""
     if not is_id(backup):
-        raise UsageError(f"{backup!r} cannot be a backup's id; copy one from the list of backups.")
+        raise UsageError(f"{backup!r} is not a valid backup id; copy one from the list of backups.")
     return backup
 
 

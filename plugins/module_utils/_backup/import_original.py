@@ -40,7 +40,7 @@ from .publish import publish
 from .records import Listed, Manifest, Sidecar
 
 #: What is said of each backup that is taken in.
-LACKS = "owners, modes, times and links were not recorded by the original Volt command"
+LACKS = "the original Volt command did not record owners, modes, times and links"
 _PIECE = 1 << 20
 _LONGEST = 4096
 
@@ -79,7 +79,7 @@ class Importer:
                     moment = show_time(parse_time(found["created_at"] or ""))
                     there = ours.get((found["workload_name"], found["type"], moment))
                     if there is not None:
-                        row.update(new_id=there, reason="It has been taken in.")
+                        row.update(new_id=there, reason="It was imported already.")
                     else:
                         row["new_id"] = self._take(found, moment)
                 except (Damaged, UsageError) as error:
@@ -87,7 +87,7 @@ class Importer:
                 except OSError as error:
                     row["reason"] = f"An object cannot be read: {reason(error)}."
                 except (OverflowError, reading.Vanished):
-                    row["reason"] = "Its record has an impossible time, or an object was exchanged while it was read."
+                    row["reason"] = "Its record has an invalid time, or an object was replaced while it was read."
                 rows.append(row)
         taken, left = ([row for row in rows if (row["reason"] is None) is wanted] for wanted in (True, False))
         return Imported(taken, left, bool(taken))
@@ -97,12 +97,12 @@ class Importer:
         check_workload(found["workload_name"])
         check_type(found["type"])
         if not (found["source_path"] or "").startswith("/"):
-            raise Damaged("Its record names no source.")
+            raise Damaged("Its record has no source.")
         paths = self._paths(found["manifest_ref"])
         stamps = {digest: self._prove(digest) for digest in set(paths.values())}
         _check(paths)
         if not 0 <= found["duration"] < 1 << 63:
-            raise Damaged("Its record says an impossible duration.")
+            raise Damaged("Its record has an invalid duration.")
         if self._dry:
             return None
         with Transaction(self._store) as run:
@@ -118,17 +118,17 @@ class Importer:
         """path -> digest in hex, of a manifest."""
         name = reference[:-5] if reference.endswith(".json") else reference
         if "/" in name or not name:
-            raise Damaged("Its record names no manifest.")
+            raise Damaged("Its record has no manifest.")
         try:
             data = self._store.refs.read(name)
         except FileNotFoundError:
             raise Damaged("Its manifest is missing.") from None
         if not original.is_manifest(data) or hashlib.sha256(data).hexdigest()[:12] != name[-12:]:
-            raise Damaged("Its manifest does not read as one of the original Volt command, or is altered.")
+            raise Damaged("Its manifest is not one of the original Volt command, or was altered.")
         objects = original.objects(data)
         paths = {parse(path): digest for path, digest in objects.items()}
         if len(paths) < len(objects):
-            raise Damaged("Its manifest names a path twice.")
+            raise Damaged("Its manifest lists a path twice.")
         return paths
 
     def _prove(self, digest: str) -> reading.Stamp:
@@ -154,7 +154,7 @@ def _check(paths: t.Iterable[bytes]) -> t.Dict[bytes, t.Set[bytes]]:
     for path in files_:
         parts = path.split(b"/")
         if len(path) > _LONGEST or any(part in (b"", b".", b"..") or len(part) > 255 for part in parts):
-            raise Damaged(f"Its path {show(path)} is none that a tree can have.")
+            raise Damaged(f"Its path {show(path)} is invalid.")
         above = b""
         for part in parts[:-1]:
             here = join(above, part)

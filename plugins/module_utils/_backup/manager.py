@@ -90,7 +90,7 @@ class Manager:
         store, backup_dir = host.resolve(*self._asked)
         for name, path in (("store", store), ("backup_dir", backup_dir)):
             if not path:
-                raise UsageError(f"The {name} is an empty path; name a directory.")
+                raise UsageError(f"The {name} is an empty path; set a directory.")
         return host.absolute(store), host.absolute(backup_dir)
 
     @property
@@ -117,9 +117,9 @@ class Manager:
         """Why there is nothing to be found, where that is no matter of filters: NoStore, or NotFound for a workload that has no backups and no schedule."""
         store, catalog = self._open()
         if not store.exists and not catalog.ids():
-            return NoStore(f"There is no {catalog.where}; name the right store, or make a first backup there.")
+            return NoStore(f"There is no {catalog.where}; set the right `store`, or make a first backup.")
         if workload is not None and not catalog.list(check_workload(workload)) and not is_scheduled(workload):
-            return NotFound(f"There is no workload {workload} in {catalog.where}, and no schedule of that name; list all backups to see which there are.")
+            return NotFound(f"Workload {workload} has no backups in {catalog.where} and no schedule; list all backups to see the workloads.")
         return None
 
     @property
@@ -157,7 +157,7 @@ class Manager:
         store, catalog = self._look()
         anew = presence.to_begin(store, catalog, self._directory, self._told, replace)
         if replace and not anew and store.exists:
-            raise UsageError(f"The store at {show(os.fsencode(store.path))} is there, and is not replaced; move it away first, or leave --replace out.")
+            raise UsageError(f"The store at {show(os.fsencode(store.path))} exists and is not replaced; move it away first, or omit --replace.")
         name = anew or (name and not directory.read(self._directory).id)
         steps = presence.plan(store, self._directory, name)
         if steps and not dry:
@@ -188,7 +188,7 @@ class Manager:
             count, size = prune.held(catalog.owner, catalog.own(request.workload))
             if not count:
                 raise
-            why = f"{count} backup(s) that added {size} bytes are kept because a later one is suspect; accept that, or delete some of them"
+            why = f"{count} backup(s) that added {size} bytes are kept because a later one is suspect; accept that one, or delete some of them"
             raise StoreFull(f"{error.message} {why}.", **error.details) from None
 
     def restore(
@@ -214,15 +214,15 @@ class Manager:
             else:
                 query = newest or Query()
                 if query.workload is None:
-                    raise UsageError("Say which backup to restore: an id, or a workload for its newest.")
+                    raise UsageError("No backup was chosen; give an id, or a workload to restore its newest backup.")
                 accept = selects(check_workload(query.workload), query.type, query.tags)
                 sidecar, passed = catalog.newest(
                     query.workload, True, lambda found: accept(found) and (limit is None or parse_created(found) < limit)
                 )
                 if sidecar is None:
                     raise NotFound(
-                        f"Workload {query.workload} has no complete, sound backup that matches in {catalog.where}; list its backups. Each can be restored by"
-                        " its id; of a damaged one, `salvage: true` restores what is whole.",
+                        f"Workload {query.workload} has no matching backup in {catalog.where} that is complete and undamaged; list its backups and restore"
+                        " one by its id. `salvage: true` restores the intact files of a damaged one.",
                         skipped=passed,
                     )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)
@@ -256,7 +256,7 @@ class Manager:
                 )
             if found is not None and not dry and not catalog.remove(backup, found):
                 if found["manifest_ref"] is None and catalog.exists(backup):
-                    raise StoreError(f"Backup {backup} was not deleted, for its record could not be read a moment ago, and now can; try again.")
+                    raise StoreError(f"Backup {backup} was not deleted, because its record changed meanwhile; try again.")
                 return None  # another process was first
             return found
 
@@ -271,7 +271,7 @@ class Manager:
             return marks.accept_mounts(catalog, workload, dry)
 
     def accept(self, backup: str, dry: bool = False) -> marks.Marked:
-        """Say that a suspect backup is as it should be."""
+        """Accept a suspect backup as correct."""
         store, catalog = self._open()
         with store.write_lock(dry):
             return marks.accept(catalog, check_id(backup), dry)

@@ -37,7 +37,7 @@ def accept(catalog: Catalog, backup: str, dry: bool) -> Marked:
     if not found["suspect"]:
         return Marked(found, False)
     if not found["complete"]:
-        raise UsageError(f"Backup {backup} is incomplete, so later ones are not compared with it; make a complete backup, and accept that one.")
+        raise UsageError(f"Backup {backup} is incomplete and cannot be accepted; make a complete backup and accept that one.")
 
     def change(sidecar: Sidecar) -> Sidecar:
         # its loss is no measure for the next ones: what they have is counted from here
@@ -69,18 +69,18 @@ def _sound(catalog: Catalog, backup: str, damaged: bool = False) -> Listed:
     try:
         listed = t.cast(Listed, catalog.sidecar(backup))
     except Damaged as error:
-        raise Damaged(f"Backup {backup} was not changed, for its record cannot be read ({error.message}); run volt_cas_verify with repair: true.") from None
+        raise Damaged(f"Backup {backup} was not changed, because its record cannot be read ({error.message}); run volt_cas_verify with repair: true.") from None
     alien = catalog.alien(listed)
     if alien is not None:
         raise Foreign(f"Backup {backup} was not changed. {alien}", backup_id=backup)
     found = catalog.judged(listed)
     if found is None:
-        raise NotFound(f"Backup {backup} has just been deleted; list the backups to see which there are.")
+        raise NotFound(f"Backup {backup} was deleted a moment ago; list the backups to see what is left.")
     if found["unsupported"]:
         raise newer(f"Backup {backup}", backup_id=backup)
     trouble = trouble_of(found)
     if trouble is not None and not damaged:
-        raise Damaged(f"Backup {backup} was not changed, for it cannot be relied on ({trouble}); run volt_cas_verify with repair: true.", backup_id=backup)
+        raise Damaged(f"Backup {backup} was not changed, because it cannot be used ({trouble}); run volt_cas_verify with repair: true.", backup_id=backup)
     return found
 
 
@@ -91,7 +91,7 @@ def accept_mounts(catalog: Catalog, workload: str, dry: bool) -> t.List[str]:
     """
     known = catalog.own(workload)
     if not known:
-        raise NotFound(f"Workload {workload} has no backups in {catalog.where}; list the backups to see which there are.")
+        raise NotFound(f"Workload {workload} has no backups in {catalog.where}; list the backups.")
     forgotten: t.Set[str] = set()
     for source in {parse(found["source_path"]) for found in known if trouble_of(found) is None}:
         missing = set(missing_mounts(source, known))

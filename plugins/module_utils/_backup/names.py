@@ -33,7 +33,7 @@ def id_of(catalog: Catalog, text: str) -> str:
     found = sorted((name for name in catalog.ids() if name.startswith(text) and is_id(name)), reverse=True)
     if len(found) > 1:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise UsageError(f"{text} is the beginning of {len(found)} ids: {', '.join(found[:_NAMED])}{more}; write more of the one that is meant.")
+        raise UsageError(f"{text} matches {len(found)} backups: {', '.join(found[:_NAMED])}{more}; type more of the id.")
     return found[0] if found else text
 
 
@@ -47,7 +47,7 @@ def meant(catalog: Catalog, text: str) -> t.Tuple[t.Optional[str], t.Optional[st
         return None, _only(catalog)
     found = id_of(catalog, text)
     if not catalog.exists(found):
-        raise NotFound(f"There is no backup and no workload {show(os.fsencode(text))} in {catalog.where}; list the backups to see which there are.")
+        raise NotFound(f"There is no backup and no workload {show(os.fsencode(text))} in {catalog.where}; list the backups.")
     return found, None
 
 
@@ -55,7 +55,7 @@ def _only(catalog: Catalog) -> str:
     """The workload, where there is one."""
     found = sorted({listed["workload_name"] for listed in catalog.list() if trouble_of(listed) is None and catalog.owner.foreign(listed) is None})
     if not found:
-        raise NotFound(f"There is no sound backup in {catalog.where}; list the backups to see which there are.")
+        raise NotFound(f"There is no undamaged, complete backup in {catalog.where}; list the backups.")
     if len(found) > 1:
-        raise UsageError(f"There are {len(found)} workloads: {', '.join(found)}; name one instead of {LATEST}.")
+        raise UsageError(f"There are {len(found)} workloads: {', '.join(found)}; use one of these names instead of {LATEST}.")
     return found[0]

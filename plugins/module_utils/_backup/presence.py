@@ -41,17 +41,17 @@ def check(store: Store, catalog: Catalog, path: str, told: t.Optional[str] = Non
         listed = [sidecar for sidecar in catalog.list() if sidecar["workload_name"] is not None and not sidecar.get("foreign")]
         if listed:
             known = next((sidecar["store_id"] for sidecar in listed if sidecar["store_id"]), "")
-            which = f" of the one with the id {known}" if known else ""
+            which = f" of the store with id {known}" if known else ""
             directory.match(store, known, f"{show(os.fsencode(path))} lists {len(listed)} backup(s){which}")
     named = _named_by_host(store)
     if named and store.exists and not os.path.isdir(path) and _is_home(path) and store.refs.names():
         raise directory.OtherStore(
-            f"The backup directory {show(os.fsencode(path))} of this host is not there, and the store has backups; mount its disk, or make it anew by"
+            f"The backup directory {show(os.fsencode(path))} of this host is missing, but the store has backups; mount its disk, or recreate it with"
             " volt-backup adopt.",
             store_id=named,
         )
     if named or told:
-        directory.match(store, named or told or "", f"{host.PATH if named else 'the schedule'} names the one with the id {named or told}")
+        directory.match(store, named or told or "", f"{host.PATH if named else 'the schedule'} needs the store with id {named or told}")
     directory.check(path, store)
 
 

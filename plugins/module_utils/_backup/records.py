@@ -28,7 +28,7 @@ from .._store import original
 
 FORMAT = 1
 #: Why a file is none of ours.
-ORIGINAL = "It is of the original Volt command, and is left alone."
+ORIGINAL = "It was made by the original Volt command; volt.backup does not change it."
 _U32 = (1 << 32) - 1
 
 
@@ -175,9 +175,9 @@ def decode_manifest(data: bytes) -> Manifest:
         seconds, nanos = root["mtime"]
         wrong = [key for key in REPEATED if not KINDS[key](facts[key])]
         if wrong:
-            raise ValueError(f"{wrong[0]} has a wrong value")
+            raise ValueError(f"{wrong[0]} has an invalid value")
         if any(name in ("", None) or "\0" in name for name, _text in root["xattrs"]):
-            raise ValueError("an attribute without a proper name")
+            raise ValueError("an attribute has an invalid name")
         xattrs = tuple((parse(name), base64.b64decode(text, validate=True)) for name, text in root["xattrs"])
         entry = Entry(
             b"", DIRECTORY, _int(root["mode"], 0o7777), _int(root["uid"], _U32), _int(root["gid"], _U32), _seconds(seconds), _int(nanos, 999_999_999), 0,
@@ -194,24 +194,24 @@ def decode_manifest(data: bytes) -> Manifest:
             totals={key: _int(value["totals"][key]) for key in {**dict.fromkeys(Stats._fields), **value["totals"]}},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
-        raise Damaged(f"The manifest is not complete: {error!r}.") from None
+        raise Damaged(f"The manifest is invalid: {error!r}.") from None
 
 
 def _int(value: t.Any, most: int = _MOST) -> int:
     if not _number(value) or value > most:
-        raise ValueError("a number is none, or out of range")
+        raise ValueError("a number is invalid or out of range")
     return value
 
 
 def _seconds(value: t.Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value < 1 << 63:
-        raise ValueError("a time is none")
+        raise ValueError("a time is invalid")
     return value
 
 
 def _str(value: t.Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("a text is none")
+        raise ValueError("a text is invalid")
     return value
 
 
@@ -277,7 +277,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
 def _digest(text: str) -> bytes:
     digest = bytes.fromhex(text)
     if len(digest) != 32:
-        raise ValueError("a digest is none")
+        raise ValueError("a digest is invalid")
     return digest
 
 
@@ -341,9 +341,9 @@ def decode_sidecar(data: bytes) -> Sidecar:
     value = {**_later(value), **value}
     for key in SIDECAR:
         if key not in value:
-            raise Damaged(f"The sidecar has no {key}.")
+            raise Damaged(f"The sidecar has no field {key}.")
         if not KINDS[key](value[key]):
-            raise Damaged(f"The sidecar's {key} has a wrong value.")
+            raise Damaged(f"The sidecar's field {key} has an invalid value.")
     return t.cast(Sidecar, value)
 
 
@@ -392,9 +392,9 @@ def _load(data: bytes, what: str) -> t.Dict[str, t.Any]:
     except (ValueError, RecursionError, MemoryError):
         raise Damaged(f"The {what} is not JSON.") from None
     if not isinstance(value, dict) or "format" not in value:
-        raise Damaged(f"The {what} is not one of volt.backup's.")
+        raise Damaged(f"The {what} was not written by volt.backup.")
     if not _number(value["format"]) or not value["format"]:
-        raise Damaged(f"The {what} has format {value['format']!r}, which is none.")
+        raise Damaged(f"The {what} has an invalid format: {value['format']!r}.")
     if value["format"] > FORMAT:
         raise newer(f"The {what} (format {value['format']})")
     return value

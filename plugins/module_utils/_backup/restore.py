@@ -124,7 +124,7 @@ class Restorer:
             return self._result("none", Tally(), diff, Skips())
         if target.exists and not request.force:
             raise TargetDiffers(
-                f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); say `force: true` to overwrite it.",
+                f"Target {show(target.path)} exists and differs from the backup ({_counts(diff)}); use `force: true` to overwrite it.",
                 diff=diff,
             )
         refuse_in_use(request, target, self._users)
@@ -169,9 +169,9 @@ class Restorer:
             try:
                 previous = self._replace(assembler, work)
             except Impossible:
-                needs_replace(request, "trees cannot be exchanged here")
+                needs_replace(request, "this file system cannot swap directories")
                 refuse_in_place(request, work.comparison)
-                self._warnings.append("Trees cannot be exchanged here, so the target was restored in place.")
+                self._warnings.append("This file system cannot swap directories, so the target was restored in place.")
                 strategy = "in_place"
                 assembler = assembler.again()
         if strategy == "in_place":
@@ -201,8 +201,8 @@ class Restorer:
         lost = sorted(salvage.lost)
         if b"" in salvage.lost or lost and not self._request.salvage:
             raise Damaged(
-                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with `salvage: true`,"
-                " or choose the paths you need.",
+                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with `salvage: true`, or select the"
+                " paths you need.",
                 paths=[show(path) for path in lost],
             )
         if whole:
@@ -216,7 +216,7 @@ class Restorer:
         except Damaged:
             if not self._request.salvage and self._selection.everything:
                 raise
-            self._warnings.append("The table of hard links is lost, so each name gets a file of its own.")
+            self._warnings.append("The backup's table of hard links is lost, so hard links were restored as separate files.")
             return []
 
     def _preserve(self, rules: Rules) -> Preserve:
@@ -245,7 +245,7 @@ class Restorer:
         try:
             return target_comparer(manifest.root, os.dup(target.fd) if target.exists else None)
         except OSError as error:
-            raise TargetError(f"Target {show(target.path)} cannot be compared: {reason(error)}.") from None
+            raise TargetError(f"Target {show(target.path)} cannot be compared: {reason(error)}; fix that, then run again.") from None
 
     def _clean(self, left: t.List[bytes]) -> None:
         """Remove rooms that dead restores left in a target that is equal otherwise."""
@@ -300,14 +300,14 @@ class Restorer:
         target.check()
         if assembler.tally.kept:
             kept = assembler.tally.kept
-            self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted or immutable, or came in meanwhile.")
+            self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted, immutable, or were created during the restore.")
 
     def _result(self, strategy: str, tally: Tally, diff: t.Dict[str, t.Any], skips: Skips) -> Restored:
         if skips.count:
             why = "" if os.geteuid() == 0 else ", not running as root"
-            self._warnings.append(f"{skips.count} path(s) could not have all of their attributes here{why}: {skips}; first {skips.paths[0]}.")
+            self._warnings.append(f"{skips.count} path(s) were restored without some attributes{why}: {skips}; first {skips.paths[0]}.")
         if self._lost:
-            self._warnings.append(f"{len(self._lost)} path(s) are lost and were left as they are: {named(self._lost)}.")
+            self._warnings.append(f"{len(self._lost)} path(s) could not be restored because their data is lost; they were left unchanged: {named(self._lost)}.")
         restore = {
             "backup_id": self._sidecar["id"],
             "target_dir": show(self._target.path),
@@ -337,7 +337,7 @@ def unchanged(restore: t.Mapping[str, t.Any]) -> str:
     target, backup = one_line(restore["target_dir"]), restore["backup_id"]
     lost, stays = len(restore["lost"]), restore["paths_staying"]
     if lost or restore["partly"]:
-        what = f"all that {'can be had' if lost else 'was asked for'} of {backup} is in {target}"
+        what = f"all {'intact' if lost else 'selected'} paths of {backup} are in {target}"
     elif stays:
         what = f"all of {backup} is in {target}"
     else:

@@ -92,14 +92,14 @@ class Item(t.NamedTuple):
 def parse_policy(keep: Keep) -> Policy:
     """A policy as users write it; UsageError for one that says nothing: an empty variable must not delete a history."""
     if not isinstance(keep, t.Mapping):
-        raise UsageError(f"What to keep is a dictionary of {', '.join(KEYS)}, and {keep!r} is none.")
+        raise UsageError(f"keep must be a dictionary of {', '.join(KEYS)} (got {keep!r}).")
     unknown = sorted(str(key) for key in keep if key not in KEYS)
     if unknown:
-        raise UsageError(f"What to keep cannot be said by {unknown[0]!r}; use {', '.join(KEYS)}.")
+        raise UsageError(f"keep has an unknown key {unknown[0]!r}; use {', '.join(KEYS)}.")
     counts = {name: _count(name, keep.get(name)) for name in COUNTS}
     policy = Policy({name: count for name, count in counts.items() if count}, _within(keep.get("within")), _tags(keep.get("tags")))
     if not any(policy):
-        raise UsageError(f"Nothing is said to be kept; say how much by one of {', '.join(KEYS)}, or leave retention out.")
+        raise UsageError(f"keep has no rule; set at least one of {', '.join(KEYS)}, or omit it.")
     return policy
 
 
@@ -107,7 +107,7 @@ def _count(name: str, value: t.Any) -> int:
     if value is None:
         return 0
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise UsageError(f"How many to keep by {name} is a number from 0 up, and {value!r} is none.")
+        raise UsageError(f"keep.{name} must be a whole number, 0 or more (got {value!r}).")
     return value
 
 
@@ -115,7 +115,7 @@ def _within(value: t.Any) -> t.Optional[t.Tuple[datetime.timedelta, datetime.tim
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise UsageError(f"What to keep within is a span of time such as 30d, and {value!r} is none.")
+        raise UsageError(f"keep.within must be a duration such as 30d (got {value!r}).")
     if not parse_span(value):
         return None
     parts = re.findall(r"\d+\D", value.strip())
@@ -131,7 +131,7 @@ def _tags(value: t.Any) -> t.Tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str) or not isinstance(value, t.Sequence) or not all(isinstance(tag, str) and tag for tag in value):
-        raise UsageError(f"Tags to keep are a list of texts that are not empty, and {value!r} is none.")
+        raise UsageError(f"keep.tags must be a list of non-empty strings (got {value!r}).")
     return tuple(value)
 
 

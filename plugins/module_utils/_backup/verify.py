@@ -81,17 +81,17 @@ class Verified(t.NamedTuple):
             if not self.unsupported:
                 return None
             return Unsupported(
-                f"Nothing that this version can judge is damaged, but {len(self.unsupported)} backup(s) were written by a newer version,"
-                f" first {self.unsupported[0]}; update volt.backup on this host, then verify again.",
+                f"No damage was found, but {len(self.unsupported)} backup(s) cannot be checked because a newer version wrote them, first"
+                f" {self.unsupported[0]}; update volt.backup on this host, then verify again.",
                 **self.result(),
             )
         first = self.damage[0] if self.damage else {"reason": "see damaged"}
         where = " ".join(one_line(first[key]) for key in ("id", "path", "file") if first.get(key))
-        hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else "No backup is hurt, but the store has damaged files"
+        hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else "No backup is affected, but the store has damaged files"
         if self.repaired is None:
-            way = "run volt_cas_verify with repair: true to mend what can be mended"
+            way = "run volt_cas_verify with repair: true to repair what can be repaired"
         elif self.damaged:
-            way = "nothing here holds what is missing: bring it back from another copy, or delete these backups"
+            way = "the missing data is not on this host; restore the store from another copy, or delete these backups"
         else:
             way = "run volt_cas_verify with repair: true again"
         return Damaged(f"{hurt} ({self.damage_count} in all, first {where}: {first['reason'].rstrip('.')}); {way}.", **self.result())
@@ -111,9 +111,9 @@ def parse_budget(text: str) -> Budget:
         try:
             seconds = parse_span(text).total_seconds()
         except UsageError:
-            raise UsageError(f"Budget {text!r} is not understood; write a percentage like 5% or a span of time like 30m.") from None
+            raise UsageError(f"Budget {text!r} is invalid; write a percentage like 5% or a duration like 30m.") from None
         if not seconds:
-            raise UsageError(f"Budget {text} is no time at all; write a span of time like 30m.")
+            raise UsageError(f"Budget {text} must be longer than 0; write a duration like 30m.")
         return Budget(seconds=seconds)
     millionths = round(float(match[1]) * 10_000)
     if not 0 < millionths <= 1_000_000:
@@ -256,7 +256,7 @@ class Verifier:
         if request.level not in LEVELS:
             raise UsageError(f"Level {request.level!r} is not known; use structure or content.")
         if request.budget and (request.level != "content" or request.ids):
-            raise UsageError("A budget is for reading the content of a whole store; leave it out, or use level content without ids.")
+            raise UsageError("budget only applies to level content without ids; omit it, or use that level without ids.")
         self._store, self._catalog, self._request, self._dry, self._progress = store, catalog, request, dry, progress
         self._budget = parse_budget(request.budget) if request.budget else None
         self.ids = [check_id(backup) for backup in request.ids]
@@ -286,14 +286,15 @@ class Verifier:
             store.remember_suspects()
         if self.structure.unlisted:
             self.warnings.append(
-                f"{len(self.structure.unlisted)} manifest(s) have no sidecar, first {self.structure.unlisted[0]}: repair lists them again as backups."
+                f"{len(self.structure.unlisted)} manifest(s) have no sidecar, first {self.structure.unlisted[0]}; run volt_cas_verify with repair: true to"
+                " list them as backups again."
             )
         alone = not self.structure.whole and not self.structure.records  # else the directory is one of several
         foreign = sorted(backup for backup, named in self.structure.foreign.items() if named is None or named and alone)
         if foreign:
             self.warnings.append(
-                f"{len(foreign)} backup(s) of this store are of other backup directories, or name none, first {foreign[0]}, and were not looked at."
-                " Where their directory is lost, volt-backup adopt --unlisted lists them here."
+                f"{len(foreign)} backup(s) in this store belong to another backup directory, first {foreign[0]}, and were not checked. If that directory is"
+                " lost, run volt-backup adopt --unlisted."
             )
 
     # ---- content
@@ -311,7 +312,7 @@ class Verifier:
                 try:
                     scrub.remember(store, walk.at)
                 except StoreError as error:
-                    self.warnings.append(f"The next verification begins where this one did. {error.message}")
+                    self.warnings.append(f"The next verification starts at the same place as this one. {error.message}")
 
     def _examine_backups(self) -> None:
         """Read every file of the store that some backups need; a pack is read once."""

@@ -183,7 +183,7 @@ def reason(error: OSError) -> str:
 
 def unexpected(error: OSError, place: str = "") -> VoltError:
     """What to end with where a system call failed that no room handles. :param place: the file that the error names, to be shown."""
-    return VoltError(f"Something unexpected went wrong{f' at {place}' if place else ''}: {reason(error)}; mend that, then run again.")
+    return VoltError(f"An unexpected error occurred{f' at {place}' if place else ''}: {reason(error)}; fix that, then run again.")
 
 
 def store_failure(action: str, error: OSError) -> StoreError:
@@ -193,8 +193,8 @@ def store_failure(action: str, error: OSError) -> StoreError:
             f"The store's file system is full ({action}): {reason(error)}; free space, or delete backups and run volt_cas_gc with grace: 0s, then run again."
         )
     if error.errno == errno.EROFS:
-        return StoreError(f"The store is on a read-only file system ({action}); remount it writable or choose another.")
-    return StoreError(f"The store could not be written ({action}): {reason(error)}.")
+        return StoreError(f"The store is on a read-only file system ({action}); remount it read-write, or choose another.")
+    return StoreError(f"The store could not be written ({action}): {reason(error)}; fix that, then run again.")
 
 
 def target_failure(action: str, error: OSError) -> TargetError:
@@ -202,5 +202,5 @@ def target_failure(action: str, error: OSError) -> TargetError:
     if error.errno in _FULL:
         return TargetFull(f"The target's file system is full ({action}): {reason(error)}; free space, then restore again.")
     if error.errno == errno.EROFS:
-        return TargetError(f"The target is on a read-only file system ({action}); remount it writable or choose another.")
-    return TargetError(f"The target could not be written ({action}): {reason(error)}.")
+        return TargetError(f"The target is on a read-only file system ({action}); remount it read-write, or choose another.")
+    return TargetError(f"The target could not be written ({action}): {reason(error)}; fix that, then run again.")

@@ -147,7 +147,7 @@ def read_file(path: Path, most: int, directory: t.Optional[int] = None) -> bytes
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
-            raise Unsuitable("it is no regular file")
+            raise Unsuitable("it is not a regular file")
         data = os.read(fd, min(info.st_size, most) + 1)  # all of it, as a rule
         more = data if len(data) != info.st_size else b""
         while more and len(data) <= most:
@@ -167,10 +167,10 @@ def read_stored(path: str, most: int) -> bytes:
     except FileNotFoundError:
         raise
     except PermissionError as error:
-        raise UsageError(f"{path} cannot be read: {reason(error)}; run as the user who owns it.") from None
+        raise UsageError(f"{path} cannot be read: {reason(error)}; run as the user that owns it.") from None
     except OSError as error:
         if error.errno in _SHORT:
-            raise StoreError(f"{path} cannot be opened now: {reason(error)}; try again when the host has more to give.") from None
+            raise StoreError(f"{path} cannot be opened now: {reason(error)}; try again when the host has free resources.") from None
         raise Damaged(f"{path} cannot be read: {reason(error)}.") from None
 
 

@@ -45,7 +45,7 @@ def wait(fd: int, mode: int, deadline: float, what: str, without: t.Container[t.
         except OSError as error:
             if error.errno in without:
                 return
-            raise StoreError(f"Taking {what} failed: {reason(error)}; it needs a file system with locks.") from None
+            raise StoreError(f"Locking {what} failed: {reason(error)}; use a file system that supports file locks.") from None
         time.sleep(pause)
         pause = min(pause * 2, _POLL_MOST)
 
@@ -57,7 +57,7 @@ def is_at(fd: int, path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreError(f"Lock {path} cannot be looked at: {reason(error)}; mend that, then run again.") from None
+        raise StoreError(f"Lock {path} cannot be examined: {reason(error)}; fix that, then run again.") from None
 
 
 def locked(
@@ -76,7 +76,7 @@ def locked(
             if is_at(fd, path):
                 return fd
             if time.monotonic() >= deadline:
-                raise LockTimeout(f"The file of {what} was replaced while it was waited for; find out what removes it, then run again.")
+                raise LockTimeout(f"The file of {what} was replaced during the wait; find out what removes it, then run again.")
         except BaseException:
             os.close(fd)
             raise
@@ -98,12 +98,12 @@ def _open(path: str, write: bool) -> t.Optional[int]:
         if not write and error.errno in (errno.ENOENT, errno.EACCES):
             return None  # never made, or we may only look: nothing to wait for
         if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV):
-            raise StoreError(f"Lock {path}: {reason(error)}; remove what lies there, then run again. The file is made anew.") from None
+            raise StoreError(f"Lock {path}: {reason(error)}; remove it, then run again. The lock file is created again.") from None
         raise (store_failure(f"opening the lock {path}", error) if write else StoreError(f"Lock {path}: {reason(error)}.")) from None
     if is_regular(fd):
         return fd
     os.close(fd)
-    raise StoreError(f"Lock {path}: it is no regular file; remove what lies there, then run again. The file is made anew.")
+    raise StoreError(f"Lock {path}: it is not a regular file; remove it, then run again. The lock file is created again.")
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ def _stop(number: int, _frame: object) -> None:
         _pending.append(lambda: _stop(number, None))
         return
     _ignore_others()
-    raise Interrupted(f"Stopped by {signal.Signals(number).name}; nothing half-done was left behind.", signal=number)
+    raise Interrupted(f"Interrupted by {signal.Signals(number).name}; no partial result was left.", signal=number)
 
 
 def _ignore_others() -> t.Dict[int, t.Any]:

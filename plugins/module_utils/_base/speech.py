@@ -6,7 +6,7 @@
 
 """Messages in the language of who reads them.
 
-The engine writes in that of a playbook's task, and marks the options that it speaks of: "say `force: true`", "raise `lock_timeout`". A call of another module
+The engine writes in that of a playbook's task, and marks the options that it speaks of: "use `force: true`", "raise `lock_timeout`". A call of another module
 needs no mark beside its form: "volt_cas_gc with grace: 0s". Where a message leaves us it is put into the reader's: `--force` and
 `volt-backup gc --grace 0s` on the command line, `volt_force: true` where a playbook of this collection calls the module. What the reader has no word
 for stays as it is: a command that lacks an option speaks of the module's. So does all that is not marked, for paths and names may look like options.

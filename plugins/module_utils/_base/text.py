@@ -43,5 +43,5 @@ def parse(text: str) -> bytes:
     """The path that `show` would have printed like this; a backslash before anything else stands for itself."""
     raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", os.fsencode(text))
     if b"\0" in raw:
-        raise UsageError(f"Path {one_line(text)} holds a NUL, which no path can.")
+        raise UsageError(f"Path {one_line(text)} contains a NUL character; remove it.")
     return raw

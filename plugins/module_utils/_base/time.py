@@ -42,7 +42,7 @@ def parse_time(text: str) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(re.sub(r"\.(\d{6})\d+", r".\1", form))
     except ValueError:
-        raise UsageError(f"Time {text!r} is not understood; write it like 2026-11-23 or 2026-11-23T10:00:00Z.") from None
+        raise UsageError(f"Time {text!r} is invalid; write it like 2026-11-23 or 2026-11-23T10:00:00Z.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
 
 
@@ -50,8 +50,8 @@ def parse_span(text: str) -> datetime.timedelta:
     """A span of time such as 90m, 6h, 1d or 1d12h."""
     form = str(text).strip()
     if not _SPAN.match(form):
-        raise UsageError(f"Span of time {text!r} is not understood; write it like 90m, 6h, 1d or 1d12h.")
+        raise UsageError(f"Duration {text!r} is invalid; write it like 90m, 6h, 1d or 1d12h.")
     try:
         return datetime.timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(\D)", form)))
     except (OverflowError, ValueError):  # Python reads no number of thousands of digits
-        raise UsageError(f"Span of time {text!r} is too long.") from None
+        raise UsageError(f"Duration {text!r} is too long; use a shorter one.") from None

@@ -88,8 +88,8 @@ class Capture:
             trail = Trail(open_real(source))
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise SourceMoved(f"Source {show(source)}: a symbolic link has come into its path; look who put it there.") from None
-            raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}.") from None
+                raise SourceMoved(f"Source {show(source)}: a symbolic link was created in its path; find out who created it, then run again.") from None
+            raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}; fix that, then run again.") from None
         with trail:
             info = os.fstat(trail.fd)
             self._mounts = MountsBelow(source, info.st_dev)
@@ -109,7 +109,8 @@ class Capture:
         self._notes.add_owners([entry])
         groups, long = links.fitting(groups)
         for group in long:
-            self._notes.skipped.append(Skipped(group[0], "links", f"its {len(group)} names are too long for a table; each is kept as a file of its own"))
+            why = f"its {len(group)} names are too long for the table of hard links; each is kept as a separate file"
+            self._notes.skipped.append(Skipped(group[0], "links", why))
         table = links.encode(groups) if groups else b""
         digest = self._run.add_metadata(table) if groups else b""
         rescanned = writer is not None and isinstance(root.known, stat_cache.Written)
@@ -149,10 +150,10 @@ class Capture:
         try:
             if os.path.samestat(os.fstat(fd), os.lstat(source)):
                 return
-            what = "another directory is in its place"
+            what = "another directory took its place"
         except OSError as error:
             what = reason(error)
-        raise SourceMoved(f"Source {show(source)} was exchanged or removed while it was read ({what}); run again once that is over.")
+        raise SourceMoved(f"Source {show(source)} was replaced or removed during the backup ({what}); run the backup again.")
 
     def _walk(self, root: Directory, trail: Trail, tree_saver: TreeSaver) -> None:
         here: t.Optional[Directory] = root
@@ -179,7 +180,7 @@ class Capture:
         for lost in todo[: len(todo) - depth]:
             self._suspect(lost)
             for position in lost.subdirectories[len(lost.children) :]:
-                self._notes.unreadable(lost, position, "a directory above it was moved while it was read")
+                self._notes.unreadable(lost, position, "a parent directory was moved during the backup")
                 lost.slots[position] = None
                 lost.children.append(None)
             tree_saver.add(lost)
@@ -347,7 +348,7 @@ class Capture:
             self._notes.skipped.append(Skipped(path, "mount_point", mount.kind))
             return True
         if mount.is_remote and not answers(mount.point, _ANSWER):
-            self._notes.skipped.append(Skipped(path, "unreadable", f"this {mount.kind} mount does not answer"))
+            self._notes.skipped.append(Skipped(path, "unreadable", f"this {mount.kind} mount does not respond"))
             return True
         if mount.lasts and not (other and self._options.one_file_system):
             self._notes.mounts.add(mount.point)

@@ -93,7 +93,7 @@ def advice(databases: t.Mapping[bytes, Found], shown: t.Callable[[bytes], str]) 
     for path in open_for_writing(databases):
         kinds.setdefault(databases[path].kind, []).append(path)
     return [
-        f"{len(paths)} file(s) of a {kind} database were open for writing while they were read, first {shown(paths[0])}; a copy may be torn. Back up a dump"
-        " (`pre_command`), a snapshot of the file system, or the files while the database is paused."
+        f"{len(paths)} file(s) of a {kind} database were open for writing during the backup, first {shown(paths[0])}; the copy may be inconsistent. Back up a"
+        " dump (`pre_command`) or a file system snapshot, or stop the database during the backup."
         for kind, paths in sorted(kinds.items())
     ]

@@ -149,7 +149,7 @@ class FileSaver:
             if content is None:
                 content = reading.read_chunked(self._run, fd, self._progress)
                 if len(content.chunk_list) > chunks.LIST_LIMIT:
-                    raise OSError("it has more chunks and holes than a list may hold")
+                    raise OSError("it has more chunks and holes than a chunk list can hold")
         except reading.Vanished:
             here.suspect.append(position)
             return _Read(None)

@@ -163,7 +163,7 @@ def read_unsized(run: Transaction, fd: int) -> Content:
         if size > _UNSIZED_MOST:
             for digest, length in found:
                 run.objects.take_back(digest, length)
-            raise OSError(f"it says {info.st_size} bytes and has more than {_UNSIZED_MOST}")
+            raise OSError(f"its reported size is {info.st_size} bytes, but it has more than {_UNSIZED_MOST}")
     data = b"".join(pieces)
     if size <= chunks.PACKED_MOST:
         return _small(run, data, info, (), UNSIZED)
@@ -286,7 +286,7 @@ def read_chunked(run: Transaction, fd: int, progress: Progress) -> Content:
             if stamp(before) == stamp(after):
                 if not exact:
                     _take_back(run, superseded + now.chunks)
-                    raise OSError(f"it says {before.st_size} bytes and has {'more' if now.end == before.st_size else 'less'}")
+                    raise OSError(f"its reported size is {before.st_size} bytes, but it has {'more' if now.end == before.st_size else 'less'}")
                 kept, info, change = now, after, ""
                 break
             if earlier is not None and _has_grown(earlier.info, after) and now.begins_with(earlier, fd):

@@ -94,20 +94,20 @@ def decode(blob: bytes, size: int) -> ChunkList:
     try:
         magic.check(blob, magic.CHUNKS, "A list of chunks")
     except ValueError as error:
-        raise Damaged(f"A chunk list is none: {error}.") from None
+        raise Damaged(f"A chunk list is invalid: {error}.") from None
     if len(blob) < _HEADER.size:
-        raise Damaged("A chunk list is cut short.")
+        raise Damaged("A chunk list is truncated.")
     _first, said, count = _HEADER.unpack_from(blob)
     start = _HEADER.size + _HOLE.size * count
     if said != size or size >= 1 << 63 or start > len(blob):
-        raise Damaged("A chunk list does not begin as chunk lists do.")
+        raise Damaged("A chunk list has an invalid header.")
     holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", _HOLE.iter_unpack(blob[_HEADER.size : start])))
     check_holes(holes, size)
     # count before building: a size that is a lie must not cost memory
     whole = sum(max(0, _chunks_inside(offset, length, size)) for offset, length in holes)
     expected = -(-size // CHUNK) - whole
     if len(blob) - start != 32 * expected:
-        raise Damaged("A chunk list does not fit its file.")
+        raise Damaged("A chunk list does not match its file.")
     return ChunkList(size, holes, [blob[at : at + 32] for at in range(start, len(blob), 32)])
 
 
@@ -123,5 +123,5 @@ def check_holes(holes: Holes, size: int) -> None:
     at = -1
     for offset, length in holes:
         if offset <= at or not length or offset + length > size:
-            raise Damaged("A file's holes lie outside it or overlap.")
+            raise Damaged("A file's holes overlap or are outside the file.")
         at = offset + length

@@ -64,11 +64,11 @@ def decode(blob: bytes) -> t.Iterator[t.List[bytes]]:
                 end = blob.index(b"\0", offset)
                 path = blob[offset:end]
                 if group and path <= group[-1]:
-                    raise ValueError("paths do not ascend")
+                    raise ValueError("paths are not sorted")
                 group.append(path)
                 offset = end + 1
             if len(group) < 2 or group[0] <= first or any(part in (b"", b".", b"..") for path in group for part in path.split(b"/")):
-                raise ValueError("an impossible group")
+                raise ValueError("an invalid group")
             first = group[0]
             yield group
         if offset != len(blob):

@@ -166,7 +166,7 @@ def _reading() -> t.Iterator[None]:
     try:
         yield
     except (struct.error, IndexError, ValueError) as error:
-        raise Damaged(f"A tree is not encoded as trees are: {error}.") from None
+        raise Damaged(f"A tree is encoded incorrectly: {error}.") from None
 
 
 class _Columns(t.NamedTuple):
@@ -204,8 +204,8 @@ def _columns(blob: bytes) -> _Columns:
     seconds, nanos, sizes = column("q", 8), column("I", 4), column("Q", 8)
     if not _KINDS.issuperset(kinds):
         if all(chr(kind).isalpha() for kind in kinds):
-            raise newer("A tree with another kind of entry")
-        raise ValueError("a kind that is none")
+            raise newer("A tree with an unknown type of entry")
+        raise ValueError("an invalid type")
     if count and not (max(modes) <= 0o7777 and max(nanos) < 1_000_000_000):
         raise ValueError("a value out of range")
     contents = []
@@ -216,7 +216,7 @@ def _columns(blob: bytes) -> _Columns:
         else:
             contents.append(b"")
     if offset + extras_size != len(blob):
-        raise ValueError("digests do not fit the entries")
+        raise ValueError("the digests do not match the entries")
     extras = [NOTHING] * count
     for position, extra in _extras(blob, offset):
         extras[position] = extra
@@ -236,10 +236,10 @@ def _names(block: bytes, count: int) -> t.List[bytes]:
         return []
     framed = b"\0" + block
     if block[-1:] != b"\0" or b"/" in block or b"\0\0" in framed or b"\0.\0" in framed or b"\0..\0" in framed:
-        raise ValueError("an impossible name")
+        raise ValueError("an invalid name")
     names = block[:-1].split(b"\0")
     if len(names) != count or any(a >= b for a, b in zip(names, names[1:])):
-        raise ValueError("names out of order")
+        raise ValueError("names are not sorted")
     return names
 
 
@@ -255,22 +255,22 @@ def _extras(blob: bytes, offset: int) -> t.Iterator[t.Tuple[int, Extra]]:
             data = blob[offset : offset + length]
             offset += length
             if len(data) != length:
-                raise ValueError("a field is cut short")
+                raise ValueError("a field is truncated")
             if tag == 1 and b"\0" not in data:
                 target = data
             elif tag == 2:
                 device = t.cast("t.Tuple[int, int]", struct.unpack("<II", data))
                 if device[0] >= _MAJORS or device[1] >= _MINORS:
-                    raise ValueError("a device that no kernel has")
+                    raise ValueError("an invalid device number")
             elif tag == 3:
                 (size,) = struct.unpack_from("<H", data)
                 if not 0 < size <= len(data) - 2 or b"\0" in data[2 : 2 + size]:
-                    raise ValueError("an attribute without a proper name")
+                    raise ValueError("an attribute has an invalid name")
                 xattrs.append((data[2 : 2 + size], data[2 + size :]))
             elif tag == 4:
                 holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", struct.iter_unpack("<QQ", data)))
             elif tag > _TAGS:
-                raise newer("A tree with another field")
+                raise newer("A tree with an unknown field")
             else:
                 raise ValueError("a target with a NUL")
         offset += 1
@@ -299,7 +299,7 @@ def part_digests(blob: bytes) -> t.Optional[t.List[bytes]]:
         return None
     (count,) = struct.unpack_from("<I", blob, 8) if len(blob) >= 12 else (0,)
     if not count or len(blob) != 12 + 32 * count:
-        raise Damaged("A list of tree parts is cut short.")
+        raise Damaged("A list of tree parts is truncated.")
     return [blob[start : start + 32] for start in range(12, len(blob), 32)]
 
 

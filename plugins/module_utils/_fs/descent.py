@@ -80,7 +80,7 @@ class Moved(VoltError):
     code = "moved"
 
     def __init__(self, depth: int) -> None:
-        super().__init__("A directory was moved while it was being walked; run again when the tree is quiet.")
+        super().__init__("A directory was moved while it was read; run again when no files are being moved.")
         self.depth = depth
 
 

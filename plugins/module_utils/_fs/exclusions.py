@@ -79,10 +79,10 @@ class Exclusions:
 
 def _compile(text: str) -> t.Optional[_Rule]:
     if "\n" in text or "\0" in text:
-        raise UsageError(f"Exclusion {text!r} has a line break or NUL; give one pattern an item.")
+        raise UsageError(f"Exclusion {text!r} contains a line break or NUL; write one pattern per list item.")
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         # records are UTF-8, and a pattern that comes back from them as another would protect other things
-        raise UsageError(f"Exclusion {os.fsencode(text)!r} is not UTF-8; write ? for each byte that is not.")
+        raise UsageError(f"Exclusion {os.fsencode(text)!r} is not UTF-8; write ? for each byte that is not valid.")
     pattern = os.fsencode(text)
     stripped = pattern.rstrip(b" ")
     if (len(stripped) - len(stripped.rstrip(b"\\"))) % 2 and stripped != pattern:
@@ -96,7 +96,7 @@ def _compile(text: str) -> t.Optional[_Rule]:
     by_name = b"/" not in body
     body = body.lstrip(b"/")
     if not body:
-        raise UsageError(f"Exclusion {text!r} would name the source itself; exclude what is below it.")
+        raise UsageError(f"Exclusion {text!r} matches the source itself; exclude paths below it.")
     try:
         regex = re.compile(_translate(body) + rb"\Z", re.DOTALL)
     except (re.error, IndexError):

@@ -244,7 +244,7 @@ class Assembler:
     def _stopped(self, error: VoltError) -> VoltError:
         if isinstance(error, Interrupted):
             error = Interrupted(
-                f"Stopped after {self.tally.done_count} path(s) were restored in place, each whole, the rest as it was; restore again to finish.",
+                f"Stopped after {self.tally.done_count} path(s) were restored in place; the others are unchanged. Restore again to finish.",
                 **error.details,
             )
         error.details.update(restored=self.tally.done, restored_count=self.tally.done_count)
@@ -307,7 +307,7 @@ class Assembler:
             found = trail.enter_on_mount(entry.name, rooms.mounted.get(path))
         except OSError as error:
             if error.errno == errno.EXDEV:
-                raise TargetError(f"{show(path)} in the target was mounted just now; look at it, then restore again.") from None
+                raise TargetError(f"{show(path)} in the target was mounted during the restore; unmount it, then restore again.") from None
             raise
         if made is not None and not os.path.samestat(found, made):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # exchanged just now

@@ -47,10 +47,10 @@ class Selection:
     def clean(path: bytes) -> bytes:
         """A path below the root as its parts joined; UsageError for one that leads out, or says nothing."""
         if not path:
-            raise UsageError("An empty path names nothing; give paths as the backup's contents show them, or none for everything.")
+            raise UsageError("A path is empty; use paths as listed in the backup's contents, or none to restore everything.")
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
-            raise UsageError(f"Path {show(path)} leads out of the backup; give paths as the backup's contents show them.")
+            raise UsageError(f"Path {show(path)} points outside the backup; use paths as listed in the backup's contents.")
         return b"/".join(parts)
 
     def wants(self, path: bytes, inside: bool) -> t.Tuple[bool, bool]:
@@ -65,7 +65,7 @@ class Selection:
         """UsageError for paths that a backup does not have."""
         missing = [path for path in sorted(self._exact) if find(load, root, path) is None]
         if missing:
-            raise UsageError(f"The backup has no {show(missing[0])}; see its contents.", paths=[show(path) for path in missing])
+            raise UsageError(f"The backup has no path {show(missing[0])}; list its contents.", paths=[show(path) for path in missing])
 
 
 class Comparison:
@@ -161,7 +161,7 @@ class TargetComparer:
         return result
 
     def _enter(self, trail: Trail, path: bytes) -> bool:
-        """Go down; False where there is no directory any more."""
+        """Go down; False where there is no longer a directory."""
         device = os.fstat(trail.fd).st_dev
         try:
             info = trail.enter_on_mount(path.rpartition(b"/")[2], self._mounted.get(path))
@@ -169,8 +169,8 @@ class TargetComparer:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return False
             if error.errno == errno.EXDEV:
-                raise TargetError(f"{show(path)} in the target was mounted just now; look at it, then restore again.") from None
-            raise TargetError(f"{show(path)} in the target cannot be entered: {reason(error)}.") from None
+                raise TargetError(f"{show(path)} in the target was mounted during the restore; unmount it, then restore again.") from None
+            raise TargetError(f"{show(path)} in the target cannot be opened: {reason(error)}; fix that, then run again.") from None
         if info.st_dev != device and path not in self._mounted:
             self.result.subvolumes.append(path)
         return True

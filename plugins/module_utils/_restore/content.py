@@ -46,7 +46,7 @@ class Filler:
                 read = self._store.read if entry.size <= chunks.PACKED_MOST else self._store.read_object_first
                 data = read(entry.content, entry.size)
                 if len(data) != entry.size:
-                    raise Damaged(f"Blob {entry.content.hex()} has another size than its file.")
+                    raise Damaged(f"Blob {entry.content.hex()} does not have the size of its file.")
                 _write(fd, data, 0, entry.extra.holes)
                 if entry.extra.holes:
                     os.ftruncate(fd, entry.size)
@@ -63,7 +63,7 @@ class Filler:
                 continue
             data = self._store.read_object_first(digest, length)
             if len(data) != length:
-                raise Damaged(f"Chunk {digest.hex()} has another size than its place.")
+                raise Damaged(f"Chunk {digest.hex()} does not have the expected size.")
             _write(fd, data, offset, found.holes)
         if shared:
             _punch(fd, found.holes)
@@ -111,7 +111,7 @@ class Filler:
             if error.errno in (errno.EMLINK, errno.EPERM):
                 return False
             if error.errno == errno.EXDEV:
-                raise TargetError("The target is on another file system than the store, so hard links cannot be; use `link: auto`.") from None
+                raise TargetError("Hard links are not possible, because the target and the store are on different file systems; use `link: auto`.") from None
             raise
         finally:
             os.close(fd)
@@ -220,5 +220,5 @@ def _try_clone(store: Store, directory: int) -> bool:
 
 def _unsuitable(link: str, error: OSError) -> TargetError:
     if error.errno in kernel.NO_CLONE:
-        return TargetError(f"The target's file system cannot share files with the store's by {link}; use `link: auto` or `link: copy`.")
+        return TargetError(f"The target's file system cannot share data with the store by {link}; use `link: auto` or `link: copy`.")
     return target_failure("trying its file system", error)

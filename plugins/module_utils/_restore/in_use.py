@@ -64,7 +64,7 @@ def holding_warning(target: bytes, names: t.List[str]) -> t.Optional[str]:
     if not names:
         return None
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more} had {show(target)} open before the restore, and may go on with the old files; restart them."
+    return f"{', '.join(names[:_NAMED])}{more} had {show(target)} open before the restore and may still use the old files; restart these processes."
 
 
 class _Look:
@@ -89,7 +89,7 @@ class _Look:
         """Overlays that are made of the target: to change a layer below them has no defined result."""
         for mount in seen:
             if mount.kind == "overlay" and any(is_within(layer, self._target) for layer in layers_of(mount.options)):
-                self._found.blocking.append(f"the overlay at {show(mount.point)} {where} is made of it")
+                self._found.blocking.append(f"the overlay at {show(mount.point)} {where} uses it")
 
     def _is_in(self, place: t.Tuple[int, bytes]) -> bool:
         return place[0] == self._place[0] and is_within(place[1], self._place[1])

@@ -44,18 +44,18 @@ class RestoreRequest(t.NamedTuple):
 def check(request: RestoreRequest) -> None:
     """UsageError for options that contradict each other."""
     for value, allowed, name in (
-        (request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Kind of link"), (request.attributes, ATTRIBUTES, "Treatment of attributes"),
+        (request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Link type"), (request.attributes, ATTRIBUTES, "Attribute mode"),
     ):  # fmt: skip
         if value not in allowed:
             raise UsageError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}.")
     if request.paths and request.strategy == "replace":
-        raise UsageError("Some paths of a backup can only be restored in place; leave out `strategy: replace`.")
+        raise UsageError("Selected paths can only be restored in place; omit `strategy: replace`.")
     if request.salvage and request.strategy == "replace":
-        raise UsageError("What is salvaged can only be restored in place, so that it takes nothing away; leave out `strategy: replace`.")
+        raise UsageError("`salvage` can only restore in place, so that no other file is removed; omit `strategy: replace`.")
     if request.keep_previous and (request.paths or request.salvage or request.strategy == "in_place"):
-        raise UsageError("`keep_previous` keeps the tree that replace puts aside; in place nothing is put aside, so leave it out.")
+        raise UsageError("`keep_previous` only applies to strategy replace; omit it to restore in place.")
     if request.delete and request.strategy == "replace":
-        raise UsageError("`delete` belongs to in_place; replace leaves nothing of the old tree but what the backup excluded.")
+        raise UsageError("`delete` only applies to strategy in_place; omit it, because replace removes all but excluded paths anyway.")
 
 
 def removes(request: RestoreRequest) -> bool:
@@ -90,8 +90,8 @@ def choose(request: RestoreRequest, target: Target, comparison: Comparison, need
         needs_replace(request, f"something is mounted below the target (at {show(below[0])})")
         strategy = "in_place"
     elif needed + _SPARE > _free(target.parent):
-        needs_replace(request, "there is no space for two trees")
-        warn(f"There is no space for two trees at {show(target.path)}, so it was restored in place.")
+        needs_replace(request, "there is not enough space for a second copy")
+        warn(f"There is not enough space for a second copy beside {show(target.path)}, so it was restored in place.")
         strategy = "in_place"
     elif comparison.changes.counts[REMOVED] and not (removes(request) or request.keep_previous):
         strategy = "in_place"
@@ -104,7 +104,7 @@ def refuse_in_use(request: RestoreRequest, target: Target, users: t.List[str]) -
     """TargetInUse where a restore would take away what something stands on."""
     if users and not request.allow_in_use:
         raise TargetInUse(
-            f"Target {show(target.path)} is in use: {'; '.join(users[:3])}. Stop what uses it, or say `allow_in_use: true`.", in_use=users
+            f"Target {show(target.path)} is in use: {'; '.join(users[:3])}. Stop what uses it, or use `allow_in_use: true`.", in_use=users
         )
 
 
@@ -113,8 +113,8 @@ def refuse_lacks(request: RestoreRequest, target: Target, comparison: Comparison
     lacks = comparison.lacks
     if request.attributes == "strict" and lacks.count:
         raise AttributesRefused(
-            f"Target {show(target.path)} cannot hold {lacks} of {lacks.count} path(s), first {lacks.paths[0]};"
-            " restore to another file system, or say `attributes: best_effort`.",
+            f"Target {show(target.path)} cannot hold {lacks} of {lacks.count} path(s), first {lacks.paths[0]}; restore to another file system, or use"
+            " `attributes: best_effort`.",
             attributes_skipped=lacks.count,
             attributes=lacks.names,
             paths=lacks.paths,
@@ -124,32 +124,31 @@ def refuse_lacks(request: RestoreRequest, target: Target, comparison: Comparison
 def needs_replace(request: RestoreRequest, why: str) -> None:
     """Refuse where the previous tree was to be kept, and there will be none."""
     if request.keep_previous:
-        raise TargetError(f"`keep_previous` needs the target to be replaced as a whole, but {why}; leave it out to restore in place.")
+        raise TargetError(f"`keep_previous` needs strategy replace, but {why}; omit it to restore in place.")
 
 
 def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
     """Refuse, before anything is written, what would stop halfway or lose something."""
     if comparison.guarded:
         raise TargetError(
-            f"{show(comparison.guarded[0])} in the target is a mount point or what the backup left alone, and the backup has something else there;"
-            " move or unmount it.",
+            f"{show(comparison.guarded[0])} in the target is a mount point or an excluded path, but the backup has another type of file there; unmount it or"
+            " move it away.",
             paths=[show(path) for path in comparison.guarded],
         )
     if comparison.read_only:
         raise TargetError(
-            f"{show(comparison.read_only[0]) or 'The top'} in the target is on a read-only file system and differs; remount it writable, or leave it out.",
+            f"{show(comparison.read_only[0]) or 'The top'} in the target differs but is on a read-only file system; remount it read-write, or do not restore"
+            " that path.",
             paths=[show(path) for path in comparison.read_only],
         )
     if comparison.immutable:
         raise TargetError(
-            f"{show(comparison.immutable[0]) or 'The top'} in the target is immutable and differs; take the flag away (chattr -i, chattr -a),"
-            " then restore again.",
+            f"{show(comparison.immutable[0]) or 'The top'} in the target differs but is immutable; remove the flag (chattr -i, chattr -a), then restore again.",
             paths=[show(path) for path in comparison.immutable],
         )
     if comparison.blocked and not removes(request):
         raise TargetError(
-            f"{show(comparison.blocked[0])} in the target is a directory with content, and the backup has something else there;"
-            " move it away, or say `delete: true`.",
+            f"{show(comparison.blocked[0])} in the target is a directory with files, but not in the backup; move it away, or use `delete: true`.",
             paths=[show(path) for path in comparison.blocked],
         )
 

@@ -149,7 +149,7 @@ class Stage:
             self._write_journal(rules, previous, extraneous)
             old = files.open_directory(self._name, self.parent)
         except OSError as error:
-            raise target_failure("preparing to exchange the trees", error) from None
+            raise target_failure("preparing to swap the trees", error) from None
         try:
             with held():
                 carrier = Carrier(old, self.tree, self.directory, rules.preserve(), extraneous)
@@ -168,12 +168,12 @@ class Stage:
                 self._half_way = False
         except OSError as error:
             place = show(os.path.join(self._parent_path, self._own))
-            raise target_failure(f"the new tree is in place, the old one in {place}, to be dealt with by the next restore", error) from None
+            raise target_failure(f"the new tree is in place, and the old one is in {place} until the next restore removes it", error) from None
         finally:
             os.close(old)
         where = os.path.join(self._parent_path, previous) if previous is not None else None
         if kept:
-            warnings.append(f"{len(kept)} path(s) that the backup leaves alone had no place in it, first {kept[0]}; they are in {show(where or b'')}.")
+            warnings.append(f"{len(kept)} excluded path(s) could not be moved into the new tree, first {kept[0]}; they are in {show(where or b'')}.")
         if where is None:
             warnings += self._remove_old()
         return where, warnings
@@ -189,7 +189,7 @@ class Stage:
         except OSError as error:
             if error.errno in CANNOT:
                 raise Impossible from None
-            raise target_failure("exchanging the trees", error) from None
+            raise target_failure("swapping the old and the new tree", error) from None
         if mounts.below(os.path.join(self._parent_path, self._own, b"tree")):
             with _opened_up(self.tree, old):
                 kernel.exchange(b"tree", self._name, self.directory, self.parent)
@@ -199,7 +199,7 @@ class Stage:
         os.fsync(self.parent)
 
     def _mounted(self) -> TargetError:
-        return TargetError(f"Something was mounted below target {show(self.target.path)} during the restore; nothing was changed, restore again.")
+        return TargetError(f"Something was mounted below target {show(self.target.path)} during the restore, so nothing was changed; restore again.")
 
     def _remove_old(self) -> t.List[str]:
         """Remove the old tree; what of it stays, as a warning."""
@@ -207,12 +207,12 @@ class Stage:
         try:
             remover.remove(self.directory, b"tree", b"")
         except OSError as error:
-            return [f"The old tree, in {show(os.path.join(self._parent_path, self._own))}, could not be removed entirely: {reason(error)}."]
+            return [f"The old tree in {show(os.path.join(self._parent_path, self._own))} could not be removed completely: {reason(error)}."]
         if not remover.kept:
             return []
         self._half_way = True  # so that the end of the stage leaves it as it is
         place = show(os.path.join(self._parent_path, self._own, b"tree"))
-        return [f"{len(remover.kept)} path(s) of the old tree cannot be removed, first {show(remover.kept[0])}; they stay in {place}."]
+        return [f"{len(remover.kept)} path(s) of the old tree could not be removed, first {show(remover.kept[0])}; they are in {place}."]
 
     def _unused(self, ending: bytes) -> bytes:
         """A name beside the target that nothing has, cut to what a file system takes."""
@@ -267,7 +267,7 @@ def sweep(target: Target) -> t.List[str]:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EBADF):
             return []  # a parent that is not ours to list: nothing of ours is in it
-        raise target_failure(f"looking beside {show(target.path)}", error) from None
+        raise target_failure(f"reading the directory of {show(target.path)}", error) from None
     for name in filter(stage.match, names):
         place = show(os.path.join(parent_path, name))
         try:
@@ -282,9 +282,9 @@ def sweep(target: Target) -> t.List[str]:
             finally:
                 os.close(directory)
         except BlockingIOError:
-            raise TargetError(f"Another restore to {show(target.path)} is under way; wait for it to end.") from None
+            raise TargetError(f"Another restore to {show(target.path)} is running; wait for it to end.") from None
         except OSError as error:
-            warnings.append(f"{place} is left from an earlier restore and cannot be cleaned up: {reason(error)}.")
+            warnings.append(f"{place} was left by an earlier restore and cannot be removed: {reason(error)}.")
     return warnings
 
 
@@ -296,7 +296,7 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
     journal = _read_journal(directory)
     if journal is not None and _inode(directory, b"tree") not in (journal.inode, None):
         if _inode(parent, target) != journal.inode:
-            return f"{place} is an earlier restore's and holds a tree of unknown standing; look at it, then remove it."
+            return f"{place} was left by an interrupted restore; inspect it, then remove it."
         old, new = files.open_directory(b"tree", directory), files.open_directory(target, parent)
         try:
             _arrived(new, journal.mtime)
@@ -307,12 +307,12 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
         keep = journal.keep or (target[:220] + b".volt-kept-" + name.rpartition(b"-")[2] if kept else None)
         if keep is not None:
             if _inode(parent, keep) is not None:
-                return f"{place} holds the tree before an earlier restore, whose place is taken; look at it, then remove it."
+                return f"{place} holds the tree from before an interrupted restore; inspect it, then remove it."
             os.rename(b"tree", keep, src_dir_fd=directory, dst_dir_fd=parent)
             _clear(parent, directory, name)
-            return f"An earlier restore had been cut short; the tree before it is kept in {show(keep)}."
+            return f"An earlier restore was interrupted; the tree from before it is kept in {show(keep)}."
     _clear(parent, directory, name)
-    return "An earlier restore to this target had been cut short; it was cleaned up."
+    return "An earlier restore to this target was interrupted; its files were cleaned up."
 
 
 def _clear(parent: int, directory: int, name: bytes) -> None:

@@ -54,19 +54,18 @@ def resolve(asked: t.Optional[str], recorded: str, kept: t.Iterable[str], paths:
     """
     text = asked if asked is not None else recorded
     if not text:
-        raise UsageError("The target is an empty path; name a directory, or leave it out for the recorded source.")
+        raise UsageError("The target is an empty path; set a directory, or omit it to restore to the recorded source.")
     path = os.path.abspath(parse(os.path.expanduser(text)))
     real = _real(path)
     if os.path.lexists(real) and not os.path.isdir(real):
-        raise TargetError(f"Target {show(path)} is not a directory; name a directory, or a path that does not exist yet.")
+        raise TargetError(f"Target {show(path)} is not a directory; choose a directory, or a path that does not exist yet.")
     if asked is None and real != path:
         # a backup is of a path without links: one who put one in since may have turned it to what the backup knows nothing of
         raise TargetError(
-            f"Target {show(path)}, where the backup is from, leads through a symbolic link to {show(real)} now; take the link away,"
-            " or say by target where to restore."
+            f"Target {show(path)}, the source of the backup, is now a symbolic link to {show(real)}; remove the link, or set the target to restore to."
         )
     if not os.path.isdir(os.path.dirname(real)):
-        raise TargetError(f"Target {show(path)} has no parent directory; make {show(os.path.dirname(real))} first.")
+        raise TargetError(f"Target {show(path)} has no parent directory; create {show(os.path.dirname(real))} first.")
     for place in kept:
         _refuse_kept(path, real, os.path.realpath(os.fsencode(place)), paths)
     return real
@@ -91,10 +90,10 @@ def _real(path: bytes) -> bytes:
         links += 1
         if info.st_uid not in (0, os.geteuid()):
             raise TargetError(
-                f"Target {show(path)} leads through {show(here)}, a symbolic link of another user (uid {info.st_uid}); name the directory itself."
+                f"Target {show(path)} contains {show(here)}, a symbolic link of another user (uid {info.st_uid}); use the real path."
             )
         if links > _LINKS_MOST:
-            raise TargetError(f"Target {show(path)} leads through too many symbolic links; name the directory itself.")
+            raise TargetError(f"Target {show(path)} contains too many symbolic links; use the real path.")
         leads = os.readlink(here)
         at = b"/" if leads.startswith(b"/") else at
         todo += reversed(leads.split(b"/"))
@@ -104,11 +103,11 @@ def _real(path: bytes) -> bytes:
 def _refuse_kept(path: bytes, real: bytes, kept: bytes, paths: t.Sequence[bytes]) -> None:
     """Refuse a target from which the restore could reach what holds the backups."""
     if mounts.is_within(real, kept):
-        raise TargetError(f"Target {show(path)} lies in {show(kept)}, where backups are kept; choose another.")
+        raise TargetError(f"Target {show(path)} is inside {show(kept)}, where backups are kept; choose another.")
     if mounts.is_within(kept, real):
         below = os.path.relpath(kept, real)
         if not paths or any(not wanted or mounts.is_within(below, wanted) or mounts.is_within(wanted, below) for wanted in paths):
-            raise TargetError(f"Target {show(path)} holds {show(kept)}, where backups are kept; restore elsewhere, or only the paths you need.")
+            raise TargetError(f"Target {show(path)} contains {show(kept)}, where backups are kept; choose another target, or select only the paths you need.")
 
 
 class Target:
@@ -135,8 +134,10 @@ class Target:
                 self.parent = open_real(above, flags=os.O_PATH)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENOENT):
-                raise TargetError(f"{show(above)}, where target {show(self.path)} lies, was exchanged just now; look at it, then restore again.") from None
-            raise TargetError(f"{show(above)}, where target {show(self.path)} lies, cannot be opened: {reason(error)}.") from None
+                raise TargetError(
+                    f"{show(above)}, the parent of target {show(self.path)}, was replaced during the restore; inspect it, then restore again."
+                ) from None
+            raise TargetError(f"{show(above)}, the parent of target {show(self.path)}, cannot be opened: {reason(error)}; fix that, then run again.") from None
         try:
             self._open()
         except BaseException:
@@ -161,7 +162,7 @@ class Target:
 
     @property
     def place(self) -> int:
-        """A descriptor of a directory on the target's file system: itself, or the one above where it is not there yet."""
+        """A descriptor of a directory on the target's file system: itself, or the one above where it does not exist yet."""
         return self.fd if self.exists else self.parent
 
     @property
@@ -178,7 +179,7 @@ class Target:
         except FileNotFoundError:
             self.fd = -1
         except OSError as error:
-            raise TargetError(f"Target {show(self.path)} cannot be opened: {reason(error)}.") from None
+            raise TargetError(f"Target {show(self.path)} cannot be opened: {reason(error)}; fix that, then run again.") from None
 
     def make(self) -> None:
         """Make the directory, which is not there yet."""
@@ -197,7 +198,7 @@ class Target:
                 return
         except OSError:
             pass
-        raise TargetError(f"Target {show(self.path)} was moved away or exchanged during the restore; look at what is there now, then restore again.")
+        raise TargetError(f"Target {show(self.path)} was moved or replaced during the restore; inspect it, then restore again.")
 
     def look_again(self) -> None:
         """Open the target anew, after something was put in its place."""
@@ -241,7 +242,7 @@ class Target:
             self._locks.append((t.cast(int, fd), path))
 
     def _taken(self) -> TargetError:
-        return TargetError(f"Another restore to {show(self.path)} is under way; wait for it to end.")
+        return TargetError(f"Another restore to {show(self.path)} is running; wait for it to end.")
 
     def _lock_itself(self) -> None:
         fd = os.dup(self.fd)
@@ -252,7 +253,7 @@ class Target:
             raise self._taken() from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                raise TargetError(f"Target {show(self.path)} cannot be locked: {reason(error)}.") from None
+                raise TargetError(f"Target {show(self.path)} cannot be locked: {reason(error)}; fix that, then run again.") from None
 
 
 def _lock_directory() -> t.Optional[str]:

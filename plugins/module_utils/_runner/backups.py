@@ -37,18 +37,18 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
     made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (or this one ...)")
     made.add_argument("--notes", metavar="TEXT", help="what to remember of it")
-    made.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave out what matches (as in .gitignore)")
-    made.add_argument("--exclude-caches", action="store_true", help="leave out what is in directories with a CACHEDIR.TAG")
+    made.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="exclude what matches (patterns as in .gitignore)")
+    made.add_argument("--exclude-caches", action="store_true", help="exclude directories that contain a CACHEDIR.TAG file")
     made.add_argument("--one-file-system", action="store_true", help="do not enter other file systems")
     made.add_argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"), help="how content is stored (default: %(default)s)")
-    made.add_argument("--only-if-changed", action="store_true", help="make no backup where nothing changed since the newest")
-    made.add_argument("--max-age", metavar="SPAN", help="make no backup where the newest is younger, such as 6h")
-    made.add_argument("--allow-empty", action="store_true", help="back up an empty source although the newest backup of it is not empty")
-    made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may be torn without a word (as in .gitignore)")
-    made.add_argument("--fail-on-unstable", action="store_true", help="exit 1 when files were written while they were read")
-    made.add_argument("--max-shrink", default=MAX_SHRINK, type=count, metavar="PERCENT", help="suspect: more files lost (default: %(default)s; 0: off)")
-    made.add_argument("--max-churn", default=MAX_CHURN, type=count, metavar="PERCENT", help="suspect: more encrypted or wiped (default: %(default)s)")
-    made.add_argument("--allow-incomplete", action="store_true", help="exit 0 also when something could not be read")
+    made.add_argument("--only-if-changed", action="store_true", help="skip the backup if nothing changed since the newest")
+    made.add_argument("--max-age", metavar="SPAN", help="skip the backup if the newest is younger than this, such as 6h")
+    made.add_argument("--allow-empty", action="store_true", help="back up an empty source even if its newest backup is not empty")
+    made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may change meanwhile (as in .gitignore)")
+    made.add_argument("--fail-on-unstable", action="store_true", help="exit 1 if files changed during the backup")
+    made.add_argument("--max-shrink", default=MAX_SHRINK, type=count, metavar="PERCENT", help="suspect if more files are gone (default: %(default)s; 0: off)")
+    made.add_argument("--max-churn", default=MAX_CHURN, type=count, metavar="PERCENT", help="suspect if more look encrypted (default: %(default)s; 0: off)")
+    made.add_argument("--allow-incomplete", action="store_true", help="exit 0 even if something could not be read")
     made.add_argument("--dry-run", action="store_true", help="list what would change, write nothing")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
@@ -70,7 +70,7 @@ def _create(args: Arguments, manager: Manager) -> Outcome:
 def _created(made: Created, dry: bool) -> str:
     backup = made.backup
     if not made.changed:
-        return f"Nothing to do: {backup['id']} stands for it.\n"
+        return f"Nothing to do: {backup['id']} is current.\n"
     counts = made.diff["counts"]
     rows = [
         ("backup", backup["id"] or "(dry run, nothing was written)"),
@@ -99,7 +99,7 @@ def _list_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--host", metavar="NAME", help="made on this host")
     made.add_argument("--since", metavar="TIME", help="begun at this time or later, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
     made.add_argument("--until", metavar="TIME", help="begun at this time or earlier")
-    made.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many (default: all)")
+    made.add_argument("--limit", type=int, default=0, metavar="N", help="list at most this many (default: all)")
 
 
 def _list(args: Arguments, manager: Manager) -> Outcome:
@@ -146,7 +146,7 @@ def _state(backup: Backup) -> str:
 
 def _show_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
-    made.add_argument("--contents", action="store_true", help="list what is in it")
+    made.add_argument("--contents", action="store_true", help="list its contents")
     made.add_argument("--diff-limit", type=count, metavar="N", help="how many paths to list (default: all)")
 
 
@@ -231,18 +231,18 @@ def _differences(found: t.Dict[str, t.Any]) -> str:
 
 
 def _restore_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID|WORKLOAD|latest", help="a backup, or the newest good one of a workload, or of the only workload there is")
-    made.add_argument("--target", metavar="DIR", help="where to (default: where it came from)")
+    made.add_argument("id", metavar="ID|WORKLOAD|latest", help="a backup's id, a workload (its newest good backup), or latest, with one workload only")
+    made.add_argument("--target", metavar="DIR", help="where to restore (default: the original path)")
     made.add_argument("--force", action="store_true", help="overwrite a target that differs")
     made.add_argument("--strategy", default="auto", choices=STRATEGIES, help="replace the tree as a whole, or change it (default: %(default)s)")
-    made.add_argument("--delete", action="store_true", help="in place: remove what the backup lacks")
-    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this and what is below it; may have the source in front")
+    made.add_argument("--delete", action="store_true", help="in place: remove files that are not in the backup")
+    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
     made.add_argument("--link", default="auto", choices=LINKS, help="how content gets there (default: %(default)s: reflink, else copy)")
-    made.add_argument("--verify", action="store_true", default=True, help="hash what is in place already, and what is linked (the default)")
-    made.add_argument("--no-verify", dest="verify", action="store_false", help="trust size and time of what is in place, and what is linked")
-    made.add_argument("--salvage", action="store_true", help="restore what is whole of a damaged backup, and name what is not")
-    made.add_argument("--attributes", default="best_effort", choices=ATTRIBUTES, help="strict: fail where the target cannot hold them all")
-    made.add_argument("--allow-in-use", action="store_true", help="restore although a container runs on the target, or has mounts in it")
+    made.add_argument("--verify", action="store_true", default=True, help="hash existing and linked files (the default)")
+    made.add_argument("--no-verify", dest="verify", action="store_false", help="trust size and time of existing files, and linked files")
+    made.add_argument("--salvage", action="store_true", help="restore the intact files of a damaged backup, and list the others")
+    made.add_argument("--attributes", default="best_effort", choices=ATTRIBUTES, help="strict: fail if the target cannot store them all")
+    made.add_argument("--allow-in-use", action="store_true", help="restore even if a container runs on the target or has mounts in it")
     made.add_argument("--numeric-owner", action="store_true", help="restore owners by number, not by name")
     made.add_argument("--keep-previous", action="store_true", help="keep the replaced tree beside the target")
     made.add_argument("--dry-run", action="store_true", help="list what would change, write nothing")
@@ -272,7 +272,7 @@ def _restored(done: Restored, dry: bool) -> str:
             ("changes", counts),
             ("files", "" if dry else files),
             ("previous", result["previous"]),
-            ("verified", "" if dry else "yes" if result["verified"] else "no: what is linked was not hashed, and size and time were taken for the rest"),
+            ("verified", "" if dry else "yes" if result["verified"] else "no: linked files were not hashed, others were compared by size and time"),
             ("took", screen.span(result["duration"])),
         ]
     ) + _paths(done.diff, dry)
@@ -283,7 +283,7 @@ def _restored(done: Restored, dry: bool) -> str:
 
 def _delete_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _delete(args: Arguments, manager: Manager) -> Outcome:
@@ -295,15 +295,15 @@ def _delete(args: Arguments, manager: Manager) -> Outcome:
 
 
 def _unknown(backup: str, manager: Manager) -> NotFound:
-    return NotFound(f"There is no backup {backup} in {manager.where}; list the backups to see which there are.")
+    return NotFound(f"There is no backup {backup} in {manager.where}; list the backups.")
 
 
 # ---- accept, protect, unprotect
 
 
 def _accept_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("name", metavar="ID|WORKLOAD", help="a suspect backup, or a workload of which a mount is gone for good")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("name", metavar="ID|WORKLOAD", help="a suspect backup, or a workload whose mount was removed for good")
+    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _accept(args: Arguments, manager: Manager) -> Outcome:
@@ -314,13 +314,13 @@ def _accept(args: Arguments, manager: Manager) -> Outcome:
         return _marked(marked, f"{done} {backup}.", f"Nothing to accept: {backup} is not suspect.")
     forgotten = manager.accept_mounts(workload or "", args.dry_run)
     verb = "Would forget" if args.dry_run else "Forgot"
-    text = f"{verb} that this was mounted: {one_line(', '.join(forgotten))}.\n" if forgotten else "Nothing to accept: all that was mounted is.\n"
+    text = f"{verb} these mounts: {one_line(', '.join(forgotten))}.\n" if forgotten else "Nothing to accept: no mount is missing.\n"
     return Outcome({"changed": bool(forgotten), "mounts": forgotten}, lambda: text)
 
 
 def _protect_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _protect(args: Arguments, manager: Manager) -> Outcome:
@@ -341,10 +341,10 @@ COMMANDS = (
     Command("create", "back up a directory", _create_options, _create, reads=False),
     Command("list", "list backups, newest first", _list_options, _list),
     Command("show", "show one backup", _show_options, _show, ids=("id",)),
-    Command("diff", "show what changed from one backup to another", _diff_options, _diff, ids=("old", "new")),
+    Command("diff", "show the changes between two backups", _diff_options, _diff, ids=("old", "new")),
     Command("restore", "restore a backup", _restore_options, _restore),
     Command("delete", "delete a backup", _delete_options, _delete, ids=("id",)),
-    Command("accept", "say that a suspect backup, or a mount that is gone, is as it should be", _accept_options, _accept),
-    Command("protect", "let nothing delete a backup", _protect_options, _protect, ids=("id",)),
-    Command("unprotect", "let a protected backup be deleted again", _protect_options, _unprotect, ids=("id",)),
+    Command("accept", "accept a suspect backup, or a missing mount, as correct", _accept_options, _accept),
+    Command("protect", "protect a backup from deletion", _protect_options, _protect, ids=("id",)),
+    Command("unprotect", "allow a protected backup to be deleted again", _protect_options, _unprotect, ids=("id",)),
 )

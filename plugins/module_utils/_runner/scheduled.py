@@ -38,7 +38,7 @@ age = screen.age
 
 def _run_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("workload", metavar="WORKLOAD", help="one that has a schedule")
-    made.add_argument("--if-due", action="store_true", help="leave unless a backup has become due since the last run")
+    made.add_argument("--if-due", action="store_true", help="exit unless a backup is due")
 
 
 def _run(args: Arguments, _manager: Manager) -> Outcome:
@@ -68,17 +68,17 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
 
 def _status_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--check", action="store_true", help="exit 1 when anything is in trouble; for monitoring")
-    made.add_argument("--metrics", metavar="FILE", help="also write them for Prometheus' node exporter")
-    made.add_argument("--publish", action="store_true", help=f"also write {public.PATH} and the metrics of the schedules anew; units call it")
-    made.add_argument("--ended", metavar="UNIT", help="note before how this run of a unit ended; its last line calls it")
-    made.add_argument("--tell", action="store_true", help="fail where there is trouble that no run finds and that this did not see before; a unit calls it")
+    made.add_argument("--metrics", metavar="FILE", help="also write metrics for Prometheus' node exporter")
+    made.add_argument("--publish", action="store_true", help=f"also update {public.PATH} and the metrics files; called by units")
+    made.add_argument("--ended", metavar="UNIT", help="record how this unit's run ended; called by the unit")
+    made.add_argument("--tell", action="store_true", help="exit 1 for new trouble outside of backup runs; called by a unit")
 
 
 def _status(args: Arguments, manager: Manager) -> Outcome:
     failure: t.Optional[VoltError] = None
     if public.is_needed():
         if manager.is_named:
-            raise VoltError(f"{jobs.DIRECTORY} cannot be read, and {public.PATH} tells of the host's own store alone; run as root, or name no store.")
+            raise VoltError(f"{jobs.DIRECTORY} cannot be read, and {public.PATH} only covers the host's own store; run as root, or omit the store.")
         if args.metrics or args.publish or args.tell or args.ended:
             raise VoltError(f"{jobs.DIRECTORY} cannot be read; run as root.")
         value = public.read()
@@ -135,9 +135,9 @@ def _version(_args: Arguments, _manager: Manager) -> Outcome:
 
 
 def _drill_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workloads", metavar="WORKLOAD", nargs="*", help="of these (default: of all that have backups)")
-    made.add_argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="where to restore to, and remove it again (default: %(default)s)")
-    made.add_argument("--dry-run", action="store_true", help="say what would be restored, write nothing")
+    made.add_argument("workloads", metavar="WORKLOAD", nargs="*", help="workloads (default: all with backups)")
+    made.add_argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="scratch directory (default: %(default)s)")
+    made.add_argument("--dry-run", action="store_true", help="show what would be restored, write nothing")
 
 
 def _drill(args: Arguments, manager: Manager) -> Outcome:
@@ -167,23 +167,23 @@ def _but(word: str, one: drill.Drill) -> str:
 
 def _notify_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("unit", metavar="UNIT", nargs="?", help="the unit that failed")
-    made.add_argument("--by", choices=(notify.PROGRAMS, notify.NETWORK), help="by these ways alone (default: by all)")
-    made.add_argument("--test", action="store_true", help="tell of a failure that is none, to see that it arrives")
+    made.add_argument("--by", choices=(notify.PROGRAMS, notify.NETWORK), help="notify only by these (default: by all)")
+    made.add_argument("--test", action="store_true", help="send a test notification")
 
 
 def _notify(args: Arguments, _manager: Manager) -> Outcome:
     if bool(args.unit) == args.test:
-        raise UsageError("Say which unit failed, or --test.")
+        raise UsageError("No unit was given; give the unit that failed, or --test.")
     facts, used = notify.notify(args.unit, screen.complain, [args.by] if args.by else (notify.PROGRAMS, notify.NETWORK))
-    told = f"Told by {', '.join(used)}." if used else "No one is to be told."
+    told = f"Notified by {', '.join(used)}." if used else "No notification is configured."
     return Outcome({"changed": False, "told": used, **facts}, lambda: f"{facts['text']} {told}\n")
 
 
 COMMANDS = (
     Command("run", "run the scheduled backup of a workload now", _run_options, _run, reads=False),
-    Command("hook", "what a unit calls around a run", _hook_options, _hook, reads=False),
-    Command("status", "tell how the schedules of this host are doing", _status_options, _status, reads=False),
+    Command("hook", "commands before and after a run; called by units", _hook_options, _hook, reads=False),
+    Command("status", "show the state of this host's schedules", _status_options, _status, reads=False),
     Command("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
     Command("version", "print the version", _version_options, _version, reads=False),
-    Command("notify", "tell people that a unit failed; units call it", _notify_options, _notify, reads=False),
+    Command("notify", "send a notification that a unit failed; called by units", _notify_options, _notify, reads=False),
 )

@@ -67,8 +67,8 @@ def count(text: str) -> int:
 
 
 def _init_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--replace", action="store_true", help="begin anew where the store that is known is gone for good; its backups stay listed, as damaged")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--replace", action="store_true", help="start with an empty store if the known one is lost; its backups stay listed as damaged")
+    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _init(args: Arguments, manager: Manager) -> Outcome:
@@ -80,7 +80,7 @@ def _init(args: Arguments, manager: Manager) -> Outcome:
 
 def _begun(begun: presence.Begun, dry: bool) -> str:
     if not begun.steps:
-        return f"Nothing to do: the store {begun.store} is there.\n"
+        return f"Nothing to do: the store {begun.store} exists.\n"
     return f"{'Would do' if dry else 'Done'}:\n" + "".join(f"  {step}\n" for step in begun.steps)
 
 
@@ -92,10 +92,10 @@ def _prune_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--keep", dest="last", type=int, metavar="N", help="keep the newest N")
     for name in COUNTS[1:]:
         made.add_argument(f"--keep-{name}", dest=name, type=int, metavar="N", help=f"keep the newest of each of the newest N {_spans(name)}")
-    made.add_argument("--keep-within", dest="within", metavar="SPAN", help="keep what is younger than this, such as 30d")
-    made.add_argument("--keep-tag", dest="keep_tags", action="append", default=[], metavar="TAG", help="keep what bears this tag (or this one ...)")
-    made.add_argument("--type", dest="types", action="append", default=[], choices=TYPES, help="look at these backups alone (default: all)")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--keep-within", dest="within", metavar="SPAN", help="keep backups younger than this, such as 30d")
+    made.add_argument("--keep-tag", dest="keep_tags", action="append", default=[], metavar="TAG", help="keep backups with this tag (repeatable)")
+    made.add_argument("--type", dest="types", action="append", default=[], choices=TYPES, help="check only these backups (default: all)")
+    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _spans(name: str) -> str:
@@ -123,8 +123,8 @@ def _pruned(done: prune.Pruned, dry: bool) -> str:
 
 def _collect_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--grace", default="24h", metavar="SPAN", help="how long files stay in the trash (default: %(default)s)")
-    made.add_argument("--no-repack", dest="repack", action="store_false", help="do not rewrite packs that are mostly unused")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--no-repack", dest="repack", action="store_false", help="do not rewrite mostly unused packs")
+    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _collect(args: Arguments, manager: Manager) -> Outcome:
@@ -148,12 +148,12 @@ def _collected(done: t.Dict[str, t.Any], dry: bool) -> str:
 
 
 def _verify_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--content", dest="level", action="store_const", const="content", default="structure", help="read and hash all content, too")
-    made.add_argument("--budget", metavar="SHARE", help="with --content, read only so much, such as 5%% or 30m, and go on from there next time")
-    made.add_argument("--id", dest="ids", action="append", default=[], metavar="ID", help="look at this backup alone (or this one ...)")
-    made.add_argument("--repair", action="store_true", help="mend what can be mended")
+    made.add_argument("--content", dest="level", action="store_const", const="content", default="structure", help="also read and hash all content")
+    made.add_argument("--budget", metavar="SHARE", help="with --content, read only this much, such as 5%% or 30m, and continue there next time")
+    made.add_argument("--id", dest="ids", action="append", default=[], metavar="ID", help="check only this backup (repeatable)")
+    made.add_argument("--repair", action="store_true", help="repair what can be repaired")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
-    made.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _verify(args: Arguments, manager: Manager) -> Outcome:
@@ -167,7 +167,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     rows = [
         ("backups", f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
         ("unsupported", f"{len(found.unsupported)}, written by a newer version" if found.unsupported else ""),
-        ("foreign", f"{len(found.foreign)}, not of this backup directory, left alone" if found.foreign else ""),
+        ("foreign", f"{len(found.foreign)}, of another backup directory, not checked" if found.foreign else ""),
         ("content", f"{found.file_count} files, {screen.size(found.byte_count)}" if found.file_count else ""),
         ("round", "" if found.covered is None else f"{found.covered}%"),
     ]
@@ -175,9 +175,9 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     if done is not None and found.changed:
         rows += [
             ("quarantine", f"{len(done['quarantined'])} files" if done["quarantined"] else ""),
-            ("taken again", f"{done['blobs']} blobs" if done["blobs"] else ""),
-            ("read again", ", ".join(done["sources"])),
-            ("made anew", f"{len(done['sidecars'])} sidecars" if done["sidecars"] else ""),
+            ("stored again", f"{done['blobs']} blobs" if done["blobs"] else ""),
+            ("read from", ", ".join(done["sources"])),
+            ("recreated", f"{len(done['sidecars'])} sidecars" if done["sidecars"] else ""),
         ]
     text = screen.fields(rows) + ("(dry run, nothing was written)\n" if dry and done is not None else "")
     if found.damage:
@@ -192,9 +192,9 @@ def _verified(found: verify.Verified, dry: bool) -> str:
 
 
 def _adopt_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("ids", nargs="*", metavar="ID", help="take over this backup alone (or this one ...)")
-    made.add_argument("--unlisted", action="store_true", help="also backups that have no record here, only a manifest in the store")
-    made.add_argument("--dry-run", action="store_true", help="show what would be taken over, write nothing")
+    made.add_argument("ids", nargs="*", metavar="ID", help="adopt only this backup (repeatable)")
+    made.add_argument("--unlisted", action="store_true", help="also backups that have only a manifest in the store, and no record here")
+    made.add_argument("--dry-run", action="store_true", help="show what would be adopted, write nothing")
 
 
 def _adopt(args: Arguments, manager: Manager) -> Outcome:
@@ -208,22 +208,22 @@ def _adopted(done: adopt.Adopted, dry: bool) -> str:
         for row in (*done.adopted, *done.left)
     ]
     if not rows:
-        return "Nothing to take over.\n"
-    verb = "Would take over" if dry else "Took over"
-    return screen.fitted(("ID", "AGE", "FOUND", "DIRECTORY", "LEFT BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
+        return "Nothing to adopt.\n"
+    verb = "Would adopt" if dry else "Adopted"
+    return screen.fitted(("ID", "AGE", "FOUND", "DIRECTORY", "SKIPPED BECAUSE"), rows) + f"{verb} {len(done.adopted)} of {len(rows)}.\n"
 
 
 # ---- import-volt
 
 
 def _import_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("ids", nargs="*", metavar="ID", help="take in this backup alone (or this one ...)")
-    made.add_argument("--dry-run", action="store_true", help="check all and say what would be taken in, write nothing")
+    made.add_argument("ids", nargs="*", metavar="ID", help="import only this backup (repeatable)")
+    made.add_argument("--dry-run", action="store_true", help="check all and show what would be imported, write nothing")
 
 
 def _import(args: Arguments, manager: Manager) -> Outcome:
     done = manager.import_original(args.ids, args.dry_run)
-    value = {**done._asdict(), "warnings": [f"Of what was taken in, {import_original.LACKS}."] if done.imported else []}
+    value = {**done._asdict(), "warnings": [f"For imported backups, {import_original.LACKS}."] if done.imported else []}
     failed = bool(args.ids and len(done.imported) + sum(row["new_id"] is not None for row in done.left) < len(args.ids))
     return Outcome(value, lambda: _imported(done, args.dry_run), status=FAILED if failed else DONE)
 
@@ -232,15 +232,15 @@ def _imported(done: import_original.Imported, dry: bool) -> str:
     rows = [(row["id"], row["new_id"] or "-", row["reason"] or "") for row in (*done.imported, *done.left)]
     if not rows:
         return "There are no backups of the original Volt command.\n"
-    verb = "Would take in" if dry else "Took in"
-    return screen.fitted(("ORIGINAL", "NEW ID", "LEFT BECAUSE"), rows) + f"{verb} {len(done.imported)} of {len(rows)}.\n"
+    verb = "Would import" if dry else "Imported"
+    return screen.fitted(("ORIGINAL", "NEW ID", "SKIPPED BECAUSE"), rows) + f"{verb} {len(done.imported)} of {len(rows)}.\n"
 
 
 COMMANDS = (
-    Command("init", "make the store, where none is known", _init_options, _init, reads=False),
+    Command("init", "create the store", _init_options, _init, reads=False),
     Command("prune", "delete the backups of a workload that no rule keeps", _prune_options, _prune),
-    Command("gc", "remove from the store what no backup refers to", _collect_options, _collect),
-    Command("verify", "look whether everything that backups need is there and sound", _verify_options, _verify, ids=("ids",)),
-    Command("adopt", "take over backups of another or a lost backup directory", _adopt_options, _adopt, ids=("ids",)),
-    Command("import-volt", "take in backups of the original Volt command", _import_options, _import),
+    Command("gc", "remove data that no backup needs", _collect_options, _collect),
+    Command("verify", "check that all data of the backups is present and undamaged", _verify_options, _verify, ids=("ids",)),
+    Command("adopt", "adopt backups of another or a lost backup directory", _adopt_options, _adopt, ids=("ids",)),
+    Command("import-volt", "import backups of the original Volt command", _import_options, _import),
 )

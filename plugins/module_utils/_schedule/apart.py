@@ -56,11 +56,13 @@ def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None,
             raise
         except TimeoutError:
             os.kill(child, signal.SIGKILL)
-            raise Late(f"The process {what} did not answer within {patience:.0f} s; look whether the file systems of store and sources do.") from None
+            raise Late(
+                f"The process {what} did not respond within {patience:.0f} s; check that the file systems of the store and the sources respond."
+            ) from None
     finally:
         os.close(reader)
     if not data:
-        raise VoltError(f"The process {what} has ended without a word ({_wait(child, _END)}); see the kernel's log.")
+        raise VoltError(f"The process {what} ended without a result ({_wait(child, _END)}); see the kernel log.")
     _wait(child, _END)
     return pickle.loads(data)
 

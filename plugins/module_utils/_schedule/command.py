@@ -84,7 +84,7 @@ def lacks(found: CommandStamp, store: str) -> t.List[str]:
 
 def outdated(path: str, found: CommandStamp, store: str, lacking: t.Sequence[str]) -> str:
     """What to say of a command that is older than a store."""
-    return f"The command at {path} is of version {found.version}, too old for store {store} (feature {', '.join(lacking)}); write it anew with volt_runner"
+    return f"The command at {path} is of version {found.version}, too old for store {store} (feature {', '.join(lacking)}); update it with volt_runner"
 
 
 def parse(data: bytes) -> t.Optional[CommandStamp]:
@@ -109,7 +109,7 @@ def read(path: str) -> t.Optional[CommandStamp]:
 def state(path: str) -> str:
     """The command at a path in words that differ where anything about it does; empty where nothing is, UsageError for what is not ours."""
     if os.path.islink(path):
-        raise UsageError(f"{path} is a symbolic link, which is not replaced; choose the path that it leads to, or move it away.")
+        raise UsageError(f"{path} is a symbolic link and is not replaced; use the path it points to, or move it away.")
     found = _load(path)
     return "" if found is None else describe(*found[1:])
 
@@ -155,10 +155,10 @@ def _load(path: str, most: t.Optional[int] = None) -> t.Optional[t.Tuple[Command
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise VoltError(f"{path} cannot be read: {reason(error)}; mend that or choose another path.") from None
+        raise VoltError(f"{path} cannot be read: {reason(error)}; fix that, or choose another path.") from None
     said = parse(data)
     if said is None:
-        raise UsageError(f"{path} is no command that volt_runner wrote; move it away or choose another path.")
+        raise UsageError(f"{path} was not written by volt_runner; move it away, or choose another path.")
     return said, data, stat.S_IMODE(status.st_mode)
 
 
@@ -169,7 +169,7 @@ def write(path: str, data: bytes) -> None:
         old = os.stat(path) if os.path.exists(path) else None
         files.write_file(path, data, mode=MODE, owner=(old.st_uid, old.st_gid) if old is not None else None, beside=beside)
     except OSError as error:
-        raise VoltError(f"{path} cannot be written: {reason(error)}; mend that or choose another path.") from None
+        raise VoltError(f"{path} cannot be written: {reason(error)}; fix that, or choose another path.") from None
 
 
 def foresee(path: str) -> None:
@@ -177,7 +177,7 @@ def foresee(path: str) -> None:
     try:
         files.foresee_write(path)
     except OSError as error:
-        raise VoltError(f"{path} cannot be written: {reason(error)}; mend that or choose another path.") from None
+        raise VoltError(f"{path} cannot be written: {reason(error)}; fix that, or choose another path.") from None
 
 
 def remove(path: str) -> None:
@@ -187,4 +187,4 @@ def remove(path: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise VoltError(f"{path} cannot be removed: {reason(error)}; mend that, then run again.") from None
+        raise VoltError(f"{path} cannot be removed: {reason(error)}; fix that, then run again.") from None

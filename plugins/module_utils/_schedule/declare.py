@@ -86,7 +86,7 @@ class Declaration:
         names = [*(job.workload for job in present), *absent]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UsageError(f"Workload {twice} is declared twice; give each schedule a name of its own.")
+            raise UsageError(f"Workload {twice} is declared twice; give each schedule its own name.")
         there = {*jobs.declared(places.jobs), *units.installed(places.units)} if purge else set()
         self._purged = sorted(there - set(names))
         self._gone: t.List[str] = list(absent)
@@ -115,7 +115,7 @@ class Declaration:
         """
         warnings: t.List[str] = []
         if self._manage and not systemd.running():
-            raise systemd.SystemdError("systemd does not run this host, and schedules are timers of systemd; set `manage_units: false` to write files alone.")
+            raise systemd.SystemdError("systemd is not running on this host, but schedules need its timers; set `manage_units: false` to only write files.")
         if self._jobs:
             warnings += self._check_command(dry)
         for job in self._jobs.values():
@@ -141,7 +141,7 @@ class Declaration:
                 self._compare_gone(name)
             except (UsageError, Unsupported) as error:  # one that is odd does not keep the others
                 del self.files[before:]
-                warnings.append(f"The schedule of workload {name} is not declared any more, and stays all the same: {error.message}")
+                warnings.append(f"The schedule of workload {name} is no longer declared, but could not be removed: {error.message}")
             else:
                 self._gone.append(name)
         for name in list(self._gone):
@@ -167,8 +167,8 @@ class Declaration:
             return None
         missing = ", ".join(f"{job.workload} ({job.source})" for job in self._sourceless)
         return UsageError(
-            f"Host {socket.gethostname()}: the source of {len(self._sourceless)} workload(s) is no directory: {missing}; make it, or set `enabled: false`."
-            " These schedules stay as they are, all others are declared."
+            f"Host {socket.gethostname()}: the source of {len(self._sourceless)} workload(s) is not a directory: {missing}; create it, or set `enabled:"
+            " false`. These schedules are unchanged, all others were declared."
         )
 
     def _tell_last(self) -> t.List[str]:
@@ -177,8 +177,8 @@ class Declaration:
         if not going or self._jobs or any(name not in self._gone for name in jobs.declared(self._places.jobs)):
             return []
         return [
-            f"This leaves host {socket.gethostname()} without a schedule: {', '.join(going)} go, and nothing is backed up there by itself from then on. Backups"
-            " and the history of runs stay."
+            f"Host {socket.gethostname()} has no schedules left after this: {', '.join(going)} are removed, and there are no automatic backups from then on."
+            " Existing backups and the history of runs stay."
         ]
 
     def _settle(self) -> t.List[str]:
@@ -210,12 +210,12 @@ class Declaration:
         path = self._places.command
         found = commands.read(path)
         if found is None:
-            missing = f"There is no command at {path}; write it with volt_runner first."
+            missing = f"The command {path} does not exist; install it with volt_runner first."
             if dry:
                 return [missing]
             raise UsageError(missing)
         if found.job_format < jobs.FORMAT:
-            raise UsageError(f"The command at {path} is of version {found.version}, too old for these job files; write it anew with volt_runner.")
+            raise UsageError(f"The command at {path} is of version {found.version}, too old for these job files; update it with volt_runner.")
         for store in sorted({job.store for job in self._jobs.values()}):
             try:
                 lacking = commands.lacks(found, store)
@@ -285,7 +285,7 @@ class Declaration:
         except Unsupported as error:
             if self._force:
                 return True
-            raise Unsupported(f"{error.message[:-1]}, or set `force: true` to write it anew.") from None
+            raise Unsupported(f"{error.message[:-1]}, or set `force: true` to overwrite it.") from None
         except jobs.Older:
             return True
         except VoltError:
@@ -322,7 +322,7 @@ class Declaration:
         if not names:
             return []
         self._firsts = []
-        return [f"Since `manage_units` is false, `first_run` begins nothing; run volt-backup run for each of {', '.join(names)} once."]
+        return [f"`first_run` has no effect, because `manage_units` is false; call volt-backup run once for each of {', '.join(names)}."]
 
     def _link(self, unit: str) -> str:
         return os.path.join(self._places.units, "timers.target.wants", f"{unit}.timer")
@@ -480,11 +480,11 @@ def _read(path: str) -> t.Tuple[t.Optional[str], int]:
         with open(fd, encoding="utf-8", errors="surrogateescape") as file:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise UsageError(f"{path} is no regular file; move it away.")
+                raise UsageError(f"{path} is not a regular file; move it away.")
             return file.read(), stat.S_IMODE(status.st_mode)
     except FileNotFoundError:
         return None, 0
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UsageError(f"{path} is a symlink (a masked unit, perhaps); remove it, then run again.") from None
+            raise UsageError(f"{path} is a symbolic link (perhaps a masked unit); remove it, then run again.") from None
         raise VoltError(f"{path} cannot be read: {reason(error)}; run as root.") from None

@@ -73,15 +73,15 @@ class Destination:
         first, found = self._present[0], host.read()
         for job in self._present:
             if not host.is_same(job.store, first.store):
-                raise UsageError(f"Schedules are declared for two stores, {first.store} and {job.store}; a host has one.")
+                raise UsageError(f"Schedules are declared for two stores, {first.store} and {job.store}; use one store for all schedules of a host.")
         if found is not None and host.is_same(found.store, first.store):
             used = any(host.is_same(job.backup_dir, found.backup_dir) for job in (*self._present, *self._others))
             return host.Home(found.store, found.backup_dir if used else first.backup_dir)
         using = [job.workload for job in self._others if found is not None and host.is_same(job.store, found.store)]
         if found is not None and using:
             raise UsageError(
-                f"The backups of this host are in the store {found.store} (schedules {', '.join(using)}), and {first.store} is another one; name the first, or"
-                " remove these schedules, or declare all of them anew in one task."
+                f"The backups of this host are in the store {found.store} (schedules {', '.join(using)}), but {first.store} is a different one; use the first"
+                " store, or remove these schedules, or declare all schedules in one task."
             )
         return host.Home(first.store, first.backup_dir)
 

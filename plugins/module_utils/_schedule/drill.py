@@ -58,13 +58,13 @@ def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
     if not bad:
         return None
     more = f" ({len(bad)} of {len(drills)} workloads failed)" if len(drills) > 1 else ""
-    return DrillFailed(f"Workload {bad[0].workload} was not proved: {bad[0].reason}{more}", drills=[drill._asdict() for drill in drills])
+    return DrillFailed(f"The drill of workload {bad[0].workload} failed: {bad[0].reason}{more}", drills=[drill._asdict() for drill in drills])
 
 
 def passed_over(drill: Drill) -> str:
     """Which newer backups were passed over, each with its reason: these are not proved."""
     each = "; ".join(f"{one['id']} ({one['reason'].rstrip('.')})" for one in drill.passed_over)
-    return f"{len(drill.passed_over)} newer backup(s) passed over and not proved: {each}"
+    return f"{len(drill.passed_over)} newer backup(s) were skipped and not tested: {each}"
 
 
 class DrillFailed(VoltError):
@@ -76,27 +76,27 @@ class DrillFailed(VoltError):
 class Driller:
     """Drills of one store.
 
-    :param scratch: a directory with space for the largest workload; made, and removed again, where it is not there.
+    :param scratch: a directory with space for the largest workload; made, and removed again, where it does not exist.
     :param dry: say what would be restored, and write nothing.
     """
 
     def __init__(self, manager: Manager, scratch: str, dry: bool, directory: str = jobs.DIRECTORY, records: str = RECORDS) -> None:
         if not os.path.isabs(parse(scratch)):
-            raise UsageError(f"The directory to restore to must be an absolute path, and {scratch!r} is none.")
+            raise UsageError(f"The scratch directory must be an absolute path (got {scratch!r}).")
         self._manager, self._scratch, self._dry = manager, os.fsdecode(parse(scratch)), dry
         if os.path.lexists(self._scratch) and not os.path.isdir(self._scratch):
-            raise UsageError(f"{scratch} is no directory to restore to; name another.")
+            raise UsageError(f"{scratch} is not a directory; choose another.")
         real = os.path.realpath(self._scratch)
         for kept in manager.places:
             if f"{real}/".startswith(f"{kept}/"):
-                raise UsageError(f"The directory to restore to, {scratch}, lies in {show(os.fsencode(kept))}, where backups are kept; name another.")
+                raise UsageError(f"The scratch directory {scratch} is inside {show(os.fsencode(kept))}, where backups are kept; choose another.")
         self._directory, self._records = directory, records
 
     def __call__(self, workloads: t.Sequence[str]) -> t.List[Drill]:
         """Each of these workloads, or of all that have backups. One that fails keeps no other from its turn."""
         names = [check_workload(name) for name in workloads] or self._manager.workloads()
         if not names:
-            raise NotFound("There are no backups to restore; make one first, or name the right store.")
+            raise NotFound("There are no backups to restore; make one first, or set the right `store`.")
         return [self._drill(name) for name in names]
 
     def _drill(self, workload: str) -> Drill:
@@ -117,7 +117,7 @@ class Driller:
                 raise
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
-            why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; name another directory."
+            why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; choose another directory."
         return Drill(workload, backup, why, size, time.monotonic_ns() - began, noted, unstable, passed)
 
     def _foresee(self, workload: str, target: str) -> t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
@@ -127,8 +127,8 @@ class Driller:
         needed, free = found.restore["bytes_needed"] + _SPARE, place.f_bavail * place.f_frsize
         if needed > free:
             raise TargetFull(
-                f"A drill of {found.restore['backup_id']} needs {needed} bytes in {show(os.fsencode(self._scratch))}, and {free} are free;"
-                " name a directory with more space."
+                f"A drill of {found.restore['backup_id']} needs {needed} bytes in {show(os.fsencode(self._scratch))}, but {free} are free; choose a directory"
+                " with more space."
             )
         return found.restore, passed
 
@@ -136,7 +136,7 @@ class Driller:
         self._manager.restore(backup, RestoreRequest(target), reread=True)
         again, _passed = self._manager.restore(backup, RestoreRequest(target, force=True, delete=True, diff_limit=1), dry=True, reread=True)
         if again.changed:
-            raise Damaged(f"What was restored of {backup} is not what it should be ({again.diff['prepared'].strip()}); verify the store, and the disk.")
+            raise Damaged(f"The files restored from {backup} differ from the backup ({again.diff['prepared'].strip()}); verify the store, and check the disk.")
 
     def _note(self, workload: str, backup: str) -> bool:
         """Note the proof with the schedule's runs, if it is of a backup of the schedule."""
@@ -167,7 +167,7 @@ class Driller:
             open_to = files.exposed(os.path.realpath(self._scratch))
             if open_to is not None:
                 raise TargetError(
-                    f"Other users could exchange what lies in {show(os.fsencode(open_to))}; name a scratch directory that only root, or this user, can write."
+                    f"Other users can write to {show(os.fsencode(open_to))}; choose a scratch directory that only root or this user can write to."
                 )
             self._sweep(top)
             os.mkdir(name, 0o700, dir_fd=top)
@@ -175,7 +175,7 @@ class Driller:
             try:
                 fcntl.flock(room, fcntl.LOCK_EX)
                 if not is_at(room, os.path.join(self._scratch, name)):
-                    raise TargetError(f"{show(os.fsencode(self._scratch))}: another drill removed the directory of this one; run the drill again.")
+                    raise TargetError(f"{show(os.fsencode(self._scratch))}: another drill removed its directory; run the drill again.")
                 yield os.path.join(self._scratch, name, "tree")
             finally:
                 with held():

@@ -127,7 +127,7 @@ def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stoc
             problems.append(Problem("store", "store missing" if isinstance(error, OtherStore) else "unreadable", error.message))
             continue
         if lost:
-            reason = f"{len(lost)} backup(s) of the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."
+            reason = f"{len(lost)} backup(s) in the store have no record in {manager.backup_dir}, first {lost[0]}; run volt_cas_verify with repair: true."
             problems.append(Problem("records", "records missing", reason, lost))
         for one in found:
             listed.setdefault(one[1]["workload_name"] or "", []).append(one)

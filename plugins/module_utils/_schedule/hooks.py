@@ -122,7 +122,7 @@ def announce(job: Job, event: str, facts: Facts, complain: Complain) -> None:
     try:
         send.call(url, {**dict.fromkeys(jobs.FACTS), "workload": job.workload, "host": socket.gethostname(), "event": event, **facts})
     except send.NotSent as error:
-        complain(f"The on_{event}_url of workload {job.workload} was not called: {error}; look whether it is right.")
+        complain(f"The on_{event}_url of workload {job.workload} could not be called: {error}; check the URL.")
 
 
 def told_of(success: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
@@ -193,15 +193,15 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
             done = process.run(command, {**inherited, **told}, patience=job.command_timeout, errors=errors)
     except subprocess.TimeoutExpired:
         raise HookFailed(
-            f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was ended; mend it, or raise `command_timeout`."
+            f"The {hook}_command of workload {job.workload} did not end within {job.command_timeout} s and was stopped; fix it, or raise `command_timeout`."
         ) from None
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); mend or remove it.") from None
+        raise HookFailed(f"The {hook}_command of workload {job.workload} cannot be run ({command[0]}: {why}); fix or remove it.") from None
     if done.status:
         last = _last_line(began)
-        said = f", it said: {last.rstrip('.')}" if last else ""
-        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {done.how}{said}); see what it printed.")
+        said = f", output: {last.rstrip('.')}" if last else ""
+        raise HookFailed(f"The {hook}_command of workload {job.workload} failed ({command[0]}: {done.how}{said}); see its output in the journal.")
 
 
 def _last_line(began: float) -> t.Optional[str]:

@@ -130,19 +130,19 @@ def check(job: Job) -> Job:
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
     if job.nice not in NICE:
-        raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19, and {job.nice} is not.")
+        raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19 (got {job.nice}).")
     if job.command_timeout < 1:
         raise UsageError(f"Option `command_timeout` of workload {job.workload} must be at least 1 second.")
     for name, limit in (("timeout", job.timeout), ("stall", job.stall)):
         if not 0 <= limit <= _LONGEST:
-            raise UsageError(f"Option {name} of workload {job.workload} must not be longer than 366d; write it like 90m or 6h, or 0 for none.")
+            raise UsageError(f"Option {name} of workload {job.workload} must be at most 366d; write it like 90m or 6h, or 0 for none.")
     if not all(isinstance(getattr(job, name), (str, type(None))) for name in URLS):
         raise TypeError(URLS)
     for name, command in (("pre_command", job.pre_command), ("post_command", job.post_command)):
         if command and not os.path.isabs(command[0]):
-            raise UsageError(f"Option {name} of workload {job.workload} must begin with the absolute path of a program; {command[0]!r} is none.")
+            raise UsageError(f"Option {name} of workload {job.workload} must start with the absolute path of a program (got {command[0]!r}).")
         if any("\0" in word for word in command):
-            raise UsageError(f"Option {name} of workload {job.workload} contains NUL, which no command can.")
+            raise UsageError(f"Option {name} of workload {job.workload} contains a NUL character; remove it.")
     return job
 
 
@@ -150,16 +150,16 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     """A job as a user declares it, in the words of the module; UsageError for what cannot be meant."""
     workload = check_workload(options["workload"])
     if not options["source"]:
-        raise UsageError(f"Workload {workload} has no source; say which directory to back up.")
+        raise UsageError(f"Workload {workload} has no source; set the directory to back up.")
     if not os.path.isabs(parse_path(options["source"])):
         raise UsageError(f"Source {options['source']!r} of workload {workload} must be an absolute path.")
     if bool(options["interval"]) == bool(options["on_calendar"]):
-        raise UsageError(f"Workload {workload} needs either `interval` or `on_calendar`, to say how often it is backed up.")
+        raise UsageError(f"Workload {workload} has no time to run; set either `interval` or `on_calendar`.")
     slots = parse_slots(options["interval"], options["randomized_delay"], options["jitter_seed"], workload) if options["interval"] else None
     keep = {name: value for name, value in (options["keep"] or {}).items() if value is not None} or None
     if options["max_keep"]:
         if keep is not None or options["max_keep"] < 0:
-            raise UsageError(f"Workload {workload}: give `max_keep`, a number from 0 up, or `keep`, not both.")
+            raise UsageError(f"Workload {workload}: retention is set wrongly; set either `max_keep`, 0 or more, or `keep`.")
         keep = {"last": options["max_keep"]}
     codec.choose(options["compression"])
     for name in URLS:  # not in a job file: an address that cannot be called keeps no backup from being made
@@ -184,10 +184,10 @@ def _check_url(name: str, url: t.Optional[str], workload: str) -> None:
     unknown = sorted(set(_PLACE.findall(url)) - set(FACTS))
     if unknown:
         said = unknown[0] if _NAME.fullmatch(unknown[0]) else "..."
-        raise UsageError(f"Option {name} of workload {workload} has {{{said}}}, which is not known; there are {', '.join(FACTS)}.")
+        raise UsageError(f"Option {name} of workload {workload} has {{{said}}}, which is unknown; use one of {', '.join(FACTS)}.")
     plain = _PLACE.sub("1", url)
     if "{" in plain or "}" in plain:
-        raise UsageError(f"Option {name} of workload {workload} has a brace that is not one of a pair; write %7B for {{ and %7D for }}.")
+        raise UsageError(f"Option {name} of workload {workload} has an unmatched brace; write %7B for {{ and %7D for }}.")
     if not notification.is_address(plain):
         raise UsageError(f"Option {name} of workload {workload} {notification.ADDRESS}.")
 
@@ -204,9 +204,9 @@ def parse(text: str, name: str) -> Job:
         value = json.loads(text)
         number = value.pop("format")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with `force: true`, or move the file away.") from None
+        raise VoltError(f"{name} is not a job file of volt.backup; declare the schedule again with `force: true`, or move the file away.") from None
     if not isinstance(number, int) or isinstance(number, bool):
-        raise VoltError(f"{name} is no job file of volt.backup; declare the schedule again with `force: true`, or move the file away.")
+        raise VoltError(f"{name} is not a job file of volt.backup; declare the schedule again with `force: true`, or move the file away.")
     if number > FORMAT:
         raise newer(f"{name} (job format {number})")
     if number < FORMAT:
@@ -217,7 +217,7 @@ def parse(text: str, name: str) -> Job:
             raise UsageError(f"{unknown[0]} is not known.")
         job = check(Job(**value))
         if (job.interval is None) == (job.on_calendar is None) or (job.interval is not None and not 0 <= job.phase < job.interval):
-            raise UsageError("it does not say when.")
+            raise UsageError("it has no time to run.")
         return job
     except (TypeError, ValueError, AttributeError):
         raise VoltError(f"{name} is damaged; declare the schedule again.") from None
@@ -235,8 +235,8 @@ def coarse(job: Job) -> t.Optional[str]:
     if keep.get("within") and parse_span(keep["within"]).total_seconds() >= every:
         return None
     return (
-        f"Workload {job.workload} is backed up every {every // 60:.0f} minutes, and the finest rule of what it keeps is {rules[0]}: runs delete the backup"
-        " before them. Add last or within to keep."
+        f"Workload {job.workload} is backed up every {every // 60:.0f} minutes, but the finest rule in keep is {rules[0]}, so a run deletes the backup before"
+        " it. Add last or within to keep."
     )
 
 
@@ -262,7 +262,7 @@ def load(workload: str, directory: str = DIRECTORY) -> Job:
     except FileNotFoundError:
         raise NotFound(f"Workload {workload} has no schedule ({place} is missing); declare one with volt_backup_schedule.") from None
     except UnicodeDecodeError:
-        raise VoltError(f"{place} is no job file of volt.backup; move it away.") from None
+        raise VoltError(f"{place} is not a job file of volt.backup; move it away.") from None
     except OSError as error:
         raise VoltError(f"{place} cannot be read: {reason(error)}; run as root.") from None
     if job.workload != workload:

@@ -26,7 +26,7 @@ def drop_ins(directory: str, names: t.Iterable[str]) -> t.List[str]:
             path = os.path.join(f"{directory}{more}", f"{name}.d")
             if os.path.isdir(path):
                 files = ", ".join(sorted(os.listdir(path))) or "nothing"
-                said.append(f"{path} ({files}) is not of volt.backup and stays, though {name} goes; remove it if it is not needed.")
+                said.append(f"{path} ({files}) was not written by volt.backup and stays, although {name} is removed; remove it if it is not needed.")
     return said
 
 

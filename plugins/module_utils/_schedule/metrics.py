@@ -35,19 +35,19 @@ _METRICS = (
     ("last_duration_seconds", "How long the last successful backup took.", _seconds),
     ("last_size_bytes", "Size of the content of the last successful backup.", lambda note: note.get("success", {}).get("total_size")),
     ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
-    ("last_unstable_files", "Files of the last successful backup that may be torn.", lambda note: note.get("success", {}).get("unstable_count")),
-    ("last_proved_timestamp_seconds", "When a backup was last restored in a drill, and was as it should be.", lambda note: note.get("proved", {}).get("at")),
+    ("last_unstable_files", "Files of the last successful backup that may be inconsistent.", lambda note: note.get("success", {}).get("unstable_count")),
+    ("last_proved_timestamp_seconds", "When a restore drill last succeeded.", lambda note: note.get("proved", {}).get("at")),
     ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
-    ("declared_timestamp_seconds", "Since when it has the times that it has.", lambda note: note.get("since")),
+    ("declared_timestamp_seconds", "When the times of its schedule last changed.", lambda note: note.get("since")),
 )
 #: Of a workload's row in a survey.
 _ROWS = (
-    ("interval_seconds", "Time from one slot to the next.", lambda row: row.get("interval")),
-    ("enabled", "Whether it backs up by itself.", lambda row: int(row["enabled"]) if row["source"] is not None else None),
+    ("interval_seconds", "Time from one scheduled run to the next.", lambda row: row.get("interval")),
+    ("enabled", "Whether its schedule is enabled.", lambda row: int(row["enabled"]) if row["source"] is not None else None),
     ("trouble", "Whether it was in trouble when this was written.", lambda row: int(row["state"] in TROUBLE)),
 )
 _BACKUPS = (
-    ("newest_timestamp_seconds", "When the newest backup to rely on was made, by whatever made it.", lambda row: row["newest_timestamp"]),
+    ("newest_timestamp_seconds", "When the newest good backup was made, scheduled or not.", lambda row: row["newest_timestamp"]),
     ("damaged", "Backups that are damaged.", lambda row: row["damaged_count"]),
 )
 
@@ -88,18 +88,18 @@ def is_to_be_taken(shown: str, force: bool) -> bool:
     """Whether there is a file of others in the place of metrics that are declared; UsageError where that is not to be taken."""
     path = os.fsdecode(parse(shown))
     if not os.path.isdir(os.path.dirname(path)):
-        raise UsageError(f"The directory of the metrics {shown} is not there; make it, or leave the metrics out.")
+        raise UsageError(f"The directory of the metrics file {shown} does not exist; create it, or omit the metrics.")
     if os.path.isdir(path) or not is_foreign(path):
         return False
     if not force:
-        raise UsageError(f"The metrics {shown} are a file that volt.backup did not write; name another, move it away, or set `force: true`.")
+        raise UsageError(f"The metrics file {shown} was not written by volt.backup; choose another, move it away, or set `force: true`.")
     return True
 
 
 def write(content: str, path: str) -> None:
     """Write the file, whole or not at all; never in the place of another's."""
     if not os.path.isdir(path) and is_foreign(path):
-        raise VoltError(f"{show(path)} was not written by volt.backup, and is left alone; move it away, or name another file for the metrics.")
+        raise VoltError(f"{show(path)} was not written by volt.backup and is not changed; move it away, or choose another metrics file.")
     try:
         files.write_file(path, content.encode(), mode=0o644)
     except OSError as error:

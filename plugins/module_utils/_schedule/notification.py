@@ -43,39 +43,39 @@ def check(ways: t.Mapping[str, t.Any]) -> Settings:
     mail, webhook = found.get("mail", {}), found.get("webhook", {})
     for name in ("to", "from", "smtp"):
         if not mail.get(name, "").isprintable():
-            raise UsageError(f"Option {name} of the mail that tells of failures must be one line.")
+            raise UsageError(f"Option {name} of the failure mail must be one line.")
     if not 0 <= mail.get("port", 0) < 1 << 16:
-        raise UsageError(f"Option port of the mail that tells of failures must be from 1 to 65535, and {mail['port']} is not.")
+        raise UsageError(f"Option port of the failure mail must be from 1 to 65535 (got {mail['port']}).")
     if webhook and not is_address(webhook["url"]):
-        raise UsageError(f"The url of the webhook that tells of failures {ADDRESS}.")
+        raise UsageError(f"The url of the failure webhook {ADDRESS}.")
     for name, value in webhook.get("headers", {}).items():
         if not (_HEADER.fullmatch(str(name)) and _FIELD.fullmatch(str(value))):
-            raise UsageError("A header of the webhook that tells of failures cannot be sent; write its name in letters and dashes, its value in one line.")
+            raise UsageError("A header of the failure webhook is invalid; use letters and dashes in its name, and one line for its value.")
     return found
 
 
 def _shape(ways: t.Mapping[str, t.Any]) -> Settings:
     command = list(ways.get("command") or [])
     if not all(isinstance(word, str) and "\0" not in word for word in command) or (command and not os.path.isabs(command[0])):
-        raise UsageError("The command that tells of failures must be a list of words that begins with an absolute path.")
+        raise UsageError("The failure command must be a list of words that starts with an absolute path.")
     found: Settings = {"command": command} if command else {}
     for name, shape in _SHAPES.items():
         way = {key: value for key, value in (ways.get(name) or {}).items() if value is not None}
         for key, value in way.items():
             if key not in shape or not isinstance(value, shape[key]):
-                raise UsageError(f"Option {key} of the {name} that tells of failures is not understood.")
+                raise UsageError(f"Option {key} of the failure {name} is unknown or has the wrong type; see volt_schedule_on_failure.")
         if way:
             found[name] = way
     mail, webhook = found.get("mail"), found.get("webhook")
     if mail is not None and (not mail.get("to") or mail.get("security", "none") not in SECURITY):
-        raise UsageError("The mail that tells of failures needs an address to send it to, and as security none, starttls or tls.")
+        raise UsageError("The failure mail needs an address (to); security must be none, starttls or tls.")
     if webhook is not None and not str(webhook.get("url", "")).lower().startswith(("http://", "https://")):
-        raise UsageError("The webhook that tells of failures needs a url that begins with https:// or http://.")
+        raise UsageError("The failure webhook needs a url that starts with https:// or http://.")
     return found
 
 
 #: What is to be said of a URL that is none.
-ADDRESS = "must be a URL of http:// or https://, a server and a port of it at most, in ASCII without blanks, and without a user"
+ADDRESS = "must be a URL that starts with http:// or https://, in ASCII, without spaces and without a user name"
 
 
 def is_address(url: str) -> bool:
@@ -92,10 +92,10 @@ def is_program(ways: Settings, name: str) -> bool:
 def lacking(ways: Settings) -> t.Optional[str]:
     """What a way needs and the host has not, as a sentence."""
     if "mail" in ways and is_program(ways, "mail") and not _can_run(SENDMAIL):
-        return f"Failures are to be told by mail, no server (smtp) is named, and {SENDMAIL} is not on this host; install it, or name a server."
+        return f"Failure mails cannot be sent: {SENDMAIL} is not on this host, and no server (smtp) is set; install it, or set a server."
     command = ways.get("command")
     if command and not _can_run(command[0]):
-        return f"Failures are to be told by {command[0]}, which is no program on this host; put it there, or name another."
+        return f"The failure command {command[0]} is not a program on this host; install it, or set another."
     return None
 
 
@@ -121,7 +121,7 @@ def load(path: str = PATH) -> Settings:
     except OSError as error:
         raise VoltError(f"{path} cannot be read: {reason(error)}; run as root.") from None
     except (ValueError, TypeError, AttributeError, RecursionError, UsageError):
-        raise VoltError(f"{path} does not say how to tell of failures; run the role volt_schedule again.") from None
+        raise VoltError(f"{path} has no valid notification settings; run the role volt_schedule again.") from None
 
 
 def shown(content: t.Optional[str]) -> str:
@@ -134,4 +134,4 @@ def shown(content: t.Optional[str]) -> str:
                     way[key] = "(secret)"
         return text(ways) or ""
     except (ValueError, AttributeError, TypeError):
-        return "(not understood)\n"
+        return "(unreadable)\n"

@@ -53,7 +53,7 @@ def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Colle
         facts.update(text=f"This is a test of volt-backup on {facts['host']}; nothing failed.", event="test", reason="This is a test.")
     used = [name for name in notification.NAMES if name in settings]
     if unit is None and not used:
-        raise NotTold(f"There is no one to tell: {notification.PATH} is not there. Set volt_schedule_on_failure of the role volt_schedule or its kin.")
+        raise NotTold(f"No notification is configured: {notification.PATH} does not exist. Set volt_schedule_on_failure of the role volt_schedule.")
     told = bool(settings) or not every
     try:
         tell(settings, facts)
@@ -149,7 +149,7 @@ def _unnoted(workload: str, unit: str) -> t.Optional[t.Tuple[VoltError, str]]:
     if shown.get("ActiveState") == "failed":
         invocation = shown.get("InvocationID", "")
         if invocation and RunRecord(workload).read().get("failure", {}).get("invocation") != invocation:
-            return VoltError(f"{name} failed ({shown.get('Result')}) and could not note why; see journalctl -u {unit}."), invocation
+            return VoltError(f"{name} failed ({shown.get('Result')}) without recording a reason; see journalctl -u {unit}."), invocation
     elif shown.get("ActiveState") == "inactive":  # else another run has come since
         missing = systemd.missing_mount(name)
         if missing is not None:
@@ -169,4 +169,4 @@ def tell(settings: notification.Settings, facts: Facts) -> None:
             except send.NotSent as error:
                 against[name] = f"{name}: {error}"
     if against:
-        raise NotTold(f"No one was told by {'; '.join(against.values())}. What was to be told: {facts['text']}", ways=list(against))
+        raise NotTold(f"The notification could not be sent by {'; '.join(against.values())}. It said: {facts['text']}", ways=list(against))

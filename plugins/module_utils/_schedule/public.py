@@ -63,7 +63,7 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
         found = {name: list(value[name]) for name in ("schedules", "workloads", "problems", "trouble")}
         written, deadline = float(value["written"]), float(value["deadline"])
     except FileNotFoundError:
-        why = f"There is no {path}, so no run has ended since this host started; wait for the next one, or run volt-backup status as root."
+        why = f"{path} does not exist, because no run has ended since this host started; wait for the next one, or run volt-backup status as root."
         found, written, deadline = {"schedules": [], "workloads": [], "problems": [], "trouble": []}, 0.0, math.inf
         _add(found, why)
     except PermissionError:
@@ -74,7 +74,7 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
         raise VoltError(f"{path} cannot be read ({reason(error) if isinstance(error, OSError) else 'it is damaged'}); run as root.") from None
     now = time.time()
     if now > deadline or written > now + AHEAD:
-        _add(found, f"{path} was written at {_shown(written)} and held until {_shown(deadline)}, so it is stale; run volt-backup status as root.")
+        _add(found, f"{path} is stale: it was written at {_shown(written)} and was valid until {_shown(deadline)}; run volt-backup status as root.")
     return {**found, "count": len(found["schedules"]), "written_at": written, "holds_until": None if math.isinf(deadline) else deadline}
 
 
@@ -184,7 +184,7 @@ def _try(ended: t.Container[str], hardened: bool) -> t.List[str]:
     try:
         return bring_up(lambda: survey(ended=ended), hardened=hardened)
     except Exception as error:  # one of the system's, or a bug of ours
-        return [f"How schedules fare could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
+        return [f"The status could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
 
 
 def publish(complain: t.Callable[[str], None], ended: t.Container[str] = (), hardened: bool = False) -> None:
@@ -193,7 +193,7 @@ def publish(complain: t.Callable[[str], None], ended: t.Container[str] = (), har
     :param complain: takes what could not be written. :param ended: workloads whose run is at its last line. :param hardened: see `bring_up`.
     """
     try:
-        against = apart(lambda _answer: _try(ended, hardened), _PATIENCE, "that tells how schedules fare")
+        against = apart(lambda _answer: _try(ended, hardened), _PATIENCE, "that writes the status")
     except VoltError as error:
         against = [error.message]
     for text in against:

@@ -31,7 +31,7 @@ DIRECTORY = "/var/lib/volt/schedules"
 _MOST = 1 << 20
 _PATIENCE, AHEAD = 60.0, 60.0
 #: What became of a run that noted its beginning and nothing else.
-STOPPED = "It was stopped before it could note why."
+STOPPED = "It was stopped before it could record a reason."
 
 Note = t.Dict[str, t.Any]
 #: Values in a note and in its parts that are numbers, and those that are texts, where they are there.
@@ -138,7 +138,7 @@ class RunRecord:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         except OSError as error:
             raise unwritten(path, error) from None
-        fd = lock_file(path, fcntl.LOCK_EX, math.inf, f"the turn of workload {os.path.basename(path)[:-5]}")
+        fd = lock_file(path, fcntl.LOCK_EX, math.inf, f"the run lock of workload {os.path.basename(path)[:-5]}")
         try:
             yield
         finally:
@@ -189,7 +189,7 @@ def is_due(note: Note, slots: t.Optional[Slots], now: float) -> bool:
 
 def unwritten(path: str, error: OSError) -> VoltError:
     """What to raise where a file of a schedule cannot be written."""
-    return VoltError(f"{show(os.fsencode(path))} cannot be written: {reason(error)}; mend that, then run again.")
+    return VoltError(f"{show(os.fsencode(path))} cannot be written: {reason(error)}; fix that, then run again.")
 
 
 def _fail(note: Note, why: str, invocation: str, code: str, backup: t.Optional[str] = None) -> None:

@@ -54,7 +54,7 @@ def run(workload: str, if_due: bool, complain: hooks.Complain) -> Ran:
     if hooks.in_unit(workload):
         return _run_in_unit(job, record, complain)
     if os.environ.get(hooks.WITHIN) == workload:
-        raise UsageError(f"A command before or after a backup of {workload} cannot back up {workload}; take that out of it.")
+        raise UsageError(f"A `pre_command` or `post_command` of {workload} cannot back up {workload}; remove that from the command.")
     if if_due and not record.due(job.slots):
         return _not_due(job)
     if _has_unit(job):
@@ -106,7 +106,7 @@ def _run_unit(job: Job, record: RunRecord) -> Ran:
         complaint = systemd.attempt("systemctl", "start", "--", service, patience=None)
         _wait(service)  # one who stops it ends the start before it has ended
     except Interrupted as error:
-        raise Interrupted(f"{error.message.partition(';')[0]}; the run goes on in {service}, and systemctl stop ends it.", **error.details) from None
+        raise Interrupted(f"{error.message.partition(';')[0]}; the run continues in {service}, and systemctl stop ends it.", **error.details) from None
     note = record.read()
     manager = job.manager
     success, failure = note.get("success", {}), note.get("failure", {})
@@ -116,7 +116,7 @@ def _run_unit(job: Job, record: RunRecord) -> Ran:
         missing = systemd.missing_mount(service)
         if missing is not None:
             raise missing
-        raise VoltError(f"{service} ran nothing: {complaint or 'see its own lines'}; see journalctl -u {job.unit}, or declare the schedule again.")
+        raise VoltError(f"{service} ran nothing: {complaint or 'see its log'}; see journalctl -u {job.unit}, or declare the schedule again.")
     if success.get("invocation") == invocation and systemd.show([service], "ActiveState")[service].get("ActiveState") != "failed":
         facts = success.get("facts", {})
         value = {"backup": _found(manager, success["backup_id"]), "changed": True, "warnings": [], "pruned": facts.get("pruned", 0)}
@@ -181,7 +181,7 @@ def _try_apart(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
     except VoltError as error:
         return None, error
     except OSError as error:
-        return None, VoltError(f"Workload {job.workload} was not backed up, for no process can be started: {reason(error)}.")
+        return None, VoltError(f"Workload {job.workload} was not backed up, because no process can be started: {reason(error)}; fix that, then run again.")
 
 
 def _try(job: Job, answer: Answer) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
@@ -197,9 +197,9 @@ def _try(job: Job, answer: Answer) -> t.Tuple[t.Optional[Ran], t.Optional[VoltEr
     except VoltError as error:
         return None, error
     except OSError as error:
-        return None, VoltError(f"Workload {job.workload} was not backed up: {reason(error)}.")
+        return None, VoltError(f"Workload {job.workload} was not backed up: {reason(error)}; fix that, then run again.")
     except Exception as error:  # a bug of ours
-        return None, VoltError(f"Workload {job.workload} was not backed up, by a fault of volt-backup ({type(error).__name__}: {error}); report it.")
+        return None, VoltError(f"Workload {job.workload} was not backed up, because of a bug in volt-backup ({type(error).__name__}: {error}); report it.")
 
 
 def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:

@@ -99,7 +99,7 @@ def _try_apart(go: t.Callable[[], None], patience: float) -> t.Optional[str]:
     except Interrupted:
         raise
     except VoltError:
-        return "the process that was to send it ended early"
+        return "the process that sends it ended early"
 
 
 def _why(error: Exception) -> str:
@@ -108,9 +108,9 @@ def _why(error: Exception) -> str:
         return f"the server answered {error.code}"
     if isinstance(error, urllib.error.URLError):
         inner = error.reason
-        return reason(inner) if isinstance(inner, OSError) and inner.errno else "the server was not reached"
+        return reason(inner) if isinstance(inner, OSError) and inner.errno else "the server could not be reached"
     if isinstance(error, smtplib.SMTPAuthenticationError):
-        return "the server refused user and password"
+        return "the server rejected the user or password"
     if isinstance(error, smtplib.SMTPException):
         return f"the server refused ({type(error).__name__})"
     if isinstance(error, _Failed):

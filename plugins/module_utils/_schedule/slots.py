@@ -73,9 +73,9 @@ def parse_slots(interval: str, delay: str, seed: str, workload: str) -> Slots:
     spread = parse_span(delay)
     seconds = int(every.total_seconds())
     if seconds < 60 or seconds % 60 or seconds > _LONGEST:
-        raise UsageError(f"Interval {interval!r} is not whole minutes between 1m and 366d; write it like 90m, 6h or 1d.")
+        raise UsageError(f"Interval {interval!r} must be whole minutes from 1m to 366d; write it like 90m, 6h or 1d.")
     if spread >= every:
-        raise UsageError(f"The `randomized_delay` {delay!r} is not less than the `interval` {interval!r}; give a shorter one, or 0s for none.")
+        raise UsageError(f"The `randomized_delay` {delay!r} must be less than the `interval` {interval!r}; set a shorter one, or 0s for none.")
     return Slots(seconds, phase(seed, workload, int(spread.total_seconds())))
 
 

@@ -54,7 +54,7 @@ def load(directory: str = jobs.DIRECTORY, units_at: str = systemd.UNITS) -> t.Tu
     there = {*(job.workload for job in known), *(row["workload"] for row in broken)}
     for name in units_.installed(units_at):
         if name not in there:
-            broken.append(_broken(name, "unreadable", f"Its job file {jobs.path(name, directory)} is gone; declare the schedule again."))
+            broken.append(_broken(name, "unreadable", f"Its job file {jobs.path(name, directory)} is missing; declare the schedule again."))
     return known, broken
 
 
@@ -95,7 +95,7 @@ def warnings(rows: t.Sequence[t.Mapping[str, t.Any]]) -> t.List[str]:
     """What is to be said of the schedules of a host as a whole."""
     if systemd.running() or not any(row["enabled"] for row in rows):
         return []
-    return ["systemd does not run this host, so it starts none of its schedules; let another program call volt-backup run for each of them."]
+    return ["systemd is not running on this host, so no schedule starts; let another program call volt-backup run for each of them."]
 
 
 def _outdated(store: str, command: str) -> t.Optional[str]:
@@ -210,9 +210,9 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
             yield Trouble("unsupported", seen.outdated)
         good = note.get("success", {}).get("at")
         if seen.late and not (seen.runs and _past(note.get("began"), seen.now) >= t.cast(float, seen.due)):  # one that hangs is no comfort
-            yield Trouble("overdue", " ".join(filter(None, (f"No backup was made since one was due at {_shown(seen.due)}.", _others(seen)))))
+            yield Trouble("overdue", " ".join(filter(None, (f"No backup was made since the one due at {_shown(seen.due)}.", _others(seen)))))
         elif not (seen.late or seen.runs) and good and seen.held is not None and not (seen.held.harm or seen.made) and good < seen.held_at:
-            why = f"No backup to rely on is left of {job.workload}, though a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
+            why = f"No good backup of {job.workload} is left, although a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
             yield Trouble("overdue", why)
         if seen.timer is not None:
             again = "declare the schedule again"
@@ -253,17 +253,17 @@ def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
         return "running", None
     said = []
     if seen.job.on_calendar is not None and seen.since and not seen.times:
-        said.append("Nothing on this host tells the times of its calendar, so this is never overdue; declare interval instead.")
+        said.append("This host cannot compute the times of `on_calendar`, so this is never overdue; declare `interval` instead.")
     if not (seen.made or good.get("at")):
         return "waiting", " ".join([*said, *filter(None, [_others(seen)])]) or None
     if good.get("unstable_count"):
-        said.append(f"The last backup is unstable: {good['unstable_count']} file(s) were written while it was made.")
+        said.append(f"The last backup is unstable: {good['unstable_count']} file(s) changed while it was made.")
     return "ok", " ".join(said) or None
 
 
 def _others(seen: _Seen) -> t.Optional[str]:
     number = seen.held.others if seen.held is not None else 0
-    return f"{number} backup(s) of that name are of another host or source, and do not count." if number else None
+    return f"{number} backup(s) of that name belong to another host or source and do not count." if number else None
 
 
 def of_held(held: t.Optional[Held], now: float) -> Row:
@@ -289,9 +289,9 @@ def _missing(seen: _Seen) -> t.Iterator[Trouble]:
             yield Trouble("store missing", error.message)  # all else the run tells
             return
     if not os.path.isdir(parse(job.source)):
-        yield Trouble("source missing", f"{job.source} is no directory any more.")
+        yield Trouble("source missing", f"{job.source} is no longer a directory.")
     elif not seen.note:
-        yield Trouble("records missing", f"What was noted of the runs of {job.workload} is gone or damaged; the next run notes it anew.")
+        yield Trouble("records missing", f"The record of the runs of {job.workload} is missing or damaged; the next run creates it again.")
 
 
 def _times(seen: _Seen) -> t.List[float]:

@@ -124,11 +124,11 @@ def _of_metrics(path: str, failed: t.Optional[str]) -> t.Optional[Problem]:
     place = os.fsdecode(parse(path))
     directory = os.path.dirname(place)
     if not os.path.isdir(directory):
-        why = f"{directory} is no directory"
+        why = f"{directory} is not a directory"
     elif os.path.isdir(place):
-        why = "a directory lies there"
+        why = "it is a directory"
     elif failed is not None:
         return Problem("metrics", "failed", failed, [failed])
     else:
         return None
-    return Problem("metrics", "failed", f"The metrics {path} cannot be written: {why}; mend that, or declare another path.")
+    return Problem("metrics", "failed", f"The metrics file {path} cannot be written: {why}; fix that, or declare another path.")

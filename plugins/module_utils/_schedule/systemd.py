@@ -69,7 +69,7 @@ def _run(*words: str, patience: t.Optional[float] = _PATIENCE, zone: t.Optional[
     try:
         return process.run(words, plain, patience=patience, capture=True)
     except subprocess.TimeoutExpired:
-        raise SystemdError(f"{words[0]} did not answer within {patience:.0f} s; look at the host's systemd.") from None
+        raise SystemdError(f"{words[0]} did not respond within {patience:.0f} s; check systemd on the host.") from None
     except OSError as error:
         raise SystemdError(f"{words[0]} cannot be run: {reason(error)}; use `manage_units: false` on a host without systemd.") from None
 
@@ -99,7 +99,7 @@ def unloaded(name: str, fields: t.Mapping[str, str], again: str) -> t.Optional[s
     if state == "masked":
         return f"{name} is masked, so it never starts; unmask it, or {again}."
     if state == "not-found":
-        return f"{name} is gone; {again}."
+        return f"{name} is missing; {again}."
     return None if state == "loaded" else f"systemd cannot read {name} ({state}); {again}."
 
 
@@ -111,7 +111,7 @@ def stopped(name: str, fields: t.Mapping[str, str], again: str) -> t.Optional[st
     if fields.get("ActiveState") != "active":
         return f"{name} is not active; start it, or {again}."
     if fields.get("SubState") == "elapsed":
-        return f"{name} has no time to come; give it times that come again."
+        return f"{name} has no future time; set times that recur."
     if fields.get("UnitFileState") == "disabled":
         return f"{name} is disabled, so it does not start with the host; enable it, or {again}."
     return None
@@ -138,7 +138,7 @@ def missing_mount(service: str) -> t.Optional[MountFailed]:
 
 def of_mounts(places: t.Sequence[str]) -> str:
     """What to say of mounts that failed."""
-    return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or mend its unit, then run again."
+    return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or fix its unit, then run again."
 
 
 def last_words(invocation: str, *options: str) -> t.Optional[str]:
@@ -165,15 +165,15 @@ def plain(line: str) -> str:
 def check_calendar(text: str) -> str:
     """A calendar expression; UsageError for none. Without systemd on the host only its characters are looked at."""
     if not _CALENDAR.match(text) or not text.strip():
-        raise UsageError(f"Calendar expression {text!r} is not understood; see systemd.time(7), for example 'Mon..Fri 03:00 UTC'.")
+        raise UsageError(f"Calendar expression {text!r} is invalid; see systemd.time(7), for example 'Mon..Fri 03:00 UTC'.")
     try:
         done = _run("systemd-analyze", "calendar", "--", text)
     except SystemdError:
         return text
     if done.status:
-        raise UsageError(f"Calendar expression {text!r} is not understood ({_complaint(done)}); see systemd.time(7).")
+        raise UsageError(f"Calendar expression {text!r} is invalid ({_complaint(done)}); see systemd.time(7).")
     if re.search(r"^\s*Next elapse: never$", done.output, re.MULTILINE):
-        raise UsageError(f"Calendar expression {text!r} never comes true again; see systemd.time(7).")
+        raise UsageError(f"Calendar expression {text!r} has no future time; see systemd.time(7).")
     return text
 
 
@@ -222,4 +222,4 @@ def check_units(texts: t.Mapping[str, str]) -> None:
             # it also speaks of other units of the host, which are none of our business
             against = [line for line in done.errors.splitlines() if directory in line or any(line.startswith(f"{name}:") for name in texts)]
             if done.status and against:
-                raise SystemdError(f"systemd refuses a unit: {' '.join(against)[:500].replace(directory + '/', '')}")
+                raise SystemdError(f"systemd rejects a unit: {' '.join(against)[:500].replace(directory + '/', '')}")

@@ -198,7 +198,7 @@ class Setting(t.NamedTuple):
 def host_wide(name: str, text: str, setting: Setting) -> str:
     """A unit of the host as a whole, as its author wrote it; UsageError for a name that is not for such units."""
     if not is_host_wide(name):
-        raise UsageError(f"Unit {name!r} is none of the host's own; those are volt-backup.slice, and volt-cas-NAME with .service or .timer.")
+        raise UsageError(f"Unit {name!r} is not allowed in `host_units`; use volt-backup.slice, or volt-cas-NAME with .service or .timer.")
     python = word(setting.interpreter)
     later = phase(setting.seed, name, 3600)
     for mark, meant in (

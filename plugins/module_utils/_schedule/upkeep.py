@@ -79,7 +79,7 @@ def is_watched(directory: str = systemd.UNITS) -> bool:
 def _missing(name: str, path: str) -> Problem:
     """Of a unit that was declared and does not lie there as we wrote it."""
     state = "masked" if os.path.islink(path) else "loaded" if os.path.lexists(path) else "not-found"
-    why = systemd.unloaded(name, {"LoadState": state}, _AGAIN) or f"{name} was replaced by another; move {path} away, and {_AGAIN}."
+    why = systemd.unloaded(name, {"LoadState": state}, _AGAIN) or f"{name} was replaced by another unit; move {path} away, and {_AGAIN}."
     return Problem(name, "stopped", why)
 
 
@@ -98,6 +98,6 @@ def _of_service(name: str, fields: t.Mapping[str, str], ended: t.Mapping[str, st
     told = f": {systemd.plain(why).rstrip('.')}" if why else ""
     if "@" in name:
         of = unit.partition("@")[2]  # without parts: each attempt to tell is another run
-        yield Problem(name, "failed", f"Nobody was told that {of} failed ({result}){told}; mend that, then run volt-backup notify --test.")
+        yield Problem(name, "failed", f"The notification that {of} failed could not be sent ({result}){told}; fix that, then run volt-backup notify --test.")
     else:
-        yield Problem(name, "failed", f"{name} failed ({result}){told}; see journalctl -u {unit}, mend it, then start {name}.", [invocation])
+        yield Problem(name, "failed", f"{name} failed ({result}){told}; see journalctl -u {unit}, fix it, then start {name}.", [invocation])

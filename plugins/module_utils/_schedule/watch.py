@@ -56,7 +56,7 @@ def new_trouble(there: Survey, records: str = RECORDS) -> t.Optional[Found]:
     Ledger(records).change(compare)
     if not new:
         return None
-    more = f" There is more: {', '.join(new[1:])}." if new[1:] else ""
+    more = f" Also: {', '.join(new[1:])}." if new[1:] else ""
     return Found(one_line(f"{new[0]}: {reasons[new[0]]}{more}"))
 
 

@@ -93,11 +93,11 @@ class _Watchdog:
             last, before, seen = now, phase, steps
             if job.stall and still >= job.stall + phase.patience:
                 what = f"no progress for {int(still)} s while {_at(phase)}"
-                way = "look whether the file systems of that path and of the store answer, or raise stall"
+                way = "check that the file systems of that path and of the store respond, or raise `stall`"
                 return Stalled(f"Workload {job.workload}: {what}; {way}.", **_details(phase, int(still)))
             if job.timeout and now - began >= job.timeout:
-                what = f"the backup took longer than {job.timeout} s and was ended while {_at(phase)}"
-                return TimedOut(f"Workload {job.workload}: {what}; look what takes so long, or raise timeout.", **_details(phase, job.timeout))
+                what = f"the backup took longer than {job.timeout} s and was stopped while {_at(phase)}"
+                return TimedOut(f"Workload {job.workload}: {what}; find out what takes so long, or raise `timeout`.", **_details(phase, job.timeout))
         return None
 
 

@@ -168,7 +168,7 @@ def decompress(data: bytes, suffix: str, limit: int) -> bytes:
     """The plain bytes of a stored form, at most `limit` of them; Damaged for anything that is not such a form."""
     if suffix == NONE:
         if len(data) > limit:
-            raise Damaged("Stored data is larger than its place allows.")
+            raise Damaged("Stored data is larger than expected.")
         return data
     if suffix == ZSTD and _zstd is None:
         raise UsageError("This store holds zstd data; install python3-zstandard (or libzstd.so.1) on this host to read it.")
@@ -177,5 +177,5 @@ def decompress(data: bytes, suffix: str, limit: int) -> bytes:
     except Exception as error:  # each library has its own family of errors, and all mean the same here
         raise Damaged(f"Stored data does not decompress: {error}.") from None
     if len(plain) > limit:
-        raise Damaged("Stored data is larger than its place allows.")
+        raise Damaged("Stored data is larger than expected.")
     return plain

@@ -72,7 +72,7 @@ def read(store: str) -> Format:
     except files.Unsuitable:
         text = b""
     except OSError as error:
-        raise StoreError(f"Store {store} cannot be read: {reason(error)}; name a directory that this user may read.") from None
+        raise StoreError(f"Store {store} cannot be read: {reason(error)}; choose a directory that this user can read.") from None
     try:
         value = json.loads(text)
         number = value.pop("format")
@@ -87,7 +87,7 @@ def read(store: str) -> Format:
             raise ValueError(identity)
         return Format(identity, required, optional, value)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StoreError(f"{store}/{NAME} is not a store's; put back the true one, or name another store.") from None
+        raise StoreError(f"{store}/{NAME} was not written by volt.backup; restore the original, or choose another store.") from None
 
 
 def _names(value: t.Any) -> t.Tuple[str, ...]:

@@ -237,8 +237,8 @@ class Collector:
         keeps_trash = bool(damaged or needed.lacking)
         if keeps_trash:
             self.warnings.append(
-                f"{damaged} pack(s) of the store are damaged and {needed.lacking} blob(s) that backups need are missing; what is in the trash was kept,"
-                " for some of it may be there: run volt_cas_verify with repair: true."
+                f"{damaged} damaged pack(s), and {needed.lacking} blob(s) that backups need are missing; the trash was kept, because it may hold some of"
+                " them. Run volt_cas_verify with repair: true."
             )
         return Plan(
             trash={} if keeps_trash else self._trash.due(),
@@ -277,7 +277,7 @@ class Collector:
                 rewritten = len(superseded)
                 self._sweep(plan, DeadFiles(file for name in superseded for file in _forms(self._store, name)), needed)
             except StoreFull as error:  # a full disk may have no space for this; what was freed without it still counts
-                self.warnings.append(f"Not all was collected. {error.message}")
+                self.warnings.append(f"Garbage collection is not complete. {error.message}")
         return Collected(*trash.freed, *trash.moved, rewritten, written, len(needed.live))
 
     def _sweep(self, plan: Plan, dead: DeadFiles, needed: _Needed) -> None:
@@ -338,7 +338,7 @@ class Collector:
             entries = pack.parse(data, name)
         except Damaged as error:
             index.condemn(name, error.message)
-            self.warnings.append(f"{error.message} It was left alone; run volt_cas_verify with repair: true.")
+            self.warnings.append(f"{error.message} It was not changed; run volt_cas_verify with repair: true.")
             return False
         kind, start = pack.kind(data), pack.first_blob(data)
         for digest, offset, length in entries:
@@ -355,7 +355,7 @@ def compact(store: Store, warnings: t.List[str]) -> None:
         with Transaction(store) as transaction:
             transaction.commit(folding="all")
     except StoreFull as error:
-        warnings.append(f"The index was not written anew. {error.message}")
+        warnings.append(f"The index was not rewritten. {error.message}")
 
 
 # ---- what is dead
@@ -430,7 +430,7 @@ class _Trash:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}.") from None
+            raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}; fix that, then run again.") from None
         found = {}
         for name in names:
             began = name.partition("-")[0]
@@ -460,7 +460,7 @@ class _Trash:
             if not isinstance(failure, StoreFull):
                 raise failure from None
             if self._grace:
-                raise StoreFull("The store's file system has no room even for moving files to the trash; run volt_cas_gc with grace: 0s.") from None
+                raise StoreFull("The store's file system is too full to move files to the trash; run volt_cas_gc with grace: 0s.") from None
             self._store.check_covered()  # what is deleted cannot be put back
             os.unlink(path)
             self.freed = self.freed.plus(file.size)
@@ -473,7 +473,7 @@ class _Trash:
             if not os.path.lexists(path):
                 os.rename(os.path.join(self._bin, file.kind, file.file), path)
         except OSError as error:
-            raise store_failure(f"putting {file.file} back from its trash", error) from None
+            raise store_failure(f"restoring {file.file} from its trash", error) from None
 
 
 def _nothing() -> None:

@@ -226,7 +226,7 @@ class Index:
             if isinstance(error, FileNotFoundError) and not os.path.lexists(top):
                 return
             # a listing that fails must never look like an empty store
-            raise StoreError(f"The packs of store {self._path} cannot be listed: {reason(error)}.") from None
+            raise StoreError(f"The packs of store {self._path} cannot be listed: {reason(error)}; fix that, then run again.") from None
 
     def read_pack(self, name: bytes, suffix: str) -> bytes:
         """The plain bytes of a pack file, within bounds but not yet hashed; Damaged where there are none."""

@@ -71,7 +71,7 @@ def shard_names(store: str, kind: str, shard: str) -> t.List[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StoreError(f"{path} cannot be listed: {reason(error)}; mend that, then run again.") from None
+        raise StoreError(f"{path} cannot be listed: {reason(error)}; fix that, then run again.") from None
 
 
 def look(path: str, again: bool = False) -> t.Optional[features.Format]:
@@ -94,7 +94,7 @@ def look(path: str, again: bool = False) -> t.Optional[features.Format]:
         return None
     for name in DIRECTORIES:
         if os.path.islink(os.path.join(path, name)):
-            raise StoreError(f"{path}/{name} is a symlink, and a store has none; put the directory itself back.")
+            raise StoreError(f"{path}/{name} is a symbolic link, which a store must not contain; replace it with the directory itself.")
     features.check(path, found)
     return found
 
@@ -105,16 +105,16 @@ def _check_vacant(path: str) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise StoreError(f"Store {path} is not a directory; name a directory, or a path that does not exist yet.") from None
+        raise StoreError(f"Store {path} is not a directory; choose a directory, or a path that does not exist yet.") from None
     except OSError as error:
-        raise StoreError(f"Store {path} cannot be read: {reason(error)}.") from None
+        raise StoreError(f"Store {path} cannot be read: {reason(error)}; fix that, then run again.") from None
     # what a run left that was killed while it made a store is ours as well
     strange = sorted(name for name in set(names) - _OURS - {"lost+found"} if not files.LEFTOVER_NAME.match(name))
     if strange:
-        raise StoreError(f"{path} holds other things ({strange[0]}) and no format.json; name an empty directory, or a store.")
+        raise StoreError(f"{path} is not a store: it has other files ({strange[0]}) and no format.json; choose an empty directory, or a store.")
     for part in ("objects", "packs", "refs"):
         if part in names and _has_data(path, part):
-            raise StoreError(f"Store {path} has data but no format.json; put it back ({{\"format\": 1}}) to use the store.")
+            raise StoreError(f"Store {path} has data but no format.json; create it ({{\"format\": 1}}) to use the store.")
 
 
 def _has_data(store: str, part: str) -> bool:
@@ -152,7 +152,7 @@ def make(path: str) -> None:
             raise
         failure = store_failure(f"making it at {path}", error)
         raise failure if isinstance(failure, StoreFull) else StoreError(
-            f"A store cannot be made at {path}: {reason(error)}; choose another place, or mend this one."
+            f"A store cannot be created at {path}: {reason(error)}; fix that, or choose another directory."
         ) from None
 
 

@@ -83,7 +83,7 @@ def open_object(store: str, digest: str) -> int:
     if files.is_regular(fd):
         return fd
     os.close(fd)
-    raise OSError(errno.EINVAL, "it is no regular file")
+    raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def is_object(name: str) -> bool:

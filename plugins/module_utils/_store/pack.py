@@ -94,7 +94,7 @@ def first_blob(data: bytes) -> int:
         raise Damaged("A pack is shorter than its header.")
     magic, kind, count = HEADER.unpack_from(data)
     if magic != _MAGIC or kind not in (CONTENT, METADATA) or table_size(count) > len(data):
-        raise Damaged("A pack does not begin as packs do.")
+        raise Damaged("A pack has an invalid header.")
     return table_size(count)
 
 
@@ -117,7 +117,7 @@ def parse(data: bytes, name: bytes) -> t.List[t.Tuple[bytes, int, int]]:
         entries.append((digest, offset, length))
         offset += length
     if start + offset != len(data):
-        raise Damaged(f"Pack {name.hex()} has a table that does not fit its blobs.")
+        raise Damaged(f"Pack {name.hex()} has a table that does not match its blobs.")
     return entries
 
 
@@ -135,7 +135,7 @@ def check(data: bytes, name: bytes) -> None:
     start = first_blob(data)
     for digest, offset, length in entries:
         if hashlib.sha256(data[start + offset : start + offset + length]).digest() != digest:
-            raise Damaged(f"Pack {name.hex()} holds a blob that is not what its table says.")
+            raise Damaged(f"Pack {name.hex()} has a blob that does not match its table.")
 
 
 def salvage(data: bytes) -> t.Iterator[t.Tuple[bytes, int, int]]:

@@ -30,10 +30,10 @@ class Refs:
             found = os.listdir(self._directory)
         except FileNotFoundError:
             if os.path.lexists(os.path.join(self._store, "format.json")):
-                raise StoreError(f"Store {self._store} has no refs directory; put it back before anything else.") from None
+                raise StoreError(f"Store {self._store} has no refs directory; restore that directory from a copy first.") from None
             return []
         except OSError as error:
-            raise StoreError(f"The manifests of store {self._store} cannot be listed: {reason(error)}.") from None
+            raise StoreError(f"The manifests of store {self._store} cannot be listed: {reason(error)}; fix that, then run again.") from None
         return sorted(name[:-5] for name in found if name.endswith(".json") and not name.startswith("."))
 
     def written(self, name: str) -> float:

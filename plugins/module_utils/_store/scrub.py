@@ -210,4 +210,4 @@ def remember(store: Store, at: int) -> None:
     try:
         store.cache.write(_ROUND, (json.dumps({"next": f"{at:064x}"}) + "\n").encode())
     except OSError as error:
-        raise store_failure("remembering how far verification came", error) from None
+        raise store_failure("saving the progress of the verification", error) from None

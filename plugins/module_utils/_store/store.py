@@ -64,7 +64,7 @@ class Store:
         """Look at the format anew, and give a store of version 0.1.0 an id. Called where no other transaction begins."""
         self.format = layout.look(self.path)
         if self.format is None:
-            raise StoreError(f"Store {self.path} is not there any more; mount it, or put it back, then run again.")
+            raise StoreError(f"Store {self.path} no longer exists; mount it, or restore it, then run again.")
         try:
             self.format = features.give_id(self.path, self.format)
         except OSError as error:
@@ -91,8 +91,8 @@ class Store:
         runs = living(self.path)
         if runs:
             raise LockLost(
-                f"Store {self.path}: {len(runs)} run(s) are at work without its lock, since the file lock was removed or replaced (tmp/{runs[0]});"
-                " wait until they have ended, then run again.",
+                f"Store {self.path}: {len(runs)} run(s) hold no lock, because the file lock was removed or replaced (tmp/{runs[0]}); wait until they end,"
+                " then run again.",
                 store=self.path,
                 runs=runs,
             )
@@ -145,7 +145,7 @@ class Store:
             except OSError:
                 continue
             if not stat.S_ISREG(info.st_mode) or (suffix == codec.NONE and size >= 0 and info.st_size != size):
-                self.index.damaged[digest] = f"Object {digest.hex()} is not as it should be."  # to be replaced, not to be kept
+                self.index.damaged[digest] = f"Object {digest.hex()} is damaged."  # to be replaced, not to be kept
                 continue
             state = layout.state(info)
             if self.index.object_state(digest) == state:
@@ -196,7 +196,7 @@ class Store:
         if place is None:
             return self.read_object(digest, limit)
         if place[2] > limit:
-            raise Damaged(f"Blob {digest.hex()} is larger than its place allows.")
+            raise Damaged(f"Blob {digest.hex()} is larger than expected.")
         try:
             data, start = self._plain.get(place[0]) or self._load(place)
             start += place[1]

@@ -118,7 +118,7 @@ class Transaction:
         if blob is None:
             return self.store.read(digest, limit)
         if len(blob) > limit:
-            raise Damaged("A blob is larger than its place allows.")
+            raise Damaged("A blob is larger than expected.")
         return blob
 
     # ---- a stat cache on its way
@@ -199,4 +199,4 @@ def _make_shard(path: str) -> None:
         os.mkdir(path, 0o700)
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise StoreError(f"{path} is not a directory of the store; remove it, or put the true one back, then run again.") from None
+            raise StoreError(f"{path} is not a directory of the store; remove it, or restore the original, then run again.") from None

@@ -24,7 +24,7 @@ from .._base import brief, open_file, reason, show
 MOST = 4 << 20
 #: Why a place is left out that should have something, and has nothing.
 AWAY = "perhaps it is not mounted"
-LEADS_NOWHERE = "it is a symbolic link to what is not there; perhaps that is not mounted"
+LEADS_NOWHERE = "it is a symbolic link to a missing path; perhaps it is not mounted"
 _LINKS = 40
 _MOST_WARNINGS = 200
 _OTHERS_WRITE = 0o022
@@ -68,7 +68,7 @@ class Disk:
         if text not in self.warnings and len(self.warnings) < _MOST_WARNINGS:  # two finders may have come across it
             self.warnings.append(text)
             if len(self.warnings) == _MOST_WARNINGS:
-                self.warnings.append("There is more of that kind; mend this, then look again.")
+                self.warnings.append("There are more warnings; fix these, then look again.")
 
     def miss(self, path: str, text: t.Union[str, Exception]) -> None:
         """Tell of what could have said more about what there is."""
@@ -91,7 +91,7 @@ class Disk:
             if links > _LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             if not self.is_hosts(here):
-                raise Unfit(f"{show(f'{here}/{name}')} is a symbolic link, and others than root may have put it there")
+                raise Unfit(f"{show(f'{here}/{name}')} is a symbolic link that other users could have created")
             target = os.readlink(self.real(f"{here}/{name}"))
             todo += _names(target)
             here = "" if target.startswith("/") else here
@@ -107,7 +107,7 @@ class Disk:
         return stat.S_ISDIR(os.lstat(self.real(path)).st_mode)
 
     def names(self, path: str) -> t.Tuple[str, t.List[str]]:
-        """A directory, reached, and what it holds, sorted; nothing where it is not there."""
+        """A directory, reached, and what it holds, sorted; nothing where it does not exist."""
         try:
             here = self.reach(path)
             return here, sorted(os.listdir(self.real(here)))
@@ -135,9 +135,9 @@ class Disk:
         with os.fdopen(fd, "rb") as file:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                raise Unfit("is no plain file")
+                raise Unfit("is not a regular file")
             if info.st_size > most:
-                raise Unfit(f"has {info.st_size} bytes, more than such a file can have")
+                raise Unfit(f"has {info.st_size} bytes, which is more than this kind of file can have")
             return file.read(most)
 
     def begin(self, path: str, size: int) -> t.Tuple[bytes, os.stat_result]:
@@ -146,7 +146,7 @@ class Disk:
         with os.fdopen(fd, "rb") as file:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                raise Unfit("is no plain file")
+                raise Unfit("is not a regular file")
             return file.read(size), info
 
     def text(self, path: str) -> str:
@@ -169,13 +169,13 @@ class Disk:
             value = {} if blank and not content.strip() else json.loads(content)
             if isinstance(value, dict):
                 return value
-            raise Unfit("holds no JSON object")
+            raise Unfit("does not contain a JSON object")
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, Unfit) as error:
             self.miss(path, error)
         except (ValueError, RecursionError):
-            self.miss(path, "is no JSON")
+            self.miss(path, "is not JSON")
         return None
 
 

@@ -60,10 +60,10 @@ def docker_roots(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
         roots = [root, *(f"{place}/{name}" for name in names if _REMAPPED.match(name))]
         # Among the volumes Docker has a database, even if there is none.
         if _is_due(disk, root, DOCKER) and all(disk.is_bare(f"{one}/volumes") for one in roots):
-            disk.leave(root, f"it has to hold Docker's data, and volumes in it holds nothing; {AWAY}")
+            disk.leave(root, f"it should contain Docker's data, but its volumes directory is empty; {AWAY}")
         yield from ((None, one) for one in roots)
     elif settings is not None:
-        disk.miss(_SETTINGS, "has a data-root that is no absolute path")
+        disk.miss(_SETTINGS, "has a data-root that is not an absolute path")
     yield from ((user, f"{home}/.local/share/docker") for user, home in search.homes.items())
 
 
@@ -81,7 +81,7 @@ def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
     place = _setting(disk, "volume_path", files)
     root = place or storage
     if _is_due(disk, root, PODMAN) and disk.is_bare(root):  # volumes have a directory only once there is one
-        disk.leave(root, f"it has to hold Podman's data, and holds nothing; {AWAY}")
+        disk.leave(root, f"it should contain Podman's data, but is empty; {AWAY}")
     yield None, place or f"{storage}/volumes"
     yield from ((user, f"{home}/.local/share/containers/storage/volumes") for user, home in search.homes.items())
 
@@ -125,7 +125,7 @@ def _docker_data(search: Search, place: str) -> t.Optional[str]:
     disk = search.disk
     options = disk.table(f"{place}/opts.json")
     if options is None:
-        disk.leave(place, "its options are not understood, and its data may be elsewhere")
+        disk.leave(place, "its options could not be parsed, so its data may be elsewhere")
         return None
     kind, device, how = (options.get(key) or "" for key in ("MountType", "MountDevice", "MountOpts"))
     if not (kind or device):
@@ -133,7 +133,7 @@ def _docker_data(search: Search, place: str) -> t.Optional[str]:
     try:
         here = disk.reach(place)
         if not disk.is_hosts(here):
-            raise Unfit("its options could have been written by others than root")
+            raise Unfit("its options can be changed by other users than root")
     except (OSError, Unfit) as error:
         disk.leave(place, error)
         return None
@@ -141,11 +141,11 @@ def _docker_data(search: Search, place: str) -> t.Optional[str]:
         return device
     if str(kind) in _ELSEWHERE:
         # The options may hold a password: not shown.
-        disk.leave(place, f"its data is on a file system of its own, of type {kind}, which is no disk of this host", trouble=False)
+        disk.leave(place, f"its data is on a {kind} file system, which is not a local disk", trouble=False)
     elif search.mounted(f"{here}/_data"):
         return f"{place}/_data"
     else:
-        disk.leave(place, "its data is on a disk that is mounted there only while it is used")
+        disk.leave(place, "its data is on a disk that is only mounted while it is in use")
     return None
 
 
@@ -153,7 +153,7 @@ def _is_here(search: Search, path: str) -> bool:
     kind = search.mounted(path)
     if kind not in _ELSEWHERE:
         return True
-    search.disk.leave(path, f"{kind} is mounted there, which is no disk of this host", trouble=False)
+    search.disk.leave(path, f"{kind} is mounted there, which is not a local disk", trouble=False)
     return False
 
 
@@ -203,13 +203,13 @@ def _labelled(search: Search) -> t.List[Candidate]:
             else:
                 found[project, directory] = Candidate("compose", project, CONTAINER, directory, config=config)
     for project in sorted(gone.keys() - {project for project, _directory in found}):
-        search.disk.leave(gone[project], f"Compose project {project} has containers, but there is no file of Compose")
+        search.disk.leave(gone[project], f"Compose project {project} has containers, but no Compose file was found")
     for project, directory in sorted(doubtful.keys() - found.keys()):
         container = doubtful[project, directory]
         search.disk.leave(
             directory,
-            f"labels of container {container} call it Compose project {project}, and its image may have brought these; if it is one, name the directory in"
-            " `compose_dirs`, or declare it by hand",
+            f"container {container} has the labels of Compose project {project}, which may come from its image; if it is a project, list its directory in"
+            " `compose_dirs`, or declare it yourself",
         )
     return [found[key] for key in sorted(found)]
 
@@ -283,4 +283,4 @@ def _filed(search: Search, labelled: t.Container[str]) -> t.Iterator[Candidate]:
             if name:
                 yield Candidate("compose", name, CONTAINER, directory, config=config)
             else:
-                search.disk.leave(directory, "its name has no letter and no digit; say name: in its Compose file")
+                search.disk.leave(directory, "its name has no letter or digit; set name: in its Compose file")

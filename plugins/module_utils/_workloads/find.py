@@ -83,7 +83,7 @@ def find(request: FindRequest, root: str = "/", home: t.Optional[t.Callable[[str
     search = Search(disk, dict((home or _home)(user) for user in request.users), [_absolute(path) for path in request.compose_dirs])
     for place in (*search.homes.values(), *search.projects):  # some file says that there is something
         if disk.is_bare(place):
-            disk.leave(place, f"nothing is there; {AWAY}")
+            disk.leave(place, f"it is empty; {AWAY}")
     chosen: t.Dict[str, t.List[t.Tuple[Candidate, Spot]]] = {}
     of_volt: t.Dict[Spot, str] = {}
     for finder in FINDERS:
@@ -106,7 +106,7 @@ def find(request: FindRequest, root: str = "/", home: t.Optional[t.Callable[[str
         if others:
             paths = [show(other.path) for other, _spot in chosen[name]]
             for other, _spot in chosen[name]:
-                disk.leave(other.path, f"{' and '.join(paths)} would all be workload {name}; rename all but one")
+                disk.leave(other.path, f"{' and '.join(paths)} would all be named workload {name}; rename all but one")
         elif candidate.kind in request.kinds:
             workloads.append(_tell(disk, candidate, spot, measure if request.sizes else None))
     return Found(workloads, disk.left_out, disk.warnings, disk.complete)
@@ -117,7 +117,7 @@ def _home(user: str) -> t.Tuple[str, str]:
     try:
         entry = pwd.getpwnam(user)
     except (KeyError, ValueError):
-        raise UsageError(f"User {user!r} is not known to this host; take the name out of users.") from None
+        raise UsageError(f"User {user!r} does not exist on this host; remove it from users.") from None
     # A dot in a user's name would make two users' workloads look alike; ids are no names.
     return (str(entry.pw_uid) if "." in user else user), entry.pw_dir
 
@@ -126,33 +126,33 @@ def _absolute(text: str) -> str:
     """A directory as a user gives it."""
     path = os.fsdecode(parse(text))
     if not path.startswith("/"):
-        raise UsageError(f"`compose_dirs` takes absolute paths, and {text!r} is none.")
+        raise UsageError(f"`compose_dirs` must be absolute paths (got {text!r}).")
     return path
 
 
 def _resolve(disk: Disk, candidate: Candidate) -> t.Optional[Spot]:
     """Where a candidate really is; None, and a note, where it cannot be backed up."""
     if not (candidate.name and is_workload(candidate.workload)):
-        disk.leave(candidate.path, f"a workload cannot be called {show(candidate.workload)!r}; choose a name and declare it by hand")
+        disk.leave(candidate.path, f"{show(candidate.workload)!r} is not a valid workload name; choose a name and declare it yourself")
         return None
     try:
         here = disk.reach(candidate.path)
         kind = os.lstat(disk.real(here)).st_mode
         if not candidate.is_image:
             if not stat.S_ISDIR(kind):
-                raise Unfit("it is no directory")
+                raise Unfit("it is not a directory")
             if here == "/":
                 raise Unfit("it is the whole host")
             return Spot(here)
         if not stat.S_ISREG(kind):
-            raise Unfit("it is no disk image")
+            raise Unfit("it is not a disk image")
         source, _slash, name = here.rpartition("/")
         if not _PLAIN.match(name):
-            raise Unfit("its file's name holds characters that a pattern of exclusions takes for others")
+            raise Unfit("its file name has characters that cannot be written as an exclusion pattern")
         return Spot(source or "/", ("/*", f"!/{name}"), name)
     except FileNotFoundError:
         # Deleted meanwhile; or a file says that it is there, and it is not.
-        disk.leave(candidate.path, "it is not there", trouble=candidate.runtime != "nspawn")
+        disk.leave(candidate.path, "it does not exist", trouble=candidate.runtime != "nspawn")
     except (OSError, Unfit) as error:
         disk.leave(candidate.path, error)
     return None
@@ -175,7 +175,7 @@ def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Meas
         if measure:
             size = measure.tree(disk.real(spot.source)).size
             if measure.lacking:
-                disk.warn(spot.source, f"holds {measure.lacking} directories that cannot be read, and its size lacks them; run as root")
+                disk.warn(spot.source, f"has {measure.lacking} directories that cannot be read and are not in its size; run as root")
     source = show(spot.source)
     return {
         "workload": candidate.workload,

@@ -54,14 +54,14 @@ def images(disk: Disk, top: str) -> t.List[Image]:
                     todo.append((path, depth + 1))
             elif entry.is_symlink():
                 if path.endswith(_SUFFIXES):
-                    disk.warn(top + path, "is a symbolic link: a backup has the link, not the image")
+                    disk.warn(top + path, "is a symbolic link: a backup contains the link, not the image")
             elif entry.is_file(follow_symlinks=False):
                 image = look(disk, top + path)
                 if image:
                     found.append(image)
         left -= len(entries)
         if left <= 0:
-            disk.warn(top, f"holds more than {_MANY} files; images are looked for in the first ones only")
+            disk.warn(top, f"has more than {_MANY} files; images were only searched in the first ones")
             break
     return sorted(found, key=lambda image: image["path"])
 

@@ -59,7 +59,7 @@ def nspawn(search: Search) -> t.Iterator[Candidate]:
         where, names = disk.names(place)
         for name in names:
             if name.endswith(".nspawn") and not name.startswith(".") and name[:-7] not in known:
-                disk.leave(f"{where}/{name}", f"there is no such machine in {MACHINES}, and its tree may be anywhere", trouble=False)
+                disk.leave(f"{where}/{name}", f"its machine is not in {MACHINES}, so its directory is unknown", trouble=False)
 
 
 def settings(disk: Disk, machine: str) -> t.Tuple[t.Optional[str], t.List[str]]:
@@ -104,5 +104,5 @@ def mode(disk: Disk, path: str, default: str) -> str:
         if name.endswith(_SAYS_MODE):
             said |= set(_MODE.findall(disk.text(f"{place}/{name}")))
     if len(said) > 1:
-        disk.miss(path, f"has files that tell different modes ({', '.join(sorted(said))}), so it is taken for {default}")
+        disk.miss(path, f"has files of different modes ({', '.join(sorted(said))}); {default} was chosen")
     return said.pop() if len(said) == 1 else default

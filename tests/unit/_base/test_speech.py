@@ -19,9 +19,9 @@ COLLECTION = Path(__file__).parents[3]
 RESTORE = ["restore", "x"]
 #: A command, what the engine says, and what it says there.
 SAID = [
-    (RESTORE, "It differs; say `force: true` to overwrite it.", "It differs; say --force to overwrite it."),
+    (RESTORE, "It differs; use `force: true` to overwrite it.", "It differs; use --force to overwrite it."),
     (RESTORE, "Say `strategy: in_place`.", "Say --strategy in_place."),
-    (RESTORE, "`delete` belongs to in_place.", "--delete belongs to in_place."),
+    (RESTORE, "`delete` only applies to in_place.", "--delete only applies to in_place."),
     (["list"], "Name `store` and `backup_dir`.", "Name --store and --backup-dir."),
     (["list"], "Declare it again with `force: true`.", "Declare it again with `force: true`."),
     (["gc"], "Say `repack: false`, not `repack: true`.", "Say --no-repack, not `repack: true`."),
@@ -31,13 +31,13 @@ SAID = [
     (["list"], "Run volt_cas_verify with repair: true first.", "Run volt-backup verify --repair first."),
     (["list"], "If so, run volt_backup with state: accepted and id: app-1.", "If so, run volt-backup accept app-1."),
     (["list"], "Run volt_backup with state: accepted and workload: app.", "Run volt-backup accept app."),
-    (["list"], "To begin anew, run volt_backup with new_store: true.", "To begin anew, run volt-backup init --replace."),
+    (["list"], "To start again, run volt_backup with new_store: true.", "To start again, run volt-backup init --replace."),
 ]
 #: What paths, workloads and the words of others may hold; no reader's language changes it.
 DATA = [
     "Workload store: the backup is suspect.", "Source /srv/my max_age is empty.", "Source /srv/force is empty.", "Source force: true is empty.",
     "Target /a/`force`/b differs.", "Target /srv/strategy: in_place differs.", "It said: raise lock_timeout, say delete: true.", "Store /srv/force: true is.",
-    "Write it anew with volt_runner.", "It said: run volt_backup with state: present.", "It said: volt_copy with force: true.", "`date` and `uname -r` failed.",
+    "Update it with volt_runner.", "It said: run volt_backup with state: present.", "It said: volt_copy with force: true.", "`date` and `uname -r` failed.",
 ]  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_no_message_speaks_one_readers_language_to_all() -> None:
         for node in ast.walk(module) if path.parent.name != "_runner" else ():
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
                 flags = re.findall(r"(?<=[ (])--[a-z-]+", node.value)
-                assert not flags or re.search("volt-backup adopt|volt-backup notify|leave --replace out|ExecStart|Exec", node.value), (path, node.value)
+                assert not flags or re.search("volt-backup adopt|volt-backup notify|omit --replace|ExecStart|Exec", node.value), (path, node.value)
 
 
 def test_text_without_advice_is_itself() -> None:

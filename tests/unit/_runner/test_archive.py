@@ -181,7 +181,7 @@ def test_foreign(data: bytes, tmp_path: Path) -> None:
     path.write_bytes(data)
     assert command.parse(data) is None
     for look in (command.read, command.state):
-        with pytest.raises(UsageError, match=r"is no command that volt_runner wrote; move it away or choose another path\.$"):
+        with pytest.raises(UsageError, match=r"was not written by volt_runner; move it away, or choose another path\.$"):
             look(str(path))
 
 
@@ -192,7 +192,7 @@ def test_no_file(tmp_path: Path) -> None:
         assert command.state(str(tmp_path / name)) == ""
     os.mkfifo(tmp_path / "pipe")
     for name in ("", "pipe"):
-        with pytest.raises(UsageError, match="no command"):
+        with pytest.raises(UsageError, match="not written by volt_runner"):
             command.read(str(tmp_path / name))
 
 
@@ -230,7 +230,7 @@ def test_a_write_that_fails_leaves_the_old(runner: str, built: bytes, tmp_path: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(VoltError, match="cannot be written: no space left on device; mend that or choose another path"):
+    with pytest.raises(VoltError, match="cannot be written: no space left on device; fix that, or choose another path"):
         command.write(runner, b"new")
     assert Path(runner).read_bytes() == built
     assert os.listdir(tmp_path) == ["volt-backup"]

@@ -57,7 +57,7 @@ def test_errors_that_nobody_foresaw(
     monkeypatch.setattr(cli, "Manager", fail)
     assert cli.main(["list"] + ["--json"] * as_json) == upkeep.FAILED
     captured = capsys.readouterr()
-    assert captured.err == f"volt-backup: Something unexpected went wrong{said}; mend that, then run again.\n"
+    assert captured.err == f"volt-backup: An unexpected error occurred{said}; fix that, then run again.\n"
     assert not as_json or json.loads(captured.out)["code"] == "error"
 
 
@@ -70,7 +70,7 @@ def test_a_signal_while_words_are_read_ends_in_a_sentence(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(shutil, "get_terminal_size", width)
     assert cli.main(["--help"]) == upkeep.INTERRUPTED
-    assert capfd.readouterr().err == "volt-backup: Stopped by SIGINT; nothing half-done was left behind.\n"
+    assert capfd.readouterr().err == "volt-backup: Interrupted by SIGINT; no partial result was left.\n"
 
 
 def test_nothing_is_found_for_three_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

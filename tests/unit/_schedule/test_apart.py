@@ -37,7 +37,7 @@ def test_one_that_ends_without_a_word(how: str, says: str) -> None:
             os._exit(3)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(VoltError, match=rf"without a word \({says}\)"):
+    with pytest.raises(VoltError, match=rf"without a result \({says}\)"):
         apart.apart(work)
 
 

@@ -67,7 +67,7 @@ def test_the_last_schedule_does_not_go_in_silence(host: Host) -> None:
     for dry in (True, False):
         assert warnings(dry, absent=("app",)) == [] and warnings(dry, host.job("db"), purge=True) == []
         (warning,) = warnings(dry, purge=True)
-        assert "without a schedule: app, db go" in warning
+        assert "has no schedules left after this: app, db are removed" in warning
     host.declare(purge=True)
     assert warnings(False, purge=True) == []
 
@@ -394,7 +394,7 @@ def test_metrics_are_of_what_is_declared(host: Host) -> None:
     assert os.listdir(path.parent) == ["volt.prom.other"]
     host.declare(purge=True)
     assert os.listdir(path.parent) == []
-    with pytest.raises(UsageError, match="directory of the metrics .* is not there"):
+    with pytest.raises(UsageError, match="directory of the metrics file .* does not exist"):
         host.plan(app._replace(metrics=str(host.top / "none/volt.prom")))
 
 
@@ -403,7 +403,7 @@ def test_metrics_of_others_are_left_alone(host: Host) -> None:
     path = host.top / "node.prom"
     path.write_text("# HELP other_thing\n")
     app = host.job()._replace(metrics=str(path))
-    with pytest.raises(UsageError, match="a file that volt.backup did not write; .* `force: true`"):
+    with pytest.raises(UsageError, match="was not written by volt.backup; .* `force: true`"):
         host.plan(app)
     planned = host.plan(app, force=True)
     assert "replace " in str(planned.diff()) and path.read_text() == "# HELP other_thing\n"
@@ -425,7 +425,7 @@ def test_a_first_run_that_nobody_begins_is_said(host: Host) -> None:
     """Where systemd is not told; not of a workload that has a backup, and once."""
     declaration = Declaration([host.job("now", first_run="now"), host.job("slot")], [], False, "/usr/bin/python3", False, False, host.places)
     (warning,) = declaration.plan()
-    assert "`first_run` begins nothing" in warning and "each of now once" in warning and "start volt-backup-now.service" not in str(declaration.diff())
+    assert "`first_run` has no effect" in warning and "once for each of now" in warning and "start volt-backup-now.service" not in str(declaration.diff())
     declaration.apply()
     assert Declaration([host.job("now", first_run="now")], [], False, "/usr/bin/python3", False, False, host.places).plan() == []
 
@@ -462,7 +462,7 @@ def test_units_of_the_host_as_a_whole(host: Host) -> None:
     "name", ["ssh.service", "volt-cas-gc.socket", "../volt-cas-gc.timer", "volt-cas-gc.timer\n", "volt-backup-app.timer", "volt-cas-.timer"]
 )
 def test_other_names_are_no_units_of_the_host(host: Host, name: str) -> None:
-    with pytest.raises(UsageError, match="none of the host's own"):
+    with pytest.raises(UsageError, match="is not allowed in `host_units`"):
         host.plan(wide=HostWide({name: "x"}, {}))
     assert host.files() == []
 
@@ -588,7 +588,7 @@ def test_a_host_has_one_store(host: Host) -> None:
     with pytest.raises(UsageError, match=f"two stores, {one.store} and {other.store}"):
         host.plan(one, other)
     host.declare(one)
-    with pytest.raises(UsageError, match=rf"in the store {one.store} \(schedules app\), and {other.store} is another one"):
+    with pytest.raises(UsageError, match=rf"in the store {one.store} \(schedules app\), but {other.store} is a different one"):
         host.plan(other)
     assert home_of().store == one.store
     host.declare(other, absent=("app",))
@@ -658,7 +658,7 @@ def test_how_long_a_run_may_take_and_stand_still(host: Host) -> None:
     for given, seconds in (("6h", 21600), ("90s", 90), ("0", 0), ("0m", 0), ("", 0), (None, 0)):
         assert limits(timeout=given) == (seconds, 900) and limits(stall=given) == (0, seconds)
     for name in ("timeout", "stall"):
-        for wrong, says in (("soon", "not understood"), ("-1h", "not understood"), ("90", "not understood"), ("367d", f"Option {name} of .* 366d")):
+        for wrong, says in (("soon", "is invalid"), ("-1h", "is invalid"), ("90", "is invalid"), ("367d", f"Option {name} of .* 366d")):
             with pytest.raises(UsageError, match=says):
                 host.job(**{name: wrong})
     older = {key: value for key, value in json.loads(host.job().text()).items() if key not in ("timeout", "stall")}

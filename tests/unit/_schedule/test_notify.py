@@ -108,7 +108,7 @@ def test_every_way_is_used(servers: tuple[int, int], tmp_path: Path) -> None:
         ({"webhook": {"url": "http://127.0.0.1:secret/x"}}, "webhook: "),
         ({"webhook": {"url": "http://127.0.0.1:{hook}/200", "headers": {"X": "secret\nY: z"}}}, "webhook: the settings are wrong"),
         ({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": 1}}, "mail: connection refused"),
-        ({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": "{mail}", "user": "me", "password": "secret"}}, "mail: the server refused user"),
+        ({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": "{mail}", "user": "me", "password": "secret"}}, "mail: the server rejected the user"),
         ({"mail": {"to": "a@example.org", "smtp": "127.0.0.1", "port": "{mail}", "security": "starttls"}}, "mail: the server refused"),
         ({"mail": {"to": "a@example.org\nBcc: secret@example.org", "smtp": "127.0.0.1", "port": "{mail}"}}, "mail: the settings are wrong"),
     ],
@@ -133,7 +133,7 @@ def test_a_way_that_fails_is_named_without_its_secrets_and_hides_no_other(server
 )  # fmt: skip
 def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "notify.json").write_text(text)
-    with pytest.raises(VoltError, match="does not say how to tell of failures"):
+    with pytest.raises(VoltError, match="has no valid notification settings"):
         notification.load(str(tmp_path / "notify.json"))
 
 

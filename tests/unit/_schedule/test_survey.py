@@ -110,7 +110,7 @@ def test_a_store_that_is_named_is_looked_at(host: Host, monkeypatch: pytest.Monk
     (host.top / "own").rename(host.top / "away")
     assert status_of(*away)[0] == 1 and "STORE MISSING" in status_of(*away)[1]
     (host.top / "away").rename(host.top / "own")
-    assert cli.main(["status"]) == 0 and "starts none of its schedules" in capsys.readouterr().err  # systemd does not run it
+    assert cli.main(["status"]) == 0 and "no schedule starts" in capsys.readouterr().err  # systemd does not run it
     assert status_of()[0] == 0 and status_of(*there)[0] == 1 and backup in status_of(*there)[1] and "db" in status_of(*there)[1]
 
 
@@ -148,7 +148,7 @@ def test_backups_of_others_under_the_same_name_do_not_count(host: Host, monkeypa
     assert (told["state"], told["newest_id"]) == ("overdue", None)
     if whose == "directory":
         return
-    assert "1 backup(s) of that name are of another host or source" in told["reason"] and told["backup_count"] == 1
+    assert "1 backup(s) of that name belong to another host or source" in told["reason"] and told["backup_count"] == 1
     assert [one["newest_timestamp"] for one in look(host).workloads] == [None]
     own = create(host)
     assert (row(host)["state"], row(host)["newest_id"]) == ("ok", own)
@@ -171,7 +171,7 @@ def test_a_success_whose_backup_is_gone_is_none(host: Host) -> None:
     assert row(host)["state"] == "ok"
     host.job().manager.delete(backup)
     time.sleep(0.01)
-    assert row(host)["state"] == "overdue" and "No backup to rely on" in row(host)["reason"]
+    assert row(host)["state"] == "overdue" and "No good backup of" in row(host)["reason"]
     kept = create(host)
     assert row(host)["state"] == "ok" and row(host)["newest_id"] == kept
 
@@ -243,11 +243,11 @@ DONE = {"ActiveState": "inactive", "SubState": "dead", "Result": "success", "Inv
         ("volt-cas-verify.service", {**DONE, "ActiveState": "deactivating", "Result": "exit-code"}, "failed", "(exit-code)"),
         ("volt-cas-gc.timer", {**FINE, "ActiveState": "inactive"}, "stopped", "is not active"),
         ("volt-cas-gc.timer", {**FINE, "UnitFileState": "disabled"}, "stopped", "does not start with the host"),
-        ("volt-cas-gc.timer", {**FINE, "SubState": "elapsed"}, "stopped", "no time to come"),
+        ("volt-cas-gc.timer", {**FINE, "SubState": "elapsed"}, "stopped", "no future time"),
         ("volt-cas-gc.timer", {**FINE, "LoadState": "masked"}, "stopped", "is masked"),
         ("volt-cas-gc.service", {**DONE, "LoadState": "masked"}, "stopped", "is masked"),
         ("volt-cas-gc.service", {**DONE, "LoadState": "bad-setting"}, "stopped", "systemd cannot read volt-cas-gc.service"),
-        ("volt-cas-failure@volt-backup-app.service", {**DONE, "ActiveState": "failed"}, "failed", "Nobody was told that volt-backup-app failed"),
+        ("volt-cas-failure@volt-backup-app.service", {**DONE, "ActiveState": "failed"}, "failed", "The notification that volt-backup-app failed"),
     ],
 )
 def test_units_of_the_host_are_looked_at(host: Host, monkeypatch: pytest.MonkeyPatch, unit: str, fields: dict[str, str], state: str, says: str) -> None:
@@ -282,7 +282,7 @@ def test_units_that_somebody_took_away_are_missed(host: Host, monkeypatch: pytes
 
     assert found() == []
     path = Path(host.places.units) / unit
-    for make, says in ((lambda: None, "is gone"), (lambda: path.symlink_to("/dev/null"), "is masked"), (lambda: path.write_text("[Unit]"), "was replaced")):
+    for make, says in ((lambda: None, "is missing"), (lambda: path.symlink_to("/dev/null"), "is masked"), (lambda: path.write_text("[Unit]"), "was replaced")):
         path.unlink(missing_ok=True)
         make()
         (told,) = found()
@@ -294,7 +294,7 @@ def test_units_that_somebody_took_away_are_missed(host: Host, monkeypatch: pytes
     assert found() == [] and public.read(host.places.public)["problems"] == []
 
 
-@pytest.mark.parametrize("kind, state, says", [("timer", "masked", "masked"), ("service", "masked", "masked"), ("service", "not-found", "is gone")])
+@pytest.mark.parametrize("kind, state, says", [("timer", "masked", "masked"), ("service", "masked", "masked"), ("service", "not-found", "is missing")])
 def test_units_of_a_schedule_that_cannot_start_are_told(host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, state: str, says: str) -> None:
     """Beside what else is wrong: one trouble hides no other."""
     host.declare(host.job())
@@ -402,7 +402,7 @@ def test_trouble_that_nobody_was_told_of_is_told_once(host: Host) -> None:
     host.source.rename(host.top / "away")
     for arrives in (False, True):
         told = new(host, arrives=arrives)
-        assert told is not None and told.startswith("app is source missing: ") and told.endswith("There is more: db is source missing.")
+        assert told is not None and told.startswith("app is source missing: ") and told.endswith("Also: db is source missing.")
     assert new(host) is None
     timer, gone = Problem("volt-cas-gc.timer", "stopped", "It is not active."), Problem("records", "records missing", "2 are gone.", ["a", "b"])
     assert new(host, timer) == "volt-cas-gc.timer is stopped: It is not active."
@@ -421,7 +421,7 @@ def test_failures_are_told_unless_their_unit_told_them(host: Host) -> None:
     host.declare(host.job())
     host.record().begin("one")
     told = new(host)
-    assert told is not None and "app is failed: It was stopped before it could note why." in told and new(host) is None
+    assert told is not None and "app is failed: It was stopped before it could record a reason." in told and new(host) is None
     host.record().begin("two")  # which finds that the one before it failed
     host.record().fail(VoltError("It broke."), "two")
     watch.note_told("volt-backup-app", "app", "two", host.places.records)

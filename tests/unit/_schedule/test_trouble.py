@@ -147,7 +147,7 @@ def test_a_damaged_job_is_written_anew_and_a_newer_one_is_not(host: Host) -> Non
 def test_units_whose_job_is_gone_are_told_of_and_purged(host: Host) -> None:
     host.declare(host.job(), host.job("other"))
     os.unlink(jobs.path("app", host.places.jobs))
-    assert host.rows()["app"]["state"] == "unreadable" and "is gone" in host.rows()["app"]["reason"]
+    assert host.rows()["app"]["state"] == "unreadable" and "is missing" in host.rows()["app"]["reason"]
     host.unit("volt-backup-mine.service").write_text("[Service]\n")
     host.declare(host.job("other"), purge=True)
     assert list(host.rows()) == ["other"]
@@ -321,7 +321,7 @@ def test_an_empty_source_pushes_no_backup_out(host: Host) -> None:
     assert len(kept) == 2
     (host.source / "a").rename(host.top / "a")
     for _number in (1, 2, 3):
-        with pytest.raises(VoltError, match="is empty, and .* of it is not"):
+        with pytest.raises(VoltError, match="is empty, but .*, its last backup, is not"):
             run._back_up(job)
     assert there() == kept
     (host.source / "link").symlink_to("nowhere")  # something is there

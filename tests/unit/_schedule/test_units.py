@@ -125,7 +125,7 @@ def test_retention_that_is_coarser_than_the_interval_is_warned_of(host: Host, in
     assert (jobs.coarse(job) is not None) == warns
     planned = host.plan()
     planned = type(planned)([job], [], False, sys.executable, False, False, host.places)
-    assert any("delete the backup before" in text for text in planned.plan()) == warns
+    assert any("deletes the backup before" in text for text in planned.plan()) == warns
 
 
 def test_retention_that_is_coarser_than_a_calendar_is_warned_of(host: Host) -> None:
@@ -183,7 +183,7 @@ def test_addresses_are_called(host: Host, pinged: tuple[str, list[str]]) -> None
     hooks.announce(job, "failure", {"reason": "It broke: a&b."}, told.append)
     hooks.announce(host.job(on_start_url="http://127.0.0.1:1/SeCrEt"), "start", {}, told.append)
     assert paths == ["/s", "/ok/app?b=app-1&t=1.500", "/500?m=It%20broke%3A%20a%26b."]
-    assert len(told) == 2 and "answered 500" in told[0] and "SeCrEt" not in told[1] and "was not called" in told[1]
+    assert len(told) == 2 and "answered 500" in told[0] and "SeCrEt" not in told[1] and "could not be called" in told[1]
 
 
 def test_a_first_backup_comes_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_removal_leaves_nothing_and_names_what_others_wrote(host: Host) -> None:
     planned = host.plan(purge=True)
     again = type(planned)([], [], True, sys.executable, False, False, host.places)
     warnings = again.plan()
-    assert "without a schedule" in warnings[0]
+    assert "no schedules left" in warnings[0]
     assert len(warnings) == 3 and all("50-mine.conf" in text and "stays" in text for text in warnings[1:])
     again.apply()
     assert not (host.top / "jobs").exists() and not (host.top / "run").exists()
@@ -234,9 +234,9 @@ def test_a_command_that_units_start_is_in_use(host: Host) -> None:
 @pytest.mark.parametrize(
     "url, says",
     [
-        ("https://example.org/{x-y}", "has {x-y}, which is not known"), ("https://example.org/{}", "has {...}"), ("https://example.org/{S3cr3t}", "has {...}"),
-        ("https://example.org/{ workload }", "has { workload }"), ("https://example.org/{workload", "a brace"), ("https://example.org/workload}", "a brace"),
-        ("https://example.org/{{workload}}", "a brace"), ("https://example.org:port/", "must be a URL"), ("https://example.org:99999/", "must be a URL"),
+        ("https://example.org/{x-y}", "has {x-y}, which is unknown"), ("https://example.org/{}", "has {...}"), ("https://example.org/{S3cr3t}", "has {...}"),
+        ("https://example.org/{ workload }", "has { workload }"), ("https://example.org/{workload", "brace"), ("https://example.org/workload}", "brace"),
+        ("https://example.org/{{workload}}", "brace"), ("https://example.org:port/", "must be a URL"), ("https://example.org:99999/", "must be a URL"),
         ("https:///hook", "must be a URL"), ("https://", "must be a URL"), ("https://me:pw@example.org/", "must be a URL"),
         ("https://me@example.org", "must be a URL"),
         ("https://example.org/ü", "must be a URL"), ("https://example.org/a\nb", "must be a URL"), ("https:/example.org", "must be a URL"),
@@ -249,7 +249,7 @@ def test_addresses_that_cannot_be_called_are_found_at_declaration(host: Host, ur
     text = host.job()._replace(on_start_url=url).text()
     assert jobs.parse(text, "app.json").on_start_url == url, "a schedule of before, whose backups go on"
     if "{" not in url and "}" not in url:
-        with pytest.raises(UsageError, match="webhook that tells of failures"):
+        with pytest.raises(UsageError, match="failure webhook"):
             notification.check({"webhook": {"url": url}})
 
 
@@ -310,13 +310,13 @@ def test_metrics_that_are_spelt_anew_stay(host: Host) -> None:
 def test_a_mail_without_sendmail_is_found_at_declaration(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     mail = {"mail": {"to": "a@example.org"}}
     monkeypatch.setattr(notification, "SENDMAIL", str(host.top / "sendmail"))
-    assert "no server (smtp) is named" in str(notification.lacking(mail))
+    assert "no server (smtp) is set" in str(notification.lacking(mail))
     assert notification.lacking({"mail": {"to": "a@example.org", "smtp": "mail"}}) is None
-    assert "is no program" in str(notification.lacking({"command": ["/nonexistent"]})) and notification.lacking({"command": ["/bin/sh"]}) is None
+    assert "is not a program" in str(notification.lacking({"command": ["/nonexistent"]})) and notification.lacking({"command": ["/bin/sh"]}) is None
     for path in (host.top / "directory", host.top / "file", host.top / "sendmail"):
         path.write_text("") if path.name == "file" else path.mkdir()
-        assert "is no program" in str(notification.lacking({"command": [str(path)]})), path
-    assert "no server (smtp) is named" in str(notification.lacking(mail)), "a directory sends nothing"
+        assert "is not a program" in str(notification.lacking({"command": [str(path)]})), path
+    assert "no server (smtp) is set" in str(notification.lacking(mail)), "a directory sends nothing"
     (host.top / "sendmail").rmdir()
     (host.top / "sendmail").write_text("#!/bin/sh\n")
     (host.top / "sendmail").chmod(0o755)

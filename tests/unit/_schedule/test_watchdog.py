@@ -23,7 +23,7 @@ def watched(standing: Standing, **limits: int) -> Any:
 
 def test_what_stands_still_is_ended_where_it_stands() -> None:
     standing = Standing()
-    with pytest.raises(Stalled, match=r"Workload app: no progress for 1 s while reading, at /srv/a; look whether") as caught, watched(standing, stall=1):
+    with pytest.raises(Stalled, match=r"Workload app: no progress for 1 s while reading, at /srv/a; check that") as caught, watched(standing, stall=1):
         standing.phase = Phase("reading", path=lambda: b"/srv/a")
         time.sleep(30)
     assert caught.value.code == "stalled" and caught.value.details == {"path": "/srv/a", "seconds": 1}
@@ -32,7 +32,7 @@ def test_what_stands_still_is_ended_where_it_stands() -> None:
 def test_what_moves_on_is_ended_by_its_timeout_alone() -> None:
     standing, steps = Standing(), itertools.count()
     standing.phase = Phase("deleting older backups", lambda: next(steps))
-    with pytest.raises(TimedOut, match=r"took longer than 2 s and was ended while deleting older backups; ") as caught, watched(standing, stall=1, timeout=2):
+    with pytest.raises(TimedOut, match=r"took longer than 2 s and was stopped while deleting older backups; ") as caught, watched(standing, stall=1, timeout=2):
         time.sleep(30)
     assert caught.value.code == "timeout" and caught.value.details == {"path": None, "seconds": 2}
 

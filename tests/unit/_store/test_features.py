@@ -100,6 +100,6 @@ def test_a_store_that_is_gone_by_then_is_not_made_anew(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     (tmp_path / "format.json").unlink()
     before = sorted(path.name for path in tmp_path.iterdir())
-    with pytest.raises(StoreError, match="not there any more"), Transaction(store):
+    with pytest.raises(StoreError, match="no longer exists"), Transaction(store):
         pass
     assert [name for name in sorted(path.name for path in tmp_path.iterdir()) if name not in ("gate", "lock")] == before

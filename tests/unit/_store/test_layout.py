@@ -61,29 +61,29 @@ def test_absent(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
-    "other things": ({"precious": b""}, "other things"),
+    "other things": ({"precious": b""}, "it has other files"),
     "an object without format": ({"objects/ab/cd": b"x"}, "no format.json"),
     "a pack without format": ({"packs/ab/cd": b"x"}, "no format.json"),
     "a manifest without format": ({"refs/x.json": b"x"}, "no format.json"),
-    "format as text": ({"format.json": b'{"format": "1"}'}, "is not a store's"),
-    "format 0": ({"format.json": b'{"format": 0}'}, "is not a store's"),
-    "format true": ({"format.json": b'{"format": true}'}, "is not a store's"),
-    "format none": ({"format.json": b'{"format": null}'}, "is not a store's"),
-    "an id that is none": ({"format.json": b'{"format": 1, "id": 5}'}, "is not a store's"),
-    "features that are none": ({"format.json": b'{"format": 1, "features": []}'}, "is not a store's"),
-    "an id of other characters": ({"format.json": b'{"format": 1, "id": "\\ud800"}'}, "is not a store's"),
-    "a feature that steers a terminal": ({"format.json": b'{"format": 1, "features": {"required": ["\\u001b[31m"]}}'}, "is not a store's"),
-    "features in one text": ({"format.json": b'{"format": 1, "features": {"required": "abc"}}'}, "is not a store's"),
-    "features that are no words": ({"format.json": b'{"format": 1, "features": {"required": [1]}}'}, "is not a store's"),
-    "no format": ({"format.json": b"{}"}, "is not a store's"),
-    "a list": ({"format.json": b"[1]"}, "is not a store's"),
-    "a number": ({"format.json": b"1"}, "is not a store's"),
-    "empty": ({"format.json": b""}, "is not a store's"),
-    "cut short": ({"format.json": b'{"format": 1'}, "is not a store's"),
-    "not text": ({"format.json": b"\xff\xfe\x00"}, "is not a store's"),
-    "endless": ({"format.json": b" " * 100_000 + b'{"format": 1}'}, "is not a store's"),
-    "deeply nested": ({"format.json": b"[" * 60_000}, "is not a store's"),
-    "a directory": ({"format.json/": b""}, "is not a store's"),
+    "format as text": ({"format.json": b'{"format": "1"}'}, "was not written by volt.backup"),
+    "format 0": ({"format.json": b'{"format": 0}'}, "was not written by volt.backup"),
+    "format true": ({"format.json": b'{"format": true}'}, "was not written by volt.backup"),
+    "format none": ({"format.json": b'{"format": null}'}, "was not written by volt.backup"),
+    "an id that is none": ({"format.json": b'{"format": 1, "id": 5}'}, "was not written by volt.backup"),
+    "features that are none": ({"format.json": b'{"format": 1, "features": []}'}, "was not written by volt.backup"),
+    "an id of other characters": ({"format.json": b'{"format": 1, "id": "\\ud800"}'}, "was not written by volt.backup"),
+    "a feature that steers a terminal": ({"format.json": b'{"format": 1, "features": {"required": ["\\u001b[31m"]}}'}, "was not written by volt.backup"),
+    "features in one text": ({"format.json": b'{"format": 1, "features": {"required": "abc"}}'}, "was not written by volt.backup"),
+    "features that are no words": ({"format.json": b'{"format": 1, "features": {"required": [1]}}'}, "was not written by volt.backup"),
+    "no format": ({"format.json": b"{}"}, "was not written by volt.backup"),
+    "a list": ({"format.json": b"[1]"}, "was not written by volt.backup"),
+    "a number": ({"format.json": b"1"}, "was not written by volt.backup"),
+    "empty": ({"format.json": b""}, "was not written by volt.backup"),
+    "cut short": ({"format.json": b'{"format": 1'}, "was not written by volt.backup"),
+    "not text": ({"format.json": b"\xff\xfe\x00"}, "was not written by volt.backup"),
+    "endless": ({"format.json": b" " * 100_000 + b'{"format": 1}'}, "was not written by volt.backup"),
+    "deeply nested": ({"format.json": b"[" * 60_000}, "was not written by volt.backup"),
+    "a directory": ({"format.json/": b""}, "was not written by volt.backup"),
 }
 
 
@@ -114,7 +114,7 @@ def test_making_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(files, "write_file", fail)
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         layout.make(str(path))
     assert os.listdir(tmp_path) == ([] if missing else ["a"])
     assert missing or os.listdir(path) == []

@@ -218,7 +218,7 @@ def test_what_is_no_file_is_no_lock(store: str, name: str, write: bool, kind: st
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(path)
     before = descriptors()
-    with pytest.raises(StoreError, match="remove what lies there") as caught, Lock(store, 0, write=write):
+    with pytest.raises(StoreError, match="remove it, then run again") as caught, Lock(store, 0, write=write):
         pass
     assert not isinstance(caught.value, LockTimeout)
     assert descriptors() == before

@@ -56,7 +56,7 @@ def test_dockers_settings_that_say_nothing(root: Root, text: str) -> None:
 def test_dockers_data_that_is_not_there(root: Root) -> None:
     """Not mounted, in all likelihood."""
     root.file("/etc/docker/daemon.json", {"data-root": "/data/docker"})
-    why = "it has to hold Docker's data, and volumes in it holds nothing; perhaps it is not mounted"
+    why = "it should contain Docker's data, but its volumes directory is empty; perhaps it is not mounted"
     for furnish in (lambda: None, lambda: root.directory("/data/docker/lost+found"), lambda: root.directory("/data/docker/volumes")):
         furnish()
         found = root.find()
@@ -101,7 +101,7 @@ def test_podmans_data_that_is_not_there(root: Root) -> None:
         for furnish in (lambda: None, lambda place=place: root.directory(place)):
             furnish()
             found = root.find()
-            assert found.warnings == [f"{place} is left out: it has to hold Podman's data, and holds nothing; perhaps it is not mounted."]
+            assert found.warnings == [f"{place} is left out: it should contain Podman's data, but is empty; perhaps it is not mounted."]
             assert not found.complete
         root.directory(f"{place}/overlay")
         assert root.find() == Found([], [], [])
@@ -127,7 +127,7 @@ def test_volumes_that_are_mounts(root: Root) -> None:
     assert {item["workload"]: item["source"] for item in found.workloads} == {
         "docker-bound": "/srv/bound", "docker-limited": f"{DOCKER}/volumes/limited/_data",
     }  # fmt: skip
-    assert found.warnings == ["/srv/gone is left out: it is not there."]
+    assert found.warnings == ["/srv/gone is left out: it does not exist."]
     assert len(found.left_out) == 4 and "SECRET" not in json.dumps(found)
 
 
@@ -141,7 +141,7 @@ def test_volumes_of_local_disks(root: Root, monkeypatch: pytest.MonkeyPatch) -> 
     places = [f"{DOCKER}/volumes/{name}" for name in ("disk", "plain")]
     found = root.find()
     assert (found.workloads, found.complete) == ([], False)
-    assert found.warnings == [f"{place} is left out: its data is on a disk that is mounted there only while it is used." for place in places]
+    assert found.warnings == [f"{place} is left out: its data is on a disk that is only mounted while it is in use." for place in places]
     mounted += [Mount(1, os.fsencode(root.path(f"{place}/_data")), "ext4") for place in places]
     mounted.append(Mount(2, os.fsencode(root.path(f"{DOCKER}/volumes/nfs/_data")), "nfs4"))
     found = root.find()
@@ -229,7 +229,7 @@ def test_a_project_that_moved_is_where_its_file_is(root: Root) -> None:
     root.container("e", root.project("moved", "/opt/gone", "compose.yaml"))
     found = root.find()
     assert [item["workload"] for item in found.workloads] == ["compose-shop"] and not found.complete
-    assert found.warnings == ["/opt/gone is left out: Compose project moved has containers, but there is no file of Compose."]
+    assert found.warnings == ["/opt/gone is left out: Compose project moved has containers, but no Compose file was found."]
 
 
 def test_a_container_moves_no_project(root: Root) -> None:
@@ -241,7 +241,7 @@ def test_a_container_moves_no_project(root: Root) -> None:
     found = root.find()
     assert (found.workloads, found.complete) == ([], False)
     assert [item["path"] for item in found.left_out] == ["/opt/evil", "/opt/shop"]
-    assert "/opt/evil and /opt/shop would all be workload compose-shop" in found.warnings[0]
+    assert "/opt/evil and /opt/shop would all be named workload compose-shop" in found.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "compose.yaml", "/opt/shop/prod.yml"])
@@ -299,7 +299,7 @@ def test_labels_of_an_image_are_no_labels_of_compose(root: Root, project: str, k
         root.container("c", {**labels, f"{LABEL}.project": "x"}, Name=f"/{project}-db-1", Image=IMAGE)
     assert root.sources() == {"compose-shop": "/opt/shop"}
     found = root.find()
-    assert not found.complete and len(found.warnings) == 1 and "its image may have brought these" in found.warnings[0]
+    assert not found.complete and len(found.warnings) == 1 and "may come from its image" in found.warnings[0]
     assert root.sources(compose_dirs=["/opt/other"]).get("compose-other") == "/opt/other", "an administrator's word counts"
 
 
@@ -326,7 +326,7 @@ def test_projects_by_their_files(root: Root) -> None:
         "compose-myshop": "/opt/stacks/My Shop", "compose-named": "/opt/stacks/b", "compose-lone": "/srv/lone",
     }  # fmt: skip
     assert [item["path"] for item in found.left_out] == ["/srv/none", "/opt/stacks/___"]
-    assert found.warnings[0] == "/srv/none is left out: nothing is there; perhaps it is not mounted."
+    assert found.warnings[0] == "/srv/none is left out: it is empty; perhaps it is not mounted."
 
 
 def test_one_directory_may_be_several_workloads(root: Root) -> None:
@@ -347,7 +347,7 @@ def test_two_projects_of_one_name(root: Root) -> None:
     found = root.find(compose_dirs=["/opt/a", "/opt/b"])
     assert [item["workload"] for item in found.workloads] == ["compose-other"]
     assert not found.complete
-    assert found.warnings[0] == "/opt/a/shop is left out: /opt/a/shop and /opt/b/shop would all be workload compose-shop; rename all but one."
+    assert found.warnings[0] == "/opt/a/shop is left out: /opt/a/shop and /opt/b/shop would all be named workload compose-shop; rename all but one."
 
 
 @pytest.mark.parametrize("text", ["relative", "", "/nul\\x00"])

@@ -141,8 +141,8 @@ def test_machines_elsewhere_by_links_of_the_administrator(root: Root) -> None:
     ]  # fmt: skip
     assert found.workloads[0]["schedule"]["exclude"] == ["/*", "!/db@1.raw"]
     assert {item["path"].rpartition("/")[2]: item["reason"] for item in found.left_out} == {
-        "gone": "it is a symbolic link to what is not there; perhaps that is not mounted",
-        "odd.raw": "its file's name holds characters that a pattern of exclusions takes for others",
+        "gone": "it is a symbolic link to a missing path; perhaps it is not mounted",
+        "odd.raw": "its file name has characters that cannot be written as an exclusion pattern",
         "loop": "it cannot be read: too many levels of symbolic links",
         "host": "it is the whole host",
     }
@@ -189,7 +189,7 @@ def test_a_container_without_a_root(root: Root) -> None:
     root.file(f"{CONTAINERS}/b/rootfs")
     found = root.find()
     assert {item["path"]: item["reason"] for item in found.left_out} == {
-        f"{CONTAINERS}/a": "it has no rootfs", f"{CONTAINERS}/b/rootfs": "it is no directory",
+        f"{CONTAINERS}/a": "it has no rootfs", f"{CONTAINERS}/b/rootfs": "it is not a directory",
     }  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def test_images(root: Root) -> None:
     found = root.find()
     told = {image["path"][len(VMS) + 3 :]: image["format"] for image in found.workloads[0]["images"]}
     assert told == {**{name: kind for name, (_content, kind) in IMAGES.items()}, "disks/x/deep.img": "raw"}
-    assert found.warnings == [f"{VMS}/a/away.qcow2 is a symbolic link: a backup has the link, not the image."] and found.complete
+    assert found.warnings == [f"{VMS}/a/away.qcow2 is a symbolic link: a backup contains the link, not the image."] and found.complete
 
 
 def test_sparse_image_and_its_base(root: Root) -> None:
@@ -232,7 +232,7 @@ def test_words_of_a_guest_neither_steer_a_terminal_nor_fill_it(root: Root) -> No
     for number in range(300):
         root.link(f"{VMS}/a/{number}\n\x1b.qcow2", "/srv/base.qcow2")
     warnings = root.find().warnings
-    assert len(warnings) == 201 and "There is more" in warnings[-1] and all(text.isprintable() for text in warnings)
+    assert len(warnings) == 201 and "There are more" in warnings[-1] and all(text.isprintable() for text in warnings)
 
 
 @settings(max_examples=100, deadline=None)
@@ -254,14 +254,14 @@ def test_volumes_of_users(root: Root) -> None:
     root.volume("a")
     assert list(root.sources()) == ["docker-a"]
     found = root.find(users=["ann", "bob", "nobody"])
-    assert found.warnings == ["/home/nobody is left out: nothing is there; perhaps it is not mounted."] and not found.complete
+    assert found.warnings == ["/home/nobody is left out: it is empty; perhaps it is not mounted."] and not found.complete
     assert [(item["workload"], item["user"]) for item in found.workloads] == [
         ("docker-a", None), ("docker.ann.a", "ann"), ("podman.ann.a", "ann"), ("podman.bob.a", "bob"),
     ]  # fmt: skip
 
 
 def test_unknown_user() -> None:
-    with pytest.raises(UsageError, match="User 'no such' is not known to this host; take the name out of users"):
+    with pytest.raises(UsageError, match="User 'no such' does not exist on this host; remove it from users"):
         find(FindRequest(users=["no such"], sizes=False))
     assert finding._home("root") == ("root", "/root")
 
@@ -294,7 +294,7 @@ def test_links_count_only_where_nobody_else_writes(root: Root, mode: int) -> Non
     assert root.sources() == {"nspawn-web": "/data/web"}
     root.path(MACHINES).chmod(mode)
     found = root.find()
-    assert found.workloads == [] and "others than root may have put it there" in found.warnings[0]
+    assert found.workloads == [] and "that other users could have created" in found.warnings[0]
 
 
 # Names
@@ -321,7 +321,7 @@ def test_names_that_no_workload_can_have(root: Root, name: str) -> None:
     root.directory(f"{MACHINES}/{name}")
     found = root.find()
     assert found.workloads == [] and len(found.left_out) == 1 and not found.complete
-    assert "choose a name and declare it by hand" in found.warnings[0]
+    assert "choose a name and declare it yourself" in found.warnings[0]
     json.dumps(found, ensure_ascii=False).encode()
     assert "\n" not in found.warnings[0]
 
@@ -389,7 +389,7 @@ def test_what_may_not_be_read(root: Root) -> None:
     assert [(item["workload"], item["size"]) for item in workloads] == [("nspawn-a", 5)]
     assert not complete
     assert left_out == [{"path": f"{DOCKER}/volumes", "reason": "it cannot be read: permission denied; run as root"}]
-    assert f"{MACHINES}/a holds 2 directories that cannot be read, and its size lacks them; run as root." in warnings
+    assert f"{MACHINES}/a has 2 directories that cannot be read and are not in its size; run as root." in warnings
 
 
 def test_deleted_meanwhile(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,7 +410,7 @@ def test_deleted_meanwhile(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_places_elsewhere_that_are_not_there(root: Root, place: str) -> None:
     root.link(place, "/data/volt")
     found = root.find()
-    assert not found.complete and found.warnings == [f"{place} is left out: it is a symbolic link to what is not there; perhaps that is not mounted."]
+    assert not found.complete and found.warnings == [f"{place} is left out: it is a symbolic link to a missing path; perhaps it is not mounted."]
 
 
 def test_two_looks_are_alike(root: Root) -> None:
