@@ -158,7 +158,7 @@ def test_ctrl_c_answers_at_once(runner: str, places: list[str], tmp_path: Path, 
     if after is None:
         assert child.returncode == upkeep.INTERRUPTED
     if child.returncode == upkeep.INTERRUPTED:
-        assert errors == b"volt-backup: Stopped by SIGINT; nothing half-done was left behind.\n"
+        assert errors == b"volt-backup: Interrupted by SIGINT; no partial result was left.\n"
         assert not (tmp_path / "backups").exists() or not list((tmp_path / "backups").glob("*.json"))
 
 
