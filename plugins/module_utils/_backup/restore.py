@@ -94,7 +94,7 @@ class Restorer:
     def _inside(self, path: bytes) -> bytes:
         """A path of the backup, which may be given with the source in front of it. What the backup has under that very name counts first."""
         below = os.path.relpath(b"/" + path.lstrip(b"/"), parse(self._sidecar["source_path"])) if path and b".." not in path.split(b"/") else b".."
-        if below.split(b"/")[0] == b"..":
+        if below.partition(b"/")[0] == b"..":
             return path
         with contextlib.suppress(Damaged):
             if walk.find(self._catalog.load, self._catalog.manifest(self._sidecar).root, Selection.clean(path)) is not None:

@@ -76,8 +76,11 @@ class Host:
 
         :param believe: what runs noted, whether they made backups or not.
         """
+
+        def blind(jobs: Any, _named: Any) -> Any:
+            return take_stock(jobs)._replace(unknown=[job.workload for job in jobs])
+
         with contextlib.ExitStack() as stack:
             if believe:
-                blind = lambda jobs, _named: take_stock(jobs)._replace(unknown=[job.workload for job in jobs])  # noqa: E731
                 stack.enter_context(mock.patch.object(survey, "take_stock", blind))
             return survey.survey(self.places.jobs, self.places.records, self.places.units)

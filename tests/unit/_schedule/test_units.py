@@ -253,7 +253,9 @@ def test_addresses_that_cannot_be_called_are_found_at_declaration(host: Host, ur
             notification.check({"webhook": {"url": url}})
 
 
-@pytest.mark.parametrize("url", ["http://a", "HTTPS://example.org:8443/x?y={reason}#z", "http://[::1]:80/{workload}", "https://a_b.example.org?{size}", "http://1.2.3.4"])
+@pytest.mark.parametrize(
+    "url", ["http://a", "HTTPS://example.org:8443/x?y={reason}#z", "http://[::1]:80/{workload}", "https://a_b.example.org?{size}", "http://1.2.3.4"]
+)
 def test_addresses_that_can_be_called(host: Host, url: str) -> None:
     assert host.job(on_failure_url=url).on_failure_url == url
 
