@@ -120,7 +120,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _host(host: str, state: str, why: Any) -> dict[str, Any]:
-    reason = " ".join(str(why).split()).replace("Task failed: ", "", 1).split("can be reached over ssh: ")[-1] if why else None
+    reason = " ".join(str(why).split()).replace("Task failed: ", "", 1).rpartition("can be reached over ssh: ")[2] if why else None
     return {"host": host, "workload": None, "state": state, "overdue": False, "reason": reason}
 
 

@@ -83,5 +83,4 @@ def _trouble(there: Survey) -> t.Iterator[t.Tuple[str, str, str, t.Sequence[str]
         for trouble in row["troubles"]:
             if trouble.state in TROUBLE:
                 yield row["workload"], trouble.state, trouble.reason, trouble.parts
-    for problem in there.problems:
-        yield problem
+    yield from there.problems
