@@ -116,7 +116,7 @@ def test_damage(host: Host, three: list[dict[str, Any]]) -> None:
     into = host.info(id=one, include="contents")
     assert into["backups"][0]["damaged"] and into["contents"]["count"] == 15
     into = host.info(id=last, include="contents")
-    assert into["backups"][0]["damaged"] and into["contents"] is None and "cannot be told" in str(into["warnings"][0])
+    assert into["backups"][0]["damaged"] and into["contents"] is None and "cannot be listed" in str(into["warnings"][0])
 
 
 def test_what_an_empty_list_means(host: Host) -> None:

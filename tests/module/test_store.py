@@ -69,7 +69,7 @@ def test_no_collection_of_what_nobody_can_know(host: Host) -> None:
     for options in ({}, {"grace": "0s"}):
         failure = host.run("volt_cas_gc", **options)
         assert failure["failed"] and failure["code"] == "damaged" and failure["backup_id"] == made
-        assert failure["msg"].startswith("Collection refused")
+        assert failure["msg"].startswith("Garbage collection refused")
 
 
 def test_verify_what_is_sound(host: Host) -> None:

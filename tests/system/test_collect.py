@@ -137,7 +137,7 @@ def test_it_refuses_what_it_cannot_read(bench, what):
             path.unlink()
     before = stored(bench)
     for dry in (True, False):
-        with pytest.raises(Damaged, match="Collection refused") as refusal:
+        with pytest.raises(Damaged, match="Garbage collection refused") as refusal:
             bench.manager.collect("0s", dry=dry)
         assert backup["id"] in refusal.value.message
         assert stored(bench) == before

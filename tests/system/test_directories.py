@@ -184,7 +184,7 @@ def test_a_record_of_another_store_is_damaged_and_stays(bench, there: bool) -> N
         (bench.store / "refs" / f"{manifest}.json").unlink()
     for _turn in range(2):
         listed = {backup["id"]: backup for backup in bench.found()}
-        assert not listed[mine]["damaged"] and listed[theirs]["damaged"] and "of another store (id abab" in listed[theirs]["damage"]
+        assert not listed[mine]["damaged"] and listed[theirs]["damaged"] and "to another store (id abab" in listed[theirs]["damage"]
         assert listed[theirs]["source_path"] == str(bench.source)
         with pytest.raises(Damaged, match="another store"):
             bench.restore(theirs)
@@ -251,7 +251,7 @@ def test_no_backup_is_made_into_a_directory_of_another_store(bench, away: bool) 
         Manager(str(other), str(bench.top / "its own"), 5).create(CreateRequest("work", str(bench.source)))
     before = bench.snapshot()
     for dry in (True, False):
-        with pytest.raises(StoreError, match="mount it, or set the right `store`") as caught:
+        with pytest.raises(StoreError, match="mount the right store, or set `store` or `backup_dir`") as caught:
             manager.create(CreateRequest("work", str(bench.source)), dry)
     assert caught.value.details["store_id"] and bench.snapshot() == before
 

@@ -292,12 +292,12 @@ def test_a_run_whose_store_is_away(place: Place, other: bool, monkeypatch: pytes
     assert result["code"] == "store" and result["store_id"] == place.id and str(place.store) in result["msg"]
     assert {path for path in set(place.snapshot()) - before if "/records" not in path} == set() and not mark.exists()
     reason = RunRecord("work", str(place.bench.top / "records")).read()["failure"]["reason"]
-    assert screen.speak(reason.replace("`backup_dir`", "--backup-dir")) == result["msg"]
+    assert screen.speak(reason.replace("`backup_dir`", "--backup-dir").replace("`store`", "--store")) == result["msg"]
     if not other:
         place.disk.mount(place.mount)
         assert cli.main(["run", "work"]) == 0 and mark.exists()
 
 
 def test_an_empty_path_is_refused(bench: Any) -> None:
-    with pytest.raises(UsageError, match="empty path"):
+    with pytest.raises(UsageError, match="empty"):
         Manager("", str(bench.backups)).find(Query())

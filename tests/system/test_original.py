@@ -119,7 +119,7 @@ def test_what_only_resembles_it_is_damaged(original: Original, bench, what: str)
     if kind != "manifest":
         assert len([backup for backup in bench.found() if backup["damaged"]]) == 1
     assert bench.manager.verify(VerifyRequest()).failure() is not None
-    with pytest.raises(Damaged, match="Collection refused"):
+    with pytest.raises(Damaged, match="Garbage collection refused"):
         bench.manager.collect("0s")
     assert original.files() == before
 

@@ -206,7 +206,7 @@ def test_a_store_that_is_an_old_copy_of_itself(bench):
     shutil.rmtree(bench.store)
     (bench.top / "copy").rename(bench.store)
     assert {found["id"]: found["damaged"] for found in bench.found()} == {old: False, new: True}
-    with pytest.raises(errors.Damaged, match="Collection refused"):
+    with pytest.raises(errors.Damaged, match="Garbage collection refused"):
         bench.manager.collect("0s")
     kept = bench.manager.prune("work", {"last": 1}).kept
     assert {row["id"] for row in kept} == {old, new}

@@ -316,7 +316,7 @@ def test_repair_material_is_not_emptied_from_the_trash(bench):
     for path in store_files(bench, "packs"):
         flip(path)
     shutil.rmtree(bench.source)
-    with pytest.raises(Damaged, match="Collection refused"):
+    with pytest.raises(Damaged, match="Garbage collection refused"):
         bench.manager.collect("0s")
     assert verify(bench, level="content", repair=True).damage == []
 

@@ -26,6 +26,10 @@ _DOCUMENTS = ("DOCUMENTATION", "EXAMPLES", "RETURN")
 #: A text has two words at least, one of them of small letters; a name, a key, a format of time has not.
 _TEXT = re.compile(r"[A-Za-z{}'`][\w{}'`.,:;()/-]* +(?:[^ ]+ +)*?[`(]?[a-z]{2,}")
 
+_TEMPLATE = re.compile(r"{{.*?}}|{%.*?%}", re.DOTALL)
+#: What stands between two texts of a template.
+_CODE = re.compile(r"[|~]|^if ")
+
 
 def texts_of(source: str) -> Iterator[str]:
     """The texts in a Python file, with {} for what is filled in. Comments, docstrings and documents are none."""
@@ -52,17 +56,18 @@ def _literals(node: ast.AST) -> Iterator[str]:
 
 
 def tasks_of(node: object) -> Iterator[str]:
-    """What tasks say: every `msg`, `fail_msg` and `success_msg` in a file of YAML, with {} for templates."""
+    """What tasks say: every `msg`, `fail_msg` and `success_msg` in a file of YAML, with {} for templates, and the texts in all templates."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key in ("msg", "fail_msg", "success_msg") and isinstance(value, str):
-                yield " ".join(re.sub(r"{{.*?}}|{%.*?%}", "{}", value, flags=re.DOTALL).split())
-                yield from (text for text in re.findall(r"'([^']+)'", value) if _TEXT.search(text))
-            else:
-                yield from tasks_of(value)
+                yield " ".join(_TEMPLATE.sub("{}", value).split())
+            yield from tasks_of(value)
     elif isinstance(node, list):
         for value in node:
             yield from tasks_of(value)
+    elif isinstance(node, str):
+        quoted = (" ".join(text.split()) for template in _TEMPLATE.findall(node) for text in re.findall(r"'([^']+)'", template))
+        yield from (text for text in quoted if _TEXT.search(text) and not _CODE.search(text))
 
 
 def messages() -> list[str]:
