@@ -81,7 +81,7 @@ def test_backup_restore_verify(books: Books) -> None:
     assert changes(books.run("restore", **restore)) == [0, 0, 0]
     assert "No backup was chosen" in books.run("restore", status=2)
     assert "No backup was chosen" in books.run("restore", status=2, volt_id="x", **restore)
-    assert "write volt_workload" in books.run("restore", status=2, volt_worklaod="app")
+    assert "use volt_workload" in books.run("restore", status=2, volt_worklaod="app")
     proved = books.run("verify", volt_scratch_dir=f"{books.place}/scratch")
     assert proved.count('"app-') == 3 and proved.count('"db-') == 3 and changes(proved) == [0, 0, 0], proved
     assert not any((room / "scratch").exists() for room in books.rooms)

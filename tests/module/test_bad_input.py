@@ -160,7 +160,7 @@ RESTORE = {
     "target holds the store": ({"target": "{top}"}, "target", "where backups are kept"),
     "target relative": ({"target": "never"}, "usage", "target must be an absolute path"),
     "target empty": ({"target": ""}, "usage", "target must be an absolute path"),
-    "target differs": ({"target": "{top}/other"}, "target_differs", "say force: true"),
+    "target differs": ({"target": "{top}/other"}, "target_differs", "use force: true"),
     "paths and replace": ({"paths": ["conf"], "strategy": "replace"}, "usage", "only be restored in place"),
     "delete and replace": ({"delete": True, "strategy": "replace"}, "usage", "delete belongs to in_place"),
     "path that leads out": ({"paths": ["../x"]}, "usage", "points outside the backup"),

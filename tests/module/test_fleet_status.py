@@ -75,4 +75,4 @@ def test_trouble_comes_first() -> None:
 
 def test_nothing() -> None:
     assert fleet_status({}) == {"table": ["No hosts."], "rows": [], "trouble": [], "troubled": {}}
-    assert "wants dictionaries" in fleet_status([])
+    assert "two dictionaries" in fleet_status([])

@@ -60,20 +60,20 @@ def test_the_variables_are_those_of_roles_and_playbooks() -> None:
 
 def test_keys_of_a_dictionary() -> None:
     done = call([["exlude", "tag", "source", "pre_command"], None, ["exclude", "tags", "source"]])
-    assert done["told"] == [["There is no exlude; write exclude.", "There is no tag; write tags."]] and done["warned"] == ""
+    assert done["told"] == [["Unknown key exlude; use exclude.", "Unknown key tag; use tags."]] and done["warned"] == ""
 
 
 def test_names_of_ones_own() -> None:
     names = ["volt_own_thing", "volt_hostz", "ansible_host", "app_volt_force", "volt_schedule_wanted", "inventory_hostname"]
     done = call([names], [names, ["volt_hostz", "volt_own_thing"]])
-    assert len(done["told"][0]) == 1 and "volt_hostz; write volt_hosts" in done["told"][0][0] and done["told"][1] == []
+    assert len(done["told"][0]) == 1 and "volt_hostz; use volt_hosts" in done["told"][0][0] and done["told"][1] == []
     assert "no variable volt_own_thing" in done["warned"] and done["warned"].count("no variable") == 1
 
 
 def test_a_sign_is_no_letter() -> None:
     """A name that no template could read can stand in an inventory all the same."""
     told = call([["volt-schedule-workloads", "voltscheduleworkloads", "Volt_Schedule_Workloads", "VOLT_SERIAL", "volt.serial"]])["told"][0]
-    assert sorted(line.split("write ")[1].split(",")[0] for line in told) == ["volt_schedule_workloads"] * 3 + ["volt_serial"] * 2
+    assert sorted(line.split("; use ")[1].split(",")[0] for line in told) == ["volt_schedule_workloads"] * 3 + ["volt_serial"] * 2
 
 
 def test_a_variable_of_another_playbook() -> None:
@@ -82,4 +82,4 @@ def test_a_variable_of_another_playbook() -> None:
         [["volt_workload"], None, None, "backup"], [["volt_workload", "volt_workloads"], None, None, "backup"], [["volt_workloads"], None, None, "restore"],
         [["volt_workload", "volt_force", "volt_scratch_dir"], None, None, "restore"],
     )["told"]  # fmt: skip
-    assert "write volt_workloads" in lone[0] and both == own == [] and "write volt_workload," in other[0]
+    assert "use volt_workloads" in lone[0] and both == own == [] and "use volt_workload," in other[0]

@@ -65,27 +65,27 @@ def test_no_role_begins_with_a_misspelt_variable(node: Node, role: str) -> None:
     given = {"volt_schedule_workload": [], "volt_runnerpath": "/", "volt_hostname": 1, "volt_known_variables": ["volt_hosts_all"], "volt_hosts_all": 1}
     (node.room / "group_vars/all.yml").write_text(json.dumps(given), encoding="utf-8")
     said = node.role(role, status=2)
-    assert "write volt_schedule_workloads" in said and "write volt_runner_path" in said and f"TASK [volt.backup.{role} :" not in said
+    assert "use volt_schedule_workloads" in said and "use volt_runner_path" in said and f"TASK [volt.backup.{role} :" not in said
     assert "[WARNING]: volt.backup has no variable volt_hostname" in said and "volt_hosts_all" not in said
 
 
 @pytest.mark.parametrize("name", ["backup", "restore", "verify"])
 def test_no_playbook_goes_on_with_a_misspelt_variable(node: Node, name: str) -> None:
     said = node.run(f"volt.backup.{name}", status=2, volt_srial=1)
-    assert said.count("write volt_serial") >= 2 and "volt_workload_info" not in said and "TASK [Make sure that it was said" not in said
+    assert said.count("use volt_serial") >= 2 and "volt_workload_info" not in said and "TASK [Make sure that it was said" not in said
 
 
 def test_nothing_is_scheduled_or_backed_up_where_nothing_says_so(node: Node) -> None:
     assert "No schedules are declared for this host" in node.role("volt_schedule", "--check", status=2)
     assert "No workload is declared for this host" in node.run("volt.backup.backup", status=2)
-    assert "write volt_workloads" in node.run("volt.backup.backup", status=2, volt_workload="app"), "that is a variable of another playbook"
+    assert "use volt_workloads" in node.run("volt.backup.backup", status=2, volt_workload="app"), "that is a variable of another playbook"
 
 
 def test_a_key_of_a_workload_is_not_misspelt(node: Node) -> None:
     workload = {"workload": "app", "source": f"{node.room}/app"}
     places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
     said = node.run("volt.backup.backup", "--limit", "one", status=2, volt_workloads=[{**workload, "exlude": ["*.tmp"]}], **places)
-    assert "There is no exlude; write exclude." in said and node.stores() == []
+    assert "Unknown key exlude; use exclude." in said and node.stores() == []
     given = {**places, "volt_workloads": [{**workload, "interval": "6h", "owner": "me"}], "volt_only_if_changed": True}
     assert re.search(r"app: would be backed up, [\d.]+ Bytes, [\d.]+ Bytes new", node.run("volt.backup.backup", "--check", "--limit", "one", **given))
     assert node.stores() == []
@@ -147,11 +147,11 @@ def test_a_restore_says_where_it_goes(node: Node) -> None:
     assert "is a backup of one host" in node.run("volt.backup.restore", status=2, volt_hosts="all", volt_id="app-20260101-000000-manual", **places)
     assert (node.room / "app/more").exists()
     differs = node.run("volt.backup.restore", "--limit", "two", status=2, **{**wanted, "volt_force": False})
-    assert "say volt_force: true to overwrite it" in differs
+    assert "use volt_force: true to overwrite it" in differs
     said = node.run("volt.backup.restore", volt_hosts="two", **wanted)
     told = [said.index(text) for text in (f"goes to {node.room}/app,", "first more", "PLAY [Restore]", "changed: [two]", f"restored to {node.room}/app")]
     assert told == sorted(told) and not (node.room / "app/more").exists(), said
-    assert "Nothing is lost" in node.run("volt.backup.restore", volt_hosts="two", **wanted)
+    assert "The restore would change nothing" in node.run("volt.backup.restore", volt_hosts="two", **wanted)
 
 
 def test_nothing_is_restored_by_a_way_around(node: Node) -> None:

@@ -102,7 +102,7 @@ def errors_of(source: str, names: set[str]) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] in names:
             if isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
-                yield ast.unparse(node.func).rpartition(".")[2], next(_literals(node.args[0]))
+                yield ast.unparse(node.func).rpartition(".")[2], list(_literals(node.args[0]))[0]
 
 
 def errors() -> list[tuple[str, str, str]]:
