@@ -239,6 +239,22 @@ def test_an_id_that_was_given_again_is_another_backup(bench, history, clock):
         assert listed.remove(history[2], bench.found()[2]) is True
 
 
+def test_a_new_backup_of_the_id_of_one_that_went_is_no_failure(bench, history, monkeypatch):
+    """Another process has just deleted the sidecar; then a new backup gets the id."""
+    path = bench.backups / f"{history[0]}.json"
+    text = path.read_bytes()
+    path.unlink()
+    real = catalog.Catalog.remove
+
+    def remove(self, backup, meant=None):
+        path.write_bytes(text)
+        return real(self, backup, meant)
+
+    monkeypatch.setattr(catalog.Catalog, "remove", remove)
+    assert bench.manager.delete(history[0]) is None
+    assert [backup["id"] for backup in bench.found() if not backup["damaged"]] == history
+
+
 def test_waiting_for_the_backup_directory_ends(bench, history):
     with directory_lock(str(bench.backups), 1):
         with pytest.raises(errors.LockTimeout, match="holds the lock of directory"):

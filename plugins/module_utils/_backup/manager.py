@@ -242,7 +242,8 @@ class Manager:
             return None
         with store.write_lock(dry):
             found = next(iter(catalog.list(backup=backup)), None)
-            if found is None and catalog.manifests_of(backup):
+            missing = found is None
+            if missing and catalog.manifests_of(backup):
                 found = unreadable(backup, Damaged("Its sidecar is missing."))  # a run that died before it wrote or after it removed it
             judged = catalog.judged(found) if found is not None else None
             if judged is not None and judged["unsupported"]:
@@ -255,7 +256,8 @@ class Manager:
                     f"Backup {backup} is protected and was not deleted; run volt_backup with state: unprotected and id: {backup} first.", backup_id=backup
                 )
             if found is not None and not dry and not catalog.remove(backup, found):
-                if found["manifest_ref"] is None and catalog.exists(backup):
+                # where there was no sidecar, another process was deleting the backup, and the id is that of a new one by now
+                if found["manifest_ref"] is None and not missing and catalog.exists(backup):
                     raise StoreError(f"Backup {backup} was not deleted, because its record changed meanwhile; try again.")
                 return None  # another process was first
             return found
