@@ -28,7 +28,7 @@ _GUARD = "the guard decides: exactly what was there, all of it, from this host"
 LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
     ("backup.yml", "volt_backup"): {"state": _ALONE, "id": _ALONE, "diff_limit": _DIFF},
     ("backup.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
-    ("restore.yml", "volt_restore"): {"diff_limit": _DIFF, "numeric_owner": "to be passed", "lock_timeout": "to be passed"},
+    ("restore.yml", "volt_restore"): {"diff_limit": _DIFF},
     ("status.yml", "volt_backup_info"): {
         **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit"), "it is about all of a host"),
         **dict.fromkeys(PLACES, "it is about the host's schedules, which say where they back up to"),
