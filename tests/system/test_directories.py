@@ -191,7 +191,7 @@ def test_a_record_of_another_store_is_damaged_and_stays(bench, there: bool) -> N
         bench.create()
         assert "of another store" in {row["rule"] for row in bench.manager.prune("work", {"last": 1}).kept}
         mine = next(backup["id"] for backup in bench.found() if not backup["damaged"])
-        with pytest.raises(Foreign, match="name that store"):
+        with pytest.raises(Foreign, match="set `store` to that store"):
             bench.manager.delete(theirs)
         bench.manager.collect("0s")
         bench.manager.verify(VerifyRequest(repair=True))
@@ -251,7 +251,7 @@ def test_no_backup_is_made_into_a_directory_of_another_store(bench, away: bool) 
         Manager(str(other), str(bench.top / "its own"), 5).create(CreateRequest("work", str(bench.source)))
     before = bench.snapshot()
     for dry in (True, False):
-        with pytest.raises(StoreError, match="mount the right store, or set `store` or `backup_dir`") as caught:
+        with pytest.raises(StoreError, match="mount it, or set the right `store`") as caught:
             manager.create(CreateRequest("work", str(bench.source)), dry)
     assert caught.value.details["store_id"] and bench.snapshot() == before
 

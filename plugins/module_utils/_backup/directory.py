@@ -160,7 +160,7 @@ class Owner:
         named, known = sidecar["store_id"], self._store.format.id if self._store.format is not None else ""
         if not named or not known or named == known:
             return None
-        return f"It belongs to another store (id {named}); set that `store`."
+        return f"It belongs to another store (id {named}); set `store` to that store."
 
     def is_ours(self, manifest: Manifest) -> bool:
         """Whether a manifest names this directory."""
