@@ -251,7 +251,7 @@ def test_no_backup_is_made_into_a_directory_of_another_store(bench, away: bool) 
         Manager(str(other), str(bench.top / "its own"), 5).create(CreateRequest("work", str(bench.source)))
     before = bench.snapshot()
     for dry in (True, False):
-        with pytest.raises(StoreError, match="mount it, or set the right `store`") as caught:
+        with pytest.raises(StoreError, match="mount it, or set the right `store`|mount the right store, or set `store`") as caught:
             manager.create(CreateRequest("work", str(bench.source)), dry)
     assert caught.value.details["store_id"] and bench.snapshot() == before
 
