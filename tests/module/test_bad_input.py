@@ -107,7 +107,7 @@ UPKEEP = {
     "drill in a relative directory": ({"module": "volt_restore_drill", "scratch_dir": "drill"}, "usage", "scratch_dir must be an absolute path"),
     "kind unknown": ({"module": "volt_workload_info", "kinds": ["docker"]}, "usage", "value of kinds must be one or more of"),
     "user unknown": ({"module": "volt_workload_info", "users": ["nobody here"]}, "usage", "User 'nobody here' does not exist on this host"),
-    "Compose directory relative": ({"module": "volt_workload_info", "compose_dirs": ["stacks"]}, "usage", "compose_dirs takes absolute paths"),
+    "Compose directory relative": ({"module": "volt_workload_info", "compose_dirs": ["stacks"]}, "usage", "compose_dirs must be absolute paths"),
     "id that leads out": ({"module": "volt_cas_verify", "ids": ["../x"]}, "usage", "is not a valid backup id"),
     "id unknown": ({"module": "volt_cas_verify", "ids": ["app-20000101-000000-manual"]}, "not_found", "There is no backup app-20000101-000000-manual"),
 }
@@ -139,7 +139,7 @@ SCHEDULE: dict[str, Any] = {
     "source relative": ({"interval": "6h", "source": "relative"}, "usage", "must be an absolute path"),
     "program relative": ({"interval": "6h", "pre_command": ["dump"]}, "usage", "absolute path of a program"),
     "purge without a list": ({"interval": "6h", "purge": True}, "usage", "purge needs schedules"),
-    "on_failure without host_units": ({"interval": "6h", "on_failure": {"command": ["/bin/true"]}}, "usage", "on_failure belongs to host_units"),
+    "on_failure without host_units": ({"interval": "6h", "on_failure": {"command": ["/bin/true"]}}, "usage", "Option on_failure needs host_units"),
     "unit that is no text": ({"interval": "6h", "host_units": {"volt-cas-x.service": 3}}, "usage", "Unit volt-cas-x.service of host_units must be a string"),
     "workload and schedules": ({"interval": "6h", "schedules": []}, "usage", "mutually exclusive: workload|schedules"),
     "neither workload nor schedules": ({"workload": LEFT_OUT}, "usage", "one of the following is required: workload, schedules"),
@@ -162,7 +162,7 @@ RESTORE = {
     "target empty": ({"target": ""}, "usage", "target must be an absolute path"),
     "target differs": ({"target": "{top}/other"}, "target_differs", "use force: true"),
     "paths and replace": ({"paths": ["conf"], "strategy": "replace"}, "usage", "only be restored in place"),
-    "delete and replace": ({"delete": True, "strategy": "replace"}, "usage", "delete belongs to in_place"),
+    "delete and replace": ({"delete": True, "strategy": "replace"}, "usage", "delete only applies to strategy in_place"),
     "path that leads out": ({"paths": ["../x"]}, "usage", "points outside the backup"),
     "path that is not there": ({"paths": ["none"]}, None, "none"),
     "strategy unknown": ({"strategy": "hope"}, "usage", "value of strategy must be one of"),
@@ -182,11 +182,11 @@ INFO = {
 
 NEWEST = {
     "neither id nor workload": ({}, "usage", "one of the following is required: id, workload"),
-    "workload unknown": ({"workload": "nobody"}, "not_found", "Workload nobody has no complete"),
+    "workload unknown": ({"workload": "nobody"}, "not_found", "Workload nobody has no matching backup"),
     "workload not a name": ({"workload": "a/b"}, "usage", NOT_ALLOWED),
     "workload empty": ({"workload": ""}, "usage", NOT_ALLOWED),
     "time not understood": ({"workload": "app", "before": "yesterday"}, "usage", "Time 'yesterday' is invalid"),
-    "nothing so old": ({"workload": "app", "before": "1999-01-01"}, "not_found", "Workload app has no complete"),
+    "nothing so old": ({"workload": "app", "before": "1999-01-01"}, "not_found", "Workload app has no matching backup"),
 }
 
 
