@@ -473,7 +473,7 @@ def test_a_run_that_stands_still_fails_its_unit(schedules: Schedules) -> None:
         assert host.run("systemctl", "start", "volt-backup-app.service", check=False).returncode == 1
         host.run("sh", "-c", f"kill $(cat /run/holder); {TOLD}")
         found = schedules.states(host)["app"]
-        assert found["state"] == "failed" and f"while reading, at {schedules.place}/app/a; look" in found["reason"], found
+        assert found["state"] == "failed" and f"while reading, at {schedules.place}/app/a; check" in found["reason"], found
         host.run("test", "-e", "/run/post")
         assert host.run("sh", "-c", f"ls -A {schedules.place}/cas/tmp").stdout == ""
         host.run("systemctl", "start", "volt-backup-app.service")

@@ -110,7 +110,7 @@ def test_all_trouble_is_told(schedules: Schedules) -> None:
         host.run("systemctl", "reset-failed", "volt-cas-verify.service")
         host.run("sh", "-c", f"cp {timer} {teller} /root/; rm {timer}; ln -sf /dev/null {teller}; systemctl daemon-reload")
         reasons = {name: one["reason"] for name, one in problems(schedules, host).items()}
-        assert "are damaged" in reasons["volt-cas-verify.service"] and "is gone" in reasons["volt-cas-gc.timer"], reasons
+        assert "are damaged" in reasons["volt-cas-verify.service"] and "is missing" in reasons["volt-cas-gc.timer"], reasons
         assert "is masked" in reasons["volt-cas-failure@.service"], reasons
         host.run("sh", "-c", f"rm {teller}; cp /root/volt-cas-* /etc/systemd/system/; systemctl daemon-reload")
         # an interpreter that is gone: the alarm finds another
