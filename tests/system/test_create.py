@@ -298,7 +298,7 @@ def test_sockets_and_fifos_do_not_block(bench):
         ({"exclude": ["/"]}, errors.UsageError, "the source itself"),
         ({"type": "weekly"}, errors.UsageError, "not known"),
         ({"compression": "lzma"}, errors.UsageError, "Unknown compression"),
-        ({"max_age": "yesterday"}, errors.UsageError, "not understood"),
+        ({"max_age": "yesterday"}, errors.UsageError, "is invalid"),
     ],
 )
 def test_refusals_write_nothing(bench, options, kind, words):

@@ -52,7 +52,7 @@ def test_a_beginning_of_an_id_is_enough(run: Run, ids: list[str], bench: Any) ->
         status, said = run(*words, "app-2")
         if words[0] != "restore":  # for which that is the workload
             assert status == upkeep.USAGE, (words, said)
-            assert all(name in said for name in ids) and "beginning of 4 ids" in said, said
+            assert all(name in said for name in ids) and "matches 4 backups" in said, said
         status, said = run(*words, "app-19")
         assert status == upkeep.UNKNOWN and "no backup" in said and "app-19" in said, (words, said)
         assert run(*words, first)[0] == upkeep.DONE, "a whole id is that one, although others begin with it"
