@@ -76,6 +76,8 @@ from ansible_collections.volt.backup.plugins.module_utils._schedule.status impor
 
 #: Of hosts that could not tell, or have less than they are meant to, before those that did; and of hosts that have nothing to tell, after them.
 _MISSING = "not scheduled"
+#: The list cannot be read, or finding workloads failed.
+_UNKNOWN = "Which schedules this host should have is unknown; correct volt_schedule_workloads, a list of dictionaries, or fix why no workloads could be found."
 _SILENT = ("unreachable", "not known", _MISSING)
 _ORDER = (*_SILENT, *STATES, "no schedules")
 _HEAD = ("HOST", "WORKLOAD", "STATE", "NEWEST", "PROVED", "NEXT", "WHY")
@@ -106,7 +108,7 @@ def _rows(host: str, result: dict[str, Any], declared: Any) -> list[dict[str, An
     others = [row for row in _dicts(result.get("workloads")) if not row.get("scheduled") and isinstance(row.get("state"), str)]
     there = {row["workload"] for row in found}
     if not (isinstance(declared, list) and all(isinstance(one, dict) for one in declared)):
-        return [_host(host, "not known", "volt_schedule_workloads must be a list of dictionaries; correct it.")]
+        return [_host(host, "not known", _UNKNOWN)]
     missing = [str(one.get("workload")) for one in declared if one.get("state", "present") == "present" and one.get("workload") not in there]
     rows = [{**_host(host, "", None), **row} for row in (*found, *others)]
     rows += [{**_host(host, str(problem.get("state")), problem.get("reason")), "what": problem.get("what")} for problem in _dicts(result.get("problems"))]
