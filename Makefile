@@ -51,8 +51,7 @@ demo: $(DEMO)/venv/.stamp
 	$(call headline, ansible-playbook backs up and restores)
 	@ansible-playbook -i localhost, -e work=$(DEMO)/work tests/demo/demo.yml
 	@printf '%s\n' '' 'Go on with its store:' '' \
-	    '  volt() { $(DEMO)/work/volt-backup "$$@" --store $(DEMO)/work/store --backup-dir $(DEMO)/work/records; }' \
-	    '  volt list' '' 'Remove it, and the Ansible of the demo:' '' '  rm -r $(DEMO)'
+	    '  cd $(DEMO)/work' '  ./volt-backup list --store store --backup-dir records' '' 'Remove it, and the Ansible of the demo:' '' '  rm -r $(DEMO)'
 
 .PHONY: changelog
 # Not a gate: writes the changelog of the version in galaxy.yml anew, from the fragments and the modules there are.
