@@ -43,7 +43,7 @@ def test_deploy(tmp_path: Path) -> None:
     (tmp_path / "host_vars/web1.yml").write_text(json.dumps({
         "ansible_become": False, "ansible_python_interpreter": sys.executable,
         "volt_predeploy_store": f"{tmp_path}/cas", "volt_predeploy_backup_dir": f"{tmp_path}/list",
-        "volt_predeploy_workloads": [{"workload": "app", "source": f"{tmp_path}/app"}],
+        "volt_predeploy_workloads": [{"workload": "app", "source": f"{tmp_path}/app", "interval": "6h", "keep": {"last": 8}}],
     }), encoding="utf-8")  # fmt: skip
     own = {"ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"), "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_INVENTORY": "inventory", "LC_ALL": "C.UTF-8"}
     words = [str(Path(sys.executable).with_name("ansible-playbook")), "volt.backup.predeploy", "-e", f"volt_predeploy_tasks={tmp_path}/deploy.yml"]
