@@ -317,7 +317,7 @@ class Declaration:
         self._firsts = firsts(job for job in self._jobs.values() if (job.unit, True) in self._links)
 
     def _left_to_others(self) -> t.List[str]:
-        """A warning of first backups that nobody begins where systemd is not told."""
+        """A warning of first backups that do not start, because `manage_units` is false."""
         names = [begin.job.workload for begin in self._firsts if not self._manage]
         if not names:
             return []

@@ -107,7 +107,7 @@ class Stock(t.NamedTuple):
 def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stock:
     """All backups where jobs back up to, or where those of the host are if it has no jobs.
 
-    :param named: the door to a place that somebody named, which is looked at in any case.
+    :param named: the manager of a store that the user named; it is always included.
     """
     now = time.time()
     listed: t.Dict[str, t.List[t.Tuple[Place, Backup]]] = {}

@@ -9,7 +9,7 @@
 ::
 
     /run/volt/               root:volt 2750, so that a run without the right to give files away writes into it as well
-    /run/volt/status.json    root:volt 0640 {"format", "written", "deadline", and of a survey what anybody of the group may know}
+    /run/volt/status.json    root:volt 0640 {"format", "written", "deadline", and the part of a survey that the group may read}
 
 The role volt_runner makes the group; where there is none, root alone reads the file. It says when it was written and until when it holds: until somebody should
 have written it again, or a backup should have been made. One that cannot be written anew goes, for it would be believed.
