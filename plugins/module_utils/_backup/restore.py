@@ -161,7 +161,7 @@ class Restorer:
 
     def _carry_out(self, work: _Work, strategy: str, diff: t.Dict[str, t.Any]) -> Restored:
         request = self._request
-        filler = content.Filler(self._store, request.link, request.verify)
+        filler = content.Filler(self._store, request.link, request.verify, work.comparison.space.uses)
         lost = self._lost.append if request.salvage else None
         assembler = Assembler(self._load, filler, work.setter, work.comparer, work.groups, self._progress, lost)
         previous = None

@@ -139,7 +139,7 @@ class Assembler:
 
     def again(self) -> Assembler:
         """One for a second attempt, with nothing done yet."""
-        self._filler.linked = self._filler.copied = 0
+        self._filler.again()
         self._setter.skips = metadata.Skips()
         return Assembler(self._load, self._filler, self._setter, self._comparer, self._groups, self._progress, self._salvage)
 

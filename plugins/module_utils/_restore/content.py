@@ -16,22 +16,29 @@ from .._base import Damaged, TargetError, create_file, files, kernel, target_fai
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
 from .._store.store import Store
+from .supply import Supply, Uses
 
 
 class Filler:
     """Fills open, empty files.
 
     :param link: auto, reflink, hardlink or copy.
-    :param verify: hash also what is shared rather than copied.
+    :param verify: hash also what is shared rather than copied. :param uses: the packed blobs that will be asked for.
     :ivar linked: files whose content is shared with the store, wholly or in part.
     :ivar copied: all other files.
     """
 
-    def __init__(self, store: Store, link: str, verify: bool) -> None:
+    def __init__(self, store: Store, link: str, verify: bool, uses: Uses) -> None:
         self._store, self._verify = store, verify
+        self._supply = Supply(store, uses)
         self._clones = link in ("auto", "reflink")
         self.hardlinks = link == "hardlink"
         self.linked = self.copied = 0
+
+    def again(self) -> None:
+        """Begin again, for a second attempt."""
+        self.linked = self.copied = 0
+        self._supply.renew()
 
     def fill(self, fd: int, entry: Entry) -> None:
         """Write the content of a file entry; the file keeps its holes."""
@@ -43,7 +50,7 @@ class Filler:
         else:
             shared = False
             if entry.size:
-                read = self._store.read if entry.size <= chunks.PACKED_MOST else self._store.read_object_first
+                read = self._supply.read if entry.size <= chunks.PACKED_MOST else self._store.read_object_first
                 data = read(entry.content, entry.size)
                 if len(data) != entry.size:
                     raise Damaged(f"Blob {entry.content.hex()} does not have the size of its file.")

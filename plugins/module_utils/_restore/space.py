@@ -14,6 +14,7 @@ from .._base import Damaged
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
 from .._store.store import Store
+from .supply import Uses
 
 #: File systems give out space in blocks; this is the size of nearly all of them.
 _BLOCK = 4096
@@ -22,6 +23,7 @@ _BLOCK = 4096
 class Space:
     """Adds up what is to be written.
 
+    :ivar uses: the packed blobs of all files, each as often as it is written.
     :param group_of: path -> number of its hard-link group.
     """
 
@@ -30,6 +32,7 @@ class Space:
         self._groups: t.Set[int] = set()
         self._small = 0
         self._large: t.List[Entry] = []
+        self.uses = Uses()
 
     def add(self, path: bytes, entry: Entry) -> None:
         """Count a file that will be written."""
@@ -43,6 +46,7 @@ class Space:
         if entry.size > chunks.PACKED_MOST:
             self._large.append(entry)
         else:
+            self.uses.expect(entry.content)
             self._small += _blocks(entry.size - sum(length for _offset, length in entry.extra.holes))
 
     def needed(self, store: Store, clones: bool) -> int:

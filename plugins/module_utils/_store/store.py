@@ -210,6 +210,20 @@ class Store:
                 return self.read(digest, limit)  # another copy may be sound
             raise
 
+    def unpack(self, digest: bytes) -> t.Iterator[t.Tuple[bytes, memoryview]]:
+        """(name, bytes) of all blobs of the pack that has this one, each to be hashed before it is believed. None where that pack cannot be read: `read`
+        tells why."""
+        place = self.index.find(digest)
+        if place is None:
+            return
+        try:
+            data = self.index.read_pack(place[0], self.index.packs[place[0]].suffix)
+        except Damaged:
+            return
+        view = memoryview(data)
+        for name, offset, length in pack.salvage(data):
+            yield name, view[offset : offset + length]
+
     def read_object_first(self, digest: bytes, limit: int) -> bytes:
         """The same for blobs that are objects as a rule, and in a pack only by chance."""
         try:
