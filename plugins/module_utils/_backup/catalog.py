@@ -22,6 +22,7 @@ from .._format.reachability import Reachability
 from .._store.store import Store
 from . import directory, records
 from .ids import is_id, matches_tags
+from .needs import Needs
 from .records import Listed, Manifest, Sidecar
 
 #: Seconds after which a manifest without a record is none of a run that is about to write it.
@@ -36,6 +37,7 @@ class Catalog:
         self._directory = backup_dir
         self.owner = directory.Owner(store, backup_dir)
         self._reach = Reachability(store.read, store.present)
+        self._needs = Needs(store)
         self.load = tree.Loader(store.read)
         #: Which backups these are, for messages.
         self.where = f"store {show(os.fsencode(store.path))} (records in {show(os.fsencode(backup_dir))})"
@@ -163,7 +165,7 @@ class Catalog:
                     trouble = self.owner.foreign(sidecar, manifest)
                     if trouble is None:
                         if deep:
-                            self.check(manifest)
+                            self._look(sidecar, manifest)
                         return sidecar, passed
                 except NotFound:
                     continue
@@ -214,6 +216,13 @@ class Catalog:
         """Damaged unless all trees are sound and all content is present; shared trees are looked at once in a catalog's life."""
         self._reach(manifest.root.content, manifest.links)
 
+    def _look(self, sidecar: Sidecar, manifest: Manifest) -> None:
+        """The same by the list of what the backup needs, where that says that all is present."""
+        digest = sidecar["manifest_sha256"]
+        if not self._needs.is_whole(digest):
+            self.check(manifest)
+            self._needs.learn(digest, manifest)
+
     def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
         """The hard-link groups of a backup: of names whose entries are equal. Backups of version 0.1.0 may tie names of different files."""
         if not manifest.links:
@@ -246,7 +255,7 @@ class Catalog:
                     manifest = self.manifest(sidecar)
                     foreign = self.owner.foreign(sidecar, manifest)
                     if foreign is None:
-                        self.check(manifest)
+                        self._look(sidecar, manifest)
             except NotFound:
                 return None
             except (Damaged, Unsupported) as trouble:

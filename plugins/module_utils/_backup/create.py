@@ -51,6 +51,7 @@ from . import brake, directory, host, prune, records, replacement
 from .catalog import Catalog, of_future, parse_created, trouble_of
 from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload
+from .needs import Needs
 from .publish import publish
 from .records import Listed, Manifest, Sidecar
 
@@ -147,6 +148,8 @@ class Creator:
             if not self._dry:
                 self._standing.phase = Phase("writing the backup's record")
                 publish(self._store, self._directory, sidecar, manifest)
+                near = None if base is None or old is None else (base["manifest_sha256"], old)
+                Needs(self._store).learn(sidecar["manifest_sha256"], manifest, near)
                 warnings = self._keep_scan(run, captured)
             warnings += self._held(catalog, [t.cast(Listed, sidecar), *known])
             return Created(sidecar, True, changes.as_dict(), passed, warnings + self._warnings(captured))

@@ -25,6 +25,7 @@ from . import records
 from .catalog import Catalog
 from .create import scan_name
 from .ids import is_id
+from .needs import Needs
 
 #: Half-written records of runs that died are removed when they are older, in seconds.
 _LEFTOVER = 86400
@@ -62,6 +63,7 @@ class Marker:
         self._named: t.Set[str] = set()
         self._foreign: t.Dict[str, t.Optional[str]] = {}
         self.sources: t.Set[str] = set()
+        self.digests: t.Set[str] = set()  # of manifests
 
     def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
         ids = self._catalog.ids()
@@ -88,7 +90,8 @@ class Marker:
         if not records.owner(name):
             raise Damaged(f"Garbage collection refused: {show(name)}.json in the store's refs directory is not a manifest; move it away.")
         try:
-            manifest, _digest = self._catalog.referenced(name)
+            manifest, digest = self._catalog.referenced(name)
+            self.digests.add(digest)
             if not self._catalog.owner.is_ours(manifest):
                 self._foreign[name] = manifest.backup["directory_id"]
             self.sources.add(scan_name(parse(manifest.backup["source_path"])))
@@ -155,10 +158,18 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
     seconds = parse_span(grace).total_seconds()
     marker = Marker(store, Catalog(store, backup_dir))
     collector = Collector(store, marker, seconds, repack, dry)
+    needs = Needs(store)
+    writes = store.exists and not dry
+    if writes:
+        needs.begin()
     collected, warnings = collector(), list(collector.warnings)
     unlisted, foreign, sources = marker.unlisted(), marker.foreign(), marker.sources
-    del collector, marker
-    if store.exists and not dry:
+    if writes:
+        if collector.keeps_trash:
+            needs.forget()  # what a part names and nothing has may be missing, not dead
+        needs.end(collector.taken, collector.made, marker.digests)
+    del collector, marker, needs
+    if writes:
         if collected.trashed_files or store.needs_compaction():
             compact(store, warnings)
         store.tidy(sources, _LEFTOVER)

@@ -17,6 +17,7 @@ import typing as t
 from .._base import Damaged
 from .._store.table import Table
 from . import chunks, links, tree
+from .diff import differences
 from .walk import join, leaves_first
 
 Visit = t.Callable[[bytes, int], None]
@@ -55,6 +56,32 @@ class Reachability:
             self._lists.add(table, b"")
         for digest in leaves_first(root, self._below, lambda digest: self._trees.find(digest) >= 0):
             self._trees.add(digest, b"")  # only now is all below it known to be as it should
+
+    def beyond(self, old: tree.Entry, new: tree.Entry, table: bytes) -> None:
+        """Visit what a backup refers to and another one does not: what differs between their trees, and more.
+
+        :param old: the root of a backup that was visited, or need not be. :param table: of the new one.
+        """
+        if table:
+            self._metadata(table)
+        if old.content != new.content:
+            self._listing(new.content)
+        for _path, before, after in differences(self._read, self._read, old, new):
+            if after is None or not after.content or before is not None and before.content == after.content:
+                continue
+            if after.kind != tree.DIRECTORY:
+                size = (after.content, after.size)
+                self._entries(tree.References([], [size], [], b"", b"") if after.kind == tree.CHUNKED else tree.References([size], [], [], b"", b""))
+            elif before is not None and before.kind == tree.DIRECTORY:
+                self._listing(after.content)
+            else:
+                self(after.content, b"")
+
+    def _listing(self, digest: bytes) -> None:
+        """The blobs that one directory's listing consists of."""
+        self._metadata(digest)
+        for part in tree.part_digests(self._read(digest, tree.BLOB_LIMIT)) or ():
+            self._metadata(part)
 
     def _below(self, digest: bytes) -> t.List[bytes]:
         below: t.List[bytes] = []

@@ -51,7 +51,7 @@ class Uses:
         if position < 0:
             return 0
         wanted, left = _COUNTS.unpack(self._counts.value(position))
-        left = max(left - 1, 0)
+        left = max(int(left) - 1, 0)
         self._counts.replace(position, _COUNTS.pack(wanted, left))
         return left
 

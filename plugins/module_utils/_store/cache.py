@@ -36,6 +36,9 @@ class Cache:
         except (FileNotFoundError, Damaged, StoreError, UsageError):
             return None
 
+    def has(self, name: str) -> bool:
+        return os.path.lexists(self.path(name))
+
     def write(self, name: str, data: bytes) -> None:
         """Write a small file. OSError where that fails."""
         files.write_file(self.path(name), data)

@@ -207,12 +207,16 @@ class Collector:
     :param grace: seconds that a file lies in the trash.
     :param repack: rewrite packs that are mostly dead.
     :param dry: say what would be done, and write nothing.
+    :ivar taken: packs and objects that were moved to the trash. :ivar made: packs with what was live in them. :ivar keeps_trash: see Plan.
     """
 
     def __init__(self, store: Store, mark: Mark, grace: float, repack: bool, dry: bool) -> None:
         self._store, self._mark, self._grace, self._repack, self._dry = store, mark, grace, repack, dry
         self._trash = _Trash(store, grace)
         self._check_alone: t.Callable[[], None] = _nothing
+        self.taken = Table(0)
+        self.made: t.List[bytes] = []
+        self.keeps_trash = False
         self.warnings: t.List[str] = []
 
     def __call__(self) -> Collected:
@@ -234,7 +238,7 @@ class Collector:
         if self._store.has_newer_packs:
             raise newer(f"Something in store {self._store.path}")
         damaged = len(index.damaged)
-        keeps_trash = bool(damaged or needed.lacking)
+        self.keeps_trash = keeps_trash = bool(damaged or needed.lacking)
         if keeps_trash:
             self.warnings.append(
                 f"{damaged} damaged pack(s), and {needed.lacking} blob(s) that backups need are missing; the trash was kept, because it may hold some of"
@@ -310,6 +314,9 @@ class Collector:
             for file in taken:
                 self._trash.put_back(file)
             raise
+        for file in taken:
+            if self.taken.find(file.name) < 0:
+                self.taken.add(file.name, b"")
 
     def _rewrite_packs(self, chosen: t.List[bytes], needed: _Needed) -> t.Tuple[t.List[bytes], int]:
         """Rewrite packs, durably: (packs whose blobs are all in others now, bytes written)."""
@@ -321,12 +328,13 @@ class Collector:
             return superseded, written
 
     def _rewrite(self, chosen: t.List[bytes], needed: _Needed, transaction: Transaction) -> t.Tuple[t.List[bytes], int]:
-        copied = [name for name in chosen if name in self._store.index.packs and self._copy(transaction, name, needed.live)]
+        there = set(self._store.index.packs)
+        copied = [name for name in chosen if name in there and self._copy(transaction, name, needed.live)]
         if not copied:
             return [], 0
-        there = set(self._store.index.packs)
         transaction.commit(folding="none")  # all are folded at the end
         made = transaction.blobs.sealed()
+        self.made = list(made)
         # a new pack may come out as one that was there
         return [name for name in copied if name not in made], sum(size for name, size in made.items() if name not in there)
 

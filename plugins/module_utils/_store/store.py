@@ -118,6 +118,18 @@ class Store:
             self._check_supported()
             raise Damaged(f"Blob {digest.hex()} is missing or altered.")
 
+    def pack_of(self, digest: bytes, size: int) -> bytes:
+        """Name of the pack that has a blob, empty where it is an object; Damaged where it is not here. :param size: -1 where it is not known."""
+        place = self.index.find(digest) if size <= _PACKED_USUALLY else None
+        if place is not None and size in (-1, place[2]):
+            return place[0]
+        if self.object_form(digest, size) is not None:
+            return b""
+        place = self.index.find(digest)
+        if place is None or size not in (-1, place[2]):
+            raise Damaged(f"Blob {digest.hex()} is missing or altered.")
+        return place[0]
+
     def _check_supported(self) -> None:
         """Unsupported where something that is not found may lie in what only a newer version can read."""
         for name in self.index.unsupported:
