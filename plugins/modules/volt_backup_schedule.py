@@ -466,7 +466,6 @@ code:
   sample: usage
 """
 
-import socket
 import sys
 import time
 import typing as t
@@ -597,7 +596,7 @@ def _next(job: jobs.Job, timer: t.Optional[t.Dict[str, str]]) -> t.Optional[str]
 def _seed(given: t.Optional[str]) -> str:
     """What tells this host from others. Where hosts declare for themselves, as by ansible-pull, all have the same name in the inventory."""
     if given in _SELF:
-        return f"{machine_id() or ''} {socket.gethostname()}"
+        return f"{machine_id() or ''} {host.name()}"
     return given or machine_id() or ""
 
 

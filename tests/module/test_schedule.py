@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import host as hosts
 from ansible_collections.volt.backup.tests.rigs import need
 
 from .conftest import Host
@@ -150,7 +150,7 @@ def test_hosts_that_declare_for_themselves_differ(host: Host, monkeypatch: pytes
     options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "1d", "randomized_delay": "12h", "jitter_seed": "localhost"}
     calendars = set()
     for name in ("one", "two"):
-        monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
+        monkeypatch.setattr(hosts, "name", lambda name=name: name)
         done = host.declare(True, **options, on_success_url="https://example.org/SeCrEt")
         calendars.add(done["schedules"][0]["calendar"][0])
         assert "SeCrEt" not in json.dumps(done)

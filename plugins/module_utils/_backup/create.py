@@ -13,7 +13,6 @@ import grp
 import hashlib
 import os
 import pwd
-import socket
 import time
 import typing as t
 
@@ -266,7 +265,7 @@ class Creator:
             source_path=self._shown,
             notes=request.notes,
             format=records.FORMAT,
-            host=socket.gethostname(),
+            host=host.name(),
             host_id=host.machine_id(),
             manifest_sha256=t.cast(str, None),
             complete=not any(item.makes_incomplete for item in notes.skipped),

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import typing as t
 
 from .._base import StoreError, files, newer, parse, reason
@@ -112,6 +111,11 @@ def resolve(store: t.Optional[str], backup_dir: t.Optional[str]) -> t.Tuple[str,
     return home.store, home.backup_dir
 
 
+def name() -> str:
+    """This host's name, as of gethostname(2)."""
+    return os.uname().nodename
+
+
 def machine_id() -> t.Optional[str]:
     """This host's machine id (machine-id(5)), if it has one."""
     try:
@@ -123,10 +127,10 @@ def machine_id() -> t.Optional[str]:
 
 def made_here() -> t.Callable[[t.Mapping[str, t.Any]], bool]:
     """Tells whether this host made a backup: by machine id, or by host name where one of both has none. A store may hold another host's backups."""
-    here, name = machine_id(), utf8(socket.gethostname())
+    here, called = machine_id(), utf8(name())
 
     def told(backup: t.Mapping[str, t.Any]) -> bool:
         there = backup.get("host_id")
-        return there == here if there and here else backup["host"] == name
+        return there == here if there and here else backup["host"] == called
 
     return told

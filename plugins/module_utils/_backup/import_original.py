@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import typing as t
 
 from .._base import Damaged, NotFound, UsageError, parse, parse_time, reason, show, show_time
@@ -33,7 +32,7 @@ from .._fs.exclusions import Skipped
 from .._store import original
 from .._store.store import Store
 from .._store.transaction import Transaction
-from . import directory, records
+from . import directory, host, records
 from .catalog import Catalog
 from .ids import check_type, check_workload
 from .publish import publish
@@ -220,7 +219,7 @@ def _describe(found: Listed, moment: str, root: Entry, stats: Stats, run: Transa
         source_path=found["source_path"],
         notes=found["notes"],
         format=records.FORMAT,
-        host=socket.gethostname(),
+        host=host.name(),
         host_id=None,
         manifest_sha256=t.cast(str, None),
         complete=False,

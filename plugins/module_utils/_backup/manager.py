@@ -4,7 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The door to the engine: what modules and the command call."""
+"""The door to the engine: what modules and the command call.
+
+Each action imports what it needs when it is called. A listing, which people wait for, needs a third of the engine.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +39,16 @@ from .._base import (
 )
 from .._format import diff, tree
 from .._format.walk import walk
-from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import adopt, create, directory, garbage, host, import_original, marks, names, presence, prune, repair, restore, usage, verify
+from . import directory, host, names, presence
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
-from .retention import Keep
+
+if t.TYPE_CHECKING:
+    from .._restore.plan import RestoreRequest
+    from . import adopt, create, import_original, marks, prune, restore, verify
+    from .retention import Keep
 
 _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
 
@@ -177,6 +183,8 @@ class Manager:
 
         :param standing: tells where the work stands, to one who looks on.
         """
+        from . import create, prune
+
         store, catalog = self._look()
         creator = create.Creator(store, self._directory, request, dry, progress, standing or Standing())
         if presence.to_begin(store, catalog, self._directory, self._told, new_store) and not dry:
@@ -205,6 +213,8 @@ class Manager:
 
         :param reread: hash all that is at the target, and leave no stat cache of it.
         """
+        from . import restore
+
         store, catalog = self._open()
         limit = parse_time(before) if before else None
         with store.lock():
@@ -267,6 +277,8 @@ class Manager:
 
         NotFound where there are no backups of it.
         """
+        from . import marks
+
         check_workload(workload)
         store, catalog = self._open()
         with store.write_lock(dry):
@@ -274,12 +286,16 @@ class Manager:
 
     def accept(self, backup: str, dry: bool = False) -> marks.Marked:
         """Accept a suspect backup as correct."""
+        from . import marks
+
         store, catalog = self._open()
         with store.write_lock(dry):
             return marks.accept(catalog, check_id(backup), dry)
 
     def protect(self, backup: str, wanted: bool = True, dry: bool = False) -> marks.Marked:
         """Say that a backup must not be deleted, or may be again."""
+        from . import marks
+
         store, catalog = self._open()
         with store.write_lock(dry):
             return marks.protect(catalog, check_id(backup), wanted, dry)
@@ -287,6 +303,8 @@ class Manager:
     def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
         """Take over backups whose records name no directory, another one, or another store. `unlisted`: also those of which the store has nothing but
         the manifest."""
+        from . import adopt
+
         store, catalog = self._look()
         if not store.exists:
             presence.check(store, catalog, self._directory, self._told)
@@ -294,6 +312,8 @@ class Manager:
 
     def import_original(self, ids: t.Sequence[str] = (), dry: bool = False) -> import_original.Imported:
         """Take in backups of the original Volt command; what is there of it stays as it is."""
+        from . import import_original
+
         store, catalog = self._open()
         return import_original.Importer(store, catalog, self._directory, [check_id(backup) for backup in ids], dry)()
 
@@ -310,6 +330,8 @@ class Manager:
 
         :param coming: in check mode, one that a real run would have made. :param new_store: it would have begun anew where the store is away.
         """
+        from . import prune
+
         store, catalog = self._look() if new_store else self._open()
         anew = new_store and presence.to_begin(store, catalog, self._directory, self._told, True)
         pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming, anew)
@@ -318,12 +340,16 @@ class Manager:
 
     def collect(self, grace: str = "24h", repack: bool = True, dry: bool = False) -> t.Dict[str, t.Any]:
         """Collect garbage: what no backup refers to goes to the trash, and from there after `grace`, a span of time."""
+        from . import garbage
+
         store, _catalog = self._open(room=WALKER)
         with _no_cycles():
             return garbage.collect(store, self._directory, grace, repack, dry)
 
     def verify(self, request: verify.VerifyRequest, dry: bool = False, progress: Progress = unwatched) -> verify.Verified:
         """Look whether everything is there and sound; with `request.repair`, mend what can be."""
+        from . import repair
+
         store, catalog = self._open(room=WALKER)
         with _no_cycles():
             return repair.verified(store, catalog, self._directory, request, dry, progress)
@@ -438,6 +464,8 @@ class Manager:
 
     def usage(self) -> t.Dict[str, t.Any]:
         """What the store holds and what that costs, in all and by workload."""
+        from . import usage
+
         store, catalog = self._open(room=WALKER)
         with store.lock(), _no_cycles():
             return usage.usage(store, catalog)

@@ -18,7 +18,6 @@ import typing as t
 
 from .._base import VoltError, directory_lock, files, show, store_failure
 from .._store.store import Store
-from .._store.transaction import Transaction
 from . import directory, host
 from .catalog import Catalog
 
@@ -109,6 +108,8 @@ def plan(store: Store, path: str, name: bool) -> t.List[str]:
 
 def begin(store: Store, path: str, name: bool = True) -> None:
     """Make the store and the backup directory, unless they are there. `name`: let the directory name this store, even before there are backups."""
+    from .._store.transaction import Transaction  # what only reads needs no threads
+
     with Transaction(store):  # which makes a store, and gives one of version 0.1.0 its id
         directory.make(path)
         if name:

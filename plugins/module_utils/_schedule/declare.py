@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import stat
 import typing as t
 
@@ -167,7 +166,7 @@ class Declaration:
             return None
         missing = ", ".join(f"{job.workload} ({job.source})" for job in self._sourceless)
         return UsageError(
-            f"Host {socket.gethostname()}: the source of {len(self._sourceless)} workload(s) is not a directory: {missing}; create it, or set `enabled:"
+            f"Host {host.name()}: the source of {len(self._sourceless)} workload(s) is not a directory: {missing}; create it, or set `enabled:"
             " false`. These schedules are unchanged, all others were declared."
         )
 
@@ -177,7 +176,7 @@ class Declaration:
         if not going or self._jobs or any(name not in self._gone for name in jobs.declared(self._places.jobs)):
             return []
         return [
-            f"Host {socket.gethostname()} has no schedules left after this: {', '.join(going)} are removed, and there are no automatic backups from then on."
+            f"Host {host.name()} has no schedules left after this: {', '.join(going)} are removed, and there are no automatic backups from then on."
             " Existing backups and the history of runs stay."
         ]
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import time
 import typing as t
 
+from .._backup import host
 from .._base import VoltError, brief, reason
 from . import job as jobs, journal, process, public, systemd
 from .job import Job
@@ -120,7 +120,7 @@ def announce(job: Job, event: str, facts: Facts, complain: Complain) -> None:
     from . import send  # only here: see there
 
     try:
-        send.call(url, {**dict.fromkeys(jobs.FACTS), "workload": job.workload, "host": socket.gethostname(), "event": event, **facts})
+        send.call(url, {**dict.fromkeys(jobs.FACTS), "workload": job.workload, "host": host.name(), "event": event, **facts})
     except send.NotSent as error:
         complain(f"The on_{event}_url of workload {job.workload} could not be called: {error}; check the URL.")
 

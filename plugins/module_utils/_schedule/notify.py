@@ -14,9 +14,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import socket
 import typing as t
 
+from .._backup import host
 from .._backup.ids import is_workload
 from .._base import VoltError, brief, show_time
 from . import hooks, job as jobs, notification, public, systemd, upkeep, watch
@@ -79,16 +79,16 @@ def _workload(unit: t.Optional[str]) -> t.Optional[str]:
 
 def facts_of(unit: str) -> Facts:
     """What is known of a unit's failure."""
-    host = socket.gethostname()
+    here = host.name()
     workload = _workload(unit)
     note = RunRecord(workload).read() if workload else {}
     failure = note.get("failure", {})
     why = brief((failure.get("reason") if workload else _of_unit(unit)) or f"See journalctl -u {unit}.", _MOST)
     success = note.get("success", {}).get("at")
     return {
-        "text": f"{_what(unit, workload)} on {host}: {why}",
+        "text": f"{_what(unit, workload)} on {here}: {why}",
         "event": "failure",
-        "host": host,
+        "host": here,
         "unit": unit,
         "workload": workload,
         "reason": why,

@@ -138,7 +138,7 @@ def test_backups_of_others_under_the_same_name_do_not_count(host: Host, monkeypa
             patch.setattr(host_file, "machine_id", lambda: "0" * 32)
         elif whose == "host":
             patch.setattr(host_file, "machine_id", lambda: None)
-            patch.setattr(creation.socket, "gethostname", lambda: "elsewhere")
+            patch.setattr(creation.host, "name", lambda: "elsewhere")
         job = host.job()._replace(backup_dir=str(host.top / "others")) if whose == "directory" else host.job()
         source = host.top / "else" if whose == "source" else host.source
         source.mkdir(exist_ok=True)
