@@ -133,6 +133,20 @@ class Catalog:
         """The same for a workload, without what is foreign: what others left tells nothing of this directory's backups."""
         return [sidecar for sidecar in self.list(workload) if self.owner.foreign(sidecar) is None]
 
+    def earlier(self) -> t.Dict[str, Listed]:
+        """By id, the last backup of the same workload that was made before it, where there is one. What is unreadable or foreign counts for nothing."""
+        found: t.Dict[str, Listed] = {}
+        last: t.Dict[str, Listed] = {}
+        for sidecar in reversed(self.list()):
+            if trouble_of(sidecar) is None and self.owner.foreign(sidecar) is None:
+                before = last.get(sidecar["workload_name"])
+                if before is not None and before["created_at"] == sidecar["created_at"]:
+                    before = found.get(before["id"])  # of the same moment: neither was before the other
+                if before is not None:
+                    found[sidecar["id"]] = before
+                last[sidecar["workload_name"]] = sidecar
+        return found
+
     def _original(self, name: str) -> Listed:
         """A record of the original Volt command, with what can be read of it."""
         try:

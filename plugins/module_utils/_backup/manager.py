@@ -430,24 +430,19 @@ class Manager:
         store, catalog = self._open()
         found: t.Dict[str, t.Any] = {}
         with store.lock():
-            everything = [sidecar for sidecar in catalog.list() if trouble_of(sidecar) is None and catalog.owner.foreign(sidecar) is None]
+            earlier = catalog.earlier()
             for sidecar in sidecars:
-                older = [
-                    other
-                    for other in everything
-                    if other["workload_name"] == sidecar["workload_name"] and (other["created_at"] or "") < (sidecar["created_at"] or "")
-                ]
-                if trouble_of(sidecar) is not None or of_future(sidecar) or catalog.owner.foreign(sidecar) or not older:
+                older = earlier.get(sidecar["id"])
+                if trouble_of(sidecar) is not None or of_future(sidecar) or catalog.owner.foreign(sidecar) or older is None:
                     found[sidecar["id"]] = None
                     continue
                 changes = diff.Changes(limit)
                 try:
-                    before, after = catalog.manifest(older[0]), catalog.manifest(sidecar)
-                    diff.diff(store.read, store.read, before.root, after.root, changes)
+                    diff.diff(store.read, store.read, catalog.manifest(older).root, catalog.manifest(sidecar).root, changes)
                 except (Damaged, Unsupported):
                     found[sidecar["id"]] = None  # one of the two is, or has been deleted; that spoils no other
                     continue
-                found[sidecar["id"]] = {"since": older[0]["id"], **changes.as_dict()}
+                found[sidecar["id"]] = {"since": older["id"], **changes.as_dict()}
         return found
 
     def contents(self, backup: str, limit: t.Optional[int]) -> t.Dict[str, t.Any]:

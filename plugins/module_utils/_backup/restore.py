@@ -298,6 +298,11 @@ class Restorer:
         assembler.in_place(work.manifest.root, target.fd, self._selection, work.preserve, work.comparison, target.mounted, removes(request), made)
         assembler.sync(target.fd)
         target.check()
+        appeared = target.appeared()
+        if appeared:  # where nothing differed, the restore did not come by
+            raise TargetError(
+                f"{show(appeared[0])} in the target was mounted during the restore; unmount it, then restore again.", paths=[show(path) for path in appeared]
+            )
         if assembler.tally.kept:
             kept = assembler.tally.kept
             self._warnings.append(f"{len(kept)} path(s) were not removed, first {kept[0]}: they are mounted, immutable, or were created during the restore.")

@@ -134,6 +134,7 @@ class Assembler:
         self._progress, self._salvage = progress, salvage
         self._links = Links([], -1, {}, {})
         self._new_directories: t.Set[bytes] = set()
+        self._files = self._size = 0  # of what was looked at in place
         self.written: t.Optional[Seen] = None
         self.tally = Tally()
 
@@ -226,7 +227,8 @@ class Assembler:
         self, root: Entry, target: int, selection: Selection, preserve: Preserve, comparison: Comparison, mounted: t.Mapping[bytes, int], delete: bool,
         made: bool,
     ) -> None:  # fmt: skip
-        """Make an existing directory equal to the tree, file by file; with `delete` also remove what the tree lacks.
+        """Make an existing directory equal to the tree, file by file; with `delete` also remove what the tree lacks. Directories in which nothing
+        differs are not entered.
 
         :param mounted: mount points below the directory that may be entered, and ids of the mounts. :param made: the directory was made for this.
         """
@@ -235,7 +237,9 @@ class Assembler:
         self._links = Links(self._groups, target, comparison.anchors, mounted)
         try:
             with Trail(os.dup(target)) as trail, Rooms(mounted) as rooms:
-                self._in_place(root, trail, rooms, selection, preserve, comparison.unequal_links, delete)
+                self._in_place(root, trail, rooms, selection, preserve, comparison, delete)
+            self.tally.unchanged += comparison.files - self._files
+            self._progress(comparison.files - self._files, comparison.size - self._size)
         except OSError as error:
             raise self._stopped(target_failure("restoring in place", error)) from None
         except VoltError as error:
@@ -251,12 +255,12 @@ class Assembler:
         return error
 
     def _in_place(
-        self, root: Entry, trail: Trail, rooms: Rooms, selection: Selection, preserve: Preserve, unequal_links: t.Set[bytes], delete: bool
+        self, root: Entry, trail: Trail, rooms: Rooms, selection: Selection, preserve: Preserve, comparison: Comparison, delete: bool
     ) -> None:  # fmt: skip
         wanted_whole: t.List[bool] = []  # of each directory on the way down: whether all in it was asked for
 
         def look(path: bytes, _entry: Entry) -> bool:
-            return selection.wants(path, wanted_whole[-1])[0]
+            return selection.wants(path, wanted_whole[-1])[0] and comparison.differing.has(path)
 
         for path, entry, leaving in directories(self._load, root, look):
             if leaving:
@@ -282,7 +286,7 @@ class Assembler:
                 here = join(path, child.name)
                 info = live.pop(child.name, None)
                 if child.kind != DIRECTORY and selection.wants(here, inside)[1]:
-                    self._file(fd, rooms, here, child, info, here in unequal_links, preserve)
+                    self._file(fd, rooms, here, child, info, here in comparison.unequal_links, preserve)
             for name in [name for name in live if rooms.sweep(fd, name)]:
                 del live[name]
             tagged = any(item.name == CACHEDIR_TAG for item in entries)
@@ -324,6 +328,9 @@ class Assembler:
     def _file(
         self, directory: int, rooms: Rooms, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool, preserve: Preserve
     ) -> None:  # fmt: skip
+        if entry.is_file:
+            self._files += 1
+            self._size += entry.size
         same = info is not None and same_type(entry, info) and self._comparer.alike(entry, info, directory, entry.name)
         if same and not relink:
             self._links.placed(path, t.cast(os.stat_result, info))

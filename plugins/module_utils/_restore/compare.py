@@ -68,10 +68,40 @@ class Selection:
             raise UsageError(f"The backup has no path {show(missing[0])}; list its contents.", paths=[show(path) for path in missing])
 
 
+class Differing:
+    """The paths at which something differs, as a tree of names: kept as paths, those of a deep tree take the square of its depth."""
+
+    def __init__(self) -> None:
+        self._names: t.Dict[bytes, t.Any] = {}
+
+    def add(self, path: bytes, whole: bool = False) -> None:
+        """:param whole: so does all below it."""
+        here: t.Optional[t.Dict[bytes, t.Any]] = self._names
+        parts = path.split(b"/") if path else []
+        for part in parts[:-1]:
+            here = here.setdefault(part, {})
+            if here is None:
+                return
+        if parts and here is not None:
+            here[parts[-1]] = None if whole else here.get(parts[-1], {})
+
+    def has(self, path: bytes) -> bool:
+        """Whether something differs at a path or below it."""
+        here = self._names
+        for part in path.split(b"/") if path else ():
+            if part not in here:
+                return False
+            here = here[part]
+            if here is None:
+                return True
+        return True
+
+
 class Comparison:
     """What differs between a backup and a target.
 
-    :ivar changes: paths to add, change and remove (what the backup lacks and does not leave alone).
+    :ivar changes: paths to add, change and remove (what the backup lacks and does not leave alone). :ivar differing: all of them.
+    :ivar files: files of the backup that were asked for. :ivar size: their bytes.
     :ivar space: what would have to be written.
     :ivar unequal_links: files whose hard links are not those of the backup.
     :ivar anchors: for each hard-link group that has a sound member, that member and its inode: the others are to be linked with it. By group and device.
@@ -87,6 +117,8 @@ class Comparison:
 
     def __init__(self, limit: int, space: Space) -> None:
         self.changes = Changes(limit)
+        self.differing = Differing()
+        self.files = self.size = 0
         self.space = space
         self.unequal_links: t.Set[bytes] = set()
         self.anchors: t.Dict[t.Tuple[int, int], t.Tuple[bytes, int]] = {}
@@ -97,6 +129,11 @@ class Comparison:
         self.subvolumes: t.List[bytes] = []
         self.left: t.List[bytes] = []
         self.lacks = metadata.Skips()
+
+    def differs(self, kind: str, path: bytes, whole: bool = False) -> None:
+        """:param whole: so does all below the path."""
+        self.changes.add(kind, path)
+        self.differing.add(path, whole)
 
 
 class TargetComparer:
@@ -130,7 +167,7 @@ class TargetComparer:
         todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]] = []
         self._links_most = links_most(target) if target is not None else 0
         if target is None:
-            result.changes.add(ADDED, b"")
+            result.differs(ADDED, b"")
             self._descend(b"", root, self._selection.everything, None, todo)
             while todo:
                 path, entry, _live, inside = todo.pop()
@@ -138,7 +175,7 @@ class TargetComparer:
         else:
             with Trail(target) as trail:
                 if self._selection.everything and not self._same_directory(root, os.fstat(trail.fd), trail.fd):
-                    result.changes.add(CHANGED, b"")
+                    result.differs(CHANGED, b"")
                 self._descend(b"", root, self._selection.everything, trail, todo)
                 while todo:
                     path, entry, live, inside = todo.pop()
@@ -151,7 +188,7 @@ class TargetComparer:
                         live = False  # gone since its directory was listed
                         if entry is None:
                             continue
-                        result.changes.add(CHANGED, path)
+                        result.differs(CHANGED, path, True)
                     if live:
                         todo.append((path, _UP, entry is None, False))
                         if entry is None:
@@ -197,18 +234,21 @@ class TargetComparer:
             if not look:
                 continue
             info = live.pop(item.name, None)
+            if wanted and item.is_file:
+                result.files += 1
+                result.size += item.size
             if wanted and self._strict >= 0:
                 place = fd if fd >= 0 else self._strict
                 result.lacks.add(here, self._comparer.lacks(item, place, os.fstat(place).st_dev))
             if info is None:
-                result.changes.add(ADDED, here)
+                result.differs(ADDED, here, True)
                 result.space.add(here, item)
                 self._note_closed(path, fd)
                 if item.kind == DIRECTORY:
                     below.append((here, item, False, wanted))
                 continue
             if not same_type(item, info):
-                result.changes.add(CHANGED, here)
+                result.differs(CHANGED, here, True)
                 result.space.add(here, item)
                 self._note_immutable(here, fd, item.name)
                 self._note_closed(path, fd)
@@ -218,7 +258,7 @@ class TargetComparer:
                     below.append((here, item, False, wanted))
                 continue
             if wanted and not self._comparer.alike(item, info, fd, item.name):
-                result.changes.add(CHANGED, here)
+                result.differs(CHANGED, here)
                 self._counted.add(here)
                 if item.kind != DIRECTORY and here in self._mounted:
                     result.guarded.append(here)
@@ -255,6 +295,7 @@ class TargetComparer:
             directory = stat.S_ISDIR(info.st_mode)
             if directory and is_left(fd, name):
                 self.result.left.append(join(path, name))
+                self.result.differing.add(path)
             elif directory and info.st_dev != device and join(path, name) not in self._mounted:
                 self.result.subvolumes.append(join(path, name))
                 if self._keeps:
@@ -265,7 +306,7 @@ class TargetComparer:
             elif directory:
                 below.append((join(path, name), None, True, True))
             else:
-                self.result.changes.add(REMOVED, join(path, name))
+                self.result.differs(REMOVED, join(path, name))
 
     def _note_immutable(self, path: bytes, directory: int, name: bytes) -> None:
         """A file that is to be replaced, or a directory that is to be changed."""
@@ -289,7 +330,7 @@ class TargetComparer:
             if keeps:
                 self.result.guarded.append(path)
         elif not keeps:
-            self.result.changes.add(REMOVED, path)
+            self.result.differs(REMOVED, path)
         elif self._keeps:
             self._keeps[-1] = True
 
@@ -323,7 +364,7 @@ class TargetComparer:
             if group is not None and (anchor is None or anchor[1] != inode[1]) and group not in spread:
                 wrong.add(path)
         for path in sorted(wrong - self._counted):
-            self.result.changes.add(CHANGED, path)
+            self.result.differs(CHANGED, path)
 
     def _spread(self, sharing: t.Mapping[t.Tuple[int, int], int]) -> t.Set[int]:
         """Groups of more names than the file system allows one file: each of their files but one has all the names that it may."""
