@@ -23,7 +23,6 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._backup.manager import Manager
 from ._base import UsageError, VoltError, interruptible, parse, show, translate, unexpected
 
 Options = t.Dict[str, t.Dict[str, t.Any]]
@@ -66,9 +65,12 @@ _HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 class Task(t.NamedTuple):
-    """What a module's function sees of Ansible: its parameters, whether this is check mode, and a way to warn."""
+    """What a module's function sees of Ansible: its parameters, whether this is check mode, and a way to warn.
 
-    manager: Manager
+    :ivar manager: of the store that the parameters name, if the module asked `run` for one.
+    """
+
+    manager: t.Any
     params: t.Dict[str, t.Any]
     dry: bool
     warn: t.Callable[[str], None]
@@ -97,6 +99,7 @@ def run(
     options: Options,
     signed: t.Collection[str] = (),
     plain: t.Callable[[Result], t.Iterable[str]] = lambda _params: (),
+    manager: t.Optional[t.Callable[[t.Optional[str], t.Optional[str], int], t.Any]] = None,
     **rules: t.Any,
 ) -> None:
     """Be a module.
@@ -104,6 +107,7 @@ def run(
     :param work: does it. :param options: argument spec without the shared options. :param signed: numbers that may be negative.
     :param plain: values of `no_log` options, of all parameters, that may be words of any text: Ansible would blot them out wherever they appear in a
         result. What a result repeats of the parameters hides them all the same.
+    :param manager: the class Manager, for modules that open a store. What Ansible sends to a host is as small as what a module imports.
     :param rules: required_if and its kin.
     """
     spec = {**SHARED, **options}
@@ -114,9 +118,9 @@ def run(
     try:
         _check(module.params, spec, signed, **rules)
         params = module.params
-        manager = Manager(params["store"], params["backup_dir"], params["lock_timeout"])
+        opened = manager(params["store"], params["backup_dir"], params["lock_timeout"]) if manager else None
         with interruptible():
-            result = work(Task(manager, params, module.check_mode, lambda text: module.warn(_utf8(_translated(text, spec)))))
+            result = work(Task(opened, params, module.check_mode, lambda text: module.warn(_utf8(_translated(text, spec)))))
     except VoltError as error:
         failure = error  # outside of the handler nothing adds the exception's own words to the message
     except OSError as error:

@@ -742,6 +742,7 @@ code:
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.guards import suspect, unstable
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.marks import Marked
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
@@ -846,7 +847,7 @@ def retain(task: Task, result: Result) -> Result:
 
 
 def main() -> None:
-    run(work, OPTIONS, required_if=RULES)
+    run(work, OPTIONS, manager=Manager, required_if=RULES)
 
 
 if __name__ == "__main__":

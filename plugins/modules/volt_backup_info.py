@@ -956,7 +956,7 @@ code:
   sample: usage
 """
 
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, NoStore, NotFound, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey
@@ -1020,7 +1020,7 @@ def contents(task: Task) -> Result | None:
 
 
 def main() -> None:
-    run(work, OPTIONS)
+    run(work, OPTIONS, manager=Manager)
 
 
 if __name__ == "__main__":

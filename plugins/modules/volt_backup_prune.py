@@ -175,6 +175,7 @@ code:
   sample: usage
 """
 
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
 
 OPTIONS = dict(
@@ -191,7 +192,7 @@ def work(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, OPTIONS)
+    run(work, OPTIONS, manager=Manager)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,7 @@ backup_id:
   sample: app-20261123-100000-manual
 """
 
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
 
 OPTIONS = dict(
@@ -157,7 +158,7 @@ def work(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, OPTIONS)
+    run(work, OPTIONS, manager=Manager)
 
 
 if __name__ == "__main__":

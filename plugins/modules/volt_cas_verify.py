@@ -230,6 +230,7 @@ code:
   sample: damaged
 """
 
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 
@@ -254,7 +255,7 @@ def work(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, OPTIONS)
+    run(work, OPTIONS, manager=Manager)
 
 
 if __name__ == "__main__":

@@ -462,7 +462,7 @@ paths:
 
 import typing as t
 
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
@@ -521,7 +521,7 @@ def unknown_yet(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, OPTIONS, mutually_exclusive=ONE_OF, required_one_of=ONE_OF)
+    run(work, OPTIONS, manager=Manager, mutually_exclusive=ONE_OF, required_one_of=ONE_OF)
 
 
 if __name__ == "__main__":

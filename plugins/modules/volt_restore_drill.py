@@ -146,6 +146,7 @@ code:
   sample: drill
 """
 
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 
@@ -167,7 +168,7 @@ def work(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, OPTIONS)
+    run(work, OPTIONS, manager=Manager)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,28 @@ def faults(path: Path) -> list[str]:
     return found
 
 
+def sent_with(path: Path) -> set[Path]:
+    """All files that Ansible sends to a host with a file: those that it imports, wherever in it, and that these import."""
+    found: set[Path] = set()
+    todo = [path]
+    while todo:
+        here = todo.pop()
+        for _line, name in imports(here):
+            parts = name.split(".")[4:] if name.startswith("ansible_collections.volt.backup.plugins") else name.split(".")
+            for end in (parts, parts[:-1]):
+                for file in (PLUGINS.joinpath(*end).with_suffix(".py"), PLUGINS.joinpath(*end, "__init__.py")):
+                    if end and file.is_file() and file not in found:
+                        found.add(file)
+                        todo.append(file)
+    return found
+
+
+def test_what_finds_workloads_is_sent_without_a_store() -> None:
+    rooms = {room(path) for path in sent_with(PLUGINS / "modules/volt_workload_info.py")}
+    assert "_workloads" in rooms and not rooms & {"_store", "_capture", "_restore", "_schedule", "_runner"}
+    assert "_store" in {room(path) for path in sent_with(PLUGINS / "modules/volt_backup_info.py")}
+
+
 def test_unit_tests_lie_in_the_rooms_of_what_they_test() -> None:
     rooms = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert rooms and rooms <= FLOORS.keys()
