@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+_BUILD = "import sys; from ansible_collections.volt.backup.plugins.module_utils._runner import archive; open(sys.argv[1], 'wb').write(archive.build())"
 
 
 class Peer:
@@ -75,19 +76,18 @@ class Volt(Peer):
     def __init__(self, room: Path, source: Path) -> None:
         super().__init__(room, source)
         self.backup = ""
-        # The package is imported by its collection name; compiled files stay out of the checkout.
+        # The command as it is shipped: the archive, with bytecode of this Python in it.
         folder = room / "path/ansible_collections/volt"
         folder.mkdir(parents=True)
-        (folder.parent / "__init__.py").touch()
         (folder / "backup").symlink_to(CHECKOUT)
-        self.env = {"PYTHONPATH": str(room / "path"), "PYTHONPYCACHEPREFIX": str(room / "pycache")}
-        self.command = [sys.executable, "-m", "ansible_collections.volt.backup.plugins.module_utils._runner"]
+        self.env = {"PYTHONPATH": str(room / "path"), "PYTHONPYCACHEPREFIX": str(room / "pycache")}  # for what is not a word of the command
+        self._archive = room / "volt-backup"
+        self.command = [sys.executable, str(self._archive)]
         self.places = ["--store", str(self.store / "cas"), "--backup-dir", str(self.store / "backups"), "--json"]
 
     def missing(self) -> str | None:
-        # This run also compiles it, once.
-        done = subprocess.run([*self.command, "--help"], env={**os.environ, **self.env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        return "engine not runnable" if done.returncode else None
+        done = subprocess.run([sys.executable, "-c", _BUILD, str(self._archive)], env={**os.environ, **self.env}, check=False)
+        return "its archive cannot be built" if done.returncode else None
 
     def version(self) -> str:
         probe = "import importlib.util as u, sys; print('Python', sys.version.split()[0], 'with' if u.find_spec('zstandard') else 'without', 'zstandard')"

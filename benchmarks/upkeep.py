@@ -13,8 +13,10 @@ goes to benchmarks/results/.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,21 +31,31 @@ import report  # noqa: E402  # pylint: disable=wrong-import-position
 import sets  # noqa: E402  # pylint: disable=wrong-import-position
 from rigs import mounts  # noqa: E402  # pylint: disable=wrong-import-position
 
-STEPS = ("list", "structure", "content", "info", "prune", "collect, dry", "collect", "backup after")
+STEPS = (
+    "start", "nothing changed", "list", "restore the newest", "restore the oldest", "restore over 1%", "structure", "content", "info", "prune", "collect, dry",
+    "collect", "list after", "backup after",
+)
 
 
 def volt(peer: tools.Volt, keep: int) -> dict[str, list[str]]:
     def word(*words: str) -> list[str]:
         return [*peer.command, *words, *peer.places]
 
+    oldest = json.loads(subprocess.check_output([*word("list"), "--json"], env={**os.environ, **peer.env}))["backups"][-1]["id"]
     return {
+        "start": [*peer.command, "--version"],
+        "nothing changed": peer.unchanged(),
         "list": word("list"),
+        "restore the newest": word("restore", "latest", "--target", str(peer.room / "target"), "--link", "copy"),
+        "restore the oldest": word("restore", oldest, "--target", str(peer.room / "old"), "--link", "copy"),
+        "restore over 1%": word("restore", "latest", "--target", str(peer.room / "target"), "--link", "copy", "--force", "--strategy", "in_place"),
         "structure": word("verify"),
         "content": word("verify", "--content"),
         "info": [sys.executable, "-c", INFO, str(peer.store / "cas"), str(peer.store / "backups")],
         "prune": word("prune", "bench", "--keep", str(keep)),
         "collect, dry": word("gc", "--grace", "0s", "--dry-run"),
         "collect": word("gc", "--grace", "0s"),
+        "list after": word("list"),
         "backup after": peer.changed(),
     }
 
@@ -55,25 +67,44 @@ INFO = (
 
 def restic(peer: tools.Restic, keep: int) -> dict[str, list[str]]:
     return {
+        "start": ["restic", "version"],
+        "nothing changed": peer.unchanged(),
         "list": ["restic", "snapshots"],
+        "restore the newest": ["restic", "--quiet", "restore", "latest", "--target", str(peer.room / "target")],
+        "restore the oldest": ["restic", "--quiet", "restore", _oldest(peer), "--target", str(peer.room / "old")],
+        "restore over 1%": ["restic", "--quiet", "restore", "latest", "--target", str(peer.room / "target")],
         "structure": ["restic", "--quiet", "check"],
         "content": ["restic", "--quiet", "check", "--read-data"],
         "info": ["restic", "stats", "--mode", "raw-data"],
         "prune": ["restic", "--quiet", "forget", "--keep-last", str(keep)],
         "collect, dry": ["restic", "--quiet", "prune", "--dry-run"],
         "collect": ["restic", "--quiet", "prune"],
+        "list after": ["restic", "snapshots"],
         "backup after": peer.changed(),
     }
 
 
+def _oldest(peer: tools.Restic) -> str:
+    found = json.loads(subprocess.check_output(["restic", "snapshots", "--json"], env={**os.environ, **peer.env}))
+    return str(min(found, key=lambda snapshot: snapshot["time"])["id"])
+
+
 def borg(peer: tools.Borg, keep: int) -> dict[str, list[str]]:
+    for name in ("target", "old"):
+        (peer.room / name).mkdir()
     return {
+        "start": ["borg", "--version"],
+        "nothing changed": peer.unchanged(),
         "list": ["borg", "list", str(peer.store)],
+        "restore the newest": peer.restore(peer.room / "target"),
+        "restore the oldest": ["borg", "extract", "--numeric-ids", f"{peer.store}::1"],
+        "restore over 1%": peer.restore(peer.room / "target"),
         "structure": ["borg", "check", str(peer.store)],
         "content": ["borg", "check", "--verify-data", str(peer.store)],
         "info": ["borg", "info", str(peer.store)],
         "prune": ["borg", "prune", "--keep-last", str(keep), str(peer.store)],
         "collect": ["borg", "compact", str(peer.store)],
+        "list after": ["borg", "list", str(peer.store)],
         "backup after": peer.changed(),
     }
 
@@ -117,7 +148,10 @@ def main() -> None:
         for name, peer in present:
             for step, command in PEERS[name][1](peer, args.backups // 2).items():
                 before = measure.stored(peer.store)["apparent"]
-                cost = costs[step][peer.name] = measure.run(command, data.source, peer.env)
+                if step == "restore over 1%":
+                    sets.rewrite(peer.room / "target", 100, random.Random("spoil"))
+                    time.sleep(3)
+                cost = costs[step][peer.name] = measure.run(command, _where(peer, step), peer.env)
                 trouble = cost.errors[-300:] if cost.status else ""
                 print(f"{peer.name} {step}: {cost.cpu:.1f} CPU s, {cost.wall:.1f} s, {cost.memory >> 20} MiB {trouble}", file=sys.stderr)
                 if step == "collect":
@@ -129,13 +163,20 @@ def main() -> None:
     (results / f"upkeep-{args.set}-{time.strftime('%Y%m%d-%H%M%S')}.md").write_text(text, encoding="utf-8")
 
 
+def _where(peer: tools.Peer, step: str) -> Path:
+    """Where a command runs: borg extracts into its working directory."""
+    if isinstance(peer, tools.Borg) and step.startswith("restore"):
+        return peer.room / ("old" if step == "restore the oldest" else "target")
+    return peer.source
+
+
 def table(args: argparse.Namespace, machine: dict[str, str], size: dict[str, int], costs: dict, sizes: dict) -> str:
     names = list(costs["list"])
     lines = [f"# Upkeep of {args.backups} backups of {args.set}: {size['entries']:,} entries, {size['bytes'] >> 20} MiB", ""]
     lines += [", ".join(f"{key}: {value}" for key, value in machine.items()), ""]
     lines += ["CPU seconds (memory of the largest process in MiB).", "", f"| step | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for step in STEPS:
-        cells = [f"{costs[step][name].cpu:.1f} ({costs[step][name].memory >> 20})" if name in costs[step] else "" for name in names]
+        cells = [f"{costs[step][name].cpu:.2f} ({costs[step][name].memory >> 20})" if name in costs[step] else "" for name in names]
         lines.append(f"| {step} | {' | '.join(cells)} |")
     for name, (before, after) in sizes.items():
         lines.append(f"\n{name}: {before / 1e6:.0f} MB before collecting, {after / 1e6:.0f} MB after.")
