@@ -30,14 +30,15 @@ _SETTLED = 60.0
 
 
 class Catalog:
-    """The backups of one store and backup directory. Reads; only `remove` and `change` write."""
+    """The backups of one store and backup directory. Only `remove` and `change` write to them."""
 
-    def __init__(self, store: Store, backup_dir: str) -> None:
+    def __init__(self, store: Store, backup_dir: str, learns: bool = True) -> None:
+        """:param learns: what was found in the trees may be noted in the store's cache."""
         self._store = store
         self._directory = backup_dir
         self.owner = directory.Owner(store, backup_dir)
         self._reach = Reachability(store.read, store.present)
-        self._needs = Needs(store)
+        self._needs, self._learns = Needs(store), learns
         self.load = tree.Loader(store.read)
         #: Which backups these are, for messages.
         self.where = f"store {show(os.fsencode(store.path))} (records in {show(os.fsencode(backup_dir))})"
@@ -235,7 +236,8 @@ class Catalog:
         digest = sidecar["manifest_sha256"]
         if not self._needs.is_whole(digest):
             self.check(manifest)
-            self._needs.learn(digest, manifest)
+            if self._learns:
+                self._needs.learn(digest, manifest)
 
     def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
         """The hard-link groups of a backup: of names whose entries are equal. Backups of version 0.1.0 may tie names of different files."""

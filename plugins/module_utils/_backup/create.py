@@ -110,6 +110,7 @@ class Creator:
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
             raise UsageError(f"Backup directory {backup_dir} is not a directory; choose another `backup_dir`.")
         self._shown = show(self._source)
+        self._read_all = False  # no stat cache told anything
         self._passed: t.List[t.Dict[str, str]] = []
         standing.phase = Phase("opening the store", patience=store.lock_timeout)
 
@@ -120,7 +121,7 @@ class Creator:
             self._standing.phase = Phase("checking the source and its earlier backups", lambda: run.counts.steps, lambda: self._source)
             if not self._dry:
                 directory.make(self._directory)
-            catalog = Catalog(self._store, self._directory)
+            catalog = Catalog(self._store, self._directory, not self._dry)
             known = catalog.own(request.workload)
             refuse_new_links(self._asked, known)
             refuse_missing_mounts(self._source, known, None if request.one_file_system else self._exclude)
@@ -147,8 +148,7 @@ class Creator:
             if not self._dry:
                 self._standing.phase = Phase("writing the backup's record")
                 publish(self._store, self._directory, sidecar, manifest)
-                near = None if base is None or old is None else (base["manifest_sha256"], old)
-                Needs(self._store).learn(sidecar["manifest_sha256"], manifest, near)
+                self._note_needs(run, sidecar["manifest_sha256"], manifest, None if base is None or old is None else (base["manifest_sha256"], old))
                 warnings = self._keep_scan(run, captured)
             warnings += self._held(catalog, [t.cast(Listed, sidecar), *known])
             return Created(sidecar, True, changes.as_dict(), passed, warnings + self._warnings(captured))
@@ -199,6 +199,7 @@ class Creator:
             return self._walk(run, options, Scan(self._scan_path()))  # as after a deployment that exchanged it; once
 
     def _walk(self, run: Transaction, options: Options, old: Scan) -> Captured:
+        self._read_all = old.root() is None
         if self._dry:
             captured = self._watched(Capture(run, options, old, None, self._progress))(self._source)
             run.finish()
@@ -213,6 +214,12 @@ class Creator:
     def _watched(self, capture: Capture) -> Capture:
         self._standing.phase = Phase("reading", capture.steps, lambda: join(self._source, capture.path) if capture.path else self._source)
         return capture
+
+    def _note_needs(self, run: Transaction, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]]) -> None:
+        if self._read_all:
+            Needs(self._store).learn_first(digest, run)
+        else:
+            Needs(self._store).learn(digest, manifest, near)
 
     def _keep_scan(self, run: Transaction, captured: Captured) -> t.List[str]:
         """Keep the stat cache for the next run, or say why not: the backup is made either way."""

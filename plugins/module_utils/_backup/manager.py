@@ -132,14 +132,14 @@ class Manager:
     def _directory(self) -> str:
         return self._paths[1]
 
-    def _look(self, **more: int) -> t.Tuple[Store, Catalog]:
-        """The store, whether it is there or not."""
+    def _look(self, dry: bool = False, **more: int) -> t.Tuple[Store, Catalog]:
+        """The store, whether it is there or not. :param dry: nothing may be written, not even what may be lost."""
         store = Store(self._paths[0], self._timeout, **more)
-        return store, Catalog(store, self._directory)
+        return store, Catalog(store, self._directory, not dry)
 
-    def _open(self, **more: int) -> t.Tuple[Store, Catalog]:
+    def _open(self, dry: bool = False, **more: int) -> t.Tuple[Store, Catalog]:
         """The store; where none was ever made, it is empty. One that is not mounted must not pass for that, nor another one for it."""
-        store, catalog = self._look(**more)
+        store, catalog = self._look(dry, **more)
         try:
             presence.check(store, catalog, self._directory, self._told)
         except directory.OtherStore:
@@ -160,7 +160,7 @@ class Manager:
 
         :param name: let the directory name the store even before there are backups. Not for who writes down elsewhere which store it is.
         """
-        store, catalog = self._look()
+        store, catalog = self._look(dry)
         anew = presence.to_begin(store, catalog, self._directory, self._told, replace)
         if replace and not anew and store.exists:
             raise UsageError(f"The store at {show(os.fsencode(store.path))} exists and is not replaced; move it away first, or omit --replace.")
@@ -185,7 +185,7 @@ class Manager:
         """
         from . import create, prune
 
-        store, catalog = self._look()
+        store, catalog = self._look(dry)
         creator = create.Creator(store, self._directory, request, dry, progress, standing or Standing())
         if presence.to_begin(store, catalog, self._directory, self._told, new_store) and not dry:
             presence.begin(store, self._directory)
@@ -215,7 +215,7 @@ class Manager:
         """
         from . import restore
 
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         limit = parse_time(before) if before else None
         with store.lock():
             passed: t.List[t.Dict[str, str]] = []
@@ -247,7 +247,7 @@ class Manager:
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Listed]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
         check_id(backup)
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
         with store.write_lock(dry):
@@ -280,7 +280,7 @@ class Manager:
         from . import marks
 
         check_workload(workload)
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         with store.write_lock(dry):
             return marks.accept_mounts(catalog, workload, dry)
 
@@ -288,7 +288,7 @@ class Manager:
         """Accept a suspect backup as correct."""
         from . import marks
 
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         with store.write_lock(dry):
             return marks.accept(catalog, check_id(backup), dry)
 
@@ -296,7 +296,7 @@ class Manager:
         """Say that a backup must not be deleted, or may be again."""
         from . import marks
 
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         with store.write_lock(dry):
             return marks.protect(catalog, check_id(backup), wanted, dry)
 
@@ -305,7 +305,7 @@ class Manager:
         the manifest."""
         from . import adopt
 
-        store, catalog = self._look()
+        store, catalog = self._look(dry)
         if not store.exists:
             presence.check(store, catalog, self._directory, self._told)
         return adopt.Adopter(store, catalog, self._directory, [check_id(backup) for backup in ids], unlisted, dry)()
@@ -314,7 +314,7 @@ class Manager:
         """Take in backups of the original Volt command; what is there of it stays as it is."""
         from . import import_original
 
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         return import_original.Importer(store, catalog, self._directory, [check_id(backup) for backup in ids], dry)()
 
     def prune(
@@ -332,7 +332,7 @@ class Manager:
         """
         from . import prune
 
-        store, catalog = self._look() if new_store else self._open()
+        store, catalog = self._look(dry) if new_store else self._open(dry)
         anew = new_store and presence.to_begin(store, catalog, self._directory, self._told, True)
         pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming, anew)
         with _no_cycles():

@@ -32,6 +32,9 @@ from .._store.store import Store
 from .._store.table import Table
 from .records import Manifest
 
+if t.TYPE_CHECKING:
+    from .._store.transaction import Transaction
+
 NEEDS, PART = ".needs", ".part"
 #: There while a collection is under way, and after one that failed.
 _UNDER_WAY = "collection-under-way"
@@ -87,6 +90,14 @@ class Needs:
             self._learn(digest, manifest, near)
             self._last = digest, manifest
 
+    def learn_first(self, digest: str, run: Transaction) -> None:
+        """The same of a backup for which everything was read, so that its transaction was asked for each blob."""
+        objects = bytearray()
+        for name in run.objects.relied_on():
+            objects += _OBJECT.pack(name, _UNKNOWN)
+        with contextlib.suppress(OSError):
+            self._write_list(digest, [], _Part(sorted(run.blobs.relied_on()), bytes(objects)))
+
     def _learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]]) -> None:
         parts = self._parts(near[0]) if near is not None else None
         known = [self._read(name) for name in parts or ()]
@@ -100,7 +111,10 @@ class Needs:
             reach(manifest.root.content, manifest.links)
         else:
             reach.beyond(near[1].root, manifest.root, manifest.links)
-        part = found.part()
+        self._write_list(digest, parts, found.part())
+
+    def _write_list(self, digest: str, parts: t.List[bytes], part: _Part) -> None:
+        """:param parts: those that are there already. :param part: a further one, if there is anything in it or it is the only one."""
         if part.packs or part.objects or not parts:
             name = secrets.token_bytes(_NAME)
             self._write(name, part)

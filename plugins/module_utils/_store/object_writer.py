@@ -39,6 +39,7 @@ class ObjectWriter:
         self._taken_back: t.Set[bytes] = set()
         self._sizes: t.Dict[bytes, int] = {}  # a dry one's objects, as they would be stored
         self.known = Table(STATE_SIZE)
+        self._found = Table(0)  # in the store
 
     def save(self, digest: bytes, blob: bytes, source: int = -1, offset: int = 0) -> None:
         """Write a blob of content, unless it is in the store or in this transaction.
@@ -81,6 +82,14 @@ class ObjectWriter:
         """Whether this transaction brings a blob."""
         return self.known.find(digest) >= 0 and digest not in self._taken_back
 
+    def relied_on(self) -> t.Iterator[bytes]:
+        """The objects that this transaction was asked for, whether it brings them or the store had them; and some blobs that are in packs."""
+        for position in range(len(self.known)):
+            digest = self.known.digest(position)
+            if digest not in self._taken_back:
+                yield digest
+        yield from map(self._found.digest, range(len(self._found)))
+
     def read(self, digest: bytes, limit: int) -> t.Optional[bytes]:
         """A blob that this transaction has written and not yet committed; None for any other, and where it is dry."""
         if self._dry or not self.brings(digest):
@@ -99,6 +108,9 @@ class ObjectWriter:
         if self._only is not None and digest not in self._only:
             return False
         if self._store.has(digest, size):  # not under the mutex, for this may hash a file that the index does not know
+            with self._mutex:
+                if self._found.find(digest) < 0:
+                    self._found.add(digest, b"")
             return False
         return self._promise(digest)
 

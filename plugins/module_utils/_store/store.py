@@ -103,12 +103,12 @@ class Store:
     # ---- presence
 
     def has(self, digest: bytes, size: int) -> bool:
-        """Whether a blob of content is here, sound as far as is known, and of its size."""
+        """Whether a blob is here, sound as far as is known, and of its size. :param size: -1 where it is not known."""
         usually_object = size > _PACKED_USUALLY
         if usually_object and self.object_form(digest, size) is not None:
             return True
         place = self.index.find(digest)
-        if place is not None and place[2] == size:
+        if place is not None and size in (-1, place[2]):
             return True
         return not usually_object and self.object_form(digest, size) is not None
 

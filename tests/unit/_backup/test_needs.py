@@ -19,6 +19,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.needs import Needs
 from ansible_collections.volt.backup.plugins.module_utils._format.reachability import Reachability
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 
 from ..kit import noise
@@ -273,6 +274,34 @@ def test_a_cache_that_cannot_be_written(shop: Shop) -> None:
     assert shop.states() == dict.fromkeys(made, False)
     shop.manager().collect("0s")
     cache.unlink()
+
+
+def test_a_first_backup_of_content_that_the_store_has(shop: Shop) -> None:
+    """Another workload of the same content: its list names what the store had, and it was not read again."""
+    shop.back_up()
+    copy = shop.room / "copy"
+    shutil.copytree(shop.source, copy)
+    (copy / "more").write_bytes(noise(300 * KIB, "more"))
+    assert shop.manager().create(CreateRequest("other", str(copy))).backup["new_blobs"] == 1
+    shop.check_lists()
+    shutil.copytree(shop.source, shop.room / "again")
+    assert shop.manager().create(CreateRequest("third", str(shop.room / "again"))).backup["new_blobs"] == 0
+    shop.check_lists()
+    assert len(shop.states()) == 3 and not any(shop.states().values())
+
+
+def test_check_mode_notes_nothing(shop: Shop) -> None:
+    made = [shop.back_up() for _number in range(3)]
+    for path in (shop.room / "cas/cache").iterdir():
+        path.unlink()
+    manager, request = shop.manager(), CreateRequest("shop", str(shop.source), max_age="1d")
+    assert manager.prune("shop", {"last": 1}, dry=True).removed
+    assert not manager.create(request, dry=True).changed
+    assert manager.delete(made[0], dry=True)
+    assert manager.restore(None, RestoreRequest(target=str(shop.room / "target")), Query(workload="shop"), dry=True)
+    assert manager.protect(made[0], dry=True).changed
+    manager.collect("0s", dry=True)
+    assert not list((shop.room / "cas/cache").iterdir())
 
 
 def test_many_parts_become_one(shop: Shop) -> None:
