@@ -648,9 +648,9 @@ def test_equal_is_only_said_of_what_is_equal(bench: Any) -> None:
     (bench.target / "d" / "mine").write_bytes(b"mine")
     done = bench.restore(force=True)
     assert not done.changed or done.diff["changed"] == ["d"]
-    assert "; 1 further path stays" in restores.unchanged(bench.restore(force=True).restore)
+    assert "; 1 other path was left unchanged" in restores.unchanged(bench.restore(force=True).restore)
     assert "all selected paths of" in restores.unchanged(bench.restore(paths=["a"]).restore)
-    assert "by size and time alone" in restores.unchanged(bench.restore(paths=["a"], verify=False).restore)
+    assert "by size and time only" in restores.unchanged(bench.restore(paths=["a"], verify=False).restore)
 
 
 # ---- without root

@@ -57,7 +57,7 @@ def is_at(fd: int, path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreError(f"Lock {path} cannot be examined: {reason(error)}; fix that, then run again.") from None
+        raise StoreError(f"Lock {path} cannot be checked: {reason(error)}; fix that, then run again.") from None
 
 
 def locked(

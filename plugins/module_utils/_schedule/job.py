@@ -214,7 +214,7 @@ def parse(text: str, name: str) -> Job:
     unknown = sorted(set(value) - set(Job._fields))
     try:
         if unknown:
-            raise UsageError(f"{unknown[0]} is not known.")
+            raise UsageError(f"{unknown[0]} is unknown.")
         job = check(Job(**value))
         if (job.interval is None) == (job.on_calendar is None) or (job.interval is not None and not 0 <= job.phase < job.interval):
             raise UsageError("it has no time to run.")

@@ -44,7 +44,7 @@ _METRICS = (
 _ROWS = (
     ("interval_seconds", "Time from one scheduled run to the next.", lambda row: row.get("interval")),
     ("enabled", "Whether its schedule is enabled.", lambda row: int(row["enabled"]) if row["source"] is not None else None),
-    ("trouble", "Whether it was in trouble when this was written.", lambda row: int(row["state"] in TROUBLE)),
+    ("trouble", "Whether it had a problem when this was written.", lambda row: int(row["state"] in TROUBLE)),
 )
 _BACKUPS = (
     ("newest_timestamp_seconds", "When the newest good backup was made, scheduled or not.", lambda row: row["newest_timestamp"]),
@@ -68,7 +68,7 @@ def text(there: Survey, records: str = RECORDS) -> str:
         lines += _gauge(metric, about, {name: value(note) for name, note in notes.items()})
     for metric, about, value in _BACKUPS:
         lines += _gauge(metric, about, {row["workload"]: value(row) for row in there.workloads})
-    lines += _gauge("host_trouble", "What is wrong with the host itself.", {problem.what: 1 for problem in there.problems}, "what")
+    lines += _gauge("host_trouble", "Problems of the host itself, 1 for each.", {problem.what: 1 for problem in there.problems}, "what")
     lines += [f"# HELP {_WRITTEN} When this was written.", f"# TYPE {_WRITTEN} gauge", f"{_WRITTEN} {time.time()}"]
     return "\n".join(lines) + "\n"
 

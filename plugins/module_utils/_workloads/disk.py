@@ -68,7 +68,7 @@ class Disk:
         if text not in self.warnings and len(self.warnings) < _MOST_WARNINGS:  # two finders may have come across it
             self.warnings.append(text)
             if len(self.warnings) == _MOST_WARNINGS:
-                self.warnings.append("There are more warnings; fix these, then look again.")
+                self.warnings.append("There are more warnings; fix these, then run again.")
 
     def miss(self, path: str, text: t.Union[str, Exception]) -> None:
         """Tell of what could have said more about what there is."""

@@ -61,7 +61,7 @@ def images(disk: Disk, top: str) -> t.List[Image]:
                     found.append(image)
         left -= len(entries)
         if left <= 0:
-            disk.warn(top, f"has more than {_MANY} files; images were only searched in the first ones")
+            disk.warn(top, f"has more than {_MANY} files; disk images were only searched for in the first ones")
             break
     return sorted(found, key=lambda image: image["path"])
 

@@ -59,7 +59,7 @@ def test_help_and_version_are_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert call("help") == cli.parser().format_help() and call("help", "restore") == COMMANDS["restore"].format_help()
     assert call("version").startswith("volt-backup ") and {"version", "job_format", "features"} <= json.loads(call("--json", "version")).keys()
     assert cli.main(["help", "nothing"]) == upkeep.USAGE
-    assert "There is no command nothing" in capsys.readouterr().err
+    assert "Command nothing is unknown" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("at", range(4))
