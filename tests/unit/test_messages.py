@@ -150,7 +150,7 @@ MANNERED = {
     r"\bbegun\b|\bbeginning of (it|one)\b": "started, start",
     r"\b(alone|alike)$|\bby \S+ and \S+ alone\b": "only, both",
     r"\bin spite of\b|\balthough it is\b": "even if",
-    r"\b(to )?begin with\b": "first, older",
+    r"\bto begin with\b": "first, older",
     r"\bis had\b|\bhad by\b|\bstands? (in|for|at)\b": "is, means",
     r"\bsound\b": "undamaged",
     r"\bMake sure that it was said\b|\bit was said\b": "is set",
@@ -185,6 +185,31 @@ def test_tasks_have_plain_names() -> None:
     names = [name for path in paths for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) for name in names_of(document)]
     assert len(names) > 50
     assert [(name, plain) for name in names for words, plain in {**MANNERED, **_VERBS}.items() if re.search(words, name)] == []
+
+
+#: More for documents, which have longer sentences.
+_IN_DOCUMENTS = {
+    r", for (what|then|which|their|it|they|there) ": "because",
+    r"\bneedless\b|\btorn\b|\bbesides\b": "unnecessary, inconsistent, in addition to",
+    r"\bwhat (it|they|has|had|cannot|could|must|only)\b": "name the thing",
+    r"\bwhere (one|there|nothing|something|no|not|these|those|only|others) ": "if, when",
+}
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """(file, line) of the documentation of modules, filters, roles and playbooks."""
+    for folder in ("modules", "filter", "doc_fragments"):
+        for path in (ROOT / "plugins" / folder).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" in node.value:
+                    yield from ((path.name, line) for line in node.value.splitlines())
+    for path in [*(ROOT / "roles").glob("*/meta/*.yml"), *(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").glob("*/*/main.yml")]:
+        yield from ((str(path.relative_to(ROOT)), line) for line in path.read_text(encoding="utf-8").splitlines() if "#" in line or "meta" in path.parts)
+
+
+def test_documents_are_in_plain_words() -> None:
+    rules = {**MANNERED, **_IN_DOCUMENTS}
+    assert [(name, line.strip(), plain) for name, line in documents() for words, plain in rules.items() if re.search(words, line)] == []
 
 
 #: What tells what to do: a second clause or sentence, or what a value must be.
