@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What Ansible is told, and how: the one file of the engine's house that knows AnsibleModule.
+"""Arguments and results in Ansible's form: the only file of the engine that knows AnsibleModule.
 
 ::
 
