@@ -104,7 +104,7 @@ def run(
     :param work: does it. :param options: argument spec without the shared options. :param signed: numbers that may be negative.
     :param plain: values of `no_log` options, of all parameters, that may be words of any text: Ansible would blot them out wherever they appear in a
         result. What a result repeats of the parameters hides them all the same.
-    :param rules: required_if and its kin.
+    :param rules: required_if and similar.
     """
     spec = {**SHARED, **options}
     module = _Module(argument_spec=spec, supports_check_mode=True, **rules)
@@ -134,7 +134,7 @@ def _check(
     required_if: t.Sequence[t.Tuple[str, t.Any, t.Sequence[str]]] = (),
     **_rules: t.Any,
 ) -> None:
-    """Rules that an argument spec cannot tell, and one that it tells differently: to Ansible a null is given, to us it is not."""
+    """Rules that an argument spec cannot express, and one that differs: for Ansible a null is given, for us it is not."""
     if sys.version_info < _OLDEST:
         raise UsageError("The managed host needs Python 3.9 or newer; set ansible_python_interpreter to one.")
     for name, value, needed in required_if:
@@ -152,7 +152,7 @@ def _check(
 
 
 def _without_secrets(params: t.Any, spec: Options) -> t.Any:
-    """Parameters as a result may repeat them. Those that are not as the spec says, which is what a failure may be about, are Ansible's to hide."""
+    """Parameters that a result may repeat. Those that do not match the spec, which a failure may be about, are hidden by Ansible."""
     if isinstance(params, list):
         return [_without_secrets(one, spec) for one in params]
     if not isinstance(params, dict):

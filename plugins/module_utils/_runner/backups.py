@@ -85,7 +85,7 @@ def _created(made: Created, dry: bool) -> str:
 
 
 def _paths(diff: t.Dict[str, t.Any], dry: bool) -> str:
-    """What a dry run lists: + for what is new, ~ for what changes, - for what goes."""
+    """The list of a dry run: + new, ~ changed, - removed."""
     return f"\n{diff['prepared']}" if dry and diff["prepared"] else ""
 
 

@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _shared(defaults: t.Dict[str, t.Any]) -> argparse.ArgumentParser:
-    """Options that every command has, before its name and after it. Those after it have no defaults: these would hide what was said before it."""
+    """Options that every command has, before its name and after it. Those after it have no defaults: these would override values given before it."""
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument("--store", metavar="DIR", help=f"the store (default: that of the host's schedules, else {host.STORE})")
     shared.add_argument("--backup-dir", metavar="DIR", help=f"the backups' records (default: those of the host's schedules, else {host.BACKUP_DIR})")
@@ -116,7 +116,7 @@ def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) ->
 
 
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
-    """Run a command and tell what came of it; the exit status."""
+    """Run a command and print its result; returns the exit status."""
     manager = Manager(args.store, args.backup_dir, args.lock_timeout)
     if command.reads:
         upkeep.expect(manager)

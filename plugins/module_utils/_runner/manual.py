@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What `--help` says beyond the options: examples of each command, and what exit statuses mean."""
+"""The rest of `--help`, after the options: examples of each command, and the exit statuses."""
 
 from __future__ import annotations
 

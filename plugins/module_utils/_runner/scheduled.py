@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The commands that timers call, and those that tell how schedules fare. Each is an entry of COMMANDS.
+"""The commands that timers call, and those that show the state of schedules. Each is an entry of COMMANDS.
 
 ::
 

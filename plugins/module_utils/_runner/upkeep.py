@@ -36,7 +36,7 @@ class Outcome(t.NamedTuple):
 
 
 class Command(t.NamedTuple):
-    """A word of the command."""
+    """A subcommand."""
 
     name: str
     about: str

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The metrics: a file for Prometheus' node exporter, of all schedules of a host and of what is wrong with the host itself."""
+"""The metrics: a file for Prometheus' node exporter, with all schedules of a host and the problems of the host itself."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _BACKUPS = (
 def text(there: Survey, records: str = RECORDS) -> str:
     """The file's content.
 
-    What is overdue is for the one who reads it to say, for the file stays as it is when no run comes: hence the interval, and when it was written.
+    The reader decides what is overdue, because the file does not change if no run comes. So it has the interval and when it was written.
 
     :param there: a survey.
     """
@@ -74,7 +74,7 @@ def text(there: Survey, records: str = RECORDS) -> str:
 
 
 def is_foreign(path: str) -> bool:
-    """Whether something lies there that we did not write."""
+    """Whether the path has a file that we did not write."""
     try:
         with open(files.open_file(path), "rb") as file:
             return file.read(len(_HEAD)) != _HEAD
@@ -85,7 +85,7 @@ def is_foreign(path: str) -> bool:
 
 
 def is_to_be_taken(shown: str, force: bool) -> bool:
-    """Whether there is a file of others in the place of metrics that are declared; UsageError where that is not to be taken."""
+    """Whether the path of declared metrics has a file of others; UsageError if it must not be overwritten."""
     path = os.fsdecode(parse(shown))
     if not os.path.isdir(os.path.dirname(path)):
         raise UsageError(f"The directory of the metrics file {shown} does not exist; create it, or omit the metrics.")

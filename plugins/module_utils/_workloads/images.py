@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Disk images: which files are some, and of which format. What tells is how they begin; a name only where nothing else can."""
+"""Disk images: which files are images, and of which format, by their first bytes. The name counts only if these decide nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def images(disk: Disk, top: str) -> t.List[Image]:
 
 
 def look(disk: Disk, path: str) -> t.Optional[Image]:
-    """A disk image, or None for what is none."""
+    """A disk image, or None for other files."""
     try:
         begin, info = disk.begin(path, _BEGIN)
     except FileNotFoundError:
