@@ -135,6 +135,6 @@ def test_a_user_who_may_not_read_gets_that_error(host: Host, monkeypatch: pytest
         assert failure["failed"] and failure["code"] == "store" and f"{host.store} cannot be read: permission denied" in failure["msg"]
         etc.chmod(0o700)
         failure = host.info(user=NOBODY, store=None, backup_dir=None)
-        assert failure["failed"] and failure["code"] == "store" and failure["msg"].startswith(f"{etc}/backup.json holds the location")
+        assert failure["failed"] and failure["code"] == "store" and failure["msg"].startswith(f"{etc}/backup.json contains the location")
     finally:
         shutil.rmtree(etc)

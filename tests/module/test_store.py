@@ -53,7 +53,7 @@ def test_collect(host: Host) -> None:
     assert not host.run("volt_cas_gc", repack=False)["changed"]
     host.run("volt_backup", state="absent", id=one["id"])
     foreseen, done, _again = host.twice("volt_cas_gc", grace="1h")
-    assert done["trashed_bytes"] > 300000 and done["freed_bytes"] == 0 and re.match("trash [0-9]+ file", done["diff"]["prepared"])
+    assert done["trashed_bytes"] > 300000 and done["freed_bytes"] == 0 and re.match("move [0-9]+ file", done["diff"]["prepared"])
     assert (foreseen["trashed_bytes"], foreseen["live_blobs"]) == (done["trashed_bytes"], done["live_blobs"])
     foreseen, emptied = (host.run("volt_cas_gc", check, grace="0s") for check in (True, False))
     assert foreseen["changed"] and emptied["changed"] and foreseen["freed_bytes"] == emptied["freed_bytes"] == done["trashed_bytes"]
