@@ -154,7 +154,7 @@ def test_a_restore_says_where_it_goes(node: Node) -> None:
     assert "The restore would change nothing" in node.run("volt.backup.restore", volt_hosts="two", **wanted)
 
 
-def test_nothing_is_restored_by_a_way_around(node: Node) -> None:
+def test_start_at_task_restores_nothing(node: Node) -> None:
     """Hosts that the inventory chooses, a play that begins in its middle, and a variable whose value is undefined."""
     places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
     node.run("volt.backup.backup", "--limit", "one", volt_workloads=[{"workload": "app", "source": f"{node.room}/app"}], **places)

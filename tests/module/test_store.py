@@ -63,7 +63,7 @@ def test_collect(host: Host) -> None:
     assert host.restore(id=two["id"], target=str(host.top / "restored"), verify=True)["changed"]
 
 
-def test_no_collection_of_what_nobody_can_know(host: Host) -> None:
+def test_no_collection_with_an_unreadable_record(host: Host) -> None:
     made = host.back_up()["backup"]["id"]
     (host.backups / f"{made}.json").write_text("{")
     for options in ({}, {"grace": "0s"}):
@@ -72,7 +72,7 @@ def test_no_collection_of_what_nobody_can_know(host: Host) -> None:
         assert failure["msg"].startswith("Garbage collection refused")
 
 
-def test_verify_what_is_sound(host: Host) -> None:
+def test_verify_an_undamaged_store(host: Host) -> None:
     host.furnish()
     before = host.everything()
     nothing = host.run("volt_cas_verify", level="content", repair=True)

@@ -63,7 +63,7 @@ def test_help_and_version_are_commands(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_shared_options_stand_anywhere(tmp_path: Path, at: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shared_options_work_anywhere(tmp_path: Path, at: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Before the command, after it, and between its arguments; the last one counts."""
     shared = [["--store", f"{tmp_path}/store"], ["--backup-dir", f"{tmp_path}/backups"], ["--json"], ["--lock-timeout", "7"]]
     before, after = [word for one in shared[:at] for word in one], [word for one in shared[at:] for word in one]
