@@ -8,25 +8,24 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    # What each attribute means. A module that uses this says how far it supports each of them.
+    # What each attribute means. A module that uses this adds its own support of each.
     DOCUMENTATION = r"""
 options: {}
 attributes:
   check_mode:
-    description: Says in check mode what would happen, and writes nothing.
+    description: Check mode reports what would happen, and writes nothing.
   diff_mode:
-    description: Lists in diff mode what has changed, or in check mode what would.
+    description: Diff mode lists what changed, or in check mode what would change.
   idempotent:
     description:
-      - Run again with the same options, it changes nothing.
-      - This holds where nothing else has changed the host in between.
+      - A second run with the same options changes nothing, unless something else changed the host in between.
   platform:
     description: The systems on the managed host that this module works on.
     support: full
     platforms: linux
 """
 
-    # Together with the standard fragment, for modules that only look.
+    # Together with the standard fragment, for modules that only read.
     INFO_MODULE = r"""
 options: {}
 attributes:

@@ -16,7 +16,7 @@ _SUBOPTIONS = r"""
         description: Keep the newest backup of each hour, for this many of the last hours that have one, in the time zone of the managed host.
         type: int
       daily:
-        description: Keep the newest backup of each of the newest so many days that have one, in the time zone of the managed host.
+        description: Keep the newest backup of each day, for this many of the last days that have one, in the time zone of the managed host.
         type: int
       weekly:
         description: The same with weeks, from Monday to Sunday.
@@ -29,8 +29,8 @@ _SUBOPTIONS = r"""
         type: int
       within:
         description:
-          - Keep what is younger than this, for example V(12h), V(30d) or V(8w).
-          - It is counted back from the newest backup, not from now, so that nothing goes just because no backups are made any more.
+          - Keep backups younger than this, for example V(12h), V(30d) or V(8w).
+          - It is counted back from the newest backup, not from now. So no backup is deleted only because no new ones are made.
             Days and weeks are those of the calendar, at the same time of day.
         type: str
       tags:
@@ -41,7 +41,7 @@ _SUBOPTIONS = r"""
 
 
 class ModuleDocFragment:
-    # Both have a type, because ansible-test's yamllint takes every assignment without one for a text of one piece.
+    # Both have a type annotation, because ansible-test's yamllint expects every other assignment to be a single string.
 
     # For a module that makes backups.
     CREATE: str = (
@@ -49,20 +49,20 @@ class ModuleDocFragment:
 options:
   keep:
     description:
-      - Which backups of this O(workload) and this O(type) to keep, once the task has otherwise succeeded. The others are deleted, as
-        M(volt.backup.volt_backup_prune) does it. This happens also where O(only_if_changed) or O(max_age) made a new backup unnecessary.
-      - A backup is kept if any of the suboptions keeps it. The newest complete and undamaged one is kept in any case.
+      - Which backups of this O(workload) and this O(type) to keep, after the task has otherwise succeeded. The others are deleted, as by
+        M(volt.backup.volt_backup_prune). They are also deleted if O(only_if_changed) or O(max_age) made a new backup unnecessary.
+      - A backup is kept if any of the suboptions keeps it. The newest complete and undamaged one is always kept.
 """
         + _SUBOPTIONS.lstrip("\n")
     )
 
-    # For a module that does nothing else.
+    # For a module that only prunes.
     PRUNE: str = (
         r"""
 options:
   keep:
     description:
-      - What to keep. A backup is kept if any of the suboptions keeps it. A number that is V(0) or left out keeps nothing.
+      - What to keep. A backup is kept if any of the suboptions keeps it. A number that is V(0) or not set keeps nothing.
       - The task fails if all of them are empty.
     required: true
 """

@@ -13,23 +13,23 @@ class ModuleDocFragment:
 options:
   store:
     description:
-      - Directory of the store that holds the content of all backups of the host.
-      - Without this option, it is the store of the host's schedules, which M(volt.backup.volt_backup_schedule) writes down in C(/etc/volt/backup.json).
-        Where nothing is declared there, it is C(/var/lib/volt/cas). A task fails if it may not read that file.
-      - The first schedule or the first backup makes the store. It is never made where one is known that is away, for example because its disk is not
-        mounted. The task fails then, with the code V(store), and nothing is made.
+      - Directory of the store, which contains the data of all backups of the host.
+      - The default is the store of the host's schedules, which M(volt.backup.volt_backup_schedule) writes to C(/etc/volt/backup.json). If that file does
+        not exist, it is C(/var/lib/volt/cas). A task fails if it is not allowed to read that file.
+      - The first schedule or the first backup creates the store. No new store is created if the known store of the host is missing, for example because its
+        disk is not mounted. The task then fails with the code V(store).
     type: path
   backup_dir:
     description:
-      - Directory that holds one small JSON file for each backup.
-      - Several such directories may use one store. What belongs to another one is neither pruned nor repaired nor deleted.
-      - Without this option, it is that of the host's schedules, like O(store), or else C(/var/lib/volt/backups). Where only one of the two options
-        is given, the other comes from C(/etc/volt/backup.json) if that names the one that is given.
+      - Directory with the records of the backups, one small JSON file for each.
+      - Several such directories can use one store. Backups of another directory are neither pruned nor repaired nor deleted.
+      - The default is that of the host's schedules, as for O(store), else C(/var/lib/volt/backups). If only one of the two options is set, the other comes
+        from C(/etc/volt/backup.json) if that file has the one that is set.
     type: path
   lock_timeout:
     description:
-      - How many seconds to wait for the store while another run uses it alone.
-      - After that the task fails; the lock of the other run is never broken.
+      - How many seconds to wait while another run has locked the store exclusively.
+      - After that the task fails. The lock of the other run is never broken.
     type: int
     default: 300
 requirements:
@@ -41,8 +41,8 @@ requirements:
 options:
   diff_limit:
     description:
-      - How many paths a diff or a list of contents names at most.
-      - Where there are more, it says how many. Counts are always exact.
+      - Maximum number of paths in a diff or a list of contents.
+      - If there are more, the result has their number. Counts are always exact.
     type: int
     default: 1000
 """

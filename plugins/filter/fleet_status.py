@@ -2,67 +2,67 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the schedules of many hosts fare, as one table."""
+"""The schedules of many hosts in one table."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet_status
-short_description: Put the schedules of many hosts into one table
+short_description: Show the schedules of many hosts in one table
 version_added: 0.1.0
 author: volt.backup contributors (!UNKNOWN)
 description:
-  - Makes one table of what M(volt.backup.volt_backup_info) returned on each host, trouble first. The playbook C(volt.backup.status) shows it.
+  - Makes one table from the results of M(volt.backup.volt_backup_info) on each host, problems first. The playbook C(volt.backup.status) shows it.
 positional: _input, declared
 options:
   _input:
     description:
-      - By the host's name, what O(volt.backup.volt_backup_info#module:include=schedules) returned there, also where the task failed or the host
-        was unreachable.
+      - The results of M(volt.backup.volt_backup_info) with O(volt.backup.volt_backup_info#module:include=schedules), by host name. Include those of failed
+        tasks and unreachable hosts.
     type: dict
     required: true
   declared:
     description:
-      - By the host's name, the schedules that it is meant to have, as in O(volt.backup.volt_backup_schedule#module:schedules). One that the host
-        does not have is trouble.
+      - The schedules that each host should have, by host name, as in O(volt.backup.volt_backup_schedule#module:schedules). A missing schedule is
+        reported as a problem.
     type: dict
     default: {}
 """
 
 EXAMPLES = r"""
-- name: Show how the schedules of two hosts fare
+- name: Show the state of the schedules of two hosts
   ansible.builtin.debug:
     msg: "{{ {'node1': hostvars.node1.asked, 'node2': hostvars.node2.asked} | volt.backup.fleet_status }}"
 
-- name: Fail where the host lacks a schedule that it is meant to have, or one of its schedules is in trouble
+- name: Fail if a schedule of the host is missing or has a problem
   ansible.builtin.assert:
-    that: told.trouble | length == 0
-    fail_msg: "{{ told.trouble }}"
+    that: status.trouble | length == 0
+    fail_msg: "{{ status.trouble }}"
   vars:
-    told: "{{ {'node1': asked} | volt.backup.fleet_status({'node1': [{'workload': 'app'}]}) }}"
+    status: "{{ {'node1': asked} | volt.backup.fleet_status({'node1': [{'workload': 'app'}]}) }}"
 """
 
 RETURN = r"""
 _value:
-  description: What there is to tell.
+  description: The table, for people and for programs.
   type: dict
   contains:
     table:
-      description: Lines of the table, its head first.
+      description: Lines of the table, starting with the header.
       type: list
       elements: str
     rows:
       description:
-        - The same for programs, a row for each schedule, each workload that has backups and no schedule, and each trouble of a host itself.
-        - Each has C(host), C(workload), C(state), C(overdue), C(reason) and so on. C(workload) is null for a host as such.
+        - The same for programs, a row for each schedule, each workload that has backups but no schedule, and each problem of a host itself.
+        - Each has C(host), C(workload), C(state), C(overdue), C(reason) and other keys. C(workload) is null for a problem of the host itself.
       type: list
       elements: dict
     trouble:
-      description: A sentence for each row that is in trouble.
+      description: A sentence for each row with a problem.
       type: list
       elements: str
     troubled:
-      description: By the names of hosts that are in trouble, a word or two for each row that is, such as C(app failed).
+      description: The hosts that have problems, by name, each with a short text for each problem, such as C(app failed).
       type: dict
 """
 
@@ -117,7 +117,7 @@ def _rows(host: str, result: dict[str, Any], declared: Any) -> list[dict[str, An
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
-    """The dictionaries in a list, where it is one: hosts of older versions return none."""
+    """The dictionaries in a list. Hosts with older versions return none."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -127,7 +127,7 @@ def _host(host: str, state: str, why: Any) -> dict[str, Any]:
 
 
 def _is_trouble(row: dict[str, Any]) -> bool:
-    """A state of a later version, which nobody here knows, is trouble as well."""
+    """An unknown state, which a later version added, is trouble too."""
     return row["state"] in TROUBLE or row["state"] in _SILENT or row["state"] not in _ORDER
 
 
@@ -136,7 +136,7 @@ def _rank(row: dict[str, Any]) -> tuple[int, str, str]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """Times are relative, for a table that fits a terminal; rows have the moments."""
+    """Relative times, so that the table fits a terminal. The rows have absolute times."""
     state = row["state"].upper() if _is_trouble(row) else row["state"]
     proved, wait = _since(row.get("last_proved")), _since(row.get("next_elapse"))
     coming = "-" if wait is None else age(max(-wait, 0))
@@ -144,7 +144,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _since(moment: Any) -> int | None:
-    """Seconds since a moment that a host told."""
+    """Seconds since a time that a host returned."""
     try:
         return int((now() - parse_time(str(moment))).total_seconds())
     except VoltError:

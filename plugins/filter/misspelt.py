@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Variables whose names are nearly those of this collection."""
+"""Find variables whose names are nearly those of this collection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: volt.backup contributors (!UNKNOWN)
 description:
   - Compares the names of variables with those that the roles and playbooks of this collection take. The role P(volt.backup.volt_variables#role) calls it.
-  - A name that is nearly one of them is returned. Any other name that begins with C(volt_) and is none of them is warned of.
+  - Names that are nearly one of them are returned. For other unknown names that begin with C(volt_), it shows a warning.
 positional: _input, known, among, playbook
 options:
   _input:
@@ -22,23 +22,23 @@ options:
     elements: str
     required: true
   known:
-    description: Names that are right, whatever they look like.
+    description: Names that are correct and not checked.
     type: list
     elements: str
     default: []
   among:
-    description: Compare with these names, such as the keys of a dictionary, instead of the variables of this collection. Nothing is warned of.
+    description: Compare with these names, such as the keys of a dictionary, instead of the variables of this collection. There are no warnings then.
     type: list
     elements: str
   playbook:
     description:
-      - Name of the playbook that runs, such as V(restore). A variable of another playbook is a slip there where it is one letter off, and the right one
-        is not set.
+      - Name of the playbook that runs, such as V(restore). A variable of another playbook counts as misspelt if it differs by one letter from a variable of
+        this playbook that is not set.
     type: str
 """
 
 EXAMPLES = r"""
-- name: Fail where a variable is misspelt
+- name: Fail if a variable is misspelt
   ansible.builtin.assert:
     that: wrong | length == 0
     fail_msg: "{{ wrong | join(' ') }}"
@@ -70,7 +70,7 @@ _display = Display()
 
 
 def misspelt(names: Any, known: Any = None, among: Any = None, playbook: Any = None) -> list[str]:
-    """A sentence for each name that is nearly one that users may set; other unknown ones are warned of."""
+    """A sentence for each name that is nearly one that users may set. Shows a warning for other unknown names."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise AnsibleFilterError("misspelt needs a list of variable names.")
     if among is not None:
@@ -114,7 +114,7 @@ def _letters(name: str) -> str:
 
 
 def distance(one: str, other: str, most: int) -> int:
-    """How many letters are missing, too many, wrong or exchanged with the one beside; more than `most` for all that is more."""
+    """How many letters are missing, extra, wrong or swapped with their neighbour. More than `most` if the result is above that."""
     if abs(len(one) - len(other)) > most:
         return most + 1
     before: list[int] = []

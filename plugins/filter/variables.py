@@ -49,7 +49,7 @@ def variables(playbook: Any = "*") -> list[str]:
 
 
 def internal() -> list[str]:
-    """Names that roles and playbooks use besides."""
+    """Other names that roles and playbooks use."""
     options, words = _read("*")
     return sorted(words - options)
 

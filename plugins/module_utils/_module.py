@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What Ansible is told, and how: the one file of the engine's house that knows AnsibleModule.
+"""Arguments and results in Ansible's form: the only file of the engine that knows AnsibleModule.
 
 ::
 
@@ -107,8 +107,8 @@ def run(
     :param work: does it. :param options: argument spec without the shared options. :param signed: numbers that may be negative.
     :param plain: values of `no_log` options, of all parameters, that may be words of any text: Ansible would blot them out wherever they appear in a
         result. What a result repeats of the parameters hides them all the same.
-    :param manager: the class Manager, for modules that open a store. What Ansible sends to a host is as small as what a module imports.
-    :param rules: required_if and its kin.
+    :param manager: the class Manager, for modules that open a store. The files that a module does not import are not sent to the host.
+    :param rules: required_if and similar.
     """
     spec = {**SHARED, **options}
     module = _Module(argument_spec=spec, supports_check_mode=True, **rules)
@@ -138,7 +138,7 @@ def _check(
     required_if: t.Sequence[t.Tuple[str, t.Any, t.Sequence[str]]] = (),
     **_rules: t.Any,
 ) -> None:
-    """Rules that an argument spec cannot tell, and one that it tells differently: to Ansible a null is given, to us it is not."""
+    """Rules that an argument spec cannot express, and one that differs: for Ansible a null is given, for us it is not."""
     if sys.version_info < _OLDEST:
         raise UsageError("The managed host needs Python 3.9 or newer; set ansible_python_interpreter to one.")
     for name, value, needed in required_if:
@@ -156,7 +156,7 @@ def _check(
 
 
 def _without_secrets(params: t.Any, spec: Options) -> t.Any:
-    """Parameters as a result may repeat them. Those that are not as the spec says, which is what a failure may be about, are Ansible's to hide."""
+    """Parameters that a result may repeat. Those that do not match the spec, which a failure may be about, are hidden by Ansible."""
     if isinstance(params, list):
         return [_without_secrets(one, spec) for one in params]
     if not isinstance(params, dict):

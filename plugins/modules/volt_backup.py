@@ -243,7 +243,7 @@ EXAMPLES = r"""
     source: /srv/app
     new_store: true
 
-- name: Back up every night, and keep a week of days, a year of months, and what is tagged release
+- name: Back up every night, and keep daily backups for a week, monthly ones for a year, and those with the tag release
   volt.backup.volt_backup:
     workload: app
     source: /srv/app
@@ -272,16 +272,16 @@ EXAMPLES = r"""
   volt.backup.volt_backup:
     state: absent
     id: "{{ before_deploy.backup.id }}"
-  when: not ansible_check_mode # where no backup was made, and has no id
+  when: not ansible_check_mode # no backup was made, so there is no id
 """
 
 RETURN = r"""
 backup:
   description:
-    - The backup that was made. In check mode the one that would be, with RV(backup.id), RV(backup.manifest_ref) and
-      RV(backup.manifest_sha256) null. The matching one where nothing had to be done.
+    - The backup that was made. In check mode the one that would be made, with RV(backup.id), RV(backup.manifest_ref) and
+      RV(backup.manifest_sha256) null. The matching one if no backup was needed.
     - With O(state=accepted), O(state=protected) and O(state=unprotected) the backup as it is marked now.
-    - With O(state=absent) the backup that was there. If its own record could not be read, most of its keys are null.
+    - With O(state=absent) the deleted backup. If its own record could not be read, most of its keys are null.
   returned: success, and on failure with RV(code=incomplete), RV(code=suspect) or RV(code=unstable); with O(state=absent) if there was such a backup
   type: dict
   contains:
@@ -653,10 +653,10 @@ pruned:
           sample: scheduled
         rule:
           description:
-            - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest), or V(future) for one
-              that claims to be made later than now, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
-              or V(no complete and sound backup is left), or V(protected), V(older than a suspect backup) and V(first suspect).
-            - V(no rule keeps it) for one that goes.
+            - What keeps it. These are suboptions of O(keep), with the day, month or other period; or V(newest), or V(future) for one
+              with a time in the future, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
+              or V(no complete and undamaged backup is left), or V(protected), V(older than a suspect backup) and V(first suspect).
+            - V(no rule keeps it) for one that is deleted.
           type: str
           returned: always
           sample: last, daily 2026-11-23
@@ -666,17 +666,17 @@ pruned:
           returned: always
           sample: true
         damaged:
-          description: Whether it is damaged. Null where O(keep) keeps all backups, for then it was not looked at.
+          description: Whether it is damaged. Null if O(keep) keeps all backups, because this is then not checked.
           type: bool
           returned: always
           sample: false
         unsupported:
-          description: Whether a newer version wrote it. Then it is kept.
+          description: Whether a newer version wrote it. Such a backup is kept.
           type: bool
           returned: always
           sample: false
         foreign:
-          description: Whether it belongs to another backup directory. Then it is kept.
+          description: Whether it belongs to another backup directory. Such a backup is kept.
           type: bool
           returned: always
           sample: false
@@ -693,8 +693,8 @@ pruned:
       contains: *row
 passed_over:
   description:
-    - Newer backups that were not used because they are damaged, incomplete, suspect, of the future (the clock was wrong)
-      or of another backup directory.
+    - Newer backups that were not used because they are damaged, incomplete, suspect, have a time in the future (the clock was
+      wrong) or belong to another backup directory.
     - It is not named C(skipped), because Ansible treats a task with a result of that name as skipped.
   returned: O(state=present) and success, and on failure with RV(code=incomplete), RV(code=suspect) or RV(code=unstable)
   type: list
@@ -719,22 +719,20 @@ mounts:
   elements: str
   sample: [/srv/data]
 store_id:
-  description: The id of the store that is known here and is away, or in whose place another one is. Null if only that there is one is known.
+  description: Id of the store that this host's backups are in, if it is missing or another one is in its place. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(source) for a source that is
-      not there, no directory, or empty where it was not, V(mount_missing) where what was mounted at each of the last three good backups
-      is not, V(incomplete) for a backup that was kept but lacks what could not be read,
-      V(suspect) for one that was kept and has lost too much, see O(max_shrink) and O(max_churn),
-      V(unstable) for one that was kept, with O(fail_on_unstable), V(protected) for one that is not deleted, for it is protected,
-      V(not_found) for one to accept or protect that is not there,
-      V(store) and V(store_full) for
-      a store that cannot be used (or is known and not there) or is full, V(lock_timeout) where others used the store alone for too long,
-      V(damaged) for a store in which something is missing or altered, V(unsupported) for what a newer version wrote,
-      V(foreign) for a backup that is not deleted because it belongs to another backup directory or store, V(interrupted) for a run that was told to stop.
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(source) for a source that does
+      not exist, is not a directory, or is empty but was not before, V(mount_missing) if a file system that was mounted at each of the last three good
+      backups is not mounted, V(incomplete) for a backup that was kept although something could not be read, V(suspect) for a backup that was kept
+      although too many files were lost or rewritten, see O(max_shrink) and O(max_churn), V(unstable) for a backup that was kept although files changed,
+      with O(fail_on_unstable), V(protected) for a backup that is protected from deletion, V(not_found) for a backup to accept or protect that does not
+      exist, V(store) for a store that is missing or cannot be used, V(store_full) for a full one, V(lock_timeout) for a lock that was held by others for
+      too long, V(damaged) for a store in which something is missing or altered, V(unsupported) for data that a newer version wrote,
+      V(foreign) for a backup that is not deleted because it belongs to another backup directory or store, V(interrupted) for a run that was interrupted.
   returned: failure
   type: str
   sample: incomplete

@@ -104,7 +104,7 @@ EXAMPLES = r"""
     msg: >-
       {{ app_backups.backups | rejectattr('damaged') | rejectattr('future') | selectattr('complete') | map(attribute='id') | first | default('none') }}
 
-- name: See what changed from one backup to the next in the last days
+- name: Show what changed from one backup to the next in the last days
   volt.backup.volt_backup_info:
     workload: app
     since: "2026-11-20"
@@ -118,9 +118,9 @@ EXAMPLES = r"""
       - contents
       - store
   register: looked_into
-  when: not ansible_check_mode # where no backup was made, and has no id
+  when: not ansible_check_mode # no backup was made, so there is no id
 
-- name: Fail where a backup is damaged
+- name: Fail if a backup is damaged
   ansible.builtin.assert:
     that: all_backups.backups | selectattr('damaged') | length == 0
 """
@@ -286,7 +286,7 @@ backups:
             - V(attributes) if its extended attributes could not be stored, V(links) if it has too many hard links. The path itself is in the backup, which
               is incomplete.
             - V(pseudo) for a pseudo file system, V(mount) for another file system, of which the directory itself is kept.
-            - V(mount_point) for a single file of another file system, and for a mount that is served over a network or by FUSE, where these were left out.
+            - V(mount_point) for a single file of another file system, and for a mount that is served over a network or by FUSE, if these were left out.
             - V(store) for the store and the backup directory.
           type: str
           returned: always
@@ -531,7 +531,7 @@ contents:
 changes:
   description:
     - For each backup's id, the differences from the previous one of the same workload.
-    - Null for the first one of a workload, and for damaged ones and those of the future.
+    - Null for the first one of a workload, and for damaged ones, and for those with a time in the future.
   returned: O(include) has V(changes)
   type: dict
   sample:
@@ -755,7 +755,7 @@ schedules:
       returned: always
       sample: null
     enabled:
-      description: Whether it is to run.
+      description: Whether it is enabled.
       type: bool
       returned: always
       sample: true
@@ -775,27 +775,27 @@ schedules:
       returned: always
       sample: 21600
     on_calendar:
-      description: When backups are made, in systemd's words, or null for a schedule by interval.
+      description: When backups are made, as a calendar expression of systemd, or null for a schedule by interval.
       type: str
       returned: always
       sample: null
     last_success:
-      description: When the last run that succeeded has ended, in UTC, or null.
+      description: When the last successful run ended, in UTC, or null.
       type: str
       returned: always
       sample: '2026-11-24T00:03:44.000000Z'
     last_failure:
-      description: When the last run that failed has ended, in UTC, or null.
+      description: When the last failed run ended, in UTC, or null.
       type: str
       returned: always
       sample: null
     last_proved:
-      description: When a backup was last restored by M(volt.backup.volt_restore_drill), and was as it should be, in UTC, or null.
+      description: When M(volt.backup.volt_restore_drill) last restored a backup and found no difference, in UTC, or null.
       type: str
       returned: always
       sample: '2026-11-22T09:12:00.000000Z'
     newest_id: &newest_id
-      description: The newest backup of the workload that can be relied on, by whatever it was made, or null.
+      description: The newest good backup of the workload, scheduled or not, or null.
       type: str
       returned: always
       sample: app-20261124-000341-scheduled
@@ -815,12 +815,12 @@ schedules:
       returned: always
       sample: 5400
     backup_count: &backup_count
-      description: How many backups the workload has. Null where the store cannot be read.
+      description: How many backups the workload has. Null if the store cannot be read.
       type: int
       returned: always
       sample: 28
     damaged_count: &damaged_count
-      description: How many of them are damaged. Null where the store cannot be read.
+      description: How many of them are damaged. Null if the store cannot be read.
       type: int
       returned: always
       sample: 0
@@ -830,7 +830,7 @@ schedules:
       returned: always
       sample: app-20261122-060341-scheduled
     next_elapse:
-      description: When the next backup is due, in UTC, or null where none is.
+      description: When the next backup is due, in UTC, or null if there is none.
       type: str
       returned: always
       sample: '2026-11-24T06:03:41.000000Z'
@@ -855,7 +855,7 @@ schedules:
       returned: always
       sample: 49283072
     unstable_count:
-      description: How many files of that backup may be torn, for they were written while it was made. The reason of a schedule that is V(ok) says so.
+      description: How many files of that backup may be inconsistent, because they changed while it was made. It is also in the reason.
       type: int
       returned: always
       sample: 0
@@ -876,12 +876,12 @@ workloads:
       returned: always
       sample: true
     state:
-      description: V(damaged) where any of its backups is, which is trouble; else V(no schedule), also of one that has one.
+      description: V(damaged) if any of its backups is, which is trouble. Else V(no schedule), even if it has one.
       type: str
       returned: always
       sample: no schedule
     reason:
-      description: What the trouble is, as a sentence. Null where there is none.
+      description: What is wrong, as a sentence. Null if there is no trouble.
       type: str
       returned: always
       sample: null
@@ -898,8 +898,8 @@ workloads:
     damaged_count: *damaged_count
 problems:
   description:
-    - Trouble of the host itself, that is, a unit that collects, verifies or tells of failures and failed or was stopped, a store or records that
-      are missing, and metrics that cannot be written.
+    - Trouble of the host itself. This is a unit for garbage collection, verification or notifications that failed or was stopped, a store or records
+      that are missing, or metrics that cannot be written.
   returned: as RV(schedules)
   type: list
   elements: dict
@@ -915,19 +915,19 @@ problems:
       returned: always
       sample: failed
     reason:
-      description: What the trouble is, as a sentence.
+      description: What is wrong, as a sentence.
       type: str
       returned: always
-      sample: volt-cas-verify.service failed (exit-code); see journalctl -u volt-cas-verify, mend it, then start volt-cas-verify.service.
+      sample: volt-cas-verify.service failed (exit-code); see journalctl -u volt-cas-verify, fix it, then start volt-cas-verify.service.
 answer:
   description:
-    - What kind of answer the list is. V(backups) where it is not empty. An empty one means V(no_store) where there is no store, V(unknown_workload) where
-      O(workload) has neither backups nor a schedule on this host, and V(nothing) where nothing matches.
+    - V(backups) if the list is not empty. For an empty list the reason, V(no_store) if there is no store, V(unknown_workload) if O(workload) has neither
+      backups nor a schedule on this host, or V(nothing) if nothing matches.
   returned: success
   type: str
   sample: backups
 read:
-  description: Where was looked.
+  description: The directories that were read.
   returned: success
   type: dict
   contains:
@@ -942,15 +942,15 @@ read:
       returned: always
       sample: /var/lib/volt/backups
 store_id:
-  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  description: Id of the missing store that this host's backups are in. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(store) for
-      a store that is known and not there, and for a store or a backup directory that cannot be read, V(lock_timeout) where others used the store
-      alone for too long.
+      a store that is missing, and for a store or a backup directory that cannot be read, V(lock_timeout) for a lock that was held by others for too
+      long.
   returned: failure
   type: str
   sample: usage

@@ -11,14 +11,14 @@ module: volt_backup_prune
 short_description: Delete the backups of a workload that no rule keeps
 version_added: 0.1.0
 description:
-  - Deletes those backups of a workload that O(keep) does not keep, oldest first. What only they refer to stays in the store as
-    unreferenced content.
-  - The newest complete and undamaged backup is kept in any case, and the newest of them that is not unstable.
-  - Incomplete and damaged backups count for nothing. So they never push out a good one, and they are deleted where a good one in their place would
-    be. Where no good one is left, nothing is deleted.
-  - A backup that claims to be made later than now, because a clock was wrong, is kept, and counts for nothing until its time comes. One whose record
-    cannot be read is kept if its time is not known, or if its tags would matter.
-  - Hours, days, weeks, months and years are those of the managed host's time zone, through daylight saving time. The rules are those
+  - Deletes the backups of a workload that O(keep) does not keep, oldest first. Data that only they use stays in the store until
+    M(volt.backup.volt_cas_gc) removes it.
+  - The newest complete and undamaged backup is always kept, and also the newest of them that is not unstable.
+  - Incomplete and damaged backups do not count. So a good backup is never deleted because of them, and they are deleted if a good one of the same time
+    would be. If no good backup is left, nothing is deleted.
+  - A backup with a time in the future, because a clock was wrong, is kept, and does not count until that time. A backup with an unreadable record
+    is kept if its time is unknown, or if its tags would matter.
+  - Hours, days, weeks, months and years are in the managed host's time zone, including daylight saving time. The rules are those
     of C(restic forget).
 author:
   - volt.backup contributors (!UNKNOWN)
@@ -33,13 +33,13 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Lists every backup with what keeps it, or that it goes.
+      - Lists each backup with the rule that keeps it, or that it is deleted.
   idempotent:
     support: full
 options:
   workload:
     description:
-      - Name of the workload. One that has no backups is no failure.
+      - Name of the workload. If it has no backups, the task succeeds without a change.
     type: str
     required: true
     aliases:
@@ -47,8 +47,8 @@ options:
       - name
   types:
     description:
-      - Which types of backups to look at, as one series. Others are neither counted nor deleted.
-      - By default all of them.
+      - Only consider backups of these types, as one series. Others are neither counted nor deleted.
+      - By default all types.
     type: list
     elements: str
     choices:
@@ -63,7 +63,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Keep a week of days, a month of weeks and a year of months
+- name: Keep daily backups for a week, weekly ones for a month and monthly ones for a year
   volt.backup.volt_backup_prune:
     workload: app
     keep:
@@ -71,7 +71,7 @@ EXAMPLES = r"""
       weekly: 5
       monthly: 12
 
-- name: Keep the newest three of what was backed up before deploys, and all of the last 30 days
+- name: Keep the newest three backups made before deploys, and all of the last 30 days
   volt.backup.volt_backup_prune:
     workload: app
     types:
@@ -81,7 +81,7 @@ EXAMPLES = r"""
       within: 30d
   register: pruned
 
-- name: Say what is kept, and why
+- name: Show what is kept, and why
   ansible.builtin.debug:
     msg: "{{ item.id }}: {{ item.rule }}"
   loop: "{{ pruned.kept }}"
@@ -111,11 +111,11 @@ kept:
       sample: scheduled
     rule:
       description:
-        - What keeps it. These are suboptions of O(keep), with the day or month or so that it stands for; or V(newest) or V(newest stable), or V(future) for one
-          that claims to be made later than now, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
-          or V(no complete and sound backup is left), or V(its record changed meanwhile), or V(protected),
+        - What keeps it. These are suboptions of O(keep), with the day, month or other period; or V(newest) or V(newest stable), or V(future) for one
+          with a time in the future, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
+          or V(no complete and undamaged backup is left), or V(its record changed meanwhile), or V(protected),
           V(older than a suspect backup) and V(first suspect).
-        - V(no rule keeps it) for one that goes.
+        - V(no rule keeps it) for one that is deleted.
       type: str
       returned: always
       sample: last, daily 2026-11-23
@@ -125,17 +125,17 @@ kept:
       returned: always
       sample: true
     damaged:
-      description: Whether it is damaged. Null where O(keep) keeps all backups, for then it was not looked at.
+      description: Whether it is damaged. Null if O(keep) keeps all backups, because this is then not checked.
       type: bool
       returned: always
       sample: false
     unsupported:
-      description: Whether a newer version wrote it. Then it is kept.
+      description: Whether a newer version wrote it. Such a backup is kept.
       type: bool
       returned: always
       sample: false
     foreign:
-      description: Whether it belongs to another backup directory. Then it is kept.
+      description: Whether it belongs to another backup directory. Such a backup is kept.
       type: bool
       returned: always
       sample: false
@@ -161,15 +161,15 @@ diff:
       returned: always
       sample: "keep   app-20261123-100000-scheduled (last, daily 2026-11-23)\nremove app-20261023-100000-scheduled (no rule keeps it)\n"
 store_id:
-  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  description: Id of the missing store that this host's backups are in. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(store) for a store that
-      is known and not there, and for a store or a O(backup_dir) that cannot be read or written, V(lock_timeout) where others used the store alone for
-      too long, V(interrupted) for a run that was told to stop.
+      is missing, and for a store or a O(backup_dir) that cannot be read or written, V(lock_timeout) for a lock that was held by others for too long,
+      V(interrupted) for a run that was interrupted.
   returned: failure
   type: str
   sample: usage

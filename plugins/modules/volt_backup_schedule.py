@@ -312,12 +312,12 @@ options:
     description:
       - Units of the whole host, as a dictionary of names and contents. Names are C(volt-backup.slice), and C(volt-cas-NAME) with C(.service) or
         C(.timer). Timers are enabled and started. Other units with such names that this module wrote are removed.
-      - In a text, C(@PYTHON@) stands for the interpreter that the services of schedules have. C(@ANY_PYTHON@) stands for a line that finds one that works,
-        should that be gone. C(@SPREAD@) stands for minute and second within an hour by O(jitter_seed), as in C(04:@SPREAD@). C(@HARDENED@) and
-        C(@HARDENED_NETWORK@) stand for the lines that harden a service which works on the store, or one which speaks to servers.
-      - One of them that is removed or masked later is trouble to C(volt-backup status). So is a failed run, also after a restart of the host, if the service
+      - In a text, C(@PYTHON@) is replaced by the interpreter that the services of schedules use. C(@ANY_PYTHON@) is replaced by a command that finds
+        another one if that is missing. C(@SPREAD@) is replaced by a minute and second that depend on O(jitter_seed), as in C(04:@SPREAD@). C(@HARDENED@)
+        and C(@HARDENED_NETWORK@) are replaced by the hardening of a service that uses the store, or of one that connects to servers.
+      - If one of them is removed or masked later, C(volt-backup status) shows trouble. It also shows a failed run, even after a reboot, if the service
         has C(ExecStopPost=-+@ANY_PYTHON@ /usr/local/bin/volt-backup status --publish --ended %n).
-      - The role P(volt.backup.volt_schedule#role) renders them by its templates.
+      - The role P(volt.backup.volt_schedule#role) renders them from its templates.
     type: dict
   on_failure:
     description:
@@ -327,27 +327,27 @@ options:
     suboptions:
       command:
         description:
-          - A command, as a list of words that begins with an absolute path. It gets the name of the unit as its last word, and the rest by
-            environment variables from E(VOLT_TEXT) to E(VOLT_LAST_SUCCESS).
+          - A command, as a list of words that starts with an absolute path. Its last argument is the name of the unit. Details are in environment variables
+            such as E(VOLT_TEXT) and E(VOLT_LAST_SUCCESS), see P(volt.backup.volt_schedule#role).
         type: list
         elements: str
         default: []
       mail:
-        description: Whom to write, and how.
+        description: How to send mail about failures.
         type: dict
         suboptions:
           to:
-            description: Addresses, with commas between them.
+            description: Addresses, separated by commas.
             type: str
             required: true
           from:
-            description: The sender. By default C(volt-backup) at the host.
+            description: The sender. The default is C(volt-backup) at the host's name.
             type: str
           smtp:
-            description: The server. Without it, the host's own C(/usr/sbin/sendmail) is called, which must be there.
+            description: The server. Without it, the host's own C(/usr/sbin/sendmail) is called, which must exist.
             type: str
           port:
-            description: The server's port. By default 25, 587 or 465, as O(on_failure.mail.security) has it.
+            description: The server's port. The default is 25, 587 or 465, depending on O(on_failure.mail.security).
             type: int
           security:
             description: How the connection is encrypted.
@@ -355,13 +355,13 @@ options:
             choices: [none, starttls, tls]
             default: none
           user:
-            description: The user's name at the server.
+            description: User name for the server.
             type: str
           password:
-            description: The user's password.
+            description: Password for the server.
             type: str
       webhook:
-        description: Where to post JSON with a C(text) and what there is to know.
+        description: Where to post JSON with a C(text) and details.
         type: dict
         suboptions:
           url:
@@ -378,10 +378,10 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Write the command that schedules start
+- name: Install the command that schedules use
   volt.backup.volt_runner:
 
-- name: Back up an application every six hours, and keep a week of it
+- name: Back up an application every six hours, and keep a week of backups
   volt.backup.volt_backup_schedule:
     workload: app
     source: /srv/app
@@ -389,7 +389,7 @@ EXAMPLES = r"""
     max_keep: 28
     jitter_seed: "{{ inventory_hostname }}"
 
-- name: Declare all schedules of a host, and remove what was declared before
+- name: Declare all schedules of a host, and remove all others
   volt.backup.volt_backup_schedule:
     schedules:
       - workload: app
@@ -404,7 +404,7 @@ EXAMPLES = r"""
         on_calendar: '*-*-* 03:30:00 UTC'
     purge: true
 
-- name: Do not back it up by itself any more
+- name: Remove a schedule
   volt.backup.volt_backup_schedule:
     workload: app
     state: absent
@@ -412,7 +412,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 units:
-  description: Names of the units of the schedules that are there, or in check mode would be.
+  description: Names of the units of the declared schedules, in check mode too.
   type: list
   elements: str
   returned: success
@@ -429,7 +429,7 @@ schedules:
       returned: always
       sample: app
     enabled:
-      description: Whether it backs up.
+      description: Whether it is enabled.
       type: bool
       returned: always
       sample: true
@@ -440,27 +440,27 @@ schedules:
       returned: always
       sample: ['*-*-* 00,06,12,18:03:41 UTC']
     next_elapse:
-      description: When the next backup is due, in UTC. Null for one that is disabled, and for O(on_calendar) where systemd was not told yet.
+      description: When the next backup is due, in UTC. Null if it is disabled, and for O(on_calendar) if systemd does not know the timer yet.
       type: str
       returned: always
       sample: '2026-11-24T06:03:41.000000Z'
 diff:
   description:
-    - Each file as it was and as it is, which directories were made, whether the store was, and which timers were enabled, disabled, started or stopped.
+    - Each file before and after, the directories and the store that were created, and the timers that were enabled, disabled, started or stopped.
   type: list
   elements: dict
-  returned: success, and on failure where sources are missing
+  returned: success, and on failure if sources are missing
   sample: []
 store_id:
-  description: The id of the store that is known on the host and is away, or in whose place another one is. Null if only that there is one is known.
+  description: Id of the store that this host's backups are in, if it is missing or another one is in its place. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a declaration that is wrong in itself, or does not fit the host,
-      V(store) for a store that is known and not there, that cannot be made or read, or for a C(/etc/volt/backup.json) that cannot be read,
-      V(systemd) for what systemd refused, or where it is absent, V(error) for files that cannot be read or written.
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, or options that do not fit the host,
+      V(store) for a store that is missing, that cannot be created or read, or for a C(/etc/volt/backup.json) that cannot be read,
+      V(systemd) for an error of systemd, or if it does not run, V(error) for files that cannot be read or written.
   returned: failure
   type: str
   sample: usage

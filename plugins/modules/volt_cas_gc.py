@@ -8,17 +8,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volt_cas_gc
-short_description: Remove from a store what no backup refers to
+short_description: Remove data that no backup needs from a store
 version_added: 0.1.0
 description:
-  - Deleting a backup removes its record. This module removes what only deleted backups referred to, and what runs that were killed
-    left in the store.
-  - What is not referred to goes to the store's trash, and is deleted when it has lain there for O(grace). So a module call frees what earlier ones have
-    moved to the trash, unless O(grace) is zero.
-  - Backups and restores may run meanwhile. The store is held alone for less than five seconds at a time, and restores wait for nothing else.
-  - Nothing is removed if the record of any backup, or a tree that it refers to, cannot be read, since what it needs is then unknown. See
+  - Deleting a backup only removes its record. This module removes data that only deleted backups used, and files that killed runs left in the store.
+  - Unused data is moved to the store's trash, and deleted by a later call after O(grace). So a call frees the space of data that earlier calls moved to
+    the trash, unless O(grace) is zero.
+  - Backups and restores can run at the same time. The store is locked exclusively for less than five seconds at a time, and restores wait for nothing else.
+  - Nothing is removed if the record of any backup, or a tree that it refers to, cannot be read, because it is then unknown what the backup needs. Run
     M(volt.backup.volt_cas_verify) with O(volt.backup.volt_cas_verify#module:repair), or delete that backup.
-  - A manifest without a record in O(backup_dir) keeps its content as any other does.
+  - The data of a manifest without a record in O(backup_dir) is kept too.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -29,22 +28,22 @@ attributes:
   check_mode:
     support: full
     details:
-      - Counts what a run would remove, also what rewriting packs would take and free.
+      - Counts what a run would remove, including the space that rewriting packs would need and free.
   diff_mode:
     support: full
   idempotent:
     support: full
     details:
-      - A call is changed when it moves something to the trash, and when it deletes something from there.
+      - A call is changed if it moves files to the trash, or deletes files from there.
 options:
   grace:
     description:
-      - How long what is removed lies in the trash, for example V(24h) or V(7d). V(0s) frees the space at once.
+      - How long files stay in the trash, for example V(24h) or V(7d). V(0s) frees the space at once.
     type: str
     default: 24h
   repack:
     description:
-      - Rewrite packs of which less than half is referred to, and merge those under 256 KiB. This takes time and, until the old ones are deleted, space.
+      - Rewrite packs of which less than half is used, and merge those smaller than 256 KiB. This needs time, and space until the old packs are deleted.
     type: bool
     default: true
 seealso:
@@ -53,15 +52,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Collect garbage, as once a week
+- name: Collect garbage, for example once a week
   volt.backup.volt_cas_gc:
 
-- name: Free all the space that can be had, now
+- name: Free as much space as possible now
   volt.backup.volt_cas_gc:
     grace: 0s
   register: collected
 
-- name: Say how much that was
+- name: Show how much that was
   ansible.builtin.debug:
     msg: "{{ (collected.freed_bytes - collected.written_bytes) | human_readable }} freed"
 """
@@ -88,17 +87,17 @@ trashed_bytes:
   returned: success
   sample: 31200112
 repacked_packs:
-  description: Packs whose content in use was written anew, before they were moved to the trash.
+  description: Packs whose used content was written to new packs, before they were moved to the trash.
   type: int
   returned: success
   sample: 3
 written_bytes:
-  description: Size of the packs that were written in their place.
+  description: Size of these new packs.
   type: int
   returned: success
   sample: 1048611
 live_blobs:
-  description: Blobs that backups refer to, trees and lists among them.
+  description: Blobs that backups refer to, including trees and lists.
   type: int
   returned: success
   sample: 10422
@@ -111,24 +110,23 @@ diff:
       description: The same as text, which C(--diff) prints.
       type: str
       returned: always
-      sample: "trash 120 file(s), 31200112 bytes\ndelete 214 file(s), 48103731 bytes\n"
+      sample: "move 120 file(s) to the trash, 31200112 bytes\ndelete 214 file(s), 48103731 bytes\n"
 store_id:
-  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  description: Id of the missing store that this host's backups are in. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(damaged) where something could not be read and so nothing was removed,
-      V(unsupported) where only a newer version can read something,
-      V(usage) for a request that is wrong in itself, V(store) for a store that is known and not there, or cannot be read or written,
-      V(lock_timeout) where others did not let go of the store, V(lock_lost) where the file of a lock was removed while a run was
-      at work, V(interrupted) for a run that was told to stop.
+    - Kind of failure, for conditions in playbooks. V(damaged) if something could not be read and so nothing was removed,
+      V(unsupported) if only a newer version can read something, V(usage) for invalid options, V(store) for a store that is missing, or cannot be read
+      or written, V(lock_timeout) for a lock that was held by others for too long, V(lock_lost) if the file of a lock was removed while a run used it,
+      V(interrupted) for a run that was interrupted.
   returned: failure
   type: str
   sample: damaged
 runs:
-  description: The runs that are at work without the store's lock, as names of directories in C(tmp) of the store.
+  description: The active runs that do not hold the store's lock, as names of directories in C(tmp) of the store.
   returned: failure with RV(code=lock_lost)
   type: list
   elements: str

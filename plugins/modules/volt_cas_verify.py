@@ -8,14 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volt_cas_verify
-short_description: Look whether everything that backups need is there and sound, and mend it
+short_description: Check that the data of all backups is present and undamaged, and repair it
 version_added: 0.1.0
 description:
-  - Looks at every backup's records and trees, and for every blob that they refer to. With O(level=content), it also reads files of the store and
-    compares what they hold with the SHA-256 that is their name.
-  - The task fails with RV(code=damaged) if something is damaged, and tells which backups and paths that concerns. With O(repair), it fails
-    if something stays damaged.
-  - What is found is remembered. From then on, the backups concerned are listed as damaged, and a backup of the same content stores it anew.
+  - Reads the records and trees of all backups, and checks that every blob they refer to exists. With O(level=content), it also reads the files of the
+    store and compares their content with the SHA-256 in their names.
+  - The task fails with RV(code=damaged) if something is damaged, and lists the affected backups and paths. With O(repair), it fails
+    if something is still damaged after the repair.
+  - Damage is recorded. From then on, the affected backups are listed as damaged, and the next backup of the same content stores it again.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,19 +27,19 @@ attributes:
   check_mode:
     support: full
     details:
-      - Verifies, remembers nothing, and with O(repair) tells which files would be taken out and which records made anew. What could be taken again
-        is not known before it is tried.
+      - Verifies and records nothing. With O(repair), it lists the files that would be moved to quarantine and the records that would be created again.
+        It cannot predict which blobs can be recovered.
   diff_mode:
     support: full
   idempotent:
     support: full
     details:
-      - Verifying alone is never changed.
+      - Without O(repair), the task is never changed.
 options:
   level:
     description:
-      - V(structure) reads records, trees and lists, and looks for each blob of content without reading it.
-      - V(content) reads and hashes all content as well, as far as O(budget) goes.
+      - V(structure) reads records, trees and lists, and checks that each blob of content exists, without reading it.
+      - V(content) also reads and hashes all content, or as much as O(budget) allows.
     type: str
     choices:
       - structure
@@ -48,20 +48,20 @@ options:
   budget:
     description:
       - How much content to read. A percentage such as V(5%) is a share of the store. A span of time such as V(30m) is how long to read.
-      - Where it ended is remembered, and the next time goes on from there. So V(5%) every night reads everything in 20 nights.
+      - The next call continues where this one ended. So V(5%) every night reads everything in 20 nights.
       - Only with O(level=content), and not with O(ids). By default everything is read.
     type: str
   ids:
     description:
-      - Look at these backups alone.
+      - Check only these backups.
     type: list
     elements: str
     default: []
   repair:
     description:
-      - Move damaged files to the store's C(quarantine) directory, where they stay. Take blobs that are missing from there and from the trash, as far as
-        they are sound, and from the directories that were backed up, if those are on this host and still hold the same content.
-      - Make records anew for manifests of this O(backup_dir) that have none, or none that can be read. The index is made anew as well.
+      - Move damaged files to the store's C(quarantine) directory, where they stay. Recover missing blobs from undamaged copies in the quarantine and the
+        trash, and from the directories that were backed up, if those are on this host and still have the same content.
+      - Create records again for manifests of this O(backup_dir) that have none, or an unreadable one. Rebuild the index.
       - Nothing is deleted.
     type: bool
     default: false
@@ -71,7 +71,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Verify a twentieth of all content, as every night
+- name: Verify a twentieth of all content, for example every night
   volt.backup.volt_cas_verify:
     level: content
     budget: 5%
@@ -82,11 +82,11 @@ EXAMPLES = r"""
     repair: true
   register: verified
 
-- name: Say what was done
+- name: Show what was repaired
   ansible.builtin.debug:
-    msg: "{{ verified.repaired.blobs }} blobs taken again, {{ verified.repaired.quarantined | length }} files taken out"
+    msg: "{{ verified.repaired.blobs }} blobs recovered, {{ verified.repaired.quarantined | length }} files moved to quarantine"
 
-- name: Go on with a list of what is damaged
+- name: Verify, and continue with a list of what is damaged
   volt.backup.volt_cas_verify:
   register: verified
   failed_when: verified is failed and verified.code != 'damaged'
@@ -94,7 +94,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 damage:
-  description: What is damaged, at most O(diff_limit) of it.
+  description: What is damaged, at most O(diff_limit) items.
   type: list
   elements: dict
   returned: success, and on failure with RV(code=damaged)
@@ -106,7 +106,7 @@ damage:
       sample: app-20261123-100000-manual
     path:
       description:
-        - The path in the backup, where V(.) is its root. For a directory whose own tree is lost, it stands for everything below. Null for a
+        - The path in the backup. V(.) is its root. A directory whose own tree is lost includes everything below it. Null for a
           backup's records, and for a file of the store.
       type: str
       returned: always
@@ -122,7 +122,7 @@ damage:
       returned: always
       sample: Blob 210fbc157b675d8d240a8d9a1aa71e3e5f3b3d9d51b21695d2fad69e312c7480 is missing or altered.
 damage_count:
-  description: How much is damaged in all.
+  description: Total number of damaged items.
   type: int
   returned: success, and on failure with RV(code=damaged)
   sample: 1
@@ -134,28 +134,27 @@ damaged:
   sample:
     - app-20261123-100000-manual
 unsupported:
-  description: Ids of the backups that a newer version wrote, or something that they need. Only that version can judge them.
+  description: Ids of backups that a newer version wrote, or that need data which it wrote. Only that version can check them.
   type: list
   elements: str
   returned: success, and on failure with RV(code=damaged) or RV(code=unsupported)
   sample: []
 foreign:
   description:
-    - Ids of the backups in the store that belong to another backup directory, or name none and are not listed in O(backup_dir), or are of the
-      original Volt command. They were not looked at, and
-      O(repair) leaves them alone.
+    - Ids of the backups in the store that belong to another backup directory, that have no directory id and are not listed in O(backup_dir), or that the
+      original Volt command made. They are not checked, and O(repair) does not change them.
   type: list
   elements: str
   returned: success, and on failure with RV(code=damaged) or RV(code=unsupported)
   sample: []
 unlisted:
-  description: Manifests of this O(backup_dir) in the store that no record names. O(repair) lists them again as backups.
+  description: Manifests of this O(backup_dir) in the store that have no record. O(repair) lists them again as backups.
   type: list
   elements: str
   returned: success, and on failure with RV(code=damaged)
   sample: []
 backup_count:
-  description: How many backups were looked at.
+  description: How many backups were checked.
   type: int
   returned: success, and on failure with RV(code=damaged)
   sample: 30
@@ -170,7 +169,7 @@ byte_count:
   returned: success, and on failure with RV(code=damaged)
   sample: 231000000
 covered:
-  description: With O(budget), how far through the store the reading has come, in percent.
+  description: With O(budget), how much of the store has been read, in percent.
   type: float
   returned: success, and on failure with RV(code=damaged)
   sample: 45.0
@@ -180,25 +179,25 @@ repaired:
   returned: success, and on failure with RV(code=damaged)
   contains:
     quarantined:
-      description: Damaged files that were taken out, relative to O(store). In check mode, where they are.
+      description: Damaged files that were moved to quarantine, relative to O(store). In check mode, their current paths.
       type: list
       elements: str
       returned: always
       sample: []
     blobs:
-      description: How many blobs were taken again. 0 in check mode.
+      description: How many blobs were recovered. 0 in check mode.
       type: int
       returned: always
       sample: 12
     sources:
-      description: Directories that were read again. Empty in check mode.
+      description: Source directories that were read again to recover blobs. Empty in check mode.
       type: list
       elements: str
       returned: always
       sample:
         - /srv/app
     sidecars:
-      description: Backups whose records were made anew.
+      description: Backups whose records were created again.
       type: list
       elements: str
       returned: always
@@ -214,17 +213,16 @@ diff:
       returned: always
       sample: "blobs 12\n"
 store_id:
-  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  description: Id of the missing store that this host's backups are in. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(damaged) where something is damaged, V(unsupported) where
-      only a newer version can judge some backups, V(usage) for a request that is wrong in itself,
-      V(not_found) for an id that does not exist, V(store) for a store that is known and not there, or cannot be read or written,
-      V(lock_timeout) where others did not let go of the store, V(lock_lost) where a repair found that the file of a lock was
-      removed while a run was at work, V(interrupted) for a run that was told to stop.
+    - Kind of failure, for conditions in playbooks. V(damaged) if something is damaged, V(unsupported) if only a newer version can check some backups,
+      V(usage) for invalid options, V(not_found) for an id that does not exist, V(store) for a store that is missing, or cannot be read or written,
+      V(lock_timeout) for a lock that was held by others for too long, V(lock_lost) if a repair found that the file of a lock was removed while a run used
+      it, V(interrupted) for a run that was interrupted.
   returned: failure
   type: str
   sample: damaged

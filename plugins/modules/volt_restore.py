@@ -181,17 +181,17 @@ EXAMPLES = r"""
     source: /srv/app
   register: made
 
-- name: Restore the newest backup to where it came from
+- name: Restore the newest backup to its original path
   volt.backup.volt_restore:
     workload: app
     force: true
 
-- name: Restore a certain backup elsewhere
+- name: Restore a certain backup to another directory
   volt.backup.volt_restore:
     id: "{{ made.backup.id }}"
     target: /srv/app-restored
 
-- name: Restore one directory of it, and remove files that were added since
+- name: Restore one directory of that backup, and remove files that were added since
   volt.backup.volt_restore:
     id: "{{ made.backup.id }}"
     paths:
@@ -316,7 +316,7 @@ restore:
       sample:
         - var/log/journal
     lost:
-      description: With O(salvage), paths that could not be restored. A directory stands for all paths in it.
+      description: With O(salvage), paths that could not be restored. A directory includes all paths in it.
       type: list
       elements: str
       returned: always
@@ -390,8 +390,8 @@ diff:
       sample: "~etc/app/app.conf\n"
 passed_over:
   description:
-    - Newer backups that were not used because they are damaged, incomplete, of the future (the clock was wrong) or of another backup directory. Empty if
-      O(id) is set.
+    - Newer backups that were not used because they are damaged, incomplete, have a time in the future (the clock was wrong) or belong to another backup
+      directory. Empty if O(id) is set.
     - It is not named C(skipped), because Ansible treats a task with a result of that name as skipped.
   returned: success but in check mode with O(id=null), and on failure with RV(code=not_found)
   type: list
@@ -409,14 +409,14 @@ passed_over:
       returned: always
       sample: It is incomplete.
 store_id:
-  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  description: Id of the missing store that this host's backups are in. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(not_found) where there is no
-      such backup, V(damaged) where something in the store is missing or altered, V(unsupported) where a newer
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(not_found) if there is no
+      such backup, V(damaged) if something in the store is missing or altered, V(unsupported) if a newer
       version wrote something that it needs, V(target_differs) for a target that differs and needs O(force),
       V(target) and V(target_full) for a target that is unsuitable or full, V(in_use) for one that is in use, V(attributes) for one that cannot store all
       attributes with O(attributes=strict), V(store) for a store that is missing or cannot be read, V(lock_timeout) for a lock that was held by others for
@@ -426,7 +426,7 @@ code:
   sample: target_differs
 mounts:
   description: What is mounted below the target, relative to it.
-  returned: failure, if O(strategy=replace) was refused for it
+  returned: failure, if O(strategy=replace) was refused because of it
   type: list
   elements: str
   sample:

@@ -11,11 +11,11 @@ module: volt_restore_drill
 short_description: Prove that backups can be restored
 version_added: 0.1.0
 description:
-  - Restores the newest backup of each workload that is complete, not damaged and not suspect to a directory of its own, reads that tree again,
-    compares it byte by byte with what the store says it must be, and removes it.
-  - Where the workload has a schedule, it is noted when and by which backup that was proved. M(volt.backup.volt_backup_info) with
-    O(volt.backup.volt_backup_info#module:include=schedules) and C(volt-backup status) tell it.
-  - The task fails with RV(code=drill) if a workload is not proved, after all others have had their turn.
+  - For each workload, restores the newest backup that is complete, undamaged and not suspect to a scratch directory. It then reads that tree, compares
+    it byte by byte with the backup, and removes it.
+  - If the workload has a schedule, the time and the backup are recorded. M(volt.backup.volt_backup_info) with
+    O(volt.backup.volt_backup_info#module:include=schedules) and C(volt-backup status) show them.
+  - The task fails with RV(code=drill) if the backup of any workload is not proved. The other workloads are tested before it fails.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -26,26 +26,27 @@ attributes:
   check_mode:
     support: full
     details:
-      - Looks whether everything is there that would be restored, and writes nothing.
+      - Checks that all data to restore is present, and writes nothing.
   diff_mode:
     support: N/A
     details:
-      - This module leaves the host as it was.
+      - This module does not change the host.
   idempotent:
     support: full
     details:
-      - It is never changed. The note is no part of what is declared.
+      - The task is never changed. The record of the proof does not count as a change.
 options:
   workloads:
     description:
-      - Of these workloads. By default, of all that have backups in O(backup_dir).
+      - Only test these workloads. By default all that have backups in O(backup_dir).
     type: list
     elements: str
     default: []
   scratch_dir:
     description:
-      - Where to restore to, in a new directory that only the user of the task can enter. A directory that is not there is made, and removed again.
-      - It needs space for the largest workload, unless it shares blocks with the store (Btrfs, XFS). Without that space nothing is written.
+      - Directory to restore to. In it, a new directory is created that only the user of the task can enter. If O(scratch_dir) does not exist, it is created
+        and removed again.
+      - It needs space for the largest workload, unless it shares blocks with the store (Btrfs, XFS). Without enough space nothing is written.
     type: path
     default: /var/lib/volt/drill
 seealso:
@@ -63,9 +64,9 @@ EXAMPLES = r"""
   volt.backup.volt_restore_drill:
     workloads:
       - app
-  when: not ansible_check_mode # where no backup was made
+  when: not ansible_check_mode # no backup was made
 
-- name: Prove it of every workload of the host, where there is space
+- name: Prove it for every workload of the host, in a directory with more space
   volt.backup.volt_restore_drill:
     scratch_dir: /var/tmp
   when: not ansible_check_mode
@@ -73,7 +74,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 drills:
-  description: How it went with each workload. It is there after a failure as well, if any workload had its turn.
+  description: Result of each workload. It is also returned after a failure, if any workload was tested.
   returned: success
   type: list
   elements: dict
@@ -84,12 +85,12 @@ drills:
       returned: always
       sample: app
     backup_id:
-      description: The backup that was restored, or null where there is none that could be.
+      description: The backup that was restored, or null if there is none to restore.
       type: str
       returned: always
       sample: app-20261123-100000-scheduled
     reason:
-      description: Why it is not proved, as a sentence. Null where it is.
+      description: Why it is not proved, as a sentence. Null if it is proved.
       type: str
       returned: always
       sample: null
@@ -104,19 +105,19 @@ drills:
       returned: always
       sample: 1834000000
     noted:
-      description: Whether it was noted as the last proof of the workload's schedule.
+      description: Whether it was recorded as the last proof of the workload's schedule.
       type: bool
       returned: always
       sample: true
     unstable_count:
-      description: How many files of the backup are unstable. They were written while it was made, so they are not proved.
+      description: How many files of the backup are unstable. They changed during the backup, so they are not proved.
       type: int
       returned: always
       sample: 0
     passed_over:
       description: >-
-        Newer backups that were passed over, since they are incomplete, damaged, suspect, of the future (the clock was wrong) or of another backup directory.
-        They are not proved. A warning names each.
+        Newer backups that were skipped because they are incomplete, damaged, suspect, have a time in the future (the clock was wrong) or belong to another
+        backup directory. They are not proved. A warning lists them.
       type: list
       elements: dict
       returned: always
@@ -133,14 +134,14 @@ drills:
           returned: always
           sample: incomplete
 store_id:
-  description: The id of the store that is known on the host and is away. Null if only that there is one is known.
+  description: Id of the missing store that this host's backups are in. Null if its id is unknown.
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(drill) for backups that are not proved, V(not_found) where there are none at all,
-      V(usage) for options that are wrong, V(store) for a store that is known and not there.
+    - Kind of failure, for conditions in playbooks. V(drill) for backups that are not proved, V(not_found) if there are no backups,
+      V(usage) for invalid options, V(store) for a store that is missing.
   returned: failure
   type: str
   sample: drill

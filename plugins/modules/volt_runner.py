@@ -11,11 +11,11 @@ module: volt_runner
 short_description: Write the command C(volt-backup) to a host
 version_added: 0.1.0
 description:
-  - The command is the engine of these modules in one executable file, for timers and for people. It needs Python and nothing else, not even Ansible.
-  - It is made of what Ansible sends to the host to run this module, so nothing is downloaded, and it is of the same version as the collection.
-    An older or newer one is replaced.
-  - The file is the same on every host, whichever Python made it.
-  - A file of that name that this module did not write is neither replaced nor removed; the task fails.
+  - The command has the functions of these modules in one executable file, for timers and for use by hand. It needs only Python, and not Ansible.
+  - It is built from the files that Ansible sends to the host to run this module. So nothing is downloaded, and the command has the version of the
+    collection. An older or newer command is replaced.
+  - The file is the same on every host, with every version of Python.
+  - A file of that name that this module did not write is neither replaced nor removed. The task fails instead.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -34,14 +34,14 @@ attributes:
 options:
   state:
     description:
-      - Whether the command is there. It is not removed while units of schedules start it, for a run that is at work needs it to end. Remove these by
-        M(volt.backup.volt_backup_schedule) first. In check mode that is a warning, since the task that removes them removed nothing either.
+      - Whether the command is installed. It is not removed while units of schedules use it, because a running backup needs it to end. Remove the schedules
+        with M(volt.backup.volt_backup_schedule) first. Check mode only warns, because an earlier task may remove them.
     type: str
     choices: [present, absent]
     default: present
   path:
     description:
-      - The file. Its directory must be there.
+      - The file. Its directory must exist.
     type: path
     default: /usr/local/bin/volt-backup
 seealso:
@@ -52,7 +52,7 @@ EXAMPLES = r"""
 - name: Write the command
   volt.backup.volt_runner:
 
-- name: Write it to a directory of its own
+- name: Write it to another directory
   volt.backup.volt_runner:
     path: /srv/backup/volt-backup
 
@@ -69,40 +69,40 @@ path:
   returned: success
   sample: /usr/local/bin/volt-backup
 version:
-  description: Version of the command that is there now, or in check mode would be. It is null with O(state=absent).
+  description: Version of the command after the task, or in check mode after a real run. Null with O(state=absent).
   type: str
   returned: success
   sample: 0.1.0
 job_format:
-  description: Format of the job files of schedules that it understands. It is null with O(state=absent).
+  description: Format of job files that it supports. Null with O(state=absent).
   type: int
   returned: success
   sample: 1
 features:
-  description: Required features of stores that it knows. It is null with O(state=absent).
+  description: Required features of stores that it supports. Null with O(state=absent).
   type: list
   elements: str
   returned: success
   sample: []
 diff:
-  description: What has changed, or in check mode would. Both are empty where there is no file.
+  description: What changed, or would change in check mode. A text is empty if there is no file.
   returned: success
   type: dict
   contains:
     before:
-      description: The command that was there.
+      description: The command before the task.
       type: str
       returned: always
       sample: "version: 0.0.9\njob_format: 1\nsha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\nmode: 0755\n"
     after:
-      description: The command that is there now.
+      description: The command after the task.
       type: str
       returned: always
       sample: "version: 0.1.0\njob_format: 1\nsha256: fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9\nmode: 0755\n"
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a path that cannot be used, such as that of a file that
-      this module did not write, V(error) for one that cannot be read or written, V(interrupted) for a run that was told to stop.
+    - Kind of failure, for conditions in playbooks. V(usage) for a path that cannot be used, such as that of a file that
+      this module did not write, V(error) for one that cannot be read or written, V(interrupted) for a run that was interrupted.
   returned: failure
   type: str
   sample: usage

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volt_workload_info
-short_description: Find what a host runs, ready to be backed up
+short_description: Find the workloads of a host to back up
 version_added: 0.1.0
 description:
-  - Lists the machines, containers, volumes and projects of the managed host, each with all that a schedule or a backup of it needs.
-  - Everything is read from files on disk. No program is run and no daemon is asked, so what is stopped is found as well.
-  - Found are machines of systemd-nspawn in C(/var/lib/machines), Volt's containers in C(/var/lib/volt/containers/<name>/rootfs), Volt's virtual
+  - Lists the machines, containers, volumes and projects of the managed host, each with the options for a schedule or a backup.
+  - It only reads files on disk. It runs no program and asks no daemon, so it also finds stopped workloads.
+  - It finds machines of systemd-nspawn in C(/var/lib/machines), Volt's containers in C(/var/lib/volt/containers/<name>/rootfs), Volt's virtual
     machines in C(/var/lib/volt/vms/<name>), volumes of Docker and Podman, and projects of Docker Compose.
-  - Docker's C(data-root) is taken from C(/etc/docker/daemon.json), Podman's places from C(/etc/containers/storage.conf) and C(containers.conf).
-    Where C(daemon.json) is not understood, Docker's data is not looked for at all.
-  - A workload is called C(<runtime>-<its name>), whatever else the host has, so its name stays when others come and go.
-  - A symbolic link is followed where only root can have put it. Elsewhere it could be a user's way to other people's files, and is left out.
+  - Docker's C(data-root) is read from C(/etc/docker/daemon.json), Podman's directories from C(/etc/containers/storage.conf) and C(containers.conf).
+    If C(daemon.json) is invalid, Docker's data is not searched at all.
+  - The name of a workload is C(<runtime>-<its name>). It does not depend on what else the host runs.
+  - Symbolic links are only followed if only root can have created them. Others are left out, because a user could make them point to files of others.
   - In results, paths are UTF-8. A byte that is not valid UTF-8 appears as C(\xNN), a backslash as C(\\).
 author:
   - volt.backup contributors (!UNKNOWN)
@@ -30,10 +30,10 @@ extends_documentation_fragment:
 options:
   kinds:
     description:
-      - What to look for.
+      - What to search for.
       - V(container) is a tree of files that runs as a container, or the directory of a Compose project.
-      - V(hybrid-native), V(hybrid-kvm) and V(hybrid-emulated) are Volt's. Which of them a machine is, is told by a C(mode) in the JSON, YAML, TOML
-        or C(.conf) files of its directory. Without that, a container is V(container) and a virtual machine V(hybrid-kvm).
+      - V(hybrid-native), V(hybrid-kvm) and V(hybrid-emulated) are machines of Volt. The setting C(mode) in a JSON, YAML, TOML or C(.conf) file of the
+        machine's directory selects the kind. Without it, a container is V(container) and a virtual machine V(hybrid-kvm).
       - V(volume) is a volume of Docker or Podman.
     type: list
     elements: str
@@ -51,42 +51,41 @@ options:
       - volume
   sizes:
     description:
-      - Whether to tell how large each workload is. All its directories are read for that, which takes a while where there are millions of files.
+      - Whether to measure the size of each workload. This reads all its directories, which takes time if there are millions of files.
     type: bool
     default: true
   users:
     description:
-      - Users of the host whose volumes to find as well, of Docker and Podman without root, where these have them by default.
-      - Such a workload is called C(<runtime>.<user>.<its name>).
+      - Users of the host whose volumes of rootless Docker and Podman to find too, in the default directories.
+      - The name of such a workload is C(<runtime>.<user>.<its name>).
     type: list
     elements: str
     default: []
   compose_dirs:
     description:
-      - Directories that have a file of Compose, or contain directories that have one, for example V(/opt/stacks).
-      - Projects that have containers in Docker, running or not, are found without this. Of those that are down, and of those under Podman, no
-        file tells the directory.
-      - An image can bring labels like those of Compose. They count where something else shows that Compose wrote them, such as the container's name. Where
-        nothing does, the directory is left out with a warning; name it here if it is a project's.
-      - What its containers call a project counts before what its files suggest, so a directory is not found under both names.
+      - Directories that have a Compose file, or contain directories that have one, for example V(/opt/stacks).
+      - Projects that have containers in Docker, running or not, are found without this option. For projects that are down, and for projects with Podman, no
+        file has the directory.
+      - An image can have labels like those of Compose. They only count if something else, such as the container's name, shows that Compose wrote them.
+        Otherwise the directory is left out with a warning. List it here if it is a project.
+      - The project name in the labels of its containers has priority over the name in its files, so a directory is not found under two names.
     type: list
     elements: path
     default: []
 notes:
-  - Run it as root. What may not be read is left out, with a warning.
-  - A project's workload is its directory. Its volumes are workloads of their own, and other paths of the host that its containers use
-    belong to none.
-  - A volume whose data is on a network or in memory is left out. One of Docker's whose data is on a disk of its own is found while that is mounted, and
-    left out with a warning while it is not. Of Podman's no file tells that, so one that is not mounted at the moment is found as an empty directory.
-  - A backup of either that is made while the disk is not mounted is one of an empty directory.
-  - Containers of one Compose project that name different directories count for none of them, with a warning, unless but one still has a file of Compose.
+  - Run it as root. What cannot be read is left out, with a warning.
+  - The workload of a project is its directory. Its volumes are separate workloads. Other paths of the host that its containers use belong to no workload.
+  - Volumes with data on a network or in memory are left out. A Docker volume on its own disk is found while that disk is mounted, and left out with a
+    warning while it is not. For Podman, no file has this information, so an unmounted volume is found as an empty directory.
+  - A backup of such a volume while its disk is not mounted is a backup of an empty directory.
+  - If containers of one Compose project name different directories, none is used, with a warning, unless exactly one of them still has a Compose file.
 seealso:
   - module: volt.backup.volt_backup
   - module: volt.backup.volt_backup_schedule
 """
 
 EXAMPLES = r"""
-- name: Find all that there is
+- name: Find all workloads
   volt.backup.volt_workload_info:
   register: found
 
@@ -101,19 +100,19 @@ EXAMPLES = r"""
   loop_control:
     label: "{{ item.workload }}"
 
-- name: Have it backed up every six hours
+- name: Schedule backups of all of them every six hours
   volt.backup.volt_backup_schedule:
     schedules: "{{ found.workloads | map(attribute='schedule') | map('combine', {'interval': '6h', 'max_keep': 28}) }}"
-    manage_units: false # leave this out to have systemd start it
+    manage_units: false # only writes files; omit it to start the timers
 
-- name: Find volumes alone, and do not measure them
+- name: Find only volumes, without their sizes
   volt.backup.volt_workload_info:
     kinds:
       - volume
     sizes: false
   register: volumes
 
-- name: Name those that no container uses
+- name: Show the volumes that no container uses
   ansible.builtin.debug:
     msg: "{{ volumes.workloads | selectattr('containers', 'eq', []) | map(attribute='name') }}"
 """
@@ -127,18 +126,18 @@ workloads:
   elements: dict
   contains:
     workload:
-      description: Its name as a workload, C(<runtime>-<name>). It depends on nothing else.
+      description: Its name as a workload, C(<runtime>-<name>).
       type: str
       returned: always
       sample: docker-shop_data
     name:
-      description: What its runtime calls it. For a disk image in C(/var/lib/machines) it is the name of the file.
+      description: Its name in the runtime. For a disk image in C(/var/lib/machines) it is the name of the file.
       type: str
       returned: always
       sample: shop_data
     runtime:
       description:
-        - What runs or keeps it, V(nspawn), V(docker), V(podman) or V(compose). V(volt) is a container of Volt, V(vm) a virtual machine of Volt.
+        - What runs it, V(nspawn), V(docker), V(podman) or V(compose). V(volt) is a container of Volt, V(vm) a virtual machine of Volt.
       type: str
       returned: always
       sample: docker
@@ -159,20 +158,20 @@ workloads:
       sample: /var/lib/docker/volumes/shop_data/_data
     source:
       description:
-        - The directory to back up, which is RV(workloads[].path) with symbolic links resolved. For a disk image it is the directory that holds it, and
-          RV(workloads[].schedule.exclude) leaves out the rest.
+        - The directory to back up, which is RV(workloads[].path) with symbolic links resolved. For a disk image it is the directory that contains it, and
+          RV(workloads[].schedule.exclude) excludes the rest.
       type: str
       returned: always
       sample: /var/lib/docker/volumes/shop_data/_data
     size:
       description:
-        - Sum of the sizes of its files in bytes, as a backup's C(total_size), but a file with several names is counted once. What is mounted
-          there is counted, as it is backed up. Null unless O(sizes).
+        - Sum of the sizes of its files in bytes, as a backup's C(total_size), but a file with several names is counted once. Mounted file systems are
+          counted if they would be backed up. Null without O(sizes).
       type: int
       returned: always
       sample: 49283072
     images:
-      description: The disk images of a virtual machine, or the one that a machine of systemd-nspawn consists of.
+      description: The disk images of a virtual machine, or the disk image of a machine of systemd-nspawn.
       type: list
       elements: dict
       returned: always
@@ -185,8 +184,9 @@ workloads:
           sample: /var/lib/volt/vms/db/disk.qcow2
         format:
           description:
-            - V(qcow2), V(vmdk), V(vdi), V(vhd) or V(vhdx) by how the file begins, V(raw) for a boot sector or a name that ends in C(.raw) or C(.img), or null.
-            - A machine can write anything to the beginning of a raw image. Do not let this decide how to open one.
+            - V(qcow2), V(vmdk), V(vdi), V(vhd) or V(vhdx) by the start of the file.
+              V(raw) for a boot sector or the file name extension C(.raw) or C(.img), else null.
+            - A machine can write anything to the start of a raw image. Do not use this value to decide how to open an image.
           type: str
           returned: always
           sample: qcow2
@@ -196,28 +196,28 @@ workloads:
           returned: always
           sample: 4294967296
         allocated:
-          description: How much of the disk it occupies, in bytes.
+          description: Disk space that it uses, in bytes.
           type: int
           returned: always
           sample: 1288490188
         backing_file:
-          description: The image that it builds upon, in its own words, or null. A backup has that only if it is in the same directory.
+          description: The image that it is based on, as written in the image, or null. A backup only has that if it is in the same directory.
           type: str
           returned: always
           sample: null
     config:
-      description: The file that describes it, a C(.nspawn) file or one of Compose, or null. The first is not in the backup.
+      description: Its configuration, a C(.nspawn) file or a Compose file, or null. A C(.nspawn) file is not in the backup.
       type: str
       returned: always
       sample: null
     binds:
-      description: Paths of the host that its C(.nspawn) file lets it write. They are not in the backup.
+      description: Paths of the host that it can write according to its C(.nspawn) file. They are not in the backup.
       type: list
       elements: str
       returned: always
       sample: []
     containers:
-      description: Names of Docker's containers that use the volume, running or not. Null where no file tells.
+      description: Names of Docker containers that use the volume, running or not. Null if unknown.
       type: list
       elements: str
       returned: always
@@ -225,7 +225,7 @@ workloads:
         - shop-db-1
     schedule:
       description:
-        - Options for M(volt.backup.volt_backup_schedule) and M(volt.backup.volt_backup), and nothing else. Add when to back up.
+        - Options for M(volt.backup.volt_backup_schedule) and M(volt.backup.volt_backup). For a schedule, add when to back up.
       type: dict
       returned: always
       contains:
@@ -246,15 +246,15 @@ workloads:
           sample: volume
         exclude:
           description:
-            - Patterns of what else is in the source and not a part of it. Only a disk image has any, for its source is the directory that holds it. With
-              everything else this is not here, so that exclusions which are given as defaults count.
+            - Patterns of other files in the source that do not belong to the workload. It is only returned for disk images, so that default exclusions apply to
+              all other workloads.
           type: list
           elements: str
           returned: for a disk image
           sample: ["/*", "!/old.raw"]
 left_out:
   description:
-    - What was found and is no workload. Where it should be mended, there is a warning as well.
+    - What was found, but is not a workload. There is also a warning if something should be fixed.
   returned: success
   type: list
   elements: dict
@@ -268,20 +268,20 @@ left_out:
       description: Why it is left out.
       type: str
       returned: always
-      sample: its data is on a file system of its own, of type nfs, which is no disk of this host
+      sample: its data is on a nfs file system, which is not a local disk
 complete:
   description:
-    - Whether all that could be a workload was looked at and could be named. Where not, there is a warning for each lack, and what was not found may be
-      there all the same, so nothing should be purged for that.
-    - V(false) where a file or directory cannot be read or understood, where Docker or Podman has no data although settings say where it is or its directory is
-      there, where a link by which the administrator moved something leads nowhere, where O(users) or O(compose_dirs) name what is not there, and where
-      a thing is left out that should be mended, such as one of two of the same name.
+    - Whether everything that can be a workload was checked and has a valid name. If V(false), a warning names each problem. Workloads that were not found
+      may still exist then, so do not remove their schedules.
+    - V(false) if a file or directory cannot be read or parsed, if the data of Docker or Podman is missing although its settings or its directory exist, if
+      a symbolic link to moved data points to nothing, if O(users) or O(compose_dirs) contain what does not exist, and if something is left out that
+      should be fixed, for example two workloads of the same name.
   returned: success
   type: bool
   sample: true
 code:
   description:
-    - What kind of failure it was, for a playbook to branch on. V(usage) for a request that is wrong in itself.
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options.
   returned: failure
   type: str
   sample: usage

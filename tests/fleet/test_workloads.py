@@ -98,7 +98,7 @@ def test_what_was_not_looked_at_keeps_its_schedule(fleet: Fleet, hosts: Callable
     hosts("volt.backup.schedule", **given, volt_schedule_purge=False)
     # Started in the middle, or with a path that systemd does not understand, the role fails and touches nothing.
     for said, variables, arguments in (
-        ("the task that finds what the host runs was left out", {}, ["--start-at-task", "Declare the schedules and the host's own units"]),
+        ("the task that finds what the host runs was skipped", {}, ["--start-at-task", "Declare the schedules and the host's own units"]),
         ("must be absolute paths", {"volt_schedule_store": "~/cas"}, []),
     ):
         done = ansible("ansible-playbook", "volt.backup.schedule", "-e", json.dumps({**given, **variables}), *arguments)

@@ -64,7 +64,7 @@ def test_first_and_later_backups(host: Host) -> None:
     assert (other["diff"]["counts"]["added"], len(other["diff"]["added"]), other["diff"]["more"]) == (14, 2, 12)
 
 
-def test_none_where_none_is_needed(host: Host) -> None:
+def test_no_backup_if_none_is_needed(host: Host) -> None:
     host.furnish()
     base = host.back_up(exclude=["/tmp/"])["backup"]
     wanted = {"exclude": ["/tmp/"], "only_if_changed": True, "type": "scheduled"}
@@ -134,7 +134,7 @@ def test_a_mount_that_is_missing_and_then_accepted(host: Host, capfd: Any) -> No
     assert cli.main([*words[:1], "unknown", *words[2:]]) == 5
 
 
-def test_an_unstable_backup_is_kept_and_fails_where_that_was_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unstable_backup_is_kept_and_fails_with_that_option(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.furnish()
     log, real = host.tree / "conf/app.conf", os.pread
 
@@ -170,7 +170,7 @@ def test_a_suspect_backup_is_kept_and_fails(host: Host) -> None:
     assert host.back_up(max_churn=101)["code"] == "usage"
 
 
-def test_what_people_say_of_a_backup(host: Host) -> None:
+def test_marks_on_a_backup(host: Host) -> None:
     for number in range(60):
         (host.tree / f"f{number}").write_text("x" * number)
     good = host.back_up()["backup"]["id"]

@@ -296,7 +296,7 @@ def test_a_python_that_is_too_old(host: Host, monkeypatch: pytest.MonkeyPatch, m
     assert failure["failed"] and failure["code"] == "usage" and failure["msg"].startswith("The managed host needs Python 3.9 or newer")
 
 
-def test_an_error_of_which_nobody_thought(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence all the same, and no traceback."""
 
     def fail(*_arguments: Any) -> None:

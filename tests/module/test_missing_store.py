@@ -43,7 +43,7 @@ def test_a_store_that_is_away(host: Host, name: str) -> None:
     assert host.everything() == before
 
 
-def test_a_backup_begins_anew_where_that_is_said(host: Host) -> None:
+def test_a_backup_starts_a_new_store_with_that_option(host: Host) -> None:
     made = host.back_up()["backup"]
     known, before = away(host), host.everything()
     for state in ({"state": "absent", "id": made["id"]}, {"workload": "app", "source": str(host.tree)}, {"workload": "app", "state": "accepted"}):
@@ -135,6 +135,6 @@ def test_a_user_who_may_not_read_gets_that_error(host: Host, monkeypatch: pytest
         assert failure["failed"] and failure["code"] == "store" and f"{host.store} cannot be read: permission denied" in failure["msg"]
         etc.chmod(0o700)
         failure = host.info(user=NOBODY, store=None, backup_dir=None)
-        assert failure["failed"] and failure["code"] == "store" and failure["msg"].startswith(f"{etc}/backup.json holds the location")
+        assert failure["failed"] and failure["code"] == "store" and failure["msg"].startswith(f"{etc}/backup.json contains the location")
     finally:
         shutil.rmtree(etc)

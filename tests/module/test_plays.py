@@ -72,7 +72,7 @@ def test_no_role_begins_with_a_misspelt_variable(node: Node, role: str) -> None:
 @pytest.mark.parametrize("name", ["backup", "restore", "verify"])
 def test_no_playbook_goes_on_with_a_misspelt_variable(node: Node, name: str) -> None:
     said = node.run(f"volt.backup.{name}", status=2, volt_srial=1)
-    assert said.count("use volt_serial") >= 2 and "volt_workload_info" not in said and "TASK [Make sure that it was said" not in said
+    assert said.count("use volt_serial") >= 2 and "volt_workload_info" not in said and "TASK [Check that the hosts" not in said
 
 
 def test_nothing_is_scheduled_or_backed_up_where_nothing_says_so(node: Node) -> None:
@@ -154,7 +154,7 @@ def test_a_restore_says_where_it_goes(node: Node) -> None:
     assert "The restore would change nothing" in node.run("volt.backup.restore", volt_hosts="two", **wanted)
 
 
-def test_nothing_is_restored_by_a_way_around(node: Node) -> None:
+def test_start_at_task_restores_nothing(node: Node) -> None:
     """Hosts that the inventory chooses, a play that begins in its middle, and a variable whose value is undefined."""
     places = {"volt_store": f"{node.room}/cas", "volt_backup_dir": f"{node.room}/list"}
     node.run("volt.backup.backup", "--limit", "one", volt_workloads=[{"workload": "app", "source": f"{node.room}/app"}], **places)
@@ -163,7 +163,7 @@ def test_nothing_is_restored_by_a_way_around(node: Node) -> None:
     (node.room / "group_vars").mkdir()
     (node.room / "group_vars/all.yml").write_text("volt_hosts: all\n", encoding="utf-8")
     assert "This would restore on 2 hosts" in node.run("volt.backup.restore", status=2, **wanted)
-    for task in ("Look what would be restored", "Restore"):
+    for task in ("Plan the restore", "Restore"):
         node.run("volt.backup.restore", "--limit", "one", "--start-at-task", task, status=2, **wanted)
     node.run("volt.backup.restore", "--limit", "one", "--start-at-task", "Restore", status=2, **{**wanted, "volt_id": "app-20260101-000000-manual"})
     undefined = node.run("volt.backup.restore", "--limit", "one", status=2, volt_target="{{ nowhere }}", **wanted)

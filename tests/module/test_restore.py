@@ -86,7 +86,7 @@ def test_some_paths(host: Host, made: dict[str, Any]) -> None:
     equal(host, host.tree)
 
 
-def test_the_newest_that_is_sound(host: Host, made: dict[str, Any]) -> None:
+def test_the_newest_undamaged_backup(host: Host, made: dict[str, Any]) -> None:
     newer, newest = (host.back_up(type="snapshot")["backup"] for _turn in range(2))
     (host.store / "refs" / f"{newest['manifest_ref']}.json").write_text("{")
     never = str(host.top / "never")

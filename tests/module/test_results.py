@@ -53,7 +53,7 @@ def test_incomplete_backup_may_be_allowed(private: Host) -> None:
 
 
 @only_root
-def test_incomplete_backup_is_passed_over(private: Host) -> None:
+def test_incomplete_backup_is_skipped(private: Host) -> None:
     (private.tree / "secret").chmod(0o644)
     whole = private.back_up(user=NOBODY)
     (private.tree / "secret").chmod(0o600)
@@ -101,7 +101,7 @@ def test_keep_where_no_backup_was_needed(host: Host) -> None:
     assert host.info()["count"] == 2
 
 
-def test_a_backup_that_was_made_is_told_where_pruning_fails(host: Host) -> None:
+def test_a_backup_that_was_made_is_reported_where_pruning_fails(host: Host) -> None:
     host.back_up()
     running = host.back_up(keep={"last": 1, "within": "999999999d"})
     assert len(running["pruned"]["kept"]) == 2

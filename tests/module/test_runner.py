@@ -77,7 +77,7 @@ def test_replaces_any_other(host: Host, version: str) -> None:
     assert done["changed"] and done["diff"] == {"before": command.describe(older(version)), "after": AFTER}
 
 
-def test_mends_the_mode(host: Host) -> None:
+def test_fixes_the_mode(host: Host) -> None:
     path = host.top / "volt-backup"
     command.write(str(path), archive.build())
     path.chmod(0o644)
@@ -89,7 +89,7 @@ def test_removes_what_it_wrote_once(host: Host) -> None:
     assert both(host, state="absent")["changed"]
 
 
-def test_noexec_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noexec_is_reported(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_NOEXEC))
     for check in (True, False):
         (warning,) = host.run("volt_runner", check, path=str(host.top / "volt-backup"))["warnings"]

@@ -112,7 +112,7 @@ def test_secrets_of_headers_are_hidden_and_other_values_are_not(host: Host, fail
 
 
 @pytest.mark.parametrize("check", [True, False], ids=["check mode", "run"])
-def test_a_file_system_that_is_read_only_is_told(host: Host, check: bool) -> None:
+def test_a_file_system_that_is_read_only_is_reported(host: Host, check: bool) -> None:
     """Check mode says what would happen, and that is nothing."""
     need("mount", root=True)
     options = {"workload": "app", "source": str(host.tree), "interval": "6h"}

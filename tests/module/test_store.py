@@ -53,7 +53,7 @@ def test_collect(host: Host) -> None:
     assert not host.run("volt_cas_gc", repack=False)["changed"]
     host.run("volt_backup", state="absent", id=one["id"])
     foreseen, done, _again = host.twice("volt_cas_gc", grace="1h")
-    assert done["trashed_bytes"] > 300000 and done["freed_bytes"] == 0 and re.match("trash [0-9]+ file", done["diff"]["prepared"])
+    assert done["trashed_bytes"] > 300000 and done["freed_bytes"] == 0 and re.match("move [0-9]+ file", done["diff"]["prepared"])
     assert (foreseen["trashed_bytes"], foreseen["live_blobs"]) == (done["trashed_bytes"], done["live_blobs"])
     foreseen, emptied = (host.run("volt_cas_gc", check, grace="0s") for check in (True, False))
     assert foreseen["changed"] and emptied["changed"] and foreseen["freed_bytes"] == emptied["freed_bytes"] == done["trashed_bytes"]
@@ -63,7 +63,7 @@ def test_collect(host: Host) -> None:
     assert host.restore(id=two["id"], target=str(host.top / "restored"), verify=True)["changed"]
 
 
-def test_no_collection_of_what_nobody_can_know(host: Host) -> None:
+def test_no_collection_with_an_unreadable_record(host: Host) -> None:
     made = host.back_up()["backup"]["id"]
     (host.backups / f"{made}.json").write_text("{")
     for options in ({}, {"grace": "0s"}):
@@ -72,7 +72,7 @@ def test_no_collection_of_what_nobody_can_know(host: Host) -> None:
         assert failure["msg"].startswith("Garbage collection refused")
 
 
-def test_verify_what_is_sound(host: Host) -> None:
+def test_verify_an_undamaged_store(host: Host) -> None:
     host.furnish()
     before = host.everything()
     nothing = host.run("volt_cas_verify", level="content", repair=True)

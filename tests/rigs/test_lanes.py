@@ -53,7 +53,7 @@ def test_order_needs_and_places(tmp_path: Path) -> None:
     assert "All gates passed" in said
 
 
-def test_a_failure_is_told_with_its_last_lines(tmp_path: Path) -> None:
+def test_a_failure_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     (tmp_path / "tests.xml").write_text(JUNIT)
     gates = [
         ("tests", "two", (), "exit 1"),

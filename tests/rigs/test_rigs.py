@@ -279,7 +279,7 @@ def test_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample.some(cases, 9, "x") == cases
 
 
-def test_messages_that_come_at_once_are_told_apart() -> None:
+def test_messages_that_come_at_once_are_reported_apart() -> None:
     """A busy machine: the child has done several steps before the first one is read."""
     reader, writer = os.pipe()
     for text in (b"one", b"", b"three"):

@@ -97,7 +97,7 @@ BENIGN: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("how", HOSTILE)
-def test_what_was_lost_is_suspect(work: Bench, how: str) -> None:
+def test_a_backup_with_losses_is_suspect(work: Bench, how: str) -> None:
     good = work.found()[0]["id"]
     each(work, HOSTILE[how], 0.7)
     foreseen = work.create(dry=True).backup
@@ -115,7 +115,7 @@ def test_what_was_lost_is_suspect(work: Bench, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", BENIGN)
-def test_what_people_do_is_not(work: Bench, how: str) -> None:
+def test_normal_changes_are_not_suspect(work: Bench, how: str) -> None:
     each(work, BENIGN[how])
     backup = work.create().backup
     assert not backup["suspect"] and backup["suspect_reason"] is None and backup["lost_counts"][0] == 0
@@ -174,7 +174,7 @@ def test_a_first_backup_that_is_empty_and_one_that_is_meant_to_be(work: Bench, t
     assert not work.create(allow_empty=True).backup["suspect"]
 
 
-def test_what_is_usual_is_not_suspect(bench: Bench) -> None:
+def test_usual_changes_are_not_suspect(bench: Bench) -> None:
     """An application that seals what comes in: many of its files are replaced by what looks encrypted, in each run."""
     for number in range(60):
         bench.files(**{f"keep{number}": text(number)})
@@ -263,7 +263,7 @@ def test_acceptance_is_of_one_source(work: Bench, tmp_path: Path) -> None:
     assert work.create().backup["suspect"]
 
 
-def test_accept_of_what_is_damaged(work: Bench) -> None:
+def test_accept_of_a_damaged_backup(work: Bench) -> None:
     each(work, lock)
     backup = work.create().backup
     manifest = next((work.store / "refs").glob(f"{backup['id']}-*"))
@@ -295,7 +295,7 @@ def test_what_cannot_be_marked_says_what_to_do(work: Bench, monkeypatch: pytest.
             call(backup)
 
 
-def test_nothing_deletes_what_is_protected(work: Bench) -> None:
+def test_nothing_deletes_a_protected_backup(work: Bench) -> None:
     old, new = (found["id"] for found in reversed(work.found()))
     assert work.manager.protect(old, dry=True).changed and work.manager.protect(old).changed and not work.manager.protect(old).changed
     assert work.found()[1]["protected"] and work.found()[1]["protected_by"]
@@ -527,7 +527,7 @@ def test_one_text_over_all_files(work: Bench) -> None:
     assert "max_churn" in work.create().backup["suspect_reason"]
 
 
-def test_other_exclusions_are_no_way_around(work: Bench) -> None:
+def test_other_exclusions_do_not_bypass_the_check(work: Bench) -> None:
     each(work, lock)
     assert work.create().backup["suspect"]
     assert work.create(exclude=["*.log"]).backup["suspect"], "the same source is a measure where there is none of the same rules"

@@ -160,7 +160,7 @@ def test_only_if_changed(bench):
 
 
 @pytest.mark.parametrize("options", [{"max_age": "1h"}, {"only_if_changed": True}])
-def test_a_backup_of_another_host_does_not_stand_for_this_ones(bench, options, monkeypatch):
+def test_a_backup_of_another_host_does_not_count(bench, options, monkeypatch):
     """A host that was cloned has a backup of its own before its store counts as fresh."""
     bench.files(a=b"1")
     with monkeypatch.context() as patch:
@@ -493,7 +493,7 @@ def test_a_file_that_keeps_changing_is_reported(bench):
     assert oracle.differences(bench.source, bench.target) == []
 
 
-def test_a_backup_from_the_future_is_no_reason_to_make_none(bench):
+def test_a_backup_from_the_future_does_not_prevent_a_new_one(bench):
     need("faketime")
     import sys
 
@@ -505,7 +505,7 @@ def test_a_backup_from_the_future_is_no_reason_to_make_none(bench):
     assert bench.create(max_age="6h").changed
 
 
-def test_another_file_system_in_the_same_place_is_read_anew(tmp_path, bench):
+def test_another_file_system_in_the_same_place_is_read_again(tmp_path, bench):
     """Two images made alike down to inodes and times, one after the other at one mount point."""
     need("mount", "mkfs.ext4", root=True)
     images = []

@@ -109,7 +109,7 @@ def test_a_directory_that_lost_a_record_gets_its_own_back(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("how", ["copied", "made by 0.1.0"])
-def test_records_of_the_other_are_left_alone(pair: Pair, how: str) -> None:
+def test_records_of_the_other_are_not_changed(pair: Pair, how: str) -> None:
     """Copied by hand, or made by a repair of version 0.1.0, which made them without ids."""
     for backup in pair.ids[0]:
         shutil.copy(pair.paths[0] / f"{backup}.json", pair.paths[1])

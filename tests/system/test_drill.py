@@ -114,7 +114,7 @@ def test_a_proof_is_noted_for_the_schedule_that_it_is_of(ground: Ground, other: 
     assert not ground.records.exists()
 
 
-def test_a_damaged_backup_is_passed_over_and_one_that_fails_keeps_no_other_from_its_turn(ground: Ground) -> None:
+def test_a_damaged_backup_is_skipped_and_one_that_fails_keeps_no_other_from_its_turn(ground: Ground) -> None:
     bench = ground.bench
     bench.files(a=b"1" * 200_000)
     old = bench.create().backup["id"]

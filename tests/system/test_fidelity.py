@@ -31,7 +31,7 @@ def restored_is_the_source(bench, kind, link, strategy):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_file_by_every_way(bench_on, kind):
+def test_every_type_of_file_with_every_strategy(bench_on, kind):
     """By one of the ways; in the long mode by each."""
     bench = bench_on(kind, 3 << 30)
     lacking = torture.build(bench.source)

@@ -63,8 +63,8 @@ def test_it_is_listed_as_what_it_is(bench, ahead) -> None:
     right, wrong = bench.create().backup["id"], ahead(YEAR)
     listed = {backup["id"]: backup for backup in bench.found()}
     assert {name: backup["future"] for name, backup in listed.items()} == {right: False, wrong: True}
-    assert backups._state(listed[wrong]) == "of the future" and backups._state(listed[right]) == "ok"
-    assert backups._state({**listed[wrong], "complete": False}) == "of the future, incomplete"
+    assert backups._state(listed[wrong]) == "time in the future" and backups._state(listed[right]) == "ok"
+    assert backups._state({**listed[wrong], "complete": False}) == "time in the future, incomplete"
     assert bench.manager.changes(bench.found(), 10) == {right: None, wrong: None}
 
 

@@ -343,7 +343,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", some(LISTS, "2^63 hole", "many holes"))
-def test_a_list_of_chunks_that_lies(victim: Victim, name: str) -> None:
+def test_an_invalid_list_of_chunks(victim: Victim, name: str) -> None:
     size, blob = LISTS[name]
     (digest,) = victim.add(blob)
     victim.forge(*victim.add(tree.encode([item(b"f", CHUNKED, size=size, content=digest)])))
@@ -353,7 +353,7 @@ def test_a_list_of_chunks_that_lies(victim: Victim, name: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 100, 200_000, 1 << 40, 1 << 63] if LONG else [200_000, 1 << 63])
 @pytest.mark.parametrize("kind", ["small", "plain", "packed"] if LONG else ["small", "packed"])
-def test_a_size_that_lies(victim: Victim, kind: str, size: int) -> None:
+def test_a_wrong_size(victim: Victim, kind: str, size: int) -> None:
     """The tree says that a blob is longer or shorter than it is: damaged, and no restore gives the wrong bytes."""
     content = {"small": b"d1/deep/f4", "plain": b"plain", "packed": b"packed"}[kind]
     data = (victim.source / os.fsdecode(content)).read_bytes()
@@ -525,7 +525,7 @@ def test_changes_since_a_damaged_backup_spoil_no_others(victim: Victim) -> None:
 
 
 @pytest.mark.parametrize("lie", some(["swapped digests", "zero lengths", "length beyond", "twice", "kind"], "length beyond"))
-def test_a_pack_whose_table_lies(victim: Victim, lie: str) -> None:
+def test_a_pack_with_a_wrong_table(victim: Victim, lie: str) -> None:
     path = kinds(victim.top)["metadata"]
     match = codec.NONE if path.suffix == ".pack" else path.suffix
     data = bytearray(codec.decompress(path.read_bytes(), match, pack.PACK_MOST))
@@ -567,7 +567,7 @@ TABLE_LIES = {
 
 @pytest.mark.parametrize("lie", some(TABLE_LIES, "numbers beyond", "appendix of odd length"))
 @pytest.mark.parametrize("kind", ["pack table", "object table"])
-def test_an_index_table_that_lies_under_a_true_checksum(victim: Victim, kind: str, lie: str) -> None:
+def test_a_wrong_index_table_with_a_correct_checksum(victim: Victim, kind: str, lie: str) -> None:
     path = kinds(victim.top)[kind]
     data = path.read_bytes()
     slots = struct.unpack_from("=I", data, 20)[0]
@@ -576,7 +576,7 @@ def test_an_index_table_that_lies_under_a_true_checksum(victim: Victim, kind: st
 
 
 @pytest.mark.parametrize("field", some(range(3, 11), 5))
-def test_a_stat_cache_that_lies_under_a_true_checksum(victim: Victim, field: int) -> None:
+def test_a_wrong_stat_cache_with_a_correct_checksum(victim: Victim, field: int) -> None:
     """Counts of a record that do not fit it; all other fields are as they were."""
     path = kinds(victim.top)["scan"]
     path = path.rename(path.parent / create.scan_name(os.fsencode(victim.source)))  # the original's source was elsewhere

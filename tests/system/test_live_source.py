@@ -369,7 +369,7 @@ def test_a_linked_file_that_is_written_between_the_visits_of_its_names(bench, me
     assert not again.changed, again.diff
 
 
-def test_where_no_birth_is_told_links_are_looked_at_again_and_not_read_again(bench, monkeypatch, meanwhile) -> None:
+def test_where_no_birth_is_reported_links_are_checked_again_and_not_read_again(bench, monkeypatch, meanwhile) -> None:
     monkeypatch.setattr(kernel, "birth", lambda _directory, _name, _inode: -1)
     bench.files(a__log=b"one", b__x=b"1")
     for name in ("b/log", "c"):

@@ -160,7 +160,7 @@ def test_where_nothing_is_known_there_are_no_backups(bench: Any, capsys: pytest.
 # ---- to begin anew
 
 
-def test_begin_anew(place: Place) -> None:
+def test_start_a_new_store(place: Place) -> None:
     place.declare()
     place.disk.umount(place.mount)
     before = place.snapshot()
@@ -180,7 +180,7 @@ def test_begin_anew(place: Place) -> None:
         place.create(new_store=True)
 
 
-def test_beginning_anew_that_was_cut_short_goes_on(place: Place) -> None:
+def test_an_interrupted_start_of_a_new_store_continues(place: Place) -> None:
     """The store was made, and the backup directory does not name it yet."""
     place.disk.umount(place.mount)
     Manager(str(place.store), str(place.bench.top / "other"), 5).begin()

@@ -91,7 +91,7 @@ def test_a_workload_means_its_newest(run: Run, ids: list[str], bench: Any) -> No
     assert run("restore", "latest", "--target", str(bench.target))[0] in (upkeep.UNKNOWN, upkeep.NO_STORE)
 
 
-def test_a_damaged_newest_is_passed_over(run: Run, ids: list[str], bench: Any) -> None:
+def test_a_damaged_newest_is_skipped(run: Run, ids: list[str], bench: Any) -> None:
     (bench.backups / f"{ids[2]}.json").write_text("damaged")
     status, said = run("restore", "app", "--target", str(bench.target), "--json")
     result = json.loads(said)
@@ -107,7 +107,7 @@ def test_a_path_may_have_the_source_in_front(run: Run, ids: list[str], bench: An
 
 
 @pytest.mark.parametrize("spell", ["{source}/none", "{source}/../x", "..", "{source}x/conf", "none", ""])
-def test_paths_that_are_none(run: Run, ids: list[str], bench: Any, spell: str) -> None:
+def test_invalid_paths(run: Run, ids: list[str], bench: Any, spell: str) -> None:
     status, said = run("restore", ids[0], "--target", str(bench.target), "--path", spell.format(source=bench.source))
     assert status == upkeep.USAGE and not list(bench.target.parent.glob("target/*")), said
 

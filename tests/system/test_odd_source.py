@@ -156,7 +156,7 @@ def test_a_mount_that_is_closed_to_root_costs_itself_alone(bench, one_file_syste
     assert (bench.target / "home/papers/thesis").read_bytes() == b"t" and (bench.target / "home/key").read_bytes() == b"k"
 
 
-def test_a_mount_that_never_answers_is_unreadable_and_passed_over_where_it_is_left_out(bench, monkeypatch) -> None:
+def test_a_mount_that_never_answers_is_unreadable_and_skipped_where_it_is_left_out(bench, monkeypatch) -> None:
     monkeypatch.setattr(capture, "_ANSWER", 0.5)
     bench.files(a=b"a", sub__b=b"b")
     (bench.source / "sub" / "mnt").mkdir()

@@ -59,7 +59,7 @@ def original(bench) -> Original:
     return Original(bench)
 
 
-def test_all_of_it_is_listed_and_left_alone(original: Original, bench) -> None:
+def test_all_of_it_is_listed_and_not_changed(original: Original, bench) -> None:
     before = original.files()
     bench.files(a=b"1")
     for _turn in range(2):  # before there is a store of ours, and after
@@ -191,7 +191,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("what", [*IMPOSSIBLE, "an object that is gone", "an object that is altered", "an object that is a link", "a manifest that is altered"])
-def test_what_is_not_sound_is_not_taken_in(original: Original, bench, what: str) -> None:
+def test_damaged_backups_are_not_imported(original: Original, bench, what: str) -> None:
     names = sorted(original.objects)
     if what in IMPOSSIBLE:
         manifest(original, **{path: names[number] for path, number in IMPOSSIBLE[what].items()})

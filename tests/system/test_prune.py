@@ -61,7 +61,7 @@ def damage(bench, backup: str) -> None:
         path.unlink()
 
 
-def test_what_goes_is_gone(bench, history):
+def test_deleted_backups_are_removed(bench, history):
     done = bench.manager.prune("work", {"last": 2, "tags": ["x"]})
     assert done.changed and ids(done.kept) == history[:2] and ids(done.removed) == history[2:]
     assert ids(bench.found()) == history[:2] and not any(found["damaged"] for found in bench.found())
@@ -87,7 +87,7 @@ def test_check_mode_writes_nothing(bench, history):
     assert ids(planned.removed) == history[3:]
 
 
-def test_where_all_stay_nobody_looks(bench, history, monkeypatch):
+def test_backups_are_not_read_if_all_are_kept(bench, history, monkeypatch):
     damage(bench, history[1])
     looked = []
     monkeypatch.setattr(catalog.Catalog, "judged", lambda _self, sidecar: looked.append(sidecar))
@@ -123,7 +123,7 @@ def test_without_a_good_one_nothing_goes(bench, history):
         damage(bench, backup)
     done = bench.manager.prune("work", {"last": 1})
     assert not done.changed and ids(done.kept) == history
-    assert {row["rule"] for row in done.kept[1:]} == {"no complete and sound backup is left"}
+    assert {row["rule"] for row in done.kept[1:]} == {"no complete and undamaged backup is left"}
 
 
 def test_a_lost_store_is_no_reason(bench, history):
@@ -137,7 +137,7 @@ def test_a_lost_store_is_no_reason(bench, history):
     assert len(bench.found()) == 5
 
 
-def test_what_cannot_be_told_is_kept(bench, history):
+def test_backups_with_unknown_facts_are_kept(bench, history):
     (bench.backups / "work-20261399-000000-manual.json").write_bytes(b"junk")
     (bench.backups / "work-20200101-000000-manual.json").write_bytes(b"junk")
     edit(bench, history[4], created_at="0001-01-01T00:00:00+14:00")
@@ -200,7 +200,7 @@ def test_oldest_first(bench, history, monkeypatch):
 # ---- others at the same time
 
 
-def test_what_is_gone_meanwhile_is_no_error(bench, history, monkeypatch):
+def test_backups_deleted_meanwhile_are_not_an_error(bench, history, monkeypatch):
     """Another prune deletes each of them just before we do: once before we look, then before we remove."""
     real = catalog.Catalog.judged
     monkeypatch.setattr(catalog.Catalog, "judged", lambda self, sidecar: (self.remove(history[4]), real(self, sidecar))[1])

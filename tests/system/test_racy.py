@@ -76,7 +76,7 @@ def believing(bench, monkeypatch):
     return lambda: model.tick(bench.top)
 
 
-def test_the_cache_is_believed_in_these_tests(bench, believing, monkeypatch):
+def test_the_cache_is_trusted_in_these_tests(bench, believing, monkeypatch):
     bench.files(a=b"1", object=b"2" * 200_000)
     believing()
     bench.create()
@@ -140,7 +140,7 @@ def test_rewritten_while_the_scan_runs(bench, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_mtime_set_back_under_a_believing_cache(bench, believing, kind):
+def test_mtime_set_back_under_a_trusting_cache(bench, believing, kind):
     size = SIZES[kind]
     bench.files(a=content(0, size))
     for turn in range(1, max(4, TURNS // 10)):

@@ -329,7 +329,7 @@ def test_targets_that_cannot_be_meant(made):
 @pytest.mark.parametrize(
     ("backup", "kind"), [("work-20200101-000000-manual", errors.NotFound), ("../x", errors.UsageError), ("a/b", errors.UsageError), ("..", errors.UsageError)]
 )
-def test_ids_that_are_none(made, backup, kind):
+def test_invalid_ids(made, backup, kind):
     with pytest.raises(kind):
         made.restore(backup)
     with pytest.raises(errors.UsageError) if kind is errors.UsageError else pytest.raises(AssertionError):
@@ -592,7 +592,7 @@ def test_an_immutable_file_does_not_block_the_target_for_good(bench_on):
         subprocess.run(["chattr", "-R", "-i", made.top], check=False, stderr=subprocess.DEVNULL)
 
 
-def test_a_user_s_own_directory_with_such_a_name_is_left_alone(made):
+def test_a_user_s_own_directory_with_such_a_name_is_not_changed(made):
     for name in (".target.volt-data", ".target.volt-0123456789abcdef", ".target.volt-kept-0123456789abcdef"):
         (made.top / name / "tree").mkdir(parents=True)
         (made.top / name / "tree" / "p").write_bytes(b"mine")

@@ -253,7 +253,7 @@ def test_what_is_mounted_here_as_well_is_no_reason(made: Any, live: Any, bound: 
     assert done.restore["strategy"] == "in_place" and done.restore["in_use"] == []
 
 
-def test_an_equal_target_tells_who_is_on_it(made: Any, live: Any) -> None:
+def test_an_equal_target_reports_who_uses_it(made: Any, live: Any) -> None:
     """So that a deployment can ask beforehand whether it could be rolled back."""
     made.restore(force=True, delete=True)
     live(f"mount -t tmpfs none {made.target}/data")
@@ -476,7 +476,7 @@ def test_directories_that_come_and_go_end_no_restore(made: Any) -> None:
         os.waitpid(child, 0)
 
 
-def test_a_lock_by_any_user_keeps_nobody_out(user_bench: Any) -> None:
+def test_a_lock_of_another_user_does_not_block(user_bench: Any) -> None:
     need("flock", "setpriv", root=True)
     bench = user_bench
     backup = bench.create(source=bench.home / "app").backup["id"]
@@ -496,7 +496,7 @@ def test_a_lock_by_any_user_keeps_nobody_out(user_bench: Any) -> None:
         holder.communicate(b"\n", timeout=10)
 
 
-def test_locks_lie_where_only_we_may_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_are_in_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need(root=True)
     directory = target._lock_directory()
     assert directory is not None

@@ -134,7 +134,7 @@ def test_owners_outside_of_a_user_namespace(bench: Any) -> None:
     assert (bench.target / "c").read_bytes() == b"3"
 
 
-def test_what_a_file_system_has_not(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attributes_that_a_file_system_cannot_store(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As vfat, which has neither symbolic links nor pipes."""
     need(root=True)
     bench.files(a=b"1", z=b"2")
@@ -582,7 +582,7 @@ def test_a_store_through_a_memory_map_is_seen(bench_on: Any) -> None:
     assert (bench.target / "a").read_bytes()[:1] == b"1"
 
 
-def test_a_new_tree_is_believed_from_the_exchange_on(trusted_bench: Any, hashes: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_tree_is_trusted_from_the_exchange_on(trusted_bench: Any, hashes: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written long enough before; nobody could reach it until then."""
     bench = trusted_bench
     bench.files(a=b"1", b=b"2")
@@ -597,7 +597,7 @@ def test_a_new_tree_is_believed_from_the_exchange_on(trusted_bench: Any, hashes:
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "other"])
-def test_a_cache_that_is_not_one_is_passed_over(trusted_bench: Any, hashes: list[bytes], harm: str) -> None:
+def test_a_cache_that_is_not_one_is_skipped(trusted_bench: Any, hashes: list[bytes], harm: str) -> None:
     bench = trusted_bench
     bench.files(a=b"1")
     bench.create()
@@ -648,9 +648,9 @@ def test_equal_is_only_said_of_what_is_equal(bench: Any) -> None:
     (bench.target / "d" / "mine").write_bytes(b"mine")
     done = bench.restore(force=True)
     assert not done.changed or done.diff["changed"] == ["d"]
-    assert "; 1 further path stays" in restores.unchanged(bench.restore(force=True).restore)
+    assert "; 1 other path was left unchanged" in restores.unchanged(bench.restore(force=True).restore)
     assert "all selected paths of" in restores.unchanged(bench.restore(paths=["a"]).restore)
-    assert "by size and time alone" in restores.unchanged(bench.restore(paths=["a"], verify=False).restore)
+    assert "by size and time only" in restores.unchanged(bench.restore(paths=["a"], verify=False).restore)
 
 
 # ---- without root

@@ -229,7 +229,7 @@ def test_a_backup_that_is_deleted_while_somebody_looks_is_not_damaged(bench, mon
     assert deleted
 
 
-def test_a_collection_is_not_refused_for_a_backup_that_is_made_anew(bench, monkeypatch, remade) -> None:
+def test_a_collection_is_not_refused_for_a_backup_that_is_created_again(bench, monkeypatch, remade) -> None:
     """Its manifest is younger than the list of manifests that the collection has."""
     bench.files(a=b"1")
     backup = bench.create().backup["id"]
@@ -432,7 +432,7 @@ def busy(store: str, until: float, seed: int) -> None:
             pass
 
 
-def test_a_collection_gets_its_turn_and_holds_up_nobody(bench, record_property) -> None:
+def test_a_collection_gets_the_lock_and_does_not_block_others(bench, record_property) -> None:
     """As 200 schedules would: there is always somebody who holds the store. And 20,000 objects are to be swept."""
     bench.files(a=b"1", object=b"x" * 200_000)
     keep = bench.create().backup["id"]

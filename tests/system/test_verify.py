@@ -73,7 +73,7 @@ def verify(bench, dry: bool = False, **options):
     return bench.manager.verify(VerifyRequest(**options), dry)
 
 
-def test_a_sound_store(bench):
+def test_an_undamaged_store(bench):
     fill(bench)
     for level in ("structure", "content"):
         found = verify(bench, level=level)
@@ -84,7 +84,7 @@ def test_a_sound_store(bench):
 
 @pytest.mark.parametrize("what", ["object", "pack", "metadata"])
 @pytest.mark.parametrize("how", ["flipped", "gone", "cut", "a directory", "a link"])
-def test_damage_is_seen_told_and_mended_from_the_source(bench, what, how):
+def test_damage_is_found_reported_and_repaired_from_the_source(bench, what, how):
     backup = fill(bench)
     victim = store_files(bench, "objects")[0] if what == "object" else pack(bench, what == "metadata")
     data = victim.read_bytes()
@@ -118,7 +118,7 @@ def test_damage_is_seen_told_and_mended_from_the_source(bench, what, how):
     assert oracle.differences(bench.source, bench.target) == []
 
 
-def test_what_no_source_holds_stays_lost_and_is_told(bench):
+def test_content_in_no_source_is_reported_as_lost(bench):
     backup = fill(bench)
     bench.files(d2__deep__f2=b"other now")
     second = bench.create().backup["id"]
@@ -153,7 +153,7 @@ def test_blobs_come_back_from_the_trash(bench):
     assert verify(bench, level="content").damage == []
 
 
-def test_sound_blobs_of_a_damaged_pack_are_taken_out_of_it(bench):
+def test_undamaged_blobs_of_a_damaged_pack_are_taken_out_of_it(bench):
     for number in range(60):
         bench.files(**{f"f{number:02}": bytes([number]) * 3000})
     backup = bench.create(compression="none").backup["id"]
@@ -347,7 +347,7 @@ def test_two_backup_directories_on_one_store(bench, tmp_path):
     assert [item["damaged"] for item in other.find(Query())] == [False] * 3
 
 
-def test_a_sound_form_beside_a_damaged_one(bench):
+def test_an_undamaged_form_beside_a_damaged_one(bench):
     backup = fill(bench)
     victim = pack(bench, metadata=True)
     assert victim.name.endswith(".pack.zst")

@@ -96,7 +96,7 @@ def test_a_store_of_version_0_1_0_goes_through_every_command(old: Host, capsys: 
         old.said(capsys, "restore", backup, "--target", str(old.top / backup))
 
 
-def test_lost_sidecars_of_version_0_1_0_are_made_anew(old: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lost_sidecars_of_version_0_1_0_are_created_again(old: Host, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.stem: json.loads(path.read_bytes()) for path in (old.top / "backups").iterdir()}
     for path in (old.top / "backups").iterdir():
         path.unlink()
@@ -150,7 +150,7 @@ def test_schedules_of_version_0_1_0_are_read_and_taken_over_without_force(old: H
 
 
 @pytest.mark.parametrize("number", [0, -1])
-def test_job_files_of_an_older_format_are_declared_anew(old: Host, number: int) -> None:
+def test_job_files_of_an_older_format_are_declared_again(old: Host, number: int) -> None:
     path = old.top / "jobs" / "app.json"
     path.write_text(json.dumps({"format": number, "something": "else"}))
     with pytest.raises(jobs.Older, match="older version .*declare the schedule again"):
@@ -167,7 +167,7 @@ def test_job_files_of_an_older_format_are_declared_anew(old: Host, number: int) 
 # ---- newer versions
 
 
-def test_job_files_of_a_newer_format_are_left_alone(old: Host) -> None:
+def test_job_files_of_a_newer_format_are_not_changed(old: Host) -> None:
     path = old.top / "jobs" / "app.json"
     path.write_text(json.dumps({"format": 99, "something": "else"}))
     before = path.read_bytes()
@@ -205,7 +205,7 @@ def test_a_command_that_is_older_than_the_store_is_named(old: Host, then: None, 
 
 
 @pytest.mark.parametrize("change", [{"format": 3}, {"format": 2, "features": {"required": ["tomorrow"], "optional": []}}])
-def test_a_store_that_only_a_newer_version_can_use_is_left_alone(bench, change: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_only_a_newer_version_can_use_is_not_changed(bench, change: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     bench.files(a=b"1")
     backup = bench.create().backup["id"]
     path = bench.store / "format.json"
@@ -318,7 +318,7 @@ NEWER.update({"a sidecar": _sidecar, "a manifest": _manifest, "a pack": _pack})
 
 
 @pytest.mark.parametrize("what", NEWER)
-def test_what_a_newer_version_wrote_is_told_of_and_left_alone(bench, what: str) -> None:
+def test_what_a_newer_version_wrote_is_reported_of_and_not_changed(bench, what: str) -> None:
     bench.files(a=b"first", keep=b"same")
     first = bench.create(compression="none").backup["id"]
     bench.files(a=b"second", more=b"more")

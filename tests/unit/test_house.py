@@ -111,7 +111,7 @@ def test_what_finds_workloads_is_sent_without_a_store() -> None:
     assert "_store" in {room(path) for path in sent_with(PLUGINS / "modules/volt_backup_info.py")}
 
 
-def test_unit_tests_lie_in_the_rooms_of_what_they_test() -> None:
+def test_unit_tests_are_in_the_directory_of_their_package() -> None:
     rooms = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert rooms and rooms <= FLOORS.keys()
 
@@ -178,14 +178,14 @@ def trespasses(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", OUTSIDE_THE_STORE)
-def test_nobody_looks_into_the_store(name: str) -> None:
+def test_only_the_store_knows_its_paths(name: str) -> None:
     assert trespasses(SOURCES[name].read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
     "line", ['os.path.join(store.path, "refs")', "store.full_path(name)", "store.index.find(digest)", 'open("packs/ab")', "layout.object_path(digest, suffix)"]
 )
-def test_what_is_a_trespass(line: str) -> None:
+def test_which_imports_are_forbidden(line: str) -> None:
     assert trespasses(line + "\n")
     assert not trespasses(f"x = 1  # {line}\n") and not trespasses(f"def f():\n    \"\"\"See {line.replace(chr(34), '')}\"\"\"\n")
 

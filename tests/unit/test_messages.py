@@ -143,6 +143,19 @@ MANNERED = {
     r"\bnot understood\b": "invalid",
     r"\bas (it|they) should be\b": "correct, undamaged",
     r"\bperhaps that\b|\bkin\b|\bfare\b": "plain words",
+    r"\bpassed? over\b|\bpassing over\b": "skip",
+    r"\bfurther path": "other path",
+    r"\bis what is\b|\bwhat is (not )?(in|there|so)\b": "name the thing",
+    r"\bof (?:whose|which backups)\b|\bof this one\b|\bof the future\b": "the ... of the ...",
+    r"\bbegun\b|\bbeginning of (it|one)\b": "started, start",
+    r"\b(alone|alike)$|\bby \S+ and \S+ alone\b": "only, both",
+    r"\bin spite of\b|\balthough it is\b": "even if",
+    r"\bto begin with\b": "first, older",
+    r"\bis had\b|\bhad by\b|\bstands? (in|for|at)\b": "is, means",
+    r"\bsound\b": "undamaged",
+    r"\bMake sure that it was said\b|\bit was said\b": "is set",
+    r"\bholds (the|a|an|data|zstd)\b(?! lock)": "contains",
+    r"\bis not known\b": "is unknown",
 }  # fmt: skip
 
 
@@ -151,12 +164,60 @@ def test_messages_are_in_plain_words() -> None:
     assert found == []
 
 
+def names_of(node: object) -> Iterator[str]:
+    """The names of plays and tasks in a file of YAML, which ansible-playbook prints, at any depth."""
+    if isinstance(node, dict):
+        if isinstance(node.get("name"), str) and node.keys() & {"hosts", "block"} | {key for key in node if "." in str(key)}:
+            yield node["name"]
+        for value in node.values():
+            yield from names_of(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from names_of(value)
+
+
+#: Verbs of names of tasks, each with what to write.
+_VERBS = {r"^Make sure\b": "Check that", r"^Tell\b": "Show, report", r"^Look\b": "Read, check", r"^See\b": "Check", r", for ": "because"}
+
+
+def test_tasks_have_plain_names() -> None:
+    paths = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
+    names = [name for path in paths for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) for name in names_of(document)]
+    assert len(names) > 50
+    assert [(name, plain) for name in names for words, plain in {**MANNERED, **_VERBS}.items() if re.search(words, name)] == []
+
+
+#: More for documents, which have longer sentences.
+_IN_DOCUMENTS = {
+    r", for (what|then|which|their|it|they|there) ": "because",
+    r"\bneedless\b|\btorn\b|\bbesides\b": "unnecessary, inconsistent, in addition to",
+    r"\bwhat (it|they|has|had|cannot|could|must|only)\b": "name the thing",
+    r"\bwhere (one|there|nothing|something|no|not|these|those|only|others) ": "if, when",
+}
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """(file, line) of the documentation of modules, filters, roles and playbooks."""
+    for folder in ("modules", "filter", "doc_fragments"):
+        for path in (ROOT / "plugins" / folder).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" in node.value:
+                    yield from ((path.name, line) for line in node.value.splitlines())
+    for path in [*(ROOT / "roles").glob("*/meta/*.yml"), *(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").glob("*/*/main.yml")]:
+        yield from ((str(path.relative_to(ROOT)), line) for line in path.read_text(encoding="utf-8").splitlines() if "#" in line or "meta" in path.parts)
+
+
+def test_documents_are_in_plain_words() -> None:
+    rules = {**MANNERED, **_IN_DOCUMENTS}
+    assert [(name, line.strip(), plain) for name, line in documents() for words, plain in rules.items() if re.search(words, line)] == []
+
+
 #: What tells what to do: a second clause or sentence, or what a value must be.
 _ADVICE = re.compile(r"; |\. [A-Z`]|\bmust\b|\bneeds\b")
 #: The store's own findings, which reach a user inside a sentence of `verify`, `restore` or `gc` that advises.
 _FINDINGS = {"Damaged", "Found"}
 #: Pieces that another message is put into, or that are put into another.
-_PARTS = re.compile(r"{}\.?$|^The run has ended\.$|^it has no time to run\.$|^{} is not known\.$|^{}, or set `force|^{} is {} but all of the following")
+_PARTS = re.compile(r"{}\.?$|^The run has ended\.$|^it has no time to run\.$|^{} is unknown\.$|^{}, or set `force|^{} is {} but all of the following")
 
 
 def test_errors_tell_what_to_do() -> None:
@@ -168,6 +229,21 @@ def test_messages_end_as_sentences_do() -> None:
     """What is two sentences, or has advice, is a sentence; what ends in another's message ends as that does."""
     open_ended = [error for error in errors() if not error[2].endswith((".", "}"))]
     assert open_ended == []
+
+
+def warnings_of(source: str) -> Iterator[str]:
+    """The texts that a file hands to the user as a warning. (A call with two arguments puts the text into another message.)"""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and len(node.args) == 1 and re.search(r"(^|\.|_)warn$|warnings\.append$", ast.unparse(node.func)):
+            if isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
+                yield list(_literals(node.args[0]))[0]
+
+
+def test_warnings_end_as_sentences_do() -> None:
+    paths = [path for path in (ROOT / "plugins").rglob("*.py")]
+    found = [text for path in paths for text in warnings_of(path.read_text(encoding="utf-8"))]
+    assert len(found) > 20
+    assert [text for text in found if not text.endswith((".", "}"))] == []
 
 
 @pytest.mark.parametrize(
@@ -189,7 +265,20 @@ def test_what_a_task_says() -> None:
     assert list(tasks_of(tasks)) == ["Host {} is away; {}.", "start it again"]
 
 
-@pytest.mark.parametrize("text", ["mend that", "that is none", "{} is no directory", "for it is so", "say `force: true`", "nobody was asked"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mend that",
+        "that is none",
+        "{} is no directory",
+        "for it is so",
+        "say `force: true`",
+        "nobody was asked",
+        "2 newer ones were passed over",
+        "{} is what is in {}",
+        "begun at this time",
+    ],
+)
 def test_what_is_mannered(text: str) -> None:
     assert any(re.search(words, f", {text}") for words in MANNERED)
 

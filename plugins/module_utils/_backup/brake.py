@@ -149,7 +149,7 @@ class Brake:
         recent = before[:OLDER]
         floor, high = min(recent), max(recent)
         if self._is_beyond(floor - count, floor) or count < _LOWER * floor and self._is_beyond(high - count, high):
-            return f"it has {count} files with content, {newest['id']} has {before[0]}, and recent backups had {high} (max_shrink: {self._max_shrink})"
+            return f"it has {count} files with content, but {newest['id']} has {before[0]} and recent backups had {high} (max_shrink: {self._max_shrink})"
         run = [count, *before[:_MOST]]
         for length in range(_FEWEST, len(run)):
             falls = sum(new < old for new, old in zip(run[:length], run[1 : length + 1]))

@@ -66,8 +66,8 @@ class Catalog:
             if records.original_sidecar(backup, data) is None:
                 raise Damaged("It is a record of the original Volt command, saved under another name.") from None
             raise Foreign(
-                f"Backup {show(backup)}: it was made by the original Volt command, which volt.backup does not change; use that command, or move the record"
-                " away.",
+                f"Backup {show(backup)}: it was made by the original Volt command, and volt.backup does not change it; use that command, or move the"
+                " record away.",
                 backup_id=show(backup),
             ) from None
         if sidecar["id"] != backup:

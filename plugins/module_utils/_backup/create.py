@@ -333,7 +333,9 @@ class Creator:
     def _held(catalog: Catalog, listed: t.Sequence[Listed]) -> t.List[str]:
         """What keeps retention from deleting anything older although this backup fits: a suspect one of another source, or by other exclusions."""
         count, _size = prune.held(catalog.owner, listed) if not listed[0]["suspect"] else (0, 0)
-        return [f"{count} backup(s) are kept regardless of retention, because a later one is suspect; inspect, then accept or delete it."] if count else []
+        if not count:
+            return []
+        return [f"{count} backup(s) are kept regardless of retention, because a later one is suspect; inspect that one, then accept or delete it."]
 
     def _warnings(self, captured: Captured) -> t.List[str]:
         notes = captured.notes

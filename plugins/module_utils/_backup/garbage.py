@@ -187,7 +187,7 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
         )
     changed = bool(collected.freed_files or collected.trashed_files)
     lines = [
-        f"trash {collected.trashed_files} file(s), {collected.trashed_bytes} bytes\n" if collected.trashed_files else "",
+        f"move {collected.trashed_files} file(s) to the trash, {collected.trashed_bytes} bytes\n" if collected.trashed_files else "",
         f"rewrite {collected.repacked_packs} pack(s) as {collected.written_bytes} bytes\n" if collected.repacked_packs else "",
         f"delete {collected.freed_files} file(s), {collected.freed_bytes} bytes\n" if collected.freed_files else "",
     ]

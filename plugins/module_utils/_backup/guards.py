@@ -47,7 +47,7 @@ class AskedSource:
     def __init__(self, text: str) -> None:
         """SourceError where there is no directory to back up."""
         if not text:
-            raise UsageError("The source is empty; set the directory to back up.")
+            raise UsageError("The source is an empty path; set the directory to back up.")
         path = os.path.abspath(parse(os.path.expanduser(text)))
         self.shown = show(path)
         try:

@@ -65,7 +65,7 @@ def read() -> t.Optional[Home]:
         return None
     except PermissionError:
         raise Hidden(
-            f"{PATH} holds the location of this host's backups but cannot be read by this user; run as root, or set `store` and `backup_dir`."
+            f"{PATH} contains the location of this host's backups but cannot be read by this user; run as root, or set `store` and `backup_dir`."
         ) from None
     except (files.Unsuitable, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StoreError(

@@ -36,7 +36,7 @@ def check_workload(name: str) -> str:
 
 def check_type(kind: str) -> str:
     if kind not in TYPES:
-        raise UsageError(f"Backup type {kind!r} is not known; use one of {', '.join(TYPES)}.")
+        raise UsageError(f"Backup type {kind!r} is unknown; use one of {', '.join(TYPES)}.")
     return kind
 
 

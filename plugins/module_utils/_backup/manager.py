@@ -163,7 +163,7 @@ class Manager:
         store, catalog = self._look(dry)
         anew = presence.to_begin(store, catalog, self._directory, self._told, replace)
         if replace and not anew and store.exists:
-            raise UsageError(f"The store at {show(os.fsencode(store.path))} exists and is not replaced; move it away first, or omit --replace.")
+            raise UsageError(f"The store at {show(os.fsencode(store.path))} exists, and --replace does not overwrite it; move it away, or omit --replace.")
         name = anew or (name and not directory.read(self._directory).id)
         steps = presence.plan(store, self._directory, name)
         if steps and not dry:

@@ -47,7 +47,7 @@ def meant(catalog: Catalog, text: str) -> t.Tuple[t.Optional[str], t.Optional[st
         return None, _only(catalog)
     found = id_of(catalog, text)
     if not catalog.exists(found):
-        raise NotFound(f"There is no backup and no workload {show(os.fsencode(text))} in {catalog.where}; list the backups.")
+        raise NotFound(f"There is no backup or workload {show(os.fsencode(text))} in {catalog.where}; list the backups.")
     return found, None
 
 

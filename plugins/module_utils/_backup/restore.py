@@ -216,7 +216,7 @@ class Restorer:
         except Damaged:
             if not self._request.salvage and self._selection.everything:
                 raise
-            self._warnings.append("The backup's table of hard links is lost, so hard links were restored as separate files.")
+            self._warnings.append("The backup's table of hard links is missing or damaged, so hard links were restored as separate files.")
             return []
 
     def _preserve(self, rules: Rules) -> Preserve:
@@ -347,8 +347,8 @@ def unchanged(restore: t.Mapping[str, t.Any]) -> str:
         what = f"all of {backup} is in {target}"
     else:
         what = f"{target} equals {backup}"
-    more = f"; {stays} further path{'s stay' if stays > 1 else ' stays'}" if stays else ""
-    return what + more + ("" if restore["verified"] else ", by size and time alone")
+    more = f"; {stays} other path{'s were' if stays > 1 else ' was'} left unchanged" if stays else ""
+    return what + more + ("" if restore["verified"] else ", compared by size and time only")
 
 
 def _nothing(_info: os.stat_result) -> t.Optional[bytes]:

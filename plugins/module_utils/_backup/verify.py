@@ -254,7 +254,7 @@ class Verifier:
 
     def __init__(self, store: Store, catalog: Catalog, request: VerifyRequest, dry: bool, progress: Progress) -> None:
         if request.level not in LEVELS:
-            raise UsageError(f"Level {request.level!r} is not known; use structure or content.")
+            raise UsageError(f"Level {request.level!r} is unknown; use structure or content.")
         if request.budget and (request.level != "content" or request.ids):
             raise UsageError("budget only applies to level content without ids; omit it, or use that level without ids.")
         self._store, self._catalog, self._request, self._dry, self._progress = store, catalog, request, dry, progress

@@ -4,16 +4,16 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What all rooms share: how to fail, how to show a name, how to touch a file, how to wait.
+"""Shared functions: errors, names as shown, files, locks, time.
 
-Nothing here knows of stores, trees or backups. A rule that every room must keep has its one place here: a file that others may have put
-there is opened without following a link and without waiting, read within a bound, and written whole or not at all; an error of the
-system becomes a sentence; bytes become text that can be turned back.
+Nothing here knows stores, trees or backups. Rules for the whole engine are implemented here once: a file that others may have created is
+opened without following a link and without blocking, read up to a limit, and written completely or not at all. An error of the system
+becomes a sentence. Bytes become text that can be converted back.
 
-Files: `errors` (the one family of exceptions), `text` (paths as shown, and back), `speech` (messages in their reader's
-language), `time` (moments and spans), `files` (open, read, write,
-sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python lacks), `signals` (a signal as an exception),
-`progress` (how far work has come, and where it stands). Other rooms import the names below from here, and `files` and `kernel` as modules.
+Files: `errors` (the exceptions), `text` (paths as shown, and back), `speech` (option names in messages, as the reader knows them), `time`
+(times and durations), `files` (open, read, write, sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python lacks),
+`signals` (a signal as an exception), `progress` (progress of the work). Other packages import the names below from here, and `files` and
+`kernel` as modules.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The one family of exceptions that the engine raises.
+"""The exceptions that the engine raises, one family.
 
-A message is one sentence that names the thing and the way out, in the words of a playbook's task (see `speech`).
-`code` is for programs: a playbook can branch on it.
-`details` holds further fields of the failure, ready for JSON.
+A message names the thing, what happened and what to do, in the words of a playbook's task (see `speech`).
+`code` is for programs: a playbook can test it.
+`details` are more fields of the failure, ready for JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class StoreError(VoltError):
 
 
 class NoStore(StoreError):
-    """There is no store: none was ever made, or the one that is known is away."""
+    """There is no store: none was ever created, or the known one is missing."""
 
     code = "no_store"
 
@@ -90,7 +90,7 @@ class Foreign(VoltError):
 
 
 class Unsupported(VoltError):
-    """Something that a newer version wrote: sound, and not for this version to read, to judge or to remove."""
+    """Something that a newer version wrote: undamaged, but this version cannot read, check or remove it."""
 
     code = "unsupported"
 
@@ -108,7 +108,7 @@ class TargetFull(TargetError):
 
 
 class TargetDiffers(TargetError):
-    """The target holds something else, and `force` was not given."""
+    """The target differs, and `force` is not set."""
 
     code = "target_differs"
 
@@ -120,19 +120,19 @@ class TargetInUse(TargetError):
 
 
 class AttributesRefused(TargetError):
-    """The target cannot hold attributes that were demanded. `details` has `attributes_skipped`, `attributes` and `paths`."""
+    """The target cannot store required attributes. `details` has `attributes_skipped`, `attributes` and `paths`."""
 
     code = "attributes"
 
 
 class Incomplete(VoltError):
-    """The backup was made and kept, but lacks what could not be read."""
+    """The backup was made and kept, but something could not be read."""
 
     code = "incomplete"
 
 
 class Unstable(VoltError):
-    """A backup was made and kept, and files of it may be torn, which was said to be a failure. `details` has `backup`."""
+    """A backup was made and kept, but files of it may be inconsistent, which an option makes a failure. `details` has `backup`."""
 
     code = "unstable"
 
@@ -156,7 +156,7 @@ class Interrupted(VoltError):
 
 
 class Stalled(Interrupted):
-    """A run did not move on for too long, and was ended. `details` has `path`, where it stood, if that is known, and `seconds`."""
+    """A run made no progress for too long, and was ended. `details` has `path`, its last path, if that is known, and `seconds`."""
 
     code = "stalled"
 
@@ -168,7 +168,7 @@ class TimedOut(Interrupted):
 
 
 def newer(thing: str, **details: t.Any) -> Unsupported:
-    """What to raise where a newer version has been at work. :param thing: what it wrote, at the beginning of a sentence."""
+    """The exception for data of a newer version. :param thing: what it wrote, at the start of a sentence."""
     return Unsupported(f"{thing} was written by a newer version; update volt.backup on this host.", **details)
 
 
@@ -182,7 +182,7 @@ def reason(error: OSError) -> str:
 
 
 def unexpected(error: OSError, place: str = "") -> VoltError:
-    """What to end with where a system call failed that no room handles. :param place: the file that the error names, to be shown."""
+    """The exception for a system call that failed and is handled nowhere else. :param place: the file in the error, to be shown."""
     return VoltError(f"An unexpected error occurred{f' at {place}' if place else ''}: {reason(error)}; fix that, then run again.")
 
 

@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Small files in places where others may have put something: one way to open, to read, to write and to sync them.
+"""Small files where others may have created something: one way to open, read, write and sync them.
 
-Every open of the engine goes through `open_file` or `open_directory`: the last name of the path is not followed if it is a symbolic link, a
-fifo without a writer is not waited for, a terminal does not become ours, and no child inherits the descriptor. Source: open(2).
+Every open of the engine uses `open_file` or `open_directory`: a symbolic link at the last name of the path is not followed, a
+fifo without a writer does not block, a terminal does not become ours, and no child inherits the descriptor. Source: open(2).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Path = t.Union[str, bytes]
 
 
 class Unsuitable(OSError):
-    """What has the name is no regular file, or a longer one than can be meant."""
+    """The name is not a regular file, or the file is too long."""
 
 
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -39,7 +39,7 @@ _openat2 = True  # until the kernel says otherwise
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY, directory: t.Optional[int] = None) -> int:
-    """A descriptor of what has this name; ELOOP where that is a symbolic link. It may be anything but that: see `is_regular`.
+    """A descriptor of this name; ELOOP if it is a symbolic link. It may be of any other type: see `is_regular`.
 
     :param flags: as of open(2), beyond those that every open has. :param directory: a descriptor that a relative path starts from.
     """
@@ -55,7 +55,7 @@ def open_directory(path: Path, directory: t.Optional[int] = None, follow: bool =
 
 
 def open_on_mount(name: Path, directory: int) -> int:
-    """A descriptor of a directory in another; EXDEV where something is mounted on it, ELOOP or ENOTDIR for what is no directory.
+    """A descriptor of a directory in another; EXDEV if something is mounted on it, ELOOP or ENOTDIR if it is not a directory.
 
     Where the kernel has no openat2(2), the mount ids of the two are compared, which is as safe and slower.
     """
@@ -77,7 +77,7 @@ def open_on_mount(name: Path, directory: int) -> int:
 def mount_id(fd: int) -> int:
     """The id of the mount that an open file was reached through (proc_pid_fdinfo(5)); it is the first field of mountinfo, too.
 
-    Two mounts of one file system have different ids. OSError where /proc does not tell.
+    Two mounts of one file system have different ids. OSError if /proc does not have it.
     """
     with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
         for line in file:
@@ -87,7 +87,7 @@ def mount_id(fd: int) -> int:
 
 
 def open_real(path: bytes, top: int = -1, flags: int = 0) -> int:
-    """A descriptor of a directory by a path without symbolic links: ELOOP or ENOTDIR where one is in it by now.
+    """A descriptor of a directory by a path without symbolic links: ELOOP or ENOTDIR if it contains one now.
 
     :param top: a descriptor of the directory that the path starts from; -1 for the root directory.
     :param flags: O_PATH for a directory that need not be readable; only names below it can be reached by the descriptor then.
@@ -107,9 +107,9 @@ def open_real(path: bytes, top: int = -1, flags: int = 0) -> int:
 
 
 def exposed(path: str) -> t.Optional[str]:
-    """The first directory on a real path, itself included, whose names users other than us and root may exchange; None where there is none.
+    """The first directory on a real path, itself included, whose names users other than us and root can replace; None if there is none.
 
-    In a directory with the sticky bit, users may exchange what is theirs alone.
+    In a directory with the sticky bit, users can only replace their own files.
     """
     here = ""
     for part in path.rstrip("/").split("/"):
@@ -122,12 +122,12 @@ def exposed(path: str) -> t.Optional[str]:
 
 
 def create_file(path: Path, directory: t.Optional[int] = None, mode: int = 0o600) -> int:
-    """A descriptor of a new, empty file that can be read and written; EEXIST where the name is taken."""
+    """A descriptor of a new, empty file that can be read and written; EEXIST if the name is taken."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
 
 
 def create_nameless(directory: int) -> int:
-    """A descriptor of a new file that no name leads to, and that is gone with it; OSError where the file system has none such (O_TMPFILE)."""
+    """A descriptor of a new file without a name, which ends with it; OSError if the file system does not support that (O_TMPFILE)."""
     return os.open(b".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
 
 
@@ -137,7 +137,7 @@ def is_regular(fd: int) -> bool:
 
 
 def read_file(path: Path, most: int, directory: t.Optional[int] = None) -> bytes:
-    """The bytes of a regular file; Unsuitable for anything else and for more than `most` bytes, OSError where the system says no."""
+    """The bytes of a regular file; Unsuitable for anything else and for more than `most` bytes, OSError for an error of the system."""
     try:
         fd = open_file(path, directory=directory)
     except OSError as error:
@@ -161,7 +161,7 @@ def read_file(path: Path, most: int, directory: t.Optional[int] = None) -> bytes
 
 
 def read_stored(path: str, most: int) -> bytes:
-    """The same of a file that only volt.backup writes: Damaged where it cannot be one of those, FileNotFoundError where it is gone."""
+    """The same of a file that only volt.backup writes: Damaged if it is not such a file, FileNotFoundError if it does not exist."""
     try:
         return read_file(path, most)
     except FileNotFoundError:
@@ -182,10 +182,10 @@ def write_file(
     owner: t.Optional[t.Tuple[int, int]] = None,
     beside: str = "",
 ) -> None:
-    """Write a small file so that it is there whole, and durable, or not at all: beside, sync, rename, sync the directory.
+    """Write a small file completely and durably, or not at all: beside, sync, rename, sync the directory.
 
-    :param exclusive: FileExistsError where the name is taken already, even by another process that takes it at this moment.
-    :param mode: what it is to have from the first moment under its name. :param owner: the same, user and group; None for ours.
+    :param exclusive: FileExistsError if the name is taken already, even by another process that takes it at this moment.
+    :param mode: its mode from the first moment under its name. :param owner: the same, user and group; None for ours.
     :param beside: the name under which it is written first, so that a later write removes what a killed one left. One writer at a time then.
     """
     beside = beside or os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
@@ -212,7 +212,7 @@ def write_file(
 
 
 def foresee_write(path: str) -> None:
-    """OSError where `write_file`, or the removal of a file, would fail for its directory. Writes nothing."""
+    """OSError if `write_file`, or the removal of a file, would fail for its directory. Writes nothing."""
     place = os.path.dirname(path)
     while not os.path.isdir(place):  # it would be made
         place = os.path.dirname(place)
@@ -236,7 +236,7 @@ def _name(beside: str, path: str) -> None:
 
 
 def write_all(fd: int, data: t.Any) -> None:
-    """Write every byte: one call as a rule, more where the kernel takes less."""
+    """Write every byte: usually one call, more if the kernel writes less."""
     written = os.write(fd, data)
     if written != len(data):
         view = memoryview(data)
@@ -254,7 +254,7 @@ def sync_directory(path: str) -> None:
 
 
 def unlink(path: str) -> bool:
-    """Remove a file; False where another run has done so meanwhile."""
+    """Remove a file; False if another run has done so meanwhile."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -263,7 +263,7 @@ def unlink(path: str) -> bool:
 
 
 def quietly(call: t.Callable[[str], t.Any], path: str) -> None:
-    """Call something whose failure changes nothing: what it is to remove is swept by a later run as well."""
+    """Call something that may fail: a later run removes the same files."""
     try:
         call(path)
     except OSError:
@@ -271,7 +271,7 @@ def quietly(call: t.Callable[[str], t.Any], path: str) -> None:
 
 
 def names_in(directory: str) -> t.List[str]:
-    """What a directory of derived files holds; nothing where it cannot be listed."""
+    """The names in a directory of derived files; nothing if it cannot be listed."""
     try:
         return os.listdir(directory)
     except OSError:
@@ -279,7 +279,7 @@ def names_in(directory: str) -> t.List[str]:
 
 
 def sweep(directory: str, age: float) -> None:
-    """Remove from a directory what `write_file` left where it was killed, if it is older than so many seconds."""
+    """Remove files from a directory that a killed `write_file` left, if they are older than so many seconds."""
     for name in names_in(directory):
         path = os.path.join(directory, name)
         try:

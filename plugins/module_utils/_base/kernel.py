@@ -61,7 +61,7 @@ def end_with_parent(parent: int) -> None:
 
 
 def syncfs(fd: int) -> None:
-    """Write everything dirty of the file system that `fd` lies on; OSError where a write failed."""
+    """Write everything dirty of the file system of `fd`; OSError if a write failed."""
     call = getattr(_libc, "syncfs", None)
     if call is None:
         os.sync()
@@ -70,7 +70,7 @@ def syncfs(fd: int) -> None:
 
 
 def exchange(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, new_dir: int) -> None:
-    """Swap two names atomically (RENAME_EXCHANGE); OSError with EXDEV, EINVAL or ENOSYS where that is not possible."""
+    """Swap two names atomically (RENAME_EXCHANGE); OSError with EXDEV, EINVAL or ENOSYS if that is not possible."""
     arguments = (
         ctypes.c_int(old_dir),
         ctypes.c_char_p(os.fsencode(old)),
@@ -89,9 +89,9 @@ def exchange(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, n
 
 
 def open_on_mount(name: t.Union[str, bytes], directory: int, flags: int) -> int:
-    """A descriptor of what is at a name in a directory; EXDEV where that is mounted, ELOOP for a symbolic link (openat2(2)).
+    """A descriptor of a name in a directory; EXDEV if something is mounted there, ELOOP for a symbolic link (openat2(2)).
 
-    OSError with one of NO_OPENAT2 where the kernel does not offer it.
+    OSError with one of NO_OPENAT2 if the kernel does not have it.
     """
     if _OPENAT2 < 0:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -115,7 +115,7 @@ def clone_range(source: int, source_offset: int, length: int, target: int, targe
 
 
 def punch(fd: int, offset: int, length: int) -> None:
-    """Make a hole in a file (fallocate(2), FALLOC_FL_PUNCH_HOLE); quietly not, where the file system has no holes."""
+    """Make a hole in a file (fallocate(2), FALLOC_FL_PUNCH_HOLE); no error if the file system does not support holes."""
     call = getattr(_libc, "fallocate64", None) or _libc.fallocate
     result = call(ctypes.c_int(fd), ctypes.c_int(_PUNCH_HOLE), ctypes.c_int64(offset), ctypes.c_int64(length))
     if result != 0 and ctypes.get_errno() not in (errno.EOPNOTSUPP, errno.ENOSYS):
@@ -123,7 +123,7 @@ def punch(fd: int, offset: int, length: int) -> None:
 
 
 def birth(directory: int, name: t.Union[str, bytes], inode: int) -> int:
-    """When the file of a name was made, in ns (statx(2), stx_btime); -1 where the name is another inode by now, or that is not to be known."""
+    """When the file of a name was made, in ns (statx(2), stx_btime); -1 if the name has another inode now, or the time is unknown."""
     call = getattr(_libc, "statx", None)
     if call is None:
         return -1

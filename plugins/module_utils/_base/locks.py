@@ -57,7 +57,7 @@ def is_at(fd: int, path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreError(f"Lock {path} cannot be examined: {reason(error)}; fix that, then run again.") from None
+        raise StoreError(f"Lock {path} cannot be checked: {reason(error)}; fix that, then run again.") from None
 
 
 def locked(
@@ -84,9 +84,9 @@ def locked(
 
 
 def lock_file(path: str, mode: int, deadline: float, what: str, write: bool = True) -> t.Optional[int]:
-    """A descriptor of a lock's file, which is locked while it is open; LockTimeout, or StoreError for what can be no lock.
+    """A descriptor of a lock's file, which is locked while it is open; LockTimeout, or StoreError if it cannot be a lock.
 
-    :param write: make the file where there is none. Otherwise None stands for one that is not there or may not be opened.
+    :param write: make the file if there is none. Otherwise None if it does not exist or cannot be opened.
     """
     return locked(lambda: _open(path, write), path, mode, deadline, what)
 
@@ -108,7 +108,7 @@ def _open(path: str, write: bool) -> t.Optional[int]:
 
 @contextlib.contextmanager
 def directory_lock(directory: str, timeout: float) -> t.Iterator[None]:
-    """Hold a directory's own lock while the context lasts, where names are settled one at a time; LockTimeout where others keep it.
+    """Hold a directory's lock for the context, so that names are created one at a time; LockTimeout if others keep it.
 
     On a file system without locks, names are settled one at a time as well.
     """

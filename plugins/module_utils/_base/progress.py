@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""How far work has come, told to one who watches; and where it stands, for one who looks on."""
+"""The progress of work, for a progress bar; and its current step, for a watchdog."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def unwatched(_files: int, _size: int) -> None:
 
 
 class Phase(t.NamedTuple):
-    """A part of some work. Another thread calls `steps` and `path`, so that the work itself need not tell anything.
+    """A part of some work. Another thread calls `steps` and `path`, so that the work does not have to report.
 
-    `name`: what is being done, as in "while reading". `steps`: gives another value once the work has moved on. `path`: where it stands.
-    `patience`: seconds more than usual for which it may stand still, since it waits for others.
+    `name`: the activity, as in "while reading". `steps`: returns another value after progress. `path`: the current path.
+    `patience`: additional seconds without progress that are allowed, because it waits for others.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Phase(t.NamedTuple):
 
 
 class Standing:
-    """Where work stands, for one who looks on from another thread.
+    """The current part of the work, for a watchdog in another thread.
 
     :ivar phase: the present one. Work sets another when it comes to it.
     """

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Signals as exceptions, so that a run that is told to stop takes back what it has begun."""
+"""Signals as exceptions, so that a run that is stopped cleans up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def _ignore_others() -> t.Dict[int, t.Any]:
-    """A second signal must not interrupt the cleaning up; the handlers that there were. SIG_IGN would be a TypeError where two come at once."""
+    """A second signal must not interrupt the cleaning up; the handlers that there were. SIG_IGN would be a TypeError if two come at once."""
     return {number: signal.signal(number, _ignore) for number in _SIGNALS}
 
 

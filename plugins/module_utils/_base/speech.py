@@ -4,12 +4,12 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Messages in the language of who reads them.
+"""Messages in the reader's terms.
 
-The engine writes in that of a playbook's task, and marks the options that it speaks of: "use `force: true`", "raise `lock_timeout`". A call of another module
-needs no mark beside its form: "volt_cas_gc with grace: 0s". Where a message leaves us it is put into the reader's: `--force` and
-`volt-backup gc --grace 0s` on the command line, `volt_force: true` where a playbook of this collection calls the module. What the reader has no word
-for stays as it is: a command that lacks an option speaks of the module's. So does all that is not marked, for paths and names may look like options.
+The engine writes in those of a playbook's task, and marks options: "use `force: true`", "raise `lock_timeout`". A call of another module
+is recognized by its form: "volt_cas_gc with grace: 0s". On output this is translated: to `--force` and `volt-backup gc --grace 0s` on the
+command line, to `volt_force: true` if a playbook of this collection calls the module. If the reader has no such option, it stays as it is. Text
+without marks stays too, because paths and names may look like options.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Call = t.Callable[[str, t.Dict[str, str]], t.Optional[str]]
 
 
 def translate(text: str, option: Option, call: t.Optional[Call] = None) -> str:
-    """A message as its reader would write what it advises."""
+    """A message with its advice in the reader's form."""
     pieces = []
     end = 0
     for match in _CALL.finditer(text):

@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Bytes on their way to a screen, and back.
+"""Converts bytes for a screen, and back.
 
-Names are bytes; JSON and terminals want text. Valid UTF-8 passes, any other byte becomes `\\xNN`, and a backslash is
-doubled, so that nothing is lost and nothing is ambiguous.
+Names are bytes; JSON and terminals need text. Valid UTF-8 is kept, any other byte becomes `\\xNN`, and a backslash is
+doubled, so that nothing is lost or ambiguous.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def show(name: t.Union[bytes, str]) -> str:
 
 
 def one_line(text: t.Any) -> str:
-    """Text that cannot leave its line or steer a terminal: control characters, which a name may hold, become escapes."""
+    """Text that cannot leave its line or control a terminal: control characters, which a name may contain, become escapes."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if text is None else str(text))
 
 
 def brief(text: t.Any, most: int = 1000) -> str:
-    """What others said, such as a guest or a program: one line, and no longer than that."""
+    """Text from others, such as a guest or a program: one line of limited length."""
     line = one_line(text)
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def parse(text: str) -> bytes:
-    """The path that `show` would have printed like this; a backslash before anything else stands for itself."""
+    """The path that `show` would have printed like this; a backslash before anything else is kept."""
     raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", os.fsencode(text))
     if b"\0" in raw:
         raise UsageError(f"Path {one_line(text)} contains a NUL character; remove it.")

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Moments and spans of time as users write them, checked before anything else happens."""
+"""Times and durations as users write them, checked before anything else happens."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show_time(moment: datetime.datetime) -> str:
 
 
 def parse_time(text: str) -> datetime.datetime:
-    """A date or time of ISO 8601; UTC where no zone is given."""
+    """A date or time of ISO 8601; UTC without a zone."""
     form = text.strip()
     if form[-1:] in "zZ" and form:
         form = form[:-1] + "+00:00"

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""A source into a store.
+"""From a source into a store.
 
 ::
 
@@ -12,14 +12,14 @@
     walk depth first, names in byte order; in each directory
         list it and stat every entry
         if names and stats are those of the last scan: keep its tree, read nothing
-        else read what is new or different, keep the entries that are not
-        after its subdirectories: encode the tree, remember the stats for the next scan
-    look again at hard links that may be none
-    see that the source is still where it was
+        else read new and changed files, keep the other entries
+        after its subdirectories: encode the tree, save the stats for the next scan
+    check hard links again that may be wrong
+    check that the source is still at its path
 
-Files: `capture` (the walk down), `file_saver` (entries of one directory), `reading` (files that others may be writing), `tree_saver` (trees,
-on the way up), `link_check` (names of one file, looked at again), `databases` (files that a database writes), `state` (a directory under
-way, and notes about the whole), `stat_cache` (what the last walk saw).
+Files: `capture` (the walk down), `file_saver` (entries of one directory), `reading` (files that may change meanwhile), `tree_saver` (trees, on
+the way up), `link_check` (checks names of one file again), `databases` (files that a database writes), `state` (a directory in work, and
+notes about the whole), `stat_cache` (what the last walk found).
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 
 """Capture: a directory tree into a run of the store. This is the walk down; `intake` reads, `settle` makes trees on the way up.
 
-Files of a directory come before its subdirectories. Each directory is compared with the last scan as a whole: where names and
-numbers agree and the content is still stored, nothing in it is touched.
+Files of a directory come before its subdirectories. Each directory is compared with the last scan: if names and stats are equal and the
+content is still stored, nothing in it is opened.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Options(t.NamedTuple):
 class Captured(t.NamedTuple):
     """A tree in the store. `root` describes the source directory itself, under an empty name.
 
-    `links` is the digest of the table of hard links, empty where there are none; `rescanned` says whether a new scan file was written.
+    `links` is the digest of the table of hard links, empty if there are none; `rescanned`: whether a new scan file was written.
     """
 
     root: tree.Entry
@@ -67,7 +67,7 @@ class Capture:
     """One walk. Use once.
 
     :param old: the last scan of the same source.
-    :param new: where to write the next one; None to write none (a dry run).
+    :param new: path of the next one; None to write none (a dry run).
     :param progress: called with (files, bytes) taken in since the last call.
     """
 
@@ -121,14 +121,14 @@ class Capture:
         return Captured(entry, digest, len(table), tree_saver.stats + grown, self._notes, rescanned)
 
     def steps(self) -> object:
-        """Another value once the walk has moved on. Another thread asks, so that the walk need not tell."""
+        """Another value after progress of the walk. Another thread calls this, so that the walk does not have to report."""
         saver, here = self._file_saver, self._file_saver.here
         looked = self._check.at if self._check is not None else b""
         return here, saver.at, len(here.items) if here is not None else 0, looked, len(self._notes.skipped), self._run.counts.steps
 
     @property
     def path(self) -> bytes:
-        """Where the walk stands, below the source: at a file that a worker has not read yet, or else where it is itself. For another thread."""
+        """The current path below the source: a file that a worker has not read yet, or else that of the walk. For another thread."""
         saver = self._file_saver
         here, position = next(iter(list(saver.reading.values())), (saver.here, saver.at))
         if self._check is not None and not saver.reading:
@@ -146,7 +146,7 @@ class Capture:
 
     @staticmethod
     def _check_place(source: bytes, fd: int) -> None:
-        """SourceMoved where the directory that was walked is not the source any more: a deployment exchanged or removed it meanwhile."""
+        """SourceMoved if the directory that was walked is not the source any more: a deployment replaced or removed it meanwhile."""
         try:
             if os.path.samestat(os.fstat(fd), os.lstat(source)):
                 return
@@ -194,7 +194,7 @@ class Capture:
         saver.at = position
 
     def _sync(self, fd: int, device: int) -> None:
-        """Write what is dirty, once a file system: a store through a memory map moves a file's times only from then on."""
+        """Sync each file system once: only after that does a write through a memory map change a file's times."""
         if device in self._synced:
             return
         self._synced.add(device)
@@ -206,7 +206,7 @@ class Capture:
     # ---- going down
 
     def _enter(self, parent: Directory, trail: Trail) -> t.Optional[Directory]:
-        """Go into the next subdirectory; None where it is gone or not to be entered."""
+        """Go into the next subdirectory; None if it is missing or not to be entered."""
         place = len(parent.children)
         position = parent.subdirectories[place]
         name, listed = parent.items[position]
@@ -239,7 +239,7 @@ class Capture:
         return child
 
     def _descend(self, trail: Trail, name: str) -> os.stat_result:
-        """Enter without touching the access time, where that is granted."""
+        """Enter without changing the access time, if that is allowed."""
         try:
             return trail.enter(name, os.O_NOATIME)
         except PermissionError:
@@ -256,7 +256,7 @@ class Capture:
         return why
 
     def _complete(self, parent: Directory, position: int, info: os.stat_result, fd: int, pseudo: bool) -> None:
-        """The entry of a subdirectory, now that it is open: by the last scan where its numbers agreed, else with its attributes."""
+        """The entry of a subdirectory, now that it is open: from the last scan if its stats were equal, else with its attributes."""
         slot = parent.slots[position]
         if isinstance(slot, tree.Entry) and numbers_of([("", info)], parent.system) == parent.numbers[32 * position : 32 * position + 32]:
             return
@@ -329,20 +329,20 @@ class Capture:
             self._file_saver(here, fd)
 
     def _is_omitted(self, path: bytes, found: os.DirEntry[str], mounted: t.Mapping[bytes, Mount]) -> bool:
-        """Whether an entry is left out before anything looks at it: a look at a dead mount may never end."""
+        """Whether an entry is skipped before any access: an access to a dead mount may never return."""
         name = os.fsencode(found.name)
         mount = mounted.get(name)
         if self._options.exclude:
             try:
                 directory = found.is_dir(follow_symlinks=False)
-            except OSError:  # the listing did not tell, and it cannot be looked at
+            except OSError:  # the listing has no type, and it cannot be read
                 directory = True
             if self._options.exclude.excludes(path, name, directory):
                 return True
         return mount is not None and self._stays_away(join(path, name), found, mount)
 
     def _stays_away(self, path: bytes, found: os.DirEntry[str], mount: Mount) -> bool:
-        """Whether a mount point is passed over, with a note. Directories of local file systems are looked at: they are kept, empty."""
+        """Whether a mount point is skipped, with a note. Directories of local file systems are read: they are kept, empty."""
         other = t.cast(MountsBelow, self._mounts).is_other(mount)
         if self._options.one_file_system and other and (mount.is_remote or not found.is_dir(follow_symlinks=False)):
             self._notes.skipped.append(Skipped(path, "mount_point", mount.kind))

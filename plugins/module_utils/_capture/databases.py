@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
-"""Databases among the files that were read: known by signature or name, and told of where a process has them open for writing.
+"""Databases among the files that were read: detected by signature or name, and reported if a process has them open for writing.
 
-A copy of such a file is one moment of it at best, and its journal beside it is of another. Whether it can be used is luck, so the run says
-which files these are, and how to get a copy that can. Sources: the file formats of SQLite, LMDB and Berkeley DB; names that PostgreSQL,
+A copy of such a file has its state at one moment at best, and the journal beside it that of another. It may be unusable, so the run lists these
+files, and says how to get a usable copy. Sources: the file formats of SQLite, LMDB and Berkeley DB; names that PostgreSQL,
 InnoDB and RocksDB give to their files; proc_pid_fd(5), proc_pid_fdinfo(5).
 """
 
@@ -51,7 +51,7 @@ class Found(t.NamedTuple):
 def open_for_writing(databases: t.Mapping[bytes, Found]) -> t.List[bytes]:
     """Those of some files that a process has open for writing, as far as we may see.
 
-    :param databases: by path. What has another name is not looked at: it may be on a mount that does not answer.
+    :param databases: by path. Other files are not accessed: they may be on a mount that does not respond.
     """
     wanted: t.Dict[bytes, t.Dict[t.Tuple[int, int], bytes]] = {}
     for path, found in databases.items():

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Taking in what is in one directory: an entry for everything, by the last scan where it holds, else by reading."""
+"""Saves the entries of one directory: from the last scan if they are unchanged, else by reading them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _LEASES = 120.0
 
 
 class _Read(t.NamedTuple):
-    """A reading of a file. `content` gives what was read once it is there; None where nothing was."""
+    """A reading of a file. `content` waits for the result; None if nothing was read."""
 
     slot: Slot
     content: t.Optional[t.Callable[[], reading.Content]] = None
 
     def stamp(self) -> t.Optional[reading.Stamp]:
-        """The state of the file that was read; waits for a worker. None where nothing was read, or the file did not stand still."""
+        """The state of the file that was read; waits for a worker. None if nothing was read, or the file changed."""
         try:
             content = self.content() if self.content is not None else None
         except Interrupted:
@@ -51,8 +51,8 @@ class _Read(t.NamedTuple):
 class FileSaver:
     """Makes the slots of directories. One a walk.
 
-    :ivar here: the directory where the walk is; None before the first. :ivar at: the position in it, -1 for the directory itself.
-    :ivar reading: where files are that workers read, by their threads, the one that was begun first before others.
+    :ivar here: the current directory of the walk; None before the first. :ivar at: the position in it, -1 for the directory itself.
+    :ivar reading: the paths of files that workers read, by their threads, the oldest first.
     """
 
     def __init__(self, run: Transaction, notes: Notes, progress: Progress) -> None:
@@ -100,7 +100,7 @@ class FileSaver:
         try:
             entries = {entry.name: entry for entry in tree.load(self._run.store.read, facts.tree)}
         except (Damaged, Unsupported):
-            return {}, {}, array("q")  # everything is read anew, and stored anew where it is missing
+            return {}, {}, array("q")  # everything is read again, and stored again where it is missing
         return entries, here.record.positions(), array("q", facts.numbers)
 
     def _reusable(self, entry: t.Optional[tree.Entry], kind: int) -> t.Optional[tree.Entry]:
@@ -161,7 +161,7 @@ class FileSaver:
         found = content
         if content.kind == tree.FILE:
             return _Read(self._entry(here, position, info, content, xattrs), lambda: found)
-        # the list of chunks goes into a pack in its directory's turn, for the order decides the packs
+        # the list of chunks is packed when its directory is, because the order decides the packs
         return _Read(FutureEntry(None, lambda: self._entry(here, position, info, found, xattrs)), lambda: found)
 
     def _read_whole(self, here: Directory, position: int, fd: int) -> reading.Content:
@@ -174,7 +174,7 @@ class FileSaver:
             del self.reading[thread]
 
     def _attributes(self, here: Directory, position: int, place: metadata.PathOrDescriptor) -> metadata.Xattrs:
-        """The extended attributes; where they cannot be read, the file is kept without them, and the backup is incomplete."""
+        """The extended attributes; if they cannot be read, the file is kept without them, and the backup is incomplete."""
         try:
             return metadata.read_xattrs(place)
         except OSError as error:
@@ -241,7 +241,7 @@ class FileSaver:
 
 
 def count_chunks(run: Transaction, digest: bytes, size: int) -> int:
-    """How many chunks a chunked file has, or -1 where not all of them are stored."""
+    """How many chunks a chunked file has, or -1 if not all of them are stored."""
     run.blobs.has(digest)  # which remembers the pack; a list above 8 MiB is an object, and reading finds it there
     try:
         found = chunks.decode(run.store.read(digest, chunks.LIST_LIMIT), size)

@@ -4,13 +4,13 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Hard links after the walk: names that may not be of one file are looked at again.
+"""Hard links after the walk: checks names again that may not be the same file.
 
-Inode numbers are used again while a walk runs, and a file can be written between the visits of two of its names. So a group is doubtful
-where its names were seen in different states, or where the file system does not tell when a file was made. Of a doubtful group one name
-is opened and held, so that its inode cannot be used again; a name that then leads to the same inode is the same file. One reading of the
-held file serves them all, and takes the place of their entries in the trees. A name that leads elsewhere by now is a file of its own, and so
-are all names of a file that cannot be read again: they keep the entries that they have, and are told of.
+Inode numbers are used again while a walk runs, and a file can change between the visits of two of its names. So a group is checked again if
+its names were seen in different states, or if the file system has no birth times. One name of such a group is opened and held, so that its
+inode cannot be used again. A name that then leads to the same inode is the same file. One reading of the held file is used for all of them and
+replaces their entries in the trees. A name that leads elsewhere is a separate file, and so are all names of a file that cannot be read again:
+they keep their entries, and are reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Groups = t.List[t.List[bytes]]
 class LinkCheck:
     """One check. Use once, when all directories are settled.
 
-    :param root: a descriptor of the source. :ivar at: the path that is looked at.
+    :param root: a descriptor of the source. :ivar at: the current path.
     """
 
     def __init__(self, run: Transaction, notes: Notes, saver: FileSaver, root: int) -> None:
@@ -103,7 +103,7 @@ class LinkCheck:
         self._notes.unstable += [path for path in paths if path not in together]
 
     def _settle_names(self, held: int, info: os.stat_result, names: t.List[bytes], known: bool) -> bool:
-        """Give all names of a held file one entry; False where it cannot be read. :param known: the entries that they have are one already."""
+        """Give all names of a held file one entry; False if it cannot be read. :param known: their entries are equal already."""
         if not known:
             entry = self._entry(held, info, names[0])
             if entry is None:
@@ -138,7 +138,7 @@ class LinkCheck:
         return self._saver.entry(b"", content, xattrs)
 
     def _hold(self, path: bytes) -> int:
-        """A descriptor that keeps a file's inode from being used again; -1 where the name is gone."""
+        """A descriptor that keeps a file's inode from being used again; -1 if the name is gone."""
         self.at = path
         try:
             return os.open(path.rpartition(b"/")[2], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory(path.rpartition(b"/")[0]))
@@ -146,7 +146,7 @@ class LinkCheck:
             return -1
 
     def _inode_of(self, path: bytes) -> t.Optional[t.Tuple[int, int]]:
-        """(device, inode) that a name leads to; None where it is gone."""
+        """(device, inode) that a name leads to; None if it is gone."""
         self.at = path
         above, _slash, name = path.rpartition(b"/")
         try:

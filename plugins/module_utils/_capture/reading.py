@@ -4,13 +4,13 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Reading files that others may be writing: again when they change meanwhile, then with a note of how they did.
+"""Reads files that others may be writing: again if they change meanwhile, then with a note of how they changed.
 
-Small files are read at once by the walking thread. Larger ones go to the run's workers; where the store's file system can share blocks,
-a private clone is taken first: it is one moment of the file, whatever is written later.
+Small files are read at once by the walking thread. Larger ones go to the run's workers. If the store's file system can share blocks,
+a private clone is read: it is the file at one moment, whatever is written later.
 
-A file that only grows is kept as an earlier reading has it, with which the last one begins. A file that changes under each reading is kept
-as it was read last, and is unstable. What an earlier reading stored is taken back.
+If a file only grows, an earlier reading is kept with which the last one starts. If it changes during each reading, the last
+one is kept, and the file is unstable. Data that other readings stored is removed again.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Stamp = t.Tuple[int, int, int, int]
 
 
 def stamp(info: os.stat_result) -> Stamp:
-    """What tells one state of a file from another."""
+    """What distinguishes the states of a file."""
     return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 class Vanished(Exception):
-    """The name holds no regular file any more."""
+    """The name is not a regular file any more."""
 
 
 class Content(t.NamedTuple):
@@ -64,7 +64,7 @@ class Content(t.NamedTuple):
 
 
 def _regular(fd: int) -> os.stat_result:
-    """The stat of an open file; Vanished where it is no regular one: something else was put in the place of the name."""
+    """The stat of an open file; Vanished if it is not a regular one: it was replaced by something else."""
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         raise Vanished
@@ -72,10 +72,10 @@ def _regular(fd: int) -> os.stat_result:
 
 
 def read_small(run: Transaction, fd: int, expected: os.stat_result) -> t.Optional[Content]:
-    """Read a file that fits a pack, by the stat of the listing; None where it has outgrown that."""
+    """Read a file that fits a pack, by the stat of the listing; None if it has become too large."""
     earlier: t.Optional[t.Tuple[bytes, os.stat_result, chunks.Holes]] = None
     for attempt in range(_TRIES):
-        before = os.fstat(fd) if attempt else expected  # the listing is too old to say how long the file was
+        before = os.fstat(fd) if attempt else expected  # the listing may be too old for the file's length
         size = before.st_size
         if size > chunks.PACKED_MOST:
             return None
@@ -139,9 +139,9 @@ def resized(info: os.stat_result, size: int) -> os.stat_result:
 
 
 def read_unsized(run: Transaction, fd: int) -> Content:
-    """Read a file to its end whose stat says another size: the kernel's own, and those of some file systems in user space.
+    """Read a file to its end whose stat has another size: those of the kernel, and of some file systems in user space.
 
-    OSError where no end is in sight.
+    OSError if it does not end.
     """
     info = _regular(fd)
     pieces: t.List[bytes] = []
@@ -207,7 +207,7 @@ class _Source:
         return find_holes(self.fd, size) if self.before.st_blocks * 512 < size else ()
 
     def after(self) -> os.stat_result:
-        """The file's stat after the reading; a clone stands still."""
+        """The file's stat after the reading; a clone does not change."""
         return self.before if self.cloned else os.fstat(self._file)
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class _Source:
 
 
 def read_whole(run: Transaction, fd: int) -> Content:
-    """Read a file that is one object, or in chunks where it has outgrown that. Closes `fd`. A worker's job."""
+    """Read a file that is one object, or in chunks if it has become too large. Closes `fd`. A worker's job."""
     earlier: t.Optional[t.Tuple[bytes, os.stat_result, chunks.Holes]] = None
     try:
         for attempt in range(_TRIES):
@@ -273,7 +273,7 @@ Progress = t.Optional[t.Callable[[int, int], None]]
 def read_chunked(run: Transaction, fd: int, progress: Progress) -> Content:
     """Read a large file chunk by chunk, the workers hashing side by side. The walking thread's job, which keeps `fd`.
 
-    :param progress: None where a worker itself reads, which must not wait for others.
+    :param progress: None if a worker reads, which must not wait for others.
     """
     superseded: t.List[_Chunk] = []
     earlier: t.Optional[_Reading] = None
@@ -318,7 +318,7 @@ def _take_back(run: Transaction, superseded: t.Iterable[_Chunk], needed: t.Conta
 
 
 class _Chunk(t.NamedTuple):
-    """One chunk as it was read; shorter than wanted where the file has ended before. `filled`: what was said to be a hole in it is none."""
+    """One chunk as it was read; shorter if the file ended before. `filled`: a reported hole in it has data."""
 
     offset: int
     wanted: int
@@ -335,7 +335,7 @@ class _Reading:
 
     @property
     def end(self) -> int:
-        """Where the file ended: at its size, or where the first chunk was short."""
+        """The end of the file: at its size, or in the first short chunk."""
         return next((chunk.offset + chunk.length for chunk in self.chunks if chunk.length < chunk.wanted), self.info.st_size)
 
     def begins_with(self, earlier: _Reading, fd: int) -> bool:

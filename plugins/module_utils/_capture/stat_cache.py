@@ -4,16 +4,16 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The stat cache: what the last walk of a source saw, for the next walk to compare with.
+"""The stat cache: what the last walk of a source found, for the next walk to compare with.
 
-A derived file, one a source. Each directory is a record: its names, four numbers for each entry (inode, size, mtime, ctime), the
-digest of its tree, and what else a walk must know of a directory that it need not read again. A record knows where its
-subdirectories' records are, so the file is read through a memory map, beside the walk, a directory at a time. A subtree is contiguous
-and its inner distances are relative: an unchanged one is copied to the next file as it stands.
+A derived file, one for each source. Each directory is a record: its names, four numbers for each entry (inode, size, mtime, ctime), the
+digest of its tree, and what else a walk needs of a directory that it does not read. A record contains the positions of its
+subdirectories' records, so the file is read through a memory map, a directory at a time along the walk. A subtree is contiguous
+and its offsets are relative: an unchanged one is copied to the next file as it is.
 
-Believed only where it is safe: an entry whose ctime is not at least 2 s older than the scan's start is written so that it never
-matches; records have checksums; and the file names all packs that it relies on, so that, when one of them is gone, every blob is
-looked up before it is believed (`all_packs`).
+Trusted only if that is safe: an entry whose ctime is not at least 2 s older than the scan's start is written so that it never
+matches; records have checksums; and the file names all packs that it uses, so that, if one of them is missing, every blob is
+looked up (`all_packs`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class DirectoryRecord:
         self._positions: t.Optional[t.Dict[bytes, int]] = None
 
     def child(self, position: int) -> t.Optional[DirectoryRecord]:
-        """The record of the subdirectory at a place in `facts.subdirectories`; None where there is none."""
+        """The record of the subdirectory at a position in `facts.subdirectories`; None if there is none."""
         back = self._children[position]
         return self._scan.record(self._offset - back) if back and self._scan else None
 
@@ -97,14 +97,14 @@ class DirectoryRecord:
             return -1
 
     def copy(self) -> t.Tuple[bytes, int]:
-        """The subtree's bytes, and where in them this record begins."""
+        """The subtree's bytes, and the offset of this record in them."""
         end = self._offset + self._length
         raw = self._scan.view[end - self._subtree : end] if self._scan else b""
         return raw, self._subtree - self._length
 
 
 class Scan:
-    """A scan file, mapped. `root()` is None where there is no usable one."""
+    """A scan file, mapped. `root()` is None if there is no usable one."""
 
     def __init__(self, path: str) -> None:
         self._root = -1
@@ -133,7 +133,7 @@ class Scan:
         self._root = root
 
     def root(self) -> t.Optional[DirectoryRecord]:
-        """The record of the source directory; made anew, so that a scan and its records form no cycle and the map ends with them."""
+        """The record of the source directory; created again, so that a scan and its records form no cycle and the map ends with them."""
         return self.record(self._root) if self._root >= 0 else None
 
     def record(self, offset: int) -> t.Optional[DirectoryRecord]:
@@ -148,7 +148,7 @@ class Scan:
         try:
             return self._decode(raw, fields, offset)
         except (struct.error, ValueError):
-            return None  # a checksum says that it was written so, not that it makes sense
+            return None  # a checksum proves that it was written so, not that it is valid
 
     def _decode(self, raw: bytes, fields: t.Tuple[t.Any, ...], offset: int) -> DirectoryRecord:
         length, subtree = fields[1:3]
@@ -177,7 +177,7 @@ class Scan:
 
 
 class Written(t.NamedTuple):
-    """Where a directory's record is in the file being written, and where its subtree begins."""
+    """The offsets of a directory's record and of its subtree in the file being written."""
 
     offset: int
     start: int

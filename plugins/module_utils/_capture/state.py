@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What a walk finds: the directory under way, and the notes that outlive it."""
+"""What a walk finds: the current directory, and the notes about the whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .stat_cache import DirectoryRecord, Known
 
 
 class FutureEntry:
-    """An entry that a worker is still reading; `settle` waits for it, and gives None where there is none after all."""
+    """An entry that a worker is still reading; `settle` waits for it, and returns None if there is none."""
 
     def __init__(self, future: t.Optional[Future[t.Any]], settle: t.Callable[[], t.Optional[Entry]]) -> None:
         self._future, self._settle = future, settle
@@ -51,8 +51,8 @@ class Directory:
 
     :ivar device: st_dev. :ivar system: identity of its file system.
     :ivar same: nothing in the directory itself differs from the last scan; then `slots` stay empty.
-    :ivar suspect: positions that the next scan must not believe.
-    :ivar known: once settled, its record: the old one where nothing at all changed.
+    :ivar suspect: positions that the next scan must not trust.
+    :ivar known: once settled, its record: the old one if nothing changed.
     """
 
     def __init__(self, name: bytes, parent: t.Optional[Directory], record: t.Optional[DirectoryRecord], device: int, system: int) -> None:
@@ -108,8 +108,8 @@ class LinkGroup:
 class Notes:
     """What one walk gathers about the whole tree.
 
-    :ivar grown: files of which the beginning is kept, for they only grew. :ivar unstable: files that changed under each reading, and names
-        whose hard links were lost because what they lead to changed during the walk.
+    :ivar grown: files that only grew, of which an earlier reading is kept. :ivar unstable: files that changed under each reading, and names
+        whose hard links were lost because their files changed during the walk.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Notes:
         return self.link_groups[key].steady and key[:2] not in self._doubted
 
     def judge(self, path: bytes, content: Content) -> str:
-        """How a file changed while it was read. One of a database is noted, and has never just grown: its beginning may tell of what the copy lacks."""
+        """How a file changed while it was read. A database file never counts as grown: its header may refer to pages that the copy lacks."""
         kind = databases.kind_of(path.rpartition(b"/")[2], content.head)
         if kind:
             self.databases[path] = databases.Found(kind, content.info.st_dev, content.info.st_ino)
@@ -173,7 +173,7 @@ class Notes:
         here.suspect.append(position)
 
     def changed(self, here: Directory, position: int, change: str) -> None:
-        """A file did not stand still, or its stat says nothing of its content: the next scan reads it anew."""
+        """A file changed, or its stat proves nothing about its content: the next scan reads it again."""
         if change == GROWN:
             self.grown.append(here.path_of(position))
         elif change == UNSTABLE:
@@ -189,7 +189,7 @@ def describe(info: os.stat_result, kind: int, name: bytes, xattrs: Xattrs = (), 
 
 
 def numbers_of(items: t.Sequence[Item], system: int) -> bytes:
-    """Inode, size, mtime and ctime of each entry: what tells one state of it from another.
+    """Inode, size, mtime and ctime of each entry: what distinguishes its states.
 
     An inode number means something within its file system only, so that system's `identity` is mixed into it.
     """

@@ -6,8 +6,8 @@
 
 """From the leaves up: directories into trees, and into the next scan file.
 
-Directories join a queue when they and all below them have been visited. The front is settled as soon as its large files are hashed.
-The queue keeps its order, so metadata lands in its packs in the same order on every host, however the workers race.
+Directories join a queue when they and all below them have been visited. The first one is finished as soon as its large files are hashed.
+The queue keeps its order, so metadata is packed in the same order on every host, in whatever order workers finish.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WAITING = 50_000
 
 
 class TreeSaver:
-    """Settles directories in the order in which they are given. `stats` adds up what is settled."""
+    """Finishes directories in the given order. `stats` are the totals so far."""
 
     def __init__(self, run: Transaction, notes: Notes, writer: t.Optional[Writer]) -> None:
         self._run, self._notes, self._writer = run, notes, writer
@@ -56,7 +56,7 @@ class TreeSaver:
         here.names, here.slots, here.children, here.numbers = [], [], [], b""
 
     def _settle_same(self, here: Directory, record: DirectoryRecord) -> None:
-        """The directory's own names and stats are as they were; what is below may differ."""
+        """The directory's own names and stats are unchanged; what is below may differ."""
         facts = record.facts
         children = t.cast("t.List[Directory]", here.children)
         self._notes.uids.update(facts.uids)
@@ -108,7 +108,7 @@ class TreeSaver:
         here.known = self._writer.place(facts, [child.known if child is not None else None for child in here.children])
 
     def _summary(self, entries: t.Sequence[tree.Entry]) -> t.Tuple[Stats, t.List[t.Tuple[bytes, int]], t.List[t.Tuple[bytes, int]]]:
-        """Counts, and what lies outside packs and must be looked for one by one: objects and lists of chunks."""
+        """Counts, and the blobs outside of packs, which must be checked one by one: objects and lists of chunks."""
         files = directories = symlinks = others = size = blobs = 0
         objects, chunked = [], []
         for entry in entries:

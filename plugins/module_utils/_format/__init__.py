@@ -4,17 +4,17 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What blobs mean: trees, chunk lists, tables of hard links, and how to go through them. Knows no disk.
+"""What blobs mean: trees, chunk lists, tables of hard links, and walks over them. Knows no disk.
 
-A directory is a *tree*: a blob that lists its entries and names their content by digest, and its subdirectories by the digests of their
-trees. The root's digest therefore stands for everything below, and equal subtrees are one. All encodings are deterministic: the same
-directory gives the same bytes on every host and every Python. Whatever is decoded is hostile until it is checked.
+A directory is a *tree*: a blob that lists its entries, with the digests of their content and of the trees of its subdirectories. So the
+root's digest covers everything below, and equal subtrees are one blob. All encodings are deterministic: the same directory gives the same
+bytes on every host and with every Python. Decoded data is not trusted until it is checked.
 
-Blobs come from a function `(digest, limit) -> bytes`; where it finds them is not known here.
+Blobs come from a function `(digest, limit) -> bytes`.
 
-Files: `magic` (how each sort of blob begins), `tree` (one directory), `chunks` (large and sparse files), `links` (hard-link groups), `walk`
-(from the top, by directories, from the leaves, to a path), `diff` (two trees compared), `reachability` (all that backups need, and which
-paths lack something).
+Files: `magic` (how each type of blob starts), `tree` (one directory), `chunks` (large and sparse files), `links` (groups of hard links),
+`walk` (from the top, by directories, from the leaves, to a path), `diff` (compares two trees), `reachability` (all blobs that backups need,
+and which paths lack some).
 """
 
 from __future__ import annotations

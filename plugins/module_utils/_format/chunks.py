@@ -42,7 +42,7 @@ Holes = t.Tuple[t.Tuple[int, int], ...]
 
 
 def spans(size: int, holes: Holes) -> t.Iterator[t.Tuple[int, int]]:
-    """(offset, length) of each chunk that holds data."""
+    """(offset, length) of each chunk with data."""
     index = offset = 0
     while offset < size:
         end = min(offset + CHUNK, size)
@@ -57,7 +57,7 @@ def spans(size: int, holes: Holes) -> t.Iterator[t.Tuple[int, int]]:
 
 
 def data_ranges(start: int, end: int, holes: Holes) -> t.Iterator[t.Tuple[int, int]]:
-    """(offset, length) of what is not hole between two offsets."""
+    """(offset, length) of the data between two offsets."""
     first = max(0, bisect_right(holes, (start, 0)) - 1)  # the last that begins at or before start, or the one behind
     for index in range(first, len(holes)):
         hole, length = holes[index]
@@ -80,7 +80,7 @@ class ChunkList(t.NamedTuple):
     digests: t.List[bytes]
 
     def chunks(self) -> t.Iterator[t.Tuple[int, int, bytes]]:
-        """(offset, length, digest) of each chunk that holds data."""
+        """(offset, length, digest) of each chunk with data."""
         for (offset, length), digest in zip(spans(self.size, self.holes), self.digests):
             yield offset, length, digest
 
@@ -90,7 +90,7 @@ def encode(size: int, holes: Holes, digests: t.Iterable[bytes]) -> bytes:
 
 
 def decode(blob: bytes, size: int) -> ChunkList:
-    """Read a chunk list of a file of `size` bytes; Damaged where it is not one."""
+    """Read a chunk list of a file of `size` bytes; Damaged if it is not one."""
     try:
         magic.check(blob, magic.CHUNKS, "A list of chunks")
     except ValueError as error:
@@ -103,7 +103,7 @@ def decode(blob: bytes, size: int) -> ChunkList:
         raise Damaged("A chunk list has an invalid header.")
     holes = tuple(t.cast("t.Iterable[t.Tuple[int, int]]", _HOLE.iter_unpack(blob[_HEADER.size : start])))
     check_holes(holes, size)
-    # count before building: a size that is a lie must not cost memory
+    # count before building: a wrong size must not cost memory
     whole = sum(max(0, _chunks_inside(offset, length, size)) for offset, length in holes)
     expected = -(-size // CHUNK) - whole
     if len(blob) - start != 32 * expected:
@@ -119,7 +119,7 @@ def _chunks_inside(offset: int, length: int, size: int) -> int:
 
 
 def check_holes(holes: Holes, size: int) -> None:
-    """Damaged unless holes ascend, do not touch, and lie inside the file."""
+    """Damaged unless holes ascend, do not touch, and are inside the file."""
     at = -1
     for offset, length in holes:
         if offset <= at or not length or offset + length > size:

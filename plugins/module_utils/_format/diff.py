@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Comparing two trees in the store: time follows what differs, for equal digests are equal subtrees."""
+"""Compares two trees in the store. The time depends on the differences, because equal digests are equal subtrees."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Changes:
         self.counts = {ADDED: 0, CHANGED: 0, REMOVED: 0}
         self.paths: t.Dict[str, t.List[str]] = {ADDED: [], CHANGED: [], REMOVED: []}
         self._listed = 0
-        self.sizes: t.Dict[bytes, int] = {}  # how many entries lie below a tree, where that was asked
+        self.sizes: t.Dict[bytes, int] = {}  # how many entries are below a tree, if requested
 
     def add(self, kind: str, path: bytes) -> None:
         self.counts[kind] += 1
@@ -84,9 +84,9 @@ def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Change
 
 
 def differences(read_old: Read, read_new: Read, old: Entry, new: Entry) -> t.Iterator[t.Tuple[bytes, t.Optional[Entry], t.Optional[Entry]]]:
-    """(path of the directory, entry in the old tree, entry in the new one) of each name that differs; None where one has no such name.
+    """(path of the directory, entry in the old tree, entry in the new one) of each name that differs; None if one has no such name.
 
-    Directories that both have are gone into; what is below one that only one has is for the caller to look at.
+    It enters directories that both have. What is below one that only one of them has is left to the caller.
     """
     todo: t.List[t.Tuple[Above, bytes, bytes]] = [(Above(b"", None), old.content, new.content)]
     while todo:
@@ -103,13 +103,13 @@ def differences(read_old: Read, read_new: Read, old: Entry, new: Entry) -> t.Ite
 
 
 def same_attributes(a: Entry, b: Entry) -> bool:
-    """Whether two directories agree but for what is in them. A time that moved because names came or went is no change of its own."""
+    """Whether two directories are equal except for their contents. A time that changed because names were added or removed does not count."""
     same_time = a.content != b.content or a.mtime == b.mtime
     return (a.mode, a.uid, a.gid, a.extra) == (b.mode, b.uid, b.gid, b.extra) and same_time
 
 
 def _unshared(read_old: Read, before: bytes, read_new: Read, after: bytes) -> t.Tuple[t.List[Entry], t.List[Entry]]:
-    """Entries of two directories, without the parts that both have: such parts hold the same names."""
+    """Entries of two directories, without the parts that both have: such parts have the same names."""
     old_parts, new_parts = _parts(read_old, before), _parts(read_new, after)
     shared = set(old_parts) & set(new_parts)
     return (
@@ -123,7 +123,7 @@ def _parts(read: Read, digest: bytes) -> t.List[bytes]:
 
 
 def _pairs(sides: t.Tuple[t.List[Entry], t.List[Entry]]) -> t.Iterator[t.Tuple[t.Optional[Entry], t.Optional[Entry]]]:
-    """Both sides by name, in order, with None where one has no such name."""
+    """Both sides by name, in order, with None if one has no such name."""
     old, new = sides
     i = k = 0
     while i < len(old) or k < len(new):
@@ -148,7 +148,7 @@ def _whole(read: Read, path: bytes, top: Entry, kind: str, changes: Changes) -> 
 
 
 def _below(read: Read, digest: bytes, known: t.Dict[bytes, int]) -> int:
-    """How many entries there are below a tree; each shared one is looked at once, however often it is referred to."""
+    """How many entries there are below a tree; each shared one is read only once."""
     under_way: t.Dict[bytes, t.Tuple[int, t.List[bytes]]] = {}
 
     def below(here: bytes) -> t.List[bytes]:

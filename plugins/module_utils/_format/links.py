@@ -39,7 +39,7 @@ def encode(groups: t.Iterable[t.List[bytes]]) -> bytes:
 
 
 def fitting(groups: t.Iterable[t.List[bytes]]) -> t.Tuple[t.List[t.List[bytes]], t.List[t.List[bytes]]]:
-    """(groups that a table can hold together, those that it cannot): the shorter ones first, for one may be as long as a user likes."""
+    """(groups that fit into a table, those that do not): the shorter ones first, because users can make one as long as they like."""
     held: t.List[t.List[bytes]] = []
     left: t.List[t.List[bytes]] = []
     size = 12
@@ -50,7 +50,7 @@ def fitting(groups: t.Iterable[t.List[bytes]]) -> t.Tuple[t.List[t.List[bytes]],
 
 
 def decode(blob: bytes) -> t.Iterator[t.List[bytes]]:
-    """The groups, one by one: a table may have more of them than memory holds. Damaged where this is no such table, where a path could lead anywhere
+    """The groups, one by one: a table may have more of them than fit into memory. Damaged if this is not such a table, if a path could lead anywhere
     but down, or where they do not ascend."""
     try:
         magic.check(blob, magic.LINKS, "The table of hard links")

@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The first eight bytes of each sort of metadata, by which a version knows what it can read.
+"""The first eight bytes of each type of metadata, by which a version knows what it can read.
 
-The digest of a blob is checked before it is decoded, so what is in it was written so: other first bytes of ours are those of a newer version.
+The digest of a blob is checked before it is decoded, so its content was written that way: other first bytes of ours come from a newer version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KNOWN = (TREE, PARTS, CHUNKS, LINKS)
 
 
 def check(blob: bytes, magic: bytes, what: str) -> None:
-    """ValueError for a blob that does not begin so; Unsupported where it begins as only a newer version's can.
+    """ValueError for a blob with another start; Unsupported if only a newer version can have written it.
 
     :param what: the sort of metadata, at the beginning of a sentence.
     """

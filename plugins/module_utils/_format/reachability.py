@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Everything that can be reached from the roots of backups, each shared tree visited once.
+"""All blobs that can be reached from the roots of backups; each shared tree is visited once.
 
-The one walk behind three questions: is all of it there (list, verify), what must not be swept (gc), how much is it (info). And what damage means
-for those who look at paths.
+One walk answers three questions: does everything exist (list, verify), what must gc keep, how much is it (info). It also finds the paths
+that damage affects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reachability:
     :param content: called with digest and size of each blob of file content, at least once for each tree or list that refers to it. It may raise
         Damaged: the walk ends, and what contains the blob is visited again next time.
     :param metadata: called with the digest of each tree, part, list and table before it is read.
-    :param broken: called with the digest of metadata that cannot be read, and why; the walk goes on beside it. Without it, the walk ends.
+    :param broken: called with the digest of metadata that cannot be read, and why; the walk continues. Without it, the walk ends.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Reachability:
         broken: t.Optional[t.Callable[[bytes, Damaged], None]] = None,
     ) -> None:
         self._read, self._content, self._metadata, self._broken = read, content, metadata, broken
-        # Of trees and of lists apart, and of neither together with content: a file may hold the very bytes of a tree.
+        # Trees, lists and content are separate: a file may contain the same bytes as a tree.
         self._trees, self._lists = Table(0), Table(0)
 
     def __call__(self, root: bytes, table: bytes) -> None:
@@ -131,8 +131,8 @@ class Reachability:
 
 
 class Tracer:
-    """Names the paths of a backup that need what is lacking. Each tree is looked at once for all backups, to count what is wrong below it; only
-    where something is, and names are asked for, is it gone into again.
+    """Finds the paths of a backup that need missing blobs. Each tree is read once for all backups, to count the findings below it; only
+    if something is, and names are asked for, is it gone into again.
 
     :param lacking: digests of content or metadata, with what is wrong with each.
     """
@@ -162,7 +162,7 @@ class Tracer:
         return self._of(root) + (table in self._lacking)
 
     def __call__(self, root: bytes, table: bytes) -> t.Iterator[t.Tuple[bytes, str]]:
-        """(path, what is wrong) of each finding, after `count`; a directory whose own listing is lost stands for all below it."""
+        """(path, what is wrong) of each finding, after `count`; a directory whose own listing is lost includes all below it."""
         if table in self._lacking:
             yield b"", self._lacking[table]
         todo = [(b"", root)]
@@ -182,7 +182,7 @@ class Tracer:
             todo += reversed(below)
 
     def _of(self, digest: bytes) -> int:
-        """Findings below a tree, or -1 where that is not known yet."""
+        """Findings below a tree, or -1 if unknown so far."""
         if digest in self._lacking:
             return 1
         if self._sound.find(digest) >= 0:

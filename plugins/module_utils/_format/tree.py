@@ -134,7 +134,7 @@ def _encode_extra(position: int, extra: Extra) -> bytes:
 
 
 def decode(blob: bytes) -> t.List[Entry]:
-    """The entries of one tree or part; Damaged for anything that `encode` cannot have made or that no directory holds."""
+    """The entries of one tree or part; Damaged for anything that `encode` cannot write or that no directory can contain."""
     with _reading():
         return list(map(Entry, *_columns(blob)))
 
@@ -307,7 +307,7 @@ Read = t.Callable[[bytes, int], bytes]
 
 
 class Loader:
-    """Loads directories, and keeps the last ones: a restore looks at each several times.
+    """Loads directories, and keeps the last ones: a restore reads each several times.
 
     :param read: (digest, limit) -> bytes.
     """

@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Going through trees: from the top entry by entry, directory by directory with the way back up, or from the leaves; and straight to a path.
+"""Walks over trees: from the top by entry, by directory with the way back up, or from the leaves; and straight to a path.
 
-None of these recurses: a tree may be deeper than a stack. Paths are bytes, relative to a root whose own path is empty.
+None of these is recursive: a tree may be deeper than a stack. Paths are bytes, relative to a root whose own path is empty.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Above:
 def walk(load: Load, top: Entry, path: bytes = b"", into: t.Callable[[bytes, Entry], bool] = _always) -> t.Iterator[t.Tuple[bytes, Entry]]:
     """(path, entry) of an entry and of all below it: depth first, names ascending.
 
-    :param path: of `top`. :param into: asked of each directory once the caller has had it; False leaves out what is in it.
+    :param path: of `top`. :param into: called for each directory after it was yielded; False skips its contents.
     """
     todo: t.List[t.Tuple[Above, t.List[Entry]]] = []
     yield path, top
@@ -131,7 +131,7 @@ class Replaced(t.NamedTuple):
 
 
 def replaced(load: Load, save: t.Callable[[t.Sequence[Entry]], bytes], root: Entry, entries: t.Mapping[bytes, Entry]) -> Replaced:
-    """Put other entries in the place of those that trees have. Paths that no tree has are passed over.
+    """Replace entries of trees. Paths that no tree has are skipped.
 
     :param save: stores the entries of one directory, and gives the digest of its tree.
     """
@@ -144,7 +144,7 @@ def replaced(load: Load, save: t.Callable[[t.Sequence[Entry]], bytes], root: Ent
     for path, entry in entries.items():
         put(path, entry)
     old: t.Dict[bytes, Entry] = {}
-    # the deepest first: what is put into a directory changes its entry in the one above it
+    # the deepest first: a change in a directory changes its entry in its parent
     for depth in range(max(levels, default=-1), -1, -1):
         for path, new in levels.pop(depth, {}).items():
             here = find(load, root, path)

@@ -4,14 +4,14 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The live file system: directories that others change while we look at them.
+"""The live file system: directories that others change while they are read.
 
-Every step is one name below an open directory; no symbolic link is followed on the way, and no path is too long. What a file system
-cannot tell (holes, attributes, access times) is no error.
+Every step is one name below an open directory. No symbolic link is followed on the way, and no path is too long. If a file system does not
+support something (holes, attributes, access times), that is not an error.
 
-Files: `descent` (going down and up by descriptors, opening files, finding holes), `mounts` (what is mounted where, and which stats prove
-something), `metadata` (owners, attributes, modes, times), `acl` (the numbers in POSIX ACLs), `holding` (what a file system can hold of
-metadata), `flags` (inode flags and projects), `exclusions` (patterns, cache directories, and what else a walk leaves out).
+Files: `descent` (going down and up by descriptors, opening files, finding holes), `mounts` (what is mounted where, and whose stats can be
+trusted), `metadata` (owners, attributes, modes, times), `acl` (the numbers in POSIX ACLs), `holding` (which metadata a file system can
+store), `flags` (inode flags and projects), `exclusions` (patterns, cache directories, and other paths that a walk skips).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""POSIX ACLs as the kernel hands them out: extended attributes that name users and groups by number (acl(5), linux/posix_acl_xattr.h)."""
+"""POSIX ACLs in the kernel's form: extended attributes that name users and groups by number (acl(5), linux/posix_acl_xattr.h)."""
 
 from __future__ import annotations
 

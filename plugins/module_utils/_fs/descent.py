@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Going about in directories that others may change meanwhile: by descriptor, one name at a time, never through a symlink."""
+"""Moving in directories that others may change: by descriptor, one name at a time, never through a symlink."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def listing(
 
     What vanishes between listing and stat is left out.
 
-    :param omit: asked before an entry is looked at, by its name and the type that the listing tells; True leaves it out.
-    :param failed: told of each entry that cannot be looked at, which then is left out; None: that OSError is raised.
+    :param omit: called before an entry is read, with its name and the type from the listing; True skips it.
+    :param failed: called for each entry that cannot be read and is skipped; None: the OSError is raised.
     :param into: an empty list to be filled and returned; one who looks on sees it grow.
     """
     items: t.List[Item] = [] if into is None else into
@@ -65,14 +65,14 @@ def listing(
     if joined.isascii():
         items.sort(key=_by_name)
     else:
-        items.sort(key=_by_bytes)  # text order differs from byte order where names are not UTF-8
+        items.sort(key=_by_bytes)  # text order differs from byte order if names are not UTF-8
     if not items:
         return items, []
     return items, os.fsencode("\0".join([item[0] for item in items])).split(b"\0")
 
 
 class Moved(VoltError):
-    """A directory is no longer where it was when we entered it.
+    """A directory was moved after we entered it.
 
     :ivar depth: how many directories of the trail can still be reached, the root among them.
     """
@@ -85,7 +85,7 @@ class Moved(VoltError):
 
 
 class _Step(t.NamedTuple):
-    """A directory of a trail; `fd` is negative where it is not open."""
+    """A directory of a trail; `fd` is negative if it is not open."""
 
     fd: int
     device: int
@@ -94,7 +94,7 @@ class _Step(t.NamedTuple):
 
 
 class Trail:
-    """The open directories from a root down to where we are."""
+    """The open directories from a root down to the current one."""
 
     def __init__(self, root: int) -> None:
         """:param root: a descriptor, which the trail closes at its end."""
@@ -103,7 +103,7 @@ class Trail:
 
     @property
     def fd(self) -> int:
-        """The directory where we are."""
+        """The current directory."""
         return self._steps[-1].fd
 
     @property
@@ -111,13 +111,13 @@ class Trail:
         return len(self._steps)
 
     def enter(self, name: t.Union[str, bytes], flags: int = 0) -> os.stat_result:
-        """Go down, into whatever is mounted there; OSError where the name is no directory, or a symlink to one."""
+        """Go down, also into a mount; OSError if the name is not a directory, or is a symlink to one."""
         return self._entered(open_directory(name, self.fd, flags=flags), name)
 
     def enter_on_mount(self, name: t.Union[str, bytes], mount: t.Optional[int] = None) -> os.stat_result:
-        """Go down and stay on the mount that we are on; EXDEV where something is mounted there.
+        """Go down and stay on the mount that we are on; EXDEV if something is mounted there.
 
-        :param mount: the id of the one mount that may be entered instead, for it was there when the caller looked first.
+        :param mount: the id of the only mount that may be entered, because it was there when the caller checked first.
         """
         if mount is None:
             return self._entered(files.open_on_mount(name, self.fd), name)
@@ -137,7 +137,7 @@ class Trail:
         return info
 
     def leave(self) -> None:
-        """Go up. Moved where the directory that we came through is another by now; then the trail ends at the last that can be reached."""
+        """Go up. Moved if the parent directory is now another one; then the trail ends at the last one that can be reached."""
         child = self._steps.pop().fd
         try:
             if self._steps[-1].fd < 0:
@@ -146,7 +146,7 @@ class Trail:
             os.close(child)
 
     def _open_last(self, child: int) -> None:
-        """Open the last step again: from below, or where a directory has been moved meanwhile from above, name by name."""
+        """Open the last step again: from below or, if a directory was moved meanwhile, from above, name by name."""
         step = self._steps[-1]
         fd = open_directory("..", child)
         if _is(fd, step):
@@ -197,13 +197,13 @@ def is_directory(info: os.stat_result) -> bool:
 
 
 class Patience:
-    """A budget of seconds to wait for others, for one run as a whole."""
+    """A budget of seconds to wait for others, for a whole run."""
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long; False where the budget is used up."""
+        """Wait so long; False if the budget is used up."""
         if self._left <= 0:
             return False
         self._left -= seconds
@@ -231,7 +231,7 @@ def open_source(name: str, directory: int, patience: Patience) -> int:
 
 
 def find_holes(fd: int, size: int) -> chunks.Holes:
-    """(offset, length) of each hole of an open file of `size` bytes; none where the file system cannot tell."""
+    """(offset, length) of each hole of an open file of `size` bytes; none if the file system cannot report them."""
     holes = []
     offset = 0
     try:

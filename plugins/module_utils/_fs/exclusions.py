@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Exclusions in gitignore's language (gitignore(5)), on bytes.
+"""Exclusion patterns as in gitignore(5), on bytes.
 
-A pattern without a slash, save at its end, holds at every level; any other is anchored at the source. A slash at the end asks for a
-directory, `**` spans levels, `!` takes back, the last match counts. What lies below an excluded directory is never looked at.
+A pattern without a slash, except at its end, matches at every level; any other is anchored at the source. A slash at the end matches only
+directories, `**` spans levels, `!` includes again, the last match counts. Paths below an excluded directory are never read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Skipped(t.NamedTuple):
     """Something below the source that is not in the backup, other than by a pattern.
 
     `reason` is unreadable, attributes or links (they could not be kept, all else is in the backup), mount (its directory is kept, empty), mount_point
-    (not looked at: nothing is kept), pseudo or store.
+    (not read: nothing is kept), pseudo or store.
     """
 
     path: bytes
@@ -52,7 +52,7 @@ class _Rule(t.NamedTuple):
 
 
 class Exclusions:
-    """Compiled patterns. False as a condition where there are none."""
+    """Compiled patterns. False as a condition if there are none."""
 
     def __init__(self, patterns: t.Iterable[str]) -> None:
         self.patterns = list(patterns)

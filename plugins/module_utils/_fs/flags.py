@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Inode flags and project ids, which a backup does not hold and a restore therefore takes over from the file that it replaces.
+"""Inode flags and project ids, which are not in a backup, so a restore keeps those of the file that it replaces.
 
-They say how a file system is to treat a file, not what is in it: no copy on write (`chattr +C`), no dump, a quota's project. Sources:
-ioctl_iflags(2), linux/fs.h (struct fsxattr). A file system without them answers ENOTTY, and nothing is carried.
+They control how a file system treats a file: no copy on write (`chattr +C`), no dump, a quota's project. Sources:
+ioctl_iflags(2), linux/fs.h (struct fsxattr). A file system without them returns ENOTTY, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _INHERITS_PROJECT = 0x200
 
 
 class Flags(t.NamedTuple):
-    """What a file system was told of a file. `project`: a quota's number; `inherits`: whether what is made in a directory gets it, too."""
+    """The flags of a file. `project`: a quota's number; `inherits`: whether new files in a directory get it too."""
 
     flags: int = 0
     project: int = 0
@@ -50,7 +50,7 @@ NONE = Flags()
 
 
 def read_flags(fd: int) -> Flags:
-    """The flags of an open file or directory; NONE where its file system has none."""
+    """The flags of an open file or directory; NONE if its file system has none."""
     try:
         flags = int.from_bytes(fcntl.ioctl(fd, _GETFLAGS, bytes(4)), "little" if _LITTLE else "big")
     except OSError:
@@ -63,7 +63,7 @@ def read_flags(fd: int) -> Flags:
 
 
 def flags_at(directory: int, name: bytes) -> Flags:
-    """The same of a regular file or directory by its name; NONE for all else, and for what may not be opened."""
+    """The same of a regular file or directory by its name; NONE for all others, and for those that cannot be opened."""
     try:
         if stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
             return NONE
@@ -77,7 +77,7 @@ def flags_at(directory: int, name: bytes) -> Flags:
 
 
 def carry(old: Flags, fd: int) -> t.List[str]:
-    """Give a new, empty file or directory the flags of the old one, save those that would hinder the restore; what could not be given."""
+    """Set the flags of the old file or directory on a new, empty one, except those that would block the restore; returns what failed."""
     lacks = []
     new = read_flags(fd)
     wanted = new.flags & ~_CARRIED | old.flags & _CARRIED

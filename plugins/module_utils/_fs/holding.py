@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What a file system can hold of an entry's metadata, found out by trying on a file that has no name (open(2), O_TMPFILE).
+"""Which metadata a file system can store, found out by trying on an unnamed file (open(2), O_TMPFILE).
 
-A table of file systems would be wrong on the next kernel: what can be held hangs on the type, its version, how it was made, how it is mounted, and
-in which user namespace we run. Most hold all, which one trial of a device shows.
+A table of file systems would be wrong on the next kernel: it depends on the type, its version, how it was made and mounted, and
+on our user namespace. Most can store everything, which one trial for each device shows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TIMES = (1_234_567_891_123_456_789, 4_102_444_800_123_456_789)
 
 
 class Basics(t.NamedTuple):
-    """What stat tells of an entry and a restore sets: its numbers on this host, mode without type, and time in nanoseconds."""
+    """The stats of an entry that a restore sets: its ids on this host, mode without type, and time in nanoseconds."""
 
     uid: int
     gid: int
@@ -38,7 +38,7 @@ class Basics(t.NamedTuple):
 
 
 class Holder:
-    """What the file systems below a target hold.
+    """Which metadata the file systems below a target can store.
 
     :param named: a file system without nameless files may be given one that has a name for a moment. Check mode writes no names.
     """
@@ -51,7 +51,7 @@ class Holder:
         self._xattrs: t.Dict[t.Tuple[int, metadata.Xattrs], metadata.Xattrs] = {}
 
     def is_faithful(self, directory: int, device: int) -> bool:
-        """Whether a device holds each owner, mode and time. True also where that cannot be tried: then a difference counts as one.
+        """Whether a device can store each owner, mode and time. True also if that cannot be tried: then a difference is a difference.
 
         :param directory: a descriptor of a directory on it.
         """
@@ -86,7 +86,7 @@ class Holder:
         return Basics(info.st_uid, info.st_gid, info.st_mode & 0o7777, info.st_mtime_ns)
 
     def held_xattrs(self, xattrs: metadata.Xattrs, directory: int, device: int) -> metadata.Xattrs:
-        """Those of some attributes that this device would hold together."""
+        """Those of some attributes that this device can store together."""
         key = (device, xattrs)
         if key not in self._xattrs:
             self._xattrs[key] = self._try_xattrs(xattrs, directory)
@@ -97,7 +97,7 @@ class Holder:
         if fd < 0:
             return xattrs
         try:
-            # a default ACL is for directories alone; where there are ACLs at all, there are both
+            # only directories have a default ACL; a file system with ACLs supports both
             refused = metadata.set_xattrs(fd, tuple((acl.ACCESS if name == acl.DEFAULT else name, value) for name, value in xattrs))
             kept = dict(metadata.read_xattrs(fd))
         except OSError:
@@ -136,7 +136,7 @@ class Holder:
             os.close(fd)
 
     def _nameless(self, directory: int) -> int:
-        """A new file without a name on a directory's file system; -1 where there can be none."""
+        """A new file without a name on a directory's file system; -1 if there can be none."""
         try:
             return files.create_nameless(directory)
         except OSError as error:

@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Owners, extended attributes, modes and times: reading them all, and setting them in the one order that works.
+"""Owners, extended attributes, modes and times: reading them, and setting them in the only order that works.
 
 Order: owner first (it clears setuid and file capabilities), then attributes (an ACL changes the mode's group bits, equally), then mode, and
-times last. POSIX ACLs and capabilities are extended attributes to the kernel and to us (acl(5), capabilities(7), xattr(7)).
+times last. POSIX ACLs and capabilities are extended attributes for the kernel and for us (acl(5), capabilities(7), xattr(7)).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def beneath(directory: int, name: t.Union[str, bytes]) -> str:
 
 
 def read_xattrs(place: PathOrDescriptor, follow: bool = False) -> Xattrs:
-    """All attributes that we may see, by name; OSError for more than an entry can hold.
+    """All attributes that we may see, by name; OSError for more than an entry can store.
 
-    :param place: a descriptor, or a path from `beneath`. :param follow: take a path for what it leads to, as that of an O_PATH descriptor.
+    :param place: a descriptor, or a path from `beneath`. :param follow: follow a symlink at the path, as for that of an O_PATH descriptor.
     """
     follow = follow or isinstance(place, int)
     try:
@@ -85,7 +85,7 @@ class Owners:
         self._renumbers = any(a != b for numbers in (self._uids, self._gids) for a, b in numbers.items())
 
     def local(self, entry: tree.Entry) -> t.Tuple[int, int]:
-        """(uid, gid) that the entry's owner has on this host: by name where the name exists, else by number."""
+        """(uid, gid) that the entry's owner has on this host: by name if the name exists, else by number."""
         return self._uids.get(entry.uid, entry.uid), self._gids.get(entry.gid, entry.gid)
 
     def xattrs(self, entry: tree.Entry) -> Xattrs:
@@ -128,7 +128,7 @@ class Skips:
         self.paths: t.List[str] = []
 
     def add(self, path: bytes, names: t.Sequence[str]) -> None:
-        """Note what the file at a path lacks; nothing, where no name is given."""
+        """Note the missing attributes of the file at a path; nothing, if no name is given."""
         if not names:
             return
         self.count += 1
@@ -165,10 +165,10 @@ def set_xattrs(place: PathOrDescriptor, xattrs: Xattrs, follow: bool = True) -> 
 
 
 class Setter:
-    """Applies an entry's metadata to files that exist already. Counts, rather than stops, where they cannot have all of it.
+    """Applies an entry's metadata to files that exist already. If some of it cannot be set, that is counted, and it continues.
 
-    :ivar skips: what could not be given.
-    :ivar exact: whether the file system takes each mode and time as it is given; where it does not, each file is looked at again.
+    :ivar skips: what could not be set.
+    :ivar exact: whether the file system stores each mode and time exactly; if not, each file is checked again.
     """
 
     def __init__(self, owners: Owners, exact: bool = True) -> None:
@@ -186,14 +186,14 @@ class Setter:
         return self.exact and entry.extra is tree.NOTHING and entry.mode & 0o6000 == 0 and self._owners.local(entry) == (0, os.getegid())
 
     def file(self, fd: int, entry: tree.Entry, path: bytes) -> None:
-        """For an open regular file or directory. :param path: how it is named where it cannot have all."""
+        """For an open regular file or directory. :param path: its name in a report."""
         uid, gid = self._owners.local(entry)
         lacks = self._give(lambda user, group: os.fchown(fd, user, group), uid, gid)
         if entry.extra is not tree.NOTHING:
             lacks += set_xattrs(fd, self._owners.xattrs(entry))
         mode = entry.mode
         if lacks and mode & 0o6000 and not self._owned(fd, uid, gid):
-            mode &= ~0o6000  # setuid for another user is not what was backed up
+            mode &= ~0o6000  # setuid for another user would be wrong
         try:
             os.fchmod(fd, mode)
         except OSError as error:
@@ -216,7 +216,7 @@ class Setter:
         self.skips.add(path, lacks)
 
     def special(self, directory: int, name: bytes, entry: tree.Entry, path: bytes) -> None:
-        """For a fifo, socket or device: through a descriptor, so that nothing put in its place meanwhile is touched."""
+        """For a fifo, socket or device: through a descriptor, so that a file that replaces it meanwhile is not changed."""
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             if stat.S_ISLNK(os.fstat(fd).st_mode):

@@ -41,7 +41,7 @@ def untrusted(kind: str) -> bool:
 class Mount(t.NamedTuple):
     """One line: the device number as stat gives it, the mount point, the type, the options of the file system itself.
 
-    `is_itself`: a directory is mounted over itself, so that it shows what is there without the mount. systemd does that in the units of schedules.
+    `is_itself`: a directory is mounted over itself, so that it shows the directory without another mount. systemd does that in the units of schedules.
     `root`: which directory of the file system is mounted. `place`: where it is mounted, as the device and the path in the file system
     there; that is the same in each mount namespace. `id`: the kernel's number, as of fdinfo.
     """
@@ -67,7 +67,7 @@ class Mount(t.NamedTuple):
 
 
 def mounts(process: str = "self") -> t.List[Mount]:
-    """All mounts that a process sees, in the order of mounting. OSError where another process is gone, or not ours to look at."""
+    """All mounts that a process sees, in the order of mounting. OSError if another process has ended, or we may not read it."""
     try:
         with open(f"/proc/{process}/mountinfo", "rb") as file:
             lines = file.read().splitlines()
@@ -98,12 +98,12 @@ def _moved(path: bytes, point: bytes, root: bytes) -> bytes:
 
 
 def is_within(path: bytes, top: bytes) -> bool:
-    """Whether a normalized path is another one, or lies below it."""
+    """Whether a normalized path is equal to another one, or below it."""
     return path == top or path.startswith(top.rstrip(b"/") + b"/")
 
 
 def place_of(path: bytes, seen: t.Sequence[Mount]) -> t.Tuple[int, bytes]:
-    """Where a real, absolute path is, as `Mount.place` says it."""
+    """The place of a real, absolute path, in the form of `Mount.place`."""
     on = [mount for mount in seen if is_within(path, mount.point)]
     if not on:
         return 0, path
@@ -131,7 +131,7 @@ class Kinds:
     def untrusted(self, device: int) -> bool:
         """Whether a file may change and keep its stats. An overlay is trusted no more than its layers; in doubt it is not."""
         if device not in self._untrusted:
-            self._untrusted[device] = True  # until its layers are looked at: one that is its own layer is not
+            self._untrusted[device] = True  # until its layers are checked: one that is its own layer is not
             self._untrusted[device] = self._judge(self._mount(device))
         return self._untrusted[device]
 
@@ -145,7 +145,7 @@ class Kinds:
             return True
 
     def identity(self, fd: int, device: int) -> int:
-        """A number for the file system that a directory lies on (statfs(2): f_fsid), to mix with inode numbers; an overlay is its layers."""
+        """A number for the file system of a directory (statfs(2): f_fsid), to mix with inode numbers; for an overlay, that of its layers."""
         number = os.fstatvfs(fd).f_fsid
         mount = self._mount(device)
         for layer in layers_of(mount.options) if mount.kind == "overlay" else ():
@@ -157,7 +157,7 @@ class Kinds:
 
 
 def layers_of(options: bytes) -> t.List[bytes]:
-    """The directories that an overlay is made of (proc_pid_mountinfo(5), overlayfs); none where its options do not tell them all."""
+    """The directories that an overlay is made of (proc_pid_mountinfo(5), overlayfs); none if its options do not list all of them."""
     found: t.List[bytes] = []
     for option in options.split(b","):
         name, _equals, value = option.partition(b"=")
@@ -169,7 +169,7 @@ def layers_of(options: bytes) -> t.List[bytes]:
 
 
 class MountsBelow:
-    """What is mounted below a directory, by the directory that holds the mount point. Nothing is looked at but the kernel's list."""
+    """The mounts below a directory, by the parent directory of the mount point. Only the kernel's list is read."""
 
     def __init__(self, top: bytes, device: int) -> None:
         """:param top: a real, absolute path. :param device: its st_dev, for a chroot whose own mount is not in the list."""
@@ -196,11 +196,11 @@ class MountsBelow:
         return self._found.get(directory, {})
 
     def is_other(self, mount: Mount) -> bool:
-        """Whether it is of another file system than the one that the top lies on."""
+        """Whether it is of another file system than the top."""
         return mount.device != (self._device if self._own is None else self._own.device)
 
     def own(self) -> t.List[bytes]:
-        """The mount that the directory lies on, if it is one that lasts."""
+        """The mount of the directory, if it is a lasting one."""
         return [self._own.point] if self._own is not None and self._own.lasts else []
 
 
@@ -210,7 +210,7 @@ def answers(path: bytes, seconds: float) -> bool:
         child = os.fork()
         if not child:
             try:
-                os.closerange(0, os.sysconf("SC_OPEN_MAX"))  # it may outlive us, and must hold no lock and no pipe then
+                os.closerange(0, os.sysconf("SC_OPEN_MAX"))  # it may outlive us, and must not keep a lock or pipe then
                 os.statvfs(path)
                 os.lstat(path)
             finally:

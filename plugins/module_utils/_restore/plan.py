@@ -47,7 +47,7 @@ def check(request: RestoreRequest) -> None:
         (request.strategy, STRATEGIES, "Strategy"), (request.link, LINKS, "Link type"), (request.attributes, ATTRIBUTES, "Attribute mode"),
     ):  # fmt: skip
         if value not in allowed:
-            raise UsageError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}.")
+            raise UsageError(f"{name} {value!r} is unknown; use one of {', '.join(allowed)}.")
     if request.paths and request.strategy == "replace":
         raise UsageError("Selected paths can only be restored in place; omit `strategy: replace`.")
     if request.salvage and request.strategy == "replace":

@@ -307,7 +307,7 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
         keep = journal.keep or (target[:220] + b".volt-kept-" + name.rpartition(b"-")[2] if kept else None)
         if keep is not None:
             if _inode(parent, keep) is not None:
-                return f"{place} holds the tree from before an interrupted restore; inspect it, then remove it."
+                return f"{place} contains the tree from before an interrupted restore; inspect it, then remove it."
             os.rename(b"tree", keep, src_dir_fd=directory, dst_dir_fd=parent)
             _clear(parent, directory, name)
             return f"An earlier restore was interrupted; the tree from before it is kept in {show(keep)}."

@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The volt-backup command: what timers call and people type.
+"""The volt-backup command, for timers and for use by hand.
 
-It parses and prints; what it does is the engine's. With `--json` a command prints what the module of that name returns. Exit status: 0 done, 1
+It parses arguments and prints results; the engine does the work. With `--json` a command prints what the module of that name returns. Exit status: 0 done, 1
 failed, 2 wrong usage, 3 backup incomplete, 4 no store, 5 unknown workload or id, 6 backup suspect, 7 written by a newer version, 130 interrupted.
 
 Files: `cli` (the command line), `manual` (examples and exit statuses), `backups` (commands about backups), `upkeep` (prune, gc, verify), `scheduled`

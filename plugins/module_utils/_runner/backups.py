@@ -35,8 +35,8 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--source", required=True, metavar="DIR", help="the directory to back up")
     made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")
     made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
-    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (or this one ...)")
-    made.add_argument("--notes", metavar="TEXT", help="what to remember of it")
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (repeatable)")
+    made.add_argument("--notes", metavar="TEXT", help="a comment to store with the backup")
     made.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="exclude what matches (patterns as in .gitignore)")
     made.add_argument("--exclude-caches", action="store_true", help="exclude directories that contain a CACHEDIR.TAG file")
     made.add_argument("--one-file-system", action="store_true", help="do not enter other file systems")
@@ -44,7 +44,7 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--only-if-changed", action="store_true", help="skip the backup if nothing changed since the newest")
     made.add_argument("--max-age", metavar="SPAN", help="skip the backup if the newest is younger than this, such as 6h")
     made.add_argument("--allow-empty", action="store_true", help="back up an empty source even if its newest backup is not empty")
-    made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may change meanwhile (as in .gitignore)")
+    made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may change during the backup (as in .gitignore)")
     made.add_argument("--fail-on-unstable", action="store_true", help="exit 1 if files changed during the backup")
     made.add_argument("--max-shrink", default=MAX_SHRINK, type=count, metavar="PERCENT", help="suspect if more files are gone (default: %(default)s; 0: off)")
     made.add_argument("--max-churn", default=MAX_CHURN, type=count, metavar="PERCENT", help="suspect if more look encrypted (default: %(default)s; 0: off)")
@@ -85,7 +85,7 @@ def _created(made: Created, dry: bool) -> str:
 
 
 def _paths(diff: t.Dict[str, t.Any], dry: bool) -> str:
-    """What a dry run lists: + for what is new, ~ for what changes, - for what goes."""
+    """The list of a dry run: + new, ~ changed, - removed."""
     return f"\n{diff['prepared']}" if dry and diff["prepared"] else ""
 
 
@@ -93,12 +93,12 @@ def _paths(diff: t.Dict[str, t.Any], dry: bool) -> str:
 
 
 def _list_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", nargs="?", metavar="WORKLOAD", help="of this workload (default: of all)")
-    made.add_argument("--type", choices=TYPES, help="of this type")
-    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="with this label (and this one ...)")
-    made.add_argument("--host", metavar="NAME", help="made on this host")
-    made.add_argument("--since", metavar="TIME", help="begun at this time or later, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
-    made.add_argument("--until", metavar="TIME", help="begun at this time or earlier")
+    made.add_argument("workload", nargs="?", metavar="WORKLOAD", help="list only this workload's backups")
+    made.add_argument("--type", choices=TYPES, help="list only backups of this type")
+    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="list only backups with this label (repeatable: with all of them)")
+    made.add_argument("--host", metavar="NAME", help="list only backups made on this host")
+    made.add_argument("--since", metavar="TIME", help="started at or after this time, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
+    made.add_argument("--until", metavar="TIME", help="started at or before this time")
     made.add_argument("--limit", type=int, default=0, metavar="N", help="list at most this many (default: all)")
 
 
@@ -134,7 +134,7 @@ def _state(backup: Backup) -> str:
         return f"unsupported: {backup['unsupported_reason']}"
     if backup["foreign"]:
         return f"foreign: {backup['foreign_reason']}"
-    words = ["of the future"] if backup["future"] else []
+    words = ["time in the future"] if backup["future"] else []
     words += [f"SUSPECT: {backup['suspect_reason']}"] if backup["suspect"] else []
     words += [] if backup["complete"] else ["incomplete"]
     words += [f"unstable: {backup['unstable_count']} file(s)"] if backup["unstable"] else []
@@ -145,8 +145,8 @@ def _state(backup: Backup) -> str:
 
 
 def _show_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
-    made.add_argument("--contents", action="store_true", help="list its contents")
+    made.add_argument("id", metavar="ID", help="a backup's id, or the start of one")
+    made.add_argument("--contents", action="store_true", help="also list the files of the backup")
     made.add_argument("--diff-limit", type=count, metavar="N", help="how many paths to list (default: all)")
 
 
@@ -212,8 +212,8 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
 
 
 def _diff_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("old", metavar="ID", help="the one to begin with: its id, or the beginning of it")
-    made.add_argument("new", metavar="ID", help="the one to compare with it")
+    made.add_argument("old", metavar="ID", help="the older backup: its id, or the start of it")
+    made.add_argument("new", metavar="ID", help="the backup to compare with it")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
@@ -282,7 +282,7 @@ def _restored(done: Restored, dry: bool) -> str:
 
 
 def _delete_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
+    made.add_argument("id", metavar="ID", help="a backup's id, or the start of one")
     made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
@@ -319,7 +319,7 @@ def _accept(args: Arguments, manager: Manager) -> Outcome:
 
 
 def _protect_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID", help="its id, or the beginning of it")
+    made.add_argument("id", metavar="ID", help="a backup's id, or the start of one")
     made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 

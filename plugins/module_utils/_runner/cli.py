@@ -92,11 +92,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _shared(defaults: t.Dict[str, t.Any]) -> argparse.ArgumentParser:
-    """Options that every command has, before its name and after it. Those after it have no defaults: these would hide what was said before it."""
+    """Options that every command has, before its name and after it. Those after it have no defaults: these would override values given before it."""
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument("--store", metavar="DIR", help=f"the store (default: that of the host's schedules, else {host.STORE})")
-    shared.add_argument("--backup-dir", metavar="DIR", help=f"where the backups' records are (default: as theirs, else {host.BACKUP_DIR})")
-    shared.add_argument("--lock-timeout", type=upkeep.count, metavar="SECONDS", help="how long to wait for others (default: 300)")
+    shared.add_argument("--backup-dir", metavar="DIR", help=f"the backups' records (default: those of the host's schedules, else {host.BACKUP_DIR})")
+    shared.add_argument("--lock-timeout", type=upkeep.count, metavar="SECONDS", help="how long to wait for a lock (default: 300)")
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON")
     shared.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="print nothing but errors")
     shared.set_defaults(**defaults)
@@ -104,19 +104,19 @@ def _shared(defaults: t.Dict[str, t.Any]) -> argparse.ArgumentParser:
 
 
 def _help_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("topic", nargs="?", metavar="COMMAND", help="of this one (default: of all)")
+    made.add_argument("topic", nargs="?", metavar="COMMAND", help="the command to explain (default: all)")
 
 
 def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) -> upkeep.Outcome:
     topic = args.topic
     if topic is not None and topic not in words.choices:
-        raise UsageError(f"There is no command {topic}; there are {', '.join(words.choices)}.")
+        raise UsageError(f"Command {topic} is unknown; use one of {', '.join(words.choices)}.")
     text = (top if topic is None else words.choices[topic]).format_help()
     return upkeep.Outcome({"changed": False, "help": text}, lambda: text)
 
 
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
-    """Run a command and tell what came of it; the exit status."""
+    """Run a command and print its result; returns the exit status."""
     manager = Manager(args.store, args.backup_dir, args.lock_timeout)
     if command.reads:
         upkeep.expect(manager)

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What `--help` says beyond the options: examples of each command, and what exit statuses mean."""
+"""The rest of `--help`, after the options: examples of each command, and the exit statuses."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
 FIRST = "examples:"
 #: As the constants of `upkeep`.
 STATUSES = {
-    0: "done; an empty list too", 1: "failed", 2: "wrong usage", 3: "incomplete, or something was lost", 4: "there is no store",
-    5: "unknown backup or workload", 6: "the backup is suspect", 7: "a newer version wrote it", 130: "interrupted",
+    0: "success, also if the list is empty", 1: "failed", 2: "wrong usage", 3: "incomplete: something could not be read or restored", 4: "there is no store",
+    5: "unknown backup or workload", 6: "the backup is suspect", 7: "written by a newer version", 130: "interrupted",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The commands that timers call, and those that tell how schedules fare. Each is an entry of COMMANDS.
+"""The commands that timers call, and those that show the state of schedules. Each is an entry of COMMANDS.
 
 ::
 
@@ -37,7 +37,7 @@ age = screen.age
 
 
 def _run_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", metavar="WORKLOAD", help="one that has a schedule")
+    made.add_argument("workload", metavar="WORKLOAD", help="a workload that has a schedule")
     made.add_argument("--if-due", action="store_true", help="exit unless a backup is due")
 
 
@@ -50,8 +50,8 @@ def _run(args: Arguments, _manager: Manager) -> Outcome:
 
 
 def _hook_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("hook", choices=("pre", "post"), help="before a run, or after it")
-    made.add_argument("workload", metavar="WORKLOAD", help="of whose unit this is a line")
+    made.add_argument("hook", choices=("pre", "post"), help="before or after the run")
+    made.add_argument("workload", metavar="WORKLOAD", help="the workload of the calling unit")
 
 
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
@@ -67,11 +67,11 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
 
 
 def _status_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--check", action="store_true", help="exit 1 when anything is in trouble; for monitoring")
+    made.add_argument("--check", action="store_true", help="exit 1 if there is any problem; for monitoring")
     made.add_argument("--metrics", metavar="FILE", help="also write metrics for Prometheus' node exporter")
     made.add_argument("--publish", action="store_true", help=f"also update {public.PATH} and the metrics files; called by units")
     made.add_argument("--ended", metavar="UNIT", help="record how this unit's run ended; called by the unit")
-    made.add_argument("--tell", action="store_true", help="exit 1 for new trouble outside of backup runs; called by a unit")
+    made.add_argument("--tell", action="store_true", help="exit 1 for new problems outside of backup runs; called by a unit")
 
 
 def _status(args: Arguments, manager: Manager) -> Outcome:

@@ -146,7 +146,7 @@ def as_json(value: t.Any) -> None:
 
 
 def complain(text: str) -> None:
-    """What goes wrong, after what was printed before: in the journal, and in what people are sent, the last line is the one that counts."""
+    """Print an error after all other output: in the journal and in notifications, the last line counts."""
     with contextlib.suppress(OSError):  # who read it has gone, which is told elsewhere
         sys.stdout.flush()
     with contextlib.suppress(BrokenPipeError):

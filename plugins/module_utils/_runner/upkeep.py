@@ -36,7 +36,7 @@ class Outcome(t.NamedTuple):
 
 
 class Command(t.NamedTuple):
-    """A word of the command."""
+    """A subcommand."""
 
     name: str
     about: str
@@ -88,13 +88,13 @@ def _begun(begun: presence.Begun, dry: bool) -> str:
 
 
 def _prune_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", metavar="WORKLOAD", help="of which backups are deleted")
+    made.add_argument("workload", metavar="WORKLOAD", help="the workload whose backups are deleted")
     made.add_argument("--keep", dest="last", type=int, metavar="N", help="keep the newest N")
     for name in COUNTS[1:]:
         made.add_argument(f"--keep-{name}", dest=name, type=int, metavar="N", help=f"keep the newest of each of the newest N {_spans(name)}")
     made.add_argument("--keep-within", dest="within", metavar="SPAN", help="keep backups younger than this, such as 30d")
     made.add_argument("--keep-tag", dest="keep_tags", action="append", default=[], metavar="TAG", help="keep backups with this tag (repeatable)")
-    made.add_argument("--type", dest="types", action="append", default=[], choices=TYPES, help="check only these backups (default: all)")
+    made.add_argument("--type", dest="types", action="append", default=[], choices=TYPES, help="delete only backups of this type (repeatable; default: all)")
     made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
@@ -192,8 +192,8 @@ def _verified(found: verify.Verified, dry: bool) -> str:
 
 
 def _adopt_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("ids", nargs="*", metavar="ID", help="adopt only this backup (repeatable)")
-    made.add_argument("--unlisted", action="store_true", help="also backups that have only a manifest in the store, and no record here")
+    made.add_argument("ids", nargs="*", metavar="ID", help="adopt only these backups (default: all)")
+    made.add_argument("--unlisted", action="store_true", help="also adopt backups that have a manifest in the store, but no record")
     made.add_argument("--dry-run", action="store_true", help="show what would be adopted, write nothing")
 
 
@@ -217,7 +217,7 @@ def _adopted(done: adopt.Adopted, dry: bool) -> str:
 
 
 def _import_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("ids", nargs="*", metavar="ID", help="import only this backup (repeatable)")
+    made.add_argument("ids", nargs="*", metavar="ID", help="import only these backups (default: all)")
     made.add_argument("--dry-run", action="store_true", help="check all and show what would be imported, write nothing")
 
 

@@ -6,30 +6,29 @@
 
 """Schedules: when a workload's backups are due, and the systemd timers that start them.
 
-A schedule is a job file, which says what to back up and how, and a timer with its service, which say when. Terms: a *slot* is a moment
-at which a backup is due.
+A schedule is a job file (what to back up and how) and a timer with its service (when). A *slot* is a time at which a backup is due.
 
 ::
 
-    slots       at k x interval + phase, in UTC; the phase is a hash of seed and workload within the delay that may be had, so that
-                hosts and workloads spread, and stay where they are for good
-    timer       an interval that divides a day: its slots themselves, as calendar lines; Persistent= makes up for one while off
-                any other: ticks at gcd(interval, one day), which meet all slots; the unit leaves where no slot began since the last run
-    declare     check everything; render job, service, timer of each schedule; compare with what lies there
-                write what differs, each beside and renamed; one reload; enable, start; of what is removed the job file goes last
-    run         one of a workload at a time with its hooks, by hand as by the timer: create, prune, note the outcome for `status`
-    status      what the notes say, what systemd says of runs that could not make any, and which backups there are
+    slots       at k x interval + phase, in UTC; the phase is a hash of seed and workload within the allowed delay, so that
+                hosts and workloads are spread, and keep their times
+    timer       an interval that divides a day: its slots themselves, as calendar lines; Persistent= catches up with one after downtime
+                any other: ticks at gcd(interval, one day), which include all slots; the service exits if no slot began since the last run
+    declare     check everything; render job, service and timer of each schedule; compare with the existing files
+                write the differences, each beside and renamed; one reload; enable, start; of a removed schedule the job file goes last
+    run         one at a time for each workload, with its hooks, by hand as by the timer: create, prune, record the result for `status`
+    status      compares the records, what systemd says of runs that could not write any, and the existing backups
 
-Files: `slots` (when), `job` (the job file), `units` (what systemd reads), `systemd` (what it is asked), `command` (the volt-backup file on a host),
-`declare` (making a host what is declared), `destination` (where its schedules back up to), `first` (a workload's first backup), `leftovers` (what a
-removal would leave), `run` (a scheduled backup), `apart` (the process that makes it), `watchdog` (ending one that takes too long or stands still), `hooks`
-(what belongs to a run and is no backup), `record` (what became of runs), `ledger` (what is noted of the host as a whole), `journal`, `process` (programs
-that are started), `status` (how each schedule fares), `held` (which backups there are), `upkeep` (units of the host as a whole), `survey` (all of these),
-`metrics`, `public` (what those learn who are not root), `drill` (restoring to see that it can be done), `notification` (the settings by which people are
-told), `notify` (telling them), `watch` (of what no run finds), `send` (command, mail, webhook; loaded only there).
+Files: `slots` (when), `job` (the job file), `units` (the units' texts), `systemd` (calls to systemd), `command` (the volt-backup file on a
+host), `declare` (brings a host to the declared state), `destination` (the store of its schedules), `first` (a workload's first backup),
+`leftovers` (files that a removal would leave), `run` (a scheduled backup), `apart` (the process that makes it), `watchdog` (ends one that is
+too slow or stalls), `hooks` (commands and URLs around a run), `record` (results of runs), `ledger` (notes about the host itself), `journal`,
+`process` (started programs), `status` (the state of each schedule), `held` (the existing backups), `upkeep` (units of the host itself),
+`survey` (all of these), `metrics`, `public` (the status for users without root), `drill` (restores as a test), `notification` (the settings
+of notifications), `notify` (sends them), `watch` (problems that no run finds), `send` (command, mail, webhook; imported only when needed).
 
-systemd's own ways do not serve: Persistent= does nothing for OnUnitActiveSec=, RandomizedDelaySec= draws anew each round and may
-skip one, and machine ids of cloned hosts are equal.
+systemd's own options do not work here: Persistent= has no effect on OnUnitActiveSec=, RandomizedDelaySec= is random each time and may skip a
+slot, and cloned hosts have equal machine ids.
 """
 
 from __future__ import annotations

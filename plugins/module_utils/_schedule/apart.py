@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Work in a process of its own, for work that may hang in the kernel, where not even SIGKILL reaches it: the one who waits for it goes on.
+"""Run work that may hang in the kernel, where even SIGKILL has no effect, in a separate process, so that the caller can continue.
 
-A process that hangs so keeps what it holds: a lock of the store's, say, until the kernel lets it go. It holds nothing of the one who waits.
+A hanging process keeps its locks, for example on the store, until the kernel releases it. It keeps nothing of the caller.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Late(VoltError):
 
 
 def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None, what: str = "that backed up") -> t.Any:
-    """What work gives that is done in a process of its own. It ends with us. VoltError where it ended without a word, Late where it did not answer.
+    """The result of work in a separate process, which ends with us. VoltError if it ended without a result, Late if it did not answer.
 
-    :param work: raises nothing. It may answer before it returns, by what it is given, where it is not going to.
+    :param work: raises nothing. With its argument it can answer early, if it may never return.
     :param patience: seconds to wait for its answer; None for as long as it takes. :param what: names the process in messages.
     """
     reader, writer = os.pipe()
@@ -87,7 +87,7 @@ def _work(work: t.Callable[[Answer], t.Any], writer: int, parent: int) -> None:
 
 
 def _read(fd: int, patience: t.Optional[float]) -> bytes:
-    """All that comes; TimeoutError where it does not end in time."""
+    """All output; TimeoutError if it does not end in time."""
     pieces = []
     deadline = None if patience is None else time.monotonic() + patience
     while True:

@@ -4,11 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The command `volt-backup` as a file on a host: whose it is, of which version, and how it gets there and away.
+"""The command `volt-backup` as a file on a host: who wrote it, its version, how it is installed and removed.
 
-It is a zip archive, and a zip archive may end with a comment. Ours says `volt-backup 0.1.0 job-format 1`, and which required features of
-stores the command knows if there are any, as in `store-features a,b`. So the last bytes of the file tell, without running it, whether
-it will understand job files and stores. A file without that comment is not ours, and is neither written over nor removed.
+It is a zip archive, and a zip archive may end with a comment. Ours is `volt-backup 0.1.0 job-format 1`, and the required features of stores
+that the command supports, if any, as in `store-features a,b`. So the last bytes of the file show, without running it, whether it supports
+job files and stores. A file without that comment is not ours, and is neither overwritten nor removed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SERVES = "import sys, json, zipfile; sys.exit(sys.version_info < (3, 9))"
 
 
 def interpreter(own: str) -> str:
-    """What units start the command by: the host's own Python where that is new enough.
+    """The interpreter that units use: the host's own Python if it is new enough.
 
     :param own: else this one, which may be of a version that an upgrade of the host takes away.
     """
@@ -58,7 +58,7 @@ def interpreter(own: str) -> str:
 
 
 class CommandStamp(t.NamedTuple):
-    """What a command says of itself."""
+    """The description of a command, from its file."""
 
     version: str
     job_format: int
@@ -72,7 +72,7 @@ def stamp(said: CommandStamp) -> bytes:
 
 
 def lacks(found: CommandStamp, store: str) -> t.List[str]:
-    """Required features of a store that a command does not know. Unsupported where we do not know them either."""
+    """Required features of a store that a command does not support. Unsupported if we do not support them either."""
     path = os.fsdecode(parse_path(store))
     try:
         kind = features.read(path)
@@ -83,12 +83,12 @@ def lacks(found: CommandStamp, store: str) -> t.List[str]:
 
 
 def outdated(path: str, found: CommandStamp, store: str, lacking: t.Sequence[str]) -> str:
-    """What to say of a command that is older than a store."""
+    """The message for a command that is older than a store."""
     return f"The command at {path} is of version {found.version}, too old for store {store} (feature {', '.join(lacking)}); update it with volt_runner"
 
 
 def parse(data: bytes) -> t.Optional[CommandStamp]:
-    """What the end of an archive says; None where it is none of ours."""
+    """The description at the end of an archive; None if it is not ours."""
     at = data.rfind(_MARK, -_TAIL)
     if at < 0 or len(data) < at + _END.size:
         return None
@@ -101,13 +101,13 @@ def parse(data: bytes) -> t.Optional[CommandStamp]:
 
 
 def read(path: str) -> t.Optional[CommandStamp]:
-    """The command at a path; None where nothing is, UsageError for what is not ours."""
+    """The command at a path; None if there is none, UsageError for a file that is not ours."""
     found = _load(path, _TAIL)
     return None if found is None else found[0]
 
 
 def state(path: str) -> str:
-    """The command at a path in words that differ where anything about it does; empty where nothing is, UsageError for what is not ours."""
+    """The command at a path as a text for a diff; empty if there is none, UsageError for a file that is not ours."""
     if os.path.islink(path):
         raise UsageError(f"{path} is a symbolic link and is not replaced; use the path it points to, or move it away.")
     found = _load(path)
@@ -148,7 +148,7 @@ def _load(path: str, most: t.Optional[int] = None) -> t.Optional[t.Tuple[Command
     data = b""
     try:
         status = os.stat(path)
-        if stat.S_ISREG(status.st_mode):  # a pipe of that name would hold us up
+        if stat.S_ISREG(status.st_mode):  # a pipe of that name would block
             with open(path, "rb") as file:
                 file.seek(max(0, status.st_size - most) if most else 0)
                 data = file.read()
@@ -173,7 +173,7 @@ def write(path: str, data: bytes) -> None:
 
 
 def foresee(path: str) -> None:
-    """VoltError where a command could not be written or removed, without doing so."""
+    """VoltError if a command could not be written or removed. Changes nothing."""
     try:
         files.foresee_write(path)
     except OSError as error:
@@ -181,7 +181,7 @@ def foresee(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Take a file away, if it is there; VoltError where that fails."""
+    """Remove a file, if it exists; VoltError if that fails."""
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -4,20 +4,20 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Make a host's schedules what they are declared to be: three files each, written where they differ, and one reload.
+"""Bring a host's schedules to their declared state: three files each, written if they differ, and one reload.
 
 ::
 
-    check      the command is there and knows the format; sources exist (without one, all but that schedule is made); systemd understands what is new
-    compare    wanted against present; the list of differences is what the diff shows and what is then done
-    make       the store, once in a host's life, and directories
-    stop       timers and services that go
-    write      what differs, each file beside and renamed; then the links that `systemctl enable` makes
+    check      the command exists and supports the format; sources exist (a schedule without one is skipped); systemd accepts new units
+    compare    wanted and existing files; the diff shows the list of differences
+    make       the store, once for a host, and directories
+    stop       timers and services to remove
+    write      differing files, each beside and renamed; then the links that `systemctl enable` makes
     reload     once, with timers stopped whose times changed; start
-    remove     timer, service; metrics anew; and the job at last, by which the next run finds what a killed one left
+    remove     timer, service; update the metrics; the job last, so that the next run finds the rest of an interrupted removal
 
-A timer whose lines change, or that systemd has not read again since they did, gets a fresh stamp: systemd would otherwise find a slot of the
-new lines in the past, and start at once, on every host of a fleet at the same moment. Source: systemd.timer(5), Persistent=.
+A timer whose lines change, or that systemd has not read again since they did, gets a new stamp. Otherwise systemd would find a slot of the
+new lines in the past and start at once, on all hosts of a fleet. Source: systemd.timer(5), Persistent=.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HostPaths(t.NamedTuple):
 
 
 class HostWide(t.NamedTuple):
-    """What belongs to the host as a whole: units by name, and by which ways people are told of failures. What it lacks goes."""
+    """Settings of the host itself: units by name, and notifications. Units and settings that it lacks are removed."""
 
     units: t.Mapping[str, str]
     ways: ways_.Settings
@@ -60,7 +60,7 @@ class HostWide(t.NamedTuple):
 
 
 class Change(t.NamedTuple):
-    """A file that is not what it should be; None where it is not or should not be."""
+    """A file that differs; None if it does not exist or should not."""
 
     path: str
     before: t.Optional[str]
@@ -72,8 +72,8 @@ class Declaration:
     """Schedules of a host as they are to be.
 
     :param present: jobs that are to be there. :param absent: workloads whose schedule is to go. :param purge: all others go, too.
-    :param manage: whether systemd is told. :param force: take over files of the same name that are not ours.
-    :param wide: what belongs to the host as a whole; None leaves it as it is.
+    :param manage: whether to call systemd. :param force: overwrite files of the same name that are not ours.
+    :param wide: settings of the host itself; None does not change them.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Declaration:
         self._links: t.List[t.Tuple[str, bool]] = []
         self._idle: t.List[str] = []
         self._stale = False
-        self._again: t.Set[str] = set()  # timers that are right, and that systemd must start anew
+        self._again: t.Set[str] = set()  # timers whose files are correct, but that systemd must restart
         self._timers = {job.unit: job.enabled for job in present}  # whether each is to run
         self._timers.update((name[:-6], True) for name in (wide.units if wide else ()) if name.endswith(".timer"))
         self._going: t.List[str] = []  # units that go with something that is ours
@@ -103,13 +103,13 @@ class Declaration:
         self._others: t.List[Job] = []  # jobs that are there and stay as they are
         self._firsts: t.List[First] = []
         self._metrics: t.Set[str] = set()  # those that schedules had until now
-        self._taken: t.Set[str] = set()  # metrics in whose place lies a file of others
+        self._taken: t.Set[str] = set()  # metrics whose path has a file of others
         self._sourceless: t.List[Job] = []  # jobs whose source is missing: these are left as they are, all others are declared
 
     def plan(self, dry: bool = False) -> t.List[str]:
         """Find all differences; whatever is wrong with the declaration is raised here, before anything is touched.
 
-        :param dry: a command that is not there is only warned of, since in a dry run what is to write it wrote nothing either.
+        :param dry: only warn about a missing command, because in a dry run the task that installs it wrote nothing either.
         :returns: warnings.
         """
         warnings: t.List[str] = []
@@ -123,7 +123,7 @@ class Declaration:
             refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
             self._taken |= {job.metrics} if job.metrics and metrics.is_to_be_taken(job.metrics, self._force) else set()
             warnings += filter(None, [jobs.coarse(job)])
-        for job in [] if dry else self._sourceless:  # in a dry run, what is to make them made nothing either
+        for job in [] if dry else self._sourceless:  # in a dry run, the task that creates them wrote nothing either
             del self._jobs[job.workload], self._timers[job.unit]
         lacking = ways_.lacking(self._wide.ways) if self._wide is not None else None
         if lacking is not None and self._manage and not dry:
@@ -161,7 +161,7 @@ class Declaration:
         return warnings
 
     def failure(self) -> t.Optional[UsageError]:
-        """What could not be declared, of a plan that is none of a dry run; in a dry run, what is to be told."""
+        """The failure for schedules that could not be declared; in a dry run, the warning."""
         if not self._sourceless:
             return None
         missing = ", ".join(f"{job.workload} ({job.source})" for job in self._sourceless)
@@ -171,7 +171,7 @@ class Declaration:
         )
 
     def _tell_last(self) -> t.List[str]:
-        """A warning where no schedule is left of those that the host has."""
+        """A warning if none of the host's schedules is left."""
         going = [name for name in self._gone if f"volt-backup-{name}" in self._going]
         if not going or self._jobs or any(name not in self._gone for name in jobs.declared(self._places.jobs)):
             return []
@@ -181,7 +181,7 @@ class Declaration:
         ]
 
     def _settle(self) -> t.List[str]:
-        """Find out where the jobs back up to, and give them the store's id; warnings."""
+        """Find the store of the jobs, and set its id in them; returns warnings."""
         before = self._load(jobs.declared(self._places.jobs))
         others = [job for job in before if job.workload not in (*self._jobs, *self._gone, *self._purged)]
         self._others = others
@@ -200,7 +200,7 @@ class Declaration:
         return found
 
     def _compare_host_file(self) -> None:
-        """It goes with the last schedule."""
+        """It is removed with the last schedule."""
         stays = not self._jobs and any(name not in self._gone for name in jobs.declared(self._places.jobs))
         if not stays and self._differ(host.PATH, self._destination.host_file, host.MODE):
             self.files.insert(0, self.files.pop())  # it makes a directory that all may enter
@@ -219,7 +219,7 @@ class Declaration:
             try:
                 lacking = commands.lacks(found, store)
             except StoreError:
-                continue  # the run tells what is wrong with a store that cannot be read
+                continue  # the run reports a store that cannot be read
             if lacking:
                 raise UsageError(f"{commands.outdated(path, found, store, lacking)}.")
         return []
@@ -259,7 +259,7 @@ class Declaration:
                     self._going.append(name[:-6])
 
     def _backups(self) -> t.List[str]:
-        """Where the host's backups are: of the jobs that are to be there and of those that stay, or as the host file says."""
+        """The places of the host's backups: of the declared and the other jobs, or as in the host file."""
         places = [place for job in (*self._jobs.values(), *self._others) for place in (job.store, job.backup_dir)]
         return list(dict.fromkeys(places)) or list(host.resolve(None, None))
 
@@ -277,7 +277,7 @@ class Declaration:
         return True
 
     def _is_job(self, text: str, path: str) -> bool:
-        """Whether a file is a job of ours; also one that is damaged, where the service that runs it is ours. Unsupported for a newer one."""
+        """Whether a file is a job of ours; also a damaged one, if the service that runs it is ours. Unsupported for a newer one."""
         try:
             jobs.parse(text, path)
             return True
@@ -296,7 +296,7 @@ class Declaration:
             if job.on_calendar is not None and f"{job.unit}.timer" in texts:
                 systemd.check_calendar(job.on_calendar)
         if texts and self._manage:
-            # a timer is read beside its service
+            # a timer is read together with its service
             for name in [name[:-6] for name in texts if name.endswith(".timer") and f"{name[:-6]}.service" not in texts]:
                 texts[f"{name}.service"] = _read(os.path.join(self._places.units, f"{name}.service"))[0] or ""
             systemd.check_units(t.cast(t.Dict[str, str], texts))
@@ -331,7 +331,7 @@ class Declaration:
         return bool(self.files or self._links or self._idle or self._stale or self._taken or self._destination.steps)
 
     def diff(self) -> t.List[t.Dict[str, str]]:
-        """Each file as it is and as it is to be, what is made for backups, and which timers are enabled and started."""
+        """Each file before and after, what is created for backups, and which timers are enabled and started."""
         shown = []
         for change in self.files:
             show = ways_.shown if change.path == self._places.ways else jobs.shown
@@ -345,7 +345,7 @@ class Declaration:
         return [*shown, {"prepared": "".join(lines)}] if lines else shown
 
     def apply(self) -> t.List[str]:
-        """Do what was planned; warnings."""
+        """Carry out the plan; returns warnings."""
         going = [f"{unit}.timer" for unit in self._going]
         anew = self.retimed | self._again
         retimed = sorted(f"{unit}.timer" for unit in anew if os.path.lexists(os.path.join(self._places.units, f"{unit}.timer")))
@@ -398,7 +398,7 @@ class Declaration:
         return self._finish()
 
     def _finish(self) -> t.List[str]:
-        """Tell what is there from now on, and remove the jobs of schedules that are gone, by which a run that died before would be finished; warnings."""
+        """Update the metrics, and remove the jobs of removed schedules last, so that an interrupted removal can be finished; returns warnings."""
         records = self._places.records
         if self._wide is not None:
             upkeep.note_declared(self._wide.units, records)
@@ -473,7 +473,7 @@ class Declaration:
 
 
 def _read(path: str) -> t.Tuple[t.Optional[str], int]:
-    """Content and mode of a file; (None, 0) where there is none."""
+    """Content and mode of a file; (None, 0) if there is none."""
     try:
         fd = files.open_file(path)
         with open(fd, encoding="utf-8", errors="surrogateescape") as file:

@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Where the schedules of a host back up to: what a declaration makes there, and what it writes down of it.
+"""The store of a host's schedules: what a declaration creates there, and what it records of it.
 
-The store is made by the first declaration that has a schedule that is enabled, and never again: its id is in the jobs and in the host file from then on,
-by which a disk that is not mounted is told from a store that was never made. What is made gets its id only then, so a diff says `(new)`.
+The first declaration with an enabled schedule creates the store, and no later one does. Its id is then in the jobs and in the host file, so an
+unmounted disk is not mistaken for a store that was never created. A new store gets its id when it is created, so a diff shows `(new)`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NEW = "(new)"
 class Destination:
     """Store and backup directories of the jobs that are to be there.
 
-    :param present: these jobs. :param before: jobs that are there now, theirs among them. :param others: those that stay beside them.
-    :ivar jobs: the same jobs with the store's id. :ivar steps: what is to be made, a line each. :ivar warnings: of stores that nothing needs yet.
+    :param present: these jobs. :param before: jobs that are there now, theirs among them. :param others: those that are not changed.
+    :ivar jobs: the same jobs with the store's id. :ivar steps: what will be created, a line each. :ivar warnings: about stores that nothing needs yet.
     """
 
     def __init__(self, present: t.Sequence[Job], before: t.Sequence[Job] = (), others: t.Sequence[Job] = ()) -> None:
@@ -54,7 +54,7 @@ class Destination:
         self.jobs = [job._replace(store_id=self._id) for job in present]
 
     def _look(self, job: Job) -> None:
-        """Where all are disabled no store is made, and one that is away is no failure. A unit that is started by hand finds its directories."""
+        """If all are disabled, no store is created, and a missing one is no failure. A unit that is started by hand finds its directories."""
         try:
             self._id = job.manager.check_store()
         except OtherStore as error:
@@ -69,7 +69,7 @@ class Destination:
         self.steps += [step for step in steps if step not in self.steps]
 
     def _agree(self) -> host.Home:
-        """What the host file is to name, for now without an id; UsageError for another store than that of other schedules."""
+        """The places for the host file, without an id so far; UsageError for another store than that of other schedules."""
         first, found = self._present[0], host.read()
         for job in self._present:
             if not host.is_same(job.store, first.store):
@@ -87,11 +87,11 @@ class Destination:
 
     @property
     def host_file(self) -> t.Optional[str]:
-        """What the host file is to say, where there are jobs."""
+        """The content of the host file, if there are jobs."""
         return None if self._home is None else self._home._replace(store_id=self._id).text()
 
     def make(self) -> None:
-        """Make what was planned."""
+        """Create what was planned."""
         for job in self._active.values():
             self._id = job.manager.begin(name=False).store_id
         for place in self._idle:
@@ -103,7 +103,7 @@ class Destination:
 
 
 def make_directory(path: str) -> None:
-    """Make a directory for root alone, where there is none."""
+    """Create a directory that only root can read, if there is none."""
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:

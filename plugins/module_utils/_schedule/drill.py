@@ -4,11 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The restore drill: a backup that was never restored is a hope.
+"""The restore drill: only a restored backup is proved.
 
-The newest backup of a workload is restored into a directory of its own, that tree is read again and compared with what the store says it
-must be, byte by byte, and then removed. That it succeeded is noted where the schedule's runs are, for `status` to tell. A drill that was
-killed leaves its directory, and the next one in the same place removes it: no process holds a lock on it any more.
+The newest backup of a workload is restored into its own directory. That tree is read again, compared with the store byte by byte, and
+removed. A success is recorded with the schedule's runs, for `status`. A drill that was killed leaves its directory, and the next one in the
+same place removes it, because no process holds a lock on it any more.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _SPARE = 64 << 20
 
 
 class Drill(t.NamedTuple):
-    """How it went with a workload: `backup_id` is proved, unless `reason` says why not. `noted`: where its schedule's runs are, too.
+    """The result for a workload: `backup_id` is proved, unless `reason` has a failure. `noted`: recorded with its schedule's runs.
 
-    `unstable_count`: files that may be torn, for they were written while the backup was made; they are not proved.
+    `unstable_count`: files that may be inconsistent, because they changed during the backup; they are not proved.
     """
 
     workload: str
@@ -53,7 +53,7 @@ class Drill(t.NamedTuple):
 
 
 def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
-    """What to raise where some of them failed."""
+    """The exception if some of them failed."""
     bad = [drill for drill in drills if drill.reason is not None]
     if not bad:
         return None
@@ -62,7 +62,7 @@ def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
 
 
 def passed_over(drill: Drill) -> str:
-    """Which newer backups were passed over, each with its reason: these are not proved."""
+    """The newer backups that were skipped, each with its reason: these are not proved."""
     each = "; ".join(f"{one['id']} ({one['reason'].rstrip('.')})" for one in drill.passed_over)
     return f"{len(drill.passed_over)} newer backup(s) were skipped and not tested: {each}"
 
@@ -76,8 +76,8 @@ class DrillFailed(VoltError):
 class Driller:
     """Drills of one store.
 
-    :param scratch: a directory with space for the largest workload; made, and removed again, where it does not exist.
-    :param dry: say what would be restored, and write nothing.
+    :param scratch: a directory with space for the largest workload; created and removed again if it does not exist.
+    :param dry: report what would be restored, and write nothing.
     """
 
     def __init__(self, manager: Manager, scratch: str, dry: bool, directory: str = jobs.DIRECTORY, records: str = RECORDS) -> None:
@@ -121,7 +121,7 @@ class Driller:
         return Drill(workload, backup, why, size, time.monotonic_ns() - began, noted, unstable, passed)
 
     def _foresee(self, workload: str, target: str) -> t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
-        """What would be restored, and what is passed over; refuses what has no space."""
+        """What would be restored, and what is skipped; fails if there is not enough space."""
         found, passed = self._manager.restore(None, RestoreRequest(target), Query(workload=workload), dry=True)
         place = os.statvfs(os.path.dirname(parse(target)))
         needed, free = found.restore["bytes_needed"] + _SPARE, place.f_bavail * place.f_frsize
@@ -151,7 +151,7 @@ class Driller:
 
     @contextlib.contextmanager
     def _room(self) -> t.Iterator[str]:
-        """Where to restore to: below a new private directory that is gone afterwards, whatever happens; in a dry run where it would be made."""
+        """The target: in a new private directory that is always removed afterwards; in a dry run, its parent."""
         name = f"volt-drill-{secrets.token_hex(8)}"
         if self._dry:
             above = self._scratch

@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The first backup of a workload, where it is not to wait for its first slot: at once, or at a moment of its own within the interval.
+"""The first backup of a workload that does not wait for its first slot: at once, or at its own time within the interval.
 
-A moment of its own is a transient timer of systemd's, which is gone when it has elapsed, and when the host starts anew; the slots are then what is left.
+Its own time is a transient timer of systemd, which disappears when it has elapsed and at a reboot. After a reboot the slots remain.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class First(t.NamedTuple):
 
     @property
     def step(self) -> str:
-        """What a diff says of it."""
+        """Its line in a diff."""
         return f"start {self.job.unit}.service" + (f" in {self.after} s" if self.after else "")
 
     def begin(self, record: RunRecord, words: t.Sequence[str]) -> None:
@@ -57,6 +57,6 @@ def firsts(jobs: t.Iterable[Job]) -> t.List[First]:
 
 
 def forget(workloads: t.Sequence[str]) -> None:
-    """Take back what is still to come."""
+    """Cancel first backups that have not started."""
     if workloads:
         systemd.attempt("systemctl", "stop", "--", *(f"{_unit(name)}.{kind}" for name in workloads for kind in ("timer", "service")))

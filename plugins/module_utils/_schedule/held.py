@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Which backups there are, by workload, however they were made: what `status` holds against what the notes of runs say.
+"""The existing backups by workload, scheduled or not. `status` compares them with the records of runs.
 
-A backup is one of a schedule if this host made it of the schedule's source: a store may hold what other hosts and other directories gave the same name.
+A backup belongs to a schedule if this host made it from the schedule's source: a store may have backups of that name from other hosts and sources.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Trouble(t.NamedTuple):
 
 
 class Problem(t.NamedTuple):
-    """Trouble of the host as a whole: `what` is a unit or a thing."""
+    """Trouble of the host itself: `what` is a unit or a thing."""
 
     what: str
     state: str
@@ -65,7 +65,7 @@ class Held(t.NamedTuple):
 
     @property
     def harm(self) -> t.Optional[str]:
-        """What to say of those that are damaged."""
+        """The message about the damaged ones."""
         if not self.damaged:
             return None
         more = len(self.damaged) - _NAMED
@@ -82,7 +82,7 @@ Place = t.Tuple[str, str]
 class Stock(t.NamedTuple):
     """What was found in the stores of some jobs.
 
-    :ivar listed: backups by workload, each with the place where it is, newest first. :ivar unknown: workloads whose store or records cannot be read.
+    :ivar listed: backups by workload, each with its place, newest first. :ivar unknown: workloads whose store or records cannot be read.
     :ivar at: when that was, in seconds since 1970.
     """
 
@@ -92,7 +92,7 @@ class Stock(t.NamedTuple):
     at: float
 
     def of(self, job: Job) -> t.Optional[Held]:
-        """The backups of a schedule; None where that cannot be known."""
+        """The backups of a schedule; None if unknown."""
         if job.workload in self.unknown:
             return None
         place, wanted = job.manager.places, of_job(job)
@@ -105,7 +105,7 @@ class Stock(t.NamedTuple):
 
 
 def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stock:
-    """All backups where jobs back up to, or where those of the host are if it has no jobs.
+    """All backups in the places of the jobs, or in those of the host if it has no jobs.
 
     :param named: the manager of a store that the user named; it is always included.
     """
@@ -152,7 +152,7 @@ def of_job(job: Job) -> t.Callable[[Backup], bool]:
 
 
 def _held(found: t.Sequence[t.Tuple[Place, Backup]], wanted: t.Callable[[Place, Backup], bool] = lambda _place, _backup: True) -> Held:
-    """:param found: newest first. :param wanted: those to rely on; what is damaged counts in any case."""
+    """:param found: newest first. :param wanted: the good ones; damaged ones count in any case."""
     sound = [one for one in found if one[1]["complete"] and not any(one[1][word] for word in ("damaged", "suspect", "unsupported", "future"))]
     own = [backup for place, backup in sound if wanted(place, backup)]
     good = {backup["id"]: parse_created(t.cast(t.Any, backup)).timestamp() for backup in own}

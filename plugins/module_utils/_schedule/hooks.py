@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What belongs to a run and is not the backup: the user's commands before and after it, its outcome in record and journal, the metrics.
+"""The parts of a run around the backup: the user's commands before and after it, its result in record and journal, the metrics.
 
-A unit has lines of its own for this, outside of its hardening: `hook pre` notes that a run begins and runs the pre command; `hook post` notes
-why a run failed that could not, runs the post command, and tells the journal how all of it went.
+A unit has its own lines for this, outside of its hardening. `hook pre` records that a run begins and runs the pre command. `hook post` records
+why a run failed if the run could not, runs the post command, and writes the result to the journal.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def pre(workload: str, complain: Complain) -> None:
 
 
 def post(workload: str, result: str, complain: Complain) -> str:
-    """After a run of a unit, however it went; what is to be printed of it.
+    """After a run of a unit, successful or not; returns what to print.
 
     :param result: systemd's SERVICE_RESULT.
     """
@@ -67,7 +67,7 @@ def post(workload: str, result: str, complain: Complain) -> str:
 
 
 def _post(job: Job, record: RunRecord, result: str, complain: Complain) -> str:
-    """The post command runs whatever else fails here, for a pre command may have stopped something."""
+    """The post command runs even if something else fails here, because a pre command may have stopped something."""
     this = invocation(job.workload)
     note, facts = record.read(), {"workload": job.workload}
     if result == "success" and note.get("run") != this:
@@ -75,7 +75,7 @@ def _post(job: Job, record: RunRecord, result: str, complain: Complain) -> str:
     failure: t.Optional[VoltError] = None
     wrong: t.List[VoltError] = []
     if result != "success":
-        # the run itself knows better why it failed, unless it was ended before it could say so
+        # the run's own reason is better, unless it was ended before it could record one
         known = note.get("failure", {})
         why = f"The service ended with {result} ({os.environ.get('EXIT_CODE', '')} {os.environ.get('EXIT_STATUS', '')})."
         failure = VoltError(known["reason"] if known.get("invocation") == this else why)
@@ -109,7 +109,7 @@ def begun(job: Job, complain: Complain) -> None:
 
 
 def _hush(_text: str) -> None:
-    """What cannot be written now is told at the end of the run."""
+    """Files that cannot be written now are reported at the end of the run."""
 
 
 def announce(job: Job, event: str, facts: Facts, complain: Complain) -> None:
@@ -126,14 +126,14 @@ def announce(job: Job, event: str, facts: Facts, complain: Complain) -> None:
 
 
 def told_of(success: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
-    """What addresses may say of a run that succeeded."""
+    """The values for URLs after a successful run."""
     seconds = success.get("duration")
     told = {"backup_id": success.get("backup_id"), "size": success.get("total_size")}
     return {**told, "duration": None if seconds is None else f"{seconds / 1e9:.3f}"}
 
 
 def load_job(workload: str, record: RunRecord) -> Job:
-    """The job of a workload; where a line of its unit cannot read it, that is noted as a failure."""
+    """The job of a workload; if a line of its unit cannot read it, that is recorded as a failure."""
     try:
         return jobs.load(workload)
     except VoltError as error:
@@ -149,7 +149,7 @@ def in_unit(workload: str) -> bool:
 
 
 def invocation(workload: str) -> str:
-    """What tells this run of the unit from others; empty for a run by hand."""
+    """The id of this run of the unit; empty for a run by hand."""
     return os.environ.get("INVOCATION_ID", "") if in_unit(workload) else ""
 
 
@@ -164,7 +164,7 @@ def line(facts: Facts) -> str:
 
 
 def note_failure(record: RunRecord, failure: VoltError, facts: Facts, this: str, after_all: bool = False) -> None:
-    """Note a failure, and tell the journal unless one of the same run came before it."""
+    """Record a failure, and write it to the journal unless the same run already has one."""
     if record.fail(failure, this, after_all) and journal.connected():
         # what went wrong is printed as well, so this need not be there twice if the journal does not take it
         told = {**facts, "reason": failure.message}
@@ -180,11 +180,11 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
     if not command:
         return
     if hook == "pre":
-        job.manager.check_store()  # nothing is stopped or dumped for a backup that cannot be made
+        job.manager.check_store()  # do not stop or dump anything for a backup that cannot be made
     told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source, "VOLT_HOOK": hook}
     if hook == "post":
         told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=brief(failure.message, 4000) if failure else "")
-    # what it may start, such as a run of another workload, is none of our unit
+    # what it starts, such as a run of another workload, does not belong to our unit
     inherited = {name: value for name, value in os.environ.items() if name not in (HOOKED, "INVOCATION_ID")}
     inherited[WITHIN] = job.workload
     began = time.time()
@@ -205,7 +205,7 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
 
 
 def _last_line(began: float) -> t.Optional[str]:
-    """What a command complained of last, where that went to the journal."""
+    """The last error line of a command, if it went to the journal."""
     if not journal.connected():
         return None
     systemd.attempt("journalctl", "--sync")

@@ -4,11 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The job file: what a timer's run does, as the module wrote it down.
+"""The job file: what a timer's run does, as written by the module.
 
-It is JSON, for root's eyes alone, and has a `format`. A command that is older than the format refuses the job, and the module refuses to
-declare one for such a command; a file of an older format is declared anew without further ado. The command trusts the file as root's own word,
-but checks its shape.
+It is JSON, only root can read it, and it has a `format`. A command that is older than the format rejects the job, and the module does not
+declare one for such a command. A file of an older format is simply declared again. The command trusts the file, because only root can write it,
+but checks its structure.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SAME = (
 
 
 class Older(VoltError):
-    """A job file of a format that is no longer read; it is ours, and can be written anew."""
+    """A job file of a format that is no longer read; it is ours, and can be rewritten."""
 
 
 class Job(t.NamedTuple):
@@ -107,7 +107,7 @@ class Job(t.NamedTuple):
 
     @property
     def manager(self) -> Manager:
-        """The door to where it backs up to."""
+        """The manager for its store and backup directory."""
         return Manager(self.store, self.backup_dir, self.lock_timeout, self.store_id)
 
     @property
@@ -121,7 +121,7 @@ class Job(t.NamedTuple):
 
 
 def check(job: Job) -> Job:
-    """The same job; UsageError where it cannot be meant."""
+    """The same job; UsageError if it is invalid."""
     check_workload(job.workload)
     if job.keep is not None:
         parse_policy(job.keep)
@@ -147,7 +147,7 @@ def check(job: Job) -> Job:
 
 
 def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
-    """A job as a user declares it, in the words of the module; UsageError for what cannot be meant."""
+    """A job as a user declares it, in the words of the module; UsageError if it is invalid."""
     workload = check_workload(options["workload"])
     if not options["source"]:
         raise UsageError(f"Workload {workload} has no source; set the directory to back up.")
@@ -178,7 +178,7 @@ def _first_after(first_run: str, slots: t.Optional[Slots], seed: str, workload: 
 
 
 def _check_url(name: str, url: t.Optional[str], workload: str) -> None:
-    """UsageError for what is no address, which does not quote it."""
+    """UsageError for an invalid URL, without quoting it."""
     if url is None:
         return
     unknown = sorted(set(_PLACE.findall(url)) - set(FACTS))
@@ -193,13 +193,13 @@ def _check_url(name: str, url: t.Optional[str], workload: str) -> None:
 
 
 def _limit(text: t.Optional[str]) -> int:
-    """Seconds that something may take; 0, for as long as it takes, where nothing or 0 is given."""
+    """Seconds that something may take; 0, for no limit, if nothing or 0 is given."""
     form = (text or "").strip()
     return 0 if form in ("", "0") else int(parse_span(form).total_seconds())
 
 
 def parse(text: str, name: str) -> Job:
-    """A job from its file's content; VoltError for what is none, Older and Unsupported for other formats."""
+    """A job from its file's content; VoltError for an invalid one, Older and Unsupported for other formats."""
     try:
         value = json.loads(text)
         number = value.pop("format")
@@ -214,7 +214,7 @@ def parse(text: str, name: str) -> Job:
     unknown = sorted(set(value) - set(Job._fields))
     try:
         if unknown:
-            raise UsageError(f"{unknown[0]} is not known.")
+            raise UsageError(f"{unknown[0]} is unknown.")
         job = check(Job(**value))
         if (job.interval is None) == (job.on_calendar is None) or (job.interval is not None and not 0 <= job.phase < job.interval):
             raise UsageError("it has no time to run.")
@@ -226,7 +226,7 @@ def parse(text: str, name: str) -> Job:
 
 
 def coarse(job: Job) -> t.Optional[str]:
-    """What to say where rules thin backups out that are younger than the interval's next ones: each run would delete the backup before it."""
+    """The warning if the finest rule is coarser than the interval: each run would delete the backup before it."""
     keep = job.keep or {}
     rules = [name for name in _PERIODS if keep.get(name)]
     every = (systemd.period(t.cast(str, job.on_calendar)) if job.interval is None else job.interval) if rules else None
@@ -255,7 +255,7 @@ def path(workload: str, directory: str = DIRECTORY) -> str:
 
 
 def load(workload: str, directory: str = DIRECTORY) -> Job:
-    """The job of a workload; NotFound where none is declared."""
+    """The job of a workload; NotFound if none is declared."""
     place = path(workload, directory)
     try:
         job = parse(files.read_file(place, _MOST).decode(), place)
@@ -271,7 +271,7 @@ def load(workload: str, directory: str = DIRECTORY) -> Job:
 
 
 def is_declared(workload: str) -> bool:
-    """Whether a workload has a job file. Who may not look is told that there is none."""
+    """Whether a workload has a job file. False for users who cannot read the directory."""
     return os.path.lexists(path(workload))
 
 

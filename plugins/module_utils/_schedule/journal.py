@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""One entry in systemd's journal for each run, with every fact in a field of its own.
+"""One entry in systemd's journal for each run, with a field for each fact.
 
-`journalctl VOLT_WORKLOAD=app VOLT_RESULT=failure -o json` finds them without a look at any text. Only for runs whose output goes to the
-journal anyway; a run by hand prints a line. Source: systemd's "Journal Native Protocol".
+`journalctl VOLT_WORKLOAD=app VOLT_RESULT=failure -o json` finds them without parsing text. Only runs whose output goes to the
+journal write one; a run by hand prints a line. Source: systemd's "Journal Native Protocol".
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PRIORITIES = {"success": 6, "failure": 3}
 
 
 def connected() -> bool:
-    """Whether what we print goes to the journal. Source: systemd.exec(5), $JOURNAL_STREAM."""
+    """Whether our output goes to the journal. Source: systemd.exec(5), $JOURNAL_STREAM."""
     try:
         device, inode = os.environ["JOURNAL_STREAM"].split(":")
         status = os.fstat(1)
@@ -39,7 +39,7 @@ def connected() -> bool:
 
 @contextlib.contextmanager
 def stream(path: str = STREAM) -> t.Iterator[t.Optional[int]]:
-    """A descriptor whose lines the journal takes as warnings, told so from what is printed otherwise; None where there is no journal.
+    """A descriptor whose lines the journal records as warnings, unlike other output; None if there is no journal.
 
     It is a program's own as long as that has it, whatever becomes of us. Source: sd_journal_stream_fd(3).
     """
@@ -48,7 +48,7 @@ def stream(path: str = STREAM) -> t.Iterator[t.Optional[int]]:
             to = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
             to.connect(path)
             to.shutdown(socket.SHUT_RD)
-            # who speaks, for which unit, how urgently, and whether lines begin with a level, and go to syslog, kernel and console
+            # identifier, unit, priority, and whether lines begin with a level, and go to syslog, kernel and console
             to.sendall(f"{IDENTIFIER}\n\n{WARNING}\n0\n0\n0\n0\n".encode("ascii"))
         except OSError:
             yield None

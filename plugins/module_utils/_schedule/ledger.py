@@ -4,16 +4,16 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What is noted of a host as a whole, beside the notes of runs: one small file, which outlives a restart of the host.
+"""Notes about the host itself, beside the records of runs: one small file that survives a reboot.
 
 ::
 
-    told, pending    trouble of which people were told, and of which they are being told: its parts, by what it is
-    units            units of the host as a whole that were declared
-    ended            how the last run of each of these ended, where one did
-    metrics          metrics that could not be written, by their path: why
+    told, pending    problems that were notified, and that are being notified: the parts of each
+    units            units of the host itself that were declared
+    ended            how the last run of each of these ended, if one did
+    metrics          metrics that could not be written, by path: why
 
-A file that is damaged tells nothing, and is written anew.
+A damaged file counts as empty, and is rewritten.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Ledger:
         return Notes(**found)
 
     def change(self, how: t.Callable[[Notes], Notes]) -> None:
-        """Change the notes, one at a time; they are written where they differ.
+        """Change the notes, one process at a time; they are written if they differ.
 
         :param how: makes the new notes of those that are there; it may be called twice.
         """

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What a removal would leave behind: directories that are empty, units that systemd remembers as failed, and what others added to units of ours."""
+"""What a removal would leave: empty directories, units that systemd remembers as failed, and files that others added to our units."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def sweep(directories: t.Iterable[str]) -> None:
 
 
 def forget_failures() -> None:
-    """Of units that tell of failures there is one for each unit that failed."""
+    """There is one instance of the notifier for each unit that failed."""
     systemd.attempt("systemctl", "reset-failed", "--", "volt-cas-failure@*.service")

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The metrics: a file for Prometheus' node exporter, of all schedules of a host and of what is wrong with the host itself."""
+"""The metrics: a file for Prometheus' node exporter, with all schedules of a host and the problems of the host itself."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _METRICS = (
 _ROWS = (
     ("interval_seconds", "Time from one scheduled run to the next.", lambda row: row.get("interval")),
     ("enabled", "Whether its schedule is enabled.", lambda row: int(row["enabled"]) if row["source"] is not None else None),
-    ("trouble", "Whether it was in trouble when this was written.", lambda row: int(row["state"] in TROUBLE)),
+    ("trouble", "Whether it had a problem when this was written.", lambda row: int(row["state"] in TROUBLE)),
 )
 _BACKUPS = (
     ("newest_timestamp_seconds", "When the newest good backup was made, scheduled or not.", lambda row: row["newest_timestamp"]),
@@ -55,7 +55,7 @@ _BACKUPS = (
 def text(there: Survey, records: str = RECORDS) -> str:
     """The file's content.
 
-    What is overdue is for the one who reads it to say, for the file stays as it is when no run comes: hence the interval, and when it was written.
+    The reader decides what is overdue, because the file does not change if no run comes. So it has the interval and when it was written.
 
     :param there: a survey.
     """
@@ -68,13 +68,13 @@ def text(there: Survey, records: str = RECORDS) -> str:
         lines += _gauge(metric, about, {name: value(note) for name, note in notes.items()})
     for metric, about, value in _BACKUPS:
         lines += _gauge(metric, about, {row["workload"]: value(row) for row in there.workloads})
-    lines += _gauge("host_trouble", "What is wrong with the host itself.", {problem.what: 1 for problem in there.problems}, "what")
+    lines += _gauge("host_trouble", "Problems of the host itself, 1 for each.", {problem.what: 1 for problem in there.problems}, "what")
     lines += [f"# HELP {_WRITTEN} When this was written.", f"# TYPE {_WRITTEN} gauge", f"{_WRITTEN} {time.time()}"]
     return "\n".join(lines) + "\n"
 
 
 def is_foreign(path: str) -> bool:
-    """Whether something lies there that we did not write."""
+    """Whether the path has a file that we did not write."""
     try:
         with open(files.open_file(path), "rb") as file:
             return file.read(len(_HEAD)) != _HEAD
@@ -85,7 +85,7 @@ def is_foreign(path: str) -> bool:
 
 
 def is_to_be_taken(shown: str, force: bool) -> bool:
-    """Whether there is a file of others in the place of metrics that are declared; UsageError where that is not to be taken."""
+    """Whether the path of declared metrics has a file of others; UsageError if it must not be overwritten."""
     path = os.fsdecode(parse(shown))
     if not os.path.isdir(os.path.dirname(path)):
         raise UsageError(f"The directory of the metrics file {shown} does not exist; create it, or omit the metrics.")

@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""By which ways people are told of failures: a file for root's eyes alone, for addresses of webhooks and passwords are secrets.
+"""The settings of notifications: a file that only root can read, because URLs of webhooks and passwords are secrets.
 
-They come in no unit, no argument, no message and no diff. The file is written where schedules are declared, and read by `volt-backup notify`.
+They are in no unit, argument, message or diff. Declaring schedules writes the file, and `volt-backup notify` reads it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Settings = t.Dict[str, t.Any]
 
 
 def check(ways: t.Mapping[str, t.Any]) -> Settings:
-    """The same without what is not set; UsageError for what cannot be meant or cannot be sent, which names no secret."""
+    """The same without empty settings; UsageError, without secrets, for invalid ones or ones that cannot be sent."""
     found = _shape(ways)
     mail, webhook = found.get("mail", {}), found.get("webhook", {})
     for name in ("to", "from", "smtp"):
@@ -104,12 +104,12 @@ def _can_run(path: str) -> bool:
 
 
 def text(ways: Settings) -> t.Optional[str]:
-    """The file's content; None where no one is told."""
+    """The file's content; None without notifications."""
     return json.dumps(ways, indent=1, sort_keys=True) + "\n" if ways else None
 
 
 def load(path: str = PATH) -> Settings:
-    """How to tell; empty where nothing says so. VoltError for a file that is not as it should be, which is not quoted.
+    """The settings; empty if there are none. VoltError, without quoting it, for an invalid file.
 
     One way that cannot be used, which a declaration refuses, must not keep the others from being tried.
     """

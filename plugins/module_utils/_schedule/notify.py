@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Telling people that a unit failed: by a command, by mail, by a webhook, or by all of them.
+"""Notifies people that a unit failed: by a command, mail, a webhook, or all of them.
 
-`volt-cas-failure@.service` calls this. Every setting is tried, and what failed of them is said at the end, without the secrets that one may have.
+`volt-cas-failure@.service` calls this. Every setting is tried. Errors are reported at the end, without the secrets in the settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Facts = t.Dict[str, t.Any]
 
 
 class NotTold(VoltError):
-    """People were to be told, and could not be."""
+    """A notification could not be sent."""
 
     code = "notify"
 
@@ -38,7 +38,7 @@ _MOST = 4000
 
 
 def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Collection[str] = (PROGRAMS, NETWORK)) -> t.Tuple[Facts, t.List[str]]:
-    """Tell of a unit's failure, or without one of a test: (what was told, by which settings).
+    """Send a notification of a unit's failure, or without a unit a test: (the text, the settings used).
 
     The unit that calls this does so twice: hardened, by ways that need the network, and then outside of that, by the host's programs.
     """
@@ -46,7 +46,7 @@ def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Colle
     settings = {name: way for name, way in every.items() if (PROGRAMS if notification.is_program(every, name) else NETWORK) in by}
     workload = _workload(unit)
     if workload and NETWORK in by:
-        with contextlib.suppress(VoltError):  # that it cannot be noted keeps no one from being told
+        with contextlib.suppress(VoltError):  # the notification is sent even if it cannot be recorded
             note_failure(workload, t.cast(str, unit), complain)
     facts = facts_of(unit or "test")
     if unit is None:
@@ -62,12 +62,12 @@ def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Colle
         raise
     finally:
         if unit is not None and told:
-            with contextlib.suppress(VoltError):  # what is not noted is told again
+            with contextlib.suppress(VoltError):  # what is not recorded is notified again
                 watch.note_told(unit, workload, _invocation(unit))
         if unit is not None and PROGRAMS in by:
             public.publish(complain)
     if unit is None and systemd.running():
-        systemd.attempt("systemctl", "reset-failed", "--", "volt-cas-failure@*.service")  # what was wrong there is mended
+        systemd.attempt("systemctl", "reset-failed", "--", "volt-cas-failure@*.service")  # the problem there is fixed
     return facts, used
 
 
@@ -106,19 +106,19 @@ def _what(unit: str, workload: t.Optional[str]) -> str:
 
 
 def _of_unit(unit: str) -> t.Optional[str]:
-    """What a unit of the host as a whole said last, and how it ended."""
+    """The last output of a unit of the host itself, and how it ended."""
     words = systemd.last_words(_invocation(unit))
     result = _monitored(unit).get("MONITOR_SERVICE_RESULT") or _shown(unit, "Result") or "success"
     return systemd.plain(words) if words else (f"The service ended with {result}; see journalctl -u {unit}." if result != "success" else None)
 
 
 def _invocation(unit: str) -> str:
-    """Of the run that failed, where that is known."""
+    """The facts of the failed run, if known."""
     return _monitored(unit).get("MONITOR_INVOCATION_ID") or _shown(unit, "InvocationID")
 
 
 def _monitored(unit: str) -> t.Mapping[str, str]:
-    """What systemd tells of the run that failed, which need not be the last. Source: systemd.exec(5)."""
+    """The result of the failed run from systemd, which may not be the last. Source: systemd.exec(5)."""
     return os.environ if os.environ.get("MONITOR_UNIT") == f"{unit}.service" else {}
 
 

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Programs that the engine starts: systemd's, commands of the user, sendmail. One that does not end in time is ended with all that it started."""
+"""Programs that the engine starts: those of systemd, commands of the user, sendmail. One that times out is ended with all processes that it started."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def run(
     capture: bool = False,
     errors: t.Optional[int] = None,
 ) -> Ended:
-    """Run a program to its end. OSError or ValueError where it cannot be started, subprocess.TimeoutExpired where it was ended for being late.
+    """Run a program to its end. OSError or ValueError if it cannot be started, subprocess.TimeoutExpired if it timed out.
 
-    :param patience: seconds; None for as long as it takes. :param capture: else what it prints goes where we print.
-    :param errors: a descriptor that what it complains of goes to instead.
+    :param patience: seconds; None for no limit. :param capture: else its output goes to ours.
+    :param errors: a descriptor for its error output instead.
     """
     child = _Process(words, os.environ if environment is None else environment, bool(stdin), capture, errors)
     try:

@@ -4,15 +4,15 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What a host tells of its schedules to those who are not root: a file that each run writes, without notes, sources and reasons.
+"""The status of a host's schedules for users without root: a file that each run writes, without notes, sources and reasons.
 
 ::
 
-    /run/volt/               root:volt 2750, so that a run without the right to give files away writes into it as well
+    /run/volt/               root:volt 2750, so that files get the group without the right to change owners
     /run/volt/status.json    root:volt 0640 {"format", "written", "deadline", and the part of a survey that the group may read}
 
-The role volt_runner makes the group; where there is none, root alone reads the file. It says when it was written and until when it holds: until somebody should
-have written it again, or a backup should have been made. One that cannot be written anew goes, for it would be believed.
+The role volt_runner creates the group; without it, only root can read the file. It contains when it was written and until when it is valid: until
+the next update or backup is due. A file that cannot be updated is removed, because it would be trusted.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _ROW = (
 
 
 def is_needed() -> bool:
-    """Whether this user may not look at the schedules themselves."""
+    """Whether this user cannot read the schedules themselves."""
     return os.path.isdir(jobs.DIRECTORY) and not os.access(jobs.DIRECTORY, os.R_OK | os.X_OK)
 
 
 def read(path: str = PATH) -> t.Dict[str, t.Any]:
-    """What the file tells, as `Survey.value` does. That it is missing or stale is a problem among the others."""
+    """The content of the file, in the form of `Survey.value`. A missing or stale file is a problem among the others."""
     try:
         value = json.loads(files.read_file(path, _MOST))
         if value["format"] > FORMAT:
@@ -88,7 +88,7 @@ def _add(found: t.Dict[str, t.List[t.Any]], why: str) -> None:
 
 
 def write(there: Survey, path: str = PATH) -> None:
-    """Write the file; where there is nothing to tell, it goes."""
+    """Write the file, or remove it if there is nothing to publish."""
     directory = os.path.dirname(path)
     try:
         if not (there.schedules or there.problems):
@@ -128,7 +128,7 @@ def _text(there: Survey) -> str:
 
 
 def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path: str = PATH, hardened: bool = False) -> t.List[str]:
-    """Bring this file and the metrics up to what is there now; what could not be written, a sentence each.
+    """Update this file and the metrics; returns a sentence for each that could not be written.
 
     :param hardened: this is a service without the right to write in directories of others, so the metrics are left to who comes after it.
     """
@@ -138,7 +138,7 @@ def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path
             there = look()
             if not hardened and _write_metrics(there, records, against):
                 del against[:]
-                there = look()  # whether they can be written is told by all
+                there = look()  # every run reports whether they can be written
                 _write_metrics(there, records, against)
             write(there, path)
     except VoltError as error:
@@ -188,9 +188,9 @@ def _try(ended: t.Container[str], hardened: bool) -> t.List[str]:
 
 
 def publish(complain: t.Callable[[str], None], ended: t.Container[str] = (), hardened: bool = False) -> None:
-    """The same, by a process of its own: a store or a source that does not answer must not keep a unit from ending. That it fails makes no backup bad.
+    """The same, by a separate process: a store or source that does not respond must not keep a unit from ending. A failure does not affect the backup.
 
-    :param complain: takes what could not be written. :param ended: workloads whose run is at its last line. :param hardened: see `bring_up`.
+    :param complain: called for what could not be written. :param ended: workloads whose run is at its last line. :param hardened: see `bring_up`.
     """
     try:
         against = apart(lambda _answer: _try(ended, hardened), _PATIENCE, "that writes the status")

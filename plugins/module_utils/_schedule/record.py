@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What became of a workload's runs: one small file each, from which `status` and `run --if-due` answer.
+"""The results of a workload's runs: one small file for each workload, which `status` and `run --if-due` read.
 
-A run notes that it began, and then how it ended. A run that is killed notes nothing, so what comes after it (ExecStopPost, who tells
-people, or the next run) finds one that began and did not end, and notes the failure. Success is noted by nothing but a run that succeeded.
+A run records that it began, and then how it ended. A killed run records nothing. So whatever comes next (ExecStopPost, the notifier, or the
+next run) finds a run that began and did not end, and records the failure. Only a successful run records a success.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RunRecord:
 
         `since`: when the times were declared. `asked`, `began`, `ended`, and `run`, which tells runs of a unit apart, of the last run.
         `success`, `earlier` (the success before it), `failure`, each with `at` and `invocation`; `failures` since the last success; `proved`.
-        A file that is damaged tells nothing, and the next run writes it anew.
+        A damaged file counts as empty, and the next run rewrites it.
         """
         try:
             note = json.loads(files.read_file(self._path, _MOST))
@@ -68,7 +68,7 @@ class RunRecord:
             note["since"] = time.time()
 
     def ask(self) -> None:
-        """A run is wanted, whatever the slots say."""
+        """A run is requested, without regard to the slots."""
         with self._noting() as note:
             note["asked"] = True
 
@@ -80,7 +80,7 @@ class RunRecord:
     def begin(self, invocation: str = "") -> None:
         """A run begins, and has its turn. An earlier one that never ended has failed.
 
-        :param invocation: tells runs of a unit apart; systemd's INVOCATION_ID.
+        :param invocation: id of a run of a unit; systemd's INVOCATION_ID.
         """
         with self._noting() as note:
             if note.get("began") is not None and note.get("ended") is None:
@@ -98,9 +98,9 @@ class RunRecord:
             note.update(ended=now, success={**success, "at": now, "invocation": invocation}, earlier=note.get("success", {}), failures=0)
 
     def fail(self, failure: VoltError, invocation: str, after_all: bool = False) -> bool:
-        """A run has failed, or what belongs to it. The first reason that is given for a unit's run stands; whether it is this one.
+        """A run or its hooks failed. The first reason for a unit's run is kept; returns whether it is this one.
 
-        :param after_all: the run had succeeded, and then what comes after it failed. In a unit its invocation tells that.
+        :param after_all: the run succeeded, and then a later step failed. In a unit its invocation shows that.
         """
         with self._noting() as note:
             first = not invocation or note.get("failure", {}).get("invocation") != invocation
@@ -111,7 +111,7 @@ class RunRecord:
             return first
 
     def prove(self, backup: str) -> None:
-        """A backup was restored, and was what it should be."""
+        """A backup was restored and had no difference."""
         with self._noting() as note:
             note.update(proved={"at": time.time(), "backup_id": backup})
 
@@ -121,7 +121,7 @@ class RunRecord:
 
     @contextlib.contextmanager
     def _noting(self) -> t.Iterator[Note]:
-        """The note, to be changed: one at a time, for a hook does not have the workload's turn."""
+        """The record, to be changed: one process at a time, because a hook does not hold the workload's lock."""
         try:
             with noting(os.path.dirname(self._path)):
                 note = self.read()
@@ -145,7 +145,7 @@ class RunRecord:
             os.close(t.cast(int, fd))
 
     def busy(self) -> bool:
-        """Whether a run has the turn: what a note alone cannot tell, for a run that power ended notes nothing."""
+        """Whether a run holds the lock: the record does not show that, because a run that ended by a power cut records nothing."""
         try:
             fd = files.open_file(f"{self._path[:-5]}.lock")
         except OSError:
@@ -164,7 +164,7 @@ class RunRecord:
         A run that still has the turn keeps the file by which others wait for it.
         """
         path = f"{self._path[:-5]}.lock"
-        with contextlib.suppress(VoltError):  # a run has the turn, or what lies there is no lock
+        with contextlib.suppress(VoltError):  # a run holds the lock, or the file is not a lock
             fd = lock_file(path, fcntl.LOCK_EX, -math.inf, path, write=False)
             if fd is not None:
                 try:
@@ -182,13 +182,13 @@ def noting(directory: str) -> t.Iterator[None]:
 
 
 def is_due(note: Note, slots: t.Optional[Slots], now: float) -> bool:
-    """The same as `Record.due`, of a note that was read. A time of the future is that of a clock that was wrong, and holds nothing back."""
+    """The same as `Record.due`, of a record that was read. A time in the future comes from a wrong clock and does not delay a run."""
     began = note.get("began")
     return slots is None or bool(note.get("asked")) or began is None or began > now + AHEAD or slots.begun(now) > began
 
 
 def unwritten(path: str, error: OSError) -> VoltError:
-    """What to raise where a file of a schedule cannot be written."""
+    """The exception if a file of a schedule cannot be written."""
     return VoltError(f"{show(os.fsencode(path))} cannot be written: {reason(error)}; fix that, then run again.")
 
 

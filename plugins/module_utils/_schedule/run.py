@@ -4,16 +4,16 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""A scheduled backup: what a unit runs, and what happens where it is run by hand.
+"""A scheduled backup: what a unit runs, and what a run by hand does.
 
 ::
 
-    in a unit                           create; prune; note the outcome
-    by hand, the workload has a unit    start that, wait, tell what became of it; so no two runs ever mix their hooks
-    by hand, it has none                wait for the workload's turn; pre command; as above; post command, whatever came before
-    takes too long, or stands still     ended by its watchdog, and what comes after a failure comes: hence a process of its own makes the backup
+    in a unit                           create; prune; record the result
+    by hand, the workload has a unit    start that, wait, report its result; so hooks of two runs never mix
+    by hand, it has none                wait for the workload's lock; pre command; as above; post command in any case
+    takes too long, or stalls           ended by its watchdog, then handled as a failure: so a separate process makes the backup
 
-A timer that only ticks starts a unit that leaves again: nothing is done before a slot has begun.
+A timer that only ticks starts a unit that exits again: nothing is done before a slot has begun.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Ran(t.NamedTuple):
 def run(workload: str, if_due: bool, complain: hooks.Complain) -> Ran:
     """Run the scheduled backup of a workload.
 
-    :param if_due: leave where no backup has become due since the last run. :param complain: takes what goes wrong and spoils nothing.
+    :param if_due: exit if no backup has become due since the last run. :param complain: called for problems that do not fail the run.
     """
     record = RunRecord(workload)
     job = hooks.load_job(workload, record)
@@ -82,7 +82,7 @@ def _run_in_unit(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
     invocation = hooks.invocation(job.workload)
     with record.alone():
         if not record.is_run_of(invocation):
-            if job.has_pre or not hooks.is_due(job, record):  # where there is something to do before, its hook has seen that it is not due
+            if job.has_pre or not hooks.is_due(job, record):  # if there is a pre command, its hook found that no backup is due
                 return _not_due(job)
             record.begin(invocation)
             hooks.begun(job, complain)
@@ -93,11 +93,11 @@ def _run_in_unit(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
             hooks.note_failure(record, failure, _facts(ran, job), invocation)
     if failure is not None and ran is None:
         raise failure
-    return t.cast(Ran, ran)._replace(failure=failure, line="")  # the post hook tells it, once all has gone well
+    return t.cast(Ran, ran)._replace(failure=failure, line="")  # the post hook reports it after all else succeeded
 
 
 def _run_unit(job: Job, record: RunRecord) -> Ran:
-    """Start the unit, once any present run of it has ended, and tell what became of it."""
+    """Start the unit, after any current run of it has ended, and report its result."""
     service = f"{job.unit}.service"
     _wait(service)
     before = record.read().get("run")
@@ -141,7 +141,7 @@ def _found(manager: Manager, backup: str) -> t.Optional[t.Mapping[str, t.Any]]:
 
 
 def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
-    """All of it, where no unit does any of it: on a host without systemd, or whose units are managed by something else."""
+    """The whole run without a unit: on a host without systemd, or whose units are managed by something else."""
     ran: t.Optional[Ran] = None
     failure: t.Optional[VoltError] = None
     with record.alone():
@@ -158,7 +158,7 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
                 record.succeed(_success(t.cast(Ran, ran), job), "")
             else:
                 hooks.note_failure(record, t.cast(VoltError, failure), _facts(ran, job), "")
-        except VoltError as error:  # a full disk, say; the post command runs all the same
+        except VoltError as error:  # for example a full disk; the post command still runs
             failure = failure or error
         try:
             hooks.call(job, "post", failure)
@@ -175,7 +175,7 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
 
 
 def _try_apart(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
-    """As `_try`, in a process of its own."""
+    """As `_try`, in a separate process."""
     try:
         return t.cast("t.Tuple[t.Optional[Ran], t.Optional[VoltError]]", apart(lambda answer: _try(job, answer)))
     except VoltError as error:
@@ -185,9 +185,9 @@ def _try_apart(job: Job) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
 
 
 def _try(job: Job, answer: Answer) -> t.Tuple[t.Optional[Ran], t.Optional[VoltError]]:
-    """Back up; what came of it, as far as it came, and what went wrong. Nothing is raised, for what comes after must come in any case.
+    """Back up; returns the result so far and the failure. Nothing is raised, because later steps must run in any case.
 
-    :param answer: takes both, where this can never return.
+    :param answer: called with both if this can never return.
     """
     standing = Standing()
     try:
@@ -241,7 +241,7 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
 
 
 def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
-    """What there is to say of a run, each fact under its name."""
+    """The facts of a run, by name."""
     if ran is None:
         return {"workload": job.workload}
     backup = ran.value["backup"]

@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Sending a message by command, mail or webhook. Imported only where something is sent: mail, TLS and HTTP take their time to load.
+"""Sends a message by command, mail or webhook. Imported only when needed: mail, TLS and HTTP take time to load.
 
-A server is spoken to by a process of its own with one deadline for all of it. The timeout of a socket bounds each step alone, so a server that sends
-a byte a second holds its caller for ever; and looking up a name has no timeout at all.
+A separate process connects to a server, with one deadline for everything. The timeout of a socket limits each step only, so a server that sends
+a byte a second would block its caller forever, and a name lookup has no timeout at all.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Facts = t.Dict[str, t.Any]
 
 
 class NotSent(Exception):
-    """Why a message did not go, in words that hold nothing of what only the settings may hold."""
+    """Why a message was not sent, without secrets from the settings."""
 
 
 class _Failed(Exception):
@@ -44,7 +44,7 @@ class _Failed(Exception):
 
 
 def send(settings: notification.Settings, name: str, facts: Facts) -> None:
-    """Send by one of the settings; NotSent where that fails.
+    """Send by one of the settings; NotSent if that fails.
 
     :param name: command, mail or webhook.
     """
@@ -54,7 +54,7 @@ def send(settings: notification.Settings, name: str, facts: Facts) -> None:
         ways[name](settings[name], facts)
 
     if notification.is_program(settings, name):
-        why = _try(go)  # which has its own deadline, and prints where we print
+        why = _try(go)  # which has its own deadline, and our output
     else:
         why = _try_apart(go, _PATIENCE)
     if why is not None:
@@ -62,7 +62,7 @@ def send(settings: notification.Settings, name: str, facts: Facts) -> None:
 
 
 def call(url: str, facts: Facts) -> None:
-    """Call an address in which facts are named in braces; NotSent where that fails."""
+    """Call a URL with names of facts in braces; NotSent if that fails."""
     for name, fact in facts.items():
         url = url.replace(f"{{{name}}}", urllib.parse.quote("" if fact is None else str(fact), safe=""))
 
@@ -85,7 +85,7 @@ def _try(go: t.Callable[[], None]) -> t.Optional[str]:
 
 
 def _try_apart(go: t.Callable[[], None], patience: float) -> t.Optional[str]:
-    """The same by a process of its own, which has so many seconds for all of it."""
+    """The same by a separate process, which has so many seconds for all of it."""
 
     def work(_answer: apart.Answer) -> t.Optional[str]:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -103,7 +103,7 @@ def _try_apart(go: t.Callable[[], None], patience: float) -> t.Optional[str]:
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, without a word of what only the file may hold."""
+    """The error, without secrets from the file."""
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answered {error.code}"
     if isinstance(error, urllib.error.URLError):

@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""When backups are due: slots at k x interval + phase, in UTC, and the calendar lines that meet them.
+"""When backups are due: slots at k x interval + phase, in UTC, and the calendar lines for them.
 
-Days of UTC all have 86,400 seconds here, as in POSIX time, so an interval that divides a day gives the same times of day for ever:
-no daylight saving, no month's end, no reboot moves them. Source: systemd.time(7), "Calendar Events".
+Days in UTC have 86,400 seconds here, as in POSIX time, so an interval that divides a day always gives the same times of day.
+Daylight saving, the end of a month or a reboot do not change them. Source: systemd.time(7), "Calendar Events".
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _among(numbers: t.Sequence[int], all_of: int) -> str:
 def parse_slots(interval: str, delay: str, seed: str, workload: str) -> Slots:
     """Slots of a workload; UsageError for an interval or a delay that gives none.
 
-    :param delay: what may be had to spread; the phase is within it. :param seed: tells hosts apart.
+    :param delay: the maximum phase. :param seed: differs between hosts.
     """
     every = parse_span(interval)
     spread = parse_span(delay)

@@ -4,13 +4,12 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""How a host's schedules are doing, a row each.
+"""The state of a host's schedules, one row each.
 
-A schedule is *overdue* when a slot has begun, time enough has passed, and no backup to rely on was made since, by a run or by hand. A run that
-succeeded counts only while its backup is there. The times of a calendar are asked of systemd: the first one after the last backup is when one was
-due. Where nothing can tell them, a row says so. What is switched off by the declaration is no trouble; what was stopped by hand is. A run has failed
-where its note says so, and where systemd says so of the service: a run may be ended, or not even start, without a note. Times of the future are those
-of a clock that was wrong, and say nothing.
+A schedule is *overdue* when a slot has begun, the allowed time has passed, and no good backup was made since, scheduled or not. A successful run
+counts only while its backup exists. For calendars, systemd is asked: the first time after the last backup is when one was due. If that is unknown, the
+row says so. A schedule that is disabled by its declaration is no problem; one that was stopped by hand is. A run has failed if its record or systemd
+says so of the service: a run may be killed, or not even start, without a record. Times in the future come from a wrong clock and are ignored.
 """
 
 from __future__ import annotations
@@ -61,11 +60,11 @@ def load(directory: str = jobs.DIRECTORY, units_at: str = systemd.UNITS) -> t.Tu
 def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command: str = commands.PATH, ended: t.Container[str] = ()) -> t.List[Row]:
     """How schedules are doing.
 
-    :param stock: which backups there are. :param ended: workloads whose run is as good as over, for it is at its last line.
+    :param stock: the existing backups. :param ended: workloads whose run counts as ended, because it is at its last line.
     :returns: for each `workload`, `state`, `overdue`, `reason`, `last_success`, `last_failure`, `next_elapse` (times in UTC, or None), and so on.
     """
     found: t.List[Row] = []
-    notes = {job.workload: RunRecord(job.workload, records).read() for job in known}  # before systemd is asked: a run that begins meanwhile is none yet
+    notes = {job.workload: RunRecord(job.workload, records).read() for job in known}  # before systemd is asked: a run that begins meanwhile does not count yet
     units = [f"{job.unit}.{kind}" for job in known for kind in ("timer", "service")]
     shown = systemd.show(units, *dict.fromkeys(_TIMER + _SERVICE)) if known and systemd.running() else None
     mounts = systemd.failed_mounts([f"{job.unit}.service" for job in known]) if shown is not None else {}
@@ -92,7 +91,7 @@ def rank(row: Row) -> t.Tuple[int, str]:
 
 
 def warnings(rows: t.Sequence[t.Mapping[str, t.Any]]) -> t.List[str]:
-    """What is to be said of the schedules of a host as a whole."""
+    """The problems of all schedules of a host together."""
     if systemd.running() or not any(row["enabled"] for row in rows):
         return []
     return ["systemd is not running on this host, so no schedule starts; let another program call volt-backup run for each of them."]
@@ -107,7 +106,7 @@ def _outdated(store: str, command: str) -> t.Optional[str]:
     except Unsupported as error:
         return error.message
     except VoltError:
-        return None  # a store or command that cannot be read fails the run, which tells why
+        return None  # a store or command that cannot be read fails the run, which reports it
 
 
 def _empty(workload: str) -> t.Dict[str, t.Any]:
@@ -121,10 +120,10 @@ def _broken(workload: str, state: str, reason: str) -> Row:
 
 
 class _Seen(t.NamedTuple):
-    """What is known of a schedule: `timer` and `service` as systemd tells of them, None and empty where it does not run; `held` None if not known.
+    """The facts of a schedule: `timer` and `service` from systemd, None and empty if it does not run; `held` None if not known.
 
     :ivar away: mounts that it needs and that failed. :ivar outdated: why the command cannot use the store, if it cannot.
-    :ivar times: of a calendar, the first two at which a backup is due that is not there yet; none where nothing tells them.
+    :ivar times: of a calendar, the first two at which a backup is due that does not exist yet; none if unknown.
     """
 
     job: Job
@@ -145,7 +144,7 @@ class _Seen(t.NamedTuple):
 
     @property
     def due(self) -> t.Optional[float]:
-        """The last slot for which it is time: to look at one that has only just begun would forget those that were missed before."""
+        """The last slot whose allowed time has passed: a slot that has only just begun would hide those that were missed before."""
         if self.job.slots is not None:
             return self.job.slots.begun(self.now - self.patience)
         return self.times[0] if self.times else None
@@ -156,12 +155,12 @@ class _Seen(t.NamedTuple):
 
     @property
     def since(self) -> float:
-        """From when on a backup may be due that is not there yet, by what is known; 0 where nothing is."""
+        """The time after which a missing backup may be due; 0 if unknown."""
         return max(self.made, _past(self.note.get("since"), self.now), _past(self.note.get("began"), self.now) if self.runs else 0.0)
 
     @property
     def made(self) -> float:
-        """When the last backup to rely on was made, by its run's note where that backup is still there."""
+        """When the last good backup was made, by its run's record if that backup still exists."""
         success = self.note.get("success", {})
         at = _past(success.get("at"), self.now)
         if self.held is None:
@@ -209,7 +208,7 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
         if seen.outdated is not None and not seen.runs:
             yield Trouble("unsupported", seen.outdated)
         good = note.get("success", {}).get("at")
-        if seen.late and not (seen.runs and _past(note.get("began"), seen.now) >= t.cast(float, seen.due)):  # one that hangs is no comfort
+        if seen.late and not (seen.runs and _past(note.get("began"), seen.now) >= t.cast(float, seen.due)):  # a hanging run does not count
             yield Trouble("overdue", " ".join(filter(None, (f"No backup was made since the one due at {_shown(seen.due)}.", _others(seen)))))
         elif not (seen.late or seen.runs) and good and seen.held is not None and not (seen.held.harm or seen.made) and good < seen.held_at:
             why = f"No good backup of {job.workload} is left, although a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
@@ -224,7 +223,7 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
 
 
 def _failures(seen: _Seen) -> t.Iterator[Trouble]:
-    """Why the last run failed, if it did; it is the one that is told apart by its moment."""
+    """Why the last run failed, if it did; failures are distinguished by their time."""
     job, note, service = seen.job, seen.note, seen.service
     failure, unended = note.get("failure", {}), _is_unended(note)
     if seen.away:
@@ -240,12 +239,12 @@ def _failures(seen: _Seen) -> t.Iterator[Trouble]:
 
 
 def failure_parts(note: Note) -> t.List[str]:
-    """What tells the last failure that is noted from those before it."""
+    """What distinguishes the last recorded failure from those before it."""
     return [str(note.get("began") if _is_unended(note) else note.get("failure", {}).get("at"))]
 
 
 def _state(seen: _Seen) -> t.Tuple[str, t.Optional[str]]:
-    """State of a schedule that is not in trouble, and what there is to say of it."""
+    """State of a schedule without a problem, and its reason."""
     good = seen.note.get("success", {})
     if not seen.job.enabled:
         return "disabled", None
@@ -267,7 +266,7 @@ def _others(seen: _Seen) -> t.Optional[str]:
 
 
 def of_held(held: t.Optional[Held], now: float) -> Row:
-    """What a row tells of backups, however they were made."""
+    """The fields of a row about backups, scheduled or not."""
     newest, at = (None, None) if held is None else (held.newest, held.newest_at)
     return {
         "newest_id": newest["id"] if newest else None,
@@ -280,13 +279,13 @@ def of_held(held: t.Optional[Held], now: float) -> Row:
 
 
 def _missing(seen: _Seen) -> t.Iterator[Trouble]:
-    """Where the next run will lack something, or what is known of the runs before is lost."""
+    """Problems of the next run, or a lost record of earlier ones."""
     job = seen.job
     try:
         job.manager.check_store()
     except VoltError as error:
         if error.code == "store":
-            yield Trouble("store missing", error.message)  # all else the run tells
+            yield Trouble("store missing", error.message)  # the run reports everything else
             return
     if not os.path.isdir(parse(job.source)):
         yield Trouble("source missing", f"{job.source} is no longer a directory.")
@@ -301,7 +300,7 @@ def _times(seen: _Seen) -> t.List[float]:
     last, following = (systemd.moment((seen.timer or {}).get(name, "")) for name in ("LastTriggerUSec", "NextElapseUSecRealtime"))
     if times or last is None or last <= after:
         return times
-    # A systemd older than 244 tells of the timer alone: when it started last. Of a fine calendar that may be one slot too late.
+    # A systemd older than 244 only has the timer's last start. For a fine calendar that may be one slot too late.
     step = following - last if following is not None and following > last else None
     missed = step is not None and seen.now <= last + _patience(step) and last - step > after
     due = last - t.cast(float, step) if missed else last
@@ -313,9 +312,9 @@ def _step(times: t.Sequence[float]) -> t.Optional[float]:
 
 
 def deadline(job: Job, now: float) -> t.Optional[float]:
-    """When a schedule will be overdue if nothing more is heard of it; None where that cannot be known.
+    """When a schedule will be overdue without further runs; None if unknown.
 
-    A timer whose service runs still tells of the time at which it started that, so the calendar itself is asked.
+    A timer whose service runs still shows the time of that start, so the calendar itself is asked.
     """
     if not job.enabled:
         return None
@@ -334,7 +333,7 @@ def _patience(interval: t.Optional[float]) -> float:
 
 
 def _past(moment: t.Optional[float], now: float) -> float:
-    """A time that was noted; long ago where none was, or a clock was wrong."""
+    """A recorded time; long ago if there is none, or a clock was wrong."""
     return moment if moment is not None and moment <= now + AHEAD else 0.0
 
 

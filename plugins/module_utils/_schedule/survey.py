@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""All there is to say of a host: its schedules, the backups that are there, and what is wrong with the host itself. Never green over trouble."""
+"""The whole state of a host: its schedules, the existing backups, and the problems of the host itself. Never ok if there is a problem."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Survey(t.NamedTuple):
 
     :ivar schedules: a row each, those in trouble first. :ivar workloads: a row for each workload that has backups.
     :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar at: when that was.
-    :ivar deadline: until when it holds if nothing more is heard. :ivar places: where the schedules back up to, as `Manager.places`.
+    :ivar deadline: until when it is valid without further runs. :ivar places: the stores of the schedules, as `Manager.places`.
     """
 
     schedules: t.List[Row]
@@ -47,7 +47,7 @@ class Survey(t.NamedTuple):
 
     @property
     def warnings(self) -> t.List[str]:
-        """What is to be said of the schedules as a whole."""
+        """The problems of the schedules together."""
         return status.warnings(self.schedules)
 
     @property
@@ -80,7 +80,7 @@ def survey(
     """Look at everything.
 
     :param ended: workloads whose run is at its last line. :param without: workloads whose schedule is about to go.
-    :param named: the door to a place that was asked about, which is looked at beside those of the schedules.
+    :param named: the manager of a requested place, which is checked in addition to those of the schedules.
     """
     known, rows = status.load(directory, units_at)
     known = [job for job in known if job.workload not in without]
@@ -91,7 +91,7 @@ def survey(
     by_name = {row["workload"]: row for row in rows}
     until = [moment for moment in (status.deadline(job, now) for job in known) if moment is not None]
     until += [now + _WATCHED] if upkeep.is_watched(units_at) else []
-    told = {trouble.reason for row in rows for trouble in row["troubles"]}  # what a schedule tells is not told twice
+    told = {trouble.reason for row in rows for trouble in row["troubles"]}  # a schedule's own problems are not reported twice
     files = list(dict.fromkeys(job.metrics for job in known if job.metrics))
     notes = Ledger(records).read()
     unwritten = filter(None, (_of_metrics(path, notes.metrics.get(path)) for path in files))
@@ -119,7 +119,7 @@ def _workloads(there: t.Mapping[str, Held], scheduled: t.Container[str], now: fl
 def _of_metrics(path: str, failed: t.Optional[str]) -> t.Optional[Problem]:
     """What kept the file from being written last, or will next time. Who looks may have other rights than who writes, so no right is tried here.
 
-    :param failed: what the last one said who wrote it, where that failed.
+    :param failed: the error of the last write, if it failed.
     """
     place = os.fsdecode(parse(path))
     directory = os.path.dirname(place)

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""systemd, as far as schedules need it: few calls, each for many units at once."""
+"""The calls to systemd that schedules need: few, each for many units at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def running() -> bool:
 
 
 def call(*words: str) -> str:
-    """Run a program of systemd's; its output, or SystemdError with what it complained of."""
+    """Run a program of systemd; its output, or SystemdError with its error output."""
     done = _run(*words)
     if done.status:
         raise SystemdError(f"{' '.join(words[:3])} failed: {_complaint(done)}")
@@ -53,7 +53,7 @@ def call(*words: str) -> str:
 
 
 def attempt(*words: str, patience: t.Optional[float] = _PATIENCE) -> t.Optional[str]:
-    """Run one that may fail, for example because what it is to undo is not there; what it complained of, or None.
+    """Run one that may fail, for example because there is nothing to undo; its error output, or None.
 
     :param patience: seconds; None for as long as it takes.
     """
@@ -79,7 +79,7 @@ def _complaint(done: process.Ended) -> str:
 
 
 def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, str]]:
-    """Properties of units by name. Units that are unknown have them as well: systemd says what they would be."""
+    """Properties of units by name. Unknown units have them too: systemd returns the defaults."""
     found: t.Dict[str, t.Dict[str, str]] = {}
     for start in range(0, len(names), _AT_ONCE):
         text = call("systemctl", "show", "--property=" + ",".join(("Id", *properties)), "--", *names[start : start + _AT_ONCE])
@@ -93,7 +93,7 @@ def show(names: t.Sequence[str], *properties: str) -> t.Dict[str, t.Dict[str, st
 def unloaded(name: str, fields: t.Mapping[str, str], again: str) -> t.Optional[str]:
     """Why a unit that is to be there cannot start, if it cannot: a sentence.
 
-    :param fields: of it, LoadState among them. :param again: what else mends it.
+    :param fields: of it, LoadState among them. :param again: what else fixes it.
     """
     state = fields.get("LoadState", "loaded")
     if state == "masked":
@@ -137,12 +137,12 @@ def missing_mount(service: str) -> t.Optional[MountFailed]:
 
 
 def of_mounts(places: t.Sequence[str]) -> str:
-    """What to say of mounts that failed."""
+    """The message about mounts that failed."""
     return f"Mount {', '.join(places)} failed, so nothing was backed up; mount it, or fix its unit, then run again."
 
 
 def last_words(invocation: str, *options: str) -> t.Optional[str]:
-    """The last line that our command, or one of the user's, printed in a run of a unit; None where the journal does not tell.
+    """The last line that our command, or one of the user's, printed in a run of a unit; None if the journal does not tell.
 
     :param options: of journalctl, to choose among lines.
     """
@@ -163,7 +163,7 @@ def plain(line: str) -> str:
 
 
 def check_calendar(text: str) -> str:
-    """A calendar expression; UsageError for none. Without systemd on the host only its characters are looked at."""
+    """A calendar expression; UsageError for an invalid one. Without systemd on the host only its characters are checked."""
     if not _CALENDAR.match(text) or not text.strip():
         raise UsageError(f"Calendar expression {text!r} is invalid; see systemd.time(7), for example 'Mon..Fri 03:00 UTC'.")
     try:
@@ -178,19 +178,19 @@ def check_calendar(text: str) -> str:
 
 
 def period(calendar: str) -> t.Optional[float]:
-    """The least seconds between two of the next times of a calendar expression; None where systemd does not tell."""
+    """The least seconds between two of the next times of a calendar expression; None if unknown."""
     times = coming(calendar, 10)
     return min((later - earlier for earlier, later in zip(times, times[1:])), default=None)
 
 
 def coming(calendar: str, count: int, after: t.Optional[float] = None) -> t.List[float]:
-    """Times of a calendar expression, in seconds since 1970; none where systemd does not tell.
+    """Times of a calendar expression, in seconds since 1970; none if unknown.
 
     :param after: the first ones after this moment; None for the next ones from now on.
     """
     base = [] if after is None else [f"--base-time=@{int(after)}"]
     try:
-        # in the host's time zone, as a timer has it: with another one each time is told in UTC as well
+        # in the host's time zone, as a timer has it: with another one each time is also shown in UTC
         done = _run("systemd-analyze", "calendar", f"--iterations={count}", *base, "--", calendar, zone=None)
     except SystemdError:
         return []
@@ -199,7 +199,7 @@ def coming(calendar: str, count: int, after: t.Optional[float] = None) -> t.List
 
 
 def moment(text: str) -> t.Optional[float]:
-    """A time as systemd shows it when it is told to speak of UTC, in seconds since 1970."""
+    """A time that systemd shows in UTC, in seconds since 1970."""
     match = re.match(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\Z", text)
     if not match:
         return None
@@ -207,7 +207,7 @@ def moment(text: str) -> t.Optional[float]:
 
 
 def check_units(texts: t.Mapping[str, str]) -> None:
-    """Let systemd read units before they are put in place; SystemdError with what it says against them."""
+    """Let systemd check units before they are installed; SystemdError with its objections."""
     with tempfile.TemporaryDirectory(prefix="volt-backup-") as directory:
         paths = []
         for name, text in texts.items():

@@ -4,12 +4,12 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The text of units. A service is as hardened as a faithful backup of root's can be.
+"""The texts of units. A service is hardened as far as a complete backup by root allows.
 
-What is left out, and why: PrivateTmp and PrivateDevices put other directories in the place of /tmp and /dev, ProtectKernelModules and
-ProtectKernelLogs make files unreadable, ProtectProc hides processes, and a backup would hold that instead of what is there. Of
-capabilities three stay: CAP_DAC_READ_SEARCH to read what belongs to others, CAP_FOWNER to do so without changing access times,
-CAP_SYS_ADMIN because without it trusted.* attributes are not shown at all. Hooks run outside of this, for dumps and runuser need more.
+Not used, and why: PrivateTmp and PrivateDevices replace /tmp and /dev by other directories, ProtectKernelModules and ProtectKernelLogs make
+files unreadable, and ProtectProc hides processes, so the backup would have other content. Three capabilities are kept: CAP_DAC_READ_SEARCH to
+read files of others, CAP_FOWNER to do so without changing access times, and CAP_SYS_ADMIN because trusted.* attributes are invisible without
+it. Hooks run outside of this, because dumps and runuser need more.
 Sources: systemd.exec(5), systemd.service(5), systemd.timer(5), xattr(7).
 """
 
@@ -85,7 +85,7 @@ _FIRST_OF = (
 def service(job: Job, interpreter: str, command: str, state: str) -> str:
     """The service of a job.
 
-    :param interpreter: Python's path. :param command: path of volt-backup. :param state: where outcomes are noted.
+    :param interpreter: Python's path. :param command: path of volt-backup. :param state: the directory of the records.
     """
     call = f"{word(interpreter)} {word(command)}"
     lines = [
@@ -121,7 +121,7 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
 
 
 def _mounts(job: Job) -> t.List[str]:
-    """The mounts without which a run is not started. A path as it is given may lead to another file system than the one that it lies in."""
+    """The mounts that a run needs. A given path may lead to another file system than that of its parent."""
     if not job.requires_mounts:
         return []
     paths = [os.path.normpath(os.fsdecode(parse(place))) for place in (job.source, job.store, job.backup_dir)]
@@ -132,9 +132,9 @@ def _mounts(job: Job) -> t.List[str]:
 def hardened(places: t.Iterable[str], state: str, network: bool = False) -> str:
     """How a service is hardened.
 
-    :param places: where it may write beside its notes, as users write paths. :param state: where outcomes are noted.
+    :param places: where it may write besides its records, as users write paths. :param state: the directory of the records.
     """
-    # A dash: where a disk is away, the run is to start all the same, and to say so.
+    # A dash: if a disk is missing, the run must still start and report it.
     paths = [*(f"-{os.fsdecode(parse(place))}" for place in places), f"-{RUNTIME}", state]
     writes = " ".join(word(path, variables=False) for path in paths)
     ways = {"network": _NETWORK, "capabilities": ""} if network else {"network": _ALONE, "capabilities": _CAPABILITIES}
@@ -142,7 +142,7 @@ def hardened(places: t.Iterable[str], state: str, network: bool = False) -> str:
 
 
 def installed(directory: str) -> t.List[str]:
-    """Workloads of which a service or a timer of ours lies in a directory of units."""
+    """Workloads with a service or a timer of ours in a directory of units."""
     try:
         names = os.listdir(directory)
     except OSError:
@@ -182,12 +182,12 @@ def is_ours(path: str) -> bool:
 
 
 def is_host_wide(name: str) -> bool:
-    """Whether a name can be that of a unit of the host as a whole."""
+    """Whether a name can be that of a unit of the host itself."""
     return _HOST.match(name) is not None
 
 
 class Setting(t.NamedTuple):
-    """What a host is like, for the units of the host as a whole: `places` are those of the backups, `state` that of notes."""
+    """Facts of a host for its own units: `places` are those of the backups, `state` that of the records."""
 
     interpreter: str
     seed: str
@@ -196,7 +196,7 @@ class Setting(t.NamedTuple):
 
 
 def host_wide(name: str, text: str, setting: Setting) -> str:
-    """A unit of the host as a whole, as its author wrote it; UsageError for a name that is not for such units."""
+    """A unit of the host itself, as its author wrote it; UsageError for a name that is not for such units."""
     if not is_host_wide(name):
         raise UsageError(f"Unit {name!r} is not allowed in `host_units`; use volt-backup.slice, or volt-cas-NAME with .service or .timer.")
     python = word(setting.interpreter)
@@ -213,7 +213,7 @@ def host_wide(name: str, text: str, setting: Setting) -> str:
 
 
 def timer(job: Job) -> str:
-    """The timer of a job. `AccuracySec` is short, for slots are spread as it is."""
+    """The timer of a job. `AccuracySec` is short, because slots are already spread."""
     lines = job.slots.calendar() if job.slots is not None else [str(job.on_calendar)]
     return "\n".join(
         [
@@ -234,7 +234,7 @@ def timer(job: Job) -> str:
 
 
 def word(text: str, variables: bool = True) -> str:
-    """One word of a unit's line: specifiers, quotes and blanks mean themselves, and so do variables, where a line knows them."""
+    """One word of a unit's line, with specifiers, quotes, blanks and variables escaped."""
     if all(char.isascii() and (char.isalnum() or char in "/._-+:@,=") for char in text):
         return text
     quoted: t.List[str] = []

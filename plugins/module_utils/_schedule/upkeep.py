@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What is wrong with the units of a host as a whole: those that collect and verify, and those that tell people of failures.
+"""Problems of the host's own units: those that collect and verify, and those that send notifications.
 
-Which units are to be there is noted when they are declared, and how their last runs ended when they end: systemd knows nothing of a unit that was removed,
-and forgets at a restart of the host that one failed.
+Which units should exist is recorded when they are declared, and the results of their runs when they end: systemd does not know removed units,
+and forgets failures at a reboot.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def note_declared(names: t.Iterable[str], records: str = RECORDS) -> None:
 
 
 def forget(records: str = RECORDS) -> None:
-    """No schedule is left: what is noted of the host goes, unless units of the host stay."""
+    """No schedule is left: the notes of the host are removed, unless units of the host stay."""
     if not Ledger(records).read().units:
         Ledger(records).forget()
 
 
 def note_ended(unit: str, records: str = RECORDS) -> None:
-    """Note how a run of a unit ended. A line of the unit itself calls this, to which systemd tells that. Source: systemd.exec(5), $SERVICE_RESULT."""
+    """Record how a run of a unit ended. A line of the unit itself calls this; systemd passes the result. Source: systemd.exec(5), $SERVICE_RESULT."""
     result, invocation = os.environ.get("SERVICE_RESULT", "success"), os.environ.get("INVOCATION_ID", "")
     why = None
     if result != "success":
@@ -52,7 +52,7 @@ def note_ended(unit: str, records: str = RECORDS) -> None:
 
 
 def problems(notes: Notes, directory: str = systemd.UNITS) -> t.List[Problem]:
-    """Trouble of the units of the host as a whole: of those that were declared, and of others that lie in a directory and are ours."""
+    """Trouble of the units of the host itself: of those that were declared, and of others of ours in a directory."""
     if not systemd.running():
         return []
     present = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
@@ -77,7 +77,7 @@ def is_watched(directory: str = systemd.UNITS) -> bool:
 
 
 def _missing(name: str, path: str) -> Problem:
-    """Of a unit that was declared and does not lie there as we wrote it."""
+    """Problem of a declared unit whose file is missing or changed."""
     state = "masked" if os.path.islink(path) else "loaded" if os.path.lexists(path) else "not-found"
     why = systemd.unloaded(name, {"LoadState": state}, _AGAIN) or f"{name} was replaced by another unit; move {path} away, and {_AGAIN}."
     return Problem(name, "stopped", why)
@@ -85,7 +85,7 @@ def _missing(name: str, path: str) -> Problem:
 
 def _of_service(name: str, fields: t.Mapping[str, str], ended: t.Mapping[str, str]) -> t.Iterator[Problem]:
     """:param ended: how its last run ended, as far as that is noted."""
-    result = fields.get("Result") or "success"  # it stands until the next run begins
+    result = fields.get("Result") or "success"  # it remains until the next run begins
     invocation, words = fields.get("InvocationID", ""), None
     if result == "success" and fields.get("ActiveState") != "failed":
         result, invocation, words = str(ended.get("result", "success")), str(ended.get("invocation", "")), str(ended.get("reason", ""))
@@ -97,7 +97,7 @@ def _of_service(name: str, fields: t.Mapping[str, str], ended: t.Mapping[str, st
     why = systemd.last_words(invocation) if words is None else words
     told = f": {systemd.plain(why).rstrip('.')}" if why else ""
     if "@" in name:
-        of = unit.partition("@")[2]  # without parts: each attempt to tell is another run
+        of = unit.partition("@")[2]  # without parts: each attempt to notify is another run
         yield Problem(name, "failed", f"The notification that {of} failed could not be sent ({result}){told}; fix that, then run volt-backup notify --test.")
     else:
         yield Problem(name, "failed", f"{name} failed ({result}){told}; see journalctl -u {unit}, fix it, then start {name}.", [invocation])

@@ -4,17 +4,17 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Telling people of trouble once: of what no run finds, and of what failed and nobody was told of.
+"""Notifies once of each problem: of those that no run finds, and of failures whose notification was not sent.
 
-The unit `volt-cas-status` asks for it every hour, and fails where there is trouble of which nobody was told: then people are told as of any unit.
-Trouble has parts: a failure its moment, damage the backups that it hurts. It is told again when it has a part that it did not have.
+The unit `volt-cas-status` runs this every hour, and fails if there is a problem that was not notified: then this is notified as for any unit.
+Problems have parts: a failure its time, damage the affected backups. A problem is notified again when it has a new part.
 
 ::
 
-    a unit fails, who tells of it succeeds         told
-    this finds what is not told                    pending; the unit fails
-    who tells of this unit's failure succeeds      what is pending is told
-    nobody could be told, or nobody was asked      found again within the hour
+    a unit fails, its notification succeeds        told
+    this finds a problem that is not told          pending; the unit fails
+    the notification of this failure succeeds      what is pending is told
+    no notification was sent, or it failed         found again within the hour
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _MOST = 1000
 
 
 class Found(VoltError):
-    """There is trouble of which nobody was told."""
+    """There is a problem that was not notified."""
 
     code = "trouble"
 
 
 def new_trouble(there: Survey, records: str = RECORDS) -> t.Optional[Found]:
-    """What to tell, and a note that it is being told; None where there is nothing new."""
+    """The new problems, recorded as being notified; None if there are none."""
     reasons: t.Dict[str, str] = {}
     found: Parts = {}
     for name, state, reason, parts in _trouble(there):
@@ -61,7 +61,7 @@ def new_trouble(there: Survey, records: str = RECORDS) -> t.Optional[Found]:
 
 
 def note_told(unit: str, workload: t.Optional[str], invocation: str, records: str = RECORDS) -> None:
-    """People were told that a unit failed.
+    """The failure of a unit was notified.
 
     :param workload: whose unit it is, if it is one's. :param invocation: of the run that failed.
     """

@@ -4,11 +4,11 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Ending a run that takes too long (`timeout`) or does not move on (`stall`).
+"""Ends a run that takes too long (`timeout`) or makes no progress (`stall`).
 
-A thread looks on. It first raises the failure in the main thread, which takes back what it has begun. A call that the kernel keeps, of a disk or a
-server that is gone, cannot be taken back so: of what does not end in time then the thread itself tells, and the process ends as if it were killed,
-once the kernel lets it (see `apart`). A later run sweeps what it left in the store, and its locks go with it.
+A thread watches the run. It first raises the failure in the main thread, which cleans up. That is impossible while the kernel blocks a call, for
+example on a dead disk or server. If the main thread does not end in time, this thread reports the failure, and the process ends as if killed
+when the kernel allows it (see `apart`). A later run removes its files in the store, and its locks end with it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Tell = t.Callable[[VoltError], None]
 
 @contextlib.contextmanager
 def watched(job: Job, standing: Standing, tell: Tell) -> t.Iterator[None]:
-    """While the context lasts, the run of a job may take no longer and stand still no longer than the job allows: Stalled or TimedOut is raised.
+    """Raises Stalled or TimedOut in the context if the run of a job stalls or takes longer than the job allows.
 
-    :param tell: takes the failure, where the main thread does not come back.
+    :param tell: called with the failure if the main thread does not respond.
     """
     if not job.timeout and not job.stall:
         yield
@@ -88,7 +88,7 @@ class _Watchdog:
         while not self._over.wait(pause):
             now, phase = time.monotonic(), self._standing.phase
             steps = phase.steps()
-            # while a process is stopped, this thread does not run either: that is no stall
+            # a stopped process does not run this thread either: that is not a stall
             still = still + min(now - last, 2 * pause) if phase is before and steps == seen else 0.0
             last, before, seen = now, phase, steps
             if job.stall and still >= job.stall + phase.patience:

@@ -171,7 +171,7 @@ def decompress(data: bytes, suffix: str, limit: int) -> bytes:
             raise Damaged("Stored data is larger than expected.")
         return data
     if suffix == ZSTD and _zstd is None:
-        raise UsageError("This store holds zstd data; install python3-zstandard (or libzstd.so.1) on this host to read it.")
+        raise UsageError("This store contains zstd data; install python3-zstandard (or libzstd.so.1) on this host to read it.")
     try:
         plain = _zstd[1](data, limit) if suffix == ZSTD and _zstd is not None else _zlib_decompress(data, limit)
     except Exception as error:  # each library has its own family of errors, and all mean the same here

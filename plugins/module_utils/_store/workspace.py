@@ -133,7 +133,7 @@ def living(store: str) -> t.List[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise store_failure("looking for other runs", error) from None
+        raise store_failure("checking for other runs", error) from None
     for name in sorted(names):
         try:
             fd = files.open_directory(os.path.join(tmp, name))
@@ -144,7 +144,7 @@ def living(store: str) -> t.List[str]:
         except BlockingIOError:
             found.append(name)
         except OSError as error:
-            raise store_failure("looking for other runs", error) from None
+            raise store_failure("checking for other runs", error) from None
         finally:
             os.close(fd)
     return found

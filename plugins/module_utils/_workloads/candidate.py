@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What finders take and give."""
+"""What finders get and return."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VOLUME = "volume"
 
 
 class Candidate(t.NamedTuple):
-    """What a finder has found. `path` is where; whether that can be a source is not decided here."""
+    """A finder's result. Whether `path` can be a source is decided later."""
 
     runtime: str
     #: What its runtime calls it.
@@ -40,12 +40,12 @@ class Candidate(t.NamedTuple):
 
     @property
     def workload(self) -> str:
-        """Its name as a workload. A user's has dots where root's has a dash, and user names have none, so none of them can meet."""
+        """Its name as a workload. A user's has dots, root's has a dash, and user names have no dots, so no two of them are equal."""
         return f"{self.runtime}-{self.name}" if self.user is None else f"{self.runtime}.{self.user}.{self.name}"
 
 
 class Search:
-    """One look at a host: the disk, what was asked for, and what several finders need."""
+    """One search of a host: the disk, the request, and what several finders need."""
 
     def __init__(self, disk: Disk, homes: t.Mapping[str, str], projects: t.Sequence[str]) -> None:
         """:param homes: of the users whose volumes are wanted. :param projects: directories in which Compose projects may be."""

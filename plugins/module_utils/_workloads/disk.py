@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Looking at a disk that others write to: never waiting, never reading much, never led elsewhere.
+"""Reads a disk that others write to: never blocks, limits what it reads, and does not follow links of other users.
 
-A path is resolved a name at a time. A symbolic link counts only in a directory that belongs to root, or to us, and that no other user
-may write: there it is the administrator's word. Anywhere else it may be a user's way to have another user's files copied.
+A path is resolved one name at a time. A symbolic link is followed only in a directory that belongs to root, or to us, and that no other user
+may write: there an administrator made it. Elsewhere a user could use it to have another user's files copied.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _OTHERS_WRITE = 0o022
 
 
 class Unfit(Exception):
-    """Something is not as it has to be. Its text is a half sentence, for `Disk.leave`."""
+    """Something is invalid. Its text is a part of a sentence, for `Disk.leave`."""
 
 
 class Disk:
-    """A root directory, and what was noted on the way. Paths are those that a host with this root would have."""
+    """A root directory, and the notes of the search. Paths are relative to this root, as on a host with it."""
 
     def __init__(self, root: str = "/") -> None:
         self._root = root.rstrip("/")
@@ -49,7 +49,7 @@ class Disk:
         return self._root + path
 
     def leave(self, path: str, why: t.Union[str, Exception], trouble: bool = True) -> None:
-        """Note what is no workload, and why. Where an administrator should do something about it, that is trouble, and a warning."""
+        """Note something that is not a workload, and why. If an administrator should fix it, there is also a warning."""
         text = f"it cannot be read: {reason(why)}" if isinstance(why, OSError) else brief(why)
         self.complete = self.complete and not trouble
         if any(item["path"] == show(path) for item in self.left_out):
@@ -59,7 +59,7 @@ class Disk:
             self._say(f"{brief(show(path))} is left out: {text}.")
 
     def warn(self, path: str, text: t.Union[str, Exception]) -> None:
-        """Tell of what changes nothing about what is found."""
+        """Warn about something that does not change the result."""
         text = f"cannot be read: {reason(text)}" if isinstance(text, OSError) else brief(text)
         self._say(f"{brief(show(path))} {text}.")
 
@@ -68,10 +68,10 @@ class Disk:
         if text not in self.warnings and len(self.warnings) < _MOST_WARNINGS:  # two finders may have come across it
             self.warnings.append(text)
             if len(self.warnings) == _MOST_WARNINGS:
-                self.warnings.append("There are more warnings; fix these, then look again.")
+                self.warnings.append("There are more warnings; fix these, then run again.")
 
     def miss(self, path: str, text: t.Union[str, Exception]) -> None:
-        """Tell of what could have said more about what there is."""
+        """Warn about a file that could have had more workloads."""
         self.complete = False
         self.warn(path, text)
 
@@ -98,7 +98,7 @@ class Disk:
         return here or "/"
 
     def is_hosts(self, path: str) -> bool:
-        """Whether what lies in a directory is the word of root, or our own."""
+        """Whether only root or we can write to a directory."""
         info = os.lstat(self.real(path or "/"))
         return info.st_uid in (0, os.geteuid()) and not info.st_mode & _OTHERS_WRITE
 
@@ -107,7 +107,7 @@ class Disk:
         return stat.S_ISDIR(os.lstat(self.real(path)).st_mode)
 
     def names(self, path: str) -> t.Tuple[str, t.List[str]]:
-        """A directory, reached, and what it holds, sorted; nothing where it does not exist."""
+        """A resolved directory and its names, sorted; nothing if it does not exist."""
         try:
             here = self.reach(path)
             return here, sorted(os.listdir(self.real(here)))
@@ -121,7 +121,7 @@ class Disk:
         return path, []
 
     def is_bare(self, path: str) -> bool:
-        """Whether nothing is there, or an empty directory, as before a file system is mounted. Not for what cannot be looked at: `names` tells that."""
+        """Whether a path is missing or an empty directory, as before a file system is mounted. Not for unreadable ones: `names` reports these."""
         try:
             return not os.listdir(self.real(self.reach(path)))
         except (FileNotFoundError, NotADirectoryError):
@@ -150,7 +150,7 @@ class Disk:
             return file.read(size), info
 
     def text(self, path: str) -> str:
-        """A file's text, or nothing; trouble is noted, save that there is no file."""
+        """A file's text, or nothing; problems are noted, except a missing file."""
         try:
             return self.read(path).decode("utf-8", "replace")
         except (FileNotFoundError, NotADirectoryError):
@@ -160,7 +160,7 @@ class Disk:
         return ""
 
     def table(self, path: str, blank: bool = False) -> t.Optional[t.Dict[str, t.Any]]:
-        """A file's JSON object, an empty one where there is no file, and None where it is not understood, which is noted.
+        """A file's JSON object, an empty one if there is no file, and None if it is invalid, which is noted.
 
         :param blank: whether a file without any text is as good as none.
         """
@@ -185,7 +185,7 @@ def _names(path: str) -> t.List[str]:
 
 
 def inner(value: t.Any, *keys: str) -> t.Any:
-    """What lies below keys of a JSON value of any shape, or None."""
+    """The value below keys of any JSON value, or None."""
     for key in keys:
         if not isinstance(value, dict):
             return None

@@ -4,14 +4,14 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Finders of what Docker and Podman keep: volumes, and the projects of Compose.
+"""Finders for the data of Docker and Podman: volumes, and the projects of Compose.
 
-Docker describes each container in a JSON file: its labels, of which Compose's name the project and its directory, and its mounts. Podman
-keeps the same in a database, which is not read: of Podman the volumes are found, and projects only below directories that are given.
+Docker describes each container in a JSON file: its labels, in which Compose writes the project and its directory, and its mounts. Podman
+has the same in a database, which is not read: for Podman, volumes are found, and projects only below given directories.
 
-A container has the labels of its image as well, so whoever made the image may have written them. They are believed where something that no image
-can write shows that Compose did (`_wrote_labels`): it names the image by its digest, the image has no such labels, or the container is called as
-Compose calls it.
+A container also has the labels of its image, so the image's author may have written them. They are trusted if something that no image can
+write shows that Compose wrote them (`_wrote_labels`): it names the image by its digest, the image has no such labels, or the container has the
+name that Compose gives.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _NAMED = re.compile(r"^name:\s*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?\s*(?:#.*)?$", r
 
 
 def docker_roots(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
-    """(user or None, directory): where Docker keeps its data.
+    """(user or None, directory) of Docker's data.
 
-    Settings that are not understood do not mean the usual place: what is there may be what it was before.
+    Invalid settings do not mean the default directory: it may have old data.
     """
     disk = search.disk
     settings = disk.table(_SETTINGS, blank=True)
@@ -73,7 +73,7 @@ def _is_due(disk: Disk, place: str, usual: str) -> bool:
 
 
 def podman_places(search: Search) -> t.Iterator[t.Tuple[t.Optional[str], str]]:
-    """(user or None, directory): where Podman keeps volumes."""
+    """(user or None, directory) of Podman's volumes."""
     disk = search.disk
     storage = _setting(disk, "graphroot", ["/etc/containers/storage.conf"]) or PODMAN
     drop_ins, names = disk.names("/etc/containers/containers.conf.d")
@@ -116,12 +116,12 @@ def _volumes(search: Search, place: str) -> t.Iterator[t.Tuple[str, str]]:
     here, names = search.disk.names(place)
     for name in names:
         path = search.disk.real(f"{here}/{name}")
-        if os.path.islink(path) or os.path.lexists(f"{path}/_data"):  # whose word a link is is found out later
+        if os.path.islink(path) or os.path.lexists(f"{path}/_data"):  # who created a link is checked later
             yield name, f"{here}/{name}"
 
 
 def _docker_data(search: Search, place: str) -> t.Optional[str]:
-    """Where a volume's data is. Its options may say that a file system is mounted there whenever a container runs."""
+    """The data directory of a volume. Its options may mount a file system there whenever a container runs."""
     disk = search.disk
     options = disk.table(f"{place}/opts.json")
     if options is None:
@@ -140,7 +140,7 @@ def _docker_data(search: Search, place: str) -> t.Optional[str]:
     if isinstance(how, str) and isinstance(device, str) and device.startswith("/") and {"bind", "rbind"} & set(how.split(",")):
         return device
     if str(kind) in _ELSEWHERE:
-        # The options may hold a password: not shown.
+        # The options may contain a password: not shown.
         disk.leave(place, f"its data is on a {kind} file system, which is not a local disk", trouble=False)
     elif search.mounted(f"{here}/_data"):
         return f"{place}/_data"
@@ -172,7 +172,7 @@ def _used(search: Search, root: str) -> t.Dict[str, t.Set[str]]:
 def compose(search: Search) -> t.Iterator[Candidate]:
     """Projects by the labels of their containers; then by their files, in directories that the user names and no label does.
 
-    What Compose called a project when it made its containers may be from its environment, which no file tells.
+    The name of a project may come from Compose's environment at that time, which is in no file.
     """
     labelled = set()
     for candidate in _labelled(search):
@@ -182,7 +182,7 @@ def compose(search: Search) -> t.Iterator[Candidate]:
 
 
 def _labelled(search: Search) -> t.List[Candidate]:
-    """A project's directories as its containers have them, where its file is there. More than one is for `find` to refuse.
+    """The directories of a project in its containers' labels that have its file. `find` rejects more than one.
 
     Nor does the newest container decide: it could send another directory to the project's history.
     """
@@ -190,7 +190,7 @@ def _labelled(search: Search) -> t.List[Candidate]:
     gone: t.Dict[str, str] = {}
     doubtful: t.Dict[t.Tuple[str, str], str] = {}
     for user, root in docker_roots(search):
-        for value in search.described(root) if user is None else ():  # without root, labels are the user's word
+        for value in search.described(root) if user is None else ():  # without root, the user wrote the labels
             labels = inner(value, "Config", "Labels")
             project, directory, files = (inner(labels, _LABEL + end) for end in _ENDS)
             if not (isinstance(project, str) and isinstance(directory, str) and _PROJECT.match(project) and directory.startswith("/")):
@@ -217,7 +217,7 @@ def _labelled(search: Search) -> t.List[Candidate]:
 def _wrote_labels(search: Search, root: str, value: t.Dict[str, t.Any], config: t.Optional[str]) -> bool:
     """Whether Compose wrote the labels of a container, as far as what no image can write shows that.
 
-    Compose 2 names the image by its digest, which no image can have in itself. Else the image's own labels tell, where Docker keeps them in a file.
+    Compose 2 names the image by its digest, which no image can contain itself. Otherwise the image's own labels decide, if Docker has them in a file.
     Else the container's name, and that the project's file is in the project's directory.
     """
     labels = t.cast("t.Dict[str, t.Any]", inner(value, "Config", "Labels"))
@@ -239,7 +239,7 @@ def _wrote_labels(search: Search, root: str, value: t.Dict[str, t.Any], config: 
 
 
 def _image_labels(disk: Disk, root: str, image: str) -> t.Optional[t.Dict[str, t.Any]]:
-    """The labels that an image brings; None where no file tells."""
+    """The labels of an image; None if no file has them."""
     place, drivers = disk.names(f"{root}/image")
     for driver in drivers:
         described = disk.table(f"{place}/{driver}/imagedb/content/sha256/{image[7:]}")
@@ -250,7 +250,7 @@ def _image_labels(disk: Disk, root: str, image: str) -> t.Optional[t.Dict[str, t
 
 
 def _compose_file(disk: Disk, directory: str, names: t.Iterable[str]) -> t.Optional[str]:
-    """The first of these files that is one of Compose: by its usual name, or else by what it says."""
+    """The first of these files that is a Compose file: by its usual name, or else by its content."""
     for name in names:
         path = name if name.startswith("/") else f"{directory}/{name}"
         try:
@@ -267,7 +267,7 @@ def _reached(disk: Disk, path: str) -> str:
     try:
         return disk.reach(path)
     except (OSError, Unfit):
-        return path  # which `find` tells
+        return path  # which `find` reports
 
 
 def _filed(search: Search, labelled: t.Container[str]) -> t.Iterator[Candidate]:

@@ -74,14 +74,14 @@ class Found(t.NamedTuple):
 
 
 def find(request: FindRequest, root: str = "/", home: t.Optional[t.Callable[[str], t.Tuple[str, str]]] = None) -> Found:
-    """Look at a host. :param root: its root directory. :param home: tells how a user is named, and the home directory.
+    """Search a host. :param root: its root directory. :param home: returns the name and home directory of a user.
 
     One directory may be several workloads, such as a project and a volume bound to it: to drop one because of the other would end
     its history on the day the other comes. Only a container that Volt shows to systemd as well is one thing twice.
     """
     disk = Disk(root)
     search = Search(disk, dict((home or _home)(user) for user in request.users), [_absolute(path) for path in request.compose_dirs])
-    for place in (*search.homes.values(), *search.projects):  # some file says that there is something
+    for place in (*search.homes.values(), *search.projects):  # a file refers to it
         if disk.is_bare(place):
             disk.leave(place, f"it is empty; {AWAY}")
     chosen: t.Dict[str, t.List[t.Tuple[Candidate, Spot]]] = {}
@@ -118,7 +118,7 @@ def _home(user: str) -> t.Tuple[str, str]:
         entry = pwd.getpwnam(user)
     except (KeyError, ValueError):
         raise UsageError(f"User {user!r} does not exist on this host; remove it from users.") from None
-    # A dot in a user's name would make two users' workloads look alike; ids are no names.
+    # A dot in a user's name could make two users' workloads equal; ids are not names.
     return (str(entry.pw_uid) if "." in user else user), entry.pw_dir
 
 
@@ -131,7 +131,7 @@ def _absolute(text: str) -> str:
 
 
 def _resolve(disk: Disk, candidate: Candidate) -> t.Optional[Spot]:
-    """Where a candidate really is; None, and a note, where it cannot be backed up."""
+    """The real path of a candidate; None, and a note, if it cannot be backed up."""
     if not (candidate.name and is_workload(candidate.workload)):
         disk.leave(candidate.path, f"{show(candidate.workload)!r} is not a valid workload name; choose a name and declare it yourself")
         return None
@@ -151,7 +151,7 @@ def _resolve(disk: Disk, candidate: Candidate) -> t.Optional[Spot]:
             raise Unfit("its file name has characters that cannot be written as an exclusion pattern")
         return Spot(source or "/", ("/*", f"!/{name}"), name)
     except FileNotFoundError:
-        # Deleted meanwhile; or a file says that it is there, and it is not.
+        # Deleted meanwhile; or a file refers to it, but it does not exist.
         disk.leave(candidate.path, "it does not exist", trouble=candidate.runtime != "nspawn")
     except (OSError, Unfit) as error:
         disk.leave(candidate.path, error)
@@ -159,7 +159,7 @@ def _resolve(disk: Disk, candidate: Candidate) -> t.Optional[Spot]:
 
 
 def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Measure]) -> t.Dict[str, t.Any]:
-    """A workload as users see it. `schedule` holds options of a schedule, and nothing else."""
+    """A workload as users see it. `schedule` has only options of a schedule."""
     pictures, size = [], None
     if spot.image is not None:
         path = f"{spot.source}/{spot.image}"
@@ -194,6 +194,6 @@ def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Meas
             "workload": candidate.workload,
             "source": source,
             "workload_mode": candidate.kind,
-            **({"exclude": list(spot.exclude)} if spot.exclude else {}),  # an empty list would take the place of what is excluded by default
+            **({"exclude": list(spot.exclude)} if spot.exclude else {}),  # an empty list would override the default exclusions
         },
     }

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Disk images: which files are some, and of which format. What tells is how they begin; a name only where nothing else can."""
+"""Disk images: which files are images, and of which format, by their first bytes. The name counts only if these decide nothing."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def images(disk: Disk, top: str) -> t.List[Image]:
                     found.append(image)
         left -= len(entries)
         if left <= 0:
-            disk.warn(top, f"has more than {_MANY} files; images were only searched in the first ones")
+            disk.warn(top, f"has more than {_MANY} files; disk images were only searched for in the first ones")
             break
     return sorted(found, key=lambda image: image["path"])
 
 
 def look(disk: Disk, path: str) -> t.Optional[Image]:
-    """A disk image, or None for what is none."""
+    """A disk image, or None for other files."""
     try:
         begin, info = disk.begin(path, _BEGIN)
     except FileNotFoundError:

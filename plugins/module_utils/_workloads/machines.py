@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Finders of whole machines: systemd-nspawn's, and those of Volt."""
+"""Finders of whole machines: of systemd-nspawn, and of Volt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BIND = re.compile(r"^Bind=-?(/[^:\n]*)", re.MULTILINE)
 def nspawn(search: Search) -> t.Iterator[Candidate]:
     """A directory or a disk image of each machine, or a symbolic link to one. Names with a dot in front are systemd's own.
 
-    An image is called as its file, .raw included: so one beside a directory of the same name is no second thing of that name.
+    An image is named like its file, including .raw, so an image and a directory beside it do not get the same name.
     """
     disk = search.disk
     place, names = disk.names(MACHINES)
@@ -72,7 +72,7 @@ def settings(disk: Disk, machine: str) -> t.Tuple[t.Optional[str], t.List[str]]:
 
 
 def volt_containers(search: Search) -> t.Iterator[Candidate]:
-    """<name>/rootfs. What lies beside it may say that the container is a hybrid one."""
+    """<name>/rootfs. Files beside it may set the mode hybrid."""
     disk = search.disk
     place, names = disk.names(CONTAINERS)
     for name in names:
@@ -97,7 +97,7 @@ def volt_vms(search: Search) -> t.Iterator[Candidate]:
 
 
 def mode(disk: Disk, path: str, default: str) -> str:
-    """What the files that describe a machine call its mode; the default where they say nothing, or different things."""
+    """The mode in the files that describe a machine; the default if they have none, or different ones."""
     said = set()
     place, names = disk.names(path)
     for name in names:

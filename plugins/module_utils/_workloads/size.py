@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""How large a tree is: the sum of the sizes of its files."""
+"""The size of a tree: the sum of the sizes of its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Measure:
 
     def tree(self, path: str) -> Measure:
         """Go through a tree. No symbolic link is followed, a file with several names counts once, and no file system is entered
-        that shows the kernel. What vanishes meanwhile does not count.
+        that shows the kernel. Files that vanish meanwhile do not count.
         """
         self.size = self.lacking = 0
         self._linked.clear()

@@ -68,7 +68,7 @@ def test_a_damaged_file_says_what_to_do(path: Path, name: str) -> None:
     assert host.resolve("/x", "/y") == ("/x", "/y")
 
 
-def test_a_file_that_is_none(path: Path, tmp_path: Path) -> None:
+def test_an_invalid_file(path: Path, tmp_path: Path) -> None:
     (tmp_path / "other").write_text(json.dumps(GOOD))
     path.symlink_to(tmp_path / "other")
     with pytest.raises(StoreError, match="is damaged"):

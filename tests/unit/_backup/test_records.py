@@ -293,7 +293,7 @@ HALF, WHOLE = "\ud800", "\U0001f600"
      {"later": float("nan")}, {"duration": float("inf")}, {"later": [-float("inf")]}],
 )  # fmt: skip
 @pytest.mark.parametrize("ascii", [True, False])
-def test_what_no_json_holds(change: dict[str, Any], ascii: bool) -> None:
+def test_values_that_json_cannot_hold(change: dict[str, Any], ascii: bool) -> None:
     data = json.dumps(sidecar(**change), ensure_ascii=ascii).encode("utf-8", "surrogatepass")
     with pytest.raises(Damaged):
         records.decode_sidecar(data)

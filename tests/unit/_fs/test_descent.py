@@ -138,7 +138,7 @@ def test_a_move_is_got_over_on_the_way_up(tmp_path: Path, fd: int) -> None:
 
 
 @pytest.mark.parametrize("instead", ["nothing", "directory", "link"])
-def test_where_the_way_is_gone_the_trail_ends_at_the_last_that_is_there(tmp_path: Path, fd: int, instead: str) -> None:
+def test_the_trail_ends_at_the_last_directory_that_exists(tmp_path: Path, fd: int, instead: str) -> None:
     depth = descent._KEEP + 4
     chain(tmp_path, depth)
     (tmp_path / "elsewhere").mkdir()

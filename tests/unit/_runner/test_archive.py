@@ -96,7 +96,7 @@ def test_any_python_takes_the_same_sources_and_says_the_same_of_them_twice(built
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_bytecode_is_taken_by_the_python_that_wrote_it_and_passed_over_by_others(runner: str, python: str) -> None:
+def test_bytecode_is_taken_by_the_python_that_wrote_it_and_skipped_by_others(runner: str, python: str) -> None:
     """By what a start does: one that compiles reads the source of the first module."""
     looked = """
 import sys
@@ -128,7 +128,7 @@ def test_runs_by_its_name(runner: str) -> None:
     assert helped.returncode == 0 and helped.stdout.startswith("usage: volt-backup"), helped.stderr
 
 
-def test_a_python_that_is_too_old_is_told(runner: str, built: bytes) -> None:
+def test_an_old_python_gets_a_message(runner: str, built: bytes) -> None:
     pretend = "import runpy, sys; sys.version_info = (3, 6, 8); runpy.run_path(sys.argv[1], run_name='__main__')"
     told = run(sys.executable, "-c", pretend, runner)
     assert told.returncode == 1 and told.stdout == ""

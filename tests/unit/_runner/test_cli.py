@@ -48,7 +48,7 @@ def test_paths_are_bytes(tmp_path: Path) -> None:
     [(PermissionError(13, "Permission denied", "/srv/a\n" + ODD), " at /srv/a\\x0a\\xff: permission denied"),
      (OSError(5, "Input/output error"), ": input/output error"), (OSError(9, "Bad", 7), ": bad file descriptor"), (OSError("odd"), ": odd")],
 )  # fmt: skip
-def test_errors_that_nobody_foresaw(
+def test_unexpected_errors(
     error: OSError, said: str, as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_places: object) -> None:

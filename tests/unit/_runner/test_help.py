@@ -59,11 +59,11 @@ def test_help_and_version_are_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert call("help") == cli.parser().format_help() and call("help", "restore") == COMMANDS["restore"].format_help()
     assert call("version").startswith("volt-backup ") and {"version", "job_format", "features"} <= json.loads(call("--json", "version")).keys()
     assert cli.main(["help", "nothing"]) == upkeep.USAGE
-    assert "There is no command nothing" in capsys.readouterr().err
+    assert "Command nothing is unknown" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_shared_options_stand_anywhere(tmp_path: Path, at: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shared_options_work_anywhere(tmp_path: Path, at: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Before the command, after it, and between its arguments; the last one counts."""
     shared = [["--store", f"{tmp_path}/store"], ["--backup-dir", f"{tmp_path}/backups"], ["--json"], ["--lock-timeout", "7"]]
     before, after = [word for one in shared[:at] for word in one], [word for one in shared[at:] for word in one]

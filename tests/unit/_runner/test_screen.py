@@ -44,7 +44,7 @@ def test_a_table_fits_and_loses_nothing(rows: Any, columns: int, monkeypatch: py
         assert all(len(line) <= 80 for line in text.splitlines()) and text.splitlines()[0].startswith("WORKLOAD       STATE")
 
 
-def test_a_row_is_one_line_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_a_row_is_one_line_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """So that what is piped can be searched by lines."""
     monkeypatch.delenv("COLUMNS", raising=False)
     text = screen.fitted(HEAD, ROWS)

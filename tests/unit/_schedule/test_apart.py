@@ -41,7 +41,7 @@ def test_one_that_ends_without_a_word(how: str, says: str) -> None:
         apart.apart(work)
 
 
-def test_nobody_waits_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hanging_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither the one that started it, nor one that waits for the end of its output or for a lock."""
     monkeypatch.setattr(apart, "_END", 0.1)
     reader, writer = os.pipe()
@@ -59,7 +59,7 @@ def test_nobody_waits_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_pa
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_it_is_told_to_stop_and_cleans_up(tmp_path: Path) -> None:
+def test_it_is_stopped_and_cleans_up(tmp_path: Path) -> None:
     def work(_answer: apart.Answer) -> None:
         try:
             (tmp_path / "begun").touch()

@@ -234,7 +234,7 @@ def test_the_first_reason_of_a_run_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"began": "x"}', '{"success": 3}', "\x00"])
-def test_a_damaged_record_tells_nothing(tmp_path: Path, text: str) -> None:
+def test_a_damaged_record_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "app.json").write_text(text)
     assert RunRecord("app", str(tmp_path)).read() == {}
 
@@ -370,7 +370,7 @@ def test_unknown_workloads(tmp_path: Path) -> None:
     assert jobs.declared(str(tmp_path / "missing")) == []
 
 
-def test_a_stray_file_among_the_jobs_is_in_nobodys_way(host: Host) -> None:
+def test_a_stray_file_among_the_jobs_does_no_harm(host: Host) -> None:
     host.declare(host.job())
     (Path(host.places.jobs) / "app (copy).json").write_text("{}")
     assert list(host.rows()) == ["app"] and "copy" not in metrics.text(host.survey(), host.places.records)
@@ -398,7 +398,7 @@ def test_metrics_are_of_what_is_declared(host: Host) -> None:
         host.plan(app._replace(metrics=str(host.top / "none/volt.prom")))
 
 
-def test_metrics_of_others_are_left_alone(host: Host) -> None:
+def test_metrics_of_others_are_not_changed(host: Host) -> None:
     """Refused where they are declared, neither overwritten nor removed where they came later, and replaced by force."""
     path = host.top / "node.prom"
     path.write_text("# HELP other_thing\n")
@@ -421,7 +421,7 @@ def test_metrics_of_others_are_left_alone(host: Host) -> None:
         metrics.write("x", str(path))
 
 
-def test_a_first_run_that_nobody_begins_is_said(host: Host) -> None:
+def test_a_first_run_without_systemd_is_a_warning(host: Host) -> None:
     """Where systemd is not told; not of a workload that has a backup, and once."""
     declaration = Declaration([host.job("now", first_run="now"), host.job("slot")], [], False, "/usr/bin/python3", False, False, host.places)
     (warning,) = declaration.plan()
@@ -467,7 +467,7 @@ def test_other_names_are_no_units_of_the_host(host: Host, name: str) -> None:
     assert host.files() == []
 
 
-def test_who_is_told_is_for_root_alone(host: Host) -> None:
+def test_only_root_can_read_the_notification_settings(host: Host) -> None:
     told = notification.check({"command": None, "mail": {"to": "a@example.org", "password": "secret"}, "webhook": {"url": "https://example.org/secret"}})
     done = host.declare(wide=HostWide({}, told))
     path = Path(host.places.ways)
@@ -484,7 +484,7 @@ def test_who_is_told_is_for_root_alone(host: Host) -> None:
     "bad",
     [{"command": ["relative"]}, {"command": ["/x", "\0"]}, {"webhook": {"url": "ftp://x"}}, {"mail": {"to": ""}}, {"mail": {"to": "x", "port": "y"}}],
 )
-def test_ways_that_cannot_be_meant(bad: dict[str, Any]) -> None:
+def test_invalid_notification_settings(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         notification.check(bad)
 
@@ -569,7 +569,7 @@ def home_of() -> host_file.Home:
     return home
 
 
-def test_another_store_in_its_place_is_told(host: Host) -> None:
+def test_another_store_in_its_place_is_reported(host: Host) -> None:
     host.declare(host.job())
     known = home_of().store_id
     for name in ("cas", "backups"):
@@ -648,7 +648,7 @@ def test_a_service_starts_where_the_disk_is_away(host: Host) -> None:
     assert line == f'ReadWritePaths="-/srv/a b/cas" -{host.top}/backups -/run/volt /records'
 
 
-def test_how_long_a_run_may_take_and_stand_still(host: Host) -> None:
+def test_how_long_a_run_may_take_and_stall(host: Host) -> None:
     def limits(**options: Any) -> tuple[int, int]:
         made = host.job(**options)
         assert jobs.parse(made.text(), "x") == made

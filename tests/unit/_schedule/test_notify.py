@@ -80,7 +80,7 @@ def servers() -> Iterator[tuple[int, int]]:
             server.shutdown()
 
 
-def test_every_way_is_used(servers: tuple[int, int], tmp_path: Path) -> None:
+def test_every_channel_is_used(servers: tuple[int, int], tmp_path: Path) -> None:
     hook, mail = servers
     command = [sys.executable, "-c", f"import os, sys; open({str(tmp_path / 'told')!r}, 'w').write(sys.argv[1] + os.environ['VOLT_REASON'])"]
     used = {
@@ -113,7 +113,7 @@ def test_every_way_is_used(servers: tuple[int, int], tmp_path: Path) -> None:
         ({"mail": {"to": "a@example.org\nBcc: secret@example.org", "smtp": "127.0.0.1", "port": "{mail}"}}, "mail: the settings are wrong"),
     ],
 )
-def test_a_way_that_fails_is_named_without_its_secrets_and_hides_no_other(servers: tuple[int, int], way: dict[str, Any], says: str) -> None:
+def test_a_failed_channel_is_named_without_secrets_and_hides_no_other(servers: tuple[int, int], way: dict[str, Any], says: str) -> None:
     hook, mail = servers
     used = json.loads(json.dumps(way).replace("{hook}", str(hook)).replace('"{mail}"', str(mail)))
     other = {"webhook": {"url": f"http://127.0.0.1:{hook}/200"}} if "webhook" not in used else {}
@@ -131,7 +131,7 @@ def test_a_way_that_fails_is_named_without_its_secrets_and_hides_no_other(server
         '{"command": "rm -rf /"}', '{"command": ["a", 5]}', '{"mail": {"to": "x", "secret": "y"}}', '{"mail": {"to": "x", "security": "maybe"}}',
     ],
 )  # fmt: skip
-def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
+def test_invalid_settings(tmp_path: Path, text: str) -> None:
     (tmp_path / "notify.json").write_text(text)
     with pytest.raises(VoltError, match="has no valid notification settings"):
         notification.load(str(tmp_path / "notify.json"))
@@ -207,7 +207,7 @@ def test_programs_and_servers_are_called_apart(servers: tuple[int, int], tmp_pat
     assert notify.notify("volt-cas-gc", print, [notify.NETWORK])[1] == [] and noted[3:] == ["volt-cas-gc"]  # nobody is to be told
 
 
-def test_facts_are_one_line_each_and_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_are_one_line_each_of_limited_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths and words of a program that failed may be in them; a letter must not get lines of theirs."""
     (tmp_path / "schedules").mkdir()
     record = RunRecord("app", str(tmp_path / "schedules"))

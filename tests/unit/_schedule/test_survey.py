@@ -165,7 +165,7 @@ def test_a_source_by_a_link_that_leads_elsewhere_now_is_the_same(host: Host) -> 
     assert row(host)["newest_id"] == backup
 
 
-def test_a_success_whose_backup_is_gone_is_none(host: Host) -> None:
+def test_a_success_without_its_backup_does_not_count(host: Host) -> None:
     host.declare(host.job())
     backup = run(host)
     assert row(host)["state"] == "ok"
@@ -295,7 +295,7 @@ def test_units_that_somebody_took_away_are_missed(host: Host, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("kind, state, says", [("timer", "masked", "masked"), ("service", "masked", "masked"), ("service", "not-found", "is missing")])
-def test_units_of_a_schedule_that_cannot_start_are_told(host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, state: str, says: str) -> None:
+def test_units_of_a_schedule_that_cannot_start_are_reported(host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, state: str, says: str) -> None:
     """Beside what else is wrong: one trouble hides no other."""
     host.declare(host.job())
     host.record().fail(VoltError("It broke."), "")
@@ -368,7 +368,7 @@ def test_what_others_learn_always_has_an_end(host: Host, monkeypatch: pytest.Mon
     assert 3600 < public.read(host.places.public)["holds_until"] - time.time() <= 7200
 
 
-def test_what_cannot_be_written_anew_is_not_left_to_be_believed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_that_cannot_be_updated_is_removed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where /run is full: a reader finds nothing, and that is trouble."""
     host.declare(host.job())
     assert public.read(host.places.public)["trouble"] == []
@@ -393,7 +393,7 @@ def new(host: Host, *problems: Problem, arrives: bool = True) -> str | None:
     return None if told is None else told.message
 
 
-def test_trouble_that_nobody_was_told_of_is_told_once(host: Host) -> None:
+def test_a_new_problem_is_notified_once(host: Host) -> None:
     """What ends and comes again is told again; what did not arrive is told again; one trouble hides no other."""
     host.declare(host.job(), host.job("db"))
     host.record().fail(VoltError("It broke."), "")
@@ -416,7 +416,7 @@ def test_trouble_that_nobody_was_told_of_is_told_once(host: Host) -> None:
     assert not (Path(host.places.records) / ".host.json").exists()
 
 
-def test_failures_are_told_unless_their_unit_told_them(host: Host) -> None:
+def test_failures_are_notified_unless_their_unit_did(host: Host) -> None:
     """A run that power ended tells nothing; a unit whose notifier failed told nothing."""
     host.declare(host.job())
     host.record().begin("one")
@@ -434,7 +434,7 @@ def test_failures_are_told_unless_their_unit_told_them(host: Host) -> None:
     assert new(host, failed) is None and new(host, failed._replace(parts=["two"])) is not None
 
 
-def test_more_damage_is_told_though_a_run_failed(host: Host) -> None:
+def test_more_damage_is_notified_even_if_a_run_failed(host: Host) -> None:
     host.declare(host.job())
     host.record().fail(VoltError("It broke."), "")
     watch.note_told("volt-backup-app", "app", "", host.places.records)

@@ -48,7 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     yield Clock(monkeypatch)
 
 
-def test_a_clock_that_was_ahead_blinds_nobody(host: Host, clock: Clock) -> None:
+def test_a_clock_that_was_ahead_hides_nothing(host: Host, clock: Clock) -> None:
     host.declare(host.job())
     clock.now += 30 * DAY
     host.record().begin()
@@ -114,13 +114,13 @@ def test_next_is_when_the_timer_starts_a_run(host: Host, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("note", [{"success": {"at": "x"}}, {"failures": "many"}, {"proved": {"at": []}}, {"since": "x"}, {"failure": {"reason": ["x"]}}])
-def test_a_note_of_another_shape_tells_nothing(host: Host, note: dict[str, Any]) -> None:
+def test_a_note_of_another_shape_is_ignored(host: Host, note: dict[str, Any]) -> None:
     host.declare(host.job())
     (Path(host.places.records) / "app.json").write_text(json.dumps(note))
     assert host.record().read() == {} and host.rows()["app"]["state"] == "records missing"
 
 
-def test_a_damaged_job_is_written_anew_and_a_newer_one_is_not(host: Host) -> None:
+def test_a_damaged_job_is_rewritten_and_a_newer_one_is_not(host: Host) -> None:
     """Ours is what our service runs; one that is odd does not keep others from being purged."""
     host.declare(host.job(), host.job("other"), host.job("third"))
     path = Path(jobs.path("app", host.places.jobs))
@@ -144,7 +144,7 @@ def test_a_damaged_job_is_written_anew_and_a_newer_one_is_not(host: Host) -> Non
     assert host.left() == []
 
 
-def test_units_whose_job_is_gone_are_told_of_and_purged(host: Host) -> None:
+def test_units_whose_job_is_gone_are_reported_and_purged(host: Host) -> None:
     host.declare(host.job(), host.job("other"))
     os.unlink(jobs.path("app", host.places.jobs))
     assert host.rows()["app"]["state"] == "unreadable" and "is missing" in host.rows()["app"]["reason"]
@@ -196,7 +196,7 @@ def test_a_removal_that_was_killed_is_finished(host: Host, monkeypatch: pytest.M
         assert number > 6
 
 
-def test_what_is_somebody_elses_stays(host: Host) -> None:
+def test_files_of_others_are_kept(host: Host) -> None:
     """Names that are like ours: the timer of a slice, units of a workload that was never declared here."""
     wide = HostWide({"volt-backup.slice": "[Unit]\nDescription=x"}, {})
     host.declare(host.job(), wide=wide)

@@ -299,7 +299,7 @@ def test_a_command_is_what_its_path_leads_to(host: Host) -> None:
         assert units.users(host.places.units, str(directory / "volt")) == ["volt-cas-gc.service"], line
 
 
-def test_metrics_that_are_spelt_anew_stay(host: Host) -> None:
+def test_metrics_that_are_spelled_differently_stay(host: Host) -> None:
     path = str(host.top / "volt.prom")
     host.declare(host.job()._replace(metrics=path))
     assert os.path.exists(path)
@@ -325,7 +325,7 @@ def test_a_mail_without_sendmail_is_found_at_declaration(host: Host, monkeypatch
     assert notification.lacking(mail) is None
 
 
-def test_a_mount_that_failed_is_told_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_that_failed_is_reported_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd starts no run then, and no line of the unit can say why."""
     shown = {
         "volt-backup-app.service": {"Requires": "srv-data.mount -.mount system.slice", "ActiveState": "inactive", "Result": "success"},

@@ -21,7 +21,7 @@ def watched(standing: Standing, **limits: int) -> Any:
     return watchdog.watched(Job("app", "/srv", 3600, **{"timeout": 0, "stall": 0, **limits}), standing, lambda error: pytest.fail(error.message))
 
 
-def test_what_stands_still_is_ended_where_it_stands() -> None:
+def test_a_stalled_run_is_ended() -> None:
     standing = Standing()
     with pytest.raises(Stalled, match=r"Workload app: no progress for 1 s while reading, at /srv/a; check that") as caught, watched(standing, stall=1):
         standing.phase = Phase("reading", path=lambda: b"/srv/a")
@@ -29,7 +29,7 @@ def test_what_stands_still_is_ended_where_it_stands() -> None:
     assert caught.value.code == "stalled" and caught.value.details == {"path": "/srv/a", "seconds": 1}
 
 
-def test_what_moves_on_is_ended_by_its_timeout_alone() -> None:
+def test_a_run_with_progress_is_only_ended_by_its_timeout() -> None:
     standing, steps = Standing(), itertools.count()
     standing.phase = Phase("deleting older backups", lambda: next(steps))
     with pytest.raises(TimedOut, match=r"took longer than 2 s and was stopped while deleting older backups; ") as caught, watched(standing, stall=1, timeout=2):
@@ -72,7 +72,7 @@ def test_a_stretch_that_must_not_be_cut_is_not() -> None:
     assert went_on
 
 
-def test_what_cannot_be_ended_is_told_of_and_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_a_run_that_cannot_be_ended_is_reported_and_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(watchdog, "_GRACE", 0.5)
     child = os.fork()
     if not child:

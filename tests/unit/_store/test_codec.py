@@ -131,7 +131,7 @@ def test_bomb(way: str) -> None:
 
 @pytest.mark.parametrize("reader", ZSTD)
 @pytest.mark.parametrize("declared", [0, 1, 999, 1001, 1 << 20, (1 << 64) - 3, (1 << 64) - 2, (1 << 64) - 1])
-def test_zstd_lies_about_its_size(monkeypatch: pytest.MonkeyPatch, reader: str, declared: int) -> None:
+def test_a_zstd_header_with_a_wrong_size(monkeypatch: pytest.MonkeyPatch, reader: str, declared: int) -> None:
     """RFC 8878: a frame header with an 8-byte content size; the blocks behind it hold 1,000 bytes."""
     monkeypatch.setattr(codec, "_zstd", ZSTD[reader])
     stored = ZSTD[reader][0](noise(500) * 2)

@@ -48,7 +48,7 @@ def test_what_is_optional_can_be_ignored_and_stays(tmp_path: Path) -> None:
     assert said["features"] == {"required": [], "optional": ["colours"]} and said["made_by"] == "another" and said["extra"] == [1] and said["id"]
 
 
-def test_a_required_feature_is_told_to_version_0_1_0() -> None:
+def test_version_0_1_0_refuses_a_required_feature() -> None:
     assert json.loads(Format("").encode())["format"] == 1
     assert json.loads(Format("", required=("some",)).encode())["format"] == 2
 
@@ -94,7 +94,7 @@ def test_many_that_give_a_store_its_id_at_once_agree(tmp_path: Path, made: bool)
     assert ids == {features.read(str(tmp_path)).id} and "" not in ids
 
 
-def test_a_store_that_is_gone_by_then_is_not_made_anew(tmp_path: Path) -> None:
+def test_a_removed_store_is_not_created_again(tmp_path: Path) -> None:
     """Its disk was unmounted between the first look and the lock."""
     layout.make(str(tmp_path))
     store = Store(str(tmp_path))

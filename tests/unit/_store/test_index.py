@@ -109,7 +109,7 @@ def test_many_runs_leave_few_tables(path: Path) -> None:
 # ---- packs
 
 
-def test_altered_packs_are_never_believed(path: Path) -> None:
+def test_altered_packs_are_never_trusted(path: Path) -> None:
     """A changed byte changes ctime, so the pack is hashed and refused, at the first look."""
     file = the(path, "packs")
     good = file.read_bytes()
@@ -138,7 +138,7 @@ def test_rot_below_an_unchanged_ctime_is_found_on_reading(path: Path, monkeypatc
     assert store.index.packs == {}
 
 
-def test_what_is_damaged_is_stored_anew(path: Path) -> None:
+def test_what_is_damaged_is_stored_again(path: Path) -> None:
     file = the(path, "packs")
     good = file.read_bytes()
     file.write_bytes(good[:-1])
@@ -148,7 +148,7 @@ def test_what_is_damaged_is_stored_anew(path: Path) -> None:
     assert whole(path)
 
 
-def test_a_damaged_form_beside_a_sound_one(path: Path) -> None:
+def test_a_damaged_form_beside_a_undamaged_one(path: Path) -> None:
     file = the(path, "packs")
     file.with_suffix(".pack.zz").write_bytes(b"rubbish")
     assert whole(path)
@@ -158,7 +158,7 @@ def test_a_damaged_form_beside_a_sound_one(path: Path) -> None:
     assert whole(path)
 
 
-def test_a_pack_touched_but_sound_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_touched_undamaged_pack_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.chmod(the(path, "packs"), 0o640)
     reads = []
     real = Index.read_pack
@@ -239,7 +239,7 @@ def test_unlistable_packs_are_not_an_empty_store(path: Path) -> None:
         Index(str(path)).load()
 
 
-def test_a_lying_digest_in_a_sound_pack(path: Path, tmp_path: Path) -> None:
+def test_a_lying_digest_in_a_undamaged_pack(path: Path, tmp_path: Path) -> None:
     """Somebody made a pack whose table names other bytes: its own name is true, and still nothing wrong comes out."""
     victim = digest(b"the truth")
     data = b"VOLTPAK1" + (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + victim + (3).to_bytes(4, "little") + b"lie"
@@ -257,7 +257,7 @@ def test_a_lying_digest_in_a_sound_pack(path: Path, tmp_path: Path) -> None:
 # ---- objects
 
 
-def test_altered_objects_are_never_believed(path: Path) -> None:
+def test_altered_objects_are_never_trusted(path: Path) -> None:
     file = the(path, "objects")
     good = file.read_bytes()
     for bad in (b"", good[:-1], good + b"\0", bytes(len(good)), *(changed for _at, changed in flips(good, 5))):
@@ -338,7 +338,7 @@ def lose_index(path: Path) -> None:
         (path / name).unlink()
 
 
-def test_what_nobody_remembers_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_files_are_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = hashed(Store(str(path)), monkeypatch)
     assert put(path, LARGE).counts.new_blobs == 0 and read == []
     lose_index(path)
@@ -379,7 +379,7 @@ def test_a_planted_symlink_is_replaced(path: Path, tmp_path: Path) -> None:
     assert whole(path) and not file.is_symlink()
 
 
-def test_many_threads_ask_an_index_that_nobody_has_read(path: Path) -> None:
+def test_many_threads_use_an_unread_index(path: Path) -> None:
     blobs = [noise(200_000, ("thread", number)) for number in range(8)]
     put(path, *blobs)
     for lost in (False, True):

@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+def test_refused_and_not_changed(tmp_path: Path, name: str) -> None:
     planted, words = REFUSED[name]
     plant(tmp_path, planted)
     before = sorted(str(path) for path in tmp_path.rglob("*"))

@@ -204,7 +204,7 @@ def look(pipe: Any, store: str) -> None:
 @pytest.mark.parametrize("name", ["gate", "lock"])
 @pytest.mark.parametrize("write", [True, False])
 @pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "device"])
-def test_what_is_no_file_is_no_lock(store: str, name: str, write: bool, kind: str) -> None:
+def test_a_lock_must_be_a_file(store: str, name: str, write: bool, kind: str) -> None:
     path = os.path.join(store, name)
     if kind == "directory":
         os.mkdir(path)

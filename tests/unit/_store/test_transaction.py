@@ -123,7 +123,7 @@ def test_metadata_of_any_size(path: Path, size: int) -> None:
     assert len(files(path, "objects")) == (size > pack.BLOB_MOST)
 
 
-def test_a_large_metadata_object_stays_sound_when_its_ctime_moves(path: Path) -> None:
+def test_a_large_metadata_object_stays_undamaged_when_its_ctime_moves(path: Path) -> None:
     """A store that was copied, or whose owner was changed, has new ctimes: everything is hashed once, and believed again."""
     blob = noise(1000) * 10_000
     with Transaction(Store(str(path)), "zlib") as run:

@@ -94,7 +94,7 @@ def test_without_sizes(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
 # Machines
 
 
-def test_names_that_are_systemds_own_are_none(root: Root) -> None:
+def test_names_of_systemd_itself_are_not_found(root: Root) -> None:
     for name in (".#web.lck", ".hidden", ".raw"):
         root.directory(f"{MACHINES}/{name}")
     root.file(f"{MACHINES}/.#x.raw")
@@ -288,7 +288,7 @@ def test_a_user_cannot_have_others_files_copied(root: Root) -> None:
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
-def test_links_count_only_where_nobody_else_writes(root: Root, mode: int) -> None:
+def test_links_are_followed_only_where_others_cannot_write(root: Root, mode: int) -> None:
     root.directory("/data/web")
     root.link(f"{MACHINES}/web", "/data/web")
     assert root.sources() == {"nspawn-web": "/data/web"}
@@ -355,13 +355,13 @@ def test_size_of_a_deep_tree(tmp_path: Path) -> None:
     assert (measure.size, measure.lacking) == (4, 0)
 
 
-def test_size_of_what_is_gone(tmp_path: Path) -> None:
+def test_size_of_a_missing_directory(tmp_path: Path) -> None:
     measure = Measure().tree(str(tmp_path / "gone"))
     assert (measure.size, measure.lacking) == (0, 0)
 
 
 @needs_root
-def test_what_may_not_be_read(root: Root) -> None:
+def test_unreadable_directories(root: Root) -> None:
     """A run without root leaves out what it cannot see, and says so."""
     root.file(f"{MACHINES}/a/f", "12345")
     root.file(f"{MACHINES}/a/private/f", "12345")
@@ -413,6 +413,6 @@ def test_places_elsewhere_that_are_not_there(root: Root, place: str) -> None:
     assert not found.complete and found.warnings == [f"{place} is left out: it is a symbolic link to a missing path; perhaps it is not mounted."]
 
 
-def test_two_looks_are_alike(root: Root) -> None:
+def test_two_searches_are_equal(root: Root) -> None:
     everything(root)
     assert root.find() == root.find()
