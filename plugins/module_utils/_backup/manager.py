@@ -363,6 +363,10 @@ class Manager:
         """An id, or a workload of which the newest backup is meant (see `names`)."""
         return names.meant(self._open()[1], text)
 
+    def names(self) -> t.Tuple[t.List[str], t.Set[str]]:
+        """Ids of backups and names of their workloads, for completion (see `names`)."""
+        return names.known(self._open()[1])
+
     def unlisted(self) -> t.List[str]:
         """Ids of backups of this directory that lost their records: their content is there, and no list shows them."""
         store, catalog = self._open()

@@ -31,7 +31,7 @@ from .._base import (
     show,
     unexpected,
 )
-from . import backups, manual, scheduled, screen, upkeep
+from . import backups, completion, manual, page, scheduled, screen, upkeep
 from .upkeep import Command
 
 #: Exit status by error, the first that fits; all others are FAILED.
@@ -73,13 +73,17 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = _Parser(
-        prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.", epilog=manual.epilog(),
+        prog=manual.NAME, description=f"{manual.SHORT.capitalize()}.", epilog=manual.epilog(),
         formatter_class=_Formatter, parents=[_shared({"store": None, "backup_dir": None, "lock_timeout": 300})],
     )  # fmt: skip
     top.set_defaults(json=False, quiet=False)
     top.add_argument("--version", action="version", version=f"%(prog)s {_version.VERSION}", help="print the version")
     words = top.add_subparsers(dest="word", required=True, metavar="COMMAND", title="commands")
-    ours = (Command("help", "print the help of a command", _help_options, lambda args, _manager: _help(top, words, args), reads=False),)
+    ours = (
+        Command("help", "print the help of a command", _help_options, lambda args, _manager: _help(top, words, args), reads=False),
+        Command("completion", "print a script that completes commands, options and ids", _completion_options,
+                lambda args, _manager: _completion(top, args), reads=False),
+    )  # fmt: skip
     for command in (*backups.COMMANDS, *upkeep.COMMANDS, *scheduled.COMMANDS, *ours):
         made = words.add_parser(
             command.name, help=command.about, description=command.about, parents=[_shared({})], epilog=manual.epilog(command.name),
@@ -105,14 +109,33 @@ def _shared(defaults: t.Dict[str, t.Any]) -> argparse.ArgumentParser:
 
 def _help_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("topic", nargs="?", metavar="COMMAND", help="of this one (default: of all)")
+    made.add_argument("--man", action="store_true", help="print the manual page, for man -l")
 
 
 def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) -> upkeep.Outcome:
+    if args.man:
+        troff = page.render(top)
+        return upkeep.Outcome({"changed": False, "help": troff}, lambda: troff)
     topic = args.topic
     if topic is not None and topic not in words.choices:
         raise UsageError(f"There is no command {topic}; there are {', '.join(words.choices)}.")
     text = (top if topic is None else words.choices[topic]).format_help()
     return upkeep.Outcome({"changed": False, "help": text}, lambda: text)
+
+
+def _completion_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("shell", metavar="SHELL", choices=(*completion.SHELLS, completion.WORDS), help=f"one of {', '.join(completion.SHELLS)}")
+    made.add_argument("typed", metavar="TYPED", nargs="*", help=f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts")
+
+
+def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.Outcome:
+    if args.shell == completion.WORDS:
+        found = completion.answer(top, args.typed)
+        return upkeep.Outcome({"changed": False, "words": found}, lambda: "".join(f"{line}\n" for line in found))
+    if args.typed:
+        raise UsageError(f"A script of {args.shell} takes no words; give the shell alone.")
+    text = completion.script(args.shell)
+    return upkeep.Outcome({"changed": False, "completion": text}, lambda: text)
 
 
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
