@@ -38,7 +38,7 @@ from .._format import diff, tree
 from .._format.walk import walk
 from .._restore.plan import RestoreRequest
 from .._store.store import WALKER, Store
-from . import adopt, create, directory, garbage, host, import_original, marks, names, presence, prune, repair, restore, usage, verify
+from . import adopt, create, differ, directory, garbage, host, import_original, marks, names, presence, prune, repair, restore, usage, verify
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .ids import check_id, check_type, check_workload
 from .records import Listed, Manifest, Sidecar
@@ -393,14 +393,19 @@ class Manager:
                 return sidecar["total_size"]
         return 0
 
-    def diff(self, old: str, new: str, limit: int = 1000) -> t.Dict[str, t.Any]:
-        """What leads from one backup to another."""
+    def diff(self, old: str, new: str, paths: t.Sequence[str] = (), limit: int = 1000) -> differ.Difference:
+        """What leads from one backup to another, each as people name it (see `names`)."""
         store, catalog = self._open()
-        with store.lock():
-            before, after = (catalog.manifest(catalog.sidecar(check_id(backup))) for backup in (old, new))
-            changes = diff.Changes(limit)
-            diff.diff(store.read, store.read, before.root, after.root, changes)
-            return changes.as_dict()
+        with store.lock(), _no_cycles():
+            return differ.between(store, catalog, old, new, paths, limit)
+
+    def diff_live(
+        self, old: str, target: str, paths: t.Sequence[str] = (), verify: bool = True, limit: int = 1000
+    ) -> differ.Difference:
+        """What leads from a backup to a directory as it is now. `verify`: compare content, not only size and time."""
+        store, catalog = self._open()
+        with store.lock(), _no_cycles():
+            return differ.live(store, catalog, self._directory, old, target, paths, verify, limit)
 
     def changes(self, sidecars: t.Sequence[Listed], limit: int) -> t.Dict[str, t.Any]:
         """For each backup by id, what came since the one before it of the same workload; None for those that cannot be read or are of the future,

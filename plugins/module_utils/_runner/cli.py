@@ -163,7 +163,8 @@ def _check_texts(args: upkeep.Arguments) -> None:
     """UsageError for a text that is not UTF-8: it would be kept for ever and could be shown nowhere."""
     for name, value in vars(args).items():
         for text in value if isinstance(value, list) else [value]:
-            if name not in _PATHS and isinstance(text, str) and not text.isascii():
+            is_path = name in _PATHS or name == "new" and isinstance(text, str) and backups.is_path(text)
+            if not is_path and isinstance(text, str) and not text.isascii():
                 try:
                     text.encode()
                 except UnicodeEncodeError:
