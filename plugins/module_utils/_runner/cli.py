@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 import typing as t
 
@@ -160,15 +161,24 @@ def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
 
 
 def _check_texts(args: upkeep.Arguments) -> None:
-    """UsageError for a text that is not UTF-8: it would be kept for ever and could be shown nowhere."""
+    """Texts as UTF-8, whatever the locale is; UsageError for one that is not: it would be kept for ever and could be shown nowhere."""
     for name, value in vars(args).items():
-        for text in value if isinstance(value, list) else [value]:
-            is_path = name in _PATHS or name == "new" and isinstance(text, str) and backups.is_path(text)
-            if not is_path and isinstance(text, str) and not text.isascii():
-                try:
-                    text.encode()
-                except UnicodeEncodeError:
-                    raise UsageError(f"The {_CALLED.get(name, name)} {show(text)} is not valid UTF-8; write it in UTF-8.") from None
+        if name not in _PATHS:
+            setattr(args, name, [_utf8(name, text) for text in value] if isinstance(value, list) else _utf8(name, value))
+
+
+def _utf8(name: str, value: t.Any) -> t.Any:
+    """The value of an argument. Its bytes count where the locale could not read them."""
+    if not isinstance(value, str) or value.isascii() or name == "new" and backups.is_path(value):
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(value).decode()
+        except UnicodeDecodeError:
+            raise UsageError(f"The {_CALLED.get(name, name)} {show(value)} is not valid UTF-8; write it in UTF-8.") from None
+    return value
 
 
 def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -> None:
