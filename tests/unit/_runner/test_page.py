@@ -10,11 +10,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._runner import cli, manual, page, upkeep
+from ansible_collections.volt.backup.plugins.module_utils._runner import archive, cli, completion, manual, page, upkeep
 
+PYTHONS = [path for path in os.environ.get("VOLT_PYTHONS", "").split(":") if path] or [sys.executable]
 ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "200", "MAN_KEEP_FORMATTING": "", "PAGER": "cat", "MANPAGER": "cat"}
 
 
@@ -57,6 +59,19 @@ def test_says_all(made: Path) -> None:
 def test_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["help", "--man"]) == upkeep.DONE
     assert capsys.readouterr().out == page.render(cli.parser())
+
+
+def test_every_python_prints_the_same(tmp_path: Path) -> None:
+    """The manual page, the scripts of shells, and what these ask for."""
+    command = tmp_path / "volt-backup"
+    command.write_bytes(archive.build())
+    asked = ["help --man", *(f"completion {shell}" for shell in completion.SHELLS), "completion words -- restore --", "completion words -- --quiet ver"]
+    printed = {
+        python: [subprocess.run([python, command, *words.split()], stdout=subprocess.PIPE, text=True, check=True).stdout for words in asked]
+        for python in PYTHONS
+    }
+    assert all(said == printed[PYTHONS[0]] for said in printed.values())
+    assert printed[PYTHONS[0]][0] == page.render(cli.parser()) and printed[PYTHONS[0]][-1].split("\t")[0] == "verify"
 
 
 def test_hides_nothing_from_troff() -> None:
