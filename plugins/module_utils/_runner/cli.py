@@ -64,6 +64,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.color = False  # Python 3.14 has colours in its help
 
+    def error(self, message: str) -> t.NoReturn:
+        """Wrong usage is told as any other failure, in one line and with `--json` as JSON."""
+        raise UsageError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
+
     def _print_message(self, message: str, file: t.Any = None) -> None:
         if file is sys.stdout:
             screen.out(message)
@@ -190,7 +194,7 @@ def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -
 
 def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     """Run one command; its exit status."""
-    args = upkeep.Arguments(json=False)
+    args = upkeep.Arguments(json="--json" in (sys.argv[1:] if words is None else words))
     screen.settle()
     try:
         with interruptible():  # from the first moment: a signal must not end in a traceback

@@ -62,6 +62,24 @@ def test_help_and_version_are_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert "There is no command nothing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said", "of"),
+    [([], "the following arguments are required: COMMAND", ""), (["lst"], "invalid choice: 'lst'", ""), (["show"], "are required: ID", " show"),
+     (["list", "--limit", "x"], "argument --limit: invalid int value: 'x'", " list"), (["show", "a", "b"], "unrecognized arguments: b", ""),
+     (["verify", "--diff-limit", "-1"], "argument --diff-limit: -1 is negative", " verify")],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_json_where_that_is_wanted(words: list[str], said: str, of: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for before, after in (([], []), (["--json"], []), ([], ["--json"])):
+        assert cli.main([*before, *words, *after]) == upkeep.USAGE
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1 and said.lower() in captured.err.lower() and f"see volt-backup{of} --help.\n" in captured.err
+        if before or after:
+            failure = json.loads(captured.out)
+            assert failure["failed"] is True and failure["code"] == "usage" and said.lower() in failure["msg"].lower()
+        else:
+            assert captured.out == ""
+
+
 @pytest.mark.parametrize("at", range(4))
 def test_shared_options_stand_anywhere(tmp_path: Path, at: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Before the command, after it, and between its arguments; the last one counts."""
