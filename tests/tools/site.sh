@@ -12,6 +12,7 @@ cp -r docs/*.md docs/pictures docs/site/conf.py docs/site/index.md docs/site/ans
 antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --dest-dir "$place/source/reference" volt.backup >"$place/antsibull.log" 2>&1 ||
     { cat "$place/antsibull.log"; exit 1; }
 volt_backup() { COLUMNS=90 python -B -m plugins.module_utils._runner "$@"; }
+# shellcheck disable=SC2016 # the backquotes are Markdown's
 {
     printf '# Commands and options\n\nAs `volt-backup help` prints them.\n'
     volt_backup completion words -- '' | while IFS=$'\t' read -r word _; do
