@@ -106,7 +106,7 @@ def test_paths_in_every_form(bench: Any, run: Run) -> None:
         assert run.diff(first, newer, "--path", "caf\udce9")[0] == ["caf\\xe9/in"]
         assert len(run.diff(first, newer, "--path", "/")[0]) == len(ADDED) + 1 + (newer == second)  # a directory in a file's place
         assert "has no path nothing" in run("diff", first, newer, "--path", "nothing", status=upkeep.USAGE) or newer == second
-        assert "points outside" in run("diff", first, newer, "--path", "conf/../../etc", status=upkeep.USAGE)
+        assert "contains `..`" in run("diff", first, newer, "--path", "conf/../../etc", status=upkeep.USAGE)
         assert "is empty" in run("diff", first, newer, "--path", "", status=upkeep.USAGE)
     assert run.diff(first, second, "--path", "new") == (["new", "new/deep", "new/deep/file"], [], []), "which the first one does not have"
     assert "Neither backup has path nothing" in run("diff", first, second, "--path", "nothing", status=upkeep.USAGE)
