@@ -145,7 +145,7 @@ def test_a_full_disk_behind_the_output_is_a_failure(runner: str) -> None:
     assert done.returncode == upkeep.FAILED and done.stderr.count(b"\n") == 1 and b"The output cannot be written: no space left" in done.stderr, done
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--help"], ["show", "none"], ["nothing"]])
+@pytest.mark.parametrize("words", [["show", "app"], ["list", "--json"], ["--help"], ["show", "none"], ["nothing"]])
 def test_streams_that_are_closed_are_no_failure(runner: str, places: list[str], tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "source").mkdir()
     assert call(runner, "create", "app", "--source", str(tmp_path / "source"), *places).returncode == upkeep.DONE
