@@ -65,7 +65,8 @@ def test_two_backups_or_a_directory(bench: Any, run: Run) -> None:
     change(bench.source)
     (bench.source / "skip/b").write_bytes(b"excluded, so not new")
     before = bench.snapshot()
-    added, changed, removed = run.diff("latest", str(bench.source))
+    added, changed, removed = run.diff("latest")
+    assert run.diff("work", str(bench.source)) == (added, changed, removed)
     assert bench.snapshot() == before, "it writes nothing"
     assert (added, changed, removed) == (ADDED, ["conf/mode", "conf/same-time", "turned"], REMOVED)
     second = bench.create(exclude=["skip"]).backup["id"]

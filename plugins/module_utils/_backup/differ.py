@@ -74,8 +74,8 @@ def _topmost(pairs: t.Iterable[t.Tuple[bytes, ...]]) -> t.List[t.Tuple[bytes, ..
     return [pair for pair in clean if not any(pair[0].startswith(path + b"/") or path == b"" != pair[0] for path in above)]
 
 
-def live(store: Store, catalog: Catalog, backup_dir: str, old: str, target: str, paths: t.Sequence[str], verify: bool, limit: int) -> Difference:
-    """What leads from a backup to a directory as it is now. :param verify: compare content, too."""
+def live(store: Store, catalog: Catalog, backup_dir: str, old: str, target: t.Optional[str], paths: t.Sequence[str], verify: bool, limit: int) -> Difference:
+    """What leads from a backup to a directory as it is now. :param target: None for the source. :param verify: compare content, too."""
     sidecar = chosen(catalog, old)
     request = RestoreRequest(target=target, paths=paths, verify=verify, diff_limit=limit)
     return Difference(sidecar["id"], *_Live(store, catalog, backup_dir, sidecar, request, True, False, unwatched).differences())
@@ -94,7 +94,8 @@ class _Live(Restorer):
     comparer = _Comparer
 
     def _resolve(self, selection: t.Sequence[bytes]) -> bytes:
-        return resolve(self._request.target, "", (), selection)
+        asked = self._request.target
+        return resolve(self._sidecar["source_path"] if asked is None else asked, "", (), selection)
 
     def _check(self, manifest: Manifest) -> t.List[Skipped]:
         return []

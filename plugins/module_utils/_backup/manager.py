@@ -400,9 +400,9 @@ class Manager:
             return differ.between(store, catalog, old, new, paths, limit)
 
     def diff_live(
-        self, old: str, target: str, paths: t.Sequence[str] = (), verify: bool = True, limit: int = 1000
+        self, old: str, target: t.Optional[str] = None, paths: t.Sequence[str] = (), verify: bool = True, limit: int = 1000
     ) -> differ.Difference:
-        """What leads from a backup to a directory as it is now. `verify`: compare content, not only size and time."""
+        """What leads from a backup to a directory as it is now, by default its source. `verify`: compare content, not only size and time."""
         store, catalog = self._open()
         with store.lock(), _no_cycles():
             return differ.live(store, catalog, self._directory, old, target, paths, verify, limit)

@@ -214,14 +214,14 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
 
 def _diff_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("old", metavar="ID|WORKLOAD|latest", help="the older state: a backup's id, or a workload (its newest good backup)")
-    made.add_argument("new", metavar="ID|WORKLOAD|DIR", help="the newer state: a backup, or a directory as it is now, written with a slash")
+    made.add_argument("new", nargs="?", metavar="ID|WORKLOAD|DIR", help="the newer state: a backup, or a directory, with a slash in it (default: the source)")
     made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
     made.add_argument("--no-verify", dest="verify", action="store_false", help="with a directory: trust size and time of its files")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
 def _diff(args: Arguments, manager: Manager) -> Outcome:
-    if is_path(args.new):
+    if args.new is None or is_path(args.new):
         found = manager.diff_live(args.old, args.new, args.paths, args.verify, args.diff_limit)
     else:
         found = manager.diff(args.old, args.new, args.paths, args.diff_limit)

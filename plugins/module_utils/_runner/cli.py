@@ -75,6 +75,32 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
+class _Word(_Parser):
+    """One command, whose options may stand between its operands. argparse ends a list of operands at the first option."""
+
+    def parse_known_args(self, args: t.Any = None, namespace: t.Any = None) -> t.Any:
+        return super().parse_known_args(self._options_first(args), namespace)
+
+    def _options_first(self, args: t.Sequence[str]) -> t.List[str]:
+        options: t.List[str] = []
+        operands: t.List[str] = []
+        todo = list(reversed(args))
+        while todo and todo[-1] != "--":
+            word = todo.pop()
+            if not word.startswith("-"):
+                operands.append(word)
+                continue
+            meant = self._option_string_actions
+            actions = [meant[word]] if word in meant else [action for flag, action in meant.items() if flag.startswith(word)]
+            if not any(action.nargs != 0 for action in actions):
+                options.append(word)
+            elif todo and todo[-1] != "--":
+                options += [word, todo.pop()]
+            else:
+                operands.append(word)  # without a value, and it must not get an operand for one
+        return [*options, *operands, *reversed(todo)]
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = _Parser(
@@ -83,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.set_defaults(json=False, quiet=False)
     top.add_argument("--version", action="version", version=f"%(prog)s {_version.VERSION}", help="print the version")
-    words = top.add_subparsers(dest="word", required=True, metavar="COMMAND", title="commands")
+    words = top.add_subparsers(dest="word", required=True, parser_class=_Word, metavar="COMMAND", title="commands")
     ours = (
         Command("help", "print the help of a command", _help_options, lambda args, _manager: _help(top, words, args), reads=False),
         Command("completion", "print a script that completes commands, options and ids", _completion_options,

@@ -40,7 +40,7 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "create": ("create app --source /srv/app --tag before-upgrade", "create app --source /srv/app --exclude '*.tmp' --only-if-changed"),
     "list": ("list", "list app --since 2026-11-01", "list --json"),
     "show": ("show app-20261123-10", "show app-20261123-10 --contents"),
-    "diff": ("diff app-20261122 app-20261123", "diff app /srv/app", "diff app-20261122 /srv/app --path conf"),
+    "diff": ("diff app", "diff app-20261122 app-20261123", "diff app-20261122 /srv/app --path conf"),
     "restore": (
         "restore app --dry-run", "restore app --force", "restore app-20261123-10 --target /srv/app-restored", "restore app --path /srv/app/conf --force",
     ),
