@@ -16,6 +16,9 @@ description:
     collection. An older or newer command is replaced.
   - The file is the same on every host, with every version of Python.
   - A file of that name that this module did not write is neither replaced nor removed. The task fails instead.
+  - If O(path) is named C(volt-backup) and is in a directory C(bin) or C(sbin), the manual page and the completion for bash, zsh and fish are written too,
+    such as C(/usr/local/share/man/man8/volt-backup.8). They are removed with the command. A file there that this module did not write is not changed, and
+    the task warns.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -28,7 +31,7 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Shows version and checksum of the file, not its content.
+      - Shows version and checksums of the files, not their content.
   idempotent:
     support: full
 options:
@@ -112,7 +115,7 @@ import os
 
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, parse, show
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive
+from ansible_collections.volt.backup.plugins.module_utils._runner import archive, beside
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, systemd, units
 
 OPTIONS = dict(
@@ -123,18 +126,27 @@ OPTIONS = dict(
 
 def work(task: Task) -> Result:
     path = os.fsdecode(parse(task.params["path"]))
-    before = command.state(path)
+    around = beside.Beside(path)
+    for warning in around.warnings:
+        task.warn(warning)
+    installed = command.state(path)
+    before = installed + around.before
     if task.params["state"] == "absent":
         _check_unused(path, task)
-        if before:
+        if installed:
             (command.foresee if task.dry else command.remove)(path)
+        if not task.dry:
+            around.remove()
         return {"changed": bool(before), "path": show(path), "version": None, "job_format": None, "features": None, "diff": {"before": before, "after": ""}}
     _check_directory(os.path.dirname(path), task)
-    made, after = archive.stamp(), archive.describe()
-    if before != after and task.dry:
+    made, described = archive.stamp(), archive.describe()
+    if installed != described and task.dry:
         command.foresee(path)
-    elif before != after:
+    elif installed != described:
         command.write(path, archive.build())
+    if not task.dry:
+        around.write()
+    after = described + around.after
     return {"changed": before != after, "path": show(path), **made._asdict(), "features": sorted(made.features), "diff": {"before": before, "after": after}}
 
 

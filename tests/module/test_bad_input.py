@@ -163,7 +163,7 @@ RESTORE = {
     "target differs": ({"target": "{top}/other"}, "target_differs", "use force: true"),
     "paths and replace": ({"paths": ["conf"], "strategy": "replace"}, "usage", "only be restored in place"),
     "delete and replace": ({"delete": True, "strategy": "replace"}, "usage", "delete only applies to strategy in_place"),
-    "path that leads out": ({"paths": ["../x"]}, "usage", "points outside the backup"),
+    "path that leads out": ({"paths": ["../x"]}, "usage", "contains `..`"),
     "path that is not there": ({"paths": ["none"]}, None, "none"),
     "strategy unknown": ({"strategy": "hope"}, "usage", "value of strategy must be one of"),
     "link unknown": ({"link": "soft"}, "usage", "value of link must be one of"),

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils import _version
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive
+from ansible_collections.volt.backup.plugins.module_utils._runner import archive, beside, cli, completion, page
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job
 
 from .conftest import NOBODY, Host
@@ -65,6 +65,72 @@ def test_present_and_absent(host: Host) -> None:
     gone = {"path": path, "version": None, "job_format": None}
     assert both(host, state="absent") == {"changed": True, **gone, "diff": {"before": AFTER, "after": ""}}
     assert not os.path.lexists(path)
+
+
+BESIDE = ["share/man/man8/volt-backup.8", "share/bash-completion/completions/volt-backup", "share/zsh/site-functions/_volt-backup",
+          "share/fish/vendor_completions.d/volt-backup.fish"]  # fmt: skip
+
+
+@pytest.mark.parametrize("room", ["bin", "sbin"])
+def test_manual_page_and_completion_come_and_go_with_the_command(host: Host, room: str) -> None:
+    path = str(host.top / room / "volt-backup")
+    (host.top / room).mkdir()
+
+    def twice(**parameters: Any) -> dict[str, Any]:
+        before = host.everything()
+        said = host.run("volt_runner", check=True, path=path, **parameters)
+        assert host.everything() == before
+        done = host.run("volt_runner", path=path, **parameters)
+        assert (said["changed"], said["diff"]) == (done["changed"], done["diff"])
+        assert not host.run("volt_runner", path=path, **parameters)["changed"]
+        return done
+
+    previous = os.umask(0o077)
+    try:
+        done = twice()
+    finally:
+        os.umask(previous)
+    assert done["changed"] and done["diff"]["after"].count("\n") == AFTER.count("\n") + len(BESIDE) and not done.get("warnings")
+    manual, *scripts = [host.top / place for place in BESIDE]
+    assert manual.read_text() == page.render(cli.parser())
+    assert [script.read_text() for script in scripts] == [completion.script(shell) for shell in completion.SHELLS]
+    assert {(host.top / place).stat().st_mode & 0o777 for place in BESIDE} == {0o644}
+    assert {(host.top / place).parent.stat().st_mode & 0o777 for place in BESIDE} == {0o755}
+
+    manual.write_text(manual.read_text() + "more")
+    scripts[0].chmod(0o600)
+    scripts[1].unlink()
+    done = twice()
+    assert done["changed"] and done["diff"]["before"] != done["diff"]["after"] == AFTER + beside.Beside(path).before
+
+    assert twice(state="absent")["diff"]["after"] == ""
+    assert not any(os.path.lexists(host.top / place) for place in (*BESIDE, f"{room}/volt-backup"))
+
+
+def test_what_others_wrote_beside_the_command_stays(host: Host) -> None:
+    for place in ("bin", *(os.path.dirname(place) for place in BESIDE)):
+        (host.top / place).mkdir(parents=True, exist_ok=True)
+    (host.top / BESIDE[0]).write_text("another page")
+    (host.top / BESIDE[1]).symlink_to("elsewhere")
+    os.mkfifo(host.top / BESIDE[2])
+    (host.top / BESIDE[3]).mkdir()
+    others = [os.lstat(host.top / place) for place in BESIDE]
+    for state in ("present", "absent"):
+        for check in (True, False):
+            done = host.run("volt_runner", check, path=str(host.top / "bin/volt-backup"), state=state)
+            assert done["changed"] and len(done["warnings"]) == len(BESIDE)
+            for place, warning in zip(BESIDE, done["warnings"]):
+                assert f"{host.top / place} was not written by volt_runner and is left alone." in str(warning)
+    assert [os.lstat(host.top / place)[:8] for place in BESIDE] == [other[:8] for other in others]
+
+
+def test_a_manual_page_that_cannot_be_written_keeps_no_command_away(host: Host) -> None:
+    (host.top / "bin").mkdir()
+    (host.top / "share").write_text("no directory")
+    for changed in (True, False):
+        done = host.run("volt_runner", path=str(host.top / "bin/volt-backup"))
+        assert done["changed"] is changed and len(done["warnings"]) == len(BESIDE)
+        assert "is left alone: not a directory" in str(done["warnings"][0])
 
 
 @pytest.mark.parametrize("version", ["0.0.9", "99.0.0", _version.VERSION])

@@ -71,7 +71,7 @@ def test_every_command_of_the_documents_is_one():
     lines = re.findall(r"^\$ (volt-backup .*)$", text, re.M) + re.findall(r"`(volt-backup [a-z].*?)`", text)
     assert len(lines) >= 10
     for line in lines:
-        cli.parser().parse_args(line.split()[1:])  # a wrong one would raise SystemExit
+        cli.parser().parse_args(line.split()[1:])  # a wrong one would raise UsageError
 
 
 def test_a_full_disk(bench_on):

@@ -172,7 +172,7 @@ def test_some_paths(made):
     (made.target / "a").write_bytes(b"mine")
     made.restore(paths=["d/e/c", "a"], force=True)
     assert (made.target / "d" / "b").read_bytes() == b"mine" and (made.target / "a").read_bytes() == b"1"
-    for path, words in (("nothing", "has no path nothing"), ("../a", "points outside")):
+    for path, words in (("nothing", "has no path nothing"), ("../a", "contains `..`")):
         with pytest.raises(errors.UsageError, match=words):
             made.restore(paths=[path], force=True)
 

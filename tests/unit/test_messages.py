@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 KEPT = Path(__file__).with_name("messages.txt")
 _WRITE = os.environ.get("VOLT_PICTURES") == "write"
 
-#: What AnsibleModule and the documentation read, which is no message.
-_DOCUMENTS = ("DOCUMENTATION", "EXAMPLES", "RETURN")
+#: What AnsibleModule, the documentation and shells read, which is no message.
+_DOCUMENTS = ("DOCUMENTATION", "EXAMPLES", "RETURN", "_BASH", "_ZSH", "_FISH")
 #: A text has two words at least, one of them of small letters; a name, a key, a format of time has not.
 _TEXT = re.compile(r"[A-Za-z{}'`][\w{}'`.,:;()/-]* +(?:[^ ]+ +)*?[`(]?[a-z]{2,}")
 

@@ -15,8 +15,8 @@ backup is), `host` (which store is meant), `presence` (whether it is there), `ad
 original Volt command), `catalog` (listing, the newest, damage), `needs` (which packs and objects a backup needs), `create`, `publish` (its last
 step), `guards` (what keeps a new backup from being worse than none), `brake` (what has lost too much is suspect), `replacement` and `content` (what
 took the place of files, and how lost ones look), `marks` (what people say of a backup), `restore` (the target is compared, a strategy chosen),
-`retention` (what a policy keeps), `prune` (deleting the rest), `garbage` (what collection must keep), `verify`, `repair`, `usage`, and `manager`, the
-door through which modules and the command come.
+`differ` (what changed between backups, or since one), `retention` (what a policy keeps), `prune` (deleting the rest), `garbage` (what collection must
+keep), `verify`, `repair`, `usage`, and `manager`, the door through which modules and the command come.
 """
 
 from __future__ import annotations

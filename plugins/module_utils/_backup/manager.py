@@ -29,7 +29,6 @@ from .._base import (
     Standing,
     StoreError,
     StoreFull,
-    Unsupported,
     UsageError,
     VoltError,
     newer,
@@ -37,7 +36,7 @@ from .._base import (
     show,
     unwatched,
 )
-from .._format import diff, tree
+from .._format import tree
 from .._format.walk import walk
 from .._store.store import WALKER, Store
 from . import directory, host, names, presence
@@ -47,7 +46,7 @@ from .records import Listed, Manifest, Sidecar
 
 if t.TYPE_CHECKING:
     from .._restore.plan import RestoreRequest
-    from . import adopt, create, import_original, marks, prune, restore, verify
+    from . import adopt, create, differ, import_original, marks, prune, restore, verify
     from .retention import Keep
 
 _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
@@ -389,6 +388,10 @@ class Manager:
         """An id, or a workload of which the newest backup is meant (see `names`)."""
         return names.meant(self._open()[1], text)
 
+    def names(self) -> t.Tuple[t.List[str], t.Set[str]]:
+        """Ids of backups and names of their workloads, for completion (see `names`)."""
+        return names.known(self._open()[1])
+
     def unlisted(self) -> t.List[str]:
         """Ids of backups of this directory that lost their records: their content is there, and no list shows them."""
         store, catalog = self._open()
@@ -415,35 +418,31 @@ class Manager:
                 return sidecar["total_size"]
         return 0
 
-    def diff(self, old: str, new: str, limit: int = 1000) -> t.Dict[str, t.Any]:
-        """What leads from one backup to another."""
+    def diff(self, old: str, new: str, paths: t.Sequence[str] = (), limit: int = 1000) -> differ.Difference:
+        """What leads from one backup to another, each as people name it (see `names`)."""
+        from . import differ
+
         store, catalog = self._open()
-        with store.lock():
-            before, after = (catalog.manifest(catalog.sidecar(check_id(backup))) for backup in (old, new))
-            changes = diff.Changes(limit)
-            diff.diff(store.read, store.read, before.root, after.root, changes)
-            return changes.as_dict()
+        with store.lock(), _no_cycles():
+            return differ.between(store, catalog, old, new, paths, limit)
+
+    def diff_live(
+        self, old: str, target: t.Optional[str] = None, paths: t.Sequence[str] = (), verify: bool = True, limit: int = 1000
+    ) -> differ.Difference:
+        """What leads from a backup to a directory as it is now, by default its source. `verify`: compare content, not only size and time."""
+        from . import differ
+
+        store, catalog = self._open()
+        with store.lock(), _no_cycles():
+            return differ.live(store, catalog, self._directory, old, target, paths, verify, limit)
 
     def changes(self, sidecars: t.Sequence[Listed], limit: int) -> t.Dict[str, t.Any]:
-        """For each backup by id, what came since the one before it of the same workload; None for those that cannot be read or are of the future,
-        and for first ones."""
+        """For each backup by id, what came since the one before it of the same workload (see `differ`)."""
+        from . import differ
+
         store, catalog = self._open()
-        found: t.Dict[str, t.Any] = {}
         with store.lock():
-            earlier = catalog.earlier()
-            for sidecar in sidecars:
-                older = earlier.get(sidecar["id"])
-                if trouble_of(sidecar) is not None or of_future(sidecar) or catalog.owner.foreign(sidecar) or older is None:
-                    found[sidecar["id"]] = None
-                    continue
-                changes = diff.Changes(limit)
-                try:
-                    diff.diff(store.read, store.read, catalog.manifest(older).root, catalog.manifest(sidecar).root, changes)
-                except (Damaged, Unsupported):
-                    found[sidecar["id"]] = None  # one of the two is, or has been deleted; that spoils no other
-                    continue
-                found[sidecar["id"]] = {"since": older["id"], **changes.as_dict()}
-        return found
+            return differ.changes(store, catalog, sidecars, limit)
 
     def contents(self, backup: str, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
         """What is in a backup: at most `limit` entries (None: all) in walk order, and how many more there are."""

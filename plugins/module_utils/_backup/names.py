@@ -37,6 +37,12 @@ def id_of(catalog: Catalog, text: str) -> str:
     return found[0] if found else text
 
 
+def known(catalog: Catalog) -> t.Tuple[t.List[str], t.Set[str]]:
+    """(ids, those of a workload newest first, names of workloads), by what the records are called: read is none of them."""
+    ids = sorted((name for name in catalog.ids() if is_id(name)), reverse=True)
+    return ids, {workload for workload in map(workload_of, ids) if workload is not None}
+
+
 def meant(catalog: Catalog, text: str) -> t.Tuple[t.Optional[str], t.Optional[str]]:
     """(the id of a backup, None), or (None, the workload of which the newest one is meant). UsageError or NotFound where it can not be told."""
     if not is_id(text) or catalog.exists(text):

@@ -67,11 +67,25 @@ class _Work(t.NamedTuple):
     comparison: Comparison
 
 
+def inside(catalog: Catalog, sidecar: Sidecar, path: bytes) -> bytes:
+    """A path of a backup, which may be given with the source in front of it. What the backup has under that very name counts first."""
+    below = os.path.relpath(b"/" + path.lstrip(b"/"), parse(sidecar["source_path"])) if path and b".." not in path.split(b"/") else b".."
+    if below.partition(b"/")[0] == b"..":
+        return path
+    with contextlib.suppress(Damaged):
+        if walk.find(catalog.load, catalog.manifest(sidecar).root, Selection.clean(path)) is not None:
+            return path
+    return below
+
+
 class Restorer:
     """One restore. Use once, under the store's shared lock.
 
     :param reread: believe no stat cache of the target, and leave none: what is there is to be proved.
+    :cvar comparer: what tells whether a file is equal.
     """
+
+    comparer: t.Type[Comparer] = Comparer
 
     def __init__(
         self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: RestoreRequest, dry: bool, reread: bool, progress: Progress
@@ -81,25 +95,18 @@ class Restorer:
         self._store, self._catalog, self._directory = store, catalog, backup_dir
         self._sidecar, self._request, self._dry, self._progress = sidecar, request, dry, progress
         self._started = time.monotonic_ns()
-        selection = [self._inside(parse(path)) for path in request.paths]
-        path = resolve(request.target, sidecar["source_path"], (store.path, backup_dir), [Selection.clean(path) for path in selection])
+        selection = [inside(catalog, sidecar, parse(path)) for path in request.paths]
+        self._target = Target(self._resolve([Selection.clean(path) for path in selection]))
         self._selection = Selection(selection)
-        self._target = Target(path)
         self._load: walk.Load = catalog.load
         self._warnings: t.List[str] = []
         self._users: t.List[str] = []
         self._lost: t.List[bytes] = []
         self._needed = self._stays = 0
 
-    def _inside(self, path: bytes) -> bytes:
-        """A path of the backup, which may be given with the source in front of it. What the backup has under that very name counts first."""
-        below = os.path.relpath(b"/" + path.lstrip(b"/"), parse(self._sidecar["source_path"])) if path and b".." not in path.split(b"/") else b".."
-        if below.partition(b"/")[0] == b"..":
-            return path
-        with contextlib.suppress(Damaged):
-            if walk.find(self._catalog.load, self._catalog.manifest(self._sidecar).root, Selection.clean(path)) is not None:
-                return path
-        return below
+    def _resolve(self, selection: t.Sequence[bytes]) -> bytes:
+        """Where the target is; UsageError or TargetError where it cannot be meant."""
+        return resolve(self._request.target, self._sidecar["source_path"], (self._store.path, self._directory), selection)
 
     def __call__(self) -> Restored:
         with self._target:
@@ -152,7 +159,7 @@ class Restorer:
             with contextlib.suppress(OSError):
                 kernel.syncfs(target.fd)  # else a store through a memory map to a page that is dirty already moves no time
         seen = Seen(os.fstat(target.place).st_dev, time.time_ns())
-        comparer = Comparer(self._store.read, owners, holder, request.verify, known or _nothing, seen)
+        comparer = self.comparer(self._store.read, owners, holder, request.verify, known or _nothing, seen)
         groups = self._groups(manifest)
         comparison = self._compare(manifest, comparer, preserve, groups)
         self._stays = 0 if removes(request) else comparison.changes.counts[REMOVED]
@@ -220,11 +227,14 @@ class Restorer:
             return []
 
     def _preserve(self, rules: Rules) -> Preserve:
-        """What the restore leaves alone: what the backup did, and what is not of the target's own file system."""
+        """What the restore leaves alone: what the backup did, and what is apart from the target."""
+        return Preserve(Exclusions(rules.exclude), rules.caches, [*rules.skipped, *self._apart()])
+
+    def _apart(self) -> t.List[Skipped]:
+        """What is not of the target's own file system, and what holds the backups."""
         path = self._target.path
         ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), path) for place in (self._store.path, self._directory)]
-        apart = [Skipped(point, "mount", "") for point in self._target.mounted] + [Skipped(place, "store", "") for place in ours]
-        return Preserve(Exclusions(rules.exclude), rules.caches, [*rules.skipped, *apart])
+        return [Skipped(point, "mount", "") for point in self._target.mounted] + [Skipped(place, "store", "") for place in ours]
 
     def _keeps_numbers(self, manifest: Manifest) -> bool:
         """Whether owners are numbers that the host's names say nothing of: those of a container, or of a system with users of its own."""

@@ -214,8 +214,10 @@ def write_file(
 def foresee_write(path: str) -> None:
     """OSError if `write_file`, or the removal of a file, would fail for its directory. Writes nothing."""
     place = os.path.dirname(path)
-    while not os.path.isdir(place):  # it would be made
+    while not os.path.lexists(place):  # it would be made
         place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), place)
     if not os.access(place, os.W_OK | os.X_OK):
         code = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(code, os.strerror(code), path)

@@ -24,8 +24,16 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(\\))")
 
 def show(name: t.Union[bytes, str]) -> str:
     """A path as UTF-8 text."""
-    raw = os.fsencode(name)
+    raw = name if isinstance(name, bytes) else _bytes(name)
     return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def _bytes(text: str) -> bytes:
+    """A path as the system has it: by the locale, and where that has no such letters, as in what a record says, as UTF-8."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
 
 
 def one_line(text: t.Any) -> str:
@@ -41,7 +49,7 @@ def brief(text: t.Any, most: int = 1000) -> str:
 
 def parse(text: str) -> bytes:
     """The path that `show` would have printed like this; a backslash before anything else is kept."""
-    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", os.fsencode(text))
+    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else b"\\", _bytes(text))
     if b"\0" in raw:
         raise UsageError(f"Path {one_line(text)} contains a NUL character; remove it.")
     return raw

@@ -54,6 +54,14 @@ class Changes:
         other._listed = self._listed - len(self.paths[kind])
         return other
 
+    def reversed(self) -> Changes:
+        """What leads back: what was added is removed."""
+        other = Changes(self._limit)
+        for kind, back in ((ADDED, REMOVED), (CHANGED, CHANGED), (REMOVED, ADDED)):
+            other.counts[back], other.paths[back] = self.counts[kind], self.paths[kind]
+        other._listed = self._listed
+        return other
+
     def __bool__(self) -> bool:
         return any(self.counts.values())
 
@@ -68,19 +76,25 @@ class Changes:
         return {**paths, "counts": dict(self.counts), "more": total - self._listed, "prepared": text}
 
 
-def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Changes) -> None:
-    """What leads from the tree of one root entry to that of another."""
+def diff(read_old: Read, read_new: Read, old: Entry, new: Entry, changes: Changes, at: bytes = b"") -> None:
+    """What leads from the tree of one directory to that of another. :param at: their path."""
     if not same_attributes(old, new):
-        changes.add(CHANGED, b"")
+        changes.add(CHANGED, at)
     for path, a, b in differences(read_old, read_new, old, new):
-        if a is not None and b is not None and (a.kind == DIRECTORY) == (b.kind == DIRECTORY):
-            if a.kind != DIRECTORY or not same_attributes(a, b):
-                changes.add(CHANGED, join(path, a.name))
-            continue
-        if a is not None:
-            _whole(read_old, path, a, REMOVED, changes)
-        if b is not None:
-            _whole(read_new, path, b, ADDED, changes)
+        name = t.cast(Entry, a or b).name
+        note(read_old, read_new, join(join(at, path) if path else at, name), a, b, changes)
+
+
+def note(read_old: Read, read_new: Read, path: bytes, a: t.Optional[Entry], b: t.Optional[Entry], changes: Changes) -> None:
+    """What became of one path at which two trees differ, without what is below a directory that both have."""
+    if a is not None and b is not None and (a.kind == DIRECTORY) == (b.kind == DIRECTORY):
+        if a.kind != DIRECTORY or not same_attributes(a, b):
+            changes.add(CHANGED, path)
+        return
+    if a is not None:
+        _whole(read_old, path, a, REMOVED, changes)
+    if b is not None:
+        _whole(read_new, path, b, ADDED, changes)
 
 
 def differences(read_old: Read, read_new: Read, old: Entry, new: Entry) -> t.Iterator[t.Tuple[bytes, t.Optional[Entry], t.Optional[Entry]]]:
@@ -141,7 +155,7 @@ def _pairs(sides: t.Tuple[t.List[Entry], t.List[Entry]]) -> t.Iterator[t.Tuple[t
 
 def _whole(read: Read, path: bytes, top: Entry, kind: str, changes: Changes) -> None:
     """A path that only one side has, with all below it."""
-    for here, entry in walk(lambda digest: tree.load(read, digest), top, join(path, top.name), lambda _path, _entry: not changes.full):
+    for here, entry in walk(lambda digest: tree.load(read, digest), top, path, lambda _path, _entry: not changes.full):
         changes.add(kind, here)
         if entry.kind == DIRECTORY and changes.full:
             changes.add_unlisted(kind, _below(read, entry.content, changes.sizes))

@@ -50,7 +50,7 @@ class Selection:
             raise UsageError("A path is empty; use paths as listed in the backup's contents, or none to restore everything.")
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
-            raise UsageError(f"Path {show(path)} points outside the backup; use paths as listed in the backup's contents.")
+            raise UsageError(f"Path {show(path)} contains `..`; use paths as listed in the backup's contents.")
         return b"/".join(parts)
 
     def wants(self, path: bytes, inside: bool) -> t.Tuple[bool, bool]:

@@ -14,6 +14,7 @@ import typing as t
 from .._backup.brake import MAX_CHURN, MAX_SHRINK
 from .._backup.catalog import workload_of
 from .._backup.create import Created, CreateRequest
+from .._backup.differ import Difference
 from .._backup.guards import suspect, unstable
 from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
@@ -212,19 +213,29 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
 
 
 def _diff_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("old", metavar="ID", help="the older backup: its id, or the start of it")
-    made.add_argument("new", metavar="ID", help="the backup to compare with it")
+    made.add_argument("old", metavar="ID|WORKLOAD|latest", help="the older state: a backup's id, or a workload (its newest good backup)")
+    made.add_argument("new", nargs="?", metavar="ID|WORKLOAD|DIR", help="the newer state: a backup, or a directory, with a slash in it (default: the source)")
+    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
+    made.add_argument("--no-verify", dest="verify", action="store_false", help="with a directory: trust size and time of its files")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
 def _diff(args: Arguments, manager: Manager) -> Outcome:
-    found = manager.diff(args.old, args.new, args.diff_limit)
-    return Outcome({"diff": found, "changed": False}, lambda: _differences(found))
+    if args.new is None or is_path(args.new):
+        found = manager.diff_live(args.old, args.new, args.paths, args.verify, args.diff_limit)
+    else:
+        found = manager.diff(args.old, args.new, args.paths, args.diff_limit)
+    return Outcome({**found._asdict(), "changed": False}, lambda: _differences(found))
 
 
-def _differences(found: t.Dict[str, t.Any]) -> str:
-    counts = ", ".join(f"{number} {kind}" for kind, number in found["counts"].items())
-    return f"{found['prepared']}{counts}\n"
+def is_path(text: str) -> bool:
+    """Whether a text is a path, for no id and no workload has a slash."""
+    return "/" in text or text in (".", "..")
+
+
+def _differences(found: Difference) -> str:
+    counts = ", ".join(f"{number} {kind}" for kind, number in found.diff["counts"].items())
+    return f"{found.diff['prepared']}{counts}, from {found.old} to {one_line(found.new)}\n"
 
 
 # ---- restore
@@ -341,7 +352,7 @@ COMMANDS = (
     Command("create", "back up a directory", _create_options, _create, reads=False),
     Command("list", "list backups, newest first", _list_options, _list),
     Command("show", "show one backup", _show_options, _show, ids=("id",)),
-    Command("diff", "show the changes between two backups", _diff_options, _diff, ids=("old", "new")),
+    Command("diff", "show the changes between two backups, or since one", _diff_options, _diff),
     Command("restore", "restore a backup", _restore_options, _restore),
     Command("delete", "delete a backup", _delete_options, _delete, ids=("id",)),
     Command("accept", "accept a suspect backup, or a missing mount, as correct", _accept_options, _accept),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 import typing as t
 
@@ -31,7 +32,7 @@ from .._base import (
     show,
     unexpected,
 )
-from . import backups, manual, scheduled, screen, upkeep
+from . import backups, completion, manual, page, scheduled, screen, upkeep
 from .upkeep import Command
 
 #: Exit status by error, the first that fits; all others are FAILED.
@@ -63,6 +64,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.color = False  # Python 3.14 has colours in its help
 
+    def error(self, message: str) -> t.NoReturn:
+        """Wrong usage is told as any other failure, in one line and with `--json` as JSON."""
+        raise UsageError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
+
     def _print_message(self, message: str, file: t.Any = None) -> None:
         if file is sys.stdout:
             screen.out(message)
@@ -70,16 +75,46 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
+class _Word(_Parser):
+    """One command, whose options may stand between its operands. argparse ends a list of operands at the first option."""
+
+    def parse_known_args(self, args: t.Any = None, namespace: t.Any = None) -> t.Any:
+        return super().parse_known_args(self._options_first(args), namespace)
+
+    def _options_first(self, args: t.Sequence[str]) -> t.List[str]:
+        options: t.List[str] = []
+        operands: t.List[str] = []
+        todo = list(reversed(args))
+        while todo and todo[-1] != "--":
+            word = todo.pop()
+            if not word.startswith("-"):
+                operands.append(word)
+                continue
+            meant = self._option_string_actions
+            actions = [meant[word]] if word in meant else [action for flag, action in meant.items() if flag.startswith(word)]
+            if not any(action.nargs != 0 for action in actions):
+                options.append(word)
+            elif todo and todo[-1] != "--":
+                options += [word, todo.pop()]
+            else:
+                operands.append(word)  # without a value, and it must not get an operand for one
+        return [*options, *operands, *reversed(todo)]
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = _Parser(
-        prog="volt-backup", description="Back up directory trees into a content-addressed store, and restore them.", epilog=manual.epilog(),
+        prog=manual.NAME, description=f"{manual.SHORT.capitalize()}.", epilog=manual.epilog(),
         formatter_class=_Formatter, parents=[_shared({"store": None, "backup_dir": None, "lock_timeout": 300})],
     )  # fmt: skip
     top.set_defaults(json=False, quiet=False)
     top.add_argument("--version", action="version", version=f"%(prog)s {_version.VERSION}", help="print the version")
-    words = top.add_subparsers(dest="word", required=True, metavar="COMMAND", title="commands")
-    ours = (Command("help", "print the help of a command", _help_options, lambda args, _manager: _help(top, words, args), reads=False),)
+    words = top.add_subparsers(dest="word", required=True, parser_class=_Word, metavar="COMMAND", title="commands")
+    ours = (
+        Command("help", "print the help of a command", _help_options, lambda args, _manager: _help(top, words, args), reads=False),
+        Command("completion", "print a script that completes commands, options and ids", _completion_options,
+                lambda args, _manager: _completion(top, args), reads=False),
+    )  # fmt: skip
     for command in (*backups.COMMANDS, *upkeep.COMMANDS, *scheduled.COMMANDS, *ours):
         made = words.add_parser(
             command.name, help=command.about, description=command.about, parents=[_shared({})], epilog=manual.epilog(command.name),
@@ -105,14 +140,33 @@ def _shared(defaults: t.Dict[str, t.Any]) -> argparse.ArgumentParser:
 
 def _help_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("topic", nargs="?", metavar="COMMAND", help="the command to explain (default: all)")
+    made.add_argument("--man", action="store_true", help="print the manual page, for man -l")
 
 
 def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) -> upkeep.Outcome:
+    if args.man:
+        troff = page.render(top)
+        return upkeep.Outcome({"changed": False, "help": troff}, lambda: troff)
     topic = args.topic
     if topic is not None and topic not in words.choices:
         raise UsageError(f"Command {topic} is unknown; use one of {', '.join(words.choices)}.")
     text = (top if topic is None else words.choices[topic]).format_help()
     return upkeep.Outcome({"changed": False, "help": text}, lambda: text)
+
+
+def _completion_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("shell", metavar="SHELL", choices=(*completion.SHELLS, completion.WORDS), help=f"one of {', '.join(completion.SHELLS)}")
+    made.add_argument("typed", metavar="TYPED", nargs="*", help=f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts")
+
+
+def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.Outcome:
+    if args.shell == completion.WORDS:
+        found = completion.answer(top, args.typed)
+        return upkeep.Outcome({"changed": False, "words": found}, lambda: "".join(f"{line}\n" for line in found))
+    if args.typed:
+        raise UsageError(f"A script of {args.shell} takes no words; give the shell alone.")
+    text = completion.script(args.shell)
+    return upkeep.Outcome({"changed": False, "completion": text}, lambda: text)
 
 
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
@@ -137,14 +191,24 @@ def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
 
 
 def _check_texts(args: upkeep.Arguments) -> None:
-    """UsageError for a text that is not UTF-8: it would be kept for ever and could be shown nowhere."""
+    """Texts as UTF-8, whatever the locale is; UsageError for one that is not: it would be kept for ever and could be shown nowhere."""
     for name, value in vars(args).items():
-        for text in value if isinstance(value, list) else [value]:
-            if name not in _PATHS and isinstance(text, str) and not text.isascii():
-                try:
-                    text.encode()
-                except UnicodeEncodeError:
-                    raise UsageError(f"The {_CALLED.get(name, name)} {show(text)} is not valid UTF-8; write it in UTF-8.") from None
+        if name not in _PATHS:
+            setattr(args, name, [_utf8(name, text) for text in value] if isinstance(value, list) else _utf8(name, value))
+
+
+def _utf8(name: str, value: t.Any) -> t.Any:
+    """The value of an argument. Its bytes count where the locale could not read them."""
+    if not isinstance(value, str) or value.isascii() or name == "new" and backups.is_path(value):
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(value).decode()
+        except UnicodeDecodeError:
+            raise UsageError(f"The {_CALLED.get(name, name)} {show(value)} is not valid UTF-8; write it in UTF-8.") from None
+    return value
 
 
 def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -> None:
@@ -156,7 +220,7 @@ def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -
 
 def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     """Run one command; its exit status."""
-    args = upkeep.Arguments(json=False)
+    args = upkeep.Arguments(json="--json" in (sys.argv[1:] if words is None else words))
     screen.settle()
     try:
         with interruptible():  # from the first moment: a signal must not end in a traceback

@@ -4,11 +4,35 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The rest of `--help`, after the options: examples of each command, and the exit statuses."""
+"""The parts of `--help` and of the manual page that are not options: examples of each command, and the exit statuses."""
 
 from __future__ import annotations
 
+import argparse
 import typing as t
+
+from .._backup import host
+from .._schedule import job, public
+
+NAME = "volt-backup"
+SHORT = "back up directory trees into a content-addressed store, and restore them"
+#: What says that a file beside the command is ours.
+WRITTEN = "Written by the Ansible module volt.backup.volt_runner; changes to it are lost."
+#: Of the manual page, a line each paragraph.
+DESCRIPTION = """\
+A backup holds one directory tree, the source, as it was at one time. Backups belong to a workload, which is a name. Content that is equal is stored once.
+A backup is named by its id, or by the beginning of its id if no other id begins with it. Where a workload may be given, its newest good backup is meant."""
+#: Of the manual page: paths and what they are.
+FILES = {
+    host.STORE: "The store, if no option and no schedule names another.",
+    host.BACKUP_DIR: "The records of the backups, one file each.",
+    job.DIRECTORY: "The schedules of the host, written by the module volt_backup_schedule.",
+    public.PATH: "The state of the schedules, for members of the group volt.",
+}
+ENVIRONMENT = {
+    "COLUMNS": "How wide tables are. Without it they fit the terminal; in a pipe each row is one line.",
+    "NO_COLOR": "Always respected: nothing is printed in colour.",
+}
 
 #: By command, the first ones for the command as a whole.
 EXAMPLES: t.Dict[str, t.Sequence[str]] = {
@@ -16,7 +40,7 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "create": ("create app --source /srv/app --tag before-upgrade", "create app --source /srv/app --exclude '*.tmp' --only-if-changed"),
     "list": ("list", "list app --since 2026-11-01", "list --json"),
     "show": ("show app-20261123-10", "show app-20261123-10 --contents"),
-    "diff": ("diff app-20261122 app-20261123",),
+    "diff": ("diff app", "diff app-20261122 app-20261123", "diff app-20261122 /srv/app --path conf"),
     "restore": (
         "restore app --dry-run", "restore app --force", "restore app-20261123-10 --target /srv/app-restored", "restore app --path /srv/app/conf --force",
     ),
@@ -35,7 +59,8 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "status": ("status", "status --check"),
     "drill": ("drill", "drill app --scratch /srv/scratch"),
     "notify": ("notify --test",),
-    "help": ("help restore",),
+    "help": ("help restore", "help --man"),
+    "completion": ("completion bash",),
     "version": ("version", "version --json"),
 }  # fmt: skip
 #: How it begins.
@@ -52,3 +77,8 @@ def epilog(command: str = "") -> str:
     examples = "".join(f"  volt-backup {example}\n" for example in EXAMPLES[command])
     statuses = "".join(f"  {number:3d}  {meaning}\n" for number, meaning in STATUSES.items())
     return f"{FIRST}\n{examples}\nexit status:\n{statuses}"
+
+
+def meaning(action: argparse.Action) -> str:
+    """The help text of an argument, as argparse prints it."""
+    return (action.help or "") % {**vars(action), "prog": NAME}

@@ -18,7 +18,7 @@ import sys
 import time
 import typing as t
 
-from .._base import UsageError, now, one_line, parse_time, translate
+from .._base import UsageError, VoltError, now, one_line, parse_time, reason, translate
 
 #: Modules by the words that do the same, and states of volt_backup that have words of their own.
 _WORDS = {"volt_backup": "create", "volt_restore": "restore", "volt_backup_prune": "prune", "volt_cas_gc": "gc", "volt_cas_verify": "verify"}
@@ -124,7 +124,15 @@ def fields(pairs: t.Iterable[t.Tuple[str, t.Any]]) -> str:
 
 
 def settle() -> None:
-    """Let nothing that is to be printed be a failure for its letters: what the locale cannot show is escaped."""
+    """Let nothing that is to be printed be a failure for its letters: what the locale cannot show is escaped.
+
+    Streams that are closed lead nowhere from here on; else the next file that is opened would have their number, and what hooks print would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # has the lowest free number: that of the stream
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -138,7 +146,7 @@ def out(text: str) -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer must not fail once more
         if not isinstance(error, BrokenPipeError):
-            raise
+            raise VoltError(f"The output cannot be written: {reason(error)}; fix that, then run again.") from None
 
 
 def as_json(value: t.Any) -> None:

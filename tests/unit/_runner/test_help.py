@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli, manual, upkeep
 
 COLLECTION = Path(__file__).parents[3]
@@ -60,6 +61,39 @@ def test_help_and_version_are_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert call("version").startswith("volt-backup ") and {"version", "job_format", "features"} <= json.loads(call("--json", "version")).keys()
     assert cli.main(["help", "nothing"]) == upkeep.USAGE
     assert "Command nothing is unknown" in capsys.readouterr().err
+
+
+def test_options_stand_between_operands() -> None:
+    parse = cli.parser().parse_args
+    for words in (["adopt", "a", "--dry-run", "b"], ["adopt", "--dry", "a", "b"], ["adopt", "a", "b", "--dry-run"], ["adopt", "--dry-run", "--", "a", "b"]):
+        args = parse(words)
+        assert (args.ids, args.dry_run) == (["a", "b"], True), words
+    args = parse(["drill", "a", "--scratch", "x", "b", "--json", "c", "--sto", "s", "d", "--lock-timeout=7", "e"])
+    assert (args.workloads, args.scratch, args.store, args.json, args.lock_timeout) == (["a", "b", "c", "d", "e"], "x", "s", True, 7)
+    args = parse(["diff", "a", "--diff-limit", "5", "/b"])
+    assert (args.old, args.new, args.diff_limit) == ("a", "/b", 5) and parse(["diff", "--json", "a"]).new is None
+    assert parse(["completion", "words", "--", "list", "--json", "--", "-x"]).typed[:2] == ["list", "--json"]
+    for words in (["drill", "a", "--scratch"], ["drill", "--scratch", "--json", "a"], ["drill", "a", "--scratch", "--", "b"], ["drill", "a", "--scr"]):
+        with pytest.raises(UsageError, match="expected one argument"):
+            parse(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "of"),
+    [([], "the following arguments are required: COMMAND", ""), (["lst"], "invalid choice: 'lst'", ""), (["show"], "are required: ID", " show"),
+     (["list", "--limit", "x"], "argument --limit: invalid int value: 'x'", " list"), (["show", "a", "b"], "unrecognized arguments: b", ""),
+     (["verify", "--diff-limit", "-1"], "argument --diff-limit: -1 is negative", " verify")],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_json_where_that_is_wanted(words: list[str], said: str, of: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for before, after in (([], []), (["--json"], []), ([], ["--json"])):
+        assert cli.main([*before, *words, *after]) == upkeep.USAGE
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1 and said.lower() in captured.err.lower() and f"see volt-backup{of} --help.\n" in captured.err
+        if before or after:
+            failure = json.loads(captured.out)
+            assert failure["failed"] is True and failure["code"] == "usage" and said.lower() in failure["msg"].lower()
+        else:
+            assert captured.out == ""
 
 
 @pytest.mark.parametrize("at", range(4))

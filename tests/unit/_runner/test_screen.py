@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -111,12 +112,16 @@ def test_names_of_any_letters_are_printed_in_any_locale(runner: str, places: lis
     source.mkdir()
     for name in ("käse", "日本", "caf\udce9"):
         (source / name).write_text("x")
-    made = call(runner, "create", "app", "--source", str(source), *places, **locale)
+    made = call(runner, "create", "app", "--source", str(source), "--tag", "käse", *places, **locale)
     assert made.returncode == upkeep.DONE, made.stderr
     for words in (["list"], ["show", "app", "--contents"], ["restore", "app", "--dry-run", "--target", str(tmp_path / "target")]):
         done = call(runner, *words, *places, **locale)
         assert (done.returncode, done.stderr) == (upkeep.DONE, b""), (words, done)
         assert words == ["list"] or b"caf\\xe9" in done.stdout
+    for words in (["list", "--tag", "käse"], ["restore", "app", "--dry-run", "--target", str(tmp_path / "target"), "--path", "käse"],
+                  ["diff", "app", str(source), "--path", "日本"], ["diff", "app", f"{source}/", "--path", "caf\udce9"]):  # fmt: skip
+        done = call(runner, *words, *places, **locale)
+        assert (done.returncode, done.stderr) == (upkeep.DONE, b"") and b"app" in done.stdout, (words, done)
     done = call(runner, "create", "app", "--source", str(source / "日"), *places, **locale)
     assert done.returncode == upkeep.FAILED and len(done.stderr.splitlines()) == 1 and b"does not exist" in done.stderr or b"reached" in done.stderr, done
 
@@ -137,7 +142,28 @@ def test_a_pipe_that_closes_is_no_failure(runner: str, places: list[str], tmp_pa
 def test_a_full_disk_behind_the_output_is_a_failure(runner: str) -> None:
     with open("/dev/full", "wb") as output:
         done = subprocess.run([sys.executable, runner, "help"], stdout=output, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == upkeep.FAILED and done.stderr.count(b"\n") == 1 and b"no space left" in done.stderr, done
+    assert done.returncode == upkeep.FAILED and done.stderr.count(b"\n") == 1 and b"The output cannot be written: no space left" in done.stderr, done
+
+
+@pytest.mark.parametrize("words", [["show", "app"], ["list", "--json"], ["--help"], ["show", "none"], ["nothing"]])
+def test_streams_that_are_closed_are_no_failure(runner: str, places: list[str], tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "source").mkdir()
+    assert call(runner, "create", "app", "--source", str(tmp_path / "source"), *places).returncode == upkeep.DONE
+    expected = call(runner, *words, *(places if words[0] in ("list", "show") else []))
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        line = " ".join(shlex.quote(word) for word in (sys.executable, runner, *words, *(places if words[0] in ("list", "show") else [])))
+        done = subprocess.run(["sh", "-c", f"exec {line} {closed}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        assert done.returncode == expected.returncode
+        assert done.stdout == (b"" if ">&-" in closed.split() else expected.stdout)
+        assert done.stderr == (b"" if "2>&-" in closed.split() else expected.stderr)
+
+
+def test_no_file_of_the_store_takes_the_place_of_a_closed_stream(runner: str, places: list[str], tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a").write_bytes(b"a")
+    line = " ".join(shlex.quote(word) for word in (sys.executable, runner, "create", "app", "--source", str(tmp_path / "source"), *places))
+    assert subprocess.run(["sh", "-c", f"exec {line} <&- >&- 2>&-"], check=False).returncode == upkeep.DONE
+    assert call(runner, "verify", "--content", *places).returncode == upkeep.DONE
 
 
 @pytest.mark.parametrize("after", [0.1, 0.2, None], ids=["while it starts", "a little later", "while it works"])
