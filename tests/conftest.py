@@ -8,6 +8,7 @@ No test knows where the backups of this machine are.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
@@ -21,6 +22,7 @@ PRIVATE = pytest.StashKey[bool]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[PRIVATE] = mounts.private()
+    os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers, and tables would fit it
     be_interruptible()
 
 

@@ -296,7 +296,7 @@ def test_sockets_and_fifos_do_not_block(bench):
         ({"source": "/proc"}, errors.UsageError, "proc file system"),
         ({"exclude": ["a[b"]}, errors.UsageError, "not a valid pattern"),
         ({"exclude": ["/"]}, errors.UsageError, "the source itself"),
-        ({"type": "weekly"}, errors.UsageError, "not known"),
+        ({"type": "weekly"}, errors.UsageError, "is unknown"),
         ({"compression": "lzma"}, errors.UsageError, "Unknown compression"),
         ({"max_age": "yesterday"}, errors.UsageError, "is invalid"),
     ],

@@ -131,7 +131,7 @@ def test_where_no_restore_could_go(bench: Any, run: Run, monkeypatch: pytest.Mon
     assert run.diff(first, ".") == ([], ["b"], [])
     assert "There is no directory /nowhere" in run("diff", first, "/nowhere", status=upkeep.FAILED)
     assert "is not a directory" in run("diff", first, f"{bench.source}/b", status=upkeep.FAILED)
-    assert "no backup and no workload none" in run("diff", "none", ".", status=upkeep.UNKNOWN)
+    assert "There is no backup or workload none" in run("diff", "none", ".", status=upkeep.UNKNOWN)
 
 
 @pytest.mark.parametrize("one_file_system", [False, True])

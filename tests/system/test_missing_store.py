@@ -202,7 +202,7 @@ def test_init(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
                     "diff": {"prepared": "".join(f"{step}\n" for step in steps)}}  # fmt: skip
     before = bench.snapshot()
     assert cli.main(["init", *where]) == 0 and capsys.readouterr().out == f"Nothing to do: the store {bench.store} exists.\n"
-    assert cli.main(["init", "--replace", *where]) == 2 and "exists and is not replaced" in capsys.readouterr().err
+    assert cli.main(["init", "--replace", *where]) == 2 and "exists, and --replace does not overwrite it" in capsys.readouterr().err
     assert bench.snapshot() == before
 
 

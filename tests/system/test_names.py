@@ -83,7 +83,7 @@ def test_a_workload_means_its_newest(run: Run, ids: list[str], bench: Any) -> No
     status, said = run("restore", "latest", "--target", str(bench.target))
     assert status == upkeep.USAGE and "app, app-2" in said
     status, said = run("restore", "ap-p", "--target", str(bench.target))
-    assert status == upkeep.UNKNOWN and "no backup and no workload ap-p" in said
+    assert status == upkeep.UNKNOWN and "There is no backup or workload ap-p" in said
     run("delete", ids[3])
     assert restored("latest") == ids[2]
     for name in ids[:3]:
