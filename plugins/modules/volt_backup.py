@@ -655,7 +655,7 @@ pruned:
           description:
             - What keeps it. These are suboptions of O(keep), with the day, month or other period; or V(newest), or V(future) for one
               with a time in the future, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
-              or V(no complete and sound backup is left), or V(protected), V(older than a suspect backup) and V(first suspect).
+              or V(no complete and undamaged backup is left), or V(protected), V(older than a suspect backup) and V(first suspect).
             - V(no rule keeps it) for one that is deleted.
           type: str
           returned: always

@@ -123,7 +123,7 @@ def test_without_a_good_one_nothing_goes(bench, history):
         damage(bench, backup)
     done = bench.manager.prune("work", {"last": 1})
     assert not done.changed and ids(done.kept) == history
-    assert {row["rule"] for row in done.kept[1:]} == {"no complete and sound backup is left"}
+    assert {row["rule"] for row in done.kept[1:]} == {"no complete and undamaged backup is left"}
 
 
 def test_a_lost_store_is_no_reason(bench, history):

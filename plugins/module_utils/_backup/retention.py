@@ -60,7 +60,7 @@ PROTECTED, HELD = "protected", "older than a suspect backup"
 FIRST_SUSPECT = "first suspect"
 NEWER = "written by a newer version"
 OF_DIRECTORY, OF_STORE, OF_ORIGINAL = "of another backup directory", "of another store", "of the original Volt command"
-NO_GOOD = "no complete and sound backup is left"
+NO_GOOD = "no complete and undamaged backup is left"
 GOES = "no rule keeps it"
 
 _UTC = datetime.timezone.utc

@@ -11,19 +11,18 @@ from __future__ import annotations
 import argparse
 import typing as t
 
-from .._backup.brake import MAX_CHURN, MAX_SHRINK
 from .._backup.catalog import workload_of
-from .._backup.create import Created, CreateRequest
-from .._backup.differ import Difference
-from .._backup.guards import suspect, unstable
 from .._backup.ids import TYPES
 from .._backup.manager import Manager, Query
-from .._backup.marks import Marked
-from .._backup.restore import Restored, unchanged
 from .._base import NotFound, VoltError, one_line
-from .._restore.plan import ATTRIBUTES, LINKS, STRATEGIES, RestoreRequest
 from . import screen
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect
+
+if t.TYPE_CHECKING:
+    from .._backup.create import Created
+    from .._backup.differ import Difference
+    from .._backup.marks import Marked
+    from .._backup.restore import Restored
 
 Backup = t.Mapping[str, t.Any]
 
@@ -32,6 +31,8 @@ Backup = t.Mapping[str, t.Any]
 
 
 def _create_options(made: argparse.ArgumentParser) -> None:
+    from .._backup.brake import MAX_CHURN, MAX_SHRINK
+
     made.add_argument("workload", metavar="WORKLOAD", help="name of what is backed up")
     made.add_argument("--source", required=True, metavar="DIR", help="the directory to back up")
     made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")
@@ -55,6 +56,9 @@ def _create_options(made: argparse.ArgumentParser) -> None:
 
 
 def _create(args: Arguments, manager: Manager) -> Outcome:
+    from .._backup.create import CreateRequest
+    from .._backup.guards import suspect, unstable
+
     request = CreateRequest(**{name: getattr(args, name) for name in CreateRequest._fields})
     with screen.progress(args.quiet or args.json, lambda: manager.expected(workload=args.workload)) as progress:
         made = manager.create(request, args.dry_run, progress)
@@ -242,6 +246,8 @@ def _differences(found: Difference) -> str:
 
 
 def _restore_options(made: argparse.ArgumentParser) -> None:
+    from .._restore.plan import ATTRIBUTES, LINKS, STRATEGIES
+
     made.add_argument("id", metavar="ID|WORKLOAD|latest", help="a backup's id, a workload (its newest good backup), or latest, with one workload only")
     made.add_argument("--target", metavar="DIR", help="where to restore (default: the original path)")
     made.add_argument("--force", action="store_true", help="overwrite a target that differs")
@@ -261,6 +267,8 @@ def _restore_options(made: argparse.ArgumentParser) -> None:
 
 
 def _restore(args: Arguments, manager: Manager) -> Outcome:
+    from .._restore.plan import RestoreRequest
+
     request = RestoreRequest(**{name: getattr(args, name) for name in RestoreRequest._fields})
     backup, workload = manager.meant(args.id)
     with screen.progress(args.quiet or args.json, lambda: manager.expected(workload, backup)) as progress:
@@ -270,6 +278,8 @@ def _restore(args: Arguments, manager: Manager) -> Outcome:
 
 
 def _restored(done: Restored, dry: bool) -> str:
+    from .._backup.restore import unchanged
+
     result = done.restore
     if not done.changed:
         return f"Nothing to do: {unchanged(result)}.\n"

@@ -32,7 +32,7 @@ from .._base import (
     show,
     unexpected,
 )
-from . import backups, completion, manual, page, scheduled, screen, upkeep
+from . import backups, manual, scheduled, screen, upkeep
 from .upkeep import Command
 
 #: Exit status by error, the first that fits; all others are FAILED.
@@ -49,6 +49,8 @@ _STATUS = {
 }
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
 _PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
+#: What needs the options of all commands.
+_ALL = ("help", "completion")
 _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}
 
 
@@ -101,8 +103,11 @@ class _Word(_Parser):
         return [*options, *operands, *reversed(todo)]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(said: t.Optional[t.Collection[str]] = None) -> argparse.ArgumentParser:
+    """The command line.
+
+    :param said: the arguments. Only commands that are among them get their options, because these import what they are about. By default, all do.
+    """
     top = _Parser(
         prog=manual.NAME, description=f"{manual.SHORT.capitalize()}.", epilog=manual.epilog(),
         formatter_class=_Formatter, parents=[_shared({"store": None, "backup_dir": None, "lock_timeout": 300})],
@@ -120,7 +125,8 @@ def parser() -> argparse.ArgumentParser:
             command.name, help=command.about, description=command.about, parents=[_shared({})], epilog=manual.epilog(command.name),
             formatter_class=_Formatter,
         )  # fmt: skip
-        command.options(made)
+        if said is None or command.name in said:
+            command.options(made)
         flags = {action.dest: action for action in made._actions if action.option_strings}
         made.set_defaults(call=functools.partial(_call, command), flags=flags)
     return top
@@ -145,6 +151,8 @@ def _help_options(made: argparse.ArgumentParser) -> None:
 
 def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) -> upkeep.Outcome:
     if args.man:
+        from . import page
+
         troff = page.render(top)
         return upkeep.Outcome({"changed": False, "help": troff}, lambda: troff)
     topic = args.topic
@@ -155,11 +163,15 @@ def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) ->
 
 
 def _completion_options(made: argparse.ArgumentParser) -> None:
+    from . import completion
+
     made.add_argument("shell", metavar="SHELL", choices=(*completion.SHELLS, completion.WORDS), help=f"one of {', '.join(completion.SHELLS)}")
     made.add_argument("typed", metavar="TYPED", nargs="*", help=f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts")
 
 
 def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.Outcome:
+    from . import completion
+
     if args.shell == completion.WORDS:
         found = completion.answer(top, args.typed)
         return upkeep.Outcome({"changed": False, "words": found}, lambda: "".join(f"{line}\n" for line in found))
@@ -224,7 +236,8 @@ def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     screen.settle()
     try:
         with interruptible():  # from the first moment: a signal must not end in a traceback
-            args = parser().parse_args(words)
+            said = sys.argv[1:] if words is None else words
+            args = parser(None if any(name in said for name in _ALL) else said).parse_args(words)
             _check_texts(args)
             return t.cast(int, args.call(args))
     except VoltError as error:

@@ -21,7 +21,6 @@ import typing as t
 from .._backup.manager import Manager
 from .._backup.names import LATEST
 from .._base import VoltError
-from .._schedule import job
 from . import manual
 
 SHELLS = ("bash", "zsh", "fish")
@@ -162,6 +161,8 @@ def _named(kind: str, before: t.Sequence[str]) -> t.List[t.Tuple[str, str]]:
     if kind == "ID":
         return [(name, "backup") for name in ids]
     with contextlib.suppress(VoltError, OSError):
+        from .._schedule import job
+
         workloads |= set(job.declared()) if store is None else set()
     return [(name, "workload") for name in sorted(workloads)]
 

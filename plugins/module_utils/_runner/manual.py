@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import typing as t
 
-from .._backup import host
-from .._schedule import job, public
-
 NAME = "volt-backup"
 SHORT = "back up directory trees into a content-addressed store, and restore them"
 #: What says that a file beside the command is ours.
@@ -22,13 +19,6 @@ WRITTEN = "Written by the Ansible module volt.backup.volt_runner; changes to it 
 DESCRIPTION = """\
 A backup holds one directory tree, the source, as it was at one time. Backups belong to a workload, which is a name. Content that is equal is stored once.
 A backup is named by its id, or by the beginning of its id if no other id begins with it. Where a workload may be given, its newest good backup is meant."""
-#: Of the manual page: paths and what they are.
-FILES = {
-    host.STORE: "The store, if no option and no schedule names another.",
-    host.BACKUP_DIR: "The records of the backups, one file each.",
-    job.DIRECTORY: "The schedules of the host, written by the module volt_backup_schedule.",
-    public.PATH: "The state of the schedules, for members of the group volt.",
-}
 ENVIRONMENT = {
     "COLUMNS": "How wide tables are. Without it they fit the terminal; in a pipe each row is one line.",
     "NO_COLOR": "Always respected: nothing is printed in colour.",

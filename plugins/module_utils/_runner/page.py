@@ -15,7 +15,17 @@ import argparse
 import typing as t
 
 from .. import _version
+from .._backup import host
+from .._schedule import job, public
 from . import manual
+
+#: Paths and what they are.
+FILES = {
+    host.STORE: "The store, if no option and no schedule names another.",
+    host.BACKUP_DIR: "The records of the backups, one file each.",
+    job.DIRECTORY: "The schedules of the host, written by the module volt_backup_schedule.",
+    public.PATH: "The state of the schedules, for members of the group volt.",
+}
 
 
 def render(top: argparse.ArgumentParser) -> str:
@@ -37,7 +47,7 @@ def render(top: argparse.ArgumentParser) -> str:
     for number, meaning in manual.STATUSES.items():
         lines += [".TP", f".B {number}", _text(meaning)]
     lines.append(".SH FILES")
-    for path, meaning in manual.FILES.items():
+    for path, meaning in FILES.items():
         lines += [".TP", f".I {_text(path)}", _text(meaning)]
     lines.append(".SH ENVIRONMENT")
     for name, meaning in manual.ENVIRONMENT.items():

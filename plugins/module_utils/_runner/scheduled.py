@@ -24,11 +24,12 @@ import typing as t
 
 from .._backup.manager import Manager
 from .._base import NoStore, StoreError, UsageError, VoltError
-from .._schedule import drill, held, hooks, job as jobs, metrics, notify, public, run, status, survey, upkeep, watch
-from .._store import features
 from .._version import VERSION
 from . import screen
 from .upkeep import Arguments, Command, Outcome, expect
+
+if t.TYPE_CHECKING:
+    from .._schedule import drill, survey
 
 #: As the playbook's table has it too.
 age = screen.age
@@ -42,6 +43,8 @@ def _run_options(made: argparse.ArgumentParser) -> None:
 
 
 def _run(args: Arguments, _manager: Manager) -> Outcome:
+    from .._schedule import run
+
     ran = run.run(args.workload, args.if_due, screen.complain)
     return Outcome(ran.value, lambda: ran.line, ran.failure)
 
@@ -55,6 +58,8 @@ def _hook_options(made: argparse.ArgumentParser) -> None:
 
 
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
+    from .._schedule import hooks
+
     text = ""
     if args.hook == "pre":
         hooks.pre(args.workload, screen.complain)
@@ -67,6 +72,8 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
 
 
 def _status_options(made: argparse.ArgumentParser) -> None:
+    from .._schedule import public
+
     made.add_argument("--check", action="store_true", help="exit 1 if there is any problem; for monitoring")
     made.add_argument("--metrics", metavar="FILE", help="also write metrics for Prometheus' node exporter")
     made.add_argument("--publish", action="store_true", help=f"also update {public.PATH} and the metrics files; called by units")
@@ -75,6 +82,8 @@ def _status_options(made: argparse.ArgumentParser) -> None:
 
 
 def _status(args: Arguments, manager: Manager) -> Outcome:
+    from .._schedule import job as jobs, metrics, public, survey, upkeep, watch
+
     failure: t.Optional[VoltError] = None
     if public.is_needed():
         if manager.is_named:
@@ -97,6 +106,8 @@ def _status(args: Arguments, manager: Manager) -> Outcome:
 
 def _expect_named(manager: Manager, found: survey.Survey) -> survey.Survey:
     """With what is to be said where a store was named and there is none: on a host without schedules, NoStore. One that is known and away is told of anyway."""
+    from .._schedule import held
+
     lack = None
     with contextlib.suppress(StoreError):
         lack = manager.lack() if manager.is_named and manager.places not in found.places else None
@@ -109,6 +120,8 @@ def _expect_named(manager: Manager, found: survey.Survey) -> survey.Survey:
 
 def _told(value: t.Dict[str, t.Any]) -> str:
     """Schedules, what has backups and no schedule, and the host's own trouble, a line each."""
+    from .._schedule import status
+
     rows = [*value["schedules"], *(row for row in value["workloads"] if not row["scheduled"])]
     rows += [{"workload": problem["what"], **problem} for problem in value["problems"]]
     if not rows:
@@ -127,6 +140,9 @@ def _version_options(_made: argparse.ArgumentParser) -> None:
 
 
 def _version(_args: Arguments, _manager: Manager) -> Outcome:
+    from .._schedule import job as jobs
+    from .._store import features
+
     value = {"changed": False, "version": VERSION, "job_format": jobs.FORMAT, "features": sorted(features.KNOWN)}
     return Outcome(value, lambda: f"volt-backup {VERSION}\n")
 
@@ -135,12 +151,16 @@ def _version(_args: Arguments, _manager: Manager) -> Outcome:
 
 
 def _drill_options(made: argparse.ArgumentParser) -> None:
+    from .._schedule import drill
+
     made.add_argument("workloads", metavar="WORKLOAD", nargs="*", help="workloads (default: all with backups)")
     made.add_argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="scratch directory (default: %(default)s)")
     made.add_argument("--dry-run", action="store_true", help="show what would be restored, write nothing")
 
 
 def _drill(args: Arguments, manager: Manager) -> Outcome:
+    from .._schedule import drill
+
     if len(args.workloads) == 1:  # one of several keeps no other from its turn
         expect(manager, args.workloads[0])
     done = drill.Driller(manager, args.scratch, args.dry_run)(args.workloads)
@@ -149,6 +169,8 @@ def _drill(args: Arguments, manager: Manager) -> Outcome:
 
 
 def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
+    from .._schedule import drill
+
     word = "would be restored" if dry else "proved"
     rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
              screen.span(one.duration), screen.speak(one.reason or "")) for one in done]  # fmt: skip
@@ -166,12 +188,16 @@ def _but(word: str, one: drill.Drill) -> str:
 
 
 def _notify_options(made: argparse.ArgumentParser) -> None:
+    from .._schedule import notify
+
     made.add_argument("unit", metavar="UNIT", nargs="?", help="the unit that failed")
     made.add_argument("--by", choices=(notify.PROGRAMS, notify.NETWORK), help="notify only by these (default: by all)")
     made.add_argument("--test", action="store_true", help="send a test notification")
 
 
 def _notify(args: Arguments, _manager: Manager) -> Outcome:
+    from .._schedule import notify
+
     if bool(args.unit) == args.test:
         raise UsageError("No unit was given; give the unit that failed, or --test.")
     facts, used = notify.notify(args.unit, screen.complain, [args.by] if args.by else (notify.PROGRAMS, notify.NETWORK))

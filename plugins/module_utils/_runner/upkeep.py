@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import typing as t
 
-from .._backup import adopt, import_original, presence, prune, verify
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
-from .._backup.retention import COUNTS
 from .._base import VoltError
-from .._schedule import job as jobs
 from . import screen
+
+if t.TYPE_CHECKING:
+    from .._backup import adopt, import_original, presence, prune, verify
 
 #: Exit status of the command.
 DONE, FAILED, USAGE, INCOMPLETE, NO_STORE, UNKNOWN, SUSPECT, UNSUPPORTED = range(8)
@@ -50,9 +50,15 @@ class Command(t.NamedTuple):
 
 def expect(manager: Manager, workload: t.Optional[str] = None) -> None:
     """Raise what is lacking where something is asked of a store, or of a workload, that is not there."""
-    lack = manager.lack(workload, jobs.is_declared)
+    lack = manager.lack(workload, _is_declared)
     if lack is not None:
         raise lack
+
+
+def _is_declared(workload: str) -> bool:
+    from .._schedule import job
+
+    return job.is_declared(workload)
 
 
 def count(text: str) -> int:
@@ -88,6 +94,8 @@ def _begun(begun: presence.Begun, dry: bool) -> str:
 
 
 def _prune_options(made: argparse.ArgumentParser) -> None:
+    from .._backup.retention import COUNTS
+
     made.add_argument("workload", metavar="WORKLOAD", help="the workload whose backups are deleted")
     made.add_argument("--keep", dest="last", type=int, metavar="N", help="keep the newest N")
     for name in COUNTS[1:]:
@@ -103,6 +111,8 @@ def _spans(name: str) -> str:
 
 
 def _prune(args: Arguments, manager: Manager) -> Outcome:
+    from .._backup.retention import COUNTS
+
     keep = {**{name: getattr(args, name) for name in COUNTS}, "within": args.within, "tags": args.keep_tags}
     expect(manager, args.workload)
     done = manager.prune(args.workload, keep, args.types, args.dry_run)
@@ -111,6 +121,8 @@ def _prune(args: Arguments, manager: Manager) -> Outcome:
 
 
 def _pruned(done: prune.Pruned, dry: bool) -> str:
+    from .._backup import prune
+
     rows = [(row["id"], word, row["rule"], prune.state(row)) for word, part in (("keep", done.kept), ("remove", done.removed)) for row in part]
     if not rows:
         return "No backups.\n"
@@ -157,6 +169,8 @@ def _verify_options(made: argparse.ArgumentParser) -> None:
 
 
 def _verify(args: Arguments, manager: Manager) -> Outcome:
+    from .._backup import verify
+
     request = verify.VerifyRequest(**{name: getattr(args, name) for name in verify.VerifyRequest._fields})
     with screen.progress(args.quiet or args.json, lambda: 0) as progress:
         found = manager.verify(request, args.dry_run, progress)
@@ -222,6 +236,8 @@ def _import_options(made: argparse.ArgumentParser) -> None:
 
 
 def _import(args: Arguments, manager: Manager) -> Outcome:
+    from .._backup import import_original
+
     done = manager.import_original(args.ids, args.dry_run)
     value = {**done._asdict(), "warnings": [f"For imported backups, {import_original.LACKS}."] if done.imported else []}
     failed = bool(args.ids and len(done.imported) + sum(row["new_id"] is not None for row in done.left) < len(args.ids))
