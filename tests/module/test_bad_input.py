@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils import _module
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 
 from .conftest import Host
 
@@ -302,7 +303,7 @@ def test_an_unexpected_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*_arguments: Any) -> None:
         raise OSError(5, "x", b"/srv/caf\xe9")
 
-    monkeypatch.setattr(_module.Manager, "find", fail)
+    monkeypatch.setattr(Manager, "find", fail)
     failure = host.info()
     assert failure["msg"] == "An unexpected error occurred at /srv/caf\\xe9: input/output error; fix that, then run again."
     assert failure["code"] == "error" and "exception" not in failure
