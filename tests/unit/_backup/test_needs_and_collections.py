@@ -1,0 +1,84 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lists of what backups need, beside collections that die, that meet each other, and that meet a backup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import Catalog
+from ansible_collections.volt.backup.plugins.module_utils._backup.needs import Needs
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+
+from .test_needs import KIB, Shop, shop
+
+__all__ = ["shop"]
+
+
+def _one_of_the_first(shop: Shop) -> tuple[bytes, str]:
+    """The bytes of an object that only one backup needs, and the backup; a part of the other one names that object too."""
+    first = (shop.source / "d3/f10").read_bytes()
+    assert len(first) == 300 * KIB
+    going = shop.back_up(0)
+    (shop.source / "d3/f10").write_bytes(b"other")
+    shop.back_up(0)
+    return first, going
+
+
+def test_a_collection_that_ends_while_a_backup_reads_the_parts(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, going = _one_of_the_first(shop)
+    shop.manager().delete(going)
+    end, read = Needs.end, Needs._read
+    late: list[Any] = []
+
+    def read_then_end(self: Needs, name: bytes) -> Any:
+        part = read(self, name)
+        while late:
+            late.pop()()
+        return part
+
+    def meet(self: Needs, *arguments: Any) -> None:
+        late.append(lambda: end(self, *arguments))
+        (shop.source / "d3/f10").write_bytes(first)
+        shop.back_up(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Needs, "end", meet)
+        patch.setattr(Needs, "_read", read_then_end)
+        shop.manager().collect("0s", False)
+    while late:
+        late.pop()()
+    shop.check_lists()
+
+
+def test_a_file_that_is_not_ours(shop: Shop) -> None:
+    """As what copies the store leaves it."""
+    made = shop.back_up()
+    for name in ("something.part", "x.needs", "0123.part"):
+        (shop.room / "cas/cache" / name).write_bytes(b"")
+    shop.manager().collect("0s")
+    assert shop.states() == {made: False}
+
+
+def test_a_directory_where_a_file_had_its_very_bytes(shop: Shop) -> None:
+    """A list names what is below the directory, although the backup before it had the same digest at this place."""
+    twin = shop.source / "twin"
+    twin.mkdir()
+    (twin / "inner").write_bytes(b"found only here")
+    shop.back_up(0)
+    store = Store(str(shop.room / "cas"))
+    catalog = Catalog(store, str(shop.room / "backups"))
+    (sidecar,) = catalog.list()
+    root = catalog.load(catalog.manifest(sidecar).root.content)
+    listing = store.read(next(entry for entry in root if entry.name == b"twin").content, 1 << 20)
+    shop.manager().delete(sidecar["id"])
+    twin.rename(shop.room / "twin")
+    twin.write_bytes(listing)
+    shop.manager().collect("0s")
+    shop.back_up(0)
+    twin.unlink()
+    (shop.room / "twin").rename(twin)
+    shop.back_up(0)
+    shop.check_lists()
