@@ -5,16 +5,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import Catalog
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.needs import Needs
+from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._store.gc import Collector
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 
 from .test_needs import KIB, Shop, shop
 
 __all__ = ["shop"]
+
+
+def test_a_pack_whose_blobs_are_in_another_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection that is killed leaves packs beside their replacements. The next one takes them away, and the lists must not forget the blobs."""
+    made = [shop.back_up() for _number in range(3)]
+    rewrite = Collector._rewrite_packs
+
+    def dies(self: Collector, *arguments: Any) -> None:
+        rewrite(self, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Collector, "_rewrite_packs", dies)
+        shop.manager().collect("0s")
+    assert shop.manager().collect("0s", False)["trashed_files"]
+    for path in shop.files("packs"):
+        aside = shop.room / "aside"
+        path.rename(aside)
+        by_list = shop.states()
+        cache = shop.room / "cas/cache"
+        cache.rename(shop.room / "cache")
+        cache.mkdir()
+        assert shop.states() == by_list
+        shutil.rmtree(cache)
+        (shop.room / "cache").rename(cache)
+        aside.rename(path)
+    assert shop.states() == dict.fromkeys(made, False)
 
 
 def _one_of_the_first(shop: Shop) -> tuple[bytes, str]:
@@ -50,6 +82,31 @@ def test_a_collection_that_ends_while_a_backup_reads_the_parts(shop: Shop, monke
         shop.manager().collect("0s", False)
     while late:
         late.pop()()
+    shop.check_lists()
+
+
+def test_two_collections(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits for another one to end: that end is not its own."""
+    first, going = _one_of_the_first(shop)
+    begin, end = Needs.begin, Needs.end
+
+    def another(self: Needs) -> None:
+        begin(self)
+        with monkeypatch.context() as patch, contextlib.suppress(VoltError):
+            patch.setattr(Needs, "begin", begin)
+            patch.setattr(Needs, "end", end)
+            Manager(str(shop.room / "cas"), str(shop.room / "backups"), 0.2).collect("0s", False)
+        shop.manager().delete(going)
+
+    def late(self: Needs, *arguments: Any) -> None:
+        (shop.source / "d3/f10").write_bytes(first)
+        shop.back_up(0)
+        end(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Needs, "begin", another)
+        patch.setattr(Needs, "end", late)
+        shop.manager().collect("0s", False)
     shop.check_lists()
 
 
