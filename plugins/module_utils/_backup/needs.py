@@ -73,6 +73,7 @@ class Needs:
         self._found = Table(0)
         self._there: t.Set[str] = set()
         self._last: t.Optional[t.Tuple[str, Manifest]] = None
+        self._closed = False  # nothing can be written: all trees would be walked again for each backup, and in vain
 
     def is_whole(self, digest: str) -> bool:
         """Whether all is there that a backup needs, as far as its list tells. False where it may not be, or there is no list.
@@ -87,10 +88,14 @@ class Needs:
 
         :param near: another backup with much in common, and the digest of its manifest; by default the one that was learned last.
         """
-        near = near or self._last
-        with contextlib.suppress(OSError, VoltError):
-            self._learn(digest, manifest, near)
-            self._last = digest, manifest
+        if self._closed:
+            return
+        with contextlib.suppress(VoltError):
+            try:
+                self._learn(digest, manifest, near or self._last)
+                self._last = digest, manifest
+            except OSError:
+                self._closed = True
 
     def learn_first(self, digest: str, run: Transaction) -> None:
         """The same of a backup for which everything was read, so that its transaction was asked for each blob."""

@@ -1,11 +1,13 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lists of what backups need, beside collections that die, that meet each other, and that meet a backup."""
+"""The lists of what backups need, beside collections that die, that meet each other, and that meet a backup; and where they cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 from typing import Any
 
@@ -14,6 +16,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.needs import Needs
 from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
+from ansible_collections.volt.backup.plugins.module_utils._store.cache import Cache
 from ansible_collections.volt.backup.plugins.module_utils._store.gc import Collector
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 
@@ -139,3 +142,23 @@ def test_a_directory_where_a_file_had_its_very_bytes(shop: Shop) -> None:
     (shop.room / "twin").rename(twin)
     shop.back_up(0)
     shop.check_lists()
+
+
+def test_a_store_that_may_only_be_read_is_walked_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be noted is not looked for again, for each backup anew."""
+    made = [shop.back_up() for _number in range(5)]
+    for path in (shop.room / "cas/cache").iterdir():
+        path.unlink()
+    learn, learned = Needs._learn, []
+
+    def counted(self: Needs, *arguments: Any) -> None:
+        learned.append(arguments[0])
+        learn(self, *arguments)
+
+    def refuses(*_arguments: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Needs, "_learn", counted)
+    monkeypatch.setattr(Cache, "write", refuses)
+    assert shop.states() == dict.fromkeys(made, False)
+    assert len(learned) == 1
