@@ -159,7 +159,11 @@ def _lists_kept(store: Store, needs: Needs, collector: Collector, marker: Marker
     """Keep the lists of needs true around a collection. No other one may end meanwhile: that would let backups share parts that this one changes."""
     with one_at_a_time(store) as collector.check_alone:
         needs.begin()
-        yield
+        try:
+            yield
+        except BaseException:
+            needs.give_up()
+            raise
         if collector.keeps_trash:
             needs.forget()  # what a part names and nothing has may be missing, not dead
         needs.end(collector.taken, collector.made, marker.digests)

@@ -38,7 +38,7 @@ if t.TYPE_CHECKING:
 
 NEEDS, PART = ".needs", ".part"
 _LIST_NAME, _PART_NAME = re.compile(r"[0-9a-f]{32}\.needs"), re.compile(r"[0-9a-f]{32}\.part")
-#: There while a collection is under way, and after one that failed.
+#: There while a collection is under way, and after one that was killed.
 _UNDER_WAY = "collection-under-way"
 _HEAD = struct.Struct("<8sI")  # magic, CRC-32 of all behind it
 _LIST_MAGIC, _PART_MAGIC = b"VOLTNEED", b"VOLTPART"
@@ -147,6 +147,10 @@ class Needs:
         for file in self._there:
             self._drop(file, taken, made)
         self._sweep(manifests)
+        self._cache.remove(_UNDER_WAY)
+
+    def give_up(self) -> None:
+        """A collection failed. Its parts still name what it took away, and no one takes these names out: backups may share them again."""
         self._cache.remove(_UNDER_WAY)
 
     def _drop(self, file: str, taken: Table, made: t.Sequence[bytes]) -> None:

@@ -162,3 +162,15 @@ def test_a_store_that_may_only_be_read_is_walked_once(shop: Shop, monkeypatch: p
     monkeypatch.setattr(Cache, "write", refuses)
     assert shop.states() == dict.fromkeys(made, False)
     assert len(learned) == 1
+
+
+def test_a_collection_that_is_refused_leaves_no_mark(shop: Shop) -> None:
+    """With the mark, no backup shares parts, and each walks its trees to its end."""
+    made = shop.back_up()
+    junk = shop.room / "cas/refs/junk.json"
+    junk.write_text("{}")
+    with pytest.raises(VoltError, match="refused"):
+        shop.manager().collect("0s")
+    assert not (shop.room / "cas/cache/collection-under-way").exists()
+    junk.unlink()
+    assert shop.states() == {made: False}
