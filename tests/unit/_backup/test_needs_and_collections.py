@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import Catalog
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.needs import Needs
 from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._store.cache import Cache
@@ -174,3 +174,11 @@ def test_a_collection_that_is_refused_leaves_no_mark(shop: Shop) -> None:
     assert not (shop.room / "cas/cache/collection-under-way").exists()
     junk.unlink()
     assert shop.states() == {made: False}
+
+
+def test_a_listing_in_check_mode_notes_nothing(shop: Shop) -> None:
+    made = shop.back_up()
+    for path in (shop.room / "cas/cache").iterdir():
+        path.unlink()
+    assert [found["id"] for found in shop.manager().find(Query(), dry=True)] == [made]
+    assert not list((shop.room / "cas/cache").iterdir())
