@@ -985,7 +985,7 @@ def work(task: Task) -> Result:
         raise UsageError("`include: contents` needs one backup; set `id`.")
     schedules = _schedules(task) if "schedules" in params["include"] else {}
     try:
-        found = manager.find(task.pick(Query))
+        found = manager.find(task.pick(Query), task.dry)
     except StoreError as error:
         error.details.update(schedules)  # which say that, too, each for itself
         raise

@@ -12,13 +12,14 @@ tree that cannot be read ends the collection, for what it refers to is then unkn
 
 from __future__ import annotations
 
+import contextlib
 import time
 import typing as t
 
 from .._base import Damaged, Foreign, NotFound, Unsupported, files, parse, parse_span, show
 from .._format.reachability import Reachability
 from .._restore import known
-from .._store.gc import Collector, compact
+from .._store.gc import Collector, compact, one_at_a_time
 from .._store.store import Store
 from .._store.table import Table
 from . import records
@@ -153,6 +154,21 @@ def _unsupported(backup: str, error: Unsupported) -> Unsupported:
     return Unsupported(f"Garbage collection refused: it is unknown which data backup {backup} needs. {error.message}", backup_id=backup)
 
 
+@contextlib.contextmanager
+def _lists_kept(store: Store, needs: Needs, collector: Collector, marker: Marker) -> t.Iterator[None]:
+    """Keep the lists of needs true around a collection. No other one may end meanwhile: that would let backups share parts that this one changes."""
+    with one_at_a_time(store) as collector.check_alone:
+        needs.begin()
+        try:
+            yield
+        except BaseException:
+            needs.give_up()
+            raise
+        if collector.keeps_trash:
+            needs.forget()  # what a part names and nothing has may be missing, not dead
+        needs.end(collector.taken, collector.made, marker.digests)
+
+
 def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) -> t.Dict[str, t.Any]:
     """Collect garbage; the figures of `Collected`, and `warnings`."""
     seconds = parse_span(grace).total_seconds()
@@ -160,14 +176,10 @@ def collect(store: Store, backup_dir: str, grace: str, repack: bool, dry: bool) 
     collector = Collector(store, marker, seconds, repack, dry)
     needs = Needs(store)
     writes = store.exists and not dry
-    if writes:
-        needs.begin()
-    collected, warnings = collector(), list(collector.warnings)
+    with _lists_kept(store, needs, collector, marker) if writes else contextlib.nullcontext():
+        collected = collector()
+    warnings = list(collector.warnings)
     unlisted, foreign, sources = marker.unlisted(), marker.foreign(), marker.sources
-    if writes:
-        if collector.keeps_trash:
-            needs.forget()  # what a part names and nothing has may be missing, not dead
-        needs.end(collector.taken, collector.made, marker.digests)
     del collector, marker, needs
     if writes:
         if collected.trashed_files or store.needs_compaction():

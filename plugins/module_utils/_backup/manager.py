@@ -353,8 +353,8 @@ class Manager:
         with _no_cycles():
             return repair.verified(store, catalog, self._directory, request, dry, progress)
 
-    def find(self, query: Query) -> t.List[Listed]:
-        """Sidecars that match, newest first, each with the state of its backup."""
+    def find(self, query: Query, dry: bool = False) -> t.List[Listed]:
+        """Sidecars that match, newest first, each with the state of its backup. `dry` notes nothing of what it finds out."""
         if query.id is not None:
             check_id(query.id)
         if query.workload is not None:
@@ -362,7 +362,7 @@ class Manager:
         if query.type is not None:
             check_type(query.type)
         since, until = (parse_time(text) if text else None for text in (query.since, query.until))
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         accept, by_id = selects(query.workload, query.type, query.tags), selects(query.workload, query.type, ())
         found = []
         with store.lock():

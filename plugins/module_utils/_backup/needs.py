@@ -21,6 +21,7 @@ All of this is derived. A file that is missing, altered or of another manifest i
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import struct
 import typing as t
@@ -36,7 +37,8 @@ if t.TYPE_CHECKING:
     from .._store.transaction import Transaction
 
 NEEDS, PART = ".needs", ".part"
-#: There while a collection is under way, and after one that failed.
+_LIST_NAME, _PART_NAME = re.compile(r"[0-9a-f]{32}\.needs"), re.compile(r"[0-9a-f]{32}\.part")
+#: There while a collection is under way, and after one that was killed.
 _UNDER_WAY = "collection-under-way"
 _HEAD = struct.Struct("<8sI")  # magic, CRC-32 of all behind it
 _LIST_MAGIC, _PART_MAGIC = b"VOLTNEED", b"VOLTPART"
@@ -71,6 +73,7 @@ class Needs:
         self._found = Table(0)
         self._there: t.Set[str] = set()
         self._last: t.Optional[t.Tuple[str, Manifest]] = None
+        self._closed = False  # nothing can be written: all trees would be walked again for each backup, and in vain
 
     def is_whole(self, digest: str) -> bool:
         """Whether all is there that a backup needs, as far as its list tells. False where it may not be, or there is no list.
@@ -85,10 +88,14 @@ class Needs:
 
         :param near: another backup with much in common, and the digest of its manifest; by default the one that was learned last.
         """
-        near = near or self._last
-        with contextlib.suppress(OSError, VoltError):
-            self._learn(digest, manifest, near)
-            self._last = digest, manifest
+        if self._closed:
+            return
+        with contextlib.suppress(VoltError):
+            try:
+                self._learn(digest, manifest, near or self._last)
+                self._last = digest, manifest
+            except OSError:
+                self._closed = True
 
     def learn_first(self, digest: str, run: Transaction) -> None:
         """The same of a backup for which everything was read, so that its transaction was asked for each blob."""
@@ -99,10 +106,11 @@ class Needs:
             self._write_list(digest, [], _Part(sorted(run.blobs.relied_on()), bytes(objects)))
 
     def _learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]]) -> None:
+        # Between the moves to the trash and `end`, a part may name what was moved. A backup that stores such a blob again needs a part with it that stays.
+        # Asked before the parts are read: `end` may come in between, but under the store's lock no moves do.
+        shared = near is not None and not self._cache.has(_UNDER_WAY)
         parts = self._parts(near[0]) if near is not None else None
         known = [self._read(name) for name in parts or ()]
-        # Between the moves to the trash and `end`, a part may name what was moved. A backup that stores such a blob again needs a part with it that stays.
-        shared = near is not None and not self._cache.has(_UNDER_WAY)
         if near is None or not shared or parts is None or len(parts) >= _MOST or None in known:
             near, parts, known = None, [], []
         found = _Found(self._store, t.cast(t.List[_Part], known))
@@ -125,7 +133,7 @@ class Needs:
 
     def begin(self) -> None:
         """A collection begins: parts that are made from now on may name what it does not know of."""
-        self._there = set(self._cache.names(PART))
+        self._there = set(self._files(PART, _PART_NAME))
         try:
             self._cache.write(_UNDER_WAY, b"")
         except OSError:
@@ -139,6 +147,10 @@ class Needs:
         for file in self._there:
             self._drop(file, taken, made)
         self._sweep(manifests)
+        self._cache.remove(_UNDER_WAY)
+
+    def give_up(self) -> None:
+        """A collection failed. Its parts still name what it took away, and no one takes these names out: backups may share them again."""
         self._cache.remove(_UNDER_WAY)
 
     def _drop(self, file: str, taken: Table, made: t.Sequence[bytes]) -> None:
@@ -158,7 +170,7 @@ class Needs:
     def _sweep(self, manifests: t.Iterable[str]) -> None:
         wanted = set(map(_list_name, manifests))
         used: t.Set[bytes] = set()
-        for file in self._cache.names(NEEDS):
+        for file in self._files(NEEDS, _LIST_NAME):
             parts = self._names(file)
             if parts is None or file not in wanted and self._is_old(parts):
                 self._cache.remove(file)
@@ -174,10 +186,14 @@ class Needs:
 
     def forget(self) -> None:
         """Remove everything: what is missing must be looked for in the trees."""
-        for file in [*self._cache.names(NEEDS), *self._cache.names(PART)]:
+        for file in [*self._files(NEEDS, _LIST_NAME), *self._files(PART, _PART_NAME)]:
             self._cache.remove(file)
 
     # ---- files
+
+    def _files(self, ending: str, name: t.Pattern[str]) -> t.List[str]:
+        """Our files of one kind. What has another name is not ours, as what a copying program left."""
+        return list(filter(name.fullmatch, self._cache.names(ending)))
 
     def _is_there(self, name: bytes) -> bool:
         """Whether all that a part names is there. Looked at once."""

@@ -67,8 +67,10 @@ class Reachability:
         if old.content != new.content:
             self._listing(new.content)
         for _path, before, after in differences(self._read, self._read, old, new):
-            if after is None or not after.content or before is not None and before.content == after.content:
+            if after is None or not after.content:
                 continue
+            if before is not None and (before.kind, before.content) == (after.kind, after.content):
+                continue  # of another kind, the same digest refers to more: a file may contain the very bytes of a tree
             if after.kind != tree.DIRECTORY:
                 size = (after.content, after.size)
                 self._entries(tree.References([], [size], [], b"", b"") if after.kind == tree.CHUNKED else tree.References([size], [], [], b"", b""))

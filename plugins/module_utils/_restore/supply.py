@@ -75,7 +75,7 @@ class Supply:
 
     def read(self, digest: bytes, limit: int) -> bytes:
         """A blob, hashed; Damaged as of `Store.read`."""
-        if digest not in self._kept:
+        if digest not in self._kept and self._uses.left(digest):
             self._unpack(digest)
         blob = self._kept.pop(digest, None)
         left = self._uses.use(digest)

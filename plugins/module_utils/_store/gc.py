@@ -201,19 +201,21 @@ class _Needed:
 
 
 class Collector:
-    """One collection. Use once.
+    """One collection. Use once, within `one_at_a_time` unless dry.
 
     :param mark: see Mark; called under the lock.
     :param grace: seconds that a file lies in the trash.
     :param repack: rewrite packs that are mostly dead.
     :param dry: say what would be done, and write nothing.
-    :ivar taken: packs and objects that were moved to the trash. :ivar made: packs with what was live in them. :ivar keeps_trash: see Plan.
+    :ivar check_alone: what `one_at_a_time` yielded. :ivar taken: packs and objects that were moved to the trash; nothing in them is needed but what is
+        in `made`. :ivar made: packs that this collection made. :ivar keeps_trash: see Plan.
     """
 
     def __init__(self, store: Store, mark: Mark, grace: float, repack: bool, dry: bool) -> None:
         self._store, self._mark, self._grace, self._repack, self._dry = store, mark, grace, repack, dry
         self._trash = _Trash(store, grace)
-        self._check_alone: t.Callable[[], None] = _nothing
+        self.check_alone: t.Callable[[], None] = lambda: None
+        self._doubled: t.Set[bytes] = set()
         self.taken = Table(0)
         self.made: t.List[bytes] = []
         self.keeps_trash = False
@@ -222,11 +224,10 @@ class Collector:
     def __call__(self) -> Collected:
         if not self._store.exists:
             return Collected()
-        with contextlib.nullcontext(_nothing) if self._dry else one_at_a_time(self._store) as self._check_alone:
-            with self._store.lock():
-                needed = _Needed(self._store, self._mark)
-                plan = self._plan(needed)
-            return self._foresee(plan, needed) if self._dry else self._carry_out(plan, needed)
+        with self._store.lock():
+            needed = _Needed(self._store, self._mark)
+            plan = self._plan(needed)
+        return self._foresee(plan, needed) if self._dry else self._carry_out(plan, needed)
 
     # ---- the plan
 
@@ -244,6 +245,8 @@ class Collector:
                 f"{damaged} damaged pack(s), and {needed.lacking} blob(s) that backups need are missing; the trash was kept, because it may hold some of"
                 " them. Run volt_cas_verify with repair: true."
             )
+        if not self._dry:
+            self._doubled = index.doubled(index.packs.keys() - needed.packs.keys(), needed.live)
         return Plan(
             trash={} if keeps_trash else self._trash.due(),
             dead=DeadFiles(itertools.chain(_dead_objects(self._store, needed), _dead_packs(self._store, needed))),
@@ -289,7 +292,7 @@ class Collector:
         store = self._store
         while dead:
             with store.alone():
-                self._check_alone()
+                self.check_alone()
                 self._take(dead, needed, time.monotonic() + _SLICE)
             time.sleep(_BREATH)  # readers that have waited come in now
             with store.lock():
@@ -315,7 +318,7 @@ class Collector:
                 self._trash.put_back(file)
             raise
         for file in taken:
-            if self.taken.find(file.name) < 0:
+            if self.taken.find(file.name) < 0 and file.name not in self._doubled:
                 self.taken.add(file.name, b"")
 
     def _rewrite_packs(self, chosen: t.List[bytes], needed: _Needed) -> t.Tuple[t.List[bytes], int]:
@@ -323,6 +326,7 @@ class Collector:
         with Transaction(self._store) as transaction:
             needed.mark()
             needed.locate_anew()
+            self._doubled |= self._store.index.doubled(set(chosen), needed.live)
             superseded, written = self._rewrite(chosen, needed, transaction)
             needed.locate_anew()
             return superseded, written
@@ -482,10 +486,6 @@ class _Trash:
                 os.rename(os.path.join(self._bin, file.kind, file.file), path)
         except OSError as error:
             raise store_failure(f"restoring {file.file} from its trash", error) from None
-
-
-def _nothing() -> None:
-    """Check nothing: a dry run takes nothing away."""
 
 
 def _settle(store: Store) -> None:

@@ -142,6 +142,19 @@ class Index:
                     return name, offset, length
         return None
 
+    def doubled(self, names: t.AbstractSet[bytes], live: Table) -> t.Set[bytes]:
+        """Those of these packs that have a live blob for which readers use another pack, as after a collection that was killed."""
+        found: t.Set[bytes] = set()
+        for entry in self._tables:
+            numbers = {number: line[0] for number, line in enumerate(entry.packs) if line[0] in names}
+            for position in range(len(entry.table)) if numbers else ():
+                name = numbers.get(_PLACE.unpack(entry.table.value(position))[0])
+                if name is not None and live.find(entry.table.digest(position)) >= 0:
+                    place = self.find(entry.table.digest(position))
+                    if place is not None and place[0] != name:
+                        found.add(name)
+        return found
+
     def count(self) -> int:
         """About how many blobs there are."""
         self.load()

@@ -141,3 +141,11 @@ def test_the_newest_of_many_backups_reads_each_pack_once(tmp_path: Path, reads: 
     assert len(reads) > 12 and max(reads.values()) == 1
     for file in source.rglob("f*"):
         assert (tmp_path / "target" / file.relative_to(source)).read_bytes() == file.read_bytes()
+
+
+def test_what_was_not_counted_unpacks_nothing(path: Path, reads: Counter[bytes]) -> None:
+    """As files that could have been linked from the old tree, were they not linked elsewhere as well: each would unpack its pack once more."""
+    supply = Supply(Store(str(path)), expected())
+    for blob in BLOBS[::3]:
+        assert supply.read(digest(blob), len(blob)) == blob
+    assert set(reads.values()) == {1}
