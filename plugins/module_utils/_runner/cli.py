@@ -166,7 +166,8 @@ def _completion_options(made: argparse.ArgumentParser) -> None:
     from . import completion
 
     made.add_argument("shell", metavar="SHELL", choices=(*completion.SHELLS, completion.WORDS), help=f"one of {', '.join(completion.SHELLS)}")
-    made.add_argument("typed", metavar="TYPED", nargs="*", help=f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts")
+    about = f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts"
+    made.add_argument("typed", metavar="TYPED", nargs=argparse.REMAINDER, help=about)  # which leaves each -- where it is
 
 
 def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.Outcome:
