@@ -26,6 +26,8 @@ _NAMED = 5
 def id_of(catalog: Catalog, text: str) -> str:
     """The id that a text is, or the one that begins with it. UsageError where several do. Where none does, the text as it is: who looks for it says so.
 
+    It has the whole name of the workload, or else `app` would mean a backup of app-db on a host where app has none.
+
     A whole id means itself alone: one that was deleted must not mean the second of the same second, whose id is longer by a number.
     """
     if not is_id(text) or catalog.exists(text) or workload_of(text) is not None:
@@ -34,7 +36,7 @@ def id_of(catalog: Catalog, text: str) -> str:
     if len(found) > 1:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise UsageError(f"{text} matches {len(found)} backups: {', '.join(found[:_NAMED])}{more}; type more of the id.")
-    return found[0] if found else text
+    return found[0] if found and text.startswith(workload_of(found[0]) or found[0]) else text
 
 
 def known(catalog: Catalog) -> t.Tuple[t.List[str], t.Set[str]]:
