@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import os
 import sys
 import typing as t
@@ -231,13 +232,19 @@ def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -
     screen.complain(message)
 
 
+def _asks_for_json(said: t.Sequence[str]) -> bool:
+    """Whether `--json`, or a beginning of it, is among arguments that cannot be parsed yet."""
+    options = itertools.takewhile("--".__ne__, said)
+    return any(len(word) > 2 and "--json".startswith(word) for word in options)
+
+
 def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     """Run one command; its exit status."""
-    args = upkeep.Arguments(json="--json" in (sys.argv[1:] if words is None else words))
+    said = sys.argv[1:] if words is None else words
+    args = upkeep.Arguments(json=_asks_for_json(said))
     screen.settle()
     try:
         with interruptible():  # from the first moment: a signal must not end in a traceback
-            said = sys.argv[1:] if words is None else words
             args = parser(None if any(name in said for name in _ALL) else said).parse_args(words)
             _check_texts(args)
             return t.cast(int, args.call(args))
