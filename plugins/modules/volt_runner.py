@@ -17,8 +17,8 @@ description:
   - The file is the same on every host, with every version of Python.
   - A file of that name that this module did not write is neither replaced nor removed. The task fails instead.
   - If O(path) is named C(volt-backup) and is in a directory C(bin) or C(sbin), the manual page and the completion for bash, zsh and fish are written too,
-    such as C(/usr/local/share/man/man8/volt-backup.8). They are removed with the command. A file there that this module did not write is not changed, and
-    the task warns.
+    such as C(/usr/local/share/man/man8/volt-backup.8). They are removed with the command, unless the other of the two directories
+    has the command, too. A file there that this module did not write is not changed, and the task warns.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -126,7 +126,7 @@ OPTIONS = dict(
 
 def work(task: Task) -> Result:
     path = os.fsdecode(parse(task.params["path"]))
-    around = beside.Beside(path)
+    around = beside.Beside(path, leaves=task.params["state"] == "absent")
     for warning in around.warnings:
         task.warn(warning)
     installed = command.state(path)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils import _version
+from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive, beside, cli, completion, page
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job
 
@@ -121,7 +122,58 @@ def test_what_others_wrote_beside_the_command_stays(host: Host) -> None:
             assert done["changed"] and len(done["warnings"]) == len(BESIDE)
             for place, warning in zip(BESIDE, done["warnings"]):
                 assert f"{host.top / place} was not written by volt_runner and is left alone." in str(warning)
-    assert [os.lstat(host.top / place)[:8] for place in BESIDE] == [other[:8] for other in others]
+    assert [os.lstat(host.top / place)[:7] for place in BESIDE] == [other[:7] for other in others]  # without times: they are read
+
+
+def test_what_two_commands_share_goes_with_the_last(host: Host) -> None:
+    """A play that moves the command from `sbin` to `bin` changes something once."""
+    new, old = (str(host.top / room / "volt-backup") for room in ("bin", "sbin"))
+    for room in ("bin", "sbin"):
+        (host.top / room).mkdir()
+    host.run("volt_runner", path=old)
+    for changed in (True, False):
+        assert host.run("volt_runner", path=new)["changed"] is changed
+        assert host.run("volt_runner", check=True, path=old, state="absent")["changed"] is changed
+        assert host.run("volt_runner", path=old, state="absent")["changed"] is changed
+        assert all((host.top / place).is_file() for place in BESIDE)
+    (host.top / "sbin").rmdir()
+    (host.top / "sbin").symlink_to("bin")  # as some distributions have it: one command of two names
+    assert host.run("volt_runner", path=new, state="absent")["changed"]
+    assert not any(os.path.lexists(host.top / place) for place in BESIDE)
+
+
+def test_nothing_to_remove_is_no_reason_to_warn(host: Host) -> None:
+    (host.top / "bin").mkdir()
+    (host.top / "share").write_text("no directory")
+    for check in (True, False):
+        done = host.run("volt_runner", check, path=str(host.top / "bin/volt-backup"), state="absent")
+        assert not done["changed"] and not done.get("warnings")
+
+
+@pytest.mark.parametrize("path", ["/bin/volt-backup", "/sbin/volt-backup", "//bin/volt-backup", "/usr/sbin/volt-backup"])
+def test_the_root_directory_gets_no_share(path: str) -> None:
+    assert {place.rsplit("/", 1)[0] for place in beside._all(path)} == {f"/usr/{os.path.dirname(place)}" for place in BESIDE}
+
+
+def test_a_link_put_in_place_of_a_new_directory_changes_no_mode_elsewhere(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the owner of the directory above it."""
+    (host.top / "bin").mkdir()
+    secret = host.top / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    make = os.mkdir
+
+    def replaced(path: str, *mode: Any, **options: Any) -> None:
+        make(path, *mode, **options)
+        if path == str(host.top / "share"):
+            os.rmdir(path)
+            os.symlink(secret, path)
+
+    monkeypatch.setattr(os, "mkdir", replaced)
+    around = beside.Beside(str(host.top / "bin/volt-backup"))
+    with pytest.raises(VoltError):
+        around.write()
+    assert secret.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_manual_page_that_cannot_be_written_keeps_no_command_away(host: Host) -> None:

@@ -130,7 +130,12 @@ def test_where_no_restore_could_go(bench: Any, run: Run, monkeypatch: pytest.Mon
     (bench.source / "b").write_bytes(b"c")
     assert run.diff(first, ".") == ([], ["b"], [])
     assert "There is no directory /nowhere" in run("diff", first, "/nowhere", status=upkeep.FAILED)
-    assert "is not a directory" in run("diff", first, f"{bench.source}/b", status=upkeep.FAILED)
+    assert "There is no directory /dev/null; give the one to compare" in run("diff", first, "/dev/null", status=upkeep.FAILED)
+    assert "There is no directory /nowhere/at/all" in run("diff", first, "/nowhere/at/all", status=upkeep.FAILED)
+    monkeypatch.chdir(bench.top)
+    assert "write ./source" in run("diff", first, "source", status=upkeep.UNKNOWN)
+    assert "write ./" not in run("diff", "none", "source", status=upkeep.UNKNOWN) + run("diff", first, "none", status=upkeep.UNKNOWN)
+    assert "There is no directory" in run("diff", first, f"{bench.source}/b", status=upkeep.FAILED)
     assert "There is no backup or workload none" in run("diff", "none", ".", status=upkeep.UNKNOWN)
 
 

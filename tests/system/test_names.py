@@ -42,6 +42,17 @@ def ids(bench: Any) -> list[str]:
     return [*made, bench.manager.create(CreateRequest("app-2", str(bench.source))).backup["id"]]
 
 
+def test_a_workload_without_backups_is_no_other_workload(run: Run, bench: Any) -> None:
+    """Whoever types `delete app` or `restore app` does not mean the backup of app-db, even if that is the only one whose id begins so."""
+    bench.files(a=b"a")
+    made = bench.manager.create(CreateRequest("app-db", str(bench.source))).backup["id"]
+    for words in (["delete"], ["protect"], ["accept"], ["show"], ["verify", "--id"], ["diff"], ["restore", "--target", str(bench.target)]):
+        status, said = run(*words, "app")
+        assert status == upkeep.UNKNOWN and "app" in said, (words, said)
+    assert [backup["id"] for backup in bench.found()] == [made] and not bench.target.exists()
+    assert run("show", "app-db-2")[0] == run("show", "app-d")[0] == run("show", "ap")[0] == upkeep.DONE
+
+
 def test_a_beginning_of_an_id_is_enough(run: Run, ids: list[str], bench: Any) -> None:
     """Everywhere an id is taken. One of several is refused with their names, and nothing is done."""
     first, short = ids[0], ids[3][: len("app-2-") + 2]

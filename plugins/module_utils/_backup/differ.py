@@ -53,7 +53,14 @@ def chosen(catalog: Catalog, text: str) -> Sidecar:
 
 def between(store: Store, catalog: Catalog, old: str, new: str, paths: t.Sequence[str], limit: int) -> Difference:
     """What leads from one backup to another; with `paths`, what of it is there or below."""
-    sidecars = [chosen(catalog, text) for text in (old, new)]
+    older = chosen(catalog, old)
+    try:
+        sidecars = [older, chosen(catalog, new)]
+    except NotFound:
+        if not os.path.isdir(new):
+            raise
+        shown = show(os.fsencode(new))
+        raise NotFound(f"There is no backup or workload {shown}; for the directory of that name, write ./{shown}.") from None
     before, after = (catalog.manifest(sidecar).root for sidecar in sidecars)
     changes = diff.Changes(limit)
     selected = [[inside(catalog, sidecar, parse(path)) for path in paths] for sidecar in sidecars]
@@ -82,6 +89,19 @@ def live(store: Store, catalog: Catalog, backup_dir: str, old: str, target: t.Op
     return Difference(sidecar["id"], *_Live(store, catalog, backup_dir, sidecar, request, True, False, unwatched).differences())
 
 
+def _may_be_directory(path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # opening it says what is wrong
+
+
+def _no_directory(path: bytes) -> TargetError:
+    return TargetError(f"There is no directory {show(path)}; give the one to compare the backup with.")
+
+
 class _Comparer(Comparer):
     """As in a restore, but that the time of a directory counts for nothing: whatever is done in it moves that."""
 
@@ -95,8 +115,11 @@ class _Live(Restorer):
     comparer = _Comparer
 
     def _resolve(self, selection: t.Sequence[bytes]) -> bytes:
-        asked = self._request.target
-        return resolve(self._sidecar["source_path"] if asked is None else asked, "", (), selection)
+        asked = self._sidecar["source_path"] if self._request.target is None else self._request.target
+        path = parse(os.path.expanduser(asked))
+        if path and not _may_be_directory(path):
+            raise _no_directory(path)
+        return resolve(asked, "", (), selection)
 
     def _check(self, manifest: Manifest) -> t.List[Skipped]:
         return []
@@ -108,7 +131,7 @@ class _Live(Restorer):
     def differences(self) -> t.Tuple[str, t.Dict[str, t.Any]]:
         with self._target as target:
             if not target.exists:
-                raise TargetError(f"There is no directory {show(target.path)}; give the one to compare the backup with.")
+                raise _no_directory(target.path)
             return show(target.path), self._look().comparison.changes.reversed().as_dict()
 
 

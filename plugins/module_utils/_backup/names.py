@@ -26,6 +26,8 @@ _NAMED = 5
 def id_of(catalog: Catalog, text: str) -> str:
     """The id that a text is, or the one that begins with it. UsageError where several do. Where none does, the text as it is: who looks for it says so.
 
+    A text that looks like the name of another workload does not match: `app` is no backup of app-db on a host where app has none.
+
     A whole id means itself alone: one that was deleted must not mean the second of the same second, whose id is longer by a number.
     """
     if not is_id(text) or catalog.exists(text) or workload_of(text) is not None:
@@ -34,7 +36,12 @@ def id_of(catalog: Catalog, text: str) -> str:
     if len(found) > 1:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise UsageError(f"{text} matches {len(found)} backups: {', '.join(found[:_NAMED])}{more}; type more of the id.")
-    return found[0] if found else text
+    return found[0] if found and not _is_like_a_name(text, workload_of(found[0]) or "") else text
+
+
+def _is_like_a_name(text: str, workload: str) -> bool:
+    """Whether a text ends where a part of a workload's name does."""
+    return len(text) < len(workload) and not workload[len(text)].isalnum()
 
 
 def known(catalog: Catalog) -> t.Tuple[t.List[str], t.Set[str]]:

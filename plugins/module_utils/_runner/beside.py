@@ -14,8 +14,8 @@
     PREFIX/share/zsh/site-functions/_volt-backup
     PREFIX/share/fish/vendor_completions.d/volt-backup.fish
 
-A command in any other place, or of any other name, has none of them. A file there that does not say that it is ours is left alone, and so is one whose
-directory cannot be written; a command without a manual page is better than none.
+For a PREFIX that is the root directory it is /usr/share. A command in any other place, or of any other name, has none of them. A file there that does
+not say that it is ours is left alone, and so is one whose directory cannot be written; a command without a manual page is better than none.
 """
 
 from __future__ import annotations
@@ -38,16 +38,19 @@ _HEAD = 512
 class Beside:
     """The files beside the command at a path.
 
+    :param leaves: that the command is removed. What it shares with one in the other of `bin` and `sbin` stays then.
     :ivar warnings: which are left alone, and why.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, leaves: bool = False) -> None:
         self.warnings: t.List[str] = []
         self._found: t.Dict[str, str] = {}
         self._wanted: t.Dict[str, bytes] = {}
-        for place, data in _all(path).items():
+        for place, data in ({} if leaves and _is_shared(path) else _all(path)).items():
             try:
                 found = _look(place)
+                if leaves and found is None:
+                    continue
                 files.foresee_write(place)
             except OSError as error:
                 self.warnings.append(f"{_shown(place)} is left alone: {reason(error)}.")
@@ -100,7 +103,16 @@ def _all(path: str) -> t.Dict[str, bytes]:
         f"zsh/site-functions/_{name}": completion.script("zsh"),
         f"fish/vendor_completions.d/{name}.fish": completion.script("fish"),
     }
+    prefix = prefix if prefix.strip("/") else "/usr"  # where man(1) and the shells look for what is about a command of /bin
     return {os.path.join(prefix, "share", place): text.encode() for place, text in places.items()}
+
+
+def _is_shared(path: str) -> bool:
+    """Whether there is another command beside which the same files are."""
+    directory, name = os.path.split(os.path.abspath(path))
+    prefix, room = os.path.split(directory)
+    other = os.path.join(prefix, {"bin": "sbin", "sbin": "bin"}.get(room, room))
+    return os.path.realpath(other) != os.path.realpath(directory) and os.path.isfile(os.path.join(other, name))
 
 
 def _look(place: str) -> t.Optional[str]:
@@ -124,7 +136,11 @@ def _make(directory: str) -> None:
     if not os.path.isdir(directory):
         _make(os.path.dirname(directory))
         os.mkdir(directory)
-        os.chmod(directory, 0o755)
+        fd = files.open_directory(directory)  # not by its name: whoever owns the directory above may have put a link there
+        try:
+            os.fchmod(fd, 0o755)
+        finally:
+            os.close(fd)
 
 
 def _shown(place: str) -> str:

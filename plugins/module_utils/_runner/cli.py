@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import os
 import sys
 import typing as t
@@ -166,7 +167,8 @@ def _completion_options(made: argparse.ArgumentParser) -> None:
     from . import completion
 
     made.add_argument("shell", metavar="SHELL", choices=(*completion.SHELLS, completion.WORDS), help=f"one of {', '.join(completion.SHELLS)}")
-    made.add_argument("typed", metavar="TYPED", nargs="*", help=f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts")
+    about = f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts"
+    made.add_argument("typed", metavar="TYPED", nargs=argparse.REMAINDER, help=about)  # which leaves each -- where it is
 
 
 def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.Outcome:
@@ -230,13 +232,19 @@ def _failed(args: upkeep.Arguments, message: str, code: str, **details: t.Any) -
     screen.complain(message)
 
 
+def _asks_for_json(said: t.Sequence[str]) -> bool:
+    """Whether `--json`, or a beginning of it, is among arguments that cannot be parsed yet."""
+    options = itertools.takewhile("--".__ne__, said)
+    return any(len(word) > 2 and "--json".startswith(word) for word in options)
+
+
 def main(words: t.Optional[t.Sequence[str]] = None) -> int:
     """Run one command; its exit status."""
-    args = upkeep.Arguments(json="--json" in (sys.argv[1:] if words is None else words))
+    said = sys.argv[1:] if words is None else words
+    args = upkeep.Arguments(json=_asks_for_json(said))
     screen.settle()
     try:
         with interruptible():  # from the first moment: a signal must not end in a traceback
-            said = sys.argv[1:] if words is None else words
             args = parser(None if any(name in said for name in _ALL) else said).parse_args(words)
             _check_texts(args)
             return t.cast(int, args.call(args))

@@ -66,6 +66,7 @@ fi
 _FISH = """\
 function __volt_backup_words
     set -l words (commandline -opc)
+    set words[1] (string replace -r '^~/' "$HOME/" -- $words[1])
     for line in (command $words[1] completion words -- $words[2..-1] (commandline -ct) 2>/dev/null)
         switch $line
             case :directories
@@ -90,7 +91,12 @@ def script(shell: str) -> str:
 
 def answer(top: argparse.ArgumentParser, typed: t.Sequence[str]) -> t.List[str]:
     """What the last one of these words may be, a line each. Nothing is asked and nothing is complained of: a key was pressed, no command given."""
-    *before, begun = typed or [""]
+    lead, *before, begun = _joined(typed or [""])
+    flag, equals, value = begun.partition("=")
+    if equals and flag.startswith("--"):
+        before, begun, lead = [*before, flag], value, lead and f"{flag}="
+    else:
+        lead = ""
     parser, option, operands = _stand(top, before)
     if option is not None:
         found = _values(option, top, before)
@@ -99,7 +105,22 @@ def answer(top: argparse.ArgumentParser, typed: t.Sequence[str]) -> t.List[str]:
     else:
         place = _place(parser, len(operands))
         found = _values(place, top, before) if place is not None else []
-    return [f"{name}\t{about}".rstrip("\t") for name, about in found if name.startswith((begun, ":"))]
+    return [f"{name if name.startswith(':') else lead + name}\t{about}".rstrip("\t") for name, about in found if name.startswith((begun, ":"))]
+
+
+def _joined(typed: t.Sequence[str]) -> t.List[str]:
+    """The words, `--option=value` as one even where bash made three of it. Before them, something if the last one was whole."""
+    found: t.List[str] = []
+    whole, joins = True, False
+    for word in typed:
+        equals = word == "=" and bool(found) and found[-1].startswith("--") and "=" not in found[-1]
+        whole = not (equals or joins)
+        if whole:
+            found.append(word)
+        else:
+            found[-1] += word
+        joins = equals
+    return ["whole" if whole else "", *found]
 
 
 def _stand(top: argparse.ArgumentParser, before: t.Sequence[str]) -> t.Tuple[argparse.ArgumentParser, t.Optional[argparse.Action], t.List[str]]:
@@ -169,5 +190,10 @@ def _named(kind: str, before: t.Sequence[str]) -> t.List[t.Tuple[str, str]]:
 
 def _given(flag: str, before: t.Sequence[str]) -> t.Optional[str]:
     """The last value that an option was given."""
-    values = [value for word, value in zip(before, before[1:]) if word == flag]
+    values: t.List[str] = []
+    for number, word in enumerate(before):
+        if word.startswith(f"{flag}="):
+            values.append(word[len(flag) + 1 :])
+        elif word == flag:
+            values += before[number + 1 : number + 2]
     return values[-1] if values else None

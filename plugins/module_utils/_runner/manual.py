@@ -18,7 +18,7 @@ WRITTEN = "Written by the Ansible module volt.backup.volt_runner; changes to it 
 #: Of the manual page, a line each paragraph.
 DESCRIPTION = """\
 A backup holds one directory tree, the source, as it was at one time. Backups belong to a workload, which is a name. Content that is equal is stored once.
-A backup is named by its id, or by the beginning of its id if no other id begins with it. Where a workload may be given, its newest good backup is meant."""
+A backup is named by its id, or by the start of its id if no other id starts with it. Where a workload can be given, its newest good backup is used."""
 ENVIRONMENT = {
     "COLUMNS": "How wide tables are. Without it they fit the terminal; in a pipe each row is one line.",
     "NO_COLOR": "Always respected: nothing is printed in colour.",

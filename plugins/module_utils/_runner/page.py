@@ -69,7 +69,7 @@ def _command(name: str, about: str, made: argparse.ArgumentParser, shared: t.Con
 def _operand(action: argparse.Action) -> str:
     """An argument without a flag, as in a synopsis."""
     name = f"\\fI{_value(action)}\\fR"
-    return {"?": f"[{name}]", "*": f"[{name} ...]"}.get(str(action.nargs), name)
+    return {"?": f"[{name}]", "*": f"[{name} ...]", argparse.REMAINDER: f"[{name} ...]"}.get(str(action.nargs), name)
 
 
 def _described(actions: t.Iterable[argparse.Action]) -> t.List[str]:

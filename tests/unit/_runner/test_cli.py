@@ -42,6 +42,19 @@ def test_paths_are_bytes(tmp_path: Path) -> None:
     assert cli.main(words) == upkeep.DONE
 
 
+@pytest.mark.parametrize(
+    ("words", "as_json"),
+    [(["list", "--js", "--limit", "x"], True), (["list", "--j", "--limit", "x"], True), (["--jso", "list", "--limit", "x"], True),
+     (["list", "--limit", "x"], False), (["list", "--", "--json", "more"], False)],
+)  # fmt: skip
+def test_wrong_usage_is_json_where_that_is_asked_for(words: list[str], as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also by an abbreviation, which is an option as the whole name is."""
+    assert cli.main(words) == upkeep.USAGE
+    captured = capsys.readouterr()
+    assert captured.err.startswith("volt-backup: ") and captured.err.count("\n") == 1
+    assert (json.loads(captured.out)["code"] == "usage") if as_json else captured.out == ""
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     ("error", "said"),

@@ -81,6 +81,24 @@ def test_asks_nothing_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["completion", "bash", "more"]) == upkeep.USAGE
 
 
+@pytest.mark.parametrize("typed", [["--"], ["restore", "--"], ["restore", "app", "--"], ["restore", "--", ""], ["restore", "--", "--"]])
+def test_two_dashes_reach_it_as_they_were_typed(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse drops them from a list of operands. A key after `restore --` must offer its options."""
+    assert cli.main(["completion", "words", "--", *typed]) == upkeep.DONE
+    assert capsys.readouterr().out.splitlines() == completion.answer(cli.parser(), typed)
+
+
+def test_values_behind_an_equals_sign(place: Path) -> None:
+    """As one word, and as bash has it, which breaks words there."""
+    store = [f"--store={place}/store", f"--backup-dir={place}/records"]
+    broken = [part for word in store for part in (word.split("=")[0], "=", word.split("=")[1])]
+    for given in (store, broken):
+        assert words("show", *given, "") == words(*given, "show", "") == ids(place)
+    assert words("restore", "app", "--strategy=a") == ["--strategy=auto"]
+    assert words("restore", "--strategy", "=") == ["auto", "replace", "in_place"] and words("restore", "--strategy", "=", "a") == ["auto"]
+    assert bash(place, "restore", "--strategy", "=", "a") == ["auto"]
+
+
 def call(shell: str, place: Path, text: str, *arguments: str) -> list[str]:
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")
@@ -108,6 +126,7 @@ def bash(place: Path, *typed: str) -> list[str]:
 def test_bash(place: Path) -> None:
     assert bash(place, "re") == ["restore"]
     assert bash(place, "restore", "--st") == ["--store", "--strategy"]
+    assert {"--store", "--strategy"} <= set(bash(place, "restore", "--"))
     assert bash(place, "show", *named(place), "") == ids(place)
     assert bash(place, "create", "app", "--source", f"{place}/one") == [f"{place}/one place"]
     assert "one place" in bash(place, "restore", "app", "--path", "")
@@ -119,6 +138,7 @@ def test_fish(place: Path) -> None:
 
     assert fish("volt-backup re") == ["restore\trestore a backup"]
     assert [line.partition("\t")[0] for line in fish("volt-backup restore --st")] == ["--store", "--strategy"]
+    assert fish("~/volt-backup re") == ["restore\trestore a backup"]
     assert [line.partition("\t")[0] for line in fish(f"volt-backup show {' '.join(named(place))} app")] == [ids(place)[1]]
     assert [line.partition("\t")[0] for line in fish(f"volt-backup create app --source {place}/sto")] == [f"{place}/store/"]
 
