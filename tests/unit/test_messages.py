@@ -240,7 +240,7 @@ def warnings_of(source: str) -> Iterator[str]:
 
 
 def test_warnings_end_as_sentences_do() -> None:
-    paths = [path for path in (ROOT / "plugins").rglob("*.py")]
+    paths = list((ROOT / "plugins").rglob("*.py"))
     found = [text for path in paths for text in warnings_of(path.read_text(encoding="utf-8"))]
     assert len(found) > 20
     assert [text for text in found if not text.endswith((".", "}"))] == []

@@ -52,7 +52,7 @@ from .errors import (
 from .files import create_file, is_regular, open_directory, open_file, open_real
 from .locks import NO_LOCKS, directory_lock, is_at, lock_file, locked, wait
 from .progress import Phase, Progress, Standing, unwatched
-from .signals import held, interruptible, stoppable
+from .signals import forked, held, interruptible, stoppable
 from .speech import translate
 from .text import brief, one_line, parse, show
 from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
@@ -61,7 +61,7 @@ __all__ = [
     "AHEAD", "NO_LOCKS", "AttributesRefused", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NoStore", "NotFound", "Phase",
     "Progress", "Protected", "SourceError", "Stalled", "Standing", "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull",
     "TargetInUse", "TimedOut", "Unstable", "Unsupported", "UsageError", "VoltError", "brief", "create_file",
-    "directory_lock", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
+    "directory_lock", "forked", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
     "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "stoppable", "store_failure",
     "target_failure", "translate", "unexpected", "unwatched", "wait",
 ]  # fmt: skip

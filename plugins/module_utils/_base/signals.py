@@ -80,6 +80,13 @@ def stoppable() -> t.Iterator[t.Callable[[VoltError], None]]:
             signal.signal(number, handler)
 
 
+def forked() -> None:
+    """In a process that was forked within `held`: it holds nothing."""
+    global _held
+    _held = 0
+    _pending.clear()
+
+
 @contextlib.contextmanager
 def held() -> t.Iterator[None]:
     """A short stretch that must not be cut in two: signals wait until its end."""

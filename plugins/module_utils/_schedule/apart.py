@@ -19,7 +19,7 @@ import signal
 import time
 import typing as t
 
-from .._base import Interrupted, VoltError, kernel
+from .._base import Interrupted, VoltError, forked, held, kernel
 
 #: Seconds: for a process that was told to stop to clean up; for one that has answered to end.
 _GRACE, _END = 30.0, 5.0
@@ -38,21 +38,20 @@ def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None,
     :param patience: seconds to wait for its answer; None for as long as it takes. :param what: names the process in messages.
     """
     reader, writer = os.pipe()
-    us = os.getpid()
-    try:
-        child = os.fork()
-        if not child:
-            _work(work, writer, us)
-    finally:
-        if os.getpid() != us:
-            os._exit(1)  # whatever happened there must not happen twice
-    os.close(writer)
+    us, child = os.getpid(), 0
     try:
         try:
+            with held():  # a signal that comes now must end the process as well
+                child = os.fork()
+                if not child:
+                    forked()
+                    _work(work, writer, us)
+                os.close(writer)
             data = _read(reader, patience)
         except Interrupted:
-            os.kill(child, signal.SIGTERM)
-            _wait(child, _GRACE)
+            if child:
+                os.kill(child, signal.SIGTERM)
+                _wait(child, _GRACE)
             raise
         except TimeoutError:
             os.kill(child, signal.SIGKILL)
@@ -60,6 +59,8 @@ def apart(work: t.Callable[[Answer], t.Any], patience: t.Optional[float] = None,
                 f"The process {what} did not respond within {patience:.0f} s; check that the file systems of the store and the sources respond."
             ) from None
     finally:
+        if os.getpid() != us:
+            os._exit(1)  # whatever happened there must not happen twice
         os.close(reader)
     if not data:
         raise VoltError(f"The process {what} ended without a result ({_wait(child, _END)}); see the kernel log.")

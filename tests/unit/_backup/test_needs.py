@@ -63,18 +63,23 @@ class Shop:
     def files(self, kind: str) -> list[Path]:
         return sorted(path for path in (self.room / "cas" / kind).rglob("*") if path.is_file())
 
+    @staticmethod
+    def exact(store: Store, manifest: Any) -> set[bytes]:
+        """The packs and objects that the trees of a backup refer to."""
+        found: set[bytes] = set()
+
+        def add(digest: bytes, size: int = -1) -> None:
+            found.add(store.pack_of(digest, size) or digest)
+
+        Reachability(store.read, add, add)(manifest.root.content, manifest.links)
+        return found
+
     def check_lists(self) -> None:
         """Each backup has a list, and that lacks nothing that its trees refer to."""
         store = Store(str(self.room / "cas"))
         catalog = Catalog(store, str(self.room / "backups"))
         for sidecar in catalog.list():
-            exact: set[bytes] = set()
-
-            def add(digest: bytes, size: int = -1, exact: set[bytes] = exact) -> None:
-                exact.add(store.pack_of(digest, size) or digest)
-
-            manifest = catalog.manifest(sidecar)
-            Reachability(store.read, add, add)(manifest.root.content, manifest.links)
+            exact = self.exact(store, catalog.manifest(sidecar))
             needs = Needs(store)
             named: set[bytes] = set()
             for name in needs._parts(sidecar["manifest_sha256"]) or ():

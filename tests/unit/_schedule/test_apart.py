@@ -80,6 +80,33 @@ def test_it_is_stopped_and_cleans_up(tmp_path: Path) -> None:
     assert (tmp_path / "cleaned").exists()
 
 
+def test_it_is_stopped_by_a_signal_right_after_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its number is known to the one that waits."""
+
+    def work(_answer: apart.Answer) -> None:
+        try:
+            (tmp_path / "begun").touch()
+            time.sleep(60)
+        except Interrupted:
+            (tmp_path / "cleaned").touch()
+
+    fork = os.fork
+
+    def slow() -> int:
+        child = fork()
+        while child and not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        if child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+        return child
+
+    monkeypatch.setattr(apart.os, "fork", slow)
+    with interruptible(), pytest.raises(Interrupted, match="SIGTERM"):
+        apart.apart(work)
+    assert (tmp_path / "cleaned").exists()
+
+
 def test_it_ends_with_the_one_that_waits(tmp_path: Path) -> None:
     def work(_answer: apart.Answer) -> None:
         with interruptible():
