@@ -91,7 +91,7 @@ def test_two_dashes_reach_it_as_they_were_typed(typed: list[str], capsys: pytest
 def test_values_behind_an_equals_sign(place: Path) -> None:
     """As one word, and as bash has it, which breaks words there."""
     store = [f"--store={place}/store", f"--backup-dir={place}/records"]
-    broken = [part for word in store for part in (word.split("=")[0], "=", word.split("=")[1])]
+    broken = [part for word in store for part in word.partition("=")]
     for given in (store, broken):
         assert words("show", *given, "") == words(*given, "show", "") == ids(place)
     assert words("restore", "app", "--strategy=a") == ["--strategy=auto"]
