@@ -27,7 +27,7 @@ import struct
 import typing as t
 import zlib
 
-from .._base import VoltError
+from .._base import Damaged, VoltError
 from .._format.reachability import Reachability
 from .._store.store import Store
 from .._store.table import Table
@@ -253,6 +253,8 @@ class _Found:
 
     def content(self, digest: bytes, size: int) -> None:
         pack = self._store.pack_of(digest, size)
+        if pack is None:
+            raise Damaged(f"Blob {digest.hex()} is missing or altered.")
         if pack:
             self._packs.add(pack)
         elif self._known.find(digest) < 0 and self._objects.find(digest) < 0:

@@ -104,31 +104,23 @@ class Store:
 
     def has(self, digest: bytes, size: int) -> bool:
         """Whether a blob is here, sound as far as is known, and of its size. :param size: -1 where it is not known."""
+        return self.pack_of(digest, size) is not None
+
+    def pack_of(self, digest: bytes, size: int) -> t.Optional[bytes]:
+        """Name of the pack that has such a blob, empty where it is an object; None where it is not here."""
         usually_object = size > _PACKED_USUALLY
         if usually_object and self.object_form(digest, size) is not None:
-            return True
+            return b""
         place = self.index.find(digest)
         if place is not None and size in (-1, place[2]):
-            return True
-        return not usually_object and self.object_form(digest, size) is not None
+            return place[0]
+        return b"" if not usually_object and self.object_form(digest, size) is not None else None
 
     def present(self, digest: bytes, size: int) -> None:
         """Damaged unless `has` says so, or Unsupported."""
         if not self.has(digest, size):
             self._check_supported()
             raise Damaged(f"Blob {digest.hex()} is missing or altered.")
-
-    def pack_of(self, digest: bytes, size: int) -> bytes:
-        """Name of the pack that has a blob, empty where it is an object; Damaged where it is not here. :param size: -1 where it is not known."""
-        place = self.index.find(digest) if size <= _PACKED_USUALLY else None
-        if place is not None and size in (-1, place[2]):
-            return place[0]
-        if self.object_form(digest, size) is not None:
-            return b""
-        place = self.index.find(digest)
-        if place is None or size not in (-1, place[2]):
-            raise Damaged(f"Blob {digest.hex()} is missing or altered.")
-        return place[0]
 
     def _check_supported(self) -> None:
         """Unsupported where something that is not found may lie in what only a newer version can read."""
