@@ -43,7 +43,7 @@ def ids(bench: Any) -> list[str]:
 
 
 def test_a_workload_without_backups_is_no_other_workload(run: Run, bench: Any) -> None:
-    """Whoever types `delete app` or `restore app` does not mean the backup of app-db, even if that is the only one whose id begins so."""
+    """`delete app` and `restore app` do not mean the backup of app-db, even if no other id starts with app."""
     bench.files(a=b"a")
     made = bench.manager.create(CreateRequest("app-db", str(bench.source))).backup["id"]
     for words in (["delete"], ["protect"], ["accept"], ["show"], ["verify", "--id"], ["diff"], ["restore", "--target", str(bench.target)]):

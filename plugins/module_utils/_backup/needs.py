@@ -72,7 +72,7 @@ class Needs:
         self._whole: t.Dict[bytes, bool] = {}
         self._found = Table(0)
         self._there: t.Set[str] = set()
-        self._last: t.Optional[t.Tuple[str, Manifest]] = None
+        self._last: t.Dict[str, t.Tuple[str, Manifest]] = {}  # by workload
         self._closed = False  # nothing can be written: all trees would be walked again for each backup, and in vain
 
     def is_whole(self, digest: str) -> bool:
@@ -86,14 +86,14 @@ class Needs:
     def learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]] = None) -> None:
         """Note what a backup needs, which is all here; quietly not, where that cannot be done. Under the store's lock.
 
-        :param near: another backup with much in common, and the digest of its manifest; by default the one that was learned last.
+        :param near: another backup with much in common, and the digest of its manifest; by default the one of the same workload that was learned last.
         """
         if self._closed:
             return
         with contextlib.suppress(VoltError):
             try:
-                self._learn(digest, manifest, near or self._last)
-                self._last = digest, manifest
+                self._learn(digest, manifest, near or self._last.get(manifest.backup["workload_name"]))
+                self._last[manifest.backup["workload_name"]] = digest, manifest
             except OSError:
                 self._closed = True
 

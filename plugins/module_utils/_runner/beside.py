@@ -136,7 +136,7 @@ def _make(directory: str) -> None:
     if not os.path.isdir(directory):
         _make(os.path.dirname(directory))
         os.mkdir(directory)
-        fd = files.open_directory(directory)  # not by its name: whoever owns the directory above may have put a link there
+        fd = files.open_directory(directory)  # by descriptor: the owner of the parent directory may have replaced it with a link
         try:
             os.fchmod(fd, 0o755)
         finally:

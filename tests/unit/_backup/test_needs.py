@@ -270,6 +270,24 @@ def test_old_backups_get_lists_when_they_are_listed(shop: Shop, no_trees: Callab
     assert shop.states() == dict.fromkeys(made, False)
 
 
+def test_lists_of_old_backups_share_parts_within_their_workload(shop: Shop) -> None:
+    """A lost object of one workload must not make the trees of the other be read."""
+    other = shop.room / "other"
+    other.mkdir()
+    for number in range(4):
+        shop.back_up()
+        (other / "f").write_bytes(noise(300 * KIB, number))
+        shop.manager().create(CreateRequest("other", str(other), max_churn=0))
+    for path in (shop.room / "cas/cache").iterdir():
+        path.unlink()
+    shop.states()
+    store = Store(str(shop.room / "cas"))
+    needs, parts = Needs(store), dict[str, set[bytes]]()
+    for sidecar in Catalog(store, str(shop.room / "backups")).list():
+        parts.setdefault(str(sidecar["workload_name"]), set()).update(needs._parts(sidecar["manifest_sha256"]) or ())
+    assert len(parts) == 2 and not parts["shop"] & parts["other"]
+
+
 def test_a_cache_that_cannot_be_written(shop: Shop) -> None:
     """A full disk or a store that may only be read: everything is right, and slower."""
     made = [shop.back_up()]
@@ -319,7 +337,7 @@ def test_many_parts_become_one(shop: Shop) -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Collections breathe between slices; here nobody else is at work."""
+    """Collections pause between slices, for other processes. Here there are none."""
     from ansible_collections.volt.backup.plugins.module_utils._store import gc
 
     monkeypatch.setattr(gc, "_BREATH", 0.0)

@@ -163,7 +163,7 @@ def test_zsh(place: Path, way: str) -> None:
 
 
 class Zsh:
-    """One in a terminal, without anybody's settings."""
+    """A shell in a terminal, without settings of a user."""
 
     def __init__(self, place: Path) -> None:
         self.pid, self._fd = pty.fork()

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,20 @@ def test_a_hanging_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tm
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_it_is_stopped_and_cleans_up(tmp_path: Path) -> None:
+def stopped(place: Path) -> Callable[[apart.Answer], None]:
+    """Work that says when it has begun, and that it cleaned up."""
+
     def work(_answer: apart.Answer) -> None:
         try:
-            (tmp_path / "begun").touch()
+            (place / "begun").touch()
             time.sleep(60)
         except Interrupted:
-            (tmp_path / "cleaned").touch()
+            (place / "cleaned").touch()
 
+    return work
+
+
+def test_it_is_stopped_and_cleans_up(tmp_path: Path) -> None:
     def stop() -> None:
         while not (tmp_path / "begun").exists():
             time.sleep(0.01)
@@ -75,21 +82,13 @@ def test_it_is_stopped_and_cleans_up(tmp_path: Path) -> None:
     stopper = threading.Timer(0, stop)
     with interruptible(), pytest.raises(Interrupted, match="SIGTERM"):
         stopper.start()
-        apart.apart(work)
+        apart.apart(stopped(tmp_path))
     stopper.join()
     assert (tmp_path / "cleaned").exists()
 
 
 def test_it_is_stopped_by_a_signal_right_after_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before its number is known to the one that waits."""
-
-    def work(_answer: apart.Answer) -> None:
-        try:
-            (tmp_path / "begun").touch()
-            time.sleep(60)
-        except Interrupted:
-            (tmp_path / "cleaned").touch()
-
     fork = os.fork
 
     def slow() -> int:
@@ -103,7 +102,7 @@ def test_it_is_stopped_by_a_signal_right_after_it_began(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(apart.os, "fork", slow)
     with interruptible(), pytest.raises(Interrupted, match="SIGTERM"):
-        apart.apart(work)
+        apart.apart(stopped(tmp_path))
     assert (tmp_path / "cleaned").exists()
 
 
