@@ -91,6 +91,25 @@ def test_what_is_mounted_meanwhile_is_not_deleted_by_replace(
     assert made.debris() == []
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_mounts_that_cannot_be_read_after_the_exchange_cost_nothing(made: Any, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether something was mounted in that moment is not known, so the trees are exchanged back."""
+    below = replace.mounts.below
+
+    def unreadable(path: bytes) -> Any:
+        if b".volt-" in path:
+            raise errors.SourceError("/proc/self/mountinfo cannot be read: input/output error; mount /proc first.")
+        return below(path)
+
+    monkeypatch.setattr(replace.mounts, "below", unreadable)
+    before = made.snapshot()
+    with pytest.raises(errors.SourceError, match="mountinfo"):
+        made.restore(force=True, strategy="replace", keep_previous=keep)
+    assert (made.target / "a").read_bytes() == b"changed" and (made.target / "data" / "new").read_bytes() == b"new"
+    assert {path for path in made.snapshot() if str(made.target) in path} == {path for path in before if str(made.target) in path}
+    assert made.debris() == []
+
+
 def test_what_is_mounted_meanwhile_is_not_entered_in_place(made: Any, bound: Any, descent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = rooms.Rooms.enter
 

@@ -12,9 +12,8 @@
         tree                  the new tree; after the exchange, the old one
         journal.json          written before the exchange: how to go on if we die right after it
 
-Until the exchange nothing of the old tree is touched. After it, what the backup never held (exclusions, skipped paths) is carried over
-from the old tree, and the rest of that is removed. A run that died in between is finished by the next restore to the same target:
-the journal has the new root's inode, by which it tells which tree is which.
+Until the exchange, the old tree is not changed. After it, paths that the backup does not have (exclusions, skipped paths) are moved from the old tree into
+the new one, and the rest of the old tree is removed. If a run dies in between, the next restore to the target finishes it: by the inode in the journal.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -30,7 +30,7 @@ import stat
 import time
 import typing as t
 
-from .._base import TargetError, UsageError, VoltError, files, held, kernel, parse, reason, show, target_failure
+from .._base import SourceError, TargetError, UsageError, VoltError, files, held, kernel, parse, reason, show, target_failure
 from .._format.walk import join
 from .._fs import metadata, mounts
 from .._fs.descent import Trail, listing
@@ -190,11 +190,16 @@ class Stage:
             if error.errno in CANNOT:
                 raise Impossible from None
             raise target_failure("swapping the old and the new tree", error) from None
-        if mounts.below(os.path.join(self._parent_path, self._own, b"tree")):
+        self._half_way = True
+        try:
+            trouble: t.Optional[VoltError] = self._mounted() if mounts.below(os.path.join(self._parent_path, self._own, b"tree")) else None
+        except SourceError as error:
+            trouble = error
+        if trouble is not None:
             with _opened_up(self.tree, old):
                 kernel.exchange(b"tree", self._name, self.directory, self.parent)
-            raise self._mounted()
-        self._half_way = True
+            self._half_way = False
+            raise trouble
         _arrived(self.tree, mtime)
         os.fsync(self.parent)
 
@@ -216,13 +221,9 @@ class Stage:
 
     def _unused(self, ending: bytes) -> bytes:
         """A name beside the target that nothing has, cut to what a file system takes."""
-        number = 1
-        while True:
-            tail = ending if number == 1 else ending + b"-%d" % number
-            name = self._name[: 255 - len(tail)] + tail
-            if _inode(self.parent, name) is None:
-                return name
-            number += 1
+        tails = itertools.chain([ending], (ending + b"-%d" % number for number in itertools.count(2)))
+        names = (self._name[: 255 - len(tail)] + tail for tail in tails)
+        return next(name for name in names if _inode(self.parent, name) is None)
 
     def _write_journal(self, rules: Rules, keep: t.Optional[bytes], extraneous: bool) -> None:
         value = {
