@@ -125,13 +125,6 @@ code:
   returned: failure
   type: str
   sample: damaged
-runs:
-  description: The active runs that do not hold the store's lock, as names of directories in C(tmp) of the store.
-  returned: failure with RV(code=lock_lost)
-  type: list
-  elements: str
-  sample:
-    - 01795604400123456789-4711
 backup_id:
   description: The backup that could not be read.
   returned: failure with RV(code=damaged) or RV(code=unsupported)

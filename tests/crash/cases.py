@@ -50,7 +50,7 @@ class Case:
 
     def debris(self, living: bool = False) -> list[str]:
         """What is left of runs; with `living` also what only a killed one may leave."""
-        return self.scene.debris() + (self.scene.leftovers() if living else [])
+        return self.scene.debris(living) + (self.scene.leftovers() if living else [])
 
     def at_last(self) -> None:
         """And after a collection without grace."""
@@ -94,7 +94,7 @@ class First(Case):
     def debris(self, living: bool = False) -> list[str]:
         if not self.fresh.store.exists():
             return []
-        return self.fresh.debris() + (self.fresh.leftovers() if living else [])
+        return self.fresh.debris(living) + (self.fresh.leftovers() if living else [])
 
     def at_last(self) -> None:
         self.fresh.collect()

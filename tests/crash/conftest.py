@@ -17,7 +17,7 @@ from typing import Optional
 
 import pytest
 from ansible_collections.volt.backup.tests.crash.cases import Case
-from ansible_collections.volt.backup.tests.crash.scene import COLLECTS, HASTE, Scene
+from ansible_collections.volt.backup.tests.crash.scene import Scene
 from ansible_collections.volt.backup.tests.rigs import Unavailable, forks, mounts, sample, strace
 
 FAULTS: Counter[str] = Counter()
@@ -87,7 +87,7 @@ class Worlds:
         if kind in self._lack:
             raise Unavailable(self._lack[kind])
         if kind not in self._made:
-            self._server = self._server or self._stack.enter_context(forks.Server(f"{forks.ENGINE}\n{HASTE if COLLECTS else ''}"))
+            self._server = self._server or self._stack.enter_context(forks.Server(forks.ENGINE))
             room = self._room / kind
             room.mkdir(exist_ok=True)
             try:

@@ -26,6 +26,8 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.volt.backup.tests.rigs import mounts, oracle
 
 KIB = 1 << 10
@@ -37,9 +39,6 @@ def _has(method: str, word: str) -> bool:
 
 
 PRUNES, COLLECTS, VERIFIES = _has("prune", "prune"), _has("collect", "gc"), _has("verify", "verify")
-
-#: In each process that collects: the breath that others get between two slices would be most of the time that the tests take.
-HASTE = "from ansible_collections.volt.backup.plugins.module_utils._store import gc; gc._BREATH = 0.001"
 
 Snapshot = dict[str, tuple]
 
@@ -87,8 +86,6 @@ class Scene:
         self._chance = random.Random(7)
 
     def __enter__(self) -> Scene:
-        if COLLECTS:
-            exec(HASTE, {})
         self.disk.__enter__()
         self.at(self.disk.where)
         (self.room / "kept").mkdir(parents=True, exist_ok=True)
@@ -249,9 +246,13 @@ class Scene:
                 if path.is_file():
                     assert digest_by_others(path) == path.name.split(".")[0], path
 
-    def debris(self) -> list[str]:
-        """What a run that was killed may leave, and the next one removes."""
+    def debris(self, living: bool = False) -> list[str]:
+        """What a run that was killed may leave, and the next one removes. What a killed restore leaves under tmp/, the next one that writes to the store
+        removes, unless with `living`."""
         tmp = self.store / "tmp"
+        if not living and tmp.exists() and not any((run / "objects").exists() for run in tmp.iterdir()):
+            with Transaction(Store(str(self.store), 5)):
+                pass
         return (os.listdir(tmp) if tmp.exists() else []) + [name for name in os.listdir(self.top) if ".volt-" in name]
 
     def leftovers(self) -> list[str]:

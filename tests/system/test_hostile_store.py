@@ -27,7 +27,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
-from ansible_collections.volt.backup.plugins.module_utils._store import codec, gc, pack
+from ansible_collections.volt.backup.plugins.module_utils._store import codec, pack
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.volt.backup.tests.rigs import model, mounts, sample
@@ -115,7 +115,6 @@ class Victim:
 
     def survive(self, *skip: str, memory: int = 1536 * MIB) -> dict[str, model.Outcome]:
         """All commands end well, and what is around is as it was."""
-        gc._BREATH = 0.001
         before = model.states(self.outside)
         names = set(os.listdir(self.top))
         outcomes = model.bounded([step for step in self.commands() if step[0] not in skip], memory, SECONDS)
@@ -183,7 +182,6 @@ def kinds(top: Path) -> dict[str, Path]:
     return {
         "format": store / "format.json",
         "tag": store / "CACHEDIR.TAG",
-        "lock": store / "lock",
         "gate": store / "gate",
         "round": store / "cache" / "verify.json",
         "scan": max((store / "cache").glob("*.scan"), key=lambda path: path.stat().st_size),
@@ -198,7 +196,7 @@ def kinds(top: Path) -> dict[str, Path]:
     }
 
 
-KINDS = ("format", "tag", "lock", "gate", "round", "scan", "pack table", "object table", "metadata", "content", "object", "packed object", "manifest",
+KINDS = ("format", "tag", "gate", "round", "scan", "pack table", "object table", "metadata", "content", "object", "packed object", "manifest",
          "sidecar")  # fmt: skip
 HOWS = ("empty", "half", "short", "long", "flip first", "flip middle", "flip last", "noise", "nested", "gone", "fifo", "directory", "symlink", "device",
         "vast", "swap near", "swap far")  # fmt: skip

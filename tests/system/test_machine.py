@@ -24,7 +24,6 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._capture import stat_cache
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
-from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection
 from ansible_collections.volt.backup.tests.rigs import model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 from hypothesis import HealthCheck, Phase, settings, strategies as st
@@ -64,10 +63,9 @@ class Machine(RuleBasedStateMachine):
         self.step = 0
         self.harmed = False  # something was done to the store that no verification has looked at since
         self.racy = stat_cache.RACY
-        self.breath, collection._BREATH = collection._BREATH, 0.001
 
     def teardown(self) -> None:
-        stat_cache.RACY, collection._BREATH = self.racy, self.breath
+        stat_cache.RACY = self.racy
         shutil.rmtree(self.top)
 
     # ---- the tree

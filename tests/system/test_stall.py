@@ -186,7 +186,7 @@ def test_a_run_that_takes_too_long_ends_and_cleans_up(scheduled: Scheduled) -> N
 
 def test_waiting_for_the_store_is_no_stall(scheduled: Scheduled) -> None:
     scheduled.run()
-    with Store(str(scheduled.bench.store), 5).alone():
+    with Store(str(scheduled.bench.store), 5).gate():
         failure = scheduled.run(stall=1, lock_timeout=4)
     assert failure["code"] == "lock_timeout"
 

@@ -20,16 +20,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, garbage, restore as restore_module, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockLost, LockTimeout, NotFound
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, LockLost, NotFound
 from ansible_collections.volt.backup.plugins.module_utils._base.time import parse_time
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
-from ansible_collections.volt.backup.plugins.module_utils._store import gc as collection, layout
-from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
-from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
+from ansible_collections.volt.backup.plugins.module_utils._store import claims, gc as collection
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.volt.backup.tests.rigs import forks, model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
@@ -146,9 +145,8 @@ def test_a_crowd_loses_nothing(tmp_path: Path, record_property) -> None:
 
     def one(number: int) -> None:
         chance = random.Random(number)
-        code = f"{forks.ENGINE}\nfrom ansible_collections.volt.backup.plugins.module_utils._store import gc; gc._BREATH = 0.05"
         try:
-            with forks.Server(code) as mine:
+            with forks.Server(forks.ENGINE) as mine:
                 while time.monotonic() < crowd.until and not crowd.faults:
                     roles[number](mine, chance, number)
         except BaseException as error:
@@ -302,9 +300,10 @@ def thaw(child: subprocess.Popen) -> None:
     assert child.returncode == 0, output
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["first collection", "trash of an earlier one"])
 @pytest.mark.parametrize("moment", ["captured", "stored", "published"])
-def test_a_create_that_is_frozen_loses_nothing(bench, frozen, moment: str) -> None:
-    """It has found its blobs in the store; then the one backup that they belong to is deleted, and a collection comes by, twice."""
+def test_a_create_that_is_frozen_loses_nothing(bench, frozen, moment: str, again: bool) -> None:
+    """It has found its blobs in the store; then the one backup that they belong to is deleted, and collections come by. None of them waits for it."""
     bench.source.mkdir()
     version(bench.source, 1)
     wanted = model.snapshot(bench.source)
@@ -313,91 +312,276 @@ def test_a_create_that_is_frozen_loses_nothing(bench, frozen, moment: str) -> No
     assert bench.manager.delete(first)
     bench.manager._timeout = 1
     for _turn in range(2):
-        with pytest.raises(LockTimeout):
-            bench.manager.collect("0s")
-    assert bench.found() == [], "readers are let in meanwhile"
+        if again:  # a collection that was killed after its moves
+            to_trash(bench)
+        assert bench.manager.collect("0s")["freed_files"] == 0
+    if moment == "captured":
+        other = Manager(str(bench.store), str(bench.backups), 1)
+        assert other.create(create.CreateRequest("other", str(bench.source))).backup["new_blobs"] == 0
+        assert other.delete(bench.found()[0]["id"])
+    assert bench.found() == []
     thaw(child)
     (backup,) = bench.found()
     assert not backup["damaged"] and backup["new_blobs"] == 0
     bench.manager.collect("0s")
     bench.restore(backup["id"], numeric_owner=True)
     assert not model.unlike(wanted, model.snapshot(bench.target))
+    bench.manager.delete(backup["id"])
+    assert bench.manager.collect("0s")["freed_files"] and bench.manager.usage()["stored_bytes"] == 0
 
 
-# ---- lock files that somebody removes
+def to_trash(bench) -> None:
+    """Move all packs and objects to the trash, as a collection does before it reads the claims."""
+    trash = bench.store / "trash" / "00000000000000000001-1"
+    for kind in ("objects", "packs"):
+        (trash / kind).mkdir(parents=True, exist_ok=True)
+        for path in [path for path in (bench.store / kind).rglob("*") if path.is_file()]:
+            path.rename(trash / kind / path.name)
 
 
-#: What somebody does to the lock and the gate, and whether a collection can be made then.
-TROUBLE = {
-    "lock removed": lambda store: (store / "lock").unlink(),
-    "gate removed": lambda store: (store / "gate").unlink(),
-    "both removed": lambda store: ((store / "lock").unlink(), (store / "gate").unlink()),
-    "both replaced": lambda store: [((store / name).unlink(), (store / name).touch()) for name in ("lock", "gate")],
-}
-
-
-@pytest.mark.parametrize("moment", ["captured", "stored", "published"])
-@pytest.mark.parametrize("trouble", TROUBLE)
-def test_a_collection_is_refused_while_a_run_has_a_lock_that_was_removed(bench, frozen, trouble: str, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["captured", "stored"])
+def test_a_run_whose_directory_was_removed_makes_no_backup(bench, frozen, moment: str) -> None:
+    """No collection can see what it relies on."""
     bench.source.mkdir()
     version(bench.source, 1)
-    wanted = model.snapshot(bench.source)
-    first = bench.create().backup["id"]
+    bench.create()
     child = frozen(moment)
-    assert bench.manager.delete(first)
-    TROUBLE[trouble](bench.store)
-    bench.manager._timeout = 1
-    for _turn in range(2):
-        with pytest.raises(LockTimeout if trouble == "gate removed" else LockLost, match="work|hold") as caught:
-            bench.manager.collect("0s")
-    if isinstance(caught.value, LockLost):
-        assert len(caught.value.details["runs"]) == 1
-    thaw(child)
-    (backup,) = bench.found()
-    assert not backup["damaged"]
-    bench.manager.collect("0s")
-    bench.restore(backup["id"], numeric_owner=True)
-    assert not model.unlike(wanted, model.snapshot(bench.target))
+    shutil.rmtree(bench.store / "tmp")
+    child.send_signal(signal.SIGCONT)
+    output, _none = child.communicate(timeout=60)
+    if moment == "captured":
+        assert child.returncode == 1, output
+        assert len(bench.found()) == 1
 
 
-def test_a_repair_makes_no_sidecar_for_a_run_whose_lock_was_removed(bench, frozen) -> None:
+def test_a_repair_makes_no_sidecar_for_a_run_that_is_about_to(bench, frozen) -> None:
     """It is between its manifest and its sidecar, or about to be."""
     bench.files(a=b"1")
     lost = bench.create().backup["id"]
     (bench.backups / f"{lost}.json").unlink()
     bench.files(a=b"2")
     child = frozen("stored")
-    (bench.store / "lock").unlink()
-    with pytest.raises(LockLost):
-        bench.manager.verify(verify.VerifyRequest(repair=True))
-    thaw(child)
     assert bench.manager.verify(verify.VerifyRequest(repair=True)).repaired["sidecars"] == [lost]
+    thaw(child)
+    assert bench.manager.verify(verify.VerifyRequest(repair=True)).repaired["sidecars"] == []
     assert [backup["damaged"] for backup in bench.found()] == [False, False]
 
 
-def test_a_run_that_begins_during_a_slice_of_a_collection_loses_nothing(bench, monkeypatch) -> None:
-    """The collector has the store alone, the lock's file is removed, and a run comes in: what it has seen is put back."""
+def test_a_restore_keeps_a_backup_that_is_deleted_meanwhile(bench, monkeypatch) -> None:
     bench.source.mkdir()
     version(bench.source, 1)
-    first = bench.create().backup["id"]
-    bench.manager.delete(first)
-    real = collection._Trash.take
-    begun: list[Transaction] = []
+    wanted = model.snapshot(bench.source)
+    backup = bench.create().backup["id"]
+    real = restore_module.Restorer._carry_out
 
-    def take(self, file) -> None:
-        if not begun:
-            (bench.store / "lock").unlink()
-            begun.append(Transaction(Store(str(bench.store), 5)).__enter__())
-        real(self, file)
+    def meanwhile(self, *arguments):
+        other = Manager(str(bench.store), str(bench.backups), 1)
+        assert other.delete(backup)
+        assert other.collect("0s")["freed_files"] == 0
+        return real(self, *arguments)
 
-    before = sorted(path.relative_to(bench.store) for kind in ("objects", "packs") for path in (bench.store / kind).rglob("*") if path.is_file())
-    monkeypatch.setattr(collection._Trash, "take", take)
-    with pytest.raises(LockLost):
-        bench.manager.collect("0s")
-    begun[0].__exit__()
-    after = sorted(path.relative_to(bench.store) for kind in ("objects", "packs") for path in (bench.store / kind).rglob("*") if path.is_file())
-    assert after == before
-    assert bench.manager.collect("0s")["freed_files"] == len(before)
+    monkeypatch.setattr(restore_module.Restorer, "_carry_out", meanwhile)
+    bench.restore(backup, numeric_owner=True)
+    assert not model.unlike(wanted, model.snapshot(bench.target))
+    assert bench.manager.collect("0s")["freed_files"] and bench.debris() == []
+
+
+# ---- the order of claims, looks and moves
+
+
+class Race:
+    """A create and a collection, each stopped by the other at chosen steps of their code. What the create relies on was dead before."""
+
+    def __init__(self, bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench, self.patch = bench, monkeypatch
+        bench.source.mkdir()
+        version(bench.source, 1)
+        bench.manager.delete(bench.create().backup["id"])
+        self.done: set[str] = set()
+        self.failed = False
+
+    def once(self, where: object, name: str, other: Callable[[], object], before: bool) -> None:
+        """Let the other process go on, once, before or after a step."""
+        real = getattr(where, name)
+
+        def step(*arguments, **more):
+            first = name not in self.done
+            self.done.add(name)
+            if first and before:
+                other()
+            result = real(*arguments, **more)
+            if first and not before:
+                other()
+            return result
+
+        self.patch.setattr(where, name, step)
+
+    def create(self) -> None:
+        Manager(str(self.bench.store), str(self.bench.backups), 1).create(create.CreateRequest("work", str(self.bench.source)))
+
+    def run(self, ended: threading.Event) -> None:
+        try:
+            self.create()
+        except Damaged:
+            self.failed = True  # it read what it relied on, and that was gone
+        finally:
+            ended.set()
+
+    def collect(self) -> None:
+        Manager(str(self.bench.store), str(self.bench.backups), 1).collect("0s")
+
+    def check(self) -> bool:
+        """Whether the backup is whole: as listed, and as restored."""
+        self.patch.undo()
+        if self.failed:
+            return False
+        (backup,) = self.bench.found()
+        whole = not backup["damaged"] and not self.bench.manager.verify(verify.VerifyRequest(level="content")).damage
+        if whole:
+            self.bench.restore(backup["id"], str(self.bench.top / "again"))
+        return whole
+
+
+def _look_before_claim(patch: pytest.MonkeyPatch) -> None:
+    real = claims.Claims.add
+
+    def late(self, kind, names):  # the claim is written after the look: at the end of the run
+        waiting = self.__dict__.setdefault("waiting", [])
+        waiting.append((kind, list(names)))
+
+    def commit(self, *arguments, **more):
+        for item in self._space.claims.__dict__.get("waiting", ()):
+            real(self._space.claims, *item)
+        return real_commit(self, *arguments, **more)
+
+    real_commit = Transaction.commit
+    patch.setattr(claims.Claims, "add", late)
+    patch.setattr(Transaction, "commit", commit)
+
+
+def _claims_before_moves(patch: pytest.MonkeyPatch) -> None:
+    """The claims are read once, with the plan, and not after the moves."""
+    real = claims.Claimed.read
+
+    def read(self):
+        if "once" not in self.__dict__:
+            self.once = real(self)
+        return self.once
+
+    patch.setattr(claims.Claimed, "read", read)
+
+
+def _manifests_before_claims(patch: pytest.MonkeyPatch) -> None:
+    def mark(self):
+        self._mark(self.live)
+        return self._claimed.read()
+
+    patch.setattr(collection._Needed, "mark", mark)
+
+
+def _nothing_put_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(collection.Collector, "_put_back", lambda self, needed, moved: set())
+
+
+def _own_files_unclaimed(patch: pytest.MonkeyPatch) -> None:
+    real = claims.Claims.add
+
+    def add(self, kind, names):
+        trees = Path(os.readlink(f"/proc/self/fd/{self._fd}")).parents[2] / ("objects" if kind == claims.OBJECT else "packs")
+        real(self, kind, [name for name in names if list((trees / name.hex()[:2]).glob(f"{name.hex()}*"))])
+
+    patch.setattr(claims.Claims, "add", add)
+
+
+def relies_while_it_collects(race: Race) -> None:
+    """The collection has its plan; a run comes to rely on what is dead in it, and stays; files are moved; the run ends."""
+    stop = threading.Event()
+    go, ended = threading.Event(), threading.Event()
+    real = Transaction.commit
+
+    def commit(self, *arguments, **more):
+        if threading.current_thread() is runner:
+            go.set()
+            assert stop.wait(60)
+        return real(self, *arguments, **more)
+
+    runner = threading.Thread(target=race.run, args=(ended,))
+    race.patch.setattr(Transaction, "commit", commit)
+    race.once(collection, "_settle", lambda: (runner.start(), go.wait(60)), before=True)
+    race.collect()
+    stop.set()
+    assert ended.wait(60)
+
+
+def ends_while_it_marks(race: Race) -> None:
+    """A run relies on what is about to be moved. The files are moved, and the run writes its manifest and ends just before or after the marking."""
+    go, stop, ended = threading.Event(), threading.Event(), threading.Event()
+    real = Transaction.commit
+
+    def commit(self, *arguments, **more):
+        if threading.current_thread() is runner:
+            go.set()
+            assert stop.wait(60)
+        return real(self, *arguments, **more)
+
+    runner = threading.Thread(target=race.run, args=(ended,))
+    race.patch.setattr(Transaction, "commit", commit)
+    race.once(collection, "_settle", lambda: (runner.start(), go.wait(60)), before=True)
+    turns: list[int] = []
+    marked = garbage.Marker.__call__
+
+    def mark(self, live):
+        marked(self, live)
+        turns.append(1)
+        if len(turns) == 2:  # the one after the moves
+            stop.set()
+            assert ended.wait(60)
+
+    race.patch.setattr(garbage.Marker, "__call__", mark)
+    race.collect()
+    stop.set()
+    assert ended.wait(60)
+
+
+def brings_while_it_plans(race: Race) -> None:
+    """The collection has marked; a run moves new files into place; the collection lists them; the run writes its manifest after the last marking."""
+    (race.bench.source / "new").write_bytes(b"new" * 100_000)
+    go, stop, ended = threading.Event(), threading.Event(), threading.Event()
+    real = create.publish
+
+    def publish(*arguments):
+        go.set()
+        assert stop.wait(60)
+        return real(*arguments)
+
+    runner = threading.Thread(target=race.run, args=(ended,))
+    race.patch.setattr(create, "publish", publish)
+    race.once(collection, "_dead_objects", lambda: (runner.start(), go.wait(60)), before=True)
+    race.collect()
+    stop.set()
+    assert ended.wait(60)
+
+
+#: What happens, and the faults in the code under which it must lose data.
+RACES = {
+    "a run relies on what is dead": (relies_while_it_collects, [_look_before_claim, _claims_before_moves, _nothing_put_back]),
+    "a run ends during the marking": (ends_while_it_marks, [_manifests_before_claims, _nothing_put_back]),
+    "a run brings what is listed as dead": (brings_while_it_plans, [_own_files_unclaimed, _nothing_put_back]),
+}
+
+
+@pytest.mark.parametrize(
+    ("race", "fault"), [(name, fault) for name, (_play, faults) in RACES.items() for fault in (None, *faults)], ids=lambda item: getattr(item, "__name__", item)
+)
+def test_nothing_is_lost_and_each_step_of_the_order_is_needed(bench, monkeypatch, race: str, fault: Optional[Callable[[pytest.MonkeyPatch], None]]) -> None:
+    play = Race(bench, monkeypatch)
+    if fault is not None:
+        fault(monkeypatch)
+    RACES[race][0](play)
+    assert play.check() == (fault is None)
+
+
+# ---- directories that somebody removes
 
 
 def test_a_collection_ends_where_another_may_have_begun(bench, monkeypatch) -> None:
@@ -418,75 +602,82 @@ def test_a_collection_ends_where_another_may_have_begun(bench, monkeypatch) -> N
     assert bench.manager.collect("0s")["freed_files"]
 
 
-# ---- nobody starves
+# ---- nobody waits
 
 
-def busy(store: str, until: float, seed: int) -> None:
-    """What many schedules do: hold the store with others for moments, over and over."""
-    chance = random.Random(seed)
-    while time.monotonic() < until:
-        try:
-            with Lock(store, 60):
-                time.sleep(chance.uniform(0.01, 0.1))
-        except LockTimeout:
-            pass
+def timer(store: str, backups: str, source: str, number: int) -> float:
+    """What a schedule does, and how long it took in seconds."""
+    began = time.monotonic()
+    Manager(store, backups, 5).create(create.CreateRequest(f"w{number % 20}", source))
+    return time.monotonic() - began
 
 
-def test_a_collection_gets_the_lock_and_does_not_block_others(bench, record_property) -> None:
-    """As 200 schedules would: there is always somebody who holds the store. And 20,000 objects are to be swept."""
-    bench.files(a=b"1", object=b"x" * 200_000)
+def test_no_command_waits_for_another(bench, frozen, record_property) -> None:
+    """A run that is stopped for as long as the rest takes, a restore that is stopped as well, lists, restores, many timers, and one collection after
+    another over many dead objects."""
+    bench.source.mkdir()
+    version(bench.source, 1)
+    wanted = model.snapshot(bench.source)
     keep = bench.create().backup["id"]
-    dead = 100_000 if LONG else 20_000
+    long_run = frozen("captured")
+    bench.manager.delete(keep)
+    keep = bench.manager.create(create.CreateRequest("kept", str(bench.source))).backup["id"]
+    dead = 100_000 if LONG else 5_000
     for number in range(dead):
         name = random.Random(number).randbytes(32).hex()
-        shelf = bench.store / "objects" / name[:2]
-        shelf.mkdir(exist_ok=True)
-        (shelf / name).touch()
-    until = time.monotonic() + 300
-    crowd: list[int] = []
-    waits: dict[str, list[float]] = {"list": [], "restore": []}
+        shard = bench.store / "objects" / name[:2]
+        shard.mkdir(exist_ok=True)
+        (shard / name).touch()
+    waits: dict[str, list[float]] = {"list": [], "restore": [], "create": [], "gc": []}
     stop = threading.Event()
-    try:
-        for seed in range(40):
-            child = os.fork()
-            if not child:
-                try:
-                    busy(str(bench.store), until, seed)
-                finally:
-                    os._exit(0)
-            crowd.append(child)
+    failures: list[BaseException] = []
+    cost = 0.0
 
-        def measure(what: str) -> None:
-            number = 0
+    def again(what: str, call: Callable[[int], object]) -> None:
+        number = 0
+        try:
             while not stop.is_set():
                 began = time.monotonic()
+                call(number)
                 number += 1
-                if what == "list":
-                    assert [item["damaged"] for item in bench.found()][-1] is False
-                elif what == "restore":
-                    bench.restore(keep, target=str(bench.top / "measured"))
-                    shutil.rmtree(bench.top / "measured")
                 waits[what].append(time.monotonic() - began)
-
-        threads = [threading.Thread(target=measure, args=(what,)) for what in ("list", "restore")]
-        for thread in threads:
-            thread.start()
-        bench.manager._timeout = 30
-        began = time.monotonic()
-        try:
-            done = bench.manager.collect("0s")
-        finally:
-            took = time.monotonic() - began
+        except BaseException as error:
+            failures.append(error)
             stop.set()
-            for thread in threads:
-                thread.join()
-    finally:
-        for child in crowd:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-    longest = {what: round(max(found), 3) for what, found in waits.items() if found}
-    print(f"collection of {dead} objects among 40 others: {took:.1f} s; longest waits of readers: {longest}")
+
+    def restored(number: int) -> None:
+        target = bench.top / f"restored{number}"
+        Manager(str(bench.store), str(bench.backups), 5).restore(keep, RestoreRequest(target=str(target), numeric_owner=True))
+        assert not model.unlike(wanted, model.snapshot(target))
+        shutil.rmtree(target)
+
+    def listed(_number: int) -> None:
+        assert not any(item["damaged"] for item in Manager(str(bench.store), str(bench.backups), 5).find(Query()))
+
+    jobs = {
+        "list": listed,
+        "restore": restored,
+        "create": lambda number: timer(str(bench.store), str(bench.backups), str(bench.source), number),
+        "gc": lambda _number: Manager(str(bench.store), str(bench.backups), 5).collect("0s"),
+    }
+    threads = [threading.Thread(target=again, args=item) for item in jobs.items()]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    while not stop.is_set() and (len(waits["create"]) < (200 if LONG else 40) or len(waits["gc"]) < 3):
+        time.sleep(0.1)
+        assert time.monotonic() - began < 600
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    thaw(long_run)
+    cost = time.monotonic() - began
+    longest = {what: round(max(found), 3) for what, found in waits.items()}
+    print(f"{ {what: len(found) for what, found in waits.items()} } in {cost:.1f} s beside a run that was stopped; longest {longest}")
     record_property("longest", str(longest))
-    assert done["freed_files"] == dead
-    assert max(longest.values()) < 5
-    assert layout.look(str(bench.store)) and collection._SLICE < 5
+    assert max(longest[what] for what in ("list", "restore", "create")) < 5
+    assert not any(item["damaged"] for item in bench.found())
+    assert bench.manager.verify(verify.VerifyRequest(level="content")).damage == []
+    bench.restore(next(item["id"] for item in bench.found() if item["workload_name"] == "work"), numeric_owner=True)
+    assert not model.unlike(wanted, model.snapshot(bench.target))

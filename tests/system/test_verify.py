@@ -134,8 +134,9 @@ def test_content_in_no_source_is_reported_as_lost(bench):
     assert list((bench.store / "quarantine").rglob("*.pack*")), "destroyed nothing"
 
 
-def test_blobs_come_back_from_the_trash(bench):
-    """The source is gone, the trash is not: trees and content alike."""
+@pytest.mark.parametrize("index", [True, False], ids=["index", "no index"])
+def test_blobs_come_back_from_the_trash(bench, index: bool):
+    """The source is gone, the trash is not: trees and content alike. Where the index tells what is in them, nothing is missing at all."""
     backup = fill(bench)
     shutil.copytree(bench.source, bench.top / "kept", symlinks=True)
     trash = bench.store / "trash" / "00000000000000000001-1"
@@ -144,7 +145,12 @@ def test_blobs_come_back_from_the_trash(bench):
         for path in store_files(bench, kind):
             path.rename(trash / kind / path.name)
     shutil.rmtree(bench.source)
-    assert verify(bench).damaged == [backup]
+    if index:
+        assert verify(bench).damaged == [] == [backup for backup in bench.found() if backup["damaged"]]
+        assert bench.manager.collect("0s")["freed_files"] == 0 and store_files(bench, "objects") and store_files(bench, "packs")
+    else:
+        shutil.rmtree(bench.store / "index")
+        assert verify(bench).damaged == [backup]
     done = verify(bench, repair=True)
     assert done.damage == [] and done.repaired["sources"] == []
     bench.restore(backup)

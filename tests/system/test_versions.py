@@ -88,7 +88,7 @@ def test_a_store_of_version_0_1_0_goes_through_every_command(old: Host, capsys: 
     made = old.said(capsys, "create", "app", "--source", str(target))
     assert made["backup"]["new_blobs"] == 0, "its blobs are known"
     said = json.loads((old.top / "cas" / "format.json").read_bytes())
-    assert said["format"] == 1 and len(said["id"]) == 32 and said["made_by"] == "volt.backup"
+    assert said["format"] == 2 and said["features"]["required"] == ["claims"] and len(said["id"]) == 32 and said["made_by"] == "volt.backup"
     old.said(capsys, "delete", other)
     assert old.said(capsys, "gc", "--grace", "0s")["freed_files"]
     assert old.said(capsys, "verify", "--content")["damage_count"] == 0

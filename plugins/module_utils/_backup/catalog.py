@@ -229,7 +229,7 @@ class Catalog:
 
     def check(self, manifest: Manifest) -> None:
         """Damaged unless all trees are sound and all content is present; shared trees are looked at once in a catalog's life."""
-        self._reach(manifest.root.content, manifest.links)
+        self._store.steadily(lambda: self._reach(manifest.root.content, manifest.links))
 
     def _look(self, sidecar: Sidecar, manifest: Manifest) -> None:
         """The same by the list of what the backup needs, where that says that all is present."""

@@ -134,7 +134,7 @@ class Creator:
             passed = self._passed + [item for item in passed if item not in self._passed]
             captured = self._capture(run)
             self._standing.phase = Phase("comparing with earlier backups", lambda: run.counts.steps)
-            old = self._manifest(catalog, base)
+            old = self._manifest(run, catalog, base)
             if base is not None and self._is_needless(base, old, known, captured):
                 run.commit()  # what a damaged store lacked is whole again
                 return Created(base, False, Changes(0).as_dict(), passed, self._keep_scan(run, captured))
@@ -172,11 +172,15 @@ class Creator:
         return next((sidecar for sidecar in found if not of_future(sidecar)), found[0] if found else None)
 
     @staticmethod
-    def _manifest(catalog: Catalog, base: t.Optional[Sidecar]) -> t.Optional[Manifest]:
-        """The newest backup's, if it has not been deleted since: a capture takes its time."""
+    def _manifest(run: Transaction, catalog: Catalog, base: t.Optional[Sidecar]) -> t.Optional[Manifest]:
+        """A backup's, if it has not been deleted since: a capture takes its time. What it needs stays until the run ends."""
         try:
-            return None if base is None else catalog.manifest(base)
-        except (Damaged, NotFound, Unsupported):
+            if base is None:
+                return None
+            manifest = catalog.manifest(base)
+            run.hold(base["manifest_ref"])
+            return manifest
+        except (Damaged, NotFound, Unsupported, FileNotFoundError):
             return None
 
     def _same_rules(self, sidecar: Sidecar) -> bool:
@@ -244,11 +248,11 @@ class Creator:
         there = brake.since_accepted(same or [sidecar for sidecar in good if sidecar["source_path"] == self._shown])
         heads = replacement.heads_below(self._source) if self._dry else replacement.heads_in(self._store)
         meant = not same or self._request.allow_empty and not captured.stats.files  # other exclusions, or a source that is to be empty
-        judge = brake.Brake(self._store, there, lambda one: self._root(catalog, one), 0 if meant else self._request.max_shrink, self._request.max_churn)
+        judge = brake.Brake(self._store, there, lambda one: self._root(run, catalog, one), 0 if meant else self._request.max_shrink, self._request.max_churn)
         return judge(captured.root, run.read, heads)
 
-    def _root(self, catalog: Catalog, sidecar: Sidecar) -> t.Optional[Entry]:
-        manifest = self._manifest(catalog, t.cast(Listed, sidecar))
+    def _root(self, run: Transaction, catalog: Catalog, sidecar: Sidecar) -> t.Optional[Entry]:
+        manifest = self._manifest(run, catalog, t.cast(Listed, sidecar))
         return None if manifest is None else manifest.root
 
     def _describe(self, created: datetime.datetime, captured: Captured, run: Transaction, verdict: brake.Verdict) -> t.Tuple[Sidecar, Manifest]:

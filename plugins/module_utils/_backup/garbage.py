@@ -13,15 +13,15 @@ tree that cannot be read ends the collection, for what it refers to is then unkn
 from __future__ import annotations
 
 import contextlib
-import time
 import typing as t
 
 from .._base import Damaged, Foreign, NotFound, Unsupported, files, parse, parse_span, show
 from .._format.reachability import Reachability
 from .._restore import known
-from .._store.gc import Collector, compact, one_at_a_time
+from .._store.gc import Collector, compact
 from .._store.store import Store
 from .._store.table import Table
+from .._store.trash import one_at_a_time
 from . import records
 from .catalog import Catalog
 from .create import scan_name
@@ -32,60 +32,55 @@ from .needs import Needs
 _LEFTOVER = 86400
 
 
-class _Late(Exception):
-    """The time for marking is over."""
-
-
 class _Adder:
     """Takes what is reached into the table of live blobs."""
 
     def __init__(self, live: Table) -> None:
         self._live = live
-        self.until: t.Optional[float] = None
 
     def content(self, digest: bytes, _size: int) -> None:
         if self._live.find(digest) < 0:
             self._live.add(digest, b"")
 
     def metadata(self, digest: bytes) -> None:
-        if self.until is not None and time.monotonic() >= self.until:
-            raise _Late
         self.content(digest, 0)
 
 
 class Marker:
-    """Marks what all backups refer to; each call adds what came since the one before (see `_store.collect.Mark`)."""
+    """Marks what all backups refer to; each call adds what came since the one before (see `_store.gc.Mark`)."""
 
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self._store, self._catalog = store, catalog
         self._seen: t.Set[str] = set()
         self._ids: t.Set[str] = set()
-        self._walk: t.Optional[t.Tuple[_Adder, Reachability]] = None
+        self._reach: t.Optional[Reachability] = None
         self._named: t.Set[str] = set()
+        self._held: t.Set[str] = set()
         self._foreign: t.Dict[str, t.Optional[str]] = {}
         self.sources: t.Set[str] = set()
         self.digests: t.Set[str] = set()  # of manifests
 
-    def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
+    def __call__(self, live: Table) -> None:
         ids = self._catalog.ids()
         references = self._store.refs.names()  # after the sidecars: a backup that has one by then has its manifest
         self._check_sidecars(ids, references)
+        held = [item for item in self._store.refs.held() if item[0] not in self._held]  # after the references: one that was deleted is held since before
         new = [name for name in references if name not in self._seen]
-        if not new:
-            return True
+        if not new and not held:
+            return
         self._store.refresh()  # their blobs may be in packs that we do not know yet
-        if self._walk is None:
+        if self._reach is None:
             adder = _Adder(live)
-            self._walk = adder, Reachability(self._store.read, adder.content, adder.metadata)
-        adder, reach = self._walk
-        adder.until = until
-        try:
-            for name in new:
-                self._mark(name, reach)
-                self._seen.add(name)
-        except _Late:
-            return False
-        return True
+            self._reach = Reachability(self._store.read, adder.content, adder.metadata)
+        for name in new:
+            self._mark(name, self._reach)
+            self._seen.add(name)
+        for name, data in held:
+            if name not in self._seen:
+                with contextlib.suppress(Damaged, Foreign, Unsupported):  # then its reader cannot use it either
+                    manifest = records.decode_manifest(data)
+                    self._reach(manifest.root.content, manifest.links)
+            self._held.add(name)
 
     def _mark(self, name: str, reach: Reachability) -> None:
         if not records.owner(name):

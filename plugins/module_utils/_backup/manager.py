@@ -249,7 +249,7 @@ class Manager:
         store, catalog = self._open(dry)
         if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
-        with store.write_lock(dry):
+        with store.lock():
             found = next(iter(catalog.list(backup=backup)), None)
             missing = found is None
             if missing and catalog.manifests_of(backup):
@@ -280,7 +280,7 @@ class Manager:
 
         check_workload(workload)
         store, catalog = self._open(dry)
-        with store.write_lock(dry):
+        with store.lock():
             return marks.accept_mounts(catalog, workload, dry)
 
     def accept(self, backup: str, dry: bool = False) -> marks.Marked:
@@ -288,7 +288,7 @@ class Manager:
         from . import marks
 
         store, catalog = self._open(dry)
-        with store.write_lock(dry):
+        with store.lock():
             return marks.accept(catalog, check_id(backup), dry)
 
     def protect(self, backup: str, wanted: bool = True, dry: bool = False) -> marks.Marked:
@@ -296,7 +296,7 @@ class Manager:
         from . import marks
 
         store, catalog = self._open(dry)
-        with store.write_lock(dry):
+        with store.lock():
             return marks.protect(catalog, check_id(backup), wanted, dry)
 
     def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:

@@ -84,7 +84,8 @@ class Needs:
         return bool(parts) and all(map(self._is_there, t.cast(t.List[bytes], parts)))
 
     def learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]] = None) -> None:
-        """Note what a backup needs, which is all here; quietly not, where that cannot be done. Under the store's lock.
+        """Note what a backup needs, which is all here; quietly not, where that cannot be done. Its manifest is there, so nothing of it is
+        collected.
 
         :param near: another backup with much in common, and the digest of its manifest; by default the one of the same workload that was learned last.
         """
@@ -107,7 +108,7 @@ class Needs:
 
     def _learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]]) -> None:
         # Between the moves to the trash and `end`, a part may name what was moved. A backup that stores such a blob again needs a part with it that stays.
-        # Asked before the parts are read: `end` may come in between, but under the store's lock no moves do.
+        # Asked before the parts are read: a collection that begins after that finds the manifest, and takes nothing away that it needs.
         shared = near is not None and not self._cache.has(_UNDER_WAY)
         parts = self._parts(near[0]) if near is not None else None
         known = [self._read(name) for name in parts or ()]

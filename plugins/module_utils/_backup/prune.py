@@ -7,13 +7,12 @@
 
 ::
 
-    under the lock that create and restore hold as well:
-        list the workload's backups (of these types, as one series)
-        is one of any type suspect, and none fits after it -> all before it stay
-        the policy would keep all of them -> done; whether one is damaged makes no difference then
-        look which are damaged
-        the policy among the good, and among all -> what goes
-        delete, oldest first: sidecar, then manifest; content is the collector's
+    list the workload's backups (of these types, as one series)
+    is one of any type suspect, and none fits after it -> all before it stay
+    the policy would keep all of them -> done; whether one is damaged makes no difference then
+    look which are damaged
+    the policy among the good, and among all -> what goes
+    delete, oldest first: sidecar, then manifest; content is the collector's
 
 Two prunes at once each keep what they would keep alone, the newest good backup included: what is gone already is no error.
 """
@@ -68,7 +67,7 @@ class Pruner:
 
     def __call__(self) -> Pruned:
         store = self._store
-        with store.write_lock(self._dry):
+        with store.lock():
             found, rules = self._judged()
             rows = [_row(sidecar, rule) for sidecar, rule in zip(found, rules)]
             going = [sidecar for sidecar, rule in zip(found, rules) if rule is None]

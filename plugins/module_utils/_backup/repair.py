@@ -19,24 +19,21 @@ Nothing is destroyed: false files stay in quarantine, and a backup that stays da
 
 from __future__ import annotations
 
-import time
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, Progress, SourceError, Unsupported, UsageError, files, store_failure
+from .._base import Damaged, Foreign, NotFound, Progress, SourceError, Unsupported, UsageError, directory_lock, files, store_failure
 from .._capture.stat_cache import Scan
 from .._format import chunks
 from .._store.cache import STAT_CACHE
-from .._store.gc import one_at_a_time
 from .._store.quarantine import Quarantine, Remains
 from .._store.store import Store
 from .._store.transaction import Transaction
+from .._store.trash import one_at_a_time
 from . import directory, records
 from .catalog import Catalog
 from .create import retake
 from .ids import check_id
 from .verify import Structure, Verified, Verifier, VerifyRequest
-
-_SLICE = 2.0
 
 
 class Repairer:
@@ -169,14 +166,11 @@ class Repairer:
         wanted = self._sidecars_to_make()
         if not wanted:
             return
-        with Transaction(self._store):
-            pass  # gives a store of version 0.1.0 its id, which sidecars name
-        while wanted:
-            # alone: a run that is just between its manifest and its sidecar must not find the sidecar's name taken
-            with self._store.alone():
-                until = time.monotonic() + _SLICE
-                while wanted and time.monotonic() < until:
-                    self._make_sidecar(wanted.pop(), quarantine)
+        directory.make(self._directory)
+        # as `publish`: a run that is just between its manifest and its sidecar must not find the sidecar's name taken
+        with directory_lock(self._directory, self._store.lock_timeout), self._store.refs.lock(self._store.lock_timeout):
+            for name in wanted:
+                self._make_sidecar(name, quarantine)
 
     def _make_sidecar(self, name: str, quarantine: Quarantine) -> None:
         try:
@@ -195,7 +189,6 @@ class Repairer:
         except Damaged:
             self.done["quarantined"].append(quarantine.move(path, "backups"))
         try:
-            directory.make(self._directory)
             own = directory.claim(self._directory, self._store)
             files.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest, own.id, own.store)), exclusive=True)
         except OSError as error:

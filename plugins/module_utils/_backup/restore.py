@@ -79,7 +79,7 @@ def inside(catalog: Catalog, sidecar: Sidecar, path: bytes) -> bytes:
 
 
 class Restorer:
-    """One restore. Use once, under the store's shared lock.
+    """One restore. Use once.
 
     :param reread: believe no stat cache of the target, and leave none: what is there is to be proved.
     :cvar comparer: what tells whether a file is equal.
@@ -143,7 +143,8 @@ class Restorer:
         if self._dry:
             return self._result(strategy, Tally(), diff, comparison.lacks)
         self._warnings += filter(None, [holding_warning(target.path, users.holding)])
-        return self._carry_out(work, strategy, diff)
+        with self._store.holding(self._sidecar["manifest_ref"]):
+            return self._carry_out(work, strategy, diff)
 
     def _look(self) -> _Work:
         """Compare the backup with what is there."""

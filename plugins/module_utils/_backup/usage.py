@@ -75,7 +75,7 @@ class _State:
 
 
 def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
-    """Figures for `volt_backup_info`; sizes in bytes. Under the lock."""
+    """Figures for `volt_backup_info`; sizes in bytes."""
     files = {part: store.files_below(part) for part in ("objects", "packs", "trash", "quarantine")}
     by_workload: t.Dict[str, t.List[t.Tuple[int, Manifest]]] = {}
     state = _State()
@@ -122,7 +122,7 @@ def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
     }
 
 
-def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]], state: _State) -> t.Dict[str, t.Any]:
+def _account(store: Store, backups: t.List[t.Tuple[int, Manifest]], state: _State) -> _Account:
     account = _Account(store)
     reach = Reachability(store.read, account.content, account.metadata, account.broken)
     for _size, manifest in backups:
@@ -130,6 +130,13 @@ def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]], state: _Stat
             reach(manifest.root.content, manifest.links)
         except Unsupported:
             state.unsupported = True
+    return account
+
+
+def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]], state: _State) -> t.Dict[str, t.Any]:
+    account = _account(store, backups, state)
+    if not account.whole and store.look_again():
+        account = _account(store, backups, state)
     if not account.whole:
         state.add(store.has_newer_packs)
     logical, stored = sum(size for size, _manifest in backups), round(account.stored)

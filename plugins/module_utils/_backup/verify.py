@@ -145,7 +145,7 @@ class Structure:
         self.told: Told = ([], 0, [])
 
     def read_records(self) -> None:
-        """Sidecars and manifests; under the lock."""
+        """Sidecars and manifests."""
         catalog = self._catalog
         references = set(self._store.refs.names())
         for backup in sorted(self._ids or catalog.ids()):
@@ -191,15 +191,23 @@ class Structure:
             self.whole.append((manifest.backup["id"], manifest))
 
     def look(self, read: t.Optional[t.Callable[[bytes, int], bytes]] = None, content: t.Optional[t.Callable[[bytes, int], None]] = None) -> None:
-        """Go through all trees; under the lock.
+        """Go through all trees.
 
         :param read: how to read trees, if not from the store alone. :param content: how to look for content, likewise.
         """
         while True:
             known = self._store.false_files, len(self.whole)
             self._look(read, content)
-            if (self._store.false_files, len(self.whole)) == known:
+            if self.lacking:
+                self._drop_deleted()
+            moved = bool(self.lacking) and self._store.look_again()
+            if (self._store.false_files, len(self.whole)) == known and not moved:
                 return  # else blobs that were still taken for sound are in a file that is none, or a backup turned out to be unsupported
+
+    def _drop_deleted(self) -> None:
+        """Forget backups that were deleted meanwhile: a collection may have taken what they needed."""
+        there = set(map(records.owner, self._store.refs.names()))
+        self.whole = [(backup, manifest) for backup, manifest in self.whole if manifest.backup["id"] in there]
 
     def _look(self, read: t.Any, content: t.Any) -> None:
         self.lacking, self.trees = {}, False
@@ -228,7 +236,7 @@ class Structure:
         self.trees = bool(broken)
 
     def tell(self, limit: int) -> None:
-        """Put into `told` what is wrong by backup and path: the first so many, how many in all, ids of the backups concerned. Under the lock of `look`."""
+        """Put into `told` what is wrong by backup and path: the first so many, how many in all, ids of the backups concerned."""
         self.told = self._damage(limit)
 
     def _damage(self, limit: int) -> Told:
@@ -325,6 +333,8 @@ class Verifier:
             seen.add((kind, name))
             for found in scrub.forms(store, kind, name):
                 wrong = scrub.fault(store, found)
+                if wrong is not None and not store.is_in_place(found.path):
+                    continue  # collected meanwhile
                 self.read_files += 1
                 self.read_bytes += found.state[0]
                 self._progress(1, found.state[0])

@@ -202,13 +202,23 @@ def write_file(
         finally:
             os.close(fd)
         if exclusive:
-            _name(beside, path)
+            give_name(beside, path)
         else:
             os.rename(beside, path)
     except BaseException:
         quietly(os.unlink, beside)
         raise
     sync_directory(os.path.dirname(path))
+
+
+def copy_small(source: str, path: str, most: int) -> None:
+    """Copy a regular file of at most so many bytes to a new one, for as long as this process lives: nothing is synced."""
+    data = read_file(source, most)
+    fd = create_file(path)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
 
 
 def foresee_write(path: str) -> None:
@@ -223,7 +233,7 @@ def foresee_write(path: str) -> None:
         raise OSError(code, os.strerror(code), path)
 
 
-def _name(beside: str, path: str) -> None:
+def give_name(beside: str, path: str) -> None:
     """Give a file its name unless another file has it; file systems without hard links leave a moment in which two may take it."""
     try:
         os.link(beside, path)

@@ -80,7 +80,7 @@ class Capture:
         self._mounts: t.Optional[MountsBelow] = None
         self._check: t.Optional[LinkCheck] = None
         self._synced: t.Set[int] = set()
-        self._all_packs = run.store.has_packs(old.packs)
+        self._all_packs = run.blobs.rely_on(old.packs)
 
     def __call__(self, source: bytes) -> Captured:
         """:param source: a real path. :raises SourceMoved: it leads elsewhere by the time the walk has ended."""
@@ -375,6 +375,6 @@ class Capture:
             here.numbers == facts.numbers
             and b"\0".join(here.names) == facts.names
             and self._run.blobs.has(facts.tree)
-            and all(self._run.store.object_form(digest, size) is not None for digest, size in facts.objects)
+            and all(self._run.objects.has(digest, size) for digest, size in facts.objects)
             and all(count_chunks(self._run, digest, size) >= 0 for digest, size in facts.chunked)
         )

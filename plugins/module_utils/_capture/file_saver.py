@@ -116,7 +116,7 @@ class FileSaver:
         if entry.kind != tree.FILE:
             return None
         if entry.size > chunks.PACKED_MOST:
-            return entry if self._run.store.has(entry.content, entry.size) else None
+            return entry if self._run.objects.has(entry.content, entry.size) else None
         return entry if not entry.size or self._run.blobs.has(entry.content) else None
 
     def _regular(self, here: Directory, fd: int, position: int, name: str, info: os.stat_result) -> Slot:
@@ -242,10 +242,11 @@ class FileSaver:
 
 def count_chunks(run: Transaction, digest: bytes, size: int) -> int:
     """How many chunks a chunked file has, or -1 if not all of them are stored."""
-    run.blobs.has(digest)  # which remembers the pack; a list above 8 MiB is an object, and reading finds it there
+    if not run.blobs.has(digest) and not run.objects.has(digest, -1):  # a list above 8 MiB is an object
+        return -1
     try:
         found = chunks.decode(run.store.read(digest, chunks.LIST_LIMIT), size)
     except (Damaged, Unsupported):
         return -1
-    whole = all(run.store.has(chunk, length) for _offset, length, chunk in found.chunks())
+    whole = all(run.objects.has(chunk, length) for _offset, length, chunk in found.chunks())
     return len(found.digests) if whole else -1

@@ -12,24 +12,24 @@ trees, manifests and backups are the business of the packages above.
 
 How bytes come in (a *transaction*)::
 
-    take the gate, then the shared lock; sweep what dead runs left under tmp/
-    make tmp/<run>/
-    for each blob that is not known:
+    make tmp/<run>/ at the gate; sweep what dead runs left there
+    for each blob: is it known? then claim the file that it is in, and look whether that is there; else:
         small: add it to the open pack; when the content says "cut here", a worker compresses and writes the pack
         large: a worker compresses (or clones) it into an object file
-    sync the file system, rename everything into place, sync again
+    sync the file system, claim all new files, rename them into place, sync again
     write the index of what is new; it can be lost, packs describe themselves
+    the caller writes its references; only then the claims go, with tmp/<run>/
 
 How bytes come out::
 
     find the digest in the index (or, for an object, in its directory)
     read, decompress within a bound, hash; a wrong hash is never returned
 
-Files: `layout` (where files lie), `features` (format.json), `original` (files of the original Volt command), `codec` (compression), `pack` (the
-pack format), `table` and `index` (where a blob is), `lock` (the store's lock and gate), `store` (reading), `refs` (manifests, as files), `cache`
-(files that may be lost), `transaction` (writing: the whole), `workspace` (its directory), `workers` (its threads), `blob_writer` (small blobs),
-`object_writer` (large ones), `gc` (garbage collection), `scrub` (reading everything to see whether it is sound), `quarantine` (false files, and
-what is still good in them).
+Files: `layout` (where files lie), `features` (format.json), `original` (files of the original Volt command), `codec` (compression), `pack` (the pack
+format), `table` and `index` (where a blob is), `lock` (the gate, and the lock of version 0.1.0), `claims` (what runs rely on), `store` (reading),
+`refs` (manifests, as files), `cache` (files that may be lost), `transaction` (writing: the whole), `workspace` (its directory), `workers` (its
+threads), `blob_writer` (small blobs), `object_writer` (large ones), `gc` (garbage collection), `trash` (where it moves files), `scrub` (reading
+everything to see whether it is sound), `quarantine` (false files, and what is still good in them).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import os
 import typing as t
 from concurrent.futures import Future
 
-from . import codec, pack
+from . import claims, codec, layout, pack
 from .index import LOCATION_SIZE, SUSPECT, PackLine, pack_location, unpack_location
 from .layout import State
 from .store import Store
@@ -68,9 +68,24 @@ class BlobWriter:
         if self._only is not None and digest not in self._only:
             return True
         found = self._store.index.find(digest)
-        if found is None:
-            return False
-        self._relied.add(found[0])
+        while found is not None and found[0] not in self._relied:
+            if self.rely_on([found[0]]):
+                break
+            self._store.index.forget(found[0])
+            found = self._store.index.find(digest)
+        return found is not None
+
+    def rely_on(self, names: t.Iterable[bytes]) -> bool:
+        """Rely on packs of the store, which stay from now on; False where one is not in its place, and may go."""
+        new = [name for name in names if name not in self._relied]
+        index = self._store.index
+        if self._space.claims is not None:
+            self._space.claims.add(claims.PACK, new)
+        for name in new:
+            known = index.packs.get(name)
+            if known is None or self._space.claims is not None and not self._store.is_in_place(layout.pack_path(name, known.suffix)):
+                return False
+        self._relied.update(new)
         return True
 
     def add(self, digest: bytes, blob: bytes) -> bool:

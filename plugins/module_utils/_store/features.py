@@ -14,6 +14,8 @@
 misread it; an *optional* one can be ignored. A store with a required feature says `format: 2`, so that version 0.1.0, which knew no features,
 refuses it. What this version does not know is unsupported, never damaged.
 
+The feature `claims` says that runs write down what they rely on (see `claims`), and hold no lock. Version 0.1.0 relied on that lock.
+
 Stores of version 0.1.0 have neither id nor features. They get both with the next write.
 """
 
@@ -30,8 +32,9 @@ from .._base import StoreError, files, newer, reason
 NAME = "format.json"
 #: The format of a store without required features, and of one with some.
 PLAIN, WITH_FEATURES = 1, 2
-#: Required features that this version knows.
-KNOWN: t.FrozenSet[str] = frozenset()
+#: Required features that this version knows, and that each store has which it made or wrote to.
+CLAIMS = "claims"
+KNOWN = frozenset({CLAIMS})
 _MOST = 65536
 _ID = re.compile(r"[0-9a-f]{32}|")
 _FEATURE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -103,11 +106,14 @@ def check(store: str, found: Format) -> None:
         raise newer(f"Store {store} (feature {', '.join(unknown)})", features=unknown)
 
 
-def give_id(store: str, found: Format) -> Format:
-    """Write the format anew with an id, if it has none. Called where no other program does the same. OSError where that fails."""
-    if found.id:
-        return found
-    found = found._replace(id=new_id())
+def made() -> Format:
+    """The format of a new store."""
+    return Format(new_id(), (CLAIMS,))
+
+
+def upgrade(store: str, found: Format) -> Format:
+    """Write the format anew, with an id and all features. Called where no other program uses the store. OSError where that fails."""
+    found = found._replace(id=found.id or new_id(), required=tuple(sorted({*found.required, CLAIMS})))
     path = os.path.join(store, NAME)
     info = os.stat(path)
     files.write_file(path, found.encode(), mode=stat.S_IMODE(info.st_mode), owner=(info.st_uid, info.st_gid))

@@ -8,46 +8,45 @@
 
 ::
 
-    plan, shared:       mark all that is referred to
-                        list packs and objects without a mark, packs that are to be rewritten, trash that has lain for the grace period
-    carry out, shared:  empty the trash
-               alone:   mark what came meanwhile; move to the trash what the plan lists and has no mark still
-               shared:  rewrite packs that are mostly dead, or tiny: their live blobs go into new packs, durable before anything else happens
-               alone:   mark what came meanwhile; move the old packs to the trash
-               shared:  write the index anew
+    plan:       read the claims, then mark all that manifests refer to
+                put back from the trash what is claimed or needed, as after a collection that was killed
+                list packs and objects that are dead, packs that are to be rewritten, trash that has lain for the grace period
+    carry out:  empty the trash
+                move the dead files to the trash, in slices: after each, read the claims, then mark what new manifests refer to; put back what is
+                claimed or needed
+                rewrite packs that are mostly dead, or tiny: their live blobs go into new packs, durable before anything else happens
+                move the old packs to the trash in the same way
+                write the index anew
 
 Check mode makes the plan, and rewrites packs without writing to know what that would save.
 
-*Alone* comes in slices of a few seconds. When it begins, no other process is at work: every backup either has its manifest, which is marked now, or will
-never have one, for its run is dead. So whatever has no mark at that moment is garbage for ever, until a run stores it again. What has become
-garbage since the plan was made is for the next collection.
+No process waits for another. A run that relies on a file claims it first and looks for it then (see `claims`); a collection moves it first and reads the
+claims then. A run drops its claims after its manifest is written; a collection reads the manifests after the claims. So what a run relies on is
+seen in one of the two, or the run has seen that it is gone. A file is deleted only after a pass over the trash that found it neither claimed nor needed.
+What has become garbage since the plan was made is for the next collection.
 
-If the file `lock` was removed, a run may be at work during a slice. Its directory in tmp/ shows that. Then the files that the slice moved are put back, and
-the collection ends with an error.
-
-Nothing depends on what an earlier collection knew. One that is killed has moved less, or leaves a pack beside its replacement, in which no
-blob is then found any more: the next one moves it.
+Nothing depends on what an earlier collection knew. One that is killed leaves files in the trash, where readers find them and the next one puts them back,
+or a pack beside its replacement, in which no blob is then found any more: the next one moves it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
-import shutil
-import struct
 import time
 import typing as t
 
-from .._base import Damaged, LockLost, StoreError, StoreFull, files, is_at, kernel, locked, newer, reason, store_failure
+from .._base import Damaged, StoreFull, VoltError, files, kernel, newer, store_failure
 from . import codec, layout, pack
+from .claims import Claimed
 from .store import Store
 from .table import Table
 from .transaction import Transaction
+from .trash import Dead, DeadFiles, FileCount, Trash
 
-#: Seconds for which the store is held alone, and left to others in between.
-_SLICE, _BREATH = 2.0, 0.3
+#: Seconds for which files are moved before the claims are read: until then, readers look for them in the trash.
+_SLICE = 1.0
 #: Packs of a smaller plain size are merged.
 _SMALL = 256 << 10
 _SHARDS = [f"{number:02x}" for number in range(256)]
@@ -56,61 +55,8 @@ _SHARDS = [f"{number:02x}" for number in range(256)]
 class Mark(t.Protocol):
     """Marks the blobs that backups need."""
 
-    def __call__(self, live: Table, until: t.Optional[float] = None) -> bool:
-        """Add every digest that can be reached, and was not added by an earlier call, to a table; raise where not all can be known.
-
-        With a time (of time.monotonic) it may return False when that has passed, to be called again.
-        """
-
-
-class FileCount(t.NamedTuple):
-    """A number of files, and their bytes as stored."""
-
-    files: int = 0
-    bytes: int = 0
-
-    def plus(self, size: int) -> FileCount:
-        return FileCount(self.files + 1, self.bytes + size)
-
-
-class Dead(t.NamedTuple):
-    """A file of the store that held nothing live when it was listed. `name` is the digest that it is named by; sizes are in bytes."""
-
-    kind: str
-    name: bytes
-    suffix: str
-    size: int
-
-    @property
-    def file(self) -> str:
-        """Its name in its shard."""
-        return f"{self.name.hex()}{'.pack' if self.kind == 'packs' else ''}{self.suffix}"
-
-
-class DeadFiles:
-    """A list of dead files, taken from its end; a million of them take 42 MB.
-
-    :ivar tally: of all that was added.
-    """
-
-    _RECORD = struct.Struct("=B32sBQ")
-    _KINDS = ("objects", "packs")
-
-    def __init__(self, found: t.Iterable[Dead] = ()) -> None:
-        self._records = bytearray()
-        self.tally = FileCount()
-        for file in found:
-            self._records += self._RECORD.pack(self._KINDS.index(file.kind), file.name, codec.SUFFIXES.index(file.suffix), file.size)
-            self.tally = self.tally.plus(file.size)
-
-    def __bool__(self) -> bool:
-        return bool(self._records)
-
-    def pop(self) -> Dead:
-        last = len(self._records) - self._RECORD.size
-        kind, name, suffix, size = self._RECORD.unpack_from(self._records, last)
-        del self._records[last:]
-        return Dead(self._KINDS[kind], name, codec.SUFFIXES[suffix], size)
+    def __call__(self, live: Table) -> None:
+        """Add every digest that can be reached, and was not added by an earlier call, to a table; raise where not all can be known."""
 
 
 class Plan(t.NamedTuple):
@@ -138,46 +84,28 @@ class Collected(t.NamedTuple):
     live_blobs: int = 0
 
 
-@contextlib.contextmanager
-def one_at_a_time(store: Store) -> t.Iterator[t.Callable[[], None]]:
-    """Keep other collections and repairs out: both take files away, and each may count on what the other takes.
-
-    It yields a check. The check raises LockLost if the directory that serves as the lock was removed.
-    """
-    trash, what = os.path.join(store.path, "trash"), f"the trash of store {store.path}"
-    fd = t.cast(int, locked(lambda: _open_trash(trash), trash, fcntl.LOCK_EX, time.monotonic() + store.lock_timeout, what))
-
-    def check() -> None:
-        if not is_at(fd, trash):
-            raise LockLost(f"Store {store.path}: the directory trash was removed or replaced during this run; run again.", store=store.path)
-
-    try:
-        yield check
-    finally:
-        os.close(fd)
-
-
-def _open_trash(path: str) -> int:
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        return files.open_directory(path)
-    except OSError as error:
-        raise store_failure("opening its trash", error) from None
-
-
 class _Needed:
-    """What backups need: live blobs, and how many plain bytes of each pack they are. Grows as backups come."""
+    """What backups and runs need: live blobs, how many plain bytes of each pack they are, and what is claimed. Grows as backups and claims come.
+
+    :ivar lacking: live blobs that were not found.
+    """
 
     def __init__(self, store: Store, mark: Mark) -> None:
         self._store, self._mark = store, mark
+        self._claimed = Claimed(store.path)
         self.live = Table(0, store.index.count())
-        self.lacking = 0
+        self.lacking: t.Set[bytes] = set()
         self.packs: t.Dict[bytes, int] = {}
         self._located = 0
 
-    def mark(self, until: t.Optional[float] = None) -> bool:
-        """Mark what came since the last call; False where the time was over before that."""
-        return self._mark(self.live, until)
+    def mark(self) -> bool:
+        """Read what was claimed, and mark what came, since the last call; whether other runs live.
+
+        In this order: a run writes its manifest before it drops its claims.
+        """
+        others = self._claimed.read()
+        self._mark(self.live)
+        return others
 
     def locate(self) -> None:
         """Find the packs of what was marked since the last call."""
@@ -188,22 +116,35 @@ class _Needed:
             if place is not None:
                 packs[place[0]] = packs.get(place[0], 0) + place[2] + pack.ENTRY.size
             elif index.is_gone(live.digest(position)):
-                self.lacking += 1
+                self.lacking.add(live.digest(position))
         self._located = len(live)
+        if self.lacking and self._store.look_again():
+            self._find_in_trash()
+
+    def _find_in_trash(self) -> None:
+        """What is not in its place may be in a pack that lies in the trash."""
+        for digest in list(self.lacking):
+            place = self._store.index.find(digest)
+            if place is not None:
+                self.packs[place[0]] = self.packs.get(place[0], 0) + place[2] + pack.ENTRY.size
+                self.lacking.remove(digest)
 
     def locate_anew(self) -> None:
         """The same for everything, after blobs have moved to other packs."""
-        self.packs, self._located, self.lacking = {}, 0, 0
+        self.packs, self._located, self.lacking = {}, 0, set()
         self.locate()
 
     def is_dead(self, file: Dead) -> bool:
-        return (file.name not in self.packs) if file.kind == "packs" else self.live.find(file.name) < 0
+        """Whether a file is neither needed nor claimed."""
+        if file.kind == "packs":
+            return file.name not in self.packs and self._claimed.packs.find(file.name) < 0
+        return self.live.find(file.name) < 0 and self._claimed.objects.find(file.name) < 0
 
 
 class Collector:
     """One collection. Use once, within `one_at_a_time` unless dry.
 
-    :param mark: see Mark; called under the lock.
+    :param mark: see Mark.
     :param grace: seconds that a file lies in the trash.
     :param repack: rewrite packs that are mostly dead.
     :param dry: say what would be done, and write nothing.
@@ -213,7 +154,7 @@ class Collector:
 
     def __init__(self, store: Store, mark: Mark, grace: float, repack: bool, dry: bool) -> None:
         self._store, self._mark, self._grace, self._repack, self._dry = store, mark, grace, repack, dry
-        self._trash = _Trash(store, grace)
+        self._trash = Trash(store, grace)
         self.check_alone: t.Callable[[], None] = lambda: None
         self._doubled: t.Set[bytes] = set()
         self.taken = Table(0)
@@ -224,17 +165,17 @@ class Collector:
     def __call__(self) -> Collected:
         if not self._store.exists:
             return Collected()
+        needed = _Needed(self._store, self._mark)
         with self._store.lock():
-            needed = _Needed(self._store, self._mark)
             plan = self._plan(needed)
         return self._foresee(plan, needed) if self._dry else self._carry_out(plan, needed)
 
     # ---- the plan
 
     def _plan(self, needed: _Needed) -> Plan:
-        """Under the shared lock."""
         needed.mark()
         needed.locate()
+        back = self._clear_trash(needed)
         index = self._store.index
         if self._store.has_newer_packs:
             raise newer(f"Something in store {self._store.path}")
@@ -242,13 +183,13 @@ class Collector:
         self.keeps_trash = keeps_trash = bool(damaged or needed.lacking)
         if keeps_trash:
             self.warnings.append(
-                f"{damaged} damaged pack(s), and {needed.lacking} blob(s) that backups need are missing; the trash was kept, because it may hold some of"
+                f"{damaged} damaged pack(s), and {len(needed.lacking)} blob(s) that backups need are missing; the trash was kept, because it may hold some of"
                 " them. Run volt_cas_verify with repair: true."
             )
         if not self._dry:
             self._doubled = index.doubled(index.packs.keys() - needed.packs.keys(), needed.live)
         return Plan(
-            trash={} if keeps_trash else self._trash.due(),
+            trash={} if keeps_trash else self._trash.due(back),
             dead=DeadFiles(itertools.chain(_dead_objects(self._store, needed), _dead_packs(self._store, needed))),
             rewrite=_packs_to_rewrite(self._store, needed) if self._repack else [],
             keeps_trash=keeps_trash,
@@ -263,7 +204,7 @@ class Collector:
             with Transaction(self._store, dry=True) as transaction:
                 superseded, written = self._rewrite(plan.rewrite, needed, transaction)
         for name in superseded:
-            for file in _forms(self._store, name):
+            for file in _forms(self._store, "packs", name):
                 trashed = trashed.plus(file.size)
         freed = FileCount(sum(tally.files for tally in plan.trash.values()), sum(tally.bytes for tally in plan.trash.values()))
         if self._grace == 0 and not plan.keeps_trash:
@@ -274,52 +215,99 @@ class Collector:
 
     def _carry_out(self, plan: Plan, needed: _Needed) -> Collected:
         trash, written, rewritten = self._trash, 0, 0
-        with self._store.lock():
-            trash.empty(plan.trash)
+        trash.empty(plan.trash)
         _settle(self._store)
         self._sweep(plan, plan.dead, needed)
         if plan.rewrite:
             try:
                 superseded, written = self._rewrite_packs(plan.rewrite, needed)
                 rewritten = len(superseded)
-                self._sweep(plan, DeadFiles(file for name in superseded for file in _forms(self._store, name)), needed)
+                self._sweep(plan, DeadFiles(file for name in superseded for file in _forms(self._store, "packs", name)), needed)
             except StoreFull as error:  # a full disk may have no space for this; what was freed without it still counts
                 self.warnings.append(f"Garbage collection is not complete. {error.message}")
         return Collected(*trash.freed, *trash.moved, rewritten, written, len(needed.live))
 
     def _sweep(self, plan: Plan, dead: DeadFiles, needed: _Needed) -> None:
-        """Move to the trash what is dead still, in slices. Long marking is done beforehand, beside others."""
-        store = self._store
+        """Move to the trash what is dead still, in slices."""
         while dead:
-            with store.alone():
-                self.check_alone()
-                self._take(dead, needed, time.monotonic() + _SLICE)
-            time.sleep(_BREATH)  # readers that have waited come in now
-            with store.lock():
-                needed.mark()
+            self.check_alone()
+            taken = self._take(dead, needed)
+            back = self._put_back(needed, taken)
+            for file in taken:
+                if file not in back and self.taken.find(file.name) < 0 and file.name not in self._doubled:
+                    self.taken.add(file.name, b"")
         if self._grace == 0 and not plan.keeps_trash:
+            self.check_alone()
             self._trash.empty(self._trash.due())
 
-    def _take(self, dead: DeadFiles, needed: _Needed, until: float) -> None:
-        """One slice. Where the lock's file is removed during it, a run may have begun, and have seen what was then moved: all is put back."""
-        if not needed.mark(until):
-            return
-        needed.locate()
-        taken: t.List[Dead] = []
+    def _take(self, dead: DeadFiles, needed: _Needed) -> t.Dict[Dead, str]:
+        """One slice: what was moved, and where it lies now."""
+        taken: t.Dict[Dead, str] = {}
+        until = time.monotonic() + _SLICE
         while dead and time.monotonic() < until:
             file = dead.pop()
+            try:
+                path = self._trash.take(file) if needed.is_dead(file) else None
+            except StoreFull:
+                if self._grace:
+                    raise
+                self._delete_alone(file, needed)
+                continue
+            if path is not None:
+                taken[file] = path
+        return taken
+
+    def _delete_alone(self, file: Dead, needed: _Needed) -> None:
+        """Delete a file where a full disk has no room even for moving it. That needs a moment in which no other run lives."""
+        with self._store.gate():
+            if needed.mark():
+                raise StoreFull("The store's file system is too full to move files to the trash; wait until the other runs end, then run again.")
+            needed.locate()
             if needed.is_dead(file):
-                self._trash.take(file)
-                taken.append(file)
+                self._trash.delete(file)
+
+    def _put_back(self, needed: _Needed, moved: t.Mapping[Dead, str]) -> t.Set[Dead]:
+        """Put back what is claimed or needed of what was moved; only now is it known of the rest that it is dead. What was put back."""
+        known = set(needed.lacking)
+        needed.mark()
+        needed.locate()
+        back = {file for file in moved if not needed.is_dead(file)}
+        back |= self._holders(needed.lacking - known, moved)
+        for file in back:
+            self._trash.put_back(file, moved[file])
+        if back:
+            self._store.refresh()
+            needed.locate_anew()
+        return back
+
+    def _clear_trash(self, needed: _Needed) -> t.Set[str]:
+        """Put back what is claimed or needed of what lies in the trash from earlier. A dry one leaves it there, and tells the paths."""
+        trash = self._trash.found()
+        back = {file for file in trash if not needed.is_dead(file) and not any(_forms(self._store, file.kind, file.name))}
+        back |= self._holders(needed.lacking, trash)
+        if self._dry:
+            needed.lacking -= {file.name for file in back}.union(*(self._contents(trash[file], file) for file in back if file.kind == "packs"))
+        elif back:
+            for file in back:
+                self._trash.put_back(file, trash[file], earlier=True)
+            self._store.refresh()
+            needed.locate_anew()
+        return {trash[file] for file in back} if self._dry else set()
+
+    def _holders(self, lacking: t.AbstractSet[bytes], moved: t.Mapping[Dead, str]) -> t.Set[Dead]:
+        """The packs in the trash, of those that no table tells of, that have blobs which are found nowhere else."""
+        index = self._store.index
+        unknown = ((file, path) for file, path in moved.items() if file.kind == "packs" and not index.is_moved(file.name)) if lacking else ()
+        return {file for file, path in unknown if not lacking.isdisjoint(self._contents(path, file))}
+
+    @staticmethod
+    def _contents(path: str, file: Dead) -> t.Set[bytes]:
+        """The blobs of a pack in the trash; none where it cannot be read."""
         try:
-            self._store.check_covered()
-        except LockLost:
-            for file in taken:
-                self._trash.put_back(file)
-            raise
-        for file in taken:
-            if self.taken.find(file.name) < 0 and file.name not in self._doubled:
-                self.taken.add(file.name, b"")
+            data = codec.decompress(layout.read_blob_file(path, 2 * pack.PACK_MOST), file.suffix, pack.PACK_MOST)
+            return {digest for digest, _offset, _length in pack.parse(data, file.name)}
+        except VoltError:
+            return set()
 
     def _rewrite_packs(self, chosen: t.List[bytes], needed: _Needed) -> t.Tuple[t.List[bytes], int]:
         """Rewrite packs, durably: (packs whose blobs are all in others now, bytes written)."""
@@ -373,20 +361,21 @@ def compact(store: Store, warnings: t.List[str]) -> None:
 # ---- what is dead
 
 
-def _forms(store: Store, name: bytes) -> t.Iterator[Dead]:
-    """The files that there are of a pack, in whatever form."""
+def _forms(store: Store, kind: str, name: bytes) -> t.Iterator[Dead]:
+    """The files that there are of a pack or an object in their place, in whatever form."""
+    place = layout.pack_path if kind == "packs" else layout.object_path
     for suffix in codec.SUFFIXES:
         try:
-            size = os.lstat(store.full_path(layout.pack_path(name, suffix))).st_size
+            size = os.lstat(store.full_path(place(name, suffix))).st_size
         except FileNotFoundError:
             continue
-        yield Dead("packs", name, suffix, size)
+        yield Dead(kind, name, suffix, size)
 
 
 def _dead_packs(store: Store, needed: _Needed) -> t.Iterator[Dead]:
     for name in store.index.packs:
         if name not in needed.packs:
-            yield from _forms(store, name)
+            yield from _forms(store, "packs", name)
 
 
 def _dead_objects(store: Store, needed: _Needed) -> t.Iterator[Dead]:
@@ -418,74 +407,6 @@ def _packs_to_rewrite(store: Store, needed: _Needed) -> t.List[bytes]:
         if half or len(merge) > 1:
             chosen += half + merge
     return sorted(chosen, key=lambda name: (packs[name].state[1], name))
-
-
-# ---- the trash
-
-
-class _Trash:
-    """The store's trash: a directory for each collection, named by the time of it.
-
-    :ivar freed: what was deleted for good. :ivar moved: what was moved here.
-    """
-
-    def __init__(self, store: Store, grace: float) -> None:
-        self._store, self._grace = store, grace
-        self._path = os.path.join(store.path, "trash")
-        self._bin = os.path.join(self._path, f"{time.time_ns():020d}-{os.getpid()}")
-        self.freed, self.moved = FileCount(), FileCount()
-
-    def due(self) -> t.Dict[str, FileCount]:
-        """What has lain long enough, by name. A name tells since when; one from the future (the clock was wrong) waits for its time."""
-        try:
-            names = os.listdir(self._path)
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}; fix that, then run again.") from None
-        found = {}
-        for name in names:
-            began = name.partition("-")[0]
-            if began.isascii() and began.isdigit() and time.time() - int(began) / 1e9 >= self._grace:
-                found[name] = FileCount(*self._store.files_below(f"trash/{name}"))
-        return found
-
-    def empty(self, due: t.Mapping[str, FileCount]) -> None:
-        """Delete for good."""
-        for name, tally in due.items():
-            try:
-                shutil.rmtree(os.path.join(self._path, name))
-            except OSError as error:
-                raise store_failure(f"emptying its trash of {name}", error) from None
-            self.freed = FileCount(self.freed.files + tally.files, self.freed.bytes + tally.bytes)
-
-    def take(self, file: Dead) -> None:
-        """Move a file here. Where a full disk has no room even for that, and the trash is to be emptied anyway, delete it."""
-        path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
-        try:
-            os.makedirs(os.path.join(self._bin, file.kind), mode=0o700, exist_ok=True)
-            os.rename(path, os.path.join(self._bin, file.kind, file.file))
-        except FileNotFoundError:
-            return  # removed by hand
-        except OSError as error:
-            failure = store_failure("moving a file to its trash", error)
-            if not isinstance(failure, StoreFull):
-                raise failure from None
-            if self._grace:
-                raise StoreFull("The store's file system is too full to move files to the trash; run volt_cas_gc with grace: 0s.") from None
-            self._store.check_covered()  # what is deleted cannot be put back
-            os.unlink(path)
-            self.freed = self.freed.plus(file.size)
-        self.moved = self.moved.plus(file.size)
-
-    def put_back(self, file: Dead) -> None:
-        """Give a file back its name, unless a run has stored the same content anew."""
-        path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
-        try:
-            if not os.path.lexists(path):
-                os.rename(os.path.join(self._bin, file.kind, file.file), path)
-        except OSError as error:
-            raise store_failure(f"restoring {file.file} from its trash", error) from None
 
 
 def _settle(store: Store) -> None:

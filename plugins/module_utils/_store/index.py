@@ -106,10 +106,14 @@ class _Folded:
 
 
 class Index:
-    """What is known of one store. Made anew by each command; not kept true while others work."""
+    """What is known of one store. Made anew by each command; not kept true while others work.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    :param trash: know what lies in the trash as well.
+    :ivar trashed: paths of what lies there, by name. :ivar stamp: of `layout.trash_stamp`, before the packs were listed.
+    """
+
+    def __init__(self, path: str, trash: bool = False) -> None:
+        self._path, self._trash = path, trash
         self._packs: t.Optional[t.Dict[bytes, PackFile]] = None
         self._tables: t.List[_PackTable] = []
         self._objects: t.Optional[t.List[t.Tuple[Table, str]]] = None
@@ -121,6 +125,18 @@ class Index:
         self._broken: t.List[str] = []  # of packs, likewise
         self.damaged: t.Dict[bytes, str] = {}
         self.unsupported: t.Set[bytes] = set()  # packs that a newer version wrote: what is missing may be there
+        self._moved: t.Dict[bytes, str] = {}  # paths of packs in the trash
+        self.trashed: t.Dict[str, str] = {}
+        self.stamp: t.Any = None
+        self._condemned: t.Dict[bytes, str] = {}  # packs, before this was made anew
+
+    def again(self) -> Index:
+        """The same anew, with what lies in the trash, and with all that this process has found out about files."""
+        new = Index(self._path, trash=True)
+        new._verified, new._refuted, new._suspects = self._verified, self._refuted, self._suspects
+        new.damaged = dict(self.damaged)
+        new._condemned = {name: self.damaged[name] for name in self._suspects if name in self.damaged}
+        return new
 
     # ---- packs
 
@@ -133,14 +149,17 @@ class Index:
     def find(self, digest: bytes) -> t.Optional[Location]:
         """(pack, offset behind its table, length) of a packed blob."""
         packs = self._packs if self._packs is not None else self.packs
+        second: t.Optional[Location] = None
         for entry in self._tables:
             position = entry.table.find(digest)
             if position >= 0:
                 number, offset, length = _PLACE.unpack(entry.table.value(position))
                 name = entry.packs[number][0] if number < len(entry.packs) else b""
                 if name in packs:
-                    return name, offset, length
-        return None
+                    if name not in self._moved:
+                        return name, offset, length
+                    second = name, offset, length
+        return second
 
     def doubled(self, names: t.AbstractSet[bytes], live: Table) -> t.Set[bytes]:
         """Those of these packs that have a live blob for which readers use another pack, as after a collection that was killed."""
@@ -165,6 +184,7 @@ class Index:
         """List the packs, once; later calls are free."""
         if self._packs is not None:
             return
+        self.stamp = layout.trash_stamp(self._path)  # before the listing: what is moved from now on makes it another
         self._tables, useless = self._load_tables()
         known: t.Dict[bytes, layout.State] = {}
         sizes: t.Dict[bytes, int] = {}  # of packs whose blobs some table has
@@ -205,6 +225,40 @@ class Index:
                 for digest, offset, length in entries:
                     recovered.add(digest, name, state, offset, length)
         self._tables += [_PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
+        if self._trash:
+            self._list_trash(known, sizes)
+        for name, message in self._condemned.items():
+            packs.pop(name, None)
+            self.damaged[name] = message
+
+    def _list_trash(self, known: t.Mapping[bytes, layout.State], sizes: t.Mapping[bytes, int]) -> None:
+        """Know the packs in the trash as well, as the tables have them. What a backup needs and is there comes back (see `gc`)."""
+        self.trashed = layout.trash_files(self._path)
+        packs = t.cast("t.Dict[bytes, PackFile]", self._packs)
+        for file, path in self.trashed.items():
+            match = layout.PACK_NAME.match(file)
+            name = bytes.fromhex(match[1]) if match else b""
+            if match and name not in packs and name in sizes:
+                packs[name] = PackFile(match[2], known[name], sizes[name])
+                self._moved[name] = path
+
+    def is_there(self, name: bytes) -> bool:
+        """Whether the file of a pack is where it was found."""
+        found = self.packs.get(name)
+        return found is not None and os.path.lexists(self._moved.get(name) or os.path.join(self._path, layout.pack_path(name, found.suffix)))
+
+    def is_moved(self, name: bytes) -> bool:
+        """Whether a pack lies in the trash."""
+        return name in self._moved
+
+    def forget(self, name: bytes) -> None:
+        """A pack is not there any more."""
+        self.packs.pop(name, None)
+
+    @property
+    def knows_trash(self) -> bool:
+        """Whether what lies in the trash is known, too."""
+        return self._trash
 
     def _load_tables(self) -> t.Tuple[t.List[_PackTable], bool]:
         """The pack tables, newest first, and whether one of them is of no use."""
@@ -243,7 +297,7 @@ class Index:
 
     def read_pack(self, name: bytes, suffix: str) -> bytes:
         """The plain bytes of a pack file, within bounds but not yet hashed; Damaged where there are none."""
-        path = os.path.join(self._path, layout.pack_path(name, suffix))
+        path = self._moved.get(name) or os.path.join(self._path, layout.pack_path(name, suffix))
         return codec.decompress(layout.read_blob_file(path, 2 * pack.PACK_MOST), suffix, pack.PACK_MOST)
 
     def condemn(self, name: bytes, message: str) -> None:

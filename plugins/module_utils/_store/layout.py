@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 import typing as t
 
 from .._base import Damaged, StoreError, StoreFull, VoltError, files, reason, store_failure
@@ -38,6 +39,8 @@ PACK_NAME = re.compile(r"([0-9a-f]{64})\.pack(|\.zst|\.zz)\Z")
 
 
 State = t.Tuple[int, int]
+#: Times of file systems are as of the last tick of the kernel, in ns.
+_RACY = 20_000_000
 
 
 def state(info: os.stat_result) -> State:
@@ -61,6 +64,41 @@ def read_blob_file(path: str, limit: int) -> bytes:
         return files.read_stored(path, limit)
     except FileNotFoundError:
         raise Damaged(f"{path} is missing from the store.") from None
+
+
+def trash_files(store: str) -> t.Dict[str, str]:
+    """What lies in the trash: path by the file's name."""
+    found = {}
+    for directory in _trash_directories(store):
+        for name in files.names_in(directory):
+            found[name] = os.path.join(directory, name)
+    return found
+
+
+def in_trash(store: str, name: str) -> t.Optional[str]:
+    """The path of a pack or object in the trash; None where it is not there."""
+    for directory in _trash_directories(store):
+        path = os.path.join(directory, name)
+        if os.path.lexists(path):
+            return path
+    return None
+
+
+def _trash_directories(store: str) -> t.List[str]:
+    trash = os.path.join(store, "trash")
+    return [os.path.join(trash, name, kind) for name in sorted(files.names_in(trash), reverse=True) for kind in ("objects", "packs")]
+
+
+def trash_stamp(store: str) -> t.Optional[t.Tuple[t.Tuple[str, int], ...]]:
+    """Something that is another once a collection has moved a file to the trash or out of it. None where it may have done so a moment ago, within the
+    precision of the file system's times."""
+    found = []
+    for directory in [os.path.join(store, "trash"), *_trash_directories(store)]:
+        try:
+            found.append((directory, os.stat(directory).st_mtime_ns))
+        except OSError:
+            continue
+    return None if any(moment > time.time_ns() - _RACY for _directory, moment in found) else tuple(found)
 
 
 def shard_names(store: str, kind: str, shard: str) -> t.List[str]:
@@ -145,7 +183,7 @@ def make(path: str) -> None:
             os.makedirs(os.path.join(path, name), mode=0o700, exist_ok=True)
         files.write_file(os.path.join(path, "CACHEDIR.TAG"), _CACHEDIR_TAG.encode())
         with contextlib.suppress(FileExistsError):  # another run has made the store at this moment, and its id counts
-            files.write_file(os.path.join(path, features.NAME), features.Format(features.new_id()).encode(), exclusive=True)
+            files.write_file(os.path.join(path, features.NAME), features.made().encode(), exclusive=True)
     except BaseException as error:
         _undo(path, made)
         if not isinstance(error, OSError):

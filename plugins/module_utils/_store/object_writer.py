@@ -13,7 +13,7 @@ import threading
 import typing as t
 
 from .._base import files, kernel, store_failure
-from . import codec
+from . import claims, codec, layout
 from .index import STATE_SIZE, SUSPECT, state_record
 from .store import Store
 from .table import Table
@@ -107,12 +107,31 @@ class ObjectWriter:
                 return False
         if self._only is not None and digest not in self._only:
             return False
-        if self._store.has(digest, size):  # not under the mutex, for this may hash a file that the index does not know
-            with self._mutex:
-                if self._found.find(digest) < 0:
-                    self._found.add(digest, b"")
+        return not self.has(digest, size) and self._promise(digest)
+
+    def has(self, digest: bytes, size: int) -> bool:
+        """Whether the store has a blob, as an object or by chance in a pack. It stays from now on. :param size: in bytes."""
+        with self._mutex:
+            if self._found.find(digest) >= 0:
+                return True
+        if self._space.claims is not None:
+            self._space.claims.add(claims.OBJECT, [digest])
+        if not self._is_there(digest, size):  # not under the mutex, for this may hash a file that the index does not know
             return False
-        return self._promise(digest)
+        with self._mutex:
+            if self._found.find(digest) < 0:
+                self._found.add(digest, b"")
+        return True
+
+    def _is_there(self, digest: bytes, size: int) -> bool:
+        pack = self._store.pack_of(digest, size)
+        if self._space.claims is None or pack is None:
+            return pack is not None
+        if pack:
+            self._space.claims.add(claims.PACK, [pack])
+            return self._store.is_in_place(layout.pack_path(pack, self._store.index.packs[pack].suffix))
+        form = self._store.object_form(digest, size) if self._store.index.trashed else None
+        return form is None or self._store.is_in_place(layout.object_path(digest, form[0]))
 
     def _is_promised(self, digest: bytes) -> bool:
         """Whether this transaction brings a blob; counts that one more asks. Called under the mutex."""

@@ -24,7 +24,6 @@ from .store import OBJECT_MOST, Store
 from .table import Table
 
 _PLACE = struct.Struct("=IQQ")  # file, offset in its plain bytes, length; length 0 for a whole object
-_SLICE = 2.0
 
 
 class Quarantine:
@@ -37,14 +36,10 @@ class Quarantine:
     def take(self, files: t.Sequence[StoreFile]) -> t.List[str]:
         """Move files that were found false, unless they have been replaced meanwhile; what was moved, as paths below the store."""
         moved: t.List[str] = []
-        todo = list(files)
-        while todo:
-            with self._store.alone():
-                until = time.monotonic() + _SLICE
-                while todo and time.monotonic() < until:
-                    file = todo.pop()
-                    if file in forms(self._store, file.kind, file.name):
-                        moved.append(self.move(self._store.full_path(file.path), file.kind))
+        for file in files:
+            with self._store.gate():  # at which a run replaces it
+                if file in forms(self._store, file.kind, file.name):
+                    moved.append(self.move(self._store.full_path(file.path), file.kind))
         return moved
 
     def move(self, path: str, kind: str) -> str:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
@@ -15,6 +16,7 @@ from .._base import StoreError, directory_lock, files, reason
 
 #: The longest manifest: it names what a backup skipped.
 MANIFEST_MOST = 256 << 20
+ENDING = ".json"
 
 
 class Refs:
@@ -35,6 +37,15 @@ class Refs:
         except OSError as error:
             raise StoreError(f"The manifests of store {self._store} cannot be listed: {reason(error)}; fix that, then run again.") from None
         return sorted(name[:-5] for name in found if name.endswith(".json") and not name.startswith("."))
+
+    def held(self) -> t.Iterator[t.Tuple[str, bytes]]:
+        """(name, bytes) of the manifests that runs hold, deleted or not (see `claims`). One that is still being written is not held yet."""
+        tmp = os.path.join(self._store, "tmp")
+        for run in files.names_in(tmp):
+            for name in files.names_in(os.path.join(tmp, run)):
+                if name.endswith(ENDING):
+                    with contextlib.suppress(OSError):
+                        yield name[: -len(ENDING)], files.read_file(os.path.join(tmp, run, name), MANIFEST_MOST)
 
     def written(self, name: str) -> float:
         """When a manifest was written, in seconds since 1970; FileNotFoundError where it is gone."""
@@ -64,4 +75,4 @@ class Refs:
         files.sweep(self._directory, age)
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._directory, f"{name}.json")
+        return os.path.join(self._directory, name + ENDING)

@@ -10,7 +10,7 @@ Names are digests, so they are spread evenly: a twentieth of all possible names 
 meanwhile. A *round* goes through all names in order; where it stopped is remembered in cache/, and the next time goes on from there, around the end and
 back to the beginning. So 5% a night reaches every file in 20 nights.
 
-The lock is held shared, and let go every few seconds: hours of reading keep no collection waiting.
+Nothing is held meanwhile. What a collection moves away is not looked at.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from . import codec, layout, pack
 from .store import Store
 
 SPACE = 1 << 256
-_SLICE = 3.0
 _WORKERS = max(2, min(4, os.cpu_count() or 2))
 _LONG = threading.Lock()
 _KINDS = {"objects": layout.OBJECT_NAME, "packs": layout.PACK_NAME}
@@ -120,16 +119,13 @@ class Scrub:
     def __call__(self) -> None:
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="volt") as pool:
             while self._left and not self._late(self._until):
-                with self._store.lock():
-                    pause = time.monotonic() + _SLICE
-                    while self._left and not self._late(pause) and not self._late(self._until):
-                        self._piece(pool, pause)
+                self._piece(pool)
 
     @staticmethod
     def _late(moment: t.Optional[float]) -> bool:
         return moment is not None and time.monotonic() >= moment
 
-    def _piece(self, pool: ThreadPoolExecutor, pause: float) -> None:
+    def _piece(self, pool: ThreadPoolExecutor) -> None:
         """From where we are to the end of the shard, of the piece, or of the time."""
         first = self.at
         number = first >> 248
@@ -140,7 +136,7 @@ class Scrub:
             value = int.from_bytes(file.name, "big")
             if not first <= value < end:
                 continue
-            if waiting and file.name != waiting[-1][0].name and (self._late(pause) or self._late(self._until)):
+            if waiting and file.name != waiting[-1][0].name and self._late(self._until):
                 stop = value  # never between two forms of one name
                 break
             waiting.append((file, pool.submit(fault, self._store, file)))

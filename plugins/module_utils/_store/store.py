@@ -11,19 +11,20 @@ A store that does not exist yet reads as an empty one, so that check mode needs 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import Damaged, LockLost, StoreError, files, newer, store_failure
+from .._base import Damaged, StoreError, VoltError, files, newer, store_failure
 from . import codec, features, layout, original, pack
 from .cache import STAT_CACHE, Cache
 from .index import Index, Location
-from .lock import Lock
+from .lock import taken
 from .refs import Refs
-from .workspace import living
+from .workspace import Workspace, dead_runs
 
 #: Plain packs kept at hand: enough for the packs that one directory's files are spread over.
 _KEEP = 48 << 20
@@ -31,6 +32,10 @@ _KEEP = 48 << 20
 WALKER = 12 << 20
 #: Larger blobs are objects as a rule, and looked for there first.
 _PACKED_USUALLY = 128 << 10
+#: How often something is looked for while a collection moves files.
+_TURNS = 5
+#: Seconds for which a reader waits at the gate before it goes on without.
+_BRIEFLY = 5.0
 #: No object is longer: a table of hard links may be as long as this.
 OBJECT_MOST = 1 << 30
 
@@ -61,41 +66,75 @@ class Store:
             self.format = layout.look(self.path)
 
     def upgrade(self) -> None:
-        """Look at the format anew, and give a store of version 0.1.0 an id. Called where no other transaction begins."""
+        """Look at the format anew, and give a store of version 0.1.0 an id and features. Called at the gate."""
         self.format = layout.look(self.path)
         if self.format is None:
             raise StoreError(f"Store {self.path} no longer exists; mount it, or restore it, then run again.")
-        try:
-            self.format = features.give_id(self.path, self.format)
-        except OSError as error:
-            raise store_failure("giving it an id", error) from None
+        if self.has_claims:
+            return
+        with taken(self.path, "lock", self.lock_timeout):  # once no run of an older version, and no reader of this one, is at work
+            try:
+                self.format = features.upgrade(self.path, self.format)
+            except OSError as error:
+                raise store_failure("giving it an id", error) from None
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether runs say what they rely on. In a store of version 0.1.0 they hold the lock instead, until the first write of this version."""
+        return self.format is not None and features.CLAIMS in self.format.required
 
     def refresh(self) -> None:
         """Look at the files anew: what others have written since is known from now on."""
         self.index = Index(self.path)  # the old one goes at once: each maps all tables
 
-    def lock(self) -> Lock:
-        """The shared lock for a reader: not held up at the gate by one who waits for the store alone."""
-        return Lock(self.path, self.lock_timeout, write=False, gate=False)
+    def look_again(self) -> bool:
+        """Whether a collection may have moved files since the last look; what lies in the trash is known from then on, too.
 
-    def write_lock(self, dry: bool = False) -> Lock:
-        """The shared lock for one who writes or deletes records. :param dry: nothing may be created, not even the lock's file."""
-        return Lock(self.path, self.lock_timeout, write=not dry) if self.exists else self.lock()
+        What backups need is in the trash for a moment where a run came to rely on it while it was moved, and for longer where the collection was
+        killed. It is not deleted there (see `gc`).
+        """
+        self.index.load()
+        stamp = layout.trash_stamp(self.path)
+        if stamp is not None and stamp == self.index.stamp and (self.index.knows_trash or len(stamp) < 2):
+            return False
+        self.index = self.index.again()
+        self.index.load()
+        return True
 
-    def alone(self) -> Lock:
-        """The exclusive lock. While it is held, all others wait: for moments only. LockLost where a run is at work all the same."""
-        return Lock(self.path, self.lock_timeout, exclusive=True, at_gate=self.check_covered)
+    def steadily(self, look: t.Callable[[], None]) -> None:
+        """Look for something, and again where it is Damaged and a collection may just have moved it."""
+        for _turn in range(_TURNS):
+            try:
+                return look()
+            except Damaged:
+                if not self.look_again():
+                    raise
+        look()
 
-    def check_covered(self) -> None:
-        """LockLost where a run is alive. For one who has the store alone: such a run holds the lock on a file that was removed."""
-        runs = living(self.path)
-        if runs:
-            raise LockLost(
-                f"Store {self.path}: {len(runs)} run(s) hold no lock, because the file lock was removed or replaced (tmp/{runs[0]}); wait until they end,"
-                " then run again.",
-                store=self.path,
-                runs=runs,
-            )
+    def lock(self) -> t.ContextManager[None]:
+        """For a reader, or one who writes records: waits for a collection of version 0.1.0, where that may be at work. Else nothing is held."""
+        if self.has_claims:
+            return contextlib.nullcontext()
+        return taken(self.path, "lock", self.lock_timeout, exclusive=False, write=False)
+
+    def gate(self) -> t.ContextManager[None]:
+        """For the moment in which a damaged file is replaced or moved away."""
+        return taken(self.path, "gate", self.lock_timeout)
+
+    @contextlib.contextmanager
+    def holding(self, reference: str) -> t.Iterator[None]:
+        """Keep what a backup needs while the context lasts, even if it is deleted meanwhile. Where the store cannot be written to: without.
+
+        :param reference: the name of its manifest.
+        """
+        space = Workspace(self.path)
+        try:
+            with contextlib.suppress(VoltError, OSError):
+                space.make(_BRIEFLY)
+                space.hold(reference)
+            yield
+        finally:
+            space.remove()
 
     def full_path(self, relative: str) -> str:
         return os.path.join(self.path, relative)
@@ -144,9 +183,8 @@ class Store:
         """
         suspect = []
         for suffix in codec.SUFFIXES if self._has_shard(digest) else ():
-            try:
-                info = os.lstat(self.full_path(layout.object_path(digest, suffix)))
-            except OSError:
+            info = self._stat(digest, suffix)
+            if info is None:
                 continue
             if not stat.S_ISREG(info.st_mode) or (suffix == codec.NONE and size >= 0 and info.st_size != size):
                 self.index.damaged[digest] = f"Object {digest.hex()} is damaged."  # to be replaced, not to be kept
@@ -159,6 +197,25 @@ class Store:
             if self._prove(digest, suffix, state, size):
                 return suffix, state
         return None
+
+    def _stat(self, digest: bytes, suffix: str) -> t.Optional[os.stat_result]:
+        """Of an object in its place, or in the trash if that is known; None where there is none."""
+        try:
+            return os.lstat(self.full_path(layout.object_path(digest, suffix)))
+        except OSError:
+            pass
+        try:
+            return os.lstat(self._moved(digest, suffix)) if self.index.trashed else None
+        except OSError:
+            return None
+
+    def _moved(self, digest: bytes, suffix: str) -> str:
+        """Where an object lies in the trash, if that is known; else where it belongs."""
+        return self.index.trashed.get(digest.hex() + suffix) or self.full_path(layout.object_path(digest, suffix))
+
+    def is_in_place(self, path: str) -> bool:
+        """Whether a pack or object is where it belongs, and not in the trash alone. :param path: below the store."""
+        return os.path.lexists(self.full_path(path))
 
     def _has_shard(self, digest: bytes) -> bool:
         """Whether an object's directory is one: what lies behind a symlink is not the store's. Looked at once."""
@@ -177,7 +234,9 @@ class Store:
         if self.index.is_refuted(digest, state):
             return False
         try:
-            self.read_form(digest, suffix, self.object_bound(suffix, state[0], size))
+            path = layout.object_path(digest, suffix)
+            place = self.full_path(path) if self.is_in_place(path) else self._moved(digest, suffix)
+            self._read_file(place, digest, suffix, self.object_bound(suffix, state[0], size))
         except Damaged as error:
             self.index.object_refuted(digest, state, error.message)
             return False
@@ -198,7 +257,12 @@ class Store:
         """A blob's bytes, hashed; Damaged where it is missing, altered, or longer than `limit`."""
         place = self.index.find(digest)
         if place is None:
-            return self.read_object(digest, limit)
+            try:
+                return self.read_object(digest, limit)
+            except Damaged:
+                if not self.look_again() or self.index.find(digest) is None:
+                    raise
+                return self.read(digest, limit)
         if place[2] > limit:
             raise Damaged(f"Blob {digest.hex()} is larger than expected.")
         try:
@@ -209,6 +273,8 @@ class Store:
                 return blob
             raise Damaged(f"Blob {digest.hex()} is altered in pack {place[0].hex()}.")
         except Damaged as error:
+            if not self.index.is_there(place[0]) and self.look_again():
+                return self.read(digest, limit)  # it was collected: what is needed of it lies elsewhere
             self.index.condemn(place[0], error.message)
             if self.index.find(digest) is not None or self.object_form(digest) is not None:
                 return self.read(digest, limit)  # another copy may be sound
@@ -240,21 +306,39 @@ class Store:
     def read_object(self, digest: bytes, limit: int) -> bytes:
         """A blob that lies in an object file; any thread may call this."""
         trouble: t.Optional[Damaged] = None
-        for suffix in codec.SUFFIXES:
-            if not self._has_shard(digest) or not os.path.lexists(self.full_path(layout.object_path(digest, suffix))):
-                continue
+        for path, suffix in self._forms(digest):
             try:
-                return self.read_form(digest, suffix, limit)
+                return self._read_file(path, digest, suffix, limit)
             except Damaged as error:
-                self.index.object_suspected(digest)
+                if os.path.lexists(path):
+                    self.index.object_suspected(digest)
                 trouble = error  # another form of the same blob may be sound
         if trouble is None:
             self._check_supported()
         raise trouble or Damaged(f"Blob {digest.hex()} is missing from the store.")
 
+    def _forms(self, digest: bytes) -> t.Iterator[t.Tuple[str, str]]:
+        """(path, suffix) of an object's files; where it has none in its place, of one in the trash, and then in its place once more."""
+        found = False
+        for turn in range(2):
+            for suffix in codec.SUFFIXES if self._has_shard(digest) else ():
+                path = self.full_path(layout.object_path(digest, suffix))
+                if os.path.lexists(path):
+                    found = True
+                    yield path, suffix
+            if found:
+                return
+            for suffix in codec.SUFFIXES if not turn else ():
+                moved = layout.in_trash(self.path, digest.hex() + suffix)
+                if moved is not None:
+                    yield moved, suffix
+
     def read_form(self, digest: bytes, suffix: str, limit: int) -> bytes:
         """One form of an object, hashed; Damaged where it is not what its name says."""
-        path = self.full_path(layout.object_path(digest, suffix))
+        return self._read_file(self.full_path(layout.object_path(digest, suffix)), digest, suffix, limit)
+
+    @staticmethod
+    def _read_file(path: str, digest: bytes, suffix: str, limit: int) -> bytes:
         blob = codec.decompress(layout.read_blob_file(path, limit), suffix, limit)
         if hashlib.sha256(blob).digest() != digest:
             raise Damaged(f"Object {digest.hex()} is altered.")
@@ -350,7 +434,7 @@ class Store:
 
     def needs_compaction(self) -> bool:
         """Whether the index knows less or more than it should, or dead runs have left something."""
-        return self.index.is_stale or bool(files.names_in(self.full_path("tmp")))
+        return self.index.is_stale or any(dead_runs(self.path))
 
     def tidy(self, wanted: t.Container[str], age: float) -> None:
         """Remove stat caches other than the wanted ones, and what dead runs left half-written more than so many seconds ago."""

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Writing to a store: one transaction, from its lock to its commit.
+"""Writing to a store: one transaction, from its first claim to its commit.
 
 Everything new is first written under tmp/<run>/. `commit` makes it durable, gives it its final names, makes the names
 durable, and only then may the caller write a reference to it. A transaction that dies leaves nothing but its directory.
@@ -14,16 +14,16 @@ Small blobs and metadata come from one thread, because their order decides the p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import typing as t
 
 from .._base import Damaged, StoreError, files, held, kernel, store_failure
-from . import codec, layout, pack
+from . import claims, codec, layout, pack
 from .blob_writer import BlobWriter
 from .index import STATE_SIZE, state_record
-from .lock import Lock
 from .object_writer import ObjectWriter
 from .store import Store
 from .table import Table
@@ -32,7 +32,7 @@ from .workspace import Workspace
 
 
 class Transaction:
-    """A context that holds the shared lock and collects what is new.
+    """A context that says what it relies on, so that no collection removes that, and collects what is new.
 
     :param dry: count and remember, and write nothing.
     :param only: where given, blobs that are not in it are taken for known: they are not wanted.
@@ -49,7 +49,7 @@ class Transaction:
         self.counts = Counts()
         self.blobs = BlobWriter(store, self._space, self._workers, self.counts, suffix, dry, only)
         self.objects = ObjectWriter(store, self._space, self.counts, suffix, compression == "auto", dry, only)
-        self._lock: t.Optional[Lock] = None
+        self._old_lock = contextlib.ExitStack()  # of a dry one, at a store of version 0.1.0
         self._committed = False
 
     # ---- life
@@ -59,10 +59,12 @@ class Transaction:
         try:
             if not self._dry:
                 store.make()
-                self._lock = Lock(store.path, store.lock_timeout, at_gate=self._begin).__enter__()
+                self._space.make(store.lock_timeout, store.upgrade)
+                for name in ("objects", "packs"):
+                    self._space.make_directory(name)
             elif store.exists:
-                self._lock = store.lock().__enter__()
-            # list the packs now: under the lock nothing goes away, and threads may then ask
+                self._old_lock.enter_context(store.lock())
+            # list the packs now: threads may then ask
             store.refresh()
             store.index.load()
         except BaseException:
@@ -70,19 +72,12 @@ class Transaction:
             raise
         return self
 
-    def _begin(self) -> None:
-        """Called at the gate, where no other transaction begins."""
-        self.store.upgrade()
-        self._space.make()
-
     def __exit__(self, *_exception: object) -> None:
         with held():  # a signal that comes now would leave the directory
             self._space.failure = self._space.failure or StoreError("The run has ended.")
             self._workers.stop()
             self._space.remove()
-            if self._lock is not None:
-                self._lock.__exit__()
-                self._lock = None
+            self._old_lock.close()
 
     # ---- content of both sorts
 
@@ -148,8 +143,8 @@ class Transaction:
         try:
             kernel.syncfs(self._space.fd)
             self.counts.step()
-            objects = self._publish("objects")
-            packs = self._publish("packs")
+            objects = self._publish("objects", claims.OBJECT)
+            packs = self._publish("packs", claims.PACK)
             superfluous = self._write_tables(objects, packs, folding)
             self.counts.step()
             kernel.syncfs(self._space.fd)
@@ -158,18 +153,33 @@ class Transaction:
         for path in superfluous:
             files.quietly(os.unlink, path)  # another run may have folded the same table
         self._committed = True
+        self._space.check_claims()
         self.store.refresh()
 
-    def _publish(self, kind: str) -> t.Dict[str, layout.State]:
-        """Rename all files of one kind into place; file name -> state."""
+    def hold(self, reference: str) -> None:
+        """Keep what another backup needs until this transaction ends; FileNotFoundError where it was deleted. :param reference: name of its manifest."""
+        if not self._dry:
+            try:
+                self._space.hold(reference)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise store_failure("keeping an older backup", error) from None
+
+    def _publish(self, kind: str, sort: bytes) -> t.Dict[str, layout.State]:
+        """Claim all files of one kind and rename them into place; file name -> state. :param sort: of the claims."""
         states = {}
         top = self._space.path(kind)
         names = sorted(os.listdir(top))
+        t.cast(claims.Claims, self._space.claims).add(sort, (bytes.fromhex(name[:64]) for name in names))
         for shard in sorted({name[:2] for name in names}):
             _make_shard(self.store.full_path(f"{kind}/{shard}"))
         for name in names:
             final = self.store.full_path(f"{kind}/{name[:2]}/{name}")
-            if bytes.fromhex(name[:64]) in self.store.index.damaged or not os.path.lexists(final):
+            if bytes.fromhex(name[:64]) in self.store.index.damaged:
+                with self.store.gate():  # a repair may be about to move the damaged one away
+                    os.rename(os.path.join(top, name), final)
+            elif not os.path.lexists(final):
                 os.rename(os.path.join(top, name), final)  # else another run was first, with the same bytes
             states[name] = layout.state(os.lstat(final))
             self.counts.step()

@@ -4,80 +4,115 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""tmp/<run>/: where a transaction writes until all of it is durable and gets its final names.
+"""tmp/<run>/: where a transaction writes until all of it is durable and gets its final names, and where a run says what it relies on.
 
-The directory is locked while the process lives. What a dead one left is removed by the next transaction, which can tell, because the kernel
-dropped the dead one's lock. `living` names the directories of runs that are alive.
+A run lives while the file `claims` in its directory is locked (see `claims`). The next run removes the directories of dead ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import typing as t
 
-from .._base import StoreError, files, is_at, store_failure
-from . import layout
+from .._base import LockLost, StoreError, files, is_at, store_failure
+from . import claims, layout
+from .claims import Claims
 from .index import run_name
+from .lock import taken
+from .refs import ENDING, MANIFEST_MOST
+
+_DEAD = ".dead"
 
 
 class Workspace:
-    """The private directory of one transaction; of a dry one, no directory at all.
+    """The private directory of one run; of a dry one, no directory at all.
 
-    :ivar name: of the run; empty before `make`. :ivar fd: of the directory, for syncing its file system.
-    :ivar failure: why nothing more is worth writing, or None.
+    :ivar name: of the run; empty before `make`. :ivar fd: of the directory, for syncing its file system. :ivar claims: what the run relies on; None for
+        a dry one. :ivar failure: why nothing more is worth writing, or None.
     """
 
     def __init__(self, store: str) -> None:
         self._store = store
         self._directory = ""
+        self._claims_fd = -1
+        self.claims: t.Optional[Claims] = None
         self.name = ""
         self.fd = -1
         self.failure: t.Optional[StoreError] = None
 
-    def make(self) -> None:
-        """Sweep the dead, then show that we live. Called where no other transaction begins."""
+    def make(self, timeout: float, begin: t.Callable[[], None] = lambda: None) -> None:
+        """Show that we live, and sweep the dead.
+
+        :param timeout: seconds to wait for the gate. :param begin: called at the gate, where no other run begins.
+        """
         tmp = os.path.join(self._store, "tmp")
         try:
-            for name in layout.DIRECTORIES:
-                if name != "refs":  # losing the manifests is no small thing; all else may be deleted or comes again
-                    os.makedirs(os.path.join(self._store, name), mode=0o700, exist_ok=True)
-            for entry in os.listdir(tmp):
-                _sweep(os.path.join(tmp, entry))
-            while self.fd < 0:
-                self._show(tmp)
-            for name in ("objects", "packs"):
-                os.mkdir(self.path(name), 0o700)
+            with taken(self._store, "gate", timeout):
+                begin()
+                for name in layout.DIRECTORIES:
+                    if name != "refs":  # losing the manifests is no small thing; all else may be deleted or comes again
+                        os.makedirs(os.path.join(self._store, name), mode=0o700, exist_ok=True)
+                dead = [path for path in map(_set_apart, dead_runs(self._store)) if path]
+                while self.fd < 0:
+                    self._show(tmp)
+            for path in dead:
+                shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
             raise store_failure("beginning a run", error) from None
 
     def _show(self, tmp: str) -> None:
-        """Make the directory and lock it. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
+        """Make the directory and lock its claims. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
         self.name = run_name(self._store)
         self._directory = os.path.join(tmp, self.name)
         os.mkdir(self._directory, 0o700)
+        path = self.path(claims.NAME)
         try:
-            fd = files.open_directory(self._directory)
+            fd = files.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         except FileNotFoundError:
             return
         fcntl.flock(fd, fcntl.LOCK_EX)  # others hold it for a moment only, to see whether we live
-        if is_at(fd, self._directory):
-            self.fd = fd
+        if is_at(fd, path):
+            self.fd = files.open_directory(self._directory)
+            self._claims_fd, self.claims = fd, Claims(fd)
         else:
             os.close(fd)
+
+    def check_claims(self) -> None:
+        """LockLost where a collection could not see what we rely on, because our directory was removed."""
+        if not is_at(self._claims_fd, self.path(claims.NAME)):
+            raise LockLost(
+                f"Store {self._store}: the directory tmp/{self.name} was removed during this run; find out what removes it, then run again.", store=self._store
+            )
+
+    def hold(self, name: str) -> None:
+        """Keep what the backup of a manifest needs until this run ends. FileNotFoundError where the manifest is gone; OSError."""
+        source = os.path.join(self._store, "refs", name + ENDING)
+        if not os.path.lexists(self.path(name + ENDING)):
+            files.copy_small(source, self.path(name + ENDING), MANIFEST_MOST)
+        os.lstat(source)  # there after the copy was: a collection that misses the one finds the other
 
     def remove(self) -> None:
         """Remove the directory with all that has not got its final name; nothing is written from now on."""
         self.failure = self.failure or StoreError("The run has ended.")
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        for fd in (self.fd, self._claims_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._claims_fd = -1
+        self.claims = None
 
     def path(self, relative: str) -> str:
         return os.path.join(self._directory, relative)
+
+    def make_directory(self, name: str) -> None:
+        try:
+            os.mkdir(self.path(name), 0o700)
+        except OSError as error:
+            raise store_failure("beginning a run", error) from None
 
     def check(self) -> None:
         """Raise what made an earlier write fail."""
@@ -109,42 +144,30 @@ class Workspace:
         return os.open(self._directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
 
 
-def _sweep(path: str) -> None:
-    """Remove what a dead run left; a living one holds its lock."""
-    try:
-        fd = files.open_directory(path)
-    except OSError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        pass
-    finally:
-        os.close(fd)
-
-
-def living(store: str) -> t.List[str]:
-    """Names of the runs that are alive at the store of this path; StoreError where that cannot be told."""
-    found = []
+def dead_runs(store: str) -> t.Iterator[str]:
+    """Paths of what dead runs left under tmp/. A living one holds a lock: of its claims, or in version 0.1.0 of its directory."""
     tmp = os.path.join(store, "tmp")
+    for name in files.names_in(tmp):
+        path = os.path.join(tmp, name)
+        with contextlib.suppress(OSError):
+            try:
+                fd = claims.open_claims(path)
+            except FileNotFoundError:
+                fd = files.open_directory(path)
+            try:
+                dead = not claims.is_locked(fd)
+            finally:
+                os.close(fd)
+            if dead:
+                yield path
+
+
+def _set_apart(path: str) -> t.Optional[str]:
+    """Rename what a dead run left, so that removing it can take its time; None where that fails."""
+    if path.endswith(_DEAD):
+        return path
     try:
-        names = os.listdir(tmp)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise store_failure("checking for other runs", error) from None
-    for name in sorted(names):
-        try:
-            fd = files.open_directory(os.path.join(tmp, name))
-        except OSError:
-            continue  # it has just ended, or is no run's
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            found.append(name)
-        except OSError as error:
-            raise store_failure("checking for other runs", error) from None
-        finally:
-            os.close(fd)
-    return found
+        os.rename(path, path + _DEAD)
+    except OSError:
+        return None
+    return path + _DEAD

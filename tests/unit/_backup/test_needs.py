@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,12 +333,3 @@ def test_many_parts_become_one(shop: Shop) -> None:
     shop.check_lists()
     lists = [len(Needs(Store(str(shop.room / "cas")))._names(file.name) or ()) for file in shop.cache(".needs")]
     assert max(lists) == needs_module._MOST and lists.count(1) == 2
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Collections pause between slices, for other processes. Here there are none."""
-    from ansible_collections.volt.backup.plugins.module_utils._store import gc
-
-    monkeypatch.setattr(gc, "_BREATH", 0.0)
-    yield

@@ -54,7 +54,8 @@ class Reader:
     def __init__(self, store: str) -> None:
         self.store = store
         with open(os.path.join(store, "format.json"), "rb") as file:
-            if json.load(file)["format"] != 1:
+            form = json.load(file)
+            if form["format"] > 2 or set(form.get("features", {}).get("required", ())) - {"claims"}:
                 raise SystemExit("another format")
         self.blobs: dict[bytes, bytes] = {}
         for kind in ("packs", "objects"):

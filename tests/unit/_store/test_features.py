@@ -45,7 +45,7 @@ def test_what_is_optional_can_be_ignored_and_stays(tmp_path: Path) -> None:
     with Transaction(Store(str(tmp_path))) as transaction:
         transaction.commit()
     said = json.loads((tmp_path / "format.json").read_text())
-    assert said["features"] == {"required": [], "optional": ["colours"]} and said["made_by"] == "another" and said["extra"] == [1] and said["id"]
+    assert said["features"] == {"required": ["claims"], "optional": ["colours"]} and said["made_by"] == "another" and said["extra"] == [1] and said["id"]
 
 
 def test_version_0_1_0_refuses_a_required_feature() -> None:

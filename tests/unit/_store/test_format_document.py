@@ -19,7 +19,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import directo
 from ansible_collections.volt.backup.plugins.module_utils._backup.records import Manifest
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
-from ansible_collections.volt.backup.plugins.module_utils._store.features import Format
+from ansible_collections.volt.backup.plugins.module_utils._store.features import made
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 
@@ -82,8 +82,8 @@ def make(directory: Path, compression: str = "none") -> Path:
         totals={"files": 6, "directories": 1, "symlinks": 1, "others": 0, "size": 9_572_375, "blobs": 5},
     )  # fmt: skip
     store = Store(str(directory / "cas"))
-    (directory / "cas" / "format.json").write_bytes(Format(sidecar["store_id"]).encode())
-    store.format = Format(sidecar["store_id"])
+    store.format = made()._replace(id=sidecar["store_id"])
+    (directory / "cas" / "format.json").write_bytes(store.format.encode())
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(directories, "new_id", lambda: sidecar["directory_id"])
         directories.claim(str(sidecars), store)

@@ -27,7 +27,7 @@ def test_make(tmp_path: Path) -> None:
     assert set(os.listdir(path)) == EVERYTHING
     assert all(stat.S_IMODE((path / name).stat().st_mode) & 0o077 == 0 for name in EVERYTHING)
     said = json.loads((path / "format.json").read_bytes())
-    assert said["format"] == 1 and re.fullmatch("[0-9a-f]{32}", said["id"]) and said["features"] == {"required": [], "optional": []}
+    assert said["format"] == 2 and re.fullmatch("[0-9a-f]{32}", said["id"]) and said["features"] == {"required": ["claims"], "optional": []}
     assert (path / "CACHEDIR.TAG").read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
 
 

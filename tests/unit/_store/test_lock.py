@@ -1,7 +1,7 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The store's lock, between real processes: who waits for whom, who goes first, and what death releases."""
+"""The gate and the lock of a store, between real processes: who waits for whom, and what death releases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout, StoreError
-from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
+from ansible_collections.volt.backup.plugins.module_utils._store.lock import taken
 
 from ..kit import Child, descriptors
 
@@ -23,7 +23,7 @@ from ..kit import Child, descriptors
 def hold(pipe: Any, store: str, exclusive: bool = False, timeout: float = 10) -> None:
     """Say "held" once the lock is held, and release it on any word."""
     try:
-        with Lock(store, timeout, exclusive):
+        with taken(store, "lock", timeout, exclusive):
             pipe.send("held")
             pipe.recv()
         pipe.send("released")
@@ -51,40 +51,15 @@ def test_exclusive_is_alone(store: str, first: bool, second: bool) -> None:
             assert (one.hear(), two.hear()) == ("released", "held")
 
 
-def test_newcomers_do_not_starve_who_wants_it_alone(store: str) -> None:
-    """While somebody waits for the store alone, a newcomer waits at the gate, though the lock would be shared with it."""
-    with Child(hold, store) as reader:
-        assert reader.hear() == "held"
-        with Child(hold, store, True) as collector:
-            assert collector.quiet()
-            with Child(hold, store) as newcomer:
-                assert newcomer.quiet()
-                reader.tell()
-                assert collector.hear() == "held"
-                assert newcomer.quiet()
-                collector.tell()
-                assert newcomer.hear() == "held"
-
-
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_death_releases(store: str, exclusive: bool) -> None:
     child = Child(hold, store, exclusive)
     assert child.hear() == "held"
-    with pytest.raises(LockTimeout), Lock(store, 0, exclusive=True):
+    with pytest.raises(LockTimeout), taken(store, "lock", 0):
         pass
     child.kill()
-    with Lock(store, 0, exclusive=True):
+    with taken(store, "lock", 0):
         pass
-
-
-def test_death_at_the_gate_releases(store: str) -> None:
-    with Child(hold, store) as reader:
-        assert reader.hear() == "held"
-        waiting = Child(hold, store, True)
-        assert waiting.quiet()
-        waiting.kill()
-        with Lock(store, 0):
-            pass
 
 
 @pytest.mark.parametrize(("timeout", "least"), [(0, 0.0), (0.2, 0.2)])
@@ -92,38 +67,17 @@ def test_timeout(store: str, timeout: float, least: float) -> None:
     with Child(hold, store) as reader:
         assert reader.hear() == "held"
         started = time.monotonic()
-        with pytest.raises(LockTimeout, match=f"the lock of store {store}.*lock_timeout") as caught, Lock(store, timeout, exclusive=True):
+        with pytest.raises(LockTimeout, match=f"the lock of store {store}.*lock_timeout") as caught, taken(store, "lock", timeout):
             pass
         assert least <= time.monotonic() - started < 5
         assert caught.value.code == "lock_timeout"
-        with Lock(store, 0):  # who gave up holds nothing: neither gate nor lock
+        with taken(store, "lock", 0, False):  # the process that gave up holds nothing
             pass
-
-
-def test_timeout_at_the_gate_says_so(store: str) -> None:
-    with Child(hold, store) as reader:
-        assert reader.hear() == "held"
-        with Child(hold, store, True, 3) as waiting:
-            assert waiting.quiet(0.8)
-            with pytest.raises(LockTimeout, match=f"the gate of store {store}"), Lock(store, 0.1):
-                pass
-
-
-def test_at_gate_is_alone_and_its_failure_releases(store: str) -> None:
-    def fail() -> None:
-        with pytest.raises(LockTimeout), Lock(store, 0):  # even a reader cannot come in
-            pass
-        raise RuntimeError("at the gate")
-
-    with pytest.raises(RuntimeError, match="at the gate"), Lock(store, 0, at_gate=fail):
-        pass
-    with Lock(store, 0, exclusive=True):
-        pass
 
 
 def test_reader_of_nothing_makes_nothing(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "missing"):
-        with Lock(str(place), 0, write=False):
+        with taken(str(place), "lock", 0, False, write=False):
             pass
     assert os.listdir(tmp_path) == []
 
@@ -131,7 +85,7 @@ def test_reader_of_nothing_makes_nothing(tmp_path: Path) -> None:
 def test_reader_waits_where_there_is_a_lock(store: str) -> None:
     with Child(hold, store, True) as writer:
         assert writer.hear() == "held"
-        with pytest.raises(LockTimeout), Lock(store, 0, write=False):
+        with pytest.raises(LockTimeout), taken(store, "lock", 0, False, write=False):
             pass
 
 
@@ -141,16 +95,16 @@ def test_planted_symlink_is_not_followed(tmp_path: Path, name: str, write: bool)
     store = tmp_path / "store"
     store.mkdir()
     (store / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match=os.strerror(errno.ELOOP)[1:]), Lock(str(store), 0, write=write):
+    with pytest.raises(StoreError, match=os.strerror(errno.ELOOP)[1:]), taken(str(store), name, 0, False, write=write):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_no_descriptor_is_left(store: str) -> None:
     before = descriptors()
-    with Lock(store, 0):
+    with taken(store, "lock", 0, False):
         pass
-    with Lock(store, 0, exclusive=True), pytest.raises(LockTimeout), Lock(store, 0):
+    with taken(store, "lock", 0), pytest.raises(LockTimeout), taken(store, "lock", 0, False):
         pass
     assert descriptors() == before
 
@@ -158,17 +112,15 @@ def test_no_descriptor_is_left(store: str) -> None:
 # ---- files that somebody removes or replaces
 
 
-@pytest.mark.parametrize("names", [["lock"], ["gate"], ["lock", "gate"]], ids=["lock", "gate", "both"])
 @pytest.mark.parametrize("anew", [False, True], ids=["removed", "replaced"])
-def test_a_lock_that_was_removed_while_two_waited_lets_one_in_at_a_time(store: str, names: list[str], anew: bool) -> None:
+def test_a_lock_that_was_removed_while_two_waited_lets_one_in_at_a_time(store: str, anew: bool) -> None:
     with Child(hold, store) as first:
         assert first.hear() == "held"
         with Child(hold, store, True) as one, Child(hold, store, True) as two:
             assert one.quiet(0.3) and two.quiet(0.3)
-            for name in names:
-                os.unlink(os.path.join(store, name))
-                if anew:
-                    Path(store, name).touch()
+            os.unlink(os.path.join(store, "lock"))
+            if anew:
+                Path(store, "lock").touch()
             first.tell()
             assert first.hear() == "released"
             time.sleep(0.5)
@@ -179,7 +131,7 @@ def test_a_lock_that_was_removed_while_two_waited_lets_one_in_at_a_time(store: s
             assert held[0].hear() == "released"
             (other,) = {one, two} - set(held)
             assert other.hear() == "held"
-    with pytest.raises(LockTimeout), Lock(store, 0), Lock(store, 0, exclusive=True):
+    with pytest.raises(LockTimeout), taken(store, "lock", 0, False), taken(store, "lock", 0):
         pass
 
 
@@ -190,14 +142,14 @@ def test_a_reader_of_a_lock_that_was_removed_makes_nothing(store: str) -> None:
         os.unlink(os.path.join(store, "lock"))
         writer.tell()
         assert (writer.hear(), reader.hear()) == ("released", "held")
-    assert os.listdir(store) == ["gate"]
+    assert os.listdir(store) == []
 
 
 def look(pipe: Any, store: str) -> None:
     """What a reader does."""
     time.sleep(0.2)  # a writer comes first
     pipe.send("begun")
-    with Lock(store, 10, write=False, gate=False):
+    with taken(store, "lock", 10, False, write=False):
         pipe.send("held")
 
 
@@ -218,7 +170,7 @@ def test_a_lock_must_be_a_file(store: str, name: str, write: bool, kind: str) ->
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(path)
     before = descriptors()
-    with pytest.raises(StoreError, match="remove it, then run again") as caught, Lock(store, 0, write=write):
+    with pytest.raises(StoreError, match="remove it, then run again") as caught, taken(store, name, 0, False, write=write):
         pass
     assert not isinstance(caught.value, LockTimeout)
     assert descriptors() == before

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import files as base_files, kernel
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, LockTimeout, StoreError, StoreFull, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, StoreError, StoreFull, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._store import pack
-from ansible_collections.volt.backup.plugins.module_utils._store.lock import Lock
+from ansible_collections.volt.backup.plugins.module_utils._store.lock import taken
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 
@@ -30,9 +30,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def put(path: Path, *blobs: bytes, compression: str = "none") -> Transaction:
+def put(path: Path, *blobs: bytes, compression: str = "none", timeout: float = 5) -> Transaction:
     """Store blobs as content: small ones in packs, others as objects."""
-    with Transaction(Store(str(path), 5), compression) as run:
+    with Transaction(Store(str(path), timeout), compression) as run:
         for blob in blobs:
             if len(blob) <= 128 << 10:
                 run.blobs.add(digest(blob), blob)
@@ -169,7 +169,7 @@ def test_a_run_that_fails_leaves_nothing(path: Path) -> None:
         run.finish()
         raise ZeroDivisionError
     assert files(path) == []
-    with Lock(str(path), 0, exclusive=True):
+    with taken(str(path), "gate", 0):
         pass
 
 
@@ -223,12 +223,6 @@ def test_runs_side_by_side_store_the_same_once(path: Path) -> None:
     store = Store(str(path))
     assert [store.read(digest(blob), 4000) for blob in blobs] == blobs
     assert sum((path / name).stat().st_size for name in files(path, "packs")) < 2 * 300 * 4036
-
-
-def test_exclusive_lock_keeps_runs_out(path: Path) -> None:
-    put(path, b"x")
-    with Lock(str(path), 0, exclusive=True), pytest.raises(LockTimeout), Transaction(Store(str(path), 0)):
-        pass
 
 
 # ---- dry

@@ -1,0 +1,118 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What runs rely on, so that a collection keeps it and no process waits for another.
+
+A run lives while it holds the lock (flock(2)) of `tmp/<run>/claims`. Before it relies on a pack or an object, it appends the name of that file there, and
+then looks whether the file is in its place. Before it moves its own new files into place, it appends their names as well. A collection first moves files
+to the trash and then reads the claims. So either the run sees that the file is gone, and stores its content again, or the collection sees the claim, and
+puts the file back.
+
+A reader that needs a backup for long has a copy of its manifest in its directory under tmp/, which counts as a manifest until the reader ends.
+
+Claims are not synced: after a power cut, no run lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import typing as t
+
+from .._base import files, store_failure
+from .table import Table
+
+NAME = "claims"
+OBJECT, PACK = b"o", b"p"
+_RECORD = 1 + 32  # kind, name
+_PIECE = _RECORD << 15
+
+
+class Claims:
+    """The claims of one run. Any thread.
+
+    :param fd: of its file, locked; closed by its owner.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._mutex = threading.Lock()
+
+    def add(self, kind: bytes, names: t.Iterable[bytes]) -> None:
+        """Claim files by kind and name. Only what is looked for after this can be relied on."""
+        data = b"".join(kind + name for name in names)
+        try:
+            with self._mutex:
+                files.write_all(self._fd, data)
+        except OSError as error:
+            raise store_failure("noting what it relies on", error) from None
+
+
+class Claimed:
+    """The claims of all runs that live, as a collection reads them; what was claimed once stays claimed.
+
+    :ivar packs: names of packs. :ivar objects: of objects.
+    """
+
+    def __init__(self, store: str) -> None:
+        self._tmp = os.path.join(store, "tmp")
+        self._read: t.Dict[str, int] = {}
+        self.packs, self.objects = Table(0), Table(0)
+
+    def read(self) -> bool:
+        """Read what came since the last call; whether any run lives. StoreError where that cannot be done."""
+        lives = False
+        try:
+            names = os.listdir(self._tmp)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise store_failure("checking for other runs", error) from None
+        for run in names:
+            try:
+                fd = open_claims(os.path.join(self._tmp, run))
+            except OSError:
+                continue  # it has just ended, or has not claimed anything yet
+            try:
+                if is_locked(fd):
+                    lives = True
+                    self._take(run, fd)
+            except OSError as error:
+                raise store_failure("checking for other runs", error) from None
+            finally:
+                os.close(fd)
+        return lives
+
+    def _take(self, run: str, fd: int) -> None:
+        at = self._read.get(run, 0)
+        while True:
+            data = os.pread(fd, _PIECE, at)
+            whole = len(data) - len(data) % _RECORD  # the rest is being written: its run has not looked yet
+            for start in range(0, whole, _RECORD):
+                table = self.packs if data[start : start + 1] == PACK else self.objects
+                name = data[start + 1 : start + _RECORD]
+                if table.find(name) < 0:
+                    table.add(name, b"")
+            at += whole
+            if len(data) < _PIECE:
+                break
+        self._read[run] = at
+
+
+def open_claims(run: str) -> int:
+    """A descriptor of the claims of a run, by the path of its directory. OSError where there are none."""
+    return files.open_file(os.path.join(run, NAME))
+
+
+def is_locked(fd: int) -> bool:
+    """Whether another process holds the lock of an open file or directory. OSError where that cannot be told."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False

@@ -1,0 +1,203 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The trash: where a collection moves files before it knows that no run relies on them, and from where they are deleted after the grace period.
+
+::
+
+    trash/<time in ns>-<process>/objects/, packs/      what one collection moved
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import struct
+import time
+import typing as t
+
+from .._base import LockLost, StoreError, StoreFull, files, is_at, locked, reason, store_failure
+from . import codec, layout
+from .store import Store
+
+
+class FileCount(t.NamedTuple):
+    """A number of files, and their bytes as stored."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def plus(self, size: int, count: int = 1) -> FileCount:
+        return FileCount(self.files + count, self.bytes + size)
+
+
+class Dead(t.NamedTuple):
+    """A file of the store that held nothing live when it was listed. `name` is the digest that it is named by; sizes are in bytes."""
+
+    kind: str
+    name: bytes
+    suffix: str
+    size: int
+
+    @staticmethod
+    def of(file: str, size: int) -> t.Optional[Dead]:
+        """By the name of a file; None where it is neither a pack nor an object."""
+        for kind, pattern in (("objects", layout.OBJECT_NAME), ("packs", layout.PACK_NAME)):
+            match = pattern.match(file)
+            if match:
+                return Dead(kind, bytes.fromhex(match[1]), match[2], size)
+        return None
+
+    @property
+    def file(self) -> str:
+        """Its name in its shard."""
+        return f"{self.name.hex()}{'.pack' if self.kind == 'packs' else ''}{self.suffix}"
+
+
+class DeadFiles:
+    """A list of dead files, taken from its end; a million of them take 42 MB.
+
+    :ivar tally: of all that was added.
+    """
+
+    _RECORD = struct.Struct("=B32sBQ")
+    _KINDS = ("objects", "packs")
+
+    def __init__(self, found: t.Iterable[Dead] = ()) -> None:
+        self._records = bytearray()
+        self.tally = FileCount()
+        for file in found:
+            self._records += self._RECORD.pack(self._KINDS.index(file.kind), file.name, codec.SUFFIXES.index(file.suffix), file.size)
+            self.tally = self.tally.plus(file.size)
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def pop(self) -> Dead:
+        last = len(self._records) - self._RECORD.size
+        kind, name, suffix, size = self._RECORD.unpack_from(self._records, last)
+        del self._records[last:]
+        return Dead(self._KINDS[kind], name, codec.SUFFIXES[suffix], size)
+
+
+@contextlib.contextmanager
+def one_at_a_time(store: Store) -> t.Iterator[t.Callable[[], None]]:
+    """Keep other collections and repairs out: both take files away, and each may count on what the other takes.
+
+    It yields a check. The check raises LockLost if the directory that serves as the lock was removed.
+    """
+    trash, what = os.path.join(store.path, "trash"), f"the trash of store {store.path}"
+    with store.gate():
+        store.upgrade()
+    fd = t.cast(int, locked(lambda: _open_trash(trash), trash, fcntl.LOCK_EX, time.monotonic() + store.lock_timeout, what))
+
+    def check() -> None:
+        if not is_at(fd, trash):
+            raise LockLost(f"Store {store.path}: the directory trash was removed or replaced during this run; run again.", store=store.path)
+
+    try:
+        yield check
+    finally:
+        os.close(fd)
+
+
+def _open_trash(path: str) -> int:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        return files.open_directory(path)
+    except OSError as error:
+        raise store_failure("opening its trash", error) from None
+
+
+class Trash:
+    """The store's trash: a directory for each collection, named by the time of it.
+
+    :ivar freed: what was deleted for good. :ivar moved: what was moved here.
+    """
+
+    def __init__(self, store: Store, grace: float) -> None:
+        self._store, self._grace = store, grace
+        self._path = os.path.join(store.path, "trash")
+        self._bin = os.path.join(self._path, f"{time.time_ns():020d}-{os.getpid()}")
+        self.freed, self.moved = FileCount(), FileCount()
+
+    def found(self) -> t.Dict[Dead, str]:
+        """The packs and objects that lie here, and where."""
+        there = {}
+        for name, path in layout.trash_files(self._store.path).items():
+            with contextlib.suppress(OSError):
+                file = Dead.of(name, os.lstat(path).st_size)
+                if file is not None:
+                    there[file] = path
+        return there
+
+    def due(self, but: t.Iterable[str] = ()) -> t.Dict[str, FileCount]:
+        """What has lain long enough, by name. A name tells since when; one from the future (the clock was wrong) waits for its time.
+
+        :param but: paths here that do not count: a true run puts them back.
+        """
+        try:
+            names = os.listdir(self._path)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}; fix that, then run again.") from None
+        found = {}
+        for name in names:
+            began = name.partition("-")[0]
+            if began.isascii() and began.isdigit() and time.time() - int(began) / 1e9 >= self._grace:
+                tally = FileCount(*self._store.files_below(f"trash/{name}"))
+                for path in but:
+                    if path.startswith(os.path.join(self._path, name, "")):
+                        tally = tally.plus(-os.lstat(path).st_size, -1)
+                found[name] = tally
+        return found
+
+    def empty(self, due: t.Mapping[str, FileCount]) -> None:
+        """Delete for good."""
+        for name, tally in due.items():
+            try:
+                shutil.rmtree(os.path.join(self._path, name))
+            except OSError as error:
+                raise store_failure(f"emptying its trash of {name}", error) from None
+            self.freed = FileCount(self.freed.files + tally.files, self.freed.bytes + tally.bytes)
+
+    def take(self, file: Dead) -> t.Optional[str]:
+        """Move a file here; its path, or None where it is gone."""
+        path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
+        moved = os.path.join(self._bin, file.kind, file.file)
+        try:
+            os.makedirs(os.path.dirname(moved), mode=0o700, exist_ok=True)
+            os.rename(path, moved)
+        except FileNotFoundError:
+            return None  # removed by hand
+        except OSError as error:
+            failure = store_failure("moving a file to its trash", error)
+            if not isinstance(failure, StoreFull):
+                raise failure from None
+            if self._grace:
+                raise StoreFull("The store's file system is too full to move files to the trash; run volt_cas_gc with grace: 0s.") from None
+            raise failure from None
+        self.moved = self.moved.plus(file.size)
+        return moved
+
+    def delete(self, file: Dead) -> None:
+        """Delete a file in its place, while no other run lives."""
+        if files.unlink(self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")):
+            self.moved, self.freed = self.moved.plus(file.size), self.freed.plus(file.size)
+
+    def put_back(self, file: Dead, moved: str, earlier: bool = False) -> None:
+        """Give a file back its name, unless a run has stored the same content anew. :param earlier: an earlier collection moved it."""
+        path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
+        try:
+            with contextlib.suppress(FileExistsError):
+                files.give_name(moved, path)
+        except OSError as error:
+            raise store_failure(f"restoring {file.file} from its trash", error) from None
+        if not earlier:
+            self.moved = self.moved.plus(-file.size, -1)
