@@ -332,7 +332,7 @@ def test_a_create_that_is_frozen_loses_nothing(bench, frozen, moment: str, again
 
 def to_trash(bench) -> None:
     """Move all packs and objects to the trash, as a collection does before it reads the claims."""
-    trash = bench.store / "trash" / "00000000000000000001-1"
+    trash = bench.store / "trash" / "00000000000000000001-1.open"
     for kind in ("objects", "packs"):
         (trash / kind).mkdir(parents=True, exist_ok=True)
         for path in [path for path in (bench.store / kind).rglob("*") if path.is_file()]:

@@ -135,21 +135,23 @@ def test_content_in_no_source_is_reported_as_lost(bench):
 
 
 @pytest.mark.parametrize("index", [True, False], ids=["index", "no index"])
-def test_blobs_come_back_from_the_trash(bench, index: bool):
-    """The source is gone, the trash is not: trees and content alike. Where the index tells what is in them, nothing is missing at all."""
+@pytest.mark.parametrize("unfinished", [True, False])
+def test_blobs_come_back_from_the_trash(bench, index: bool, unfinished: bool):
+    """The source is gone, the trash is not: trees and content alike. In that of an unfinished collection nothing is missing at all."""
     backup = fill(bench)
     shutil.copytree(bench.source, bench.top / "kept", symlinks=True)
-    trash = bench.store / "trash" / "00000000000000000001-1"
+    trash = bench.store / "trash" / ("00000000000000000001-1.open" if unfinished else "00000000000000000001-1")
     for kind in ("objects", "packs"):
         (trash / kind).mkdir(parents=True)
         for path in store_files(bench, kind):
             path.rename(trash / kind / path.name)
     shutil.rmtree(bench.source)
-    if index:
+    if index is False:
+        shutil.rmtree(bench.store / "index")
+    if unfinished:
         assert verify(bench).damaged == [] == [backup for backup in bench.found() if backup["damaged"]]
         assert bench.manager.collect("0s")["freed_files"] == 0 and store_files(bench, "objects") and store_files(bench, "packs")
     else:
-        shutil.rmtree(bench.store / "index")
         assert verify(bench).damaged == [backup]
     done = verify(bench, repair=True)
     assert done.damage == [] and done.repaired["sources"] == []

@@ -215,7 +215,7 @@ def test_documents_are_in_plain_words() -> None:
 #: What tells what to do: a second clause or sentence, or what a value must be.
 _ADVICE = re.compile(r"; |\. [A-Z`]|\bmust\b|\bneeds\b")
 #: The store's own findings, which reach a user inside a sentence of `verify`, `restore` or `gc` that advises.
-_FINDINGS = {"Damaged", "Found"}
+_FINDINGS = {"Damaged", "Missing", "Found"}
 #: Pieces that another message is put into, or that are put into another.
 _PARTS = re.compile(r"{}\.?$|^The run has ended\.$|^it has no time to run\.$|^{} is unknown\.$|^{}, or set `force|^{} is {} but all of the following")
 

@@ -290,6 +290,17 @@ class Catalog:
         except (Damaged, Foreign, Unsupported):
             return True  # it cannot be told apart, and damage is not to be hidden
 
+    @contextlib.contextmanager
+    def reading(self, *sidecars: Sidecar) -> t.Iterator[None]:
+        """NotFound instead of Damaged where one of these backups was deleted in the context: a collection may have taken what it needed."""
+        try:
+            yield
+        except Damaged:
+            for sidecar in sidecars:
+                if not self.is_current(sidecar):
+                    raise NotFound(f"Backup {sidecar['id']} was deleted a moment ago; list the backups to see what is left.") from None
+            raise
+
     # ---- removal
 
     def remove(self, backup: str, meant: t.Optional[Sidecar] = None) -> bool:

@@ -147,7 +147,7 @@ class Creator:
             warnings: t.List[str] = []
             if not self._dry:
                 self._standing.phase = Phase("writing the backup's record")
-                publish(self._store, self._directory, sidecar, manifest)
+                publish(run, self._directory, sidecar, manifest)
                 self._note_needs(run, sidecar["manifest_sha256"], manifest, None if base is None or old is None else (base["manifest_sha256"], old))
                 warnings = self._keep_scan(run, captured)
             warnings += self._held(catalog, [t.cast(Listed, sidecar), *known])

@@ -61,6 +61,11 @@ def between(store: Store, catalog: Catalog, old: str, new: str, paths: t.Sequenc
             raise
         shown = show(os.fsencode(new))
         raise NotFound(f"There is no backup or workload {shown}; for the directory of that name, write ./{shown}.") from None
+    with catalog.reading(*sidecars):
+        return Difference(sidecars[0]["id"], sidecars[1]["id"], _between(store, catalog, sidecars, paths, limit).as_dict())
+
+
+def _between(store: Store, catalog: Catalog, sidecars: t.Sequence[Sidecar], paths: t.Sequence[str], limit: int) -> diff.Changes:
     before, after = (catalog.manifest(sidecar).root for sidecar in sidecars)
     changes = diff.Changes(limit)
     selected = [[inside(catalog, sidecar, parse(path)) for path in paths] for sidecar in sidecars]
@@ -72,7 +77,7 @@ def between(store: Store, catalog: Catalog, old: str, new: str, paths: t.Sequenc
             diff.diff(store.read, store.read, a, b, changes, one)
         elif a != b:
             diff.note(store.read, store.read, one, a, b, changes)
-    return Difference(sidecars[0]["id"], sidecars[1]["id"], changes.as_dict())
+    return changes
 
 
 def _topmost(pairs: t.Iterable[t.Tuple[bytes, ...]]) -> t.List[t.Tuple[bytes, ...]]:

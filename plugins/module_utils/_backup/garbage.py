@@ -64,25 +64,24 @@ class Marker:
         ids = self._catalog.ids()
         references = self._store.refs.names()  # after the sidecars: a backup that has one by then has its manifest
         self._check_sidecars(ids, references)
-        held = [item for item in self._store.refs.held() if item[0] not in self._held]  # after the references: one that was deleted is held since before
         new = [name for name in references if name not in self._seen]
-        if not new and not held:
-            return
-        self._store.refresh()  # their blobs may be in packs that we do not know yet
+        if new:
+            self._store.refresh()  # their blobs may be in packs that we do not know yet
         if self._reach is None:
             adder = _Adder(live)
             self._reach = Reachability(self._store.read, adder.content, adder.metadata)
         for name in new:
-            self._mark(name, self._reach)
-            self._seen.add(name)
-        for name, data in held:
-            if name not in self._seen:
-                with contextlib.suppress(Damaged, Foreign, Unsupported):  # then its reader cannot use it either
+            if self._mark(name, self._reach):
+                self._seen.add(name)
+        for name, data in self._store.refs.held():  # after the references: one that was deleted meanwhile is held since before
+            if name not in self._seen and name not in self._held:
+                with contextlib.suppress(Damaged, Foreign, Unsupported):  # then its reader cannot use it either, or is still writing it
                     manifest = records.decode_manifest(data)
                     self._reach(manifest.root.content, manifest.links)
-            self._held.add(name)
+                    self._held.add(name)
 
-    def _mark(self, name: str, reach: Reachability) -> None:
+    def _mark(self, name: str, reach: Reachability) -> bool:
+        """Mark what a manifest refers to; False where it was deleted at this moment."""
         if not records.owner(name):
             raise Damaged(f"Garbage collection refused: {show(name)}.json in the store's refs directory is not a manifest; move it away.")
         try:
@@ -93,13 +92,14 @@ class Marker:
             self.sources.add(scan_name(parse(manifest.backup["source_path"])))
             reach(manifest.root.content, manifest.links)
         except FileNotFoundError:
-            return  # deleted at this moment
+            return False
         except Foreign:
             self._named.add(name)  # of the original Volt command, whose objects are out of our way
         except Unsupported as error:
             raise _unsupported(records.owner(name), error) from None
         except Damaged as error:
             raise _refusal(f"manifest {name} or a tree below it cannot be read ({error.message})", records.owner(name)) from None
+        return True
 
     def _check_sidecars(self, ids: t.List[str], references: t.List[str]) -> None:
         """Each sidecar can be read, and has its manifest: one that lacks it may be whole again tomorrow, from another copy."""

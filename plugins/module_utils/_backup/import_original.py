@@ -110,7 +110,7 @@ class Importer:
             root = trees.root(paths)
             run.commit()
             sidecar, manifest = _describe(found, moment, root, trees.stats, run)
-            publish(self._store, self._path, sidecar, manifest)
+            publish(run, self._path, sidecar, manifest)
             return sidecar["id"]
 
     def _paths(self, reference: str) -> t.Dict[bytes, str]:

@@ -236,7 +236,7 @@ class Manager:
                     )
             restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)
             try:
-                with _no_cycles():
+                with _no_cycles(), catalog.reading(*filter(None, [sidecar])):
                     return restorer(), passed
             except Damaged:
                 if not dry:
@@ -451,9 +451,9 @@ class Manager:
             sidecar = catalog.sidecar(check_id(backup))
             manifest = catalog.manifest(sidecar)
             total = 1 + sum(manifest.totals[key] for key in ("files", "directories", "symlinks", "others"))
-            listed: t.List[t.Dict[str, t.Any]] = []
-            for path, item in itertools.islice(walk(lambda digest: tree.load(store.read, digest), manifest.root), limit):
-                listed.append(_describe(path, item, manifest))
+            with catalog.reading(sidecar):
+                found = itertools.islice(walk(lambda digest: tree.load(store.read, digest), manifest.root), limit)
+                listed = [_describe(path, item, manifest) for path, item in found]
             return {"entries": listed, "count": total, "more": total - len(listed)}
 
     def usage(self) -> t.Dict[str, t.Any]:

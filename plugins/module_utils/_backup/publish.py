@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 
-from .._base import directory_lock, files, parse_time, store_failure
-from .._store.store import Store
+from .._base import LockLost, directory_lock, files, parse_time, store_failure
+from .._store.transaction import Transaction
 from . import directory, records
 from .ids import new_id
 from .records import Manifest, Sidecar
 
 
-def publish(store: Store, backup_dir: str, sidecar: Sidecar, manifest: Manifest) -> None:
-    """Write the records of a backup, and fill in what is known only now: its id, the manifest's name, the ids of directory and store."""
+def publish(run: Transaction, backup_dir: str, sidecar: Sidecar, manifest: Manifest) -> None:
+    """Write the records of a backup that a transaction has committed. What is known only now is filled in: its id, the manifest's name, the ids of
+    directory and store."""
+    store = run.store
     with directory_lock(backup_dir, store.lock_timeout), store.refs.lock(store.lock_timeout):
         try:
             own = directory.claim(backup_dir, store)
@@ -26,11 +28,12 @@ def publish(store: Store, backup_dir: str, sidecar: Sidecar, manifest: Manifest)
             raise store_failure("writing the backup directory's id", error) from None
         sidecar["directory_id"], sidecar["store_id"] = own.id, own.store
         manifest.backup["directory_id"] = own.id
-        _write(store, backup_dir, sidecar, manifest)
+        _write(run, backup_dir, sidecar, manifest)
 
 
-def _write(store: Store, backup_dir: str, sidecar: Sidecar, manifest: Manifest) -> None:
+def _write(run: Transaction, backup_dir: str, sidecar: Sidecar, manifest: Manifest) -> None:
     """The sidecar's name settles whose the id is."""
+    store = run.store
     created = parse_time(sidecar["created_at"])
     taken = set(map(records.owner, store.refs.names()))  # of other backup directories, or left by a run that died
     number = 1
@@ -44,9 +47,12 @@ def _write(store: Store, backup_dir: str, sidecar: Sidecar, manifest: Manifest) 
             continue
         try:
             store.refs.write(sidecar["manifest_ref"], data)
+            run.check_claims()
             files.write_file(path, records.encode_sidecar(sidecar), exclusive=True)
             return
-        except FileExistsError:
+        except (FileExistsError, LockLost) as error:
             store.refs.remove([sidecar["manifest_ref"]])
+            if isinstance(error, LockLost):
+                raise
         except OSError as error:
             raise store_failure("writing the backup's records", error) from None

@@ -76,6 +76,13 @@ class _State:
 
 def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
     """Figures for `volt_backup_info`; sizes in bytes."""
+    before = store.refs.names()
+    found = _usage(store, catalog)
+    # what a backup needed that was deleted meanwhile may be gone
+    return _usage(store, catalog) if found["damaged"] and store.refs.names() != before else found
+
+
+def _usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
     files = {part: store.files_below(part) for part in ("objects", "packs", "trash", "quarantine")}
     by_workload: t.Dict[str, t.List[t.Tuple[int, Manifest]]] = {}
     state = _State()

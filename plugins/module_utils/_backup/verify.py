@@ -29,6 +29,8 @@ from .catalog import Catalog
 from .ids import check_id
 
 LEVELS = ("structure", "content")
+#: How often what is missing is looked for again while a collection moves files.
+_TURNS = 5
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%\Z")
 
 Told = t.Tuple[t.List[t.Dict[str, t.Any]], int, t.List[str]]
@@ -195,12 +197,12 @@ class Structure:
 
         :param read: how to read trees, if not from the store alone. :param content: how to look for content, likewise.
         """
-        while True:
+        for turn in itertools.count():
             known = self._store.false_files, len(self.whole)
             self._look(read, content)
             if self.lacking:
                 self._drop_deleted()
-            moved = bool(self.lacking) and self._store.look_again()
+            moved = bool(self.lacking) and turn < _TURNS and self._store.look_again()
             if (self._store.false_files, len(self.whole)) == known and not moved:
                 return  # else blobs that were still taken for sound are in a file that is none, or a backup turned out to be unsupported
 
@@ -333,8 +335,6 @@ class Verifier:
             seen.add((kind, name))
             for found in scrub.forms(store, kind, name):
                 wrong = scrub.fault(store, found)
-                if wrong is not None and not store.is_in_place(found.path):
-                    continue  # collected meanwhile
                 self.read_files += 1
                 self.read_bytes += found.state[0]
                 self._progress(1, found.state[0])

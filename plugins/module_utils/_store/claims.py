@@ -23,7 +23,7 @@ import os
 import threading
 import typing as t
 
-from .._base import files, store_failure
+from .._base import LockTimeout, files, store_failure
 from .table import Table
 
 NAME = "claims"
@@ -75,8 +75,11 @@ class Claimed:
         for run in names:
             try:
                 fd = open_claims(os.path.join(self._tmp, run))
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_old(run)
                 continue  # it has just ended, or has not claimed anything yet
+            except OSError as error:
+                raise store_failure("checking for other runs", error) from None
             try:
                 if is_locked(fd):
                     lives = True
@@ -86,6 +89,18 @@ class Claimed:
             finally:
                 os.close(fd)
         return lives
+
+    def _check_old(self, run: str) -> None:
+        """LockTimeout where a run lives that claims nothing: version 0.1.0 had opened the store before it got claims."""
+        try:
+            fd = files.open_directory(os.path.join(self._tmp, run))
+        except OSError:
+            return
+        try:
+            if is_locked(fd):
+                raise LockTimeout(f"A run of version 0.1.0 is using the store (tmp/{run}); wait until it ends, then run again.")
+        finally:
+            os.close(fd)
 
     def _take(self, run: str, fd: int) -> None:
         at = self._read.get(run, 0)

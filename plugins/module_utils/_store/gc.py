@@ -159,7 +159,7 @@ class Collector:
         self._doubled: t.Set[bytes] = set()
         self.taken = Table(0)
         self.made: t.List[bytes] = []
-        self.keeps_trash = False
+        self.keeps_trash = self._rotten = False
         self.warnings: t.List[str] = []
 
     def __call__(self) -> Collected:
@@ -180,7 +180,7 @@ class Collector:
         if self._store.has_newer_packs:
             raise newer(f"Something in store {self._store.path}")
         damaged = len(index.damaged)
-        self.keeps_trash = keeps_trash = bool(damaged or needed.lacking)
+        self.keeps_trash = keeps_trash = bool(damaged or needed.lacking or self._rotten)
         if keeps_trash:
             self.warnings.append(
                 f"{damaged} damaged pack(s), and {len(needed.lacking)} blob(s) that backups need are missing; the trash was kept, because it may hold some of"
@@ -225,6 +225,7 @@ class Collector:
                 self._sweep(plan, DeadFiles(file for name in superseded for file in _forms(self._store, "packs", name)), needed)
             except StoreFull as error:  # a full disk may have no space for this; what was freed without it still counts
                 self.warnings.append(f"Garbage collection is not complete. {error.message}")
+        trash.close()
         return Collected(*trash.freed, *trash.moved, rewritten, written, len(needed.live))
 
     def _sweep(self, plan: Plan, dead: DeadFiles, needed: _Needed) -> None:
@@ -285,6 +286,7 @@ class Collector:
         trash = self._trash.found()
         back = {file for file in trash if not needed.is_dead(file) and not any(_forms(self._store, file.kind, file.name))}
         back |= self._holders(needed.lacking, trash)
+        self._rotten = any(self._is_rotten(file, needed) for file in trash)
         if self._dry:
             needed.lacking -= {file.name for file in back}.union(*(self._contents(trash[file], file) for file in back if file.kind == "packs"))
         elif back:
@@ -293,6 +295,10 @@ class Collector:
             self._store.refresh()
             needed.locate_anew()
         return {trash[file] for file in back} if self._dry else set()
+
+    def _is_rotten(self, file: Dead, needed: _Needed) -> bool:
+        """Whether the trash has a file that is needed, and that in its place is damaged."""
+        return file.kind == "objects" and not needed.is_dead(file) and any(_forms(self._store, *file[:2])) and self._store.object_form(file.name) is None
 
     def _holders(self, lacking: t.AbstractSet[bytes], moved: t.Mapping[Dead, str]) -> t.Set[Dead]:
         """The packs in the trash, of those that no table tells of, that have blobs which are found nowhere else."""
@@ -394,6 +400,8 @@ def _packs_to_rewrite(store: Store, needed: _Needed) -> t.List[bytes]:
     mostly_dead: t.Dict[int, t.List[bytes]] = {}
     small: t.Dict[int, t.List[bytes]] = {}
     for name, live in needed.packs.items():
+        if name not in packs:
+            continue
         dying = 2 * live < packs[name].plain
         if dying or packs[name].plain < _SMALL:
             try:

@@ -18,7 +18,9 @@ forgotten, for a collection may take away the pack of any of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import struct
 import time
 import typing as t
@@ -108,12 +110,12 @@ class _Folded:
 class Index:
     """What is known of one store. Made anew by each command; not kept true while others work.
 
-    :param trash: know what lies in the trash as well.
+    :param trash: know what lies in the trash as well. :ivar knows_trash: the same.
     :ivar trashed: paths of what lies there, by name. :ivar stamp: of `layout.trash_stamp`, before the packs were listed.
     """
 
     def __init__(self, path: str, trash: bool = False) -> None:
-        self._path, self._trash = path, trash
+        self._path, self.knows_trash = path, trash
         self._packs: t.Optional[t.Dict[bytes, PackFile]] = None
         self._tables: t.List[_PackTable] = []
         self._objects: t.Optional[t.List[t.Tuple[Table, str]]] = None
@@ -225,27 +227,32 @@ class Index:
                 for digest, offset, length in entries:
                     recovered.add(digest, name, state, offset, length)
         self._tables += [_PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
-        if self._trash:
+        if self.knows_trash:
             self._list_trash(known, sizes)
         for name, message in self._condemned.items():
             packs.pop(name, None)
             self.damaged[name] = message
 
     def _list_trash(self, known: t.Mapping[bytes, layout.State], sizes: t.Mapping[bytes, int]) -> None:
-        """Know the packs in the trash as well, as the tables have them. What a backup needs and is there comes back (see `gc`)."""
-        self.trashed = layout.trash_files(self._path)
+        """Know the packs in the trash of unfinished collections as well. What a backup needs and is there comes back (see `gc`)."""
+        self.trashed = layout.trash_files(self._path, layout.OPEN)
         packs = t.cast("t.Dict[bytes, PackFile]", self._packs)
+        recovered = _Folded(Table(_PLACE.size), [])
         for file, path in self.trashed.items():
             match = layout.PACK_NAME.match(file)
             name = bytes.fromhex(match[1]) if match else b""
-            if match and name not in packs and name in sizes:
-                packs[name] = PackFile(match[2], known[name], sizes[name])
-                self._moved[name] = path
-
-    def is_there(self, name: bytes) -> bool:
-        """Whether the file of a pack is where it was found."""
-        found = self.packs.get(name)
-        return found is not None and os.path.lexists(self._moved.get(name) or os.path.join(self._path, layout.pack_path(name, found.suffix)))
+            if not match or name in packs:
+                continue
+            self._moved[name] = path
+            with contextlib.suppress(OSError, Damaged, Unsupported):
+                if name in sizes and known[name][0] == os.lstat(path).st_size:
+                    packs[name] = PackFile(match[2], known[name], sizes[name])
+                    continue
+                data = self.read_pack(name, match[2])
+                for digest, offset, length in pack.parse(data, name):
+                    recovered.add(digest, name, SUSPECT, offset, length)
+                packs[name] = PackFile(match[2], SUSPECT, len(data))
+        self._tables += [_PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
 
     def is_moved(self, name: bytes) -> bool:
         """Whether a pack lies in the trash."""
@@ -254,11 +261,6 @@ class Index:
     def forget(self, name: bytes) -> None:
         """A pack is not there any more."""
         self.packs.pop(name, None)
-
-    @property
-    def knows_trash(self) -> bool:
-        """Whether what lies in the trash is known, too."""
-        return self._trash
 
     def _load_tables(self) -> t.Tuple[t.List[_PackTable], bool]:
         """The pack tables, newest first, and whether one of them is of no use."""
@@ -287,8 +289,8 @@ class Index:
                     for entry in entries:
                         match = layout.PACK_NAME.match(entry.name)
                         if match and entry.name[:2] == directory:
-                            info = entry.stat(follow_symlinks=False)
-                            yield bytes.fromhex(match[1]), match[2], layout.state(info)
+                            with contextlib.suppress(FileNotFoundError):  # moved to the trash at this moment
+                                yield bytes.fromhex(match[1]), match[2], layout.state(entry.stat(follow_symlinks=False))
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not os.path.lexists(top):
                 return
@@ -472,7 +474,7 @@ def run_name(store: str) -> str:
                 moment = max(moment, int(number) + 1)
     except OSError:
         pass  # no tables, nothing to sort behind
-    return f"{moment:020d}-{os.getpid()}"
+    return f"{moment:020d}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def pack_location(number: int, offset: int, length: int) -> bytes:

@@ -28,6 +28,8 @@ from .._base import Damaged, StoreError, StoreFull, VoltError, files, reason, st
 from . import features, original
 from .refs import MANIFEST_MOST
 
+#: Ends the name of a directory in the trash while its collection is under way, and after that was killed: what it holds may be needed.
+OPEN = ".open"
 DIRECTORIES = ("objects", "packs", "refs", "index", "cache", "tmp", "trash", "quarantine")
 _OURS = frozenset(DIRECTORIES + ("lock", "gate", "CACHEDIR.TAG"))
 _CACHEDIR_TAG = (
@@ -38,9 +40,13 @@ OBJECT_NAME = re.compile(r"([0-9a-f]{64})(|\.zst|\.zz)\Z")
 PACK_NAME = re.compile(r"([0-9a-f]{64})\.pack(|\.zst|\.zz)\Z")
 
 
+class Missing(Damaged):
+    """A pack or object is not where it was looked for: lost, or moved by a collection."""
+
+
 State = t.Tuple[int, int]
-#: Times of file systems are as of the last tick of the kernel, in ns.
-_RACY = 20_000_000
+#: Times of file systems are as of the last tick of the kernel, in ns; of some, as of the last second.
+_RACY, _WHOLE = 20_000_000, 2_000_000_000
 
 
 def state(info: os.stat_result) -> State:
@@ -63,42 +69,49 @@ def read_blob_file(path: str, limit: int) -> bytes:
     try:
         return files.read_stored(path, limit)
     except FileNotFoundError:
-        raise Damaged(f"{path} is missing from the store.") from None
+        raise Missing(f"{path} is missing from the store.") from None
 
 
-def trash_files(store: str) -> t.Dict[str, str]:
-    """What lies in the trash: path by the file's name."""
-    found = {}
-    for directory in _trash_directories(store):
+def trash_files(store: str, ending: str = "") -> t.Dict[str, str]:
+    """What lies in the trash: path by the file's name, of the last one that was moved there."""
+    found: t.Dict[str, str] = {}
+    for directory in _trash_directories(store, ending):
         for name in files.names_in(directory):
-            found[name] = os.path.join(directory, name)
+            found.setdefault(name, os.path.join(directory, name))
     return found
 
 
 def in_trash(store: str, name: str) -> t.Optional[str]:
     """The path of a pack or object in the trash; None where it is not there."""
-    for directory in _trash_directories(store):
+    for directory in _trash_directories(store, OPEN):
         path = os.path.join(directory, name)
         if os.path.lexists(path):
             return path
     return None
 
 
-def _trash_directories(store: str) -> t.List[str]:
+def _trash_directories(store: str, ending: str) -> t.List[str]:
     trash = os.path.join(store, "trash")
-    return [os.path.join(trash, name, kind) for name in sorted(files.names_in(trash), reverse=True) for kind in ("objects", "packs")]
+    names = sorted((name for name in files.names_in(trash) if name.endswith(ending)), reverse=True)
+    return [os.path.join(trash, name, kind) for name in names for kind in ("objects", "packs")]
 
 
 def trash_stamp(store: str) -> t.Optional[t.Tuple[t.Tuple[str, int], ...]]:
     """Something that is another once a collection has moved a file to the trash or out of it. None where it may have done so a moment ago, within the
     precision of the file system's times."""
     found = []
-    for directory in [os.path.join(store, "trash"), *_trash_directories(store)]:
+    for directory in [os.path.join(store, "trash"), *_trash_directories(store, OPEN)]:
         try:
             found.append((directory, os.stat(directory).st_mtime_ns))
         except OSError:
             continue
-    return None if any(moment > time.time_ns() - _RACY for _directory, moment in found) else tuple(found)
+    return None if any(map(_may_have_changed, (moment for _directory, moment in found))) else tuple(found)
+
+
+def _may_have_changed(moment: int) -> bool:
+    """Whether something may have happened after a directory's time without making it another. One of the future was made by another clock."""
+    racy = _WHOLE if moment % 1_000_000_000 == 0 else _RACY
+    return -_WHOLE < time.time_ns() - moment < racy
 
 
 def shard_names(store: str, kind: str, shard: str) -> t.List[str]:

@@ -129,7 +129,8 @@ class ObjectWriter:
             return pack is not None
         if pack:
             self._space.claims.add(claims.PACK, [pack])
-            return self._store.is_in_place(layout.pack_path(pack, self._store.index.packs[pack].suffix))
+            found = self._store.index.packs.get(pack)
+            return found is not None and self._store.is_in_place(layout.pack_path(pack, found.suffix))
         form = self._store.object_form(digest, size) if self._store.index.trashed else None
         return form is None or self._store.is_in_place(layout.object_path(digest, form[0]))
 

@@ -48,7 +48,14 @@ class StoreFile(t.NamedTuple):
 
 
 def fault(store: Store, file: StoreFile) -> t.Optional[str]:
-    """What is wrong with a file's bytes, or None. Any thread."""
+    """What is wrong with a file's bytes, or None, also where it is not in its place any more. Any thread."""
+    wrong = _fault(store, file)
+    if wrong is not None and store.is_in_place(file.path):
+        return _fault(store, file)  # a collection may have moved it away, and back
+    return None
+
+
+def _fault(store: Store, file: StoreFile) -> t.Optional[str]:
     try:
         if file.kind == "objects":
             _read_object(store, file)
@@ -153,7 +160,7 @@ class Scrub:
         self.files += 1
         self.bytes += file.state[0]
         self._progress(1, file.state[0])
-        if wrong is not None and os.path.lexists(self._store.full_path(file.path)):
+        if wrong is not None:
             self.faults.append((file, wrong))
 
 

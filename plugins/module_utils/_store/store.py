@@ -18,7 +18,7 @@ import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import Damaged, StoreError, VoltError, files, newer, store_failure
+from .._base import Damaged, NotFound, StoreError, VoltError, files, newer, show, store_failure
 from . import codec, features, layout, original, pack
 from .cache import STAT_CACHE, Cache
 from .index import Index, Location
@@ -97,8 +97,9 @@ class Store:
         stamp = layout.trash_stamp(self.path)
         if stamp is not None and stamp == self.index.stamp and (self.index.knows_trash or len(stamp) < 2):
             return False
-        self.index = self.index.again()
-        self.index.load()
+        index = self.index.again()
+        index.load()
+        self.index = index  # not before: other threads may look
         return True
 
     def steadily(self, look: t.Callable[[], None]) -> None:
@@ -125,13 +126,17 @@ class Store:
     def holding(self, reference: str) -> t.Iterator[None]:
         """Keep what a backup needs while the context lasts, even if it is deleted meanwhile. Where the store cannot be written to: without.
 
-        :param reference: the name of its manifest.
+        :param reference: the name of its manifest. NotFound where that is gone.
         """
         space = Workspace(self.path)
         try:
-            with contextlib.suppress(VoltError, OSError):
+            try:
                 space.make(_BRIEFLY)
                 space.hold(reference)
+            except FileNotFoundError:
+                raise NotFound(f"Manifest {show(reference)} was deleted a moment ago; list the backups to see what is left.") from None
+            except (VoltError, OSError):
+                pass
             yield
         finally:
             space.remove()
@@ -260,9 +265,12 @@ class Store:
             try:
                 return self.read_object(digest, limit)
             except Damaged:
-                if not self.look_again() or self.index.find(digest) is None:
-                    raise
-                return self.read(digest, limit)
+                for _turn in range(_TURNS):
+                    if not self.look_again():
+                        break
+                    if self.index.find(digest) is not None:
+                        return self.read(digest, limit)
+                raise
         if place[2] > limit:
             raise Damaged(f"Blob {digest.hex()} is larger than expected.")
         try:
@@ -273,8 +281,10 @@ class Store:
                 return blob
             raise Damaged(f"Blob {digest.hex()} is altered in pack {place[0].hex()}.")
         except Damaged as error:
-            if not self.index.is_there(place[0]) and self.look_again():
-                return self.read(digest, limit)  # it was collected: what is needed of it lies elsewhere
+            if isinstance(error, layout.Missing):
+                if not self.look_again():  # it was collected: what is needed of it lies elsewhere
+                    self.index.forget(place[0])
+                return self.read(digest, limit)
             self.index.condemn(place[0], error.message)
             if self.index.find(digest) is not None or self.object_form(digest) is not None:
                 return self.read(digest, limit)  # another copy may be sound

@@ -23,7 +23,7 @@ import typing as t
 from .._base import Damaged, StoreError, files, held, kernel, store_failure
 from . import claims, codec, layout, pack
 from .blob_writer import BlobWriter
-from .index import STATE_SIZE, state_record
+from .index import STATE_SIZE, SUSPECT, state_record
 from .object_writer import ObjectWriter
 from .store import Store
 from .table import Table
@@ -156,6 +156,10 @@ class Transaction:
         self._space.check_claims()
         self.store.refresh()
 
+    def check_claims(self) -> None:
+        """LockLost where collections cannot see what this transaction relies on, so that no reference to it may stay."""
+        self._space.check_claims()
+
     def hold(self, reference: str) -> None:
         """Keep what another backup needs until this transaction ends; FileNotFoundError where it was deleted. :param reference: name of its manifest."""
         if not self._dry:
@@ -181,9 +185,21 @@ class Transaction:
                     os.rename(os.path.join(top, name), final)
             elif not os.path.lexists(final):
                 os.rename(os.path.join(top, name), final)  # else another run was first, with the same bytes
-            states[name] = layout.state(os.lstat(final))
+            states[name] = self._state(os.path.join(top, name), final)
             self.counts.step()
         return states
+
+    @staticmethod
+    def _state(own: str, final: str) -> layout.State:
+        """The state of a published file. A collection may have moved it before it reads the claims; ours takes its place, or it comes back."""
+        try:
+            return layout.state(os.lstat(final))
+        except FileNotFoundError:
+            try:
+                os.rename(own, final)
+                return layout.state(os.lstat(final))
+            except FileNotFoundError:
+                return SUSPECT
 
     def _write_tables(self, objects: t.Dict[str, layout.State], packs: t.Dict[str, layout.State], folding: str) -> t.List[str]:
         """Write what the index is to know; the tables that are superfluous by then."""

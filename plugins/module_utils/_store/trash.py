@@ -8,7 +8,7 @@
 
 ::
 
-    trash/<time in ns>-<process>/objects/, packs/      what one collection moved
+    trash/<time in ns>-<process>[.open]/objects/, packs/      what one collection moved; open until it knows that all of it is dead
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Trash:
     def __init__(self, store: Store, grace: float) -> None:
         self._store, self._grace = store, grace
         self._path = os.path.join(store.path, "trash")
-        self._bin = os.path.join(self._path, f"{time.time_ns():020d}-{os.getpid()}")
+        self._bin = os.path.join(self._path, f"{time.time_ns():020d}-{os.getpid()}{layout.OPEN}")
         self.freed, self.moved = FileCount(), FileCount()
 
     def found(self) -> t.Dict[Dead, str]:
@@ -135,6 +135,10 @@ class Trash:
                 if file is not None:
                     there[file] = path
         return there
+
+    def close(self) -> None:
+        """Nothing of what was moved is claimed or needed: readers need not look for it here."""
+        files.quietly(lambda path: os.rename(path, path[: -len(layout.OPEN)]), self._bin)
 
     def due(self, but: t.Iterable[str] = ()) -> t.Dict[str, FileCount]:
         """What has lain long enough, by name. A name tells since when; one from the future (the clock was wrong) waits for its time.
@@ -154,7 +158,8 @@ class Trash:
                 tally = FileCount(*self._store.files_below(f"trash/{name}"))
                 for path in but:
                     if path.startswith(os.path.join(self._path, name, "")):
-                        tally = tally.plus(-os.lstat(path).st_size, -1)
+                        with contextlib.suppress(FileNotFoundError):  # a dry run beside a true one
+                            tally = tally.plus(-os.lstat(path).st_size, -1)
                 found[name] = tally
         return found
 

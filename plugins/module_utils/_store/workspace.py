@@ -15,9 +15,10 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 import typing as t
 
-from .._base import LockLost, StoreError, files, is_at, store_failure
+from .._base import LockLost, StoreError, files, is_at, lock_file, store_failure, wait
 from . import claims, layout
 from .claims import Claims
 from .index import run_name
@@ -38,6 +39,7 @@ class Workspace:
         self._store = store
         self._directory = ""
         self._claims_fd = -1
+        self._old_lock: t.Optional[int] = None
         self.claims: t.Optional[Claims] = None
         self.name = ""
         self.fd = -1
@@ -52,33 +54,41 @@ class Workspace:
         try:
             with taken(self._store, "gate", timeout):
                 begin()
+                deadline, old = time.monotonic() + timeout, os.path.join(self._store, "lock")
+                # a process of version 0.1.0 may have opened the store before it got claims
+                self._old_lock = lock_file(old, fcntl.LOCK_SH, deadline, f"the lock of store {self._store}", write=False)
                 for name in layout.DIRECTORIES:
                     if name != "refs":  # losing the manifests is no small thing; all else may be deleted or comes again
                         os.makedirs(os.path.join(self._store, name), mode=0o700, exist_ok=True)
                 dead = [path for path in map(_set_apart, dead_runs(self._store)) if path]
                 while self.fd < 0:
-                    self._show(tmp)
+                    self._show(tmp, time.monotonic() + timeout)
             for path in dead:
                 shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
             raise store_failure("beginning a run", error) from None
 
-    def _show(self, tmp: str) -> None:
+    def _show(self, tmp: str, deadline: float) -> None:
         """Make the directory and lock its claims. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
         self.name = run_name(self._store)
-        self._directory = os.path.join(tmp, self.name)
-        os.mkdir(self._directory, 0o700)
-        path = self.path(claims.NAME)
+        directory = os.path.join(tmp, self.name)
+        os.mkdir(directory, 0o700)
+        self._directory = directory
+        path, what = self.path(claims.NAME), f"the claims of run {self.name}"
+        opened = []
         try:
-            fd = files.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
-        except FileNotFoundError:
-            return
-        fcntl.flock(fd, fcntl.LOCK_EX)  # others hold it for a moment only, to see whether we live
-        if is_at(fd, path):
-            self.fd = files.open_directory(self._directory)
-            self._claims_fd, self.claims = fd, Claims(fd)
-        else:
-            os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                opened.append(files.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND))
+                opened.append(files.open_directory(directory))
+            for fd in opened:
+                wait(fd, fcntl.LOCK_EX, deadline, what)  # others hold it for a moment only, to see whether we live; version 0.1.0 looks at the directory
+            if len(opened) == 2 and is_at(opened[0], path):
+                self._claims_fd, self.fd = opened
+                self.claims = Claims(self._claims_fd)
+                opened = []
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def check_claims(self) -> None:
         """LockLost where a collection could not see what we rely on, because our directory was removed."""
@@ -97,13 +107,15 @@ class Workspace:
     def remove(self) -> None:
         """Remove the directory with all that has not got its final name; nothing is written from now on."""
         self.failure = self.failure or StoreError("The run has ended.")
+        if self.fd >= 0:
+            os.close(self.fd)  # first: a locked directory without claims would be a run of version 0.1.0
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)
-        for fd in (self.fd, self._claims_fd):
-            if fd >= 0:
+        for fd in (self._claims_fd, self._old_lock):
+            if fd is not None and fd >= 0:
                 os.close(fd)
         self.fd = self._claims_fd = -1
-        self.claims = None
+        self._old_lock = self.claims = None
 
     def path(self, relative: str) -> str:
         return os.path.join(self._directory, relative)

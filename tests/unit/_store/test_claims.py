@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import files as base_files
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockLost, LockTimeout, StoreFull
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockLost, LockTimeout, NotFound, StoreError, StoreFull
 from ansible_collections.volt.backup.plugins.module_utils._store import claims, features
 from ansible_collections.volt.backup.plugins.module_utils._store.claims import Claimed
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import taken
@@ -113,7 +114,7 @@ def test_what_lies_in_the_trash_is_read_and_not_relied_on(path: Path, sort: str)
     blob = SMALL[0] if sort == "packs" else LARGE[0]
     put(path, blob)
     (name,) = files(path, sort)
-    trash = path / "trash" / "00000000000000000001-1" / sort
+    trash = path / "trash" / "00000000000000000001-1.open" / sort
     trash.mkdir(parents=True)
     reader = Store(str(path))
     reader.index.load()
@@ -178,8 +179,9 @@ def test_a_manifest_that_is_held_stays_until_the_end(path: Path) -> None:
         (path / "refs" / "a-0.json").unlink()
         assert list(store.refs.held()) == [("a-0", b"{}")]
     assert list(store.refs.held()) == [] and files(path, "tmp") == []
-    with store.holding("a-0"):  # deleted: its reader finds that out
+    with pytest.raises(NotFound, match="deleted a moment ago"), store.holding("a-0"):
         pass
+    assert files(path, "tmp") == []
 
 
 def test_a_store_that_cannot_be_written_to_is_read_without_holding(path: Path, monkeypatch) -> None:
@@ -190,7 +192,7 @@ def test_a_store_that_cannot_be_written_to_is_read_without_holding(path: Path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "mkdir", refuse)
-        with Store(str(path)).holding("a-0"):
+        with Store(str(path)).holding("a-0"):  # its reader finds out whether it is there
             assert files(path, "tmp") == []
 
 
@@ -215,5 +217,43 @@ def test_an_old_store_is_used_with_its_lock_until_it_is_written_to(path: Path) -
     put(path, SMALL[1], timeout=0)
     found = json.loads((path / "format.json").read_text())
     assert (found["format"], found["features"]["required"]) == (2, [features.CLAIMS]) and found["id"]
-    with taken(str(path), "lock", 0), Store(str(path), 0).lock():
-        put(path, SMALL[2], timeout=0)
+    with Store(str(path), 0).lock(), taken(str(path), "lock", 0):
+        with pytest.raises(LockTimeout, match="the lock of store"):  # version 0.1.0 had opened the store before, and collects
+            put(path, SMALL[2], timeout=0)
+    with Transaction(Store(str(path), 0)), pytest.raises(LockTimeout), taken(str(path), "lock", 0):
+        pass
+
+
+def old_run(pipe: Any, path: str) -> None:
+    """A run of version 0.1.0, which had opened the store before it got claims."""
+    directory = os.path.join(path, "tmp", "00000000000000000001-1")
+    os.mkdir(directory)
+    fd = os.open(directory, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    pipe.send("begun")
+    pipe.recv()
+
+
+def test_no_collection_beside_a_run_that_claims_nothing(path: Path) -> None:
+    make_old(path)
+    put(path, SMALL[1])
+    with Child(old_run, str(path)) as child:
+        assert child.hear() == "begun"
+        with pytest.raises(LockTimeout, match="version 0.1.0"):
+            Claimed(str(path)).read()
+        child.kill()
+    assert Claimed(str(path)).read() is False
+
+
+def test_runs_that_cannot_be_looked_at_are_not_none(path: Path, monkeypatch) -> None:
+    """A user who collects in his own store, and a run of root's in it."""
+    put(path, SMALL[0])
+    with Transaction(Store(str(path))):
+        for name in ("open_claims", "is_locked"):
+            with monkeypatch.context() as patch, pytest.raises(StoreError, match="checking for other runs"):
+                patch.setattr(claims, name, fails)
+                Claimed(str(path)).read()
+
+
+def fails(*_arguments: Any) -> int:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
