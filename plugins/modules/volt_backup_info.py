@@ -562,7 +562,7 @@ store:
       description: Version of its format.
       type: int
       returned: always
-      sample: 1
+      sample: 2
     exists:
       description: Whether it has been created.
       type: bool
@@ -583,7 +583,7 @@ store:
           type: list
           elements: str
           returned: always
-          sample: []
+          sample: [claims]
         optional:
           description: Features that a program can ignore.
           type: list

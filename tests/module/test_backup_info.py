@@ -81,7 +81,8 @@ def test_look_inside(host: Host, three: list[dict[str, Any]]) -> None:
     assert {name: entries[name]["type"] for name in ("data", "data/link", "data/pipe")} == {"data": "directory", "data/link": "symlink", "data/pipe": "fifo"}
     assert entries["data/link"]["target"] == "../conf/app.conf" and entries["data/sparse"]["size"] == 20 << 20
     assert looked["changes"] == {one["id"]: None}
-    assert store["exists"] and store["path"] == os.path.realpath(host.store) and (store["format"], store["backups"]) == (1, 3)
+    assert store["exists"] and store["path"] == os.path.realpath(host.store)
+    assert (store["format"], store["features"]["required"], store["backups"]) == (2, ["claims"], 3)
     for total, part in (("logical_bytes", "total_size"), ("stored_bytes", "stored_bytes")):
         assert store[total] == sum(backup[part] for backup in three)
     assert store["ratio"] > 1

@@ -144,7 +144,7 @@ def test_unknown_id_in_check_mode(host: Host, text: str | None) -> None:
 def locked(host: Host) -> Any:
     """The store is in the hands of somebody who wants it alone."""
     host.back_up()
-    with open(host.store / "lock", "rb") as lock:
+    with open(host.store / "gate", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield host
 

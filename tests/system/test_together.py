@@ -28,7 +28,8 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, LockLost, NotFound
 from ansible_collections.volt.backup.plugins.module_utils._base.time import parse_time
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
-from ansible_collections.volt.backup.plugins.module_utils._store import claims, gc as collection
+from ansible_collections.volt.backup.plugins.module_utils._store import claims, gc as collection, index, layout
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.volt.backup.tests.rigs import forks, model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
@@ -579,6 +580,130 @@ def test_nothing_is_lost_and_each_step_of_the_order_is_needed(bench, monkeypatch
         fault(monkeypatch)
     RACES[race][0](play)
     assert play.check() == (fault is None)
+
+
+# ---- what a collection does in the moment of a look
+
+
+def test_a_held_manifest_that_is_deleted_during_the_marking_counts(bench, monkeypatch) -> None:
+    bench.source.mkdir()
+    version(bench.source, 1)
+    backup = bench.create().backup["id"]
+    store = Store(str(bench.store))
+    (reference,) = store.refs.names()
+    real = catalog.Catalog.referenced
+
+    def late(self, name: str):
+        if name == reference and bench.backups.joinpath(f"{backup}.json").exists():
+            assert Manager(str(bench.store), str(bench.backups), 5).delete(backup)
+        return real(self, name)
+
+    monkeypatch.setattr(catalog.Catalog, "referenced", late)
+    with store.holding(reference):
+        assert bench.manager.collect("0s")["freed_files"] == 0
+    assert bench.manager.collect("0s")["freed_files"]
+
+
+def test_packs_that_are_moved_while_they_are_listed(bench, monkeypatch) -> None:
+    """The listing has a name whose file is in the trash when it is looked at."""
+    bench.files(a=b"1")
+    bench.create()
+    real = layout.state
+    moved: list[Path] = []
+
+    def state(info: os.stat_result):
+        if not moved:
+            to_trash(bench)
+            moved.append(bench.store)
+        return real(info)
+
+    monkeypatch.setattr(layout, "state", state)
+    assert [item["damaged"] for item in bench.found()] == [False]
+    assert moved and bench.manager.collect("0s")["freed_files"] == 0
+
+
+def test_a_pack_that_is_away_for_a_moment_is_not_condemned(bench, monkeypatch) -> None:
+    bench.source.mkdir()
+    version(bench.source, 1)
+    bench.create()
+    shutil.rmtree(bench.store / "cache")
+    real = index.Index.read_pack
+    away: list[Path] = []
+
+    def read_pack(self, name: bytes, suffix: str) -> bytes:
+        path = bench.store / layout.pack_path(name, suffix)
+        if away or not path.exists():
+            return real(self, name, suffix)
+        away.append(bench.store / "trash" / "00000000000000000001-1.open" / "packs" / path.name)
+        away[0].parent.mkdir(parents=True)
+        path.rename(away[0])
+        try:
+            return real(self, name, suffix)
+        finally:
+            away[0].rename(path)
+
+    monkeypatch.setattr(index.Index, "read_pack", read_pack)
+    assert [item["damaged"] for item in bench.found()] == [False] and away
+    assert bench.manager.verify(verify.VerifyRequest(level="content")).damage == []
+
+
+def test_a_verification_ends_where_a_time_in_the_trash_is_of_the_future(bench) -> None:
+    bench.files(a=b"1", object=b"x" * 200_000)
+    backup = bench.create().backup["id"]
+    for path in list((bench.store / "objects").rglob("?" * 64 + "*")):
+        path.unlink()
+    trash = bench.store / "trash" / "00000000000000000001-1.open" / "packs"
+    trash.mkdir(parents=True)
+    os.utime(trash, (time.time() + 9e4,) * 2)
+    assert bench.manager.verify(verify.VerifyRequest()).damaged == [backup]
+
+
+@pytest.mark.parametrize("what", ["restore", "contents", "diff", "usage"])
+def test_a_backup_that_is_deleted_and_collected_meanwhile_is_not_damaged(bench, monkeypatch, what: str) -> None:
+    bench.source.mkdir()
+    version(bench.source, 1)
+    first = bench.create().backup["id"]
+    shutil.rmtree(bench.source)
+    bench.source.mkdir()
+    version(bench.source, 2)
+    second = bench.create().backup["id"]
+    real, deleted = catalog.Catalog.manifest_here, []
+
+    def read(self, sidecar):
+        manifest = real(self, sidecar)
+        if sidecar["id"] == first and not deleted:
+            deleted.append(first)
+            other = Manager(str(bench.store), str(bench.backups), 5)
+            other.delete(first)
+            other.collect("0s")
+        return manifest
+
+    monkeypatch.setattr(catalog.Catalog, "manifest_here", read)
+    if what == "usage":
+        assert not bench.manager.usage()["damaged"]
+        return
+    calls = {
+        "restore": lambda: bench.restore(first, strategy="in_place", force=True),
+        "contents": lambda: bench.manager.contents(first, None),
+        "diff": lambda: bench.manager.diff(first, second),
+    }
+    bench.target.mkdir()
+    with pytest.raises(NotFound, match="deleted a moment ago"):
+        calls[what]()
+    assert list(bench.target.iterdir()) == []
+
+
+def test_a_sound_object_in_the_trash_stays_where_that_in_place_is_damaged(bench) -> None:
+    bench.files(object=os.urandom(200_000))
+    bench.create()
+    (path,) = [path for path in (bench.store / "objects").rglob("?" * 64 + "*") if path.is_file()]
+    copy = bench.store / "trash" / "00000000000000000001-1" / "objects" / path.name
+    copy.parent.mkdir(parents=True)
+    shutil.copy2(path, copy)
+    path.write_bytes(b"")
+    assert bench.manager.collect("0s")["freed_files"] == 0 and copy.exists()
+    (bench.source / "object").unlink()
+    assert bench.manager.verify(verify.VerifyRequest(level="content", repair=True)).damage == []
 
 
 # ---- directories that somebody removes

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A reader of store format 1, written from docs/store-format.md alone: the standard library, and nothing of the engine.
+"""A reader of store formats 1 and 2, written from docs/store-format.md alone: the standard library, and nothing of the engine.
 
 It is plain rather than quick: it looks into every pack, and keeps everything in memory.
 """
