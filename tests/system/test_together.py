@@ -756,7 +756,6 @@ def test_no_command_waits_for_another(bench, frozen, record_property) -> None:
     waits: dict[str, list[float]] = {"list": [], "restore": [], "create": [], "gc": []}
     stop = threading.Event()
     failures: list[BaseException] = []
-    cost = 0.0
 
     def again(what: str, call: Callable[[int], object]) -> None:
         number = 0
@@ -799,7 +798,8 @@ def test_no_command_waits_for_another(bench, frozen, record_property) -> None:
     thaw(long_run)
     cost = time.monotonic() - began
     longest = {what: round(max(found), 3) for what, found in waits.items()}
-    print(f"{ {what: len(found) for what, found in waits.items()} } in {cost:.1f} s beside a run that was stopped; longest {longest}")
+    counts = {what: len(found) for what, found in waits.items()}
+    print(f"{counts} in {cost:.1f} s beside a run that was stopped; longest waits {longest}")
     record_property("longest", str(longest))
     assert max(longest[what] for what in ("list", "restore", "create")) < 5
     assert not any(item["damaged"] for item in bench.found())
