@@ -97,7 +97,8 @@ class Claimed:
         except OSError:
             return
         try:
-            if is_locked(fd):
+            # a run of this version may begin or end at this moment: it has claims while its directory is locked
+            if is_locked(fd) and not os.path.lexists(os.path.join(self._tmp, run, NAME)) and is_locked(fd):
                 raise LockTimeout(f"A run of version 0.1.0 is using the store (tmp/{run}); wait until it ends, then run again.")
         finally:
             os.close(fd)

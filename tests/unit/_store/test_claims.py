@@ -245,6 +245,21 @@ def test_no_collection_beside_a_run_that_claims_nothing(path: Path) -> None:
     assert Claimed(str(path)).read() is False
 
 
+def test_a_run_that_begins_while_it_is_looked_at_is_none_of_version_0_1_0(path: Path, monkeypatch) -> None:
+    """Its directory has no claims at the first look, and is locked at the second."""
+    put(path, SMALL[0])
+    real = claims.open_claims
+
+    def early(run: str) -> int:
+        monkeypatch.setattr(claims, "open_claims", real)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    with Transaction(Store(str(path))):
+        monkeypatch.setattr(claims, "open_claims", early)
+        assert Claimed(str(path)).read() is False
+        assert Claimed(str(path)).read() is True
+
+
 def test_runs_that_cannot_be_looked_at_are_not_none(path: Path, monkeypatch) -> None:
     """A user who collects in his own store, and a run of root's in it."""
     put(path, SMALL[0])
