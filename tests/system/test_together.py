@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -25,7 +26,7 @@ from typing import Optional
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, garbage, restore as restore_module, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, LockLost, NotFound
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, LockLost, NotFound, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._base.time import parse_time
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store import claims, gc as collection, index, layout
@@ -428,6 +429,22 @@ class Race:
         finally:
             ended.set()
 
+    def begin(self) -> tuple[threading.Event, threading.Event]:
+        """Let a run come when the collection has its plan, up to its commit. What lets it go on, and what tells that it has ended."""
+        go, stop, ended = threading.Event(), threading.Event(), threading.Event()
+        real = Transaction.commit
+
+        def commit(run, *arguments, **more):
+            if threading.current_thread() is runner:
+                go.set()
+                assert stop.wait(60)
+            return real(run, *arguments, **more)
+
+        runner = threading.Thread(target=self.run, args=(ended,))
+        self.patch.setattr(Transaction, "commit", commit)
+        self.once(collection, "_settle", lambda: (runner.start(), go.wait(60)), before=True)
+        return stop, ended
+
     def collect(self) -> None:
         Manager(str(self.bench.store), str(self.bench.backups), 1).collect("0s")
 
@@ -496,19 +513,7 @@ def _own_files_unclaimed(patch: pytest.MonkeyPatch) -> None:
 
 def relies_while_it_collects(race: Race) -> None:
     """The collection has its plan; a run comes to rely on what is dead in it, and stays; files are moved; the run ends."""
-    stop = threading.Event()
-    go, ended = threading.Event(), threading.Event()
-    real = Transaction.commit
-
-    def commit(self, *arguments, **more):
-        if threading.current_thread() is runner:
-            go.set()
-            assert stop.wait(60)
-        return real(self, *arguments, **more)
-
-    runner = threading.Thread(target=race.run, args=(ended,))
-    race.patch.setattr(Transaction, "commit", commit)
-    race.once(collection, "_settle", lambda: (runner.start(), go.wait(60)), before=True)
+    stop, ended = race.begin()
     race.collect()
     stop.set()
     assert ended.wait(60)
@@ -516,18 +521,7 @@ def relies_while_it_collects(race: Race) -> None:
 
 def ends_while_it_marks(race: Race) -> None:
     """A run relies on what is about to be moved. The files are moved, and the run writes its manifest and ends just before or after the marking."""
-    go, stop, ended = threading.Event(), threading.Event(), threading.Event()
-    real = Transaction.commit
-
-    def commit(self, *arguments, **more):
-        if threading.current_thread() is runner:
-            go.set()
-            assert stop.wait(60)
-        return real(self, *arguments, **more)
-
-    runner = threading.Thread(target=race.run, args=(ended,))
-    race.patch.setattr(Transaction, "commit", commit)
-    race.once(collection, "_settle", lambda: (runner.start(), go.wait(60)), before=True)
+    stop, ended = race.begin()
     turns: list[int] = []
     marked = garbage.Marker.__call__
 
@@ -706,7 +700,26 @@ def test_a_sound_object_in_the_trash_stays_where_that_in_place_is_damaged(bench)
     assert bench.manager.verify(verify.VerifyRequest(level="content", repair=True)).damage == []
 
 
-# ---- directories that somebody removes
+def test_a_trash_that_cannot_be_listed_is_not_emptied(bench, monkeypatch) -> None:
+    """An error that passes: what a killed collection left there is needed, and was not seen."""
+    bench.files(a=b"1", object=b"x" * 200_000)
+    backup = bench.create().backup["id"]
+    to_trash(bench)
+    real = os.listdir
+
+    def fails(path="."):
+        if str(path).endswith((".open/objects", ".open/packs")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="cannot be listed"):
+        patch.setattr(os, "listdir", fails)
+        bench.manager.collect("0s")
+    assert bench.manager.collect("0s")["freed_files"] == 0
+    bench.restore(backup)
+
+
+# ---- directories that are removed
 
 
 def test_a_collection_ends_where_another_may_have_begun(bench, monkeypatch) -> None:
@@ -727,7 +740,7 @@ def test_a_collection_ends_where_another_may_have_begun(bench, monkeypatch) -> N
     assert bench.manager.collect("0s")["freed_files"]
 
 
-# ---- nobody waits
+# ---- waiting
 
 
 def timer(store: str, backups: str, source: str, number: int) -> float:

@@ -290,6 +290,17 @@ def names_in(directory: str) -> t.List[str]:
         return []
 
 
+def list_stored(directory: str) -> t.List[str]:
+    """The names in a directory that only volt.backup writes; none where there is no such directory, StoreError where it cannot be listed: that is not
+    the same."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be listed: {reason(error)}; fix that, then run again.") from None
+
+
 def sweep(directory: str, age: float) -> None:
     """Remove files from a directory that a killed `write_file` left, if they are older than so many seconds."""
     for name in names_in(directory):

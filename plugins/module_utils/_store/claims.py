@@ -66,13 +66,7 @@ class Claimed:
     def read(self) -> bool:
         """Read what came since the last call; whether any run lives. StoreError where that cannot be done."""
         lives = False
-        try:
-            names = os.listdir(self._tmp)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise store_failure("checking for other runs", error) from None
-        for run in names:
+        for run in files.list_stored(self._tmp):
             try:
                 fd = open_claims(os.path.join(self._tmp, run))
             except (FileNotFoundError, NotADirectoryError):

@@ -76,7 +76,7 @@ def trash_files(store: str, ending: str = "") -> t.Dict[str, str]:
     """What lies in the trash: path by the file's name, of the last one that was moved there."""
     found: t.Dict[str, str] = {}
     for directory in _trash_directories(store, ending):
-        for name in files.names_in(directory):
+        for name in files.list_stored(directory):
             found.setdefault(name, os.path.join(directory, name))
     return found
 
@@ -92,7 +92,7 @@ def in_trash(store: str, name: str) -> t.Optional[str]:
 
 def _trash_directories(store: str, ending: str) -> t.List[str]:
     trash = os.path.join(store, "trash")
-    names = sorted((name for name in files.names_in(trash) if name.endswith(ending)), reverse=True)
+    names = sorted((name for name in files.list_stored(trash) if name.endswith(ending)), reverse=True)
     return [os.path.join(trash, name, kind) for name in names for kind in ("objects", "packs")]
 
 
@@ -117,12 +117,7 @@ def _may_have_changed(moment: int) -> bool:
 def shard_names(store: str, kind: str, shard: str) -> t.List[str]:
     """What a shard of objects or packs holds; nothing where there is none, StoreError where it cannot be listed: that is not the same as none."""
     path = os.path.join(store, kind, shard)
-    try:
-        return [] if os.path.islink(path) else os.listdir(path)  # what lies behind a symlink is not the store's
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StoreError(f"{path} cannot be listed: {reason(error)}; fix that, then run again.") from None
+    return [] if os.path.islink(path) else files.list_stored(path)  # what lies behind a symlink is not the store's
 
 
 def look(path: str, again: bool = False) -> t.Optional[features.Format]:

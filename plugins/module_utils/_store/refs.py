@@ -12,7 +12,7 @@ import contextlib
 import os
 import typing as t
 
-from .._base import StoreError, directory_lock, files, reason, store_failure
+from .._base import StoreError, directory_lock, files, reason
 
 #: The longest manifest: it names what a backup skipped.
 MANIFEST_MOST = 256 << 20
@@ -41,8 +41,8 @@ class Refs:
     def held(self) -> t.Iterator[t.Tuple[str, bytes]]:
         """(name, bytes) of the manifests that runs hold, deleted or not (see `claims`). One that is still being written is not held yet."""
         tmp = os.path.join(self._store, "tmp")
-        for run in _names_in(tmp):
-            for name in _names_in(os.path.join(tmp, run)):
+        for run in files.list_stored(tmp):
+            for name in files.list_stored(os.path.join(tmp, run)):
                 if name.endswith(ENDING):
                     with contextlib.suppress(FileNotFoundError):
                         yield name[: -len(ENDING)], files.read_stored(os.path.join(tmp, run, name), MANIFEST_MOST)
@@ -76,13 +76,3 @@ class Refs:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name + ENDING)
-
-
-def _names_in(directory: str) -> t.List[str]:
-    """The names in a directory of runs; none where it is gone, StoreError where they cannot be listed."""
-    try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise store_failure("checking for other runs", error) from None

@@ -21,7 +21,7 @@ import struct
 import time
 import typing as t
 
-from .._base import LockLost, StoreError, StoreFull, files, is_at, locked, reason, store_failure
+from .._base import LockLost, StoreFull, files, is_at, locked, store_failure
 from . import codec, layout
 from .store import Store
 
@@ -130,7 +130,7 @@ class Trash:
         """The packs and objects that lie here, and where."""
         there = {}
         for name, path in layout.trash_files(self._store.path).items():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):  # a dry run beside a true one
                 file = Dead.of(name, os.lstat(path).st_size)
                 if file is not None:
                     there[file] = path
@@ -145,14 +145,8 @@ class Trash:
 
         :param but: paths here that do not count: a true run puts them back.
         """
-        try:
-            names = os.listdir(self._path)
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise StoreError(f"The trash of store {self._store.path} cannot be listed: {reason(error)}; fix that, then run again.") from None
         found = {}
-        for name in names:
+        for name in files.list_stored(self._path):
             began = name.partition("-")[0]
             if began.isascii() and began.isdigit() and time.time() - int(began) / 1e9 >= self._grace:
                 tally = FileCount(*self._store.files_below(f"trash/{name}"))
