@@ -558,6 +558,12 @@ backup:
       type: str
       returned: always
       sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
+    copies:
+      description: Copies of the backup on remotes, each with the id of the remote, its name there (V(push)), and when it was made (V(copied_at)).
+      type: list
+      elements: dict
+      returned: always
+      sample: []
 diff:
   description:
     - Differences from the newest complete and undamaged backup of the workload. Without such a backup, everything is added.

@@ -407,6 +407,12 @@ backups:
       type: str
       returned: always
       sample: 5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e
+    copies:
+      description: Copies of the backup on remotes, each with the id of the remote, its name there (V(push)), and when it was made (V(copied_at)).
+      type: list
+      elements: dict
+      returned: always
+      sample: []
     damaged:
       description: Whether data of the backup is missing or altered, so that it cannot be restored completely.
       type: bool
@@ -956,7 +962,8 @@ code:
   sample: usage
 """
 
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, NoStore, NotFound, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey

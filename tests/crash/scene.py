@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store

@@ -12,7 +12,8 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, restore
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._capture.databases import HEAD
 from ansible_collections.volt.backup.plugins.module_utils._fs import mounts as file_systems
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest

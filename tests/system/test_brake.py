@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import brake, content as heads, retention
 from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import Catalog
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli

@@ -381,7 +381,7 @@ def test_a_file_that_cannot_be_read(bench):
     found = bench.found()[0]
     assert not found["complete"] and not found["damaged"]
     with pytest.raises(errors.NotFound) as caught:
-        from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+        from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 
         bench.manager.restore(None, RestoreRequest(str(bench.target)), Query("work"))
     assert caught.value.details["skipped"][0]["reason"] == "It is incomplete."

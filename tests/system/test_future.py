@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, SourceError
 from ansible_collections.volt.backup.plugins.module_utils._base.time import now
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest

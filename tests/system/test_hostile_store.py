@@ -23,7 +23,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, verify
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHARACTER, CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Extra
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest

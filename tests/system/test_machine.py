@@ -20,7 +20,8 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, verify
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._capture import stat_cache
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest

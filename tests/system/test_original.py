@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import import_original
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, Foreign, NotFound, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest

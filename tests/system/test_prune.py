@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create
 from ansible_collections.volt.backup.plugins.module_utils._backup.ids import TYPES
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._base.locks import directory_lock
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep

@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import restore
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors, kernel
 from ansible_collections.volt.backup.tests.rigs import need, oracle
 

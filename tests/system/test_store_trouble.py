@@ -12,7 +12,7 @@ import time
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import verify
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.plugins.module_utils._store import layout

@@ -25,7 +25,8 @@ from typing import Optional
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create, garbage, restore as restore_module, verify
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, LockLost, NotFound, StoreError
 from ansible_collections.volt.backup.plugins.module_utils._base.time import parse_time
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest, parse_budget
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, NotFound, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks

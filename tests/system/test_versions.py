@@ -15,7 +15,8 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, verify
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
 from ansible_collections.volt.backup.plugins.module_utils._format.tree import CHUNKED, FILE, Entry

@@ -278,7 +278,7 @@ class Catalog:
                 if not self.is_current(sidecar):
                     return None
                 error = trouble
-            sidecar = _with_state(sidecar, error, foreign)
+            sidecar = with_state(sidecar, error, foreign)
         return sidecar
 
     def is_current(self, sidecar: Sidecar) -> bool:
@@ -397,7 +397,7 @@ def of_future(sidecar: Sidecar) -> bool:
         return False
 
 
-def _with_state(sidecar: Sidecar, error: t.Optional[VoltError], foreign: t.Optional[str] = None) -> Listed:
+def with_state(sidecar: Sidecar, error: t.Optional[VoltError], foreign: t.Optional[str] = None) -> Listed:
     message = error.message if error is not None else None
     unsupported = isinstance(error, Unsupported)
     state = {
@@ -431,7 +431,7 @@ def unreadable(backup: str, error: VoltError) -> Listed:
             sidecar["created_at"] = f"{datetime.datetime(year, month, day, hour, minute, second).isoformat()}.000000Z"
         except ValueError:
             pass  # no moment at all
-    return _with_state(t.cast(Sidecar, sidecar), error)
+    return with_state(t.cast(Sidecar, sidecar), error)
 
 
 def selects(workload: t.Optional[str], kind: t.Optional[str], tags: t.Iterable[str]) -> t.Callable[[Sidecar], bool]:

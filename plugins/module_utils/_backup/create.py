@@ -298,6 +298,7 @@ class Creator:
             mounts=sorted(map(show, notes.mounts)),
             directory_id=None,  # as the store's, not known before it is written
             store_id=None,
+            copies=[],
         )
         sidecar.update(verdict.marks())
         manifest = Manifest(

@@ -41,7 +41,9 @@ from .._format.walk import walk
 from .._store.store import WALKER, Store
 from . import directory, host, names, presence
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
-from .ids import check_id, check_type, check_workload
+from .copies import Copies
+from .ids import check_id, check_workload
+from .query import Query, accepts
 from .records import Listed, Manifest, Sidecar
 
 if t.TYPE_CHECKING:
@@ -62,19 +64,6 @@ def _no_cycles() -> t.Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-class Query(t.NamedTuple):
-    """Which backups; names as in the contract."""
-
-    workload: t.Optional[str] = None
-    type: t.Optional[str] = None
-    tags: t.Sequence[str] = ()
-    id: t.Optional[str] = None
-    host: t.Optional[str] = None
-    since: t.Optional[str] = None
-    until: t.Optional[str] = None
-    limit: int = 0
 
 
 class Manager:
@@ -243,6 +232,11 @@ class Manager:
                     store.remember_suspects()  # so that the next listing does not promise it again
                 raise
 
+    @property
+    def copies(self) -> Copies:
+        """The copies of the backups on remotes."""
+        return Copies(*self._open())
+
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Listed]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
         check_id(backup)
@@ -355,26 +349,13 @@ class Manager:
 
     def find(self, query: Query, dry: bool = False) -> t.List[Listed]:
         """Sidecars that match, newest first, each with the state of its backup. `dry` notes nothing of what it finds out."""
-        if query.id is not None:
-            check_id(query.id)
-        if query.workload is not None:
-            check_workload(query.workload)
-        if query.type is not None:
-            check_type(query.type)
-        since, until = (parse_time(text) if text else None for text in (query.since, query.until))
+        accept = accepts(query)
         store, catalog = self._open(dry)
-        accept, by_id = selects(query.workload, query.type, query.tags), selects(query.workload, query.type, ())
         found = []
         with store.lock():
-            for sidecar in catalog.list(query.workload, query.id):
-                readable = trouble_of(sidecar) is None
-                # what an unreadable one was tagged with is not known, and it must not be passed over in silence
-                if not (accept(sidecar) and query.host in (None, sidecar["host"]) if readable else by_id(sidecar)):
-                    continue
-                if sidecar["created_at"] is None or _between(parse_created(sidecar), since, until):
-                    judged = catalog.judged(sidecar)
-                    if judged is None:
-                        continue
+            for sidecar in filter(accept, catalog.list(query.workload, query.id)):
+                judged = catalog.judged(sidecar)
+                if judged is not None:
                     found.append(judged)
                 if query.limit and len(found) == query.limit:
                     break
@@ -463,10 +444,6 @@ class Manager:
         store, catalog = self._open(room=WALKER)
         with store.lock(), _no_cycles():
             return usage.usage(store, catalog)
-
-
-def _between(moment: datetime.datetime, since: t.Optional[datetime.datetime], until: t.Optional[datetime.datetime]) -> bool:
-    return (since is None or moment >= since) and (until is None or moment <= until)
 
 
 def _describe(path: bytes, item: tree.Entry, manifest: Manifest) -> t.Dict[str, t.Any]:

@@ -40,6 +40,14 @@ class SkippedPath(t.TypedDict):
     detail: str
 
 
+class CopyRecord(t.TypedDict):
+    """A copy of a backup on a remote."""
+
+    remote: str  # id of the remote
+    push: str  # its name there: <host>/<push>
+    copied_at: str
+
+
 class Sidecar(t.TypedDict, total=False):
     """What people ask about a backup; the keys of its file in their order. Where a record cannot be read, all but `id` may be null."""
 
@@ -90,6 +98,7 @@ class Sidecar(t.TypedDict, total=False):
     protected_at: t.Optional[str]
     directory_id: t.Optional[str]  # of the backup directory that it belongs to; null in sidecars of version 0.1.0
     store_id: t.Optional[str]  # of the store that its content is in; likewise
+    copies: t.List[CopyRecord]  # where else it is
 
 
 class Listed(Sidecar, total=False):
@@ -112,7 +121,7 @@ STATE = ("damaged", "damage", "unsupported", "unsupported_reason", "future", "fo
 LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
     "suspect": False, "suspect_reason": None, "lost_counts": [], "file_counts": [], "accepted_by": None, "accepted_at": None,
-    "protected": False, "protected_by": None, "protected_at": None, "directory_id": None, "store_id": None,
+    "protected": False, "protected_by": None, "protected_at": None, "directory_id": None, "store_id": None, "copies": [],
 }  # fmt: skip
 #: Keys that a manifest repeats.
 REPEATED = (
@@ -245,6 +254,11 @@ def _paths(value: t.Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
 
 
+def _copies(value: t.Any) -> bool:
+    keys = CopyRecord.__annotations__
+    return isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
+
+
 def _id_or_none(value: t.Any) -> bool:
     return value is None or isinstance(value, str) and _RANDOM.match(value) is not None
 
@@ -270,6 +284,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     **dict.fromkeys(("file_counts", "lost_counts"), lambda value: isinstance(value, list) and all(map(_number, value))),
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
+    "copies": _copies,
     **dict.fromkeys(("directory_id", "store_id"), _id_or_none),
 }
 
@@ -319,6 +334,7 @@ def rebuilt_sidecar(manifest: Manifest, name: str, digest: str, directory: str, 
         changed_while_read_count=0,
         directory_id=directory,
         store_id=store,
+        copies=[],
     )
     return t.cast(Sidecar, {**_later(found), **found})
 

@@ -26,9 +26,14 @@ from .errors import (
     Interrupted,
     LockLost,
     LockTimeout,
+    NoRemote,
     NoStore,
     NotFound,
     Protected,
+    RemoteError,
+    RemoteFull,
+    RemoteRefused,
+    RemoteUnreachable,
     SourceError,
     Stalled,
     StoreError,
@@ -58,10 +63,10 @@ from .text import brief, one_line, parse, show
 from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
-    "AHEAD", "NO_LOCKS", "AttributesRefused", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NoStore", "NotFound", "Phase",
-    "Progress", "Protected", "SourceError", "Stalled", "Standing", "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull",
-    "TargetInUse", "TimedOut", "Unstable", "Unsupported", "UsageError", "VoltError", "brief", "create_file",
-    "directory_lock", "forked", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now", "one_line",
-    "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "stoppable", "store_failure",
+    "AHEAD", "NO_LOCKS", "AttributesRefused", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NoRemote", "NoStore", "NotFound",
+    "Phase", "Progress", "Protected", "RemoteError", "RemoteFull", "RemoteRefused", "RemoteUnreachable", "SourceError", "Stalled", "Standing", "StoreError",
+    "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull", "TargetInUse", "TimedOut", "Unstable", "Unsupported", "UsageError", "VoltError",
+    "brief", "create_file", "directory_lock", "forked", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file", "locked", "newer", "now",
+    "one_line", "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time", "stoppable", "store_failure",
     "target_failure", "translate", "unexpected", "unwatched", "wait",
 ]  # fmt: skip

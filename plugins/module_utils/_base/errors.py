@@ -167,6 +167,36 @@ class TimedOut(Interrupted):
     code = "timeout"
 
 
+class RemoteError(VoltError):
+    """A remote cannot be used, or did not do what it was asked. The local backups are as they were."""
+
+    code = "remote"
+
+
+class NoRemote(RemoteError):
+    """There is no remote here: no bucket, no directory, or nothing in it that is one."""
+
+    code = "no_remote"
+
+
+class RemoteRefused(RemoteError):
+    """The remote does not let us: credentials are wrong, expired, or may not do this."""
+
+    code = "remote_refused"
+
+
+class RemoteUnreachable(RemoteError):
+    """The remote did not answer, or not with what it was asked for, after several attempts."""
+
+    code = "remote_unreachable"
+
+
+class RemoteFull(RemoteError):
+    """No space (or quota) left on the remote."""
+
+    code = "remote_full"
+
+
 def newer(thing: str, **details: t.Any) -> Unsupported:
     """The exception for data of a newer version. :param thing: what it wrote, at the start of a sentence."""
     return Unsupported(f"{thing} was written by a newer version; update volt.backup on this host.", **details)

@@ -24,7 +24,7 @@ import typing as t
 _PDEATHSIG = 1
 _FICLONE = 0x40049409
 _FICLONERANGE = 0x4020940D
-_RENAME_EXCHANGE = 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i686": 353, "ppc64le": 357, "s390x": 347}
 
@@ -71,12 +71,22 @@ def syncfs(fd: int) -> None:
 
 def exchange(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, new_dir: int) -> None:
     """Swap two names atomically (RENAME_EXCHANGE); OSError with EXDEV, EINVAL or ENOSYS if that is not possible."""
+    _rename(old, new, old_dir, new_dir, _RENAME_EXCHANGE)
+
+
+def rename_new(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, new_dir: int) -> None:
+    """Rename to a name that must not exist (RENAME_NOREPLACE): EEXIST if it does, EINVAL or ENOSYS if that is not possible."""
+    _rename(old, new, old_dir, new_dir, _RENAME_NOREPLACE)
+
+
+def _rename(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, new_dir: int, flags: int) -> None:
+    """renameat2(2)."""
     arguments = (
         ctypes.c_int(old_dir),
         ctypes.c_char_p(os.fsencode(old)),
         ctypes.c_int(new_dir),
         ctypes.c_char_p(os.fsencode(new)),
-        ctypes.c_uint(_RENAME_EXCHANGE),
+        ctypes.c_uint(flags),
     )
     call = getattr(_libc, "renameat2", None)
     if call is not None:

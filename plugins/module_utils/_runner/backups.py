@@ -13,15 +13,18 @@ import typing as t
 
 from .._backup.catalog import workload_of
 from .._backup.ids import TYPES
-from .._backup.manager import Manager, Query
-from .._base import NotFound, VoltError, one_line
+from .._backup.manager import Manager
+from .._backup.query import Query
+from .._base import NotFound, UsageError, VoltError, one_line
 from . import screen
+from .remotes import opened, remote_option
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect
 
 if t.TYPE_CHECKING:
     from .._backup.create import Created
     from .._backup.differ import Difference
     from .._backup.marks import Marked
+    from .._backup.records import Listed
     from .._backup.restore import Restored
 
 Backup = t.Mapping[str, t.Any]
@@ -105,19 +108,27 @@ def _list_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--since", metavar="TIME", help="started at or after this time, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
     made.add_argument("--until", metavar="TIME", help="started at or before this time")
     made.add_argument("--limit", type=int, default=0, metavar="N", help="list at most this many (default: all)")
+    remote_option(made)
 
 
 def _list(args: Arguments, manager: Manager) -> Outcome:
     query = Query(workload=args.workload, type=args.type, tags=args.tags, host=args.host, since=args.since, until=args.until, limit=args.limit)
-    found = manager.find(query)
-    if not found:
-        expect(manager, args.workload)
-    return Outcome({"backups": found, "count": len(found), "changed": False}, lambda: _listed(found, manager))
+    warnings: t.Sequence[str] = ()
+    if args.remote is not None:
+        remote = opened(args, manager)
+        found, warnings = remote.find(query)
+        where = remote.transport.where
+    else:
+        found = manager.find(query)
+        where = manager.where
+        if not found:
+            expect(manager, args.workload)
+    return Outcome({"backups": found, "count": len(found), "changed": False, "warnings": warnings}, lambda: _listed(found, where))
 
 
-def _listed(found: t.Sequence[Backup], manager: Manager) -> str:
+def _listed(found: t.Sequence[Backup], where: str) -> str:
     if not found:
-        return f"No backups in {manager.where}.\n"
+        return f"No backups in {where}.\n"
     rows = [
         (
             backup["id"],
@@ -153,10 +164,11 @@ def _show_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("id", metavar="ID", help="a backup's id, or the start of one")
     made.add_argument("--contents", action="store_true", help="also list the files of the backup")
     made.add_argument("--diff-limit", type=count, metavar="N", help="how many paths to list (default: all)")
+    remote_option(made)
 
 
 def _show(args: Arguments, manager: Manager) -> Outcome:
-    found = manager.find(Query(id=args.id))
+    found = manager.find(Query(id=args.id)) if args.remote is None else _on_remote(args, manager)
     if not found:
         raise _unknown(args.id, manager)
     backup = found[0]
@@ -166,6 +178,18 @@ def _show(args: Arguments, manager: Manager) -> Outcome:
         contents = value["contents"] = manager.contents(args.id, args.diff_limit)
     status = FAILED if backup["damaged"] else UNSUPPORTED if backup["unsupported"] else DONE
     return Outcome(value, lambda: _shown(backup) + (_contents(contents) if contents else ""), status=status)
+
+
+def _on_remote(args: Arguments, manager: Manager) -> t.Sequence[Listed]:
+    """A backup of a remote, by `<host>/<id>`, or by an id of any host."""
+    if args.contents:
+        raise UsageError("The contents of a backup on a remote cannot be listed yet; omit --contents, or use its local backup.")
+    host, _slash, backup = args.id.rpartition("/")
+    remote = opened(args, manager)
+    found = remote.find(Query(host=host or None, id=backup))[0][:1]
+    if not found:
+        raise NotFound(f"{remote.transport.where} has no backup {args.id}; run `volt-backup list --remote {args.remote}` to see what it has.")
+    return found
 
 
 def _shown(backup: Backup) -> str:
@@ -191,6 +215,7 @@ def _shown(backup: Backup) -> str:
             ("unstable", "; ".join(backup["unstable_paths"] or [])),
             ("accepted", f"by {backup['accepted_by']}, {backup['accepted_at']}; {backup['suspect_reason']}" if backup["accepted_at"] else ""),
             ("protected", f"by {backup['protected_by']}, {backup['protected_at']}" if backup["protected"] else ""),
+            ("copies", "; ".join(copy["push"] for copy in backup["copies"])),
             ("manifest", backup["manifest_ref"]),
         ]
     )

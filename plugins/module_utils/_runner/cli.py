@@ -33,7 +33,7 @@ from .._base import (
     show,
     unexpected,
 )
-from . import backups, manual, scheduled, screen, upkeep
+from . import backups, manual, remotes, scheduled, screen, upkeep
 from .upkeep import Command
 
 #: Exit status by error, the first that fits; all others are FAILED.
@@ -121,7 +121,7 @@ def parser(said: t.Optional[t.Collection[str]] = None) -> argparse.ArgumentParse
         Command("completion", "print a script that completes commands, options and ids", _completion_options,
                 lambda args, _manager: _completion(top, args), reads=False),
     )  # fmt: skip
-    for command in (*backups.COMMANDS, *upkeep.COMMANDS, *scheduled.COMMANDS, *ours):
+    for command in (*backups.COMMANDS, *upkeep.COMMANDS, *remotes.COMMANDS, *scheduled.COMMANDS, *ours):
         made = words.add_parser(
             command.name, help=command.about, description=command.about, parents=[_shared({})], epilog=manual.epilog(command.name),
             formatter_class=_Formatter,
@@ -186,9 +186,10 @@ def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
     """Run a command and print its result; returns the exit status."""
     manager = Manager(args.store, args.backup_dir, args.lock_timeout)
-    if command.reads:
+    local = getattr(args, "remote", None) is None or command.name == "push"
+    if command.reads and local:
         upkeep.expect(manager)
-    for name in command.ids:
+    for name in command.ids if local else ():
         given = getattr(args, name)
         setattr(args, name, [manager.id_of(text) for text in given] if isinstance(given, list) else manager.id_of(given))
     outcome = command.work(args, manager)

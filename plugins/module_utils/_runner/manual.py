@@ -42,6 +42,8 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "prune": ("prune app --keep-daily 7 --keep-weekly 5 --dry-run",),
     "gc": ("gc --dry-run", "gc --grace 0s"),
     "verify": ("verify", "verify --content --budget 5%", "verify --content --repair"),
+    "push": ("push --all --remote file:///mnt/nas/backup", "push app-20261123-10 --remote file:///mnt/nas/backup --dry-run"),
+    "remote": ("remote init file:///mnt/nas/backup",),
     "adopt": ("adopt --dry-run",),
     "import-volt": ("import-volt --dry-run",),
     "run": ("run app",),

@@ -22,7 +22,8 @@ import time
 import typing as t
 
 from .._backup.ids import check_workload
-from .._backup.manager import Manager, Query
+from .._backup.manager import Manager
+from .._backup.query import Query
 from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, files, held, is_at, open_directory, parse, reason, show
 from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover

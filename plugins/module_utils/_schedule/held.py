@@ -18,7 +18,8 @@ import typing as t
 from .._backup.catalog import parse_created
 from .._backup.directory import OtherStore
 from .._backup.host import made_here
-from .._backup.manager import Manager, Query
+from .._backup.manager import Manager
+from .._backup.query import Query
 from .._base import VoltError, parse, show
 from .job import Job
 

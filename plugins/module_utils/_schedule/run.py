@@ -24,7 +24,8 @@ import typing as t
 
 from .._backup.create import CreateRequest
 from .._backup.guards import suspect, unstable
-from .._backup.manager import Manager, Query
+from .._backup.manager import Manager
+from .._backup.query import Query
 from .._base import Incomplete, Interrupted, Phase, Standing, Suspect, Unstable, Unsupported, UsageError, VoltError, reason
 from . import hooks, public, systemd
 from .apart import Answer, apart

@@ -299,8 +299,12 @@ class Index:
 
     def read_pack(self, name: bytes, suffix: str) -> bytes:
         """The plain bytes of a pack file, within bounds but not yet hashed; Damaged where there are none."""
+        return codec.decompress(self.read_stored(name, suffix), suffix, pack.PACK_MOST)
+
+    def read_stored(self, name: bytes, suffix: str) -> bytes:
+        """The bytes of a pack file as they are stored; Damaged where there are none."""
         path = self._moved.get(name) or os.path.join(self._path, layout.pack_path(name, suffix))
-        return codec.decompress(layout.read_blob_file(path, 2 * pack.PACK_MOST), suffix, pack.PACK_MOST)
+        return layout.read_blob_file(path, 2 * pack.PACK_MOST)
 
     def condemn(self, name: bytes, message: str) -> None:
         """Believe no more in a pack: its file looks as it should, but its bytes are not those it is named by."""

@@ -316,7 +316,7 @@ class Store:
     def read_object(self, digest: bytes, limit: int) -> bytes:
         """A blob that lies in an object file; any thread may call this."""
         trouble: t.Optional[Damaged] = None
-        for path, suffix in self._forms(digest):
+        for path, suffix in self.object_files(digest):
             try:
                 return self._read_file(path, digest, suffix, limit)
             except Damaged as error:
@@ -327,7 +327,7 @@ class Store:
             self._check_supported()
         raise trouble or Damaged(f"Blob {digest.hex()} is missing from the store.")
 
-    def _forms(self, digest: bytes) -> t.Iterator[t.Tuple[str, str]]:
+    def object_files(self, digest: bytes) -> t.Iterator[t.Tuple[str, str]]:
         """(path, suffix) of an object's files; where it has none in its place, of one in the trash, and then in its place once more."""
         found = False
         for turn in range(2):

@@ -16,8 +16,9 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import needs as needs_module
 from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import Catalog
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.needs import Needs
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._format.reachability import Reachability
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store

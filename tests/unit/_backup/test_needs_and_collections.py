@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import Catalog
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.needs import Needs
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._store.cache import Cache
 from ansible_collections.volt.backup.plugins.module_utils._store.gc import Collector

@@ -48,7 +48,7 @@ def ids(top: Path) -> list[str]:
 
 def test_commands_and_options() -> None:
     every = words("")
-    assert {"create", "restore", "completion"} <= set(every) and words("re") == ["restore"] and words("help", "re") == ["restore"]
+    assert {"create", "restore", "completion"} <= set(every) and words("res") == ["restore"] and words("help", "res") == ["restore"]
     assert words("--quiet", "--lock-timeout", "5", "cre") == ["create"]
     assert words("restore", "--st") == ["--store", "--strategy"] and words("restore", "--strategy", "") == ["auto", "replace", "in_place"]
     assert words("create", "app", "--source", "") == [completion.DIRECTORIES]
@@ -124,7 +124,7 @@ def bash(place: Path, *typed: str) -> list[str]:
 
 
 def test_bash(place: Path) -> None:
-    assert bash(place, "re") == ["restore"]
+    assert bash(place, "res") == ["restore"]
     assert bash(place, "restore", "--st") == ["--store", "--strategy"]
     assert {"--store", "--strategy"} <= set(bash(place, "restore", "--"))
     assert bash(place, "show", *named(place), "") == ids(place)
@@ -136,7 +136,7 @@ def test_fish(place: Path) -> None:
     def fish(line: str) -> list[str]:
         return call("fish", place, f"volt-backup completion fish | source; complete -C '{line}'", "--no-config")
 
-    assert fish("volt-backup re") == ["restore\trestore a backup"]
+    assert fish("volt-backup res") == ["restore\trestore a backup"]
     assert [line.partition("\t")[0] for line in fish("volt-backup restore --st")] == ["--store", "--strategy"]
     assert fish("~/volt-backup re") == ["restore\trestore a backup"]
     assert [line.partition("\t")[0] for line in fish(f"volt-backup show {' '.join(named(place))} app")] == [ids(place)[1]]

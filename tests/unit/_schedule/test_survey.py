@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import catalog, create as creation, host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli, upkeep as upkeep_words

@@ -14,7 +14,8 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as host_file
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager, Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import files
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, process, record, run, status, systemd

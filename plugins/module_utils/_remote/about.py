@@ -1,0 +1,87 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""`volt.json`, which says what a remote is. It is created once and never changed.
+
+::
+
+    {"remote": 1, "id": "<32 hexadecimal digits>", "commit": "exclusive" or "timed", "sealed": false, "required": []}
+
+`commit` is what a probe found the store to do. `required` names features without which a remote must not be read or written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import typing as t
+
+from .._base import Damaged, NoRemote, Unsupported, newer
+from . import names
+from .transport import EXCLUSIVE, TIMED, Abilities, Transport
+
+FORMAT = 1
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+class About(t.NamedTuple):
+    """What a remote is."""
+
+    id: str
+    commit: str
+    sealed: bool
+
+
+class Begun(t.NamedTuple):
+    """A remote that is there now, or would be. `abilities`: None where it was there already and was not probed."""
+
+    about: t.Optional[About]
+    abilities: t.Optional[Abilities]
+    changed: bool
+
+
+def find(transport: Transport) -> t.Optional[About]:
+    """What a remote is; None where there is none, Damaged where that cannot be read, Unsupported where a newer version made it."""
+    data = transport.get(names.ABOUT)
+    if data is None:
+        return None
+    try:
+        value = json.loads(data)
+        number, required = value["remote"], value.get("required", [])
+        if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT or required:
+            raise newer(f"Remote {transport.where}")
+        if number != FORMAT or not _ID.match(value["id"]) or value["commit"] not in (EXCLUSIVE, TIMED) or not isinstance(value["sealed"], bool):
+            raise ValueError(value)
+        return About(value["id"], value["commit"], value["sealed"])
+    except Unsupported:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Damaged(f"{transport.where}: {names.ABOUT} is damaged, so what the remote is cannot be known; restore that file from a copy.") from None
+
+
+def read(transport: Transport) -> About:
+    """The same; NoRemote where there is none."""
+    about = find(transport)
+    if about is None:
+        lack = f"it has no {names.ABOUT}"
+        raise NoRemote(f"{transport.where} is not a remote of volt.backup: {lack}; check the URL and the mount, or run `volt-backup remote init`.")
+    return about
+
+
+def begin(transport: Transport, sealed: bool, dry: bool = False) -> Begun:
+    """Make a remote, unless there is one."""
+    about = find(transport)
+    if about is not None:
+        return Begun(about, None, False)
+    if any(True for _entry in transport.list("")):
+        raise NoRemote(f"{transport.where} is not empty and has no {names.ABOUT}; choose an empty directory or prefix.")
+    if dry:
+        return Begun(None, None, True)
+    abilities = transport.probe()
+    value = {"remote": FORMAT, "id": secrets.token_hex(16), "commit": abilities.commit, "sealed": sealed, "required": []}
+    changed = transport.create(names.ABOUT, json.dumps(value).encode() + b"\n")
+    return Begun(read(transport), abilities, changed)

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The index format: which blobs are in which pack.
+
+::
+
+    8 bytes    "VOLTRIX1"
+    u32        length of the head
+    ...        head, JSON: {"push", "number", "packs": [[<name of a pack behind "packs/">, <length of its list>], ...], "samples", "sample_bits"}
+    samples x  32 bytes id, u32 number of the pack in the head; ascending
+    ...        the list of each pack, in the order of the head: u32 segment, 32 bytes id, u32 length for each blob
+
+Integers are little-endian. The id of a blob is its digest; on a sealed remote it is HMAC-SHA256(naming key, digest), and each list is an age file of
+its own, so that one list can be read by a range. Samples are the ids whose first 8 bytes, big-endian, are below 2^(64 - sample_bits): all of them
+where `sample_bits` is 0, none where it is null. Hosts that share a remote find blobs of each other by samples.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import typing as t
+
+from .._base import Damaged, newer
+from . import names
+
+_START = struct.Struct("<8sI")
+_SAMPLE = struct.Struct("<32sI")
+#: A line of a list: segment, id, length.
+LINE = struct.Struct("<I32sI")
+_MAGIC, _OURS = b"VOLTRIX1", b"VOLTRIX"
+#: Bytes that have head and samples of most indexes.
+START_GUESS = 256 << 10
+
+#: So many blobs an index has at most; more become several indexes.
+BLOBS_MOST = 200_000
+
+
+class Index(t.NamedTuple):
+    """An index as it was read, without its lists."""
+
+    push: names.Push
+    #: Each pack, with the offset and the length of its list.
+    packs: t.List[t.Tuple[names.Pack, int, int]]
+    #: Id of a blob and the position of its pack in `packs`.
+    samples: t.List[t.Tuple[bytes, int]]
+
+
+def encode(push: names.Push, number: int, packs: t.Sequence[t.Tuple[names.Pack, bytes]], seal: t.Callable[[bytes], bytes], bits: t.Optional[int]) -> bytes:
+    """The bytes of an index.
+
+    :param packs: each with its list. :param seal: makes what is stored of a list. :param bits: `sample_bits`.
+    """
+    lists = [seal(body) for _pack, body in packs]
+    samples = [
+        (blob, position)
+        for position, (_pack, body) in enumerate(packs)
+        for _segment, blob, _length in LINE.iter_unpack(body)
+        if bits is not None and int.from_bytes(blob[:8], "big") < 1 << (64 - bits)
+    ]
+    head = json.dumps(
+        {
+            "push": str(push),
+            "number": number,
+            "packs": [[pack.name[len(names.PACKS) :], len(body)] for (pack, _body), body in zip(packs, lists)],
+            "samples": len(samples),
+            "sample_bits": bits,
+        },
+        separators=(",", ":"),
+    ).encode()
+    return b"".join([_START.pack(_MAGIC, len(head)), head, *(_SAMPLE.pack(*sample) for sample in sorted(samples)), *lists])
+
+
+def start_size(data: bytes) -> int:
+    """How many bytes an index has before its samples, by its first bytes; Damaged or Unsupported where that cannot be said."""
+    if len(data) < _START.size:
+        raise Damaged("An index of the remote is shorter than its header.")
+    magic, length = _START.unpack_from(data)
+    if magic != _MAGIC:
+        raise newer("An index of the remote") if magic.startswith(_OURS) else Damaged("An index of the remote has an invalid header.")
+    return t.cast(int, _START.size + length)
+
+
+def parse(data: bytes) -> Index:
+    """Head and samples of an index, by as many of its bytes as these have at least."""
+    start = start_size(data)
+    try:
+        head = json.loads(data[_START.size : start])
+        push = names.parse_push(head["push"])
+        samples_end = start + _SAMPLE.size * head["samples"]
+        offset, packs = samples_end, []
+        for name, length in head["packs"]:
+            pack = names.parse_pack(f"{names.PACKS}{name}")
+            if pack is None or not isinstance(length, int) or length < 0:
+                raise ValueError(name)
+            packs.append((pack, offset, length))
+            offset += length
+        samples = list(_SAMPLE.iter_unpack(data[start:samples_end]))
+        if push is None or len(samples) != head["samples"] or any(position >= len(packs) for _id, position in samples):
+            raise ValueError(head["samples"])
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
+        raise Damaged("An index of the remote has an invalid head.") from None
+    return Index(push, packs, samples)
+
+
+def check(body: bytes) -> bytes:
+    """An opened list; Damaged where it is none."""
+    if len(body) % LINE.size:
+        raise Damaged("An index of the remote has an invalid list.")
+    return body

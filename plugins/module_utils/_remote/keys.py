@@ -1,0 +1,64 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What is done with bytes before they leave the host: on a remote that is not sealed, nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+
+from .._base import Damaged
+
+if t.TYPE_CHECKING:
+    from . import commits
+
+
+class Keys:
+    """The keys of a remote without keys. A sealed one has the same methods."""
+
+    sealed = False
+
+    def blob_id(self, digest: bytes) -> bytes:
+        """What a blob is called in indexes."""
+        return digest
+
+    def group(self, workload: str, kind: str) -> str:
+        """What backups of one workload and type have in common, in hex."""
+        return hashlib.sha256(f"{workload}\0{kind}".encode()).hexdigest()
+
+    def seal_data(self, data: bytes) -> bytes:
+        """What is stored of a pack or a manifest."""
+        return data
+
+    def seal_catalog(self, data: bytes) -> bytes:
+        """What is stored of a sidecar."""
+        return data
+
+    def seal_list(self, data: bytes) -> bytes:
+        """What is stored of a list of an index."""
+        return data
+
+    def open_list(self, data: bytes) -> bytes:
+        """A list of an index as it was before."""
+        return data
+
+    def open_catalog(self, data: bytes) -> bytes:
+        """A sidecar as it was before."""
+        return data
+
+    def open_data(self, data: bytes) -> bytes:
+        """A pack or a manifest as it was before."""
+        return data
+
+    def check(self, found: commits.Read) -> None:
+        """Damaged unless a commit is of this remote's kind, and its MAC is that of the host."""
+        if found.sealed:
+            raise Damaged(f"Commit {found.commit.push} is sealed, and the remote is not: it is of another remote.")
+
+    def sign(self, line: bytes) -> t.Optional[str]:
+        """The MAC of a commit's line, in hex; None without a key."""
+        return None

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What the remote has of this host, read from it: for a host that has lost its cache, and before each push."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import typing as t
+
+from .._base import Damaged, RemoteError, newer
+from . import commits, indexes, names
+from .keys import Keys
+from .memory import Blobs, IndexName, State
+from .transport import Transport
+
+_FORMAT = 1
+
+
+def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs]:
+    """Where this host stands, by its newest commit and the indexes that it names. Names of commits ascend, so the last one is the newest."""
+    found: t.Optional[commits.Read] = None
+    pushes = [push for push in (names.parse_commit(entry.name) for entry in transport.list(f"{names.COMMITS}{host}/")) if push is not None]
+    while pushes and found is None:  # the last may be a revocation
+        found = read_commit(transport, pushes[-1])
+        if found is None:
+            pushes.pop()
+    blobs = Blobs()
+    if found is None:
+        return State(), blobs
+    own = []
+    for name, digest in found.commit.indexes:
+        data = _read_index(transport, name, digest)
+        own.append(IndexName(name, digest, len(data)))
+        for pack, body in _lists(data, keys):
+            blobs.add(pack, body)
+    return State(found.commit.seq, found.sha256, tuple(push.id for push in pushes[-commits.HEAD_MOST :]), tuple(own)), blobs
+
+
+def read_commit(transport: Transport, push: names.Push) -> t.Optional[commits.Read]:
+    """A commit; None where it is a revocation, Damaged where it is missing or altered."""
+    data = transport.get(push.commit)
+    if data is None:
+        raise Damaged(f"{transport.where}: {push.commit} is missing.")
+    return commits.parse(push.commit, data)
+
+
+def read_index(transport: Transport, keys: Keys, index: IndexName) -> t.List[t.Tuple[names.Pack, bytes]]:
+    """The packs of an index, each with its list; Damaged where it is missing or altered."""
+    return _lists(_read_index(transport, index.name, index.sha256), keys)
+
+
+def _read_index(transport: Transport, name: str, digest: str) -> bytes:
+    data = transport.get(name)
+    if data is None or hashlib.sha256(data).hexdigest() != digest:
+        raise Damaged(f"{transport.where}: {name} is {'missing' if data is None else 'altered'}, so a backup there cannot be read; verify the remote.")
+    return data
+
+
+def _lists(data: bytes, keys: Keys) -> t.List[t.Tuple[names.Pack, bytes]]:
+    return [(pack, indexes.check(keys.open_list(data[offset : offset + length]))) for pack, offset, length in indexes.parse(data).packs]
+
+
+def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State:
+    """Read the tombstones that are new, and believe no more in the packs that they name.
+
+    A list of tombstones is a line of JSON, {"tombstones": 1}, and a line for each pack: its name behind `packs/`. It is written before these packs
+    are deleted, and kept.
+    """
+    newest = state.tombstones
+    for entry in transport.list(names.TOMBSTONES, after=state.tombstones):
+        data = transport.get(entry.name)
+        first, *lines = (data or b"").decode("utf-8", "replace").split("\n")
+        try:
+            if json.loads(first)["tombstones"] > _FORMAT:
+                raise newer(f"{transport.where}: {entry.name}")
+        except (ValueError, KeyError, TypeError):
+            raise RemoteError(f"{transport.where}: {entry.name} is damaged; collect the remote again, then push.") from None
+        for line in lines:
+            pack = names.parse_pack(f"{names.PACKS}{line}")
+            if pack is not None:
+                blobs.forget(pack)
+        newest = entry.name
+    return state._replace(tombstones=newest)

@@ -1,0 +1,262 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What this host knows of a remote: its own commits and packs there, and a push that was not finished.
+
+::
+
+    cache/remote-<id>.blobs      table: id of a blob -> pack, segment; what the host's indexes tell
+    cache/remote-<id>.state      JSON: the newest commit, the indexes
+    cache/remote-<id>.journal    JSON lines: the push that is under way, its packs
+
+All of this is derived, and lies in the store's cache. Blobs and state belong together: where one is missing, or is not of the same indexes as the
+other, both are made anew from the remote. The journal is only read by the next push.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import struct
+import typing as t
+
+from .._base import Damaged, files
+from .._store.store import Store
+from .._store.table import Table, Unusable
+from . import names
+from .indexes import LINE
+
+_PLACE = struct.Struct("<II")  # number of the pack, segment
+_STATE_MOST = 64 << 20
+_JOURNAL_MOST = 1 << 30
+
+
+class IndexName(t.NamedTuple):
+    """An index of this host on the remote."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+class State(t.NamedTuple):
+    """Where a host stands on a remote: its newest commit, its indexes, and the tombstones that were read last."""
+
+    seq: int = 0
+    previous: t.Optional[str] = None
+    #: The newest commits, without the host, the newest last.
+    recent: t.Tuple[str, ...] = ()
+    indexes: t.Tuple[IndexName, ...] = ()
+    tombstones: str = ""
+
+    @property
+    def last(self) -> str:
+        """The newest commit, without the host; empty where there is none."""
+        return self.recent[-1] if self.recent else ""
+
+    @property
+    def key(self) -> str:
+        """What the table of blobs must be of."""
+        return hashlib.sha256(json.dumps(self.indexes).encode()).hexdigest()
+
+
+class Blobs:
+    """The blobs that a host's indexes name: id -> the pack that has it. A mapped table, and what came to it since."""
+
+    def __init__(self, base: t.Optional[Table] = None, packs: t.Iterable[names.Pack] = ()) -> None:
+        self._base, self._fresh = base or Table(_PLACE.size), Table(_PLACE.size)
+        self._packs = list(packs)
+        self._numbers = {pack: number for number, pack in enumerate(self._packs)}
+        self._dead: t.Set[int] = set()
+
+    def find(self, blob: bytes) -> t.Optional[names.Pack]:
+        """The pack that has a blob; None where it is not known, or the pack is about to be deleted."""
+        for table in (self._fresh, self._base):
+            position = table.find(blob)
+            if position >= 0:
+                number: int = _PLACE.unpack(table.value(position))[0]
+                if number not in self._dead:
+                    return self._packs[number]
+        return None
+
+    def add(self, pack: names.Pack, body: bytes) -> None:
+        """Learn what a pack has, by its list."""
+        number = self._numbers.setdefault(pack, len(self._packs))
+        if number == len(self._packs):
+            self._packs.append(pack)
+        for segment, blob, _length in LINE.iter_unpack(body):
+            place = _PLACE.pack(number, segment)
+            position = self._fresh.find(blob)
+            if position >= 0:
+                self._fresh.replace(position, place)
+            else:
+                self._fresh.add(blob, place)
+
+    def forget(self, pack: names.Pack) -> None:
+        """Believe no more in a pack, which is about to be deleted on the remote."""
+        if pack in self._numbers:
+            self._dead.add(self._numbers[pack])
+
+    def parts(self, key: str) -> t.Iterator[t.Any]:
+        """The file form. :param key: of the state that it goes with."""
+        whole = Table(_PLACE.size, len(self._base) + len(self._fresh))
+        alive = [pack for number, pack in enumerate(self._packs) if number not in self._dead]
+        numbers = {number: position for position, number in enumerate(n for n in range(len(self._packs)) if n not in self._dead)}
+        for table in (self._fresh, self._base):
+            for position in range(len(table)):
+                blob = table.digest(position)
+                number, segment = _PLACE.unpack(table.value(position))
+                if number in numbers and (table is self._fresh or whole.find(blob) < 0):
+                    whole.add(blob, _PLACE.pack(numbers[number], segment))
+        text = json.dumps([key, [pack.name for pack in alive]]).encode()
+        whole.appendix = text + b" " * (-len(text) % 4)
+        return whole.parts()
+
+
+class Memory:
+    """The three files of one remote. :param remote: its id."""
+
+    def __init__(self, store: Store, remote: str) -> None:
+        self._cache, self._name = store.cache, f"remote-{remote}"
+
+    @property
+    def lock(self) -> str:
+        """The path of the file that one push of this host holds at a time."""
+        return self._cache.path(f"{self._name}.lock")
+
+    def load(self) -> t.Optional[t.Tuple[State, Blobs]]:
+        """None where that is not known, or not certain."""
+        try:
+            value = json.loads(self._cache.read(f"{self._name}.state", _STATE_MOST) or b"null")
+            state = State(
+                int(value["seq"]), value["previous"], tuple(value["recent"]), tuple(IndexName(*item) for item in value["indexes"]), str(value["tombstones"])
+            )
+            table = Table.load(self._cache.path(f"{self._name}.blobs"), _PLACE.size)
+            key, found = json.loads(table.appendix)
+            packs = [names.parse_pack(name) for name in found]
+            if key != state.key or not all(packs):
+                return None
+            return state, Blobs(table, t.cast(t.List[names.Pack], packs))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError, Unusable, Damaged):
+            return None
+
+    def save(self, state: State, blobs: Blobs, anew: bool) -> None:
+        """Write down where the host stands. OSError where that fails. :param anew: the blobs, too, as they have changed."""
+        if anew:
+            self._cache.write(f"{self._name}.blobs", b"".join(blobs.parts(state.key)))
+        self._cache.write(f"{self._name}.state", json.dumps(state._asdict()).encode())
+
+    def forget(self) -> None:
+        """Trust nothing of it any more."""
+        self._cache.remove(f"{self._name}.state")
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self._cache.path(f"{self._name}.journal"))
+
+
+class Committed(t.NamedTuple):
+    """A commit: its SHA-256, and the id and the SHA-256 of the manifest of the backup in it."""
+
+    sha256: str
+    backup: str
+    manifest: str
+
+
+class Unfinished(t.NamedTuple):
+    """A push that was begun and has no commit as far as is known."""
+
+    push: names.Push
+    #: The packs that are on the remote, each with its list.
+    packs: t.List[t.Tuple[names.Pack, bytes]]
+    indexes: t.List[IndexName]
+    #: Packs that the indexes name.
+    indexed: t.Set[names.Pack]
+    #: The next numbers that no pack and no index may have.
+    next_pack: int = 0
+    next_index: int = 0
+    #: Of the commit that was about to be created: its SHA-256 in hex, and which backup is in it.
+    commit: t.Optional[Committed] = None
+
+
+class Journal:
+    """The push that is under way: each line is written before the step after it begins, and outlives a killed process."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def begin(self, push: names.Push) -> None:
+        files.write_file(self._path, self._line({"push": str(push)}))
+
+    def number(self, pack: int, index: int) -> None:
+        """The numbers that come next. Written before one is used: what a killed push has sent under it is none of ours."""
+        self._append({"next": [pack, index]})
+
+    def pack(self, pack: names.Pack, body: bytes) -> None:
+        """A pack is on the remote. :param body: its list."""
+        self._append({"pack": pack.name, "list": base64.b64encode(body).decode()})
+
+    def index(self, index: IndexName, packs: t.Iterable[names.Pack]) -> None:
+        """An index is on the remote."""
+        self._append({"index": list(index), "packs": [pack.name for pack in packs]})
+
+    def commit(self, commit: Committed) -> None:
+        """A commit is about to be created."""
+        self._append({"commit": list(commit)})
+
+    def end(self) -> None:
+        files.quietly(files.unlink, self._path)
+
+    def read(self) -> t.Optional[Unfinished]:
+        """The unfinished push; None where there is none. A line that a killed process wrote in part is as if it were not there."""
+        try:
+            lines = files.read_file(self._path, _JOURNAL_MOST).split(b"\n")
+            push = names.parse_push(json.loads(lines[0])["push"])
+            if push is None:
+                return None
+            found = Unfinished(push, [], [], set())
+            for line in lines[1:]:
+                try:
+                    value = json.loads(line)
+                except ValueError:
+                    continue
+                found = self._learn(found, value)
+            return found
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
+            return None
+
+    @staticmethod
+    def _learn(found: Unfinished, value: t.Dict[str, t.Any]) -> Unfinished:
+        if "next" in value:
+            return found._replace(next_pack=max(found.next_pack, value["next"][0]), next_index=max(found.next_index, value["next"][1]))
+        if "commit" in value:
+            return found._replace(commit=Committed(*value["commit"]))
+        packs = [names.parse_pack(name) for name in value.get("packs", [value.get("pack")])]
+        if not all(packs):
+            raise ValueError(value)
+        known = t.cast(t.List[names.Pack], packs)
+        if "pack" in value:
+            body = base64.b64decode(value["list"])
+            if len(body) % LINE.size:
+                raise ValueError(value["pack"])
+            found.packs.append((known[0], body))
+        else:
+            found.indexes.append(IndexName(*value["index"]))
+            found.indexed.update(known)
+        return found
+
+    @staticmethod
+    def _line(value: t.Dict[str, t.Any]) -> bytes:
+        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+    def _append(self, value: t.Dict[str, t.Any]) -> None:
+        fd = files.open_file(self._path, os.O_WRONLY | os.O_APPEND)
+        try:
+            files.write_all(fd, b"\n" + self._line(value))
+        finally:
+            os.close(fd)

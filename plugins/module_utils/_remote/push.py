@@ -1,0 +1,238 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""A push: one backup of this host to a remote.
+
+The order of the steps is what makes a push and a collection on the remote safe together (see `docs/remote-format.md`):
+
+1. choose the push's name, or take up the unfinished one of the journal
+2. create the intent
+3. read the tombstones that are new, and forget the packs that they name
+4. only then ask which blobs are on the remote
+5. upload packs of what is not, several at once, and an index of them
+6. create the commit; the name may be taken by this push itself (a lost answer) or by a revocation, after which all begins anew
+7. remove the intent, replace the head
+
+Nothing that is on the remote is overwritten. A push that is killed before 6 leaves packs that no commit names, and its journal: the next push takes
+them up. After 6 the backup exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import time
+import typing as t
+
+from .._base import Phase, Progress, RemoteError, Standing, lock_file, now, store_failure, unwatched
+from .._format.reachability import Reachability
+from .._store.store import Store
+from . import about, commits, known, names
+from .keys import Keys
+from .memory import Blobs, Committed, IndexName, Memory, State, Unfinished
+from .transport import Transport
+from .upload import Uploader
+
+#: How often a push begins anew because a collection revoked it.
+_TURNS = 3
+#: A commit names at most so many indexes; with more, the smallest become one.
+INDEXES_MOST = 16
+
+
+class PushRequest(t.NamedTuple):
+    """Where to, and how."""
+
+    transport: Transport
+    #: What this host is called there.
+    host: str
+    keys: Keys = Keys()
+    #: How many packs are uploaded at once.
+    jobs: int = 4
+
+
+class Backup(t.NamedTuple):
+    """What goes: the bytes of the sidecar and of the manifest, and what the manifest refers to."""
+
+    id: str
+    workload: str
+    type: str
+    sidecar: bytes
+    manifest: bytes
+    root: bytes
+    links: bytes
+
+
+class Pushed(t.NamedTuple):
+    """What a push did, or would do."""
+
+    #: `<host>/<push>`; None in check mode.
+    push: t.Optional[str]
+    #: Id of the remote.
+    remote: str
+    changed: bool
+    #: Blobs and bytes (plain) that the remote did not have.
+    new_blobs: int
+    new_bytes: int
+    #: Bytes and packs that were uploaded.
+    sent_bytes: int
+    sent_packs: int
+
+
+class _Ended(Exception):
+    """A push has its commit already, or a collection has revoked it: what is remembered of it is of no use.
+
+    :ivar commit: SHA-256 of its commit in hex.
+    """
+
+    def __init__(self, commit: str) -> None:
+        super().__init__(commit)
+        self.commit = commit
+
+
+#: (id of a backup, SHA-256 of its manifest, <host>/<push>)
+Note = t.Callable[[str, str, str], None]
+
+
+class Pusher:
+    """Pushes backups of one store to one remote.
+
+    :param note: called with a backup's id, the SHA-256 of its manifest and `<host>/<push>` once the copy is there, and before that is forgotten.
+    """
+
+    def __init__(
+        self, store: Store, request: PushRequest, note: Note, progress: Progress = unwatched, standing: t.Optional[Standing] = None
+    ) -> None:
+        self._store, self._request, self._note, self._progress = store, request, note, progress
+        self._transport, self._keys = request.transport, request.keys
+        self._standing = standing or Standing()
+        self.about = about.read(self._transport)
+        if self.about.sealed != self._keys.sealed:
+            raise RemoteError(
+                f"{self._transport.where} is sealed, and no key file was given; set `keys`."
+                if self.about.sealed
+                else f"{self._transport.where} is not sealed, and a key file was given; omit `keys`, or choose another remote."
+            )
+        self._memory = Memory(store, self.about.id)
+
+    def __call__(self, backup: Backup, dry: bool = False) -> Pushed:
+        """Push one backup. The caller keeps what it needs from being collected."""
+        with self._alone(dry):
+            for _turn in range(_TURNS):
+                unfinished = self._memory.journal.read()
+                try:
+                    return self._push(backup, unfinished, dry)
+                except _Ended as ended:
+                    done = unfinished.commit if unfinished is not None else None
+                    if unfinished is not None and done is not None and done.sha256 == ended.commit:  # it was killed after that
+                        self._note(done.backup, done.manifest, str(unfinished.push))
+                    self._memory.journal.end()
+                    self._memory.forget()
+                    if unfinished is not None and done == Committed(ended.commit, backup.id, _sha256(backup.manifest)):
+                        return Pushed(str(unfinished.push), self.about.id, True, 0, 0, 0, 0)
+        raise RemoteError(f"{self._transport.where}: collections there ended the push {_TURNS} times; run them less often, then push again.")
+
+    @contextlib.contextmanager
+    def _alone(self, dry: bool) -> t.Iterator[None]:
+        if dry:
+            yield
+            return
+        fd = lock_file(self._memory.lock, fcntl.LOCK_EX, time.monotonic() + self._store.lock_timeout, f"the pushes to {self._transport.where}")
+        try:
+            yield
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _push(self, backup: Backup, unfinished: t.Optional[Unfinished], dry: bool) -> Pushed:
+        state, blobs = self._memory.load() or known.recover(self._transport, self._request.host, self._keys)
+        begun = self._begin(state, unfinished, dry)
+        self._standing.phase = Phase("reading what the remote has")
+        state = known.forget_tombstones(self._transport, state, blobs)
+        for pack, body in begun.packs:
+            blobs.add(pack, body)
+        uploader = Uploader(self._store, self._request.jobs, self._transport, self._keys, blobs, self._memory.journal, begun, self._progress)
+        self._standing.phase = Phase("sending", lambda: uploader.steps)
+        reach = Reachability(self._store.read, uploader.content, uploader.metadata)
+        reach(backup.root, backup.links)
+        if dry:
+            return Pushed(None, self.about.id, True, uploader.new_blobs, uploader.new_bytes, 0, 0)
+        uploader.send()
+        own = self._indexes(state, uploader)
+        state = self._commit(backup, begun.push, state, own, uploader.needs())
+        self._note(backup.id, _sha256(backup.manifest), str(begun.push))
+        self._end(begun.push, state, blobs, anew=bool(uploader.indexes))
+        return Pushed(str(begun.push), self.about.id, True, uploader.new_blobs, uploader.new_bytes, uploader.sent_bytes, uploader.sent_packs)
+
+    # ---- steps
+
+    def _begin(self, state: State, found: t.Optional[Unfinished], dry: bool) -> Unfinished:
+        """Take up the unfinished push, or begin one; its intent is there afterwards, except in check mode."""
+        ended = self._transport.get(found.push.commit) if found is not None else None
+        if ended is not None:
+            raise _Ended(_sha256(ended))
+        if found is None or found.push.host != self._request.host or found.push.id <= state.last:
+            # names ascend, whatever the clock does, so that the last name is the newest commit
+            moment = max(now(), _moment(state.last) + datetime.timedelta(seconds=1)) if state.last else now()
+            found = Unfinished(names.new_push(self._request.host, moment), [], [], set())
+            try:
+                if not dry:
+                    self._memory.journal.begin(found.push)
+            except OSError as error:
+                raise store_failure("beginning a push", error) from None
+        if not dry:
+            self._transport.create(found.push.intent, json.dumps({"intent": 1, "push": str(found.push)}).encode() + b"\n")
+        return found
+
+    def _indexes(self, state: State, uploader: Uploader) -> t.Tuple[IndexName, ...]:
+        """The indexes that name all blobs of this host's backups, folded where they are too many."""
+        own = (*state.indexes, *uploader.indexes)
+        if len(own) <= INDEXES_MOST:
+            return own
+        by_size = sorted(own, key=lambda index: index.size)
+        small = by_size[: len(own) - INDEXES_MOST // 2]
+        lists = [found for index in small for found in known.read_index(self._transport, self._keys, index)]
+        folded = uploader.write_indexes(lists)
+        return (*(index for index in own if index not in small), *folded)
+
+    def _commit(self, backup: Backup, push: names.Push, state: State, own: t.Tuple[IndexName, ...], needs: t.Dict[names.Push, t.Set[int]]) -> State:
+        """Create the commit: from then on the backup exists on the remote."""
+        commit = commits.Commit(
+            push, state.seq + 1, state.previous, self._keys.group(backup.workload, backup.type), [(index.name, index.sha256) for index in own], needs
+        )
+        sealed = self._keys.seal_catalog(backup.sidecar), self._keys.seal_data(backup.manifest)
+        data = commits.encode(commit, *sealed, self._keys.sealed, self._keys.sign)
+        self._memory.journal.commit(Committed(_sha256(data), backup.id, _sha256(backup.manifest)))
+        if not self._transport.create(push.commit, data):
+            there = self._transport.get(push.commit)
+            if there != data:
+                if there is not None and commits.parse(push.commit, there) is None:
+                    raise _Ended(_sha256(there))
+                raise RemoteError(
+                    f"{self._transport.where}: {push.commit} was written by another host; give each host a name and keys of its own, then push again."
+                )
+        return state._replace(seq=commit.seq, previous=_sha256(data), recent=(*state.recent, push.id)[-commits.HEAD_MOST :], indexes=own)
+
+    def _end(self, push: names.Push, state: State, blobs: Blobs, anew: bool) -> None:
+        """The backup is there. What fails from here on costs requests next time, and nothing else."""
+        self._memory.journal.end()
+        with contextlib.suppress(OSError):
+            self._memory.save(state, blobs, anew)
+        with contextlib.suppress(RemoteError):
+            self._transport.delete([push.intent])
+            self._transport.put(f"{names.HEADS}{push.host}", commits.head(push.host, state.seq, state.recent, self._keys.sign))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _moment(push: str) -> datetime.datetime:
+    """When a push says that it began."""
+    return datetime.datetime.strptime(push[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The backups on a remote, read from their commits.
+
+The commits of a host are a chain: each has a number and names the one before. What a remote withholds, replays or invents shows in it.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._backup import records
+from .._base import Damaged, Unsupported
+from . import commits, known, names
+from .keys import Keys
+from .transport import Transport
+
+
+class Copy(t.NamedTuple):
+    """A backup on a remote."""
+
+    push: names.Push
+    #: None where it cannot be read; `trouble` says why.
+    seq: t.Optional[int]
+    sidecar: t.Optional[records.Sidecar]
+    manifest: bytes
+    trouble: t.Optional[str]
+
+
+class Listing(t.NamedTuple):
+    """The backups of some hosts, the newest push first, and what is wrong with their chains, as sentences."""
+
+    copies: t.List[Copy]
+    warnings: t.List[str]
+
+
+def hosts(transport: Transport) -> t.List[str]:
+    """The hosts that have commits on a remote."""
+    found: t.List[str] = []
+    last = ""
+    while True:
+        # one request a host: what is after its last possible name
+        entry = next(iter(transport.list(names.COMMITS, after=last)), None)
+        push = names.parse_commit(entry.name) if entry is not None else None
+        if entry is None:
+            return found
+        if push is None:
+            last = entry.name
+            continue
+        found.append(push.host)
+        last = f"{names.COMMITS}{push.host}0"  # 0 comes after /
+
+
+def listing(transport: Transport, keys: Keys, host: t.Optional[str] = None) -> Listing:
+    """All backups of a host, or of all hosts."""
+    copies: t.List[Copy] = []
+    warnings: t.List[str] = []
+    for name in [host] if host is not None else hosts(transport):
+        found, read = _read_all(transport, keys, name)
+        copies += found
+        warnings += chain_faults(name, read)
+    return Listing(sorted(copies, key=lambda copy: (copy.push.id, copy.push.host), reverse=True), warnings)
+
+
+def _read_all(transport: Transport, keys: Keys, host: str) -> t.Tuple[t.List[Copy], t.List[commits.Read]]:
+    copies, read = [], []
+    for entry in transport.list(f"{names.COMMITS}{host}/"):
+        push = names.parse_commit(entry.name)
+        if push is None:
+            continue
+        try:
+            found = known.read_commit(transport, push)
+            if found is None:
+                continue
+            keys.check(found)
+            sidecar = records.decode_sidecar(keys.open_catalog(found.sidecar))
+        except (Damaged, Unsupported) as error:
+            copies.append(Copy(push, None, None, b"", error.message))
+            continue
+        read.append(found)
+        copies.append(Copy(push, found.commit.seq, sidecar, found.manifest, None))
+    return copies, read
+
+
+def chain_faults(host: str, read: t.Sequence[commits.Read]) -> t.List[str]:
+    """What is wrong with the chain of a host's commits, as sentences. :param read: in the order of their names."""
+    faults: t.List[str] = []
+    before: t.Optional[commits.Read] = None
+    for found in sorted(read, key=lambda item: (item.commit.seq, item.commit.push)):
+        seq, last = found.commit.seq, before.commit.seq if before is not None else 0
+        if seq == last:
+            faults.append(f"Host {host} has two commits with the number {seq}: two hosts push under one name; give each a name and keys of its own.")
+        elif seq > last + 1:
+            missing = f"{last + 1}" if seq == last + 2 else f"{last + 1} to {seq - 1}"
+            faults.append(f"Host {host} lacks commit {missing}: the remote withholds it, or somebody deleted it; compare with another copy of the remote.")
+        elif found.commit.previous != (before.sha256 if before is not None else None):
+            faults.append(f"Commit {seq} of host {host} does not follow commit {last}: one of them was replaced; verify both against the host's own backups.")
+        before = found
+    return faults
+
+
+def find(transport: Transport, keys: Keys, host: str, backup: str) -> t.Optional[Copy]:
+    """The newest copy of a backup of a host; None where there is none."""
+    copies: t.List[Copy]
+    copies, _read = _read_all(transport, keys, host)
+    own: t.List[Copy] = [copy for copy in copies if copy.sidecar is not None and copy.sidecar["id"] == backup]
+    return own[-1] if own else None
+

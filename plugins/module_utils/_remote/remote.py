@@ -1,0 +1,130 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The door to remotes: what modules and the command call.
+
+A remote is named by a URL: `file:///path`, `s3://bucket/prefix?endpoint=...&region=...`.
+"""
+
+from __future__ import annotations
+
+import socket
+import typing as t
+import urllib.parse
+
+from .._backup.catalog import unreadable, with_state
+from .._backup.copies import Original, has_copy
+from .._backup.ids import check_id
+from .._backup.manager import Manager
+from .._backup.query import Query, accepts
+from .._backup.records import Listed, Sidecar
+from .._base import Damaged, NoStore, Progress, Standing, UsageError, unwatched
+from . import about, names, reading
+from .directory import Directory
+from .keys import Keys
+from .push import Backup, Pushed, Pusher, PushRequest
+from .transport import Transport
+
+#: Kinds of URL that are planned.
+_LATER = ("https", "rclone", "oci")
+
+
+class Settings(t.NamedTuple):
+    """A remote, and how this host uses it."""
+
+    url: str
+    #: What this host is called there; None: its name and the beginning of its store's id.
+    host: t.Optional[str] = None
+    #: Packs that are sent at once.
+    jobs: int = 4
+
+
+def connect(settings: Settings) -> Transport:
+    """The transport of a URL; UsageError where it is none that can be used."""
+    parts = urllib.parse.urlsplit(settings.url)
+    if parts.username or parts.password:
+        raise UsageError("The URL of the remote contains credentials; omit them there, and give them by the environment or a file.")
+    if parts.scheme == "file":
+        path = urllib.parse.unquote(parts.path)
+        if parts.netloc or not path.startswith("/") or parts.query or parts.fragment:
+            raise UsageError(f"Remote {settings.url!r} is invalid; write an absolute path, such as file:///mnt/backup.")
+        return Directory(path)
+    if parts.scheme in _LATER:
+        raise UsageError(f"Remotes of the kind {parts.scheme}: are not supported yet; use a directory or S3.")
+    raise UsageError(f"Remote {settings.url!r} is invalid; write file:///path or s3://bucket/prefix.")
+
+
+class Remote:
+    """A remote as this host uses it.
+
+    :param manager: the local backups.
+    """
+
+    def __init__(self, manager: Manager, settings: Settings, keys: t.Optional[Keys] = None) -> None:
+        if settings.host is not None and not names.HOST.match(settings.host):
+            raise UsageError(f"Host name {settings.host!r} cannot be used on a remote; use letters, digits, dots, underscores and dashes.")
+        if settings.jobs < 1:
+            raise UsageError("The number of jobs must be at least 1.")
+        self._manager, self._settings, self._keys = manager, settings, keys or Keys()
+        self.transport = connect(settings)
+
+    @property
+    def host(self) -> str:
+        """What this host is called on the remote."""
+        if self._settings.host is not None:
+            return self._settings.host
+        store = self._manager.check_store()
+        if store is None:
+            raise NoStore("This host has no store and so no name on remotes; make a first backup, or give the name.")
+        return names.host_name(socket.gethostname(), store[:8])
+
+    def begin(self, dry: bool = False) -> about.Begun:
+        """Make the remote, unless it is there."""
+        return about.begin(self.transport, self._keys.sealed, dry)
+
+    def push(
+        self, ids: t.Sequence[str], every: bool = False, dry: bool = False, progress: Progress = unwatched, standing: t.Optional[Standing] = None
+    ) -> t.List[t.Tuple[Sidecar, t.Optional[Pushed]]]:
+        """Push backups by id, or all that have no copy there yet, the oldest first. For each its sidecar, and what was done: None where it was there."""
+        copies = self._manager.copies
+        request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs)
+        pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
+        chosen = copies.lacking(pusher.about.id) if every else [copies.find(check_id(backup)) for backup in ids]
+        done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]] = []
+        for sidecar in chosen:
+            if has_copy(sidecar, pusher.about.id):
+                done.append((sidecar, None))
+                continue
+            with copies.opened(sidecar) as original:
+                pushed = pusher(_backup(original), dry)
+            done.append((copies.current(sidecar), pushed))
+        return done
+
+    def find(self, query: Query) -> t.Tuple[t.List[Listed], t.List[str]]:
+        """The backups on the remote that match, the newest first, and what is wrong with what the remote has.
+
+        The host of a query is what a host is called on the remote; without one, it is every host. Ids are `<host>/<id>`.
+        """
+        accept = accepts(query._replace(host=None))
+        about.read(self.transport)
+        found = reading.listing(self.transport, self._keys, query.host)
+        listed = [item for item in map(_listed, found.copies) if accept(item) and query.id in (None, item["id"].partition("/")[2])]
+        for item in listed:
+            item["pushed_to_cdn"] = True
+        return (listed[: query.limit] if query.limit else listed), found.warnings
+
+
+def _listed(copy: reading.Copy) -> Listed:
+    """A copy as backups are listed."""
+    if copy.sidecar is None:
+        return unreadable(str(copy.push), Damaged(copy.trouble or ""))
+    found = with_state(t.cast(Listed, copy.sidecar), None)
+    return t.cast(Listed, {**found, "id": f"{copy.push.host}/{found['id']}"})
+
+
+def _backup(original: Original) -> Backup:
+    sidecar, manifest = original.sidecar, original.manifest
+    return Backup(sidecar["id"], sidecar["workload_name"], sidecar["type"], original.record, original.data, manifest.root.content, manifest.links)

@@ -1,0 +1,259 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Sends what the remote does not have, in packs.
+
+A pack or an object of the local store travels as it is stored if the backup needs all of it. Else its blobs that are needed are grouped anew: a push
+takes nothing off the host that its backup does not need. Trees and lists do not share packs with content, except where all is below 1 MiB.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import struct
+import threading
+import typing as t
+
+from .._base import Damaged, Progress, RemoteError
+from .._store import codec, outgoing
+from .._store.store import Store
+from .._store.table import Table
+from . import indexes, names, packs
+from .keys import Keys
+from .memory import Blobs, IndexName, Journal, Unfinished
+from .transport import Transport
+
+#: A push below this is one pack, in plain bytes.
+_SMALL = 1 << 20
+_OBJECT = struct.Struct("<32s?")
+#: How often what a local collection has moved is looked for again.
+_TURNS = 5
+#: Segments that are cut to be grouped anew, by the kind of their pack.
+_Groups = t.Dict[int, t.List[t.Tuple[bytes, bytes]]]
+
+
+class Uploader:
+    """Takes the blobs of one backup, then sends those that are new.
+
+    :param blobs: what the remote has; what is sent is added. :param begun: the push, and what it has sent already.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: int,
+        transport: Transport,
+        keys: Keys,
+        blobs: Blobs,
+        journal: Journal,
+        begun: Unfinished,
+        progress: Progress,
+    ) -> None:
+        self._store, self._jobs, self._transport, self._keys, self._blobs, self._journal = store, jobs, transport, keys, blobs, journal
+        self._push, self._progress = begun.push, progress
+        self._seen = Table(1)  # whether it is metadata
+        self._packs: t.Dict[bytes, None] = {}
+        self._objects = bytearray()
+        self._builders = {kind: packs.Builder(kind) for kind in (packs.CONTENT, packs.METADATA)}
+        self._groups: _Groups = {packs.CONTENT: [], packs.METADATA: []}
+        self._grouped = {packs.CONTENT: 0, packs.METADATA: 0}  # bytes in each
+        self._taken = Table(0)  # what is in a pack of this push, or will be
+        self._next = [begun.next_pack, begun.next_index]
+        self._lists: t.List[t.Tuple[names.Pack, bytes]] = [item for item in begun.packs if item[0] not in begun.indexed]
+        self._lock = threading.Lock()
+        self._running: t.Set[concurrent.futures.Future[None]] = set()
+        self._pool: t.Optional[concurrent.futures.ThreadPoolExecutor] = None
+        #: Indexes that this push has written.
+        self.indexes: t.List[IndexName] = list(begun.indexes)
+        self.new_blobs = self.new_bytes = self.sent_bytes = self.sent_packs = self.steps = 0
+
+    # ---- what is needed
+
+    def content(self, digest: bytes, size: int) -> None:
+        """The backup needs a blob of content."""
+        self._offer(digest, size, b"\0")
+
+    def metadata(self, digest: bytes) -> None:
+        """The backup needs a tree, a list or a table."""
+        self._offer(digest, -1, b"\1")
+
+    def _offer(self, digest: bytes, size: int, kind: bytes) -> None:
+        if self._seen.find(digest) < 0:
+            self._seen.add(digest, kind)
+            self.steps += 1
+            if self._blobs.find(self._keys.blob_id(digest)) is None:
+                self._locate(digest, size, kind)
+
+    def _locate(self, digest: bytes, size: int, kind: bytes) -> None:
+        pack = self._store.pack_of(digest, size)
+        self.new_blobs += 1
+        self.new_bytes += max(size, 0)
+        if pack is None:
+            self._store.present(digest, size)
+        elif pack:
+            self._packs[pack] = None
+        else:
+            self._objects += _OBJECT.pack(digest, kind == b"\1")
+
+    def needs(self) -> t.Dict[names.Push, t.Set[int]]:
+        """The numbers of the packs that have what the backup needs, by push. Called once all is sent."""
+        found: t.Dict[names.Push, t.Set[int]] = {}
+        for position in range(len(self._seen)):
+            pack = self._blobs.find(self._keys.blob_id(self._seen.digest(position)))
+            if pack is None:
+                raise Damaged(f"Blob {self._seen.digest(position).hex()} was not sent; report this error.")
+            found.setdefault(pack.push, set()).add(pack.number)
+        return found
+
+    # ---- sending
+
+    def send(self) -> None:
+        """Upload all that is new, and an index of it."""
+        with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
+            self._pool = pool
+            try:
+                for _turn in range(_TURNS):
+                    self._send_found()
+                    if not self._find_again():
+                        break
+                self._finish()
+            except BaseException:
+                for future in self._running:
+                    future.cancel()
+                raise
+        if self._lists:
+            self.indexes += self.write_indexes(self._lists)
+
+    def _send_found(self) -> None:
+        """Local packs in the order in which the backup came to them, then objects. What a collection has moved meanwhile is passed over."""
+        found, self._packs = list(self._packs), {}
+        objects, self._objects = bytes(self._objects), bytearray()
+        for name in found:
+            self._take(outgoing.of_pack(self._store, name))
+        for digest, is_metadata in _OBJECT.iter_unpack(objects):
+            self._take(outgoing.of_object(self._store, digest, is_metadata))
+        for kind in self._groups:
+            self._close_group(kind)
+
+    def _find_again(self) -> bool:
+        """Whether something is still to be sent, because it was not where it was; it is located anew."""
+        lost = [position for position in range(len(self._seen)) if self._is_wanted(self._seen.digest(position))]
+        if lost:
+            self._store.look_again()
+        for position in lost:
+            digest = self._seen.digest(position)
+            self._locate(digest, -1, self._seen.value(position))
+        return bool(lost)
+
+    def _take(self, file: t.Optional[outgoing.Outgoing]) -> None:
+        """Send a local file: as it is if all of it is needed and new, else what of it is."""
+        if file is None:
+            return  # it is looked for again
+        kind = packs.METADATA if file.is_metadata else packs.CONTENT
+        wanted = [blob for blob in file.blobs if self._is_wanted(blob[0])]
+        if len(wanted) == len(file.blobs):
+            sort = packs.LOCAL_PACK if file.is_pack else packs.BLOBS
+            for digest, _offset, _length in wanted:
+                self._taken.add(digest, b"")
+            self._add(kind, packs.Segment(file.stored, file.form, len(file.plain), sort, [(digest, length) for digest, _offset, length in wanted]))
+            return
+        for digest, offset, length in wanted:
+            if self._grouped[kind] + length > packs.SEGMENT:
+                self._close_group(kind)
+            self._groups[kind].append((digest, file.plain[offset : offset + length]))
+            self._grouped[kind] += length
+            self._taken.add(digest, b"")
+
+    def _is_wanted(self, digest: bytes) -> bool:
+        return self._seen.find(digest) >= 0 and self._taken.find(digest) < 0 and self._blobs.find(self._keys.blob_id(digest)) is None
+
+    def _close_group(self, kind: int) -> None:
+        group, self._groups[kind], self._grouped[kind] = self._groups[kind], [], 0
+        if group:
+            plain = b"".join(blob for _digest, blob in group)
+            form, stored = codec.compress(plain, codec.choose("auto"))
+            self._add(kind, packs.Segment(stored, form, len(plain), packs.BLOBS, [(digest, len(blob)) for digest, blob in group]))
+
+    def _add(self, kind: int, segment: packs.Segment) -> None:
+        builder = self._builders[kind]
+        builder.add(segment)
+        self._progress(0, segment.plain)
+        if builder.size >= packs.SIZE:
+            self._upload(builder)
+            self._builders[kind] = packs.Builder(kind)
+
+    def _finish(self) -> None:
+        content, metadata = (self._builders[kind] for kind in (packs.CONTENT, packs.METADATA))
+        if not self.sent_packs and content.segments and metadata.segments and content.size + metadata.size < _SMALL:
+            whole = packs.Builder(packs.MIXED)
+            for segment in (*content.segments, *metadata.segments):
+                whole.add(segment)
+            content, metadata = whole, packs.Builder(packs.METADATA)
+        for builder in (content, metadata):
+            if builder.segments:
+                self._upload(builder)
+        while self._running:
+            self._wait()
+
+    def _upload(self, builder: packs.Builder) -> None:
+        """Hand a pack to a thread, once one is free."""
+        while len(self._running) >= self._jobs:
+            self._wait()
+        data = self._keys.seal_data(builder.finish())
+        pack = names.Pack(self._push, self._number(0), builder.kind == packs.METADATA, hashlib.sha256(data).hexdigest())
+        body = b"".join(
+            indexes.LINE.pack(number, self._keys.blob_id(digest), length)
+            for number, segment in enumerate(builder.segments)
+            for digest, length in segment.blobs
+        )
+        self._blobs.add(pack, body)
+        self._lists.append((pack, body))
+        self.sent_packs += 1
+        self.sent_bytes += len(data)
+        if self._pool is not None:
+            self._running.add(self._pool.submit(self._create, pack, data, body))
+
+    def _create(self, pack: names.Pack, data: bytes, body: bytes) -> None:
+        if not self._transport.create(pack.name, data):
+            there = self._transport.head(pack.name)  # the answer to a request that did its work was lost
+            if there is None or there.size != len(data):
+                raise RemoteError(f"{self._transport.where}: {pack.name} already exists with other content; find out what else writes to the remote.")
+        with self._lock:
+            self._journal.pack(pack, body)
+        self.steps += 1
+
+    def _wait(self) -> None:
+        done, self._running = concurrent.futures.wait(self._running, return_when=concurrent.futures.FIRST_COMPLETED)
+        for future in done:
+            future.result()
+
+    def _number(self, which: int) -> int:
+        """A number that no pack (0) or index (1) of this push has, or ever will have."""
+        number = self._next[which]
+        self._next[which] += 1
+        with self._lock:
+            self._journal.number(*self._next)
+        return number
+
+    def write_indexes(self, lists: t.Sequence[t.Tuple[names.Pack, bytes]]) -> t.List[IndexName]:
+        """Upload indexes of these packs."""
+        written: t.List[IndexName] = []
+        todo = list(lists)
+        while todo:
+            part: t.List[t.Tuple[names.Pack, bytes]] = []
+            blobs = 0
+            while todo and (not part or blobs + len(todo[0][1]) // indexes.LINE.size <= indexes.BLOBS_MOST):
+                part.append(todo.pop(0))
+                blobs += len(part[-1][1]) // indexes.LINE.size
+            number = self._number(1)
+            data = indexes.encode(self._push, number, part, self._keys.seal_list, 0)
+            index = IndexName(self._push.index_name(number), hashlib.sha256(data).hexdigest(), len(data))
+            if not self._transport.create(index.name, data) and self._transport.get(index.name) != data:
+                raise RemoteError(f"{self._transport.where}: {index.name} already exists with other content; find out what else writes to the remote.")
+            self._journal.index(index, [pack for pack, _body in part])
+            written.append(index)
+        return written

@@ -1,0 +1,379 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pushes to a remote in a directory. The judge is a reader that was written from the format's document alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NoRemote, NotFound, RemoteError, Unsupported, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, push as pushes, reading
+from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
+from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings
+from ansible_collections.volt.backup.tests.rigs import need, sample
+from ansible_collections.volt.backup.tests.unit._remote.independent_reader import RemoteReader
+from ansible_collections.volt.backup.tests.unit._store.independent_reader import Reader
+from ansible_collections.volt.backup.tests.unit.kit import digest, noise
+
+HOST = "web1-3f9a2c7d"
+_VERBS = ("create", "put", "get", "head", "list", "delete", "now", "probe")
+
+
+class Tapped(Directory):
+    """A directory that counts requests, and can do something before or after one of them."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.requests: list[tuple[str, str]] = []
+        self.before: dict[int, Any] = {}
+        self.after: dict[int, Any] = {}
+        for verb in _VERBS:
+            setattr(self, verb, self._tapped(verb, getattr(self, verb)))
+
+    def _tapped(self, verb: str, call: Any) -> Any:
+        def tapped(*arguments: Any, **named: Any) -> Any:
+            number = len(self.requests)
+            self.requests.append((verb, str(arguments[0]) if arguments else ""))
+            self.before.get(number, lambda: None)()
+            result = call(*arguments, **named)
+            if verb == "list":
+                result = iter(list(result))
+            self.after.get(number, lambda: None)()
+            return result
+
+        return tapped
+
+
+class Place:
+    """A bench and a remote beside it."""
+
+    def __init__(self, bench: Any) -> None:
+        self.bench, self.top = bench, bench.top / "nas"
+        self.top.mkdir()
+        self.open().begin()
+
+    def create(self, **options: Any) -> Any:
+        """A backup that the independent reader can read, too."""
+        return self.bench.create(**{"compression": "zlib", **options})
+
+    def open(self, host: str = HOST, jobs: int = 1) -> Remote:
+        remote = Remote(self.bench.manager, Settings(f"file://{self.top}", host, jobs))
+        remote.transport = Tapped(str(self.top))
+        return remote
+
+    def push(self, **options: Any) -> tuple[list[Any], list[tuple[str, str]]]:
+        remote = self.open(**options)
+        return remote.push([], every=True), remote.transport.requests
+
+    def listing(self, host: str | None = None) -> reading.Listing:
+        return reading.listing(Directory(str(self.top)), Keys(), host)
+
+    def judge(self) -> dict[str, Any]:
+        """All backups of the remote, read from it and compared with the local ones. By id."""
+        reader, found = RemoteReader(self.top), {}
+        for name in reader.commits():
+            sidecar, nodes, linked = reader.read(name)
+            local = self.bench.backups / f"{sidecar['id']}.json"
+            if local.exists():
+                assert (nodes, linked) == Reader(str(self.bench.store)).backup(str(local))[1:]
+            assert sidecar["id"] not in found
+            found[sidecar["id"]] = nodes
+        return found
+
+    def packs(self) -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in (self.top / "packs").rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def place(bench: Any) -> Place:
+    need("zstd")
+    bench.files(small=b"hello\n", some__noise=noise(300_000), some__more=noise(90_000, 1), image=noise(9 << 20, 2))
+    return Place(bench)
+
+
+def change(bench: Any, number: int) -> dict[str, Any]:
+    """A backup of a source that has changed."""
+    bench.files(**{f"new{number}": noise(50_000, number), "small": b"%d\n" % number, "some__more": noise(90_000, 1) + b"%d" % number})
+    return bench.create(compression="zlib").backup
+
+
+def test_what_is_pushed_can_be_read(place: Place) -> None:
+    made = [place.create().backup, *(change(place.bench, number) for number in range(3))]
+    done, _requests = place.push(jobs=4)
+    assert [sidecar["id"] for sidecar, _pushed in done] == [backup["id"] for backup in made]
+    assert place.judge().keys() == {backup["id"] for backup in made}
+    for backup in place.bench.found():
+        assert backup["pushed_to_cdn"] and [copy["push"].split("/")[0] for copy in backup["copies"]] == [HOST]
+    listing = place.listing()
+    assert [copy.sidecar["id"] for copy in listing.copies] == [backup["id"] for backup in reversed(made)] and not listing.warnings
+    sent = [pushed.sent_bytes for _sidecar, pushed in done]
+    assert max(sent[1:]) < 200_000 < 9_000_000 < sent[0]  # what was there is not sent again
+    assert not (place.top / "intents").is_dir() or not [path for path in (place.top / "intents").rglob("*") if path.is_file()]
+    assert not list((place.top / ".tmp").iterdir()) and place.bench.debris() == []
+
+
+def test_a_second_push_has_nothing_to_do(place: Place) -> None:
+    backup = place.create().backup
+    place.push()
+    before = place.bench.snapshot()
+    remote = place.open()
+    assert [pushed for _sidecar, pushed in remote.push([backup["id"]])] == [None]
+    assert place.push()[0] == [] and place.bench.snapshot() == before
+
+
+def test_requests_are_few(place: Place) -> None:
+    place.create()
+    place.push()
+    place.create()
+    _done, unchanged = place.push()
+    change(place.bench, 1)
+    _done, small = place.push()
+    assert len(unchanged) <= 6 and len(small) <= 10, (unchanged, small)
+
+
+def test_check_mode_writes_nothing(place: Place) -> None:
+    backup = place.create().backup
+    before = place.bench.snapshot()
+    remote = place.open()
+    ((_sidecar, would),) = remote.push([backup["id"]], dry=True)
+    assert {verb for verb, _name in remote.transport.requests} <= {"get", "head", "list"}
+    after = {path: state for path, state in place.bench.snapshot().items() if "/cache" not in path and "/tmp" not in path}
+    assert after == {path: state for path, state in before.items() if path in after} and would.push is None
+    ((_sidecar, did),) = remote.push([backup["id"]])
+    assert (would.new_blobs, would.new_bytes) == (did.new_blobs, did.new_bytes) and did.new_bytes > 9 << 20
+
+
+def ends(call: Any) -> int:
+    """Run something in a child process; its exit status."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            call()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kills() -> Iterator[tuple[bool, int]]:
+    return ((after, number) for number in range(16) for after in (False, True))
+
+
+@pytest.mark.parametrize(("after", "number"), sample.some(list(kills()), 8, "killed pushes"))
+def test_a_push_is_killed_at_a_request(place: Place, after: bool, number: int) -> None:
+    """Before the request, or after the server did its work and before the answer came."""
+    place.create()
+    place.push()
+    backup = change(place.bench, 1)
+
+    def killed() -> None:
+        remote = place.open()
+        (remote.transport.after if after else remote.transport.before)[number] = lambda: os._exit(9)
+        remote.push([], every=True)
+
+    status = ends(killed)
+    assert status in (9, 0)
+    place.judge()  # whatever has a commit is whole
+    sent = sum(place.packs().values())
+    done, _requests = place.push()
+    assert backup["id"] in place.judge()
+    again = sum(place.packs().values()) - sent
+    assert again <= 16 << 20 and [copy.trouble for copy in place.listing().copies] == [None, None] and not place.listing().warnings
+    assert [sidecar["id"] for sidecar, _pushed in done] in ([], [backup["id"]]) and place.push()[0] == []
+
+
+def test_packs_of_a_killed_push_are_taken_up(place: Place) -> None:
+    place.bench.files(more=noise(40 << 20, 7))
+    place.bench.create(compression="none")
+
+    def killed() -> None:
+        remote = place.open()
+        creates = 0
+
+        def fourth() -> None:
+            nonlocal creates
+            creates += remote.transport.requests[-1][1].startswith("packs/")
+            if creates == 3:
+                os._exit(9)
+
+        remote.transport.before = dict.fromkeys(range(99), fourth)
+        remote.push([], every=True)
+
+    assert ends(killed) == 9
+    there = place.packs()
+    assert len(there) == 2
+    ((_sidecar, pushed),), _requests = place.push()
+    assert there.items() <= place.packs().items() and pushed.sent_packs == len(place.packs()) - 2
+    assert len(place.judge()) == 1
+
+
+def test_a_collection_ends_a_push(place: Place) -> None:
+    """It creates the commit first; what the push relied on may be gone by then, so all of it is sent again."""
+    place.create()
+    remote = place.open()
+    revoked = []
+
+    def revoke() -> None:
+        verb, name = remote.transport.requests[-1]
+        if verb == "create" and name.startswith("commits/") and not revoked:
+            revoked.append(name)
+            Directory(str(place.top)).create(name, commits.revocation(names.parse_commit(name)))
+            shutil.rmtree(place.top / "packs")
+
+    remote.transport.before = dict.fromkeys(range(99), revoke)
+    ((_sidecar, pushed),) = remote.push([], every=True)
+    assert revoked and f"commits/{pushed.push}" != revoked[0] and len(place.judge()) == 1
+    assert len(place.listing().copies) == 1
+
+
+def test_tombstones_are_not_relied_on(place: Place) -> None:
+    """A pack that a collection is about to delete is no longer used, though the host knows that it is there."""
+    place.create()
+    place.push()
+    named = [path.relative_to(place.top / "packs") for path in (place.top / "packs").rglob("*") if path.is_file()]
+    remote = place.open()
+    Directory(str(place.top)).create("tombstones/0001", b"".join([b'{"tombstones":1}\n', *(b"%s\n" % os.fsencode(name) for name in named)]))
+    backup = place.create().backup
+    remote.push([], every=True)
+    line, _sidecar, _manifest = RemoteReader(place.top).commit(f"commits/{place.bench.manager.copies.find(backup['id'])['copies'][0]['push']}")
+    assert [push for push, _bits in line["needs"]] == [line["push"]]
+    place.judge()
+
+
+def test_tombstones_are_read_after_the_intent(place: Place) -> None:
+    """The order is the proof: a collection that did not see the intent has written its tombstones before they are read."""
+    place.create()
+    _done, requests = place.push()
+    steps = [(verb, name.strip("['").split("/")[0]) for verb, name in requests]
+    intent, tombstones, commit, end = map(steps.index, [("create", "intents"), ("list", "tombstones"), ("create", "commits"), ("delete", "intents")])
+    packs = [at for at, step in enumerate(steps) if step == ("create", "packs")]
+    assert intent < tombstones < min(packs) and max(packs) < steps.index(("create", "indexes")) < commit < end
+
+
+def test_a_host_that_lost_its_cache_knows_what_it_has_there(place: Place) -> None:
+    place.create()
+    place.push()
+    sent = place.packs()
+    shutil.rmtree(place.bench.store / "cache")
+    (place.bench.store / "cache").mkdir()
+    place.create()
+    place.push()
+    assert place.packs() == sent and len(place.judge()) == 2 and not place.listing().warnings
+
+
+def test_indexes_are_folded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushes, "INDEXES_MOST", 4)
+    for number in range(8):
+        change(place.bench, number)
+        place.push()
+    reader = RemoteReader(place.top)
+    assert len(place.judge()) == 8 and all(len(reader.commit(name)[0]["indexes"]) <= 4 for name in reader.commits())
+
+
+def test_only_what_the_backup_needs_leaves_the_host(place: Place) -> None:
+    """Packs of the local store have blobs of several backups. Those of others do not go with this one's."""
+    place.create()
+    backup = change(place.bench, 1)
+    place.open().push([backup["id"]])
+    reader = RemoteReader(place.top)
+    (name,) = reader.commits()
+    reader.read(name)
+    assert set(reader.blobs) == reader.touched and digest(b"hello\n") not in reader.blobs
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "words"),
+    [
+        (lambda top: shutil.rmtree(top), NoRemote, "no such directory"),
+        (lambda top: (top / "volt.json").unlink(), NoRemote, "remote init"),
+        (lambda top: (top / "volt.json").write_text("{"), Damaged, "is damaged"),
+        (lambda top: (top / "volt.json").write_text('{"remote": 2, "id": "x"}'), Unsupported, "newer version"),
+        (lambda top: (top / "volt.json").write_text('{"remote": 1, "required": ["x"]}'), Unsupported, "newer version"),
+        (
+            lambda top: (top / "volt.json").write_text('{"remote":1,"id":"%s","commit":"exclusive","sealed":true,"required":[]}' % ("0" * 32)),
+            RemoteError,
+            "is sealed",
+        ),
+    ],
+)
+def test_what_is_no_remote_is_refused(place: Place, spoil: Any, kind: type, words: str) -> None:
+    place.create()
+    spoil(place.top)
+    before = place.bench.snapshot()
+    with pytest.raises(kind, match=words):
+        place.push()
+    assert place.bench.snapshot() == before
+
+
+@pytest.mark.parametrize("url", ["file://host/x", "file:relative", "s3//x", "https://example.org/x", "ftp://x/y", "file://user:secret@/x"])
+def test_wrong_urls(place: Place, url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Remote(place.bench.manager, Settings(url))
+    assert "secret" not in str(caught.value)
+
+
+def test_what_a_remote_lost_is_told(place: Place) -> None:
+    for number in range(3):
+        change(place.bench, number)
+        place.push()
+    _first, second, third = sorted((place.top / "commits" / HOST).iterdir())
+    data = second.read_bytes()
+    second.unlink()
+    assert ["lacks commit 2" in text for text in place.listing().warnings] == [True]
+    second.write_bytes(data.replace(b'"seq":2', b'"seq":3'))
+    assert any("two commits" in text for text in place.listing().warnings)
+    second.write_bytes(data[:-1])
+    listing = place.listing()
+    assert [copy.trouble is None for copy in listing.copies] == [True, False, True]
+    third.write_bytes(third.read_bytes().replace(b'"previous":"', b'"previous":"0', 1))
+    assert place.listing().copies[0].trouble is None
+
+
+def test_a_backup_that_is_deleted_meanwhile(place: Place) -> None:
+    backup = place.create().backup
+    remote = place.open()
+    remote.transport.before[1] = lambda: (place.bench.manager.delete(backup["id"]), place.bench.manager.collect("0s"))
+    try:
+        remote.push([backup["id"]])
+    except NotFound:
+        pass
+    assert len(place.judge()) <= 1 and place.bench.debris() == []
+
+
+def test_two_pushes_at_once(place: Place) -> None:
+    for number in range(3):
+        change(place.bench, number)
+    others = []
+    for _push in range(2):
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                place.push()
+                status = 0
+            finally:
+                os._exit(status)
+        others.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in others] == [0, 0]
+    listing = place.listing()
+    assert {copy.sidecar["id"] for copy in listing.copies} == {backup["id"] for backup in place.bench.found()} and not listing.warnings
+
+
+def test_hosts_share_a_remote(place: Place) -> None:
+    backup = place.create().backup
+    place.open(host="web1").push([backup["id"]])
+    assert reading.hosts(Directory(str(place.top))) == ["web1"]
+    manager = Manager(str(place.bench.top / "second" / "cas"), str(place.bench.top / "second" / "backups"))
+    manager.create(CreateRequest("work", str(place.bench.source)))
+    Remote(manager, Settings(f"file://{place.top}", "web10")).push([], every=True)
+    assert reading.hosts(Directory(str(place.top))) == ["web1", "web10"]
+    assert len(place.listing().copies) == 2 and len(place.listing("web1").copies) == 1
