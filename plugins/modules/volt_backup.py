@@ -187,6 +187,18 @@ options:
       - Backups of the missing store stay listed as damaged. If the store exists, this option has no effect.
     type: bool
     default: false
+  remote:
+    description:
+      - URL of a remote, a place off this host that keeps copies, such as C(file:///mnt/nas/backup). C(volt-backup remote init) makes one.
+      - Needs O(push_to_cdn=true).
+    type: str
+  push_to_cdn:
+    description:
+      - Copy the backup to O(remote), and with it all backups of this workload and type that have no copy there, the oldest first. So a copy that failed is
+        made by a later run.
+      - The backup stands, and O(keep) is applied, even if the copy fails. The task then fails.
+    type: bool
+    default: false
   id:
     description:
       - The backup to delete, to accept or to protect. With O(state=absent), an id that does not exist is not an error.
@@ -253,6 +265,13 @@ EXAMPLES = r"""
       monthly: 12
       tags:
         - release
+
+- name: Back up, and copy the backup to a NAS that is mounted on the host
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    remote: file:///mnt/nas/backup
+    push_to_cdn: true
 
 - name: Back up before a deploy
   volt.backup.volt_backup:
@@ -729,6 +748,47 @@ store_id:
   returned: on failure with RV(code=store) for that reason
   type: str
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
+pushed:
+  description: What was copied to O(remote), the oldest backup first.
+  returned: on success with O(push_to_cdn)
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Id of the backup. Null in check mode for the one that would be made.
+      type: str
+      returned: always
+      sample: app-20261123-101500-manual
+    changed:
+      description: Whether a copy was made. It is not if the remote has one.
+      type: bool
+      returned: always
+      sample: true
+    push:
+      description: Name of the copy on the remote. Null in check mode, and if none was made.
+      type: str
+      returned: always
+      sample: web1-3f9a2c7d/20261123T101501Z-dc0bc81fc2871a49
+    new_blobs:
+      description: Pieces of content and metadata that the remote did not have.
+      type: int
+      returned: always
+      sample: 812
+    new_bytes:
+      description: Size of the content among them before compression, in bytes.
+      type: int
+      returned: always
+      sample: 73400320
+    sent_bytes:
+      description: Bytes of the packs that were sent. 0 in check mode.
+      type: int
+      returned: always
+      sample: 21000000
+    sent_packs:
+      description: How many packs were sent.
+      type: int
+      returned: always
+      sample: 2
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(source) for a source that does
@@ -738,11 +798,14 @@ code:
       with O(fail_on_unstable), V(protected) for a backup that is protected from deletion, V(not_found) for a backup to accept or protect that does not
       exist, V(store) for a store that is missing or cannot be used, V(store_full) for a full one, V(lock_timeout) for a lock that was held by others for
       too long, V(damaged) for a store in which something is missing or altered, V(unsupported) for data that a newer version wrote,
+      V(remote), V(no_remote), V(remote_refused), V(remote_unreachable) and V(remote_full) for a backup that was made and not copied,
       V(foreign) for a backup that is not deleted because it belongs to another backup directory or store, V(interrupted) for a run that was interrupted.
   returned: failure
   type: str
   sample: incomplete
 """
+
+import typing as t
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.guards import suspect, unstable
@@ -751,6 +814,9 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.marks import M
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
+
+if t.TYPE_CHECKING:
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -769,6 +835,8 @@ OPTIONS = dict(
     max_age=dict(type="str"),
     unstable_ok=dict(type="list", elements="str", default=[]),
     fail_on_unstable=dict(type="bool", default=False),
+    remote=dict(type="str"),
+    push_to_cdn=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
     max_churn=dict(type="int", default=5),
     allow_incomplete=dict(type="bool", default=False),
@@ -823,6 +891,7 @@ def create(task: Task) -> Result:
         raise UsageError("Option id does not apply to state present, because a new backup gets a new id; omit it.")
     if task.params["keep"] is not None:
         parse_policy(task.params["keep"])  # what is wrong with it is said before there is a backup
+    push = copier(task)
     made = task.manager.create(task.pick(CreateRequest), task.dry, new_store=task.params["new_store"])
     result = {"changed": made.changed, "backup": made.backup, "diff": made.diff, "passed_over": made.skipped}
     for text in made.warnings:
@@ -834,7 +903,47 @@ def create(task: Task) -> Result:
         raise Incomplete(f"{made.warnings[-1]} {kept}; use `allow_incomplete: true` if that is acceptable.", **result)
     if result["changed"] and made.backup["unstable"] and task.params["fail_on_unstable"]:
         raise unstable(result)
-    return result if task.params["keep"] is None else retain(task, result)
+    uncopied = {item["id"] for item in task.manager.copies.lacking(None, task.params["workload"], task.params["type"])} if push is not None else set()
+    result = result if task.params["keep"] is None else retain(task, result)
+    if push is None:
+        return result
+    lost = sorted(uncopied & {gone["id"] for gone in result.get("pruned", {}).get("removed", ())})
+    if lost:
+        task.warn(f"{', '.join(lost)}: pruned, and never copied off this host; raise `keep`, or make copies more often.")
+    return push(result)
+
+
+def copier(task: Task) -> t.Callable[[Result], Result] | None:
+    """What makes copies on the remote after a backup; None where there are none to be made. What is wrong with the options is raised before there is one."""
+    url = task.params["remote"]
+    if not task.params["push_to_cdn"]:
+        if url is not None:
+            raise UsageError("Option `remote` has no effect without `push_to_cdn: true`; set that, or omit `remote`.")
+        return None
+    if url is None:
+        raise UsageError("Option `push_to_cdn` needs `remote`; set the URL of the remote.")
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings  # only here: it takes time to import
+
+    remote = Remote(task.manager, Settings(url))
+    return lambda result: copied(task, remote, result)
+
+
+def copied(task: Task, remote: Remote, result: Result) -> Result:
+    """Copy the backup, and all of its workload and type that have no copy yet."""
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Pushed, Which, told
+
+    backup = result["backup"]
+    try:
+        done = remote.push(Which(workload=task.params["workload"], type=task.params["type"]), task.dry)
+    except VoltError as error:
+        made = f"Backup {backup['id']} was made" if result["changed"] else "No backup was needed"
+        raise type(error)(f"{made}, but not all copies were: {error.message}", **{**error.details, **result}) from None
+    pushed = told(done)
+    if backup["id"] is None:
+        pushed += told([(backup, Pushed(None, "", True, backup["new_blobs"], backup["new_bytes"], 0, 0))])
+    now = {sidecar["id"]: sidecar for sidecar, _pushed in done}.get(backup["id"], backup)
+    backup = {**backup, "copies": now["copies"], "pushed_to_cdn": now["pushed_to_cdn"]}
+    return {**result, "backup": backup, "pushed": pushed, "changed": result["changed"] or any(copy["changed"] for copy in pushed)}
 
 
 def retain(task: Task, result: Result) -> Result:

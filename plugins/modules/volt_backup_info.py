@@ -63,6 +63,13 @@ options:
       - Maximum number of backups to list. V(0) lists all.
     type: int
     default: 0
+  remote:
+    description:
+      - List the backups of this remote, such as C(file:///mnt/nas/backup), in place of those of this host. Their ids are C(<host>/<id>).
+      - O(host) is then the name of a host on the remote. O(id) may be with or without the host.
+      - What a remote lost, or what was replaced there, is a warning.
+      - Of O(include), only V(schedules) is possible.
+    type: str
   include:
     description:
       - What to return in addition to the backups.
@@ -93,6 +100,11 @@ EXAMPLES = r"""
 - name: List all backups of this host
   volt.backup.volt_backup_info:
   register: all_backups
+
+- name: List what a NAS has of all hosts
+  volt.backup.volt_backup_info:
+    remote: file:///mnt/nas/backup
+  register: copies
 
 - name: Find the newest complete and undamaged backup of the application
   volt.backup.volt_backup_info:
@@ -933,7 +945,7 @@ answer:
   type: str
   sample: backups
 read:
-  description: The directories that were read.
+  description: The directories that were read. With O(remote), both are its URL.
   returned: success
   type: dict
   contains:
@@ -978,6 +990,7 @@ OPTIONS = dict(
     since=dict(type="str"),
     until=dict(type="str"),
     limit=dict(type="int", default=0),
+    remote=dict(type="str"),
     include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules"], default=[]),
 )
 
@@ -991,6 +1004,8 @@ def work(task: Task) -> Result:
     if "contents" in params["include"] and params["id"] is None:
         raise UsageError("`include: contents` needs one backup; set `id`.")
     schedules = _schedules(task) if "schedules" in params["include"] else {}
+    if params["remote"] is not None:
+        return {**_on_remote(task), **schedules}
     try:
         found = manager.find(task.pick(Query), task.dry)
     except StoreError as error:
@@ -1007,6 +1022,21 @@ def work(task: Task) -> Result:
     if "store" in params["include"]:
         result["store"] = manager.usage()
     return result
+
+
+def _on_remote(task: Task) -> Result:
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings  # a third of a start, and rarely needed
+
+    if set(task.params["include"]) - {"schedules"}:
+        raise UsageError("Of a remote, only its list of backups can be read yet; omit `include`, or omit `remote`.")
+    host, _slash, backup = (task.params["id"] or "").rpartition("/")
+    query = task.pick(Query)._replace(id=backup or None)
+    remote = Remote(task.manager, Settings(task.params["remote"]))
+    found, warnings = remote.find(query._replace(host=host) if host else query)
+    for text in warnings:
+        task.warn(text)
+    read = {"store": remote.transport.where, "backup_dir": remote.transport.where}
+    return {"changed": False, "backups": found, "count": len(found), "answer": "backups" if found else "nothing", "read": read}
 
 
 def _schedules(task: Task) -> Result:

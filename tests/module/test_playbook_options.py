@@ -30,7 +30,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
     ("backup.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
     ("restore.yml", "volt_restore"): {"diff_limit": _DIFF},
     ("status.yml", "volt_backup_info"): {
-        **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit"), "it is about all of a host"),
+        **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit", "remote"), "it is about all of a host"),
         **dict.fromkeys(PLACES, "it is about the host's schedules, which say where they back up to"),
         "diff_limit": _DIFF,
     },
@@ -40,6 +40,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         "only_if_changed": "no other backup stands in for that of the guard", "max_age": "the same",
         "allow_incomplete": "nothing is deployed where a part could not be taken back", "allow_empty": "the same: back the empty source up by hand once",
         "new_store": "nothing is deployed where the store is away",
+        **dict.fromkeys(("remote", "push_to_cdn"), "a deployment does not wait for a remote"),
     },
     ("volt_predeploy", "volt_restore"): {
         **dict.fromkeys(("workload", "type", "tags", "before", "target", "paths", "strategy", "link", "attributes", "numeric_owner", "keep_previous"), _GUARD),

@@ -17,7 +17,7 @@ from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, 
 from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, push as pushes, reading
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
-from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
 from ansible_collections.volt.backup.tests.rigs import need, sample
 from ansible_collections.volt.backup.tests.unit._remote.independent_reader import RemoteReader
 from ansible_collections.volt.backup.tests.unit._store.independent_reader import Reader
@@ -71,7 +71,7 @@ class Place:
 
     def push(self, **options: Any) -> tuple[list[Any], list[tuple[str, str]]]:
         remote = self.open(**options)
-        return remote.push([], every=True), remote.transport.requests
+        return remote.push(Which()), remote.transport.requests
 
     def listing(self, host: str | None = None) -> reading.Listing:
         return reading.listing(Directory(str(self.top)), Keys(), host)
@@ -125,7 +125,7 @@ def test_a_second_push_has_nothing_to_do(place: Place) -> None:
     place.push()
     before = place.bench.snapshot()
     remote = place.open()
-    assert [pushed for _sidecar, pushed in remote.push([backup["id"]])] == [None]
+    assert [pushed for _sidecar, pushed in remote.push(Which([backup["id"]]))] == [None]
     assert place.push()[0] == [] and place.bench.snapshot() == before
 
 
@@ -143,11 +143,11 @@ def test_check_mode_writes_nothing(place: Place) -> None:
     backup = place.create().backup
     before = place.bench.snapshot()
     remote = place.open()
-    ((_sidecar, would),) = remote.push([backup["id"]], dry=True)
+    ((_sidecar, would),) = remote.push(Which([backup["id"]]), dry=True)
     assert {verb for verb, _name in remote.transport.requests} <= {"get", "head", "list"}
     after = {path: state for path, state in place.bench.snapshot().items() if "/cache" not in path and "/tmp" not in path}
     assert after == {path: state for path, state in before.items() if path in after} and would.push is None
-    ((_sidecar, did),) = remote.push([backup["id"]])
+    ((_sidecar, did),) = remote.push(Which([backup["id"]]))
     assert (would.new_blobs, would.new_bytes) == (did.new_blobs, did.new_bytes) and did.new_bytes > 9 << 20
 
 
@@ -178,7 +178,7 @@ def test_a_push_is_killed_at_a_request(place: Place, after: bool, number: int) -
     def killed() -> None:
         remote = place.open()
         (remote.transport.after if after else remote.transport.before)[number] = lambda: os._exit(9)
-        remote.push([], every=True)
+        remote.push(Which())
 
     status = ends(killed)
     assert status in (9, 0)
@@ -206,7 +206,7 @@ def test_packs_of_a_killed_push_are_taken_up(place: Place) -> None:
                 os._exit(9)
 
         remote.transport.before = dict.fromkeys(range(99), fourth)
-        remote.push([], every=True)
+        remote.push(Which())
 
     assert ends(killed) == 9
     there = place.packs()
@@ -230,7 +230,7 @@ def test_a_collection_ends_a_push(place: Place) -> None:
             shutil.rmtree(place.top / "packs")
 
     remote.transport.before = dict.fromkeys(range(99), revoke)
-    ((_sidecar, pushed),) = remote.push([], every=True)
+    ((_sidecar, pushed),) = remote.push(Which())
     assert revoked and f"commits/{pushed.push}" != revoked[0] and len(place.judge()) == 1
     assert len(place.listing().copies) == 1
 
@@ -243,7 +243,7 @@ def test_tombstones_are_not_relied_on(place: Place) -> None:
     remote = place.open()
     Directory(str(place.top)).create("tombstones/0001", b"".join([b'{"tombstones":1}\n', *(b"%s\n" % os.fsencode(name) for name in named)]))
     backup = place.create().backup
-    remote.push([], every=True)
+    remote.push(Which())
     line, _sidecar, _manifest = RemoteReader(place.top).commit(f"commits/{place.bench.manager.copies.find(backup['id'])['copies'][0]['push']}")
     assert [push for push, _bits in line["needs"]] == [line["push"]]
     place.judge()
@@ -283,7 +283,7 @@ def test_only_what_the_backup_needs_leaves_the_host(place: Place) -> None:
     """Packs of the local store have blobs of several backups. Those of others do not go with this one's."""
     place.create()
     backup = change(place.bench, 1)
-    place.open().push([backup["id"]])
+    place.open().push(Which([backup["id"]]))
     reader = RemoteReader(place.top)
     (name,) = reader.commits()
     reader.read(name)
@@ -343,7 +343,7 @@ def test_a_backup_that_is_deleted_meanwhile(place: Place) -> None:
     remote = place.open()
     remote.transport.before[1] = lambda: (place.bench.manager.delete(backup["id"]), place.bench.manager.collect("0s"))
     try:
-        remote.push([backup["id"]])
+        remote.push(Which([backup["id"]]))
     except NotFound:
         pass
     assert len(place.judge()) <= 1 and place.bench.debris() == []
@@ -370,10 +370,10 @@ def test_two_pushes_at_once(place: Place) -> None:
 
 def test_hosts_share_a_remote(place: Place) -> None:
     backup = place.create().backup
-    place.open(host="web1").push([backup["id"]])
+    place.open(host="web1").push(Which([backup["id"]]))
     assert reading.hosts(Directory(str(place.top))) == ["web1"]
     manager = Manager(str(place.bench.top / "second" / "cas"), str(place.bench.top / "second" / "backups"))
     manager.create(CreateRequest("work", str(place.bench.source)))
-    Remote(manager, Settings(f"file://{place.top}", "web10")).push([], every=True)
+    Remote(manager, Settings(f"file://{place.top}", "web10")).push(Which())
     assert reading.hosts(Directory(str(place.top))) == ["web1", "web10"]
     assert len(place.listing().copies) == 2 and len(place.listing("web1").copies) == 1

@@ -17,7 +17,7 @@ import typing as t
 
 from .._base import Damaged, Foreign, NotFound, newer, now, show_time
 from .._store.store import Store
-from .catalog import Catalog, trouble_of
+from .catalog import Catalog, selects, trouble_of
 from .records import CopyRecord, Listed, Manifest, Sidecar, encode_sidecar
 
 
@@ -38,10 +38,11 @@ class Copies:
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self.store, self._catalog = store, catalog
 
-    def lacking(self, remote: str, workload: t.Optional[str] = None) -> t.List[Sidecar]:
-        """Backups that can be copied and have no copy on a remote, the oldest first. :param remote: its id."""
+    def lacking(self, remote: t.Optional[str], workload: t.Optional[str] = None, kind: t.Optional[str] = None) -> t.List[Sidecar]:
+        """Backups that can be copied and have no copy on a remote, the oldest first. :param remote: its id; None for any remote."""
+        accept = selects(workload, kind, ())
         found = [listed for listed in self._catalog.list(workload) if trouble_of(listed) is None and self._catalog.alien(listed) is None]
-        return [listed for listed in reversed(found) if not has_copy(listed, remote)]
+        return [listed for listed in reversed(found) if accept(listed) and not has_copy(listed, remote)]
 
     def find(self, backup: str) -> Sidecar:
         """A backup that can be copied; NotFound, Damaged, Unsupported or Foreign where it cannot."""
@@ -91,6 +92,6 @@ class Copies:
             return sidecar
 
 
-def has_copy(sidecar: Sidecar, remote: str) -> bool:
-    """Whether a remote has a copy of a backup, as far as its sidecar says. :param remote: its id."""
-    return any(copy["remote"] == remote for copy in sidecar["copies"])
+def has_copy(sidecar: Sidecar, remote: t.Optional[str]) -> bool:
+    """Whether a remote has a copy of a backup, as far as its sidecar says. :param remote: its id; None for any remote."""
+    return any(remote in (None, copy["remote"]) for copy in sidecar["copies"])

@@ -57,6 +57,14 @@ def connect(settings: Settings) -> Transport:
     raise UsageError(f"Remote {settings.url!r} is invalid; write file:///path or s3://bucket/prefix.")
 
 
+class Which(t.NamedTuple):
+    """Which backups are pushed: these; or, without ids, all that the remote does not have, of one workload and type or of all."""
+
+    ids: t.Optional[t.Sequence[str]] = None
+    workload: t.Optional[str] = None
+    type: t.Optional[str] = None
+
+
 class Remote:
     """A remote as this host uses it.
 
@@ -86,13 +94,19 @@ class Remote:
         return about.begin(self.transport, self._keys.sealed, dry)
 
     def push(
-        self, ids: t.Sequence[str], every: bool = False, dry: bool = False, progress: Progress = unwatched, standing: t.Optional[Standing] = None
+        self, which: Which, dry: bool = False, progress: Progress = unwatched, standing: t.Optional[Standing] = None
     ) -> t.List[t.Tuple[Sidecar, t.Optional[Pushed]]]:
-        """Push backups by id, or all that have no copy there yet, the oldest first. For each its sidecar, and what was done: None where it was there."""
+        """Push backups, the oldest first. For each its sidecar, and what was done: None where it was there."""
         copies = self._manager.copies
+        if dry and not copies.store.exists:
+            about.read(self.transport)
+            return []  # the first backup is still to be made
         request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs)
         pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
-        chosen = copies.lacking(pusher.about.id) if every else [copies.find(check_id(backup)) for backup in ids]
+        if which.ids is None:
+            chosen: t.Sequence[Sidecar] = copies.lacking(pusher.about.id, which.workload, which.type)
+        else:
+            chosen = [copies.find(check_id(backup)) for backup in which.ids]
         done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]] = []
         for sidecar in chosen:
             if has_copy(sidecar, pusher.about.id):
@@ -115,6 +129,18 @@ class Remote:
         for item in listed:
             item["pushed_to_cdn"] = True
         return (listed[: query.limit] if query.limit else listed), found.warnings
+
+
+def told(done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]]) -> t.List[t.Dict[str, t.Any]]:
+    """What `Remote.push` did, for programs. Bytes in `new_bytes` are plain, those in `sent_bytes` as they were sent."""
+    nothing = Pushed(None, "", False, 0, 0, 0, 0)
+    return [{"id": sidecar["id"], **_without_remote(pushed or nothing)} for sidecar, pushed in done]
+
+
+def _without_remote(pushed: Pushed) -> t.Dict[str, t.Any]:
+    found = pushed._asdict()
+    del found["remote"]
+    return found
 
 
 def _listed(copy: reading.Copy) -> Listed:

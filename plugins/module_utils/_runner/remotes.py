@@ -47,23 +47,16 @@ def _push_options(made: argparse.ArgumentParser) -> None:
 
 
 def _push(args: Arguments, manager: Manager) -> Outcome:
+    from .._remote.remote import Which, told
+
     if bool(args.ids) == args.every:
         raise UsageError("Which backups to push was not said; give ids, or --all.")
     remote = opened(args, manager)
     with screen.progress(args.quiet or args.json, lambda: 0) as progress:
-        done = remote.push(args.ids, args.every, args.dry_run, progress)
+        done = remote.push(Which(None if args.every else args.ids), args.dry_run, progress)
     changed = any(pushed is not None for _sidecar, pushed in done)
-    value = {"changed": changed, "remote": remote.transport.where, "pushed": [result(sidecar, pushed) for sidecar, pushed in done]}
+    value = {"changed": changed, "remote": remote.transport.where, "pushed": told(done)}
     return Outcome(value, lambda: _told(done, remote.transport.where, args.dry_run))
-
-
-def result(sidecar: Sidecar, pushed: t.Optional[Pushed]) -> t.Dict[str, t.Any]:
-    """What became of one backup, for programs. Bytes in `new_bytes` are plain, those in `sent_bytes` as they were sent."""
-    if pushed is None:
-        return {"id": sidecar["id"], "changed": False, "push": None, "new_blobs": 0, "new_bytes": 0, "sent_bytes": 0, "sent_packs": 0}
-    found = pushed._asdict()
-    del found["remote"]
-    return {"id": sidecar["id"], **found}
 
 
 def _told(done: t.Sequence[t.Tuple[Sidecar, t.Optional[Pushed]]], where: str, dry: bool) -> str:

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copies on a remote, by the modules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._remote import about
+from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
+
+from .conftest import Host
+
+
+@pytest.fixture
+def nas(tmp_path: Path) -> Path:
+    top = tmp_path / "nas"
+    top.mkdir()
+    about.begin(Directory(str(top)), sealed=False)
+    return top
+
+
+def commits(nas: Path) -> list[Path]:
+    return sorted(path for path in (nas / "commits").rglob("*") if path.is_file())
+
+
+def test_a_backup_is_copied(host: Host, nas: Path) -> None:
+    host.furnish()
+    options = {"remote": f"file://{nas}", "push_to_cdn": True}
+    foreseen = host.back_up(check=True, **options)
+    assert foreseen["changed"] and [copy["id"] for copy in foreseen["pushed"]] == [None] and commits(nas) == []
+    made = host.back_up(**options)
+    backup, (pushed,) = made["backup"], made["pushed"]
+    assert made["changed"] and pushed["id"] == backup["id"] and pushed["changed"] and pushed["sent_bytes"] > 0
+    assert backup["pushed_to_cdn"] and [copy["push"] for copy in backup["copies"]] == [pushed["push"]] and len(commits(nas)) == 1
+    assert json.loads((host.backups / f"{backup['id']}.json").read_text()) == backup
+    for check in (True, False):
+        again = host.back_up(check=check, only_if_changed=True, **options)
+        assert not again["changed"] and again["pushed"] == [] and again["backup"]["pushed_to_cdn"]
+    (listed,) = host.run("volt_backup_info", remote=f"file://{nas}")["backups"]
+    assert listed["id"] == f"{pushed['push'].partition('/')[0]}/{backup['id']}" and listed["pushed_to_cdn"]
+    for asked in (backup["id"], listed["id"]):
+        found = host.run("volt_backup_info", remote=f"file://{nas}", id=asked)
+        assert [item["id"] for item in found["backups"]] == [listed["id"]] and found["answer"] == "backups"
+    assert host.run("volt_backup_info", remote=f"file://{nas}", workload="other")["answer"] == "nothing"
+
+
+def test_a_copy_that_failed_is_made_by_the_next_run(host: Host, nas: Path) -> None:
+    """The local backup stands, and is pruned by, whatever the remote does."""
+    host.furnish()
+    options = {"remote": f"file://{nas}", "push_to_cdn": True, "keep": {"last": 2}}
+    nas.rename(nas.with_name("away"))
+    failed = [host.run("volt_backup", workload="app", source=str(host.tree), **options) for _time in range(3)]
+    assert all(result["code"] == "no_remote" and "was made" in result["msg"] and result["backup"]["id"] for result in failed)
+    assert [len(result["pruned"]["removed"]) for result in failed] == [0, 0, 1]
+    assert "never copied" in str(failed[2]["warnings"])
+    nas.with_name("away").rename(nas)
+    made = host.back_up(**{**options, "keep": {"last": 9}})
+    assert [copy["changed"] for copy in made["pushed"]] == [True] * 3 and made["pushed"][-1]["id"] == made["backup"]["id"]
+    assert len(commits(nas)) == 3
+    assert all(backup["pushed_to_cdn"] for backup in host.run("volt_backup_info")["backups"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"push_to_cdn": True}, "needs remote"),
+        ({"remote": "file:///x"}, "no effect"),
+        ({"push_to_cdn": True, "remote": "file://x"}, "is invalid"),
+        ({"push_to_cdn": True, "remote": "https://user:geheim@example.org/"}, "contains credentials"),
+    ],
+)
+def test_wrong_options_make_no_backup(host: Host, options: dict[str, object], words: str) -> None:
+    host.furnish()
+    failed = host.run("volt_backup", workload="app", source=str(host.tree), **options)
+    assert failed["code"] == "usage" and words in failed["msg"] and "geheim" not in failed["msg"]
+    assert not host.backups.exists() or host.run("volt_backup_info")["count"] == 0
+
+
+def test_what_a_remote_lost_is_a_warning(host: Host, nas: Path) -> None:
+    host.furnish()
+    for _time in range(3):
+        host.back_up(remote=f"file://{nas}", push_to_cdn=True)
+    commits(nas)[1].unlink()
+    found = host.run("volt_backup_info", remote=f"file://{nas}")
+    assert found["count"] == 2 and "lacks commit 2" in str(found["warnings"])
