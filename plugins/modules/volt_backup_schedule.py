@@ -157,6 +157,17 @@ options:
       - Percentage of files. A backup is suspect, as above, if more files than this look encrypted or wiped. V(0) turns this off.
     type: int
     default: 5
+  remote: &remote
+    description:
+      - URL of a remote, a place off this host that keeps copies, such as C(file:///mnt/nas/backup). C(volt-backup remote init) makes one.
+      - Needs O(push_to_cdn=true).
+    type: str
+  push_to_cdn: &push_to_cdn
+    description:
+      - After each backup, copy it to O(remote), and with it all scheduled backups of this workload that have no copy there.
+      - If that fails, the backup stands, the unit fails, and the next run makes up for it. The directory need not be mounted for a backup to be made.
+    type: bool
+    default: false
   tags: &tags
     description: Tags for the backups.
     type: list
@@ -268,6 +279,8 @@ options:
       fail_on_unstable: *fail_on_unstable
       max_shrink: *max_shrink
       max_churn: *max_churn
+      remote: *remote
+      push_to_cdn: *push_to_cdn
       tags: *tags
       workload_mode: *workload_mode
       compression: *compression
@@ -500,6 +513,8 @@ SCHEDULE = dict(
     fail_on_unstable=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
     max_churn=dict(type="int", default=5),
+    remote=dict(type="str"),
+    push_to_cdn=dict(type="bool", default=False),
     tags=dict(type="list", elements="str", default=[]),
     workload_mode=dict(type="str"),
     compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),

@@ -478,3 +478,27 @@ def test_a_run_that_stands_still_fails_its_unit(schedules: Schedules) -> None:
         assert host.run("sh", "-c", f"ls -A {schedules.place}/cas/tmp").stdout == ""
         host.run("systemctl", "start", "volt-backup-app.service")
         assert schedules.states(host)["app"]["state"] == "ok" and schedules.call(host, "list")["count"] == 2
+
+
+def test_backups_are_copied_by_their_unit(schedules: Schedules) -> None:
+    """Within the hardened unit, to a directory that need not be there: then the backup is made, the unit fails, and the next run makes up for it."""
+    nas = f"{schedules.place}/nas"
+    app = {"workload": "app", "source": f"{schedules.place}/app", "on_calendar": "2040-01-01", "remote": f"file://{nas}", "push_to_cdn": True}
+    schedules.declare(app)
+
+    @schedules.each
+    def copied(host: Host) -> None:
+        start = ("systemctl", "start", "volt-backup-app.service")
+        host.run("mkdir", nas)
+        assert schedules.call(host, "remote", "init", f"file://{nas}")["changed"]
+        host.run("systemctl", "daemon-reload")
+        host.run(*start)
+        assert [backup["pushed_to_cdn"] for backup in schedules.call(host, "list", "app")["backups"]] == [True]
+        host.run("mv", nas, f"{nas}-away")
+        assert host.run(*start, check=False).returncode
+        assert [backup["pushed_to_cdn"] for backup in schedules.call(host, "list", "app")["backups"]] == [False, True]
+        assert "not all copies were" in schedules.states(host)["app"]["reason"]
+        host.run("mv", f"{nas}-away", nas)
+        host.run(*start)
+        assert [backup["pushed_to_cdn"] for backup in schedules.call(host, "list", "app")["backups"]] == [True] * 3
+        assert schedules.call(host, "list", "--remote", f"file://{nas}")["count"] == 3 and schedules.states(host)["app"]["state"] == "ok"

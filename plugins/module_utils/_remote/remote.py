@@ -4,16 +4,12 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The door to remotes: what modules and the command call.
-
-A remote is named by a URL: `file:///path`, `s3://bucket/prefix?endpoint=...&region=...`.
-"""
+"""The door to remotes: what modules and the command call."""
 
 from __future__ import annotations
 
 import socket
 import typing as t
-import urllib.parse
 
 from .._backup.catalog import unreadable, with_state
 from .._backup.copies import Original, has_copy
@@ -22,14 +18,11 @@ from .._backup.manager import Manager
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
 from .._base import Damaged, NoStore, Progress, Standing, UsageError, unwatched
-from . import about, names, reading
+from . import about, names, reading, url
 from .directory import Directory
 from .keys import Keys
 from .push import Backup, Pushed, Pusher, PushRequest
 from .transport import Transport
-
-#: Kinds of URL that are planned.
-_LATER = ("https", "rclone", "oci")
 
 
 class Settings(t.NamedTuple):
@@ -44,17 +37,7 @@ class Settings(t.NamedTuple):
 
 def connect(settings: Settings) -> Transport:
     """The transport of a URL; UsageError where it is none that can be used."""
-    parts = urllib.parse.urlsplit(settings.url)
-    if parts.username or parts.password:
-        raise UsageError("The URL of the remote contains credentials; omit them there, and give them by the environment or a file.")
-    if parts.scheme == "file":
-        path = urllib.parse.unquote(parts.path)
-        if parts.netloc or not path.startswith("/") or parts.query or parts.fragment:
-            raise UsageError(f"Remote {settings.url!r} is invalid; write an absolute path, such as file:///mnt/backup.")
-        return Directory(path)
-    if parts.scheme in _LATER:
-        raise UsageError(f"Remotes of the kind {parts.scheme}: are not supported yet; use a directory or S3.")
-    raise UsageError(f"Remote {settings.url!r} is invalid; write file:///path or s3://bucket/prefix.")
+    return Directory(url.parse(settings.url).path)
 
 
 class Which(t.NamedTuple):

@@ -24,6 +24,7 @@ from .._backup.manager import Manager
 from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
+from .._remote import url
 from .._store import codec
 from . import notification, systemd
 from .slots import DAY, Slots, parse_slots, phase
@@ -47,7 +48,7 @@ _NAME = re.compile(r"[a-z_ -]{1,16}", re.IGNORECASE)
 #: Options that a job takes over as they are.
 _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "tags", "workload_mode",
-    "compression", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
+    "compression", "remote", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
 )  # fmt: skip
 
 
@@ -77,6 +78,7 @@ class Job(t.NamedTuple):
     tags: t.Sequence[str] = ()
     workload_mode: t.Optional[str] = None
     compression: str = "auto"
+    remote: t.Optional[str] = None
     pre_command: t.Sequence[str] = ()
     post_command: t.Sequence[str] = ()
     command_timeout: int = 600
@@ -129,6 +131,8 @@ def check(job: Job) -> Job:
     Exclusions(job.unstable_ok)
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
+    if job.remote is not None:
+        url.parse(job.remote)
     if job.nice not in NICE:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19 (got {job.nice}).")
     if job.command_timeout < 1:
@@ -164,6 +168,8 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     codec.choose(options["compression"])
     for name in URLS:  # not in a job file: an address that cannot be called keeps no backup from being made
         _check_url(name, options[name], workload)
+    if options["push_to_cdn"] != (options["remote"] is not None):
+        raise UsageError(f"Workload {workload}: `push_to_cdn` and `remote` need each other; set both, or neither.")
     same = {name: options[name] for name in _SAME if options[name] is not None}
     when = {"interval": slots.interval, "phase": slots.phase} if slots else {"on_calendar": options["on_calendar"].strip()}
     limits = {name: _limit(options[name]) for name in ("timeout", "stall")}

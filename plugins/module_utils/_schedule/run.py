@@ -222,7 +222,7 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
     )
     made = manager.create(request, standing=standing)
     backup = made.backup
-    value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": 0}
+    value: t.Dict[str, t.Any] = {"backup": backup, "changed": True, "warnings": made.warnings, "pruned": 0, "pushed": []}
     failure: t.Optional[VoltError] = None
     if backup["suspect"]:
         failure = suspect({"backup": backup})
@@ -237,8 +237,21 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
             value["pruned"] = len(manager.prune(job.workload, job.keep, ["scheduled"]).removed)
         except VoltError as error:
             failure = type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}")
+    if job.remote is not None and not backup["suspect"]:
+        try:
+            value["pushed"] = _copy(job, manager, standing)
+        except VoltError as error:
+            failure = failure or type(error)(f"Backup {backup['id']} was made, but not all copies were: {error.message}", backup=backup)
     ran = Ran(value, "", failure)
     return ran._replace(line=hooks.line(_facts(ran, job)) + "\n")
+
+
+def _copy(job: Job, manager: Manager, standing: Standing) -> t.List[t.Dict[str, t.Any]]:
+    """Copy the scheduled backups that the remote does not have: what failed before is made up for."""
+    from .._remote.remote import Remote, Settings, Which, told
+
+    standing.phase = Phase("connecting to the remote")
+    return told(Remote(manager, Settings(t.cast(str, job.remote))).push(Which(workload=job.workload, type="scheduled"), standing=standing))
 
 
 def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
@@ -257,6 +270,7 @@ def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
         "stored": backup["stored_bytes"],
         "seconds": f"{backup['duration'] / 1e9:.3f}",
         "pruned": ran.value["pruned"],
+        **({"pushed": len(ran.value["pushed"])} if job.remote is not None else {}),
     }
 
 

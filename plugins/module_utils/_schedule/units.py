@@ -22,6 +22,7 @@ import typing as t
 from .._backup import host
 from .._backup.ids import is_workload
 from .._base import UsageError, open_file, parse, show
+from .._remote import url
 from . import journal
 from .job import Job
 from .slots import phase
@@ -116,7 +117,8 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     ]
     if job.io_class != "none":
         lines.append(f"IOSchedulingClass={job.io_class}")
-    places = (job.store, job.backup_dir)
+    # the remote need not be mounted: the backup is made, and the copy fails
+    places = (job.store, job.backup_dir, *([show(os.fsencode(url.parse(job.remote).path))] if job.remote is not None else []))
     return "\n".join([*lines, hardened(places, state)])
 
 
