@@ -189,7 +189,8 @@ options:
     default: false
   remote:
     description:
-      - URL of a remote, a place off this host that keeps copies, such as C(file:///mnt/nas/backup). C(volt-backup remote init) makes one.
+      - A remote, a place off this host that keeps copies. It is a name that M(volt.backup.volt_remote) declared, or a URL such as
+        C(file:///mnt/nas/backup).
       - Needs O(push_to_cdn=true).
     type: str
   push_to_cdn:
@@ -922,9 +923,9 @@ def copier(task: Task) -> t.Callable[[Result], Result] | None:
         return None
     if url is None:
         raise UsageError("Option `push_to_cdn` needs `remote`; set the URL of the remote.")
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, resolve  # only here: it takes time to import
 
-    remote = Remote(task.manager, Settings(url))
+    remote = Remote(task.manager, resolve(url))
     return lambda result: copied(task, remote, result)
 
 

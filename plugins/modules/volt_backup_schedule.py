@@ -159,7 +159,8 @@ options:
     default: 5
   remote: &remote
     description:
-      - URL of a remote, a place off this host that keeps copies, such as C(file:///mnt/nas/backup). C(volt-backup remote init) makes one.
+      - A remote, a place off this host that keeps copies. It is a name that M(volt.backup.volt_remote) declared, or a URL such as
+        C(file:///mnt/nas/backup).
       - Needs O(push_to_cdn=true).
     type: str
   push_to_cdn: &push_to_cdn

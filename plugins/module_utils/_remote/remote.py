@@ -19,20 +19,11 @@ from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
 from .._base import Damaged, NoStore, Progress, Standing, UsageError, unwatched
 from . import about, names, reading, url
+from .declared import Settings, check, resolve
 from .directory import Directory
 from .keys import Keys
 from .push import Backup, Pushed, Pusher, PushRequest
 from .transport import Transport
-
-
-class Settings(t.NamedTuple):
-    """A remote, and how this host uses it."""
-
-    url: str
-    #: What this host is called there; None: its name and the beginning of its store's id.
-    host: t.Optional[str] = None
-    #: Packs that are sent at once.
-    jobs: int = 4
 
 
 def connect(settings: Settings) -> Transport:
@@ -51,15 +42,11 @@ class Which(t.NamedTuple):
 class Remote:
     """A remote as this host uses it.
 
-    :param manager: the local backups.
+    :param manager: the local backups. :param settings: see `declared.resolve`, which finds them by a name or URL.
     """
 
     def __init__(self, manager: Manager, settings: Settings, keys: t.Optional[Keys] = None) -> None:
-        if settings.host is not None and not names.HOST.match(settings.host):
-            raise UsageError(f"Host name {settings.host!r} cannot be used on a remote; use letters, digits, dots, underscores and dashes.")
-        if settings.jobs < 1:
-            raise UsageError("The number of jobs must be at least 1.")
-        self._manager, self._settings, self._keys = manager, settings, keys or Keys()
+        self._manager, self._settings, self._keys = manager, check(settings), keys or Keys()
         self.transport = connect(settings)
 
     @property

@@ -24,14 +24,16 @@ if t.TYPE_CHECKING:
 
 def remote_option(made: argparse.ArgumentParser, needed: bool = False) -> None:
     """Which remote."""
-    made.add_argument("--remote", required=needed, metavar="URL", help="the remote, such as file:///mnt/nas/backup")
+    made.add_argument("--remote", required=needed, metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup")
 
 
 def opened(args: Arguments, manager: Manager) -> Remote:
     """The remote that the arguments name."""
-    from .._remote.remote import Remote, Settings
+    from .._remote.remote import Remote, resolve
 
-    return Remote(manager, Settings(args.remote, getattr(args, "remote_host", None), getattr(args, "jobs", 4)))
+    settings = resolve(args.remote)
+    given = {"host": getattr(args, "remote_host", None), "jobs": getattr(args, "jobs", None)}
+    return Remote(manager, settings._replace(**{name: value for name, value in given.items() if value is not None}))
 
 
 # ---- push
@@ -40,7 +42,7 @@ def opened(args: Arguments, manager: Manager) -> Remote:
 def _push_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("ids", nargs="*", metavar="ID", help="the backup to push")
     made.add_argument("--all", dest="every", action="store_true", help="push all backups that the remote does not have, the oldest first")
-    made.add_argument("--jobs", type=count, default=4, metavar="N", help="how many packs are sent at once (default: %(default)s)")
+    made.add_argument("--jobs", type=count, metavar="N", help="how many packs are sent at once (default: 4)")
     made.add_argument("--dry-run", action="store_true", help="show what would be sent, write nothing")
     made.add_argument("--remote-host", metavar="NAME", help="what this host is called there (default: its name and the start of its store's id)")
     remote_option(made, needed=True)
@@ -78,7 +80,7 @@ def _told(done: t.Sequence[t.Tuple[Sidecar, t.Optional[Pushed]]], where: str, dr
 
 def _remote_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("action", choices=("init",), metavar="ACTION", help="init: make a remote in an empty directory or bucket")
-    made.add_argument("remote", metavar="URL", help="where, such as file:///mnt/nas/backup")
+    made.add_argument("remote", metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup")
     made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 

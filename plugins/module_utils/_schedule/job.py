@@ -24,7 +24,7 @@ from .._backup.manager import Manager
 from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
-from .._remote import url
+from .._remote import declared as remotes
 from .._store import codec
 from . import notification, systemd
 from .slots import DAY, Slots, parse_slots, phase
@@ -132,7 +132,7 @@ def check(job: Job) -> Job:
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
     if job.remote is not None:
-        url.parse(job.remote)
+        remotes.check_text(job.remote)
     if job.nice not in NICE:
         raise UsageError(f"Option nice of workload {job.workload} must be from -20 to 19 (got {job.nice}).")
     if job.command_timeout < 1:
@@ -170,6 +170,8 @@ def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
         _check_url(name, options[name], workload)
     if options["push_to_cdn"] != (options["remote"] is not None):
         raise UsageError(f"Workload {workload}: `push_to_cdn` and `remote` need each other; set both, or neither.")
+    if options["remote"] is not None:
+        remotes.resolve(options["remote"])  # not in `check`: a remote that is no longer declared keeps no backup from being made
     same = {name: options[name] for name in _SAME if options[name] is not None}
     when = {"interval": slots.interval, "phase": slots.phase} if slots else {"on_calendar": options["on_calendar"].strip()}
     limits = {name: _limit(options[name]) for name in ("timeout", "stall")}

@@ -21,8 +21,8 @@ import typing as t
 
 from .._backup import host
 from .._backup.ids import is_workload
-from .._base import UsageError, open_file, parse, show
-from .._remote import url
+from .._base import UsageError, VoltError, open_file, parse, show
+from .._remote import declared as remotes, url
 from . import journal
 from .job import Job
 from .slots import phase
@@ -118,8 +118,16 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     if job.io_class != "none":
         lines.append(f"IOSchedulingClass={job.io_class}")
     # the remote need not be mounted: the backup is made, and the copy fails
-    places = (job.store, job.backup_dir, *([show(os.fsencode(url.parse(job.remote).path))] if job.remote is not None else []))
+    places = (job.store, job.backup_dir, *_remote_places(job))
     return "\n".join([*lines, hardened(places, state)])
+
+
+def _remote_places(job: Job) -> t.List[str]:
+    """The directory of a job's remote, as users write paths."""
+    try:
+        return [show(os.fsencode(url.parse(remotes.resolve(job.remote).url).path))] if job.remote is not None else []
+    except VoltError:  # it is not declared any more: the run will say so
+        return []
 
 
 def _mounts(job: Job) -> t.List[str]:

@@ -1,0 +1,196 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: volt_remote
+short_description: Declare a remote, a place off the host that keeps copies of backups
+version_added: 0.1.0
+description:
+  - Gives a remote a name on the managed host. Other modules, schedules and the command C(volt-backup) then take that name as a remote.
+  - The declaration is in C(/etc/volt/remotes), readable for root only.
+  - Removing a declaration changes nothing on the remote.
+author:
+  - volt.backup contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - volt.backup._attributes
+  - volt.backup._attributes.actiongroup_volt
+  - volt.backup._store
+attributes:
+  check_mode:
+    support: full
+    details:
+      - With O(init), the remote is read. Nothing is written there.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name of the remote on this host.
+    type: str
+    required: true
+  state:
+    description:
+      - Whether the remote is declared. It is not removed while a schedule of the host uses it.
+    type: str
+    choices: [present, absent]
+    default: present
+  url:
+    description:
+      - Where the remote is, such as C(file:///mnt/nas/backup). Required with O(state=present).
+    type: str
+  init:
+    description:
+      - Make the remote, unless it exists. Its directory must exist and be empty.
+      - A test on the remote then shows whether it can create a name only if that does not exist, see RV(commit).
+    type: bool
+    default: false
+  host_name:
+    description:
+      - What this host is called on the remote. Two hosts must not have one name.
+      - By default, the name of the host and the first 8 digits of its store's id.
+    type: str
+  jobs:
+    description:
+      - How many packs are sent at once. A pack has about 16 MiB.
+    type: int
+    default: 4
+  bandwidth:
+    description:
+      - How many bytes to send each second at most, such as V(20M). K, M and G are powers of 1024. By default, there is no limit.
+    type: str
+seealso:
+  - module: volt.backup.volt_backup
+  - module: volt.backup.volt_backup_schedule
+"""
+
+EXAMPLES = r"""
+- name: Copy backups to a NAS that is mounted on the host
+  volt.backup.volt_remote:
+    name: nas
+    url: file:///mnt/nas/backup
+    init: true
+
+- name: Back up an application, and copy the backup to the NAS
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    remote: nas
+    push_to_cdn: true
+
+- name: Remove the declaration
+  volt.backup.volt_remote:
+    name: nas
+    state: absent
+"""
+
+RETURN = r"""
+path:
+  description: The file with the declaration.
+  type: str
+  returned: success
+  sample: /etc/volt/remotes/nas.json
+id:
+  description: Id of the remote. Null without O(init), and in check mode for a remote that does not exist yet.
+  type: str
+  returned: success
+  sample: 0b5f3c2e9a64e1c7b3b4d0c1f7a14a0e
+commit:
+  description:
+    - V(exclusive) if the remote can create a name only if that does not exist, so that nothing can be lost when hosts push at the same time. Otherwise
+      V(timed). Null if RV(id) is.
+  type: str
+  returned: success
+  sample: exclusive
+diff:
+  description: The declaration before and after. Secrets are hidden.
+  type: dict
+  returned: success
+  contains:
+    before:
+      description: The file before. Empty if there was none.
+      type: str
+      returned: always
+      sample: ""
+    after:
+      description: The file after. Empty if there is none.
+      type: str
+      returned: always
+      sample: "{\n \"bandwidth\": null,\n \"ca\": null,\n \"credentials\": null,\n \"format\": 1,\n \"host\": null,\n \"jobs\": 4,\n \"storage_class\": null,\n \"url\": \"file:///mnt/nas/backup\"\n}\n"
+code:
+  description:
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options and for a remote that a schedule uses, V(no_remote) for a directory
+      that does not exist or has other files, V(remote_refused), V(remote_unreachable), V(remote_full) and V(remote) for a remote that cannot be used,
+      V(damaged) for one whose C(volt.json) cannot be read, V(unsupported) for one of a newer version, V(error) for a file that cannot be written.
+  type: str
+  returned: failure
+  sample: usage
+"""
+
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._remote import declared
+from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs
+
+OPTIONS = dict(
+    name=dict(type="str", required=True),
+    state=dict(type="str", choices=["present", "absent"], default="present"),
+    url=dict(type="str"),
+    init=dict(type="bool", default=False),
+    host_name=dict(type="str"),
+    jobs=dict(type="int", default=4),
+    bandwidth=dict(type="str"),
+)
+
+
+def work(task: Task) -> Result:
+    params = task.params
+    before = declared.read(params["name"])
+    if params["state"] == "absent":
+        return remove(task, before)
+    rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
+    wanted = declared.check(Settings(params["url"], params["host_name"], params["jobs"], rate))
+    begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None
+    if before != wanted and not task.dry:
+        declared.write(params["name"], wanted)
+    about = begun.about if begun is not None else None
+    return {
+        "changed": before != wanted or begun is not None and begun.changed,
+        "path": declared.path(params["name"]),
+        "id": about.id if about is not None else None,
+        "commit": about.commit if about is not None else None,
+        "diff": {"before": declared.shown(before), "after": declared.shown(wanted)},
+    }
+
+
+def remove(task: Task, before: Settings | None) -> Result:
+    name = task.params["name"]
+    users = [workload for workload in jobs.declared() if jobs.load(workload).remote == name]
+    if users and before is not None:
+        raise UsageError(f"Remote {name} is used by the schedules of {', '.join(users)}; change these first.")
+    if before is not None and not task.dry:
+        declared.remove(name)
+    return {
+        "changed": before is not None,
+        "path": declared.path(name),
+        "id": None,
+        "commit": None,
+        "diff": {"before": declared.shown(before), "after": ""},
+    }
+
+
+def main() -> None:
+    run(work, OPTIONS, manager=Manager, required_if=[("state", "present", ["url"])])
+
+
+if __name__ == "__main__":
+    main()
