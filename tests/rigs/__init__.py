@@ -12,6 +12,9 @@ sample.py    which of many like cases a run takes
 images.py    makes the trees before they are asked for
 forks.py     running a command many times without Python's start each time
 strace.py    killing or failing such a command at a chosen system call
+s3_servers.py   S3 servers: moto, rclone's, Ceph's gateway
+http_faults.py  a proxy in front of one, that spoils what passes
+apart.py     a transport of remotes in a process of its own: with an old client, or another clock
 oracle.py    are two trees the same?
 picture.py   pictures of a terminal in docs/pictures, and whether programs still print that
 
