@@ -392,6 +392,17 @@ def test_retry_after(between: tuple[http_faults.Proxy, Any]) -> None:
     assert 2 <= time.monotonic() - start < 10
 
 
+def test_probe_while_answers_are_lost(between: tuple[http_faults.Proxy, Any]) -> None:
+    """What a server can do does not depend on the network between."""
+    proxy, remote = between
+    plain = remote.probe()
+    for fault in (http_faults.Lost(), http_faults.Twice(), Answer(503, "SlowDown")):
+        proxy.plan = http_faults.every(3, fault, is_put)
+        assert remote.probe() == plain and plain.commit == EXCLUSIVE
+    proxy.plan = http_faults.nothing
+    assert names_in(remote) == []
+
+
 @pytest.mark.parametrize("fault", [http_faults.Lost(), http_faults.Twice(), http_faults.CutAnswer(0)], ids=["lost", "twice", "cut"])
 def test_the_answer_to_create_is_lost(fault: http_faults.Fault, between: tuple[http_faults.Proxy, Any]) -> None:
     """Then the name may be said to be taken, by the same bytes."""
@@ -539,6 +550,18 @@ def test_a_key_that_may_only_read(servers: Servers) -> None:
     assert remote.get("a") == b"1"
 
 
+def test_some_may_not_be_removed(servers: Servers) -> None:
+    server = servers("ceph")
+    server.make_bucket("guarded")
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::guarded/kept/*"}
+    server.client().put_bucket_policy(Bucket="guarded", Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    remote = opened(f"s3://guarded?endpoint={server.endpoint}", server.keys["owner"])
+    for name in ("a", "kept/1", "kept/2"):
+        remote.put(name, b"")
+    refused(lambda: remote.delete(["kept/1", "a", "kept/2"]), RemoteRefused, "the credentials do not allow to remove kept/1 and 1 more; change the policy")
+    assert names_in(remote) == ["kept/1", "kept/2"]
+
+
 def test_a_full_store(servers: Servers) -> None:
     server = servers("ceph")
     server.make_bucket("small", "small")
@@ -572,6 +595,7 @@ def test_a_certificate_that_is_not_trusted(servers: Servers, tmp_path: Path) -> 
         remote = opened(url(proxy.endpoint), server.keys["owner"], ca=str(tmp_path / "alone.pem"))
         assert remote.create("a", b"1") and remote.get("a") == b"1" and not remote.create("a", b"2")
         assert FOUND["moto"] == remote.probe()
+        assert all(len(request.headers["X-Amz-Content-SHA256"]) == 64 for request in proxy.seen)  # what is sent is signed, also over TLS
 
 
 def test_what_does_not_answer(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -644,6 +668,13 @@ def test_without_boto3() -> None:
     sentence = "S3 needs the Python package boto3 on this host; install python3-boto3, then run again"
     with apart.S3([OLD, "-S"]) as remote:
         refused(lambda: remote.open("s3://bucket/x", s3_servers.new_keys()), RemoteError, sentence)
+
+
+def test_session_token(servers: Servers) -> None:
+    with http_faults.Proxy(servers("moto").endpoint) as proxy:
+        remote = opened(url(proxy.endpoint), {**s3_servers.new_keys(), "session_token": "for-a-day"})
+        remote.put("a", b"")
+        assert [request.headers["X-Amz-Security-Token"] for request in proxy.seen] == ["for-a-day"]
 
 
 def test_no_credentials_are_shown(servers: Servers) -> None:

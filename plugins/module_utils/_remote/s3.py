@@ -78,7 +78,7 @@ class S3:
 
     def create(self, name: str, data: bytes) -> bool:
         if self.commit == TIMED:
-            if self.head(name) is not None:
+            if self.get(name, 0, 1) is not None:
                 return False
             self.put(name, data)
             return True
@@ -195,14 +195,15 @@ class S3:
 
     def _look(self, name: str) -> t.Optional[Entry]:
         try:
-            answer = self._client.call("head_object", Key=self._key(name))
-            return Entry(name, int(answer["ContentLength"]), answer["LastModified"].timestamp())
-        except self._client.Error:
-            pass
+            return self._head(name)
+        except self._client.Error as error:
+            if Answer.of(error).status not in (400, 403, 404):
+                raise
         # An answer to HEAD has no body that says why. One to GET has.
         data, _exact = self._download(name, 0, 1)
-        if data is None:
-            return None
+        return None if data is None else self._head(name)
+
+    def _head(self, name: str) -> Entry:
         answer = self._client.call("head_object", Key=self._key(name))
         return Entry(name, int(answer["ContentLength"]), answer["LastModified"].timestamp())
 
