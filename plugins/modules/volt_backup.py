@@ -39,6 +39,7 @@ attributes:
       - With O(state=present), each run makes a backup. With O(only_if_changed) or O(max_age), it only makes one if needed.
       - With all other states the module is idempotent.
 requirements:
+  - python3-boto3 (1.26 or newer) on the managed host, for a remote on S3
   - python3-zstandard on the managed host for the best compression, or the system's libzstd in its place; without either, zlib is used
 options:
   state:
@@ -193,6 +194,23 @@ options:
         C(file:///mnt/nas/backup).
       - Needs O(push_to_cdn=true).
     type: str
+  remote_credentials:
+    description:
+      - Credentials for a remote on S3, as in O(volt.backup.volt_remote#module:credentials). They are used for this task and are not stored.
+    type: dict
+    suboptions:
+      access_key:
+        description: Id of the key.
+        type: str
+      secret_key:
+        description: The key.
+        type: str
+      session_token:
+        description: Token of temporary credentials.
+        type: str
+      profile:
+        description: A profile of the host's files, in place of a key.
+        type: str
   push_to_cdn:
     description:
       - Copy the backup to O(remote), and with it all backups of this workload and type that have no copy there, the oldest first. So a copy that failed is
@@ -837,6 +855,16 @@ OPTIONS = dict(
     unstable_ok=dict(type="list", elements="str", default=[]),
     fail_on_unstable=dict(type="bool", default=False),
     remote=dict(type="str"),
+    remote_credentials=dict(
+        type="dict",
+        no_log=True,
+        options=dict(
+            access_key=dict(type="str", no_log=True),
+            secret_key=dict(type="str", no_log=True),
+            session_token=dict(type="str", no_log=True),
+            profile=dict(type="str"),
+        ),
+    ),
     push_to_cdn=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
     max_churn=dict(type="int", default=5),
@@ -923,9 +951,12 @@ def copier(task: Task) -> t.Callable[[Result], Result] | None:
         return None
     if url is None:
         raise UsageError("Option `push_to_cdn` needs `remote`; set the URL of the remote.")
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, resolve  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
 
-    remote = Remote(task.manager, resolve(url))
+    credentials = {name: value for name, value in (task.params["remote_credentials"] or {}).items() if value is not None}
+    settings = resolve(url)
+    remote = Remote(task.manager, settings._replace(credentials=credentials or settings.credentials))
     return lambda result: copied(task, remote, result)
 
 

@@ -65,7 +65,8 @@ options:
     default: 0
   remote:
     description:
-      - List the backups of this remote, a declared name or a URL such as C(file:///mnt/nas/backup), in place of those of this host. Their ids are C(<host>/<id>).
+      - List the backups of this remote, a declared name or a URL such as C(file:///mnt/nas/backup), in place of those of this host. Their ids are
+        C(<host>/<id>).
       - O(host) is then the name of a host on the remote. O(id) may be with or without the host.
       - What a remote lost, or what was replaced there, is a warning.
       - Of O(include), only V(schedules) is possible.
@@ -1025,7 +1026,8 @@ def work(task: Task) -> Result:
 
 
 def _on_remote(task: Task) -> Result:
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, resolve  # a third of a start, and rarely needed
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # a third of a start, and rarely needed
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
 
     if set(task.params["include"]) - {"schedules"}:
         raise UsageError("Of a remote, only its list of backups can be read yet; omit `include`, or omit `remote`.")

@@ -29,6 +29,8 @@ attributes:
     support: full
   idempotent:
     support: full
+requirements:
+  - python3-boto3 (1.26 or newer) on the managed host, for S3
 options:
   name:
     description:
@@ -43,7 +45,8 @@ options:
     default: present
   url:
     description:
-      - Where the remote is, such as C(file:///mnt/nas/backup). Required with O(state=present).
+      - Where the remote is, such as C(file:///mnt/nas/backup) or C(s3://bucket/prefix?endpoint=https://s3.example.org&region=eu-central-1). Without an
+        endpoint, it is AWS. Required with O(state=present).
     type: str
   init:
     description:
@@ -65,6 +68,32 @@ options:
     description:
       - How many bytes to send each second at most, such as V(20M). K, M and G are powers of 1024. By default, there is no limit.
     type: str
+  ca:
+    description:
+      - A file of certificates on the host. The server's is checked against these, in place of those of the system.
+    type: path
+  storage_class:
+    description:
+      - Storage class of the packs with content on S3, such as V(STANDARD_IA). All other objects stay in the standard class of the server.
+    type: str
+  credentials:
+    description:
+      - Credentials for S3. Without them, those of the host are used. These are variables such as E(AWS_ACCESS_KEY_ID), the files of the user who runs the
+        backup, or the role of the machine.
+    type: dict
+    suboptions:
+      access_key:
+        description: Id of the key.
+        type: str
+      secret_key:
+        description: The key.
+        type: str
+      session_token:
+        description: Token of temporary credentials.
+        type: str
+      profile:
+        description: A profile of the host's files, in place of a key.
+        type: str
 seealso:
   - module: volt.backup.volt_backup
   - module: volt.backup.volt_backup_schedule
@@ -76,6 +105,16 @@ EXAMPLES = r"""
     name: nas
     url: file:///mnt/nas/backup
     init: true
+
+- name: Copy backups to a bucket
+  volt.backup.volt_remote:
+    name: offsite
+    url: s3://backups/web?endpoint=https://s3.example.org
+    credentials:
+      access_key: "{{ vault_access_key }}"
+      secret_key: "{{ vault_secret_key }}"
+    bandwidth: 20M
+  when: vault_access_key is defined
 
 - name: Back up an application, and copy the backup to the NAS
   volt.backup.volt_backup:
@@ -122,7 +161,17 @@ diff:
       description: The file after. Empty if there is none.
       type: str
       returned: always
-      sample: "{\n \"bandwidth\": null,\n \"ca\": null,\n \"credentials\": null,\n \"format\": 1,\n \"host\": null,\n \"jobs\": 4,\n \"storage_class\": null,\n \"url\": \"file:///mnt/nas/backup\"\n}\n"
+      sample: |
+        {
+         "bandwidth": null,
+         "ca": null,
+         "credentials": null,
+         "format": 1,
+         "host": null,
+         "jobs": 4,
+         "storage_class": null,
+         "url": "file:///mnt/nas/backup"
+        }
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(usage) for invalid options and for a remote that a schedule uses, V(no_remote) for a directory
@@ -149,6 +198,18 @@ OPTIONS = dict(
     host_name=dict(type="str"),
     jobs=dict(type="int", default=4),
     bandwidth=dict(type="str"),
+    ca=dict(type="path"),
+    storage_class=dict(type="str"),
+    credentials=dict(
+        type="dict",
+        no_log=True,
+        options=dict(
+            access_key=dict(type="str", no_log=True),
+            secret_key=dict(type="str", no_log=True),
+            session_token=dict(type="str", no_log=True),
+            profile=dict(type="str"),
+        ),
+    ),
 )
 
 
@@ -158,7 +219,8 @@ def work(task: Task) -> Result:
     if params["state"] == "absent":
         return remove(task, before)
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
-    wanted = declared.check(Settings(params["url"], params["host_name"], params["jobs"], rate))
+    credentials = _given(params["credentials"])
+    wanted = declared.check(Settings(params["url"], params["host_name"], params["jobs"], rate, params["ca"], params["storage_class"], credentials))
     begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None
     if before != wanted and not task.dry:
         declared.write(params["name"], wanted)
@@ -170,6 +232,11 @@ def work(task: Task) -> Result:
         "commit": about.commit if about is not None else None,
         "diff": {"before": declared.shown(before), "after": declared.shown(wanted)},
     }
+
+
+def _given(credentials: Result | None) -> Result | None:
+    """Credentials without those that are not set."""
+    return {name: value for name, value in (credentials or {}).items() if value is not None} or None
 
 
 def remove(task: Task, before: Settings | None) -> Result:

@@ -73,7 +73,7 @@ BACKUP = {
     "absent, id with a slash": ({"state": "absent", "id": "a/b"}, "usage", "is not a valid backup id"),
     "absent, id that leads out": ({"state": "absent", "id": "../x"}, "usage", "is not a valid backup id"),
     "absent, id with a line break": ({"state": "absent", "id": "x\n"}, "usage", "is not a valid backup id"),
-    "option of a later version": ({"remote": "offsite"}, "usage", "Unsupported parameters"),
+    "option of a later version": ({"quiesce": "pause"}, "usage", "Unsupported parameters"),
     **{f"keep {name}": ({"keep": keep}, "usage", says) for name, (keep, says) in KEEP.items()},
 }
 

@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.volt.backup.plugins.module_utils._remote import about
+from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 
 from .conftest import PACKAGE
 
@@ -39,13 +41,15 @@ class Machine:
 
     def __init__(self, top: Path) -> None:
         self.top = top
-        for name in ("srv/app/conf", "srv/app/tmp", "var/lib/machines/web/etc", "srv/backup", "bin"):
+        for name in ("srv/app/conf", "srv/app/tmp", "var/lib/machines/web/etc", "srv/backup", "bin", "mnt/nas/backup"):
             (top / name).mkdir(parents=True)
+        about.begin(Directory(f"{top}/mnt/nas/backup"), sealed=False)
         (top / "srv/app/app.conf").write_text("release 41")
         (top / "srv/app/conf/old").write_text("x")
         (top / "var/lib/machines/web/etc/hostname").write_text("web\n")
 
     def move(self, text: str) -> str:
+        text = text.replace("file:///mnt/", f"file://{self.top}/mnt/")
         return re.sub(r"(?<![\w./}])/(srv|var/lib)/", rf"{self.top}/\1/", text).replace("2026-11-23T12:00:00", "2999-11-23T12:00:00")
 
     def play(self, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -40,7 +40,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         "only_if_changed": "no other backup stands in for that of the guard", "max_age": "the same",
         "allow_incomplete": "nothing is deployed where a part could not be taken back", "allow_empty": "the same: back the empty source up by hand once",
         "new_store": "nothing is deployed where the store is away",
-        **dict.fromkeys(("remote", "push_to_cdn"), "a deployment does not wait for a remote"),
+        **dict.fromkeys(("remote", "remote_credentials", "push_to_cdn"), "a deployment does not wait for a remote"),
     },
     ("volt_predeploy", "volt_restore"): {
         **dict.fromkeys(("workload", "type", "tags", "before", "target", "paths", "strategy", "link", "attributes", "numeric_owner", "keep_previous"), _GUARD),

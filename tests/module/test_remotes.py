@@ -10,10 +10,18 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._remote import about
+from ansible_collections.volt.backup.plugins.module_utils._remote import about, declared
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job
 
 from .conftest import Host
+
+
+@pytest.fixture(autouse=True)
+def remotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where remotes are declared."""
+    monkeypatch.setattr(declared, "DIRECTORY", str(tmp_path / "remotes"))
+    return tmp_path / "remotes"
 
 
 @pytest.fixture
@@ -88,3 +96,51 @@ def test_what_a_remote_lost_is_a_warning(host: Host, nas: Path) -> None:
     commits(nas)[1].unlink()
     found = host.run("volt_backup_info", remote=f"file://{nas}")
     assert found["count"] == 2 and "lacks commit 2" in str(found["warnings"])
+
+
+def test_a_remote_is_declared_and_used_by_its_name(host: Host, remotes: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    options = {"name": "disk", "url": f"file://{tmp_path}/disk", "init": True, "host_name": "web1", "jobs": 2, "bandwidth": "50M"}
+    foreseen, made, again = host.twice("volt_remote", **options)
+    assert foreseen["changed"] and made["changed"] and not again["changed"] and foreseen["diff"] == made["diff"]
+    assert foreseen["id"] is None and made["id"] == again["id"] and made["commit"] == "exclusive"
+    assert (remotes / "disk.json").stat().st_mode & 0o777 == 0o600 and made["path"] == str(remotes / "disk.json")
+    host.furnish()
+    copied = host.back_up(remote="disk", push_to_cdn=True)
+    assert copied["pushed"][0]["push"].startswith("web1/")
+    assert host.run("volt_backup_info", remote="disk")["count"] == 1
+    foreseen, gone, again = host.twice("volt_remote", name="disk", state="absent")
+    assert foreseen["changed"] and gone["changed"] and not again["changed"] and list(remotes.iterdir()) == []
+    failed = host.back_up(remote="disk", push_to_cdn=True)
+    assert failed["code"] == "not_found" and "volt_remote" in failed["msg"]
+
+
+def test_secrets_of_a_remote_are_in_its_file_alone(host: Host, remotes: Path) -> None:
+    options = {"name": "bucket", "url": "s3://backups/web?endpoint=http://127.0.0.1:9", "credentials": {"access_key": "AKIAX", "secret_key": "geheim/geheim"}}
+    made = host.run("volt_remote", **options)
+    assert "geheim" in (remotes / "bucket.json").read_text() and "geheim" not in str(made) and "AKIAX" not in str(made)
+    assert made["changed"] and not host.run("volt_remote", **options)["changed"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "../x", "url": "file:///x"}, {"name": "x", "url": "file://x"}, {"name": "x", "url": "s3://b?endpoint=ftp://x"}, {"name": "x"},
+        {"name": "x", "url": "file:///x", "jobs": 0}, {"name": "x", "url": "file:///x", "bandwidth": "fast"},
+        {"name": "x", "url": "file:///x", "host_name": "a/b"}, {"name": "x", "url": "s3://key:geheim@bucket/x"},
+    ],
+)  # fmt: skip
+def test_wrong_declarations(host: Host, remotes: Path, options: dict[str, object]) -> None:
+    failed = host.run("volt_remote", **options)
+    assert failed["failed"] and "geheim" not in failed["msg"] and not remotes.exists()
+
+
+def test_a_remote_that_a_schedule_uses_stays(host: Host, scheduling: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.run("volt_remote", name="nas", url="file:///mnt/nas")
+    assert host.declare(workload="app", source=str(host.tree), interval="1d", remote="nas", push_to_cdn=True)["changed"]
+    monkeypatch.setattr(job, "DIRECTORY", str(host.top / "jobs"))
+    for function in (job.declared, job.load):
+        monkeypatch.setattr(function, "__defaults__", (str(host.top / "jobs"),))
+    failed = host.run("volt_remote", name="nas", state="absent")
+    assert failed["code"] == "usage" and "app" in failed["msg"]
+    assert host.declare(workload="db", source=str(host.tree), interval="1d", remote="gone", push_to_cdn=True)["code"] == "not_found"

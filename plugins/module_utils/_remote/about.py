@@ -56,6 +56,7 @@ def find(transport: Transport) -> t.Optional[About]:
             raise newer(f"Remote {transport.where}")
         if number != FORMAT or not _ID.match(value["id"]) or value["commit"] not in (EXCLUSIVE, TIMED) or not isinstance(value["sealed"], bool):
             raise ValueError(value)
+        transport.commit = value["commit"]
         return About(value["id"], value["commit"], value["sealed"])
     except Unsupported:
         raise

@@ -37,7 +37,7 @@ _AWAY = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDO
 _LACKING = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
-def _unpaced(_size: int) -> None:
+def unpaced(_size: int) -> None:
     """For remotes without a limit of bandwidth."""
 
 
@@ -47,8 +47,9 @@ class Directory:
     :param pace: called with the number of bytes before they are written; it may wait.
     """
 
-    def __init__(self, path: str, pace: t.Callable[[int], None] = _unpaced) -> None:
+    def __init__(self, path: str, pace: t.Callable[[int], None] = unpaced) -> None:
         self.where = f"file://{show(path)}"
+        self.commit = EXCLUSIVE
         self._path, self._pace = path, pace
         self._swept = False
         self._lock = threading.Lock()

@@ -17,18 +17,26 @@ from .._backup.ids import check_id
 from .._backup.manager import Manager
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
-from .._base import Damaged, NoStore, Progress, Standing, UsageError, unwatched
-from . import about, names, reading, url
-from .declared import Settings, check, resolve
-from .directory import Directory
+from .._base import Damaged, NoStore, Progress, Standing, unwatched
+from . import about, names, reading, s3_client, url
+from .declared import Settings, check
+from .directory import Directory, unpaced
 from .keys import Keys
+from .pace import Pace
 from .push import Backup, Pushed, Pusher, PushRequest
 from .transport import Transport
 
 
 def connect(settings: Settings) -> Transport:
     """The transport of a URL; UsageError where it is none that can be used."""
-    return Directory(url.parse(settings.url).path)
+    place = url.parse(settings.url)
+    pace = Pace(settings.bandwidth) if settings.bandwidth is not None else None
+    if place.kind == url.DIRECTORY:
+        return Directory(place.path, pace or unpaced)
+    from .s3 import S3  # which imports what not every host has
+
+    credentials, classes = settings.credentials, settings.storage_class or ""
+    return S3(s3_client.parse_url(settings.url), credentials, ca=settings.ca or "", storage_class=classes, pace=pace, jobs=settings.jobs)
 
 
 class Which(t.NamedTuple):

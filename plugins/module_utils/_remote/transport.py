@@ -54,6 +54,8 @@ class Transport(t.Protocol):
 
     #: Where it is, as shown to users: a URL without credentials.
     where: str
+    #: EXCLUSIVE or TIMED, as volt.json says of this remote.
+    commit: str
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object that does not exist yet. False where the name is taken; then nothing was written.

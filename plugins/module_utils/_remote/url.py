@@ -12,8 +12,9 @@ import typing as t
 import urllib.parse
 
 from .._base import UsageError
+from . import s3_client
 
-DIRECTORY = "file"
+DIRECTORY, S3 = "file", "s3"
 #: Kinds that are planned.
 _LATER = ("https", "rclone", "oci")
 
@@ -35,6 +36,9 @@ def parse(url: str) -> Place:
         if parts.netloc or not path.startswith("/") or parts.query or parts.fragment or "\0" in path:
             raise UsageError(f"Remote {url!r} is invalid; write an absolute path, such as file:///mnt/backup.")
         return Place(DIRECTORY, path)
+    if parts.scheme == S3:
+        s3_client.parse_url(url)
+        return Place(S3, "")
     if parts.scheme in _LATER:
-        raise UsageError(f"Remotes of the kind {parts.scheme}: are not supported yet; use a directory.")
-    raise UsageError(f"Remote {url!r} is invalid; write file:///path.")
+        raise UsageError(f"Remotes of the kind {parts.scheme}: are not supported yet; use a directory or S3.")
+    raise UsageError(f"Remote {url!r} is invalid; write file:///path or s3://bucket/prefix.")

@@ -29,7 +29,8 @@ def remote_option(made: argparse.ArgumentParser, needed: bool = False) -> None:
 
 def opened(args: Arguments, manager: Manager) -> Remote:
     """The remote that the arguments name."""
-    from .._remote.remote import Remote, resolve
+    from .._remote.declared import resolve
+    from .._remote.remote import Remote
 
     settings = resolve(args.remote)
     given = {"host": getattr(args, "remote_host", None), "jobs": getattr(args, "jobs", None)}

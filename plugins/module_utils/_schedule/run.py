@@ -248,7 +248,8 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
 
 def _copy(job: Job, manager: Manager, standing: Standing) -> t.List[t.Dict[str, t.Any]]:
     """Copy the scheduled backups that the remote does not have: what failed before is made up for."""
-    from .._remote.remote import Remote, Which, resolve, told
+    from .._remote.declared import resolve
+    from .._remote.remote import Remote, Which, told
 
     standing.phase = Phase("connecting to the remote")
     return told(Remote(manager, resolve(t.cast(str, job.remote))).push(Which(workload=job.workload, type="scheduled"), standing=standing))

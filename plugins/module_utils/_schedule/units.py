@@ -89,11 +89,14 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     :param interpreter: Python's path. :param command: path of volt-backup. :param state: the directory of the records.
     """
     call = f"{word(interpreter)} {word(command)}"
+    remote = _remote(job)
+    network = remote is not None and remote.kind != url.DIRECTORY
     lines = [
         MARK,
         "[Unit]",
         f"Description=Back up workload {job.workload}",
-        "After=local-fs.target remote-fs.target time-sync.target",
+        f"After=local-fs.target remote-fs.target time-sync.target{' network-online.target' if network else ''}",
+        *(["Wants=network-online.target"] if network else []),
         f"OnFailure=volt-cas-failure@{job.unit}.service",
         "StartLimitIntervalSec=0",  # it may be run by hand as often as anyone likes
         *_mounts(job),
@@ -118,16 +121,17 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     if job.io_class != "none":
         lines.append(f"IOSchedulingClass={job.io_class}")
     # the remote need not be mounted: the backup is made, and the copy fails
-    places = (job.store, job.backup_dir, *_remote_places(job))
-    return "\n".join([*lines, hardened(places, state)])
+    places = (job.store, job.backup_dir, *([remote.path] if remote is not None and remote.path else []))
+    return "\n".join([*lines, hardened(places, state, network=network)])
 
 
-def _remote_places(job: Job) -> t.List[str]:
-    """The directory of a job's remote, as users write paths."""
+def _remote(job: Job) -> t.Optional[url.Place]:
+    """Where a job's copies go, with a path as users write paths."""
     try:
-        return [show(os.fsencode(url.parse(remotes.resolve(job.remote).url).path))] if job.remote is not None else []
+        place = url.parse(remotes.resolve(job.remote).url) if job.remote is not None else None
     except VoltError:  # it is not declared any more: the run will say so
-        return []
+        return None
+    return place._replace(path=show(os.fsencode(place.path))) if place is not None else None
 
 
 def _mounts(job: Job) -> t.List[str]:
@@ -139,15 +143,16 @@ def _mounts(job: Job) -> t.List[str]:
     return [f"RequiresMountsFor={' '.join(word(path, variables=False) for path in paths)}"]
 
 
-def hardened(places: t.Iterable[str], state: str, network: bool = False) -> str:
+def hardened(places: t.Iterable[str], state: str, network: bool = False, reads: bool = True) -> str:
     """How a service is hardened.
 
     :param places: where it may write besides its records, as users write paths. :param state: the directory of the records.
+    :param network: whether it speaks to servers. :param reads: whether it may read all files, as a backup must.
     """
     # A dash: if a disk is missing, the run must still start and report it.
     paths = [*(f"-{os.fsdecode(parse(place))}" for place in places), f"-{RUNTIME}", state]
     writes = " ".join(word(path, variables=False) for path in paths)
-    ways = {"network": _NETWORK, "capabilities": ""} if network else {"network": _ALONE, "capabilities": _CAPABILITIES}
+    ways = {"network": _NETWORK if network else _ALONE, "capabilities": _CAPABILITIES if reads else ""}
     return f"ReadWritePaths={writes}\n{_HARDENED.format(**ways)}"
 
 
@@ -216,7 +221,7 @@ def host_wide(name: str, text: str, setting: Setting) -> str:
         (ANY_PYTHON, f"/bin/sh -c {word(_FIRST_OF)} {python}"),
         (SPREAD, f"{later // 60:02d}:{later % 60:02d}"),
         (HARDENED, hardened(setting.places, setting.state).strip()),
-        (HARDENED_NETWORK, hardened((), setting.state, network=True).strip()),
+        (HARDENED_NETWORK, hardened((), setting.state, network=True, reads=False).strip()),
     ):
         text = text.replace(mark, meant)
     return f"{OURS}\n{text.strip()}\n"
