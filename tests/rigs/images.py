@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from . import Unavailable, debian, s3_servers
+from . import Unavailable, debian
 from .fleet import SUITES, Host
 
 
@@ -15,11 +15,6 @@ def main() -> None:
             print(debian.tree(suite, packages), flush=True)
         except Unavailable as lack:
             print(f"no tree of {suite or 'this suite'}: {lack}", flush=True)
-    for what, make in (("Ceph", s3_servers.ceph_tree), ("rclone", s3_servers.rclone_program)):
-        try:
-            print(make(), flush=True)
-        except Unavailable as lack:
-            print(f"no {what}: {lack}", flush=True)
 
 
 if __name__ == "__main__":

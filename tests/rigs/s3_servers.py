@@ -262,3 +262,16 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path, patience: floa
             time.sleep(0.1)
     words = " ".join(log.read_text(encoding="utf-8", errors="backslashreplace").split())
     raise Unavailable(f"the server of {log.parent.name} does not start: {words[-500:]}")
+
+
+def main() -> None:
+    """Make what servers run from before tests ask for it. What cannot be made here is named; its tests skip."""
+    for what, make in (("rclone", rclone_program), ("Ceph", ceph_tree)):
+        try:
+            print(make(), flush=True)
+        except Unavailable as lack:
+            print(f"no {what}: {lack}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -244,7 +244,12 @@ def test_long_listing(remote: Any, kind: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: remote.put(name, b"x"), many))
     assert names_in(remote) == many
-    assert names_in(remote, "n/", "n/0500") == many[501:]
+    assert names_in(remote, "n/", "n/0500") == many[501:] == names_in(remote, "n/", "n/0500x")
+    assert names_in(remote, "n/", "n/1000x") == many[1001:]
+    listing = remote.list("")
+    found = [next(listing).name for _number in range(10)]
+    remote.delete([many[999]])  # the last of a page
+    assert sorted({*found, *(entry.name for entry in listing), many[999]}) == many
     remote.delete([*many[:-1], "n/none"])
     assert names_in(remote) == many[-1:]
 
@@ -714,6 +719,19 @@ def test_one_bucket_has_several_remotes(servers: Servers) -> None:
     one.put("a", b"1")
     other.put("b", b"2")
     assert names_in(one) == ["a"] and names_in(other) == ["b"] and one.get("b") is None
+
+
+def test_a_server_that_lists_the_same_again_and_again(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not know where to go on must not be taken for one with few objects, and not be asked for ever."""
+    server = servers("moto")
+    monkeypatch.setattr(s3, "_PAGE", 3)
+    with http_faults.Proxy(server.endpoint) as proxy:
+        remote = opened(url(proxy.endpoint), server.keys["owner"])
+        for number in range(7):
+            remote.put(f"n/{number}", b"")
+        assert len(names_in(remote)) == 7 and len([request for request in proxy.seen if is_list(request)]) == 3
+        monkeypatch.setattr(remote, "_page", lambda start, place: ([(f"{remote._top}n/{number}", 0, 0.0) for number in range(3)], True))
+        refused(lambda: names_in(remote), RemoteError, "the server returns listings out of order; use another S3 server")
 
 
 def test_what_others_put_there(servers: Servers) -> None:

@@ -139,7 +139,8 @@ GATES = (
     Gate("oldest", "makes the environment of the oldest ansible-core", "compute", (), prepare("oldest")),
     Gate("newest", "makes the environment of the newest ansible-core", "compute", (), prepare("newest")),
     Gate("crash", "kills, errors and power cuts at the engine's system calls", "compute", ("tools",), pytest("crash", *ALONE, "tests/crash")),
-    Gate("system", "the engine on real file systems", "compute", ("tools",), pytest("system", *ALONE, "tests/system")),
+    Gate("servers", "makes what S3 servers run from", "compute", ("tools",), checkout("ansible_collections.volt.backup.tests.rigs.s3_servers")),
+    Gate("system", "the engine on real file systems, and on real S3 servers", "compute", ("servers",), pytest("system", *ALONE, "tests/system")),
     Gate("module", "modules in process; every example of the documentation", "compute", ("tools",), pytest("module", *ALONE, "tests/module")),
     *(
         Gate(f"{what}-{end}", f"ansible-test {what}, {end} ansible-core", "compute", (end,), ansible_test(end, what, *options))

@@ -98,16 +98,17 @@ class S3:
     def list(self, prefix: str, after: str = "") -> t.Iterator[Entry]:
         """Objects that others put there under names that are none of a remote's are passed over."""
         start, last, more = self._top + prefix, self._top + after if after else "", True
+        place = last  # where the server is to go on; some begin again where there is no such name (now)
         while more:
-            page, more = self._attempts("list", prefix, self._page, start, last)
+            page, more = self._attempts("list", prefix, self._page, start, place)
             keys = [key.encode() for key, _size, _time in page]
-            new = [item for item in page if item[0].encode() > last.encode()]  # some start from the beginning if there is no such name
-            if keys != sorted(keys) or not all(key.startswith(start) for key, _size, _time in page) or more and not new:
-                raise RemoteError(f"{self.where}: the server does not list in order what was asked for; use a server that does.")
-            for last, size, moment in new:
-                name = last[len(self._top) :]
-                if NAME.match(name):
+            if keys != sorted(keys) or not all(key.startswith(start.encode()) for key in keys) or more and (not keys or keys[-1] == place.encode()):
+                raise RemoteError(f"{self.where}: the server returns listings out of order; use another S3 server.")
+            for place, size, moment in page:
+                name = place[len(self._top) :]
+                if place.encode() > last.encode() and NAME.match(name):
                     yield Entry(name, size, moment)
+            last = max(last, place, key=str.encode)
 
     def delete(self, names: t.Iterable[str]) -> None:
         todo = list(names)
@@ -239,7 +240,7 @@ class S3:
             headers = dict(Answer.of(error).headers)
         moment = s3_failures.clock(headers)
         if moment is None:
-            raise RemoteError(f"{self.where}: answers have no Date; use a server that tells its time.")
+            raise RemoteError(f"{self.where}: the server sends no Date header; use another S3 server.")
         return moment
 
     def _creates_once(self, name: str) -> bool:
@@ -301,7 +302,7 @@ class S3:
             wait = max(random.uniform(0.5, 1.0) * min(_WAIT * 2 ** (tries - 1), _LONGEST), failure.wait)
             limit = start + (self._patience if self._reached else min(self._patience, _FIRST))
             if not failure.again or now + wait > limit:
-                tried = f" It was tried {tries} times in {now - start:.0f} seconds." if tries > 1 else ""
+                tried = f" Tried {tries} times in {now - start:.0f} seconds." if tries > 1 else ""
                 raise failure.kind(f"{self.where}: {failure.text}.{tried}")
             time.sleep(wait)
 

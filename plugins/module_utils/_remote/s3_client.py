@@ -14,6 +14,7 @@ the body as it is sent.
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import os
 import re
@@ -105,6 +106,14 @@ def _md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
 
 
+def _time(text: t.Any) -> t.Optional[datetime.datetime]:
+    """A time as listings have it; None for one in another form. botocore's own parser takes half of the time of a long listing."""
+    try:
+        return datetime.datetime.fromisoformat(text[:-1]).replace(tzinfo=datetime.timezone.utc) if text[10] + text[-1] == "TZ" else None
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
 class Client:
     """A client of botocore: `call` makes one attempt at a request. Threads may share it.
 
@@ -117,6 +126,7 @@ class Client:
         try:
             import botocore.config  # type: ignore
             import botocore.session  # type: ignore
+            import botocore.utils  # type: ignore
         except ImportError:
             raise RemoteError(f"{place.url}: S3 needs the Python package boto3 on this host; install python3-boto3, then run again.") from None
         given = dict(credentials or {})
@@ -127,6 +137,8 @@ class Client:
         session = botocore.session.Session(profile=given.get("profile") or None)
         if "access_key" in given:
             session.set_credentials(given["access_key"], given["secret_key"], given.get("session_token") or None)
+        parsers = session.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=lambda text: _time(text) or botocore.utils.parse_timestamp(text))
         settings: t.Dict[str, t.Any] = {
             "signature_version": "s3v4",
             # every server looks at the SHA-256 that the signature covers; botocore leaves it out over TLS unless told
@@ -188,7 +200,7 @@ def _check_credentials(place: Place, given: t.Mapping[str, str]) -> None:
         raise UsageError(f"{place.url}: credentials have the unknown key {show(strange[0])}; use {', '.join(_CREDENTIALS)}.")
     for key, value in given.items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
-            raise UsageError(f"{place.url}: {key} of the credentials has spaces at its ends, a line break or other odd characters; correct it.")
+            raise UsageError(f"{place.url}: {key} of the credentials contains spaces at the ends, a line break or other invalid characters; correct it.")
     keys = bool(given.get("access_key")), bool(given.get("secret_key"))
     if keys[0] != keys[1] or keys[0] == bool(given.get("profile")) and given:
         raise UsageError(f"{place.url}: credentials need access_key and secret_key, or else profile; correct them.")

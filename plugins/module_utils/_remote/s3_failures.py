@@ -64,11 +64,11 @@ class Answer(t.NamedTuple):
 
 
 _EXPIRED = "the credentials have expired; get new ones for this remote"
-_KEY = "the access key is not known there; correct the credentials of this remote"
+_KEY = "the access key is unknown to the server; correct the credentials of this remote"
 _SECRET = "the secret key does not fit the access key; correct the credentials of this remote"
 _REGION = "the bucket is in another region; add region=NAME to the URL"
 _BUSY = Failure(RemoteUnreachable, "the server answers with {status}; run again later", again=True)
-_ALTERED = "what arrived there was not what was sent; check the network and its proxies, then run again"
+_ALTERED = "uploaded data arrived altered; check the network and proxies, then run again"
 
 #: By the name of the error. `{name}` is what the request was for, `{bucket}` the bucket, `{doing}` such as "write NAME".
 _NAMES: t.Dict[str, Failure] = {
@@ -81,27 +81,27 @@ _NAMES: t.Dict[str, Failure] = {
     "RequestExpired": Failure(RemoteRefused, _EXPIRED),
     "TokenRefreshRequired": Failure(RemoteRefused, _EXPIRED),
     "InvalidToken": Failure(RemoteRefused, "the session token is not valid; get new credentials for this remote"),
-    "AccessDenied": Failure(RemoteRefused, "the credentials do not allow to {doing}; change the policy of their key, or use another key"),
-    "AccountProblem": Failure(RemoteRefused, "the account is blocked there; ask the provider"),
-    "AllAccessDisabled": Failure(RemoteRefused, "access to the bucket is blocked there; ask the provider"),
-    "UserSuspended": Failure(RemoteRefused, "the user is suspended there; ask the provider"),
+    "AccessDenied": Failure(RemoteRefused, "the credentials lack permission to {doing}; change the policy of their key, or use another key"),
+    "AccountProblem": Failure(RemoteRefused, "the account is blocked; ask the provider"),
+    "AllAccessDisabled": Failure(RemoteRefused, "access to the bucket is blocked; ask the provider"),
+    "UserSuspended": Failure(RemoteRefused, "the user is suspended; ask the provider"),
     "RequestTimeTooSkewed": Failure(RemoteRefused, "the clock of this host is {skew}; set it, then run again"),
-    "QuotaExceeded": Failure(RemoteFull, "the quota there is used up; raise it, or free space there"),
-    "InsufficientStorage": Failure(RemoteFull, "there is no space left; free space there, then run again"),
-    "XMinioStorageFull": Failure(RemoteFull, "there is no space left; free space there, then run again"),
-    "XMinioAdminBucketQuotaExceeded": Failure(RemoteFull, "the quota there is used up; raise it, or free space there"),
+    "QuotaExceeded": Failure(RemoteFull, "the quota of the remote is used up; raise it, or delete data there"),
+    "InsufficientStorage": Failure(RemoteFull, "no space is left on the remote; free space there, then run again"),
+    "XMinioStorageFull": Failure(RemoteFull, "no space is left on the remote; free space there, then run again"),
+    "XMinioAdminBucketQuotaExceeded": Failure(RemoteFull, "the quota of the remote is used up; raise it, or delete data there"),
     "InvalidObjectState": Failure(RemoteError, "{name} is in an archive; restore it there first, then run again"),
     "AuthorizationHeaderMalformed": Failure(RemoteError, _REGION),
     "PermanentRedirect": Failure(RemoteError, _REGION),
     "IllegalLocationConstraintException": Failure(RemoteError, _REGION),
-    "NotImplemented": Failure(Lacking, "the server cannot {doing}; use a server that has all of the S3 interface that this needs"),
+    "NotImplemented": Failure(Lacking, "the server does not implement what it needs to {doing}; use another S3 server"),
     "BadDigest": Failure(RemoteError, _ALTERED, again=True),
     "XAmzContentSHA256Mismatch": Failure(RemoteError, _ALTERED, again=True),
-    "IncompleteBody": Failure(RemoteUnreachable, "the connection was cut; check the network, then run again", again=True),
+    "IncompleteBody": Failure(RemoteUnreachable, "the connection broke during the upload; check the network, then run again", again=True),
     "RequestTimeout": Failure(RemoteUnreachable, "the connection was too slow; check the network, then run again", again=True),
     # two writers at the same moment: one has to ask again which of them came first
-    "ConditionalRequestConflict": Failure(RemoteUnreachable, "others write {name} all the time; find out which, then run again", again=True),
-    "OperationAborted": Failure(RemoteUnreachable, "others change the bucket all the time; run again later", again=True),
+    "ConditionalRequestConflict": Failure(RemoteUnreachable, "other clients keep writing {name}; find out which, then run again", again=True),
+    "OperationAborted": Failure(RemoteUnreachable, "other clients keep changing the bucket; run again later", again=True),
     "InternalError": _BUSY,
     "ServiceUnavailable": _BUSY,
     "SlowDown": Failure(RemoteUnreachable, "the server is overloaded; run again later, with fewer `jobs`", again=True),
@@ -109,7 +109,7 @@ _NAMES: t.Dict[str, Failure] = {
 _STATUSES: t.Dict[int, Failure] = {
     401: Failure(RemoteRefused, "the server does not accept the credentials; correct those of this remote"),
     403: _NAMES["AccessDenied"],
-    407: Failure(RemoteRefused, "the proxy wants other credentials; correct those of the proxy"),
+    407: Failure(RemoteRefused, "the proxy refuses its credentials; correct them"),
     408: _NAMES["RequestTimeout"],
     425: _BUSY,
     429: _NAMES["SlowDown"],
@@ -136,13 +136,13 @@ def of_answer(answer: Answer, doing: str, name: str, bucket: str) -> Failure:
     if found is None and answer.status >= 500:
         found = _BUSY
     if found is None:
-        found = Failure(RemoteError, "the server refuses to {doing}: {told}; see its documentation")
+        found = Failure(RemoteError, "the server refuses to {doing}: {message}; see its documentation")
     if found.kind is RemoteRefused and abs(_ahead(answer.headers)) > _MOST_SKEW:  # not all servers say that this is why
         found = _NAMES["RequestTimeTooSkewed"]
-    told = brief(f"{answer.code} {answer.text}".strip() or f"HTTP {answer.status}", 300)
+    message = brief(f"{answer.code} {answer.text}".strip() or f"HTTP {answer.status}", 300)
     code = "" if answer.code.isdigit() else answer.code
     status = f"HTTP {answer.status}" + (f" ({code})" if code else "") if answer.status else code
-    text = found.text.format(doing=doing, name=name, bucket=bucket, status=status, told=told, skew=_skew(answer.headers))
+    text = found.text.format(doing=doing, name=name, bucket=bucket, status=status, message=message, skew=_skew(answer.headers))
     return found._replace(text=text, wait=_retry_after(answer.headers) if found.again else 0.0)
 
 
@@ -161,7 +161,7 @@ def of_exception(error: BaseException, host: str) -> t.Optional[Failure]:
             return Failure(RemoteError, f"the certificate of {host} is not trusted: {told}; correct it there, or give its authority as `ca`", away=True)
     for cause in causes:
         if isinstance(cause, socket.gaierror):
-            return Failure(RemoteUnreachable, f"the name {host} is not found; correct the URL, or check the name service of this host", again=True, away=True)
+            return Failure(RemoteUnreachable, f"the host name {host} does not resolve; correct the URL, or check DNS on this host", again=True, away=True)
     if "ProxyConnectionError" in names or "ProxyError" in names:
         return Failure(RemoteUnreachable, f"the proxy does not connect to {host}; check the proxy", again=True, away=True)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
@@ -173,11 +173,11 @@ def of_exception(error: BaseException, host: str) -> t.Optional[Failure]:
     if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) for cause in causes):
         return Failure(RemoteUnreachable, f"{host} does not speak TLS; check the URL, and the network between", again=True, away=True)
     if "EndpointConnectionError" in names:
-        return Failure(RemoteUnreachable, f"{host} is not reached; check the URL and the network", again=True, away=True)
+        return Failure(RemoteUnreachable, f"{host} cannot be reached; check the URL and the network", again=True, away=True)
     if "ResponseParserError" in names:  # a page of something else, or one of S3 that was cut
         return Failure(RemoteUnreachable, f"{host} does not answer as an S3 server does; check the URL, and proxies between", again=True)
     if names & _CUT or any(isinstance(cause, (OSError, http.client.HTTPException)) for cause in causes):
-        return Failure(RemoteUnreachable, f"the connection to {host} is cut again and again; check the network, then run again", again=True)
+        return Failure(RemoteUnreachable, f"the connection to {host} breaks; check the network, then run again", again=True)
     if type(error).__module__.startswith(("botocore", "urllib3")):
         return Failure(RemoteError, f"the S3 client failed ({type(error).__name__}); check URL, credentials and proxy of this remote")
     return None
