@@ -431,6 +431,21 @@ backups:
       type: bool
       returned: always
       sample: false
+    checked:
+      description:
+        - Whether the files of the store that it needs are as they were when they were last hashed. After a store was copied to another disk, this is V(false)
+          until C(volt-backup verify --content) or M(volt.backup.volt_cas_verify) with O(volt.backup.volt_cas_verify#module:level=content) has hashed them.
+        - Null if the backup is damaged, unsupported or foreign.
+      type: bool
+      returned: always
+      sample: true
+    checked_at:
+      description:
+        - All data that it needs has been hashed at this time or later, in UTC. Data is hashed when it is stored, and by
+          M(volt.backup.volt_cas_verify) with O(volt.backup.volt_cas_verify#module:level=content). Null if it is not checked.
+      type: str
+      returned: always
+      sample: '2026-11-23T10:00:00.123456Z'
     damage:
       description: What is wrong with it, as a sentence, or null.
       type: str

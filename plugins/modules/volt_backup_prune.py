@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Deletes the backups of a workload that O(keep) does not keep, oldest first. Data that only they use stays in the store until
     M(volt.backup.volt_cas_gc) removes it.
-  - The newest complete and undamaged backup is always kept, and also the newest of them that is not unstable.
+  - The newest complete and undamaged backup is always kept, and also the newest of them that is not unstable, and the newest one whose data did not change
+    since it was last hashed (C(checked) in M(volt.backup.volt_backup_info)).
   - Incomplete and damaged backups do not count. So a good backup is never deleted because of them, and they are deleted if a good one of the same time
     would be. If no good backup is left, nothing is deleted.
   - A backup with a time in the future, because a clock was wrong, is kept, and does not count until that time. A backup with an unreadable record
@@ -111,8 +112,8 @@ kept:
       sample: scheduled
     rule:
       description:
-        - What keeps it. These are suboptions of O(keep), with the day, month or other period; or V(newest) or V(newest stable), or V(future) for one
-          with a time in the future, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
+        - What keeps it. These are suboptions of O(keep), with the day, month or other period; or V(newest), V(newest stable) or V(newest checked),
+          or V(future) for one with a time in the future, or V(time unknown) and V(tags unknown) for one whose record cannot be read,
           or V(no complete and undamaged backup is left), or V(its record changed meanwhile), or V(protected),
           V(older than a suspect backup) and V(first suspect).
         - V(no rule keeps it) for one that is deleted.

@@ -30,7 +30,10 @@ from ansible_collections.volt.backup.tests.rigs import model
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 NOBODY = 65534
 #: The state of a backup that is as it should be, as it is listed.
-SOUND = {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False, "foreign": False, "foreign_reason": None}
+SOUND = {
+    "checked": True, "damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False, "foreign": False,
+    "foreign_reason": None,
+}  # fmt: skip
 #: As results show the name of the file that holds a byte which is no UTF-8, and a backslash.
 ODD = "data/caf\\xe9 \\\\ back"
 #: 20 July 1969, 20:17:40.123456789 UTC.

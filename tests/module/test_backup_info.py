@@ -37,7 +37,7 @@ def test_all(host: Host, three: list[dict[str, Any]]) -> None:
     for check in (True, False):
         result = host.run("volt_backup_info", check)
         assert not result["changed"] and result["count"] == 3
-        assert result["backups"] == [{**backup, **SOUND} for backup in reversed(three)]
+        assert result["backups"] == [{**backup, **SOUND, "checked_at": found["checked_at"]} for backup, found in zip(reversed(three), result["backups"])]
         assert not {"contents", "changes", "store"} & set(result)
 
 

@@ -48,8 +48,8 @@ class Host:
 
 
 def content(top: Path) -> dict[Path, bytes]:
-    """Every file below a directory, locks and cache apart."""
-    apart = ("lock", "gate", "cache")
+    """Every file below a directory, locks and what is derived apart."""
+    apart = ("lock", "gate", "cache", "index")
     return {path: path.read_bytes() for path in top.rglob("*") if path.is_file() and path.relative_to(top).parts[0] not in apart}
 
 

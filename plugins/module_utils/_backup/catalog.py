@@ -16,7 +16,22 @@ import re
 import time
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, VoltError, directory_lock, files, is_future, parse_time, reason, show, store_failure
+from .._base import (
+    Damaged,
+    Foreign,
+    NotFound,
+    StoreError,
+    Unsupported,
+    VoltError,
+    directory_lock,
+    files,
+    is_future,
+    parse_time,
+    reason,
+    show,
+    show_time,
+    store_failure,
+)
 from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._store.store import Store
@@ -38,7 +53,7 @@ class Catalog:
         self._directory = backup_dir
         self.owner = directory.Owner(store, backup_dir)
         self._reach = Reachability(store.read, store.present)
-        self._needs, self._learns = Needs(store), learns
+        self._needs = Needs(store, learns)
         self.load = tree.Loader(store.read)
         #: Which backups these are, for messages.
         self.where = f"store {show(os.fsencode(store.path))} (records in {show(os.fsencode(backup_dir))})"
@@ -231,13 +246,15 @@ class Catalog:
         """Damaged unless all trees are sound and all content is present; shared trees are looked at once in a catalog's life."""
         self._store.steadily(lambda: self._reach(manifest.root.content, manifest.links))
 
-    def _look(self, sidecar: Sidecar, manifest: Manifest) -> None:
-        """The same by the list of what the backup needs, where that says that all is present."""
+    def _look(self, sidecar: Sidecar, manifest: Manifest) -> t.Optional[int]:
+        """The same by the list of what the backup needs, where that says that all is present. When all of it was last hashed, as of `Needs.hashed`."""
         digest = sidecar["manifest_sha256"]
-        if not self._needs.is_whole(digest):
+        hashed = self._needs.hashed(digest)
+        if hashed is None:
             self.check(manifest)
-            if self._learns:
-                self._needs.learn(digest, manifest)
+            self._needs.learn(digest, manifest)
+            hashed = self._needs.hashed(digest)
+        return hashed
 
     def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
         """The hard-link groups of a backup: of names whose entries are equal. Backups of version 0.1.0 may tie names of different files."""
@@ -262,6 +279,7 @@ class Catalog:
     def judged(self, sidecar: Listed) -> t.Optional[Listed]:
         """The sidecar with its state found out (`records.STATE`); None if the backup was deleted meanwhile. What is another directory's is not judged."""
         error: t.Optional[VoltError] = None
+        hashed: t.Optional[int] = None
         if sidecar.get("foreign"):
             return sidecar
         if trouble_of(sidecar) is None:
@@ -271,14 +289,14 @@ class Catalog:
                     manifest = self.manifest(sidecar)
                     foreign = self.owner.foreign(sidecar, manifest)
                     if foreign is None:
-                        self._look(sidecar, manifest)
+                        hashed = self._look(sidecar, manifest)
             except NotFound:
                 return None
             except (Damaged, Unsupported) as trouble:
                 if not self.is_current(sidecar):
                     return None
                 error = trouble
-            sidecar = with_state(sidecar, error, foreign)
+            sidecar = with_state(sidecar, error, foreign, hashed)
         return sidecar
 
     def is_current(self, sidecar: Sidecar) -> bool:
@@ -397,10 +415,15 @@ def of_future(sidecar: Sidecar) -> bool:
         return False
 
 
-def with_state(sidecar: Sidecar, error: t.Optional[VoltError], foreign: t.Optional[str] = None) -> Listed:
+def with_state(
+    sidecar: Sidecar, error: t.Optional[VoltError], foreign: t.Optional[str] = None, hashed: t.Optional[int] = None
+) -> Listed:
+    """:param hashed: when all that it needs was last hashed, as of `Needs.hashed`."""
     message = error.message if error is not None else None
     unsupported = isinstance(error, Unsupported)
     state = {
+        "checked": None if hashed is None else bool(hashed),
+        "checked_at": show_time(datetime.datetime.fromtimestamp(hashed // 1000 / 1e6, datetime.timezone.utc)) if hashed else None,
         "damaged": error is not None and not unsupported,
         "damage": None if unsupported else message,
         "unsupported": unsupported,

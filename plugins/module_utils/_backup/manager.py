@@ -120,12 +120,12 @@ class Manager:
     def _directory(self) -> str:
         return self._paths[1]
 
-    def _look(self, dry: bool = False, **more: int) -> t.Tuple[Store, Catalog]:
-        """The store, whether it is there or not. :param dry: nothing may be written, not even what may be lost."""
+    def _look(self, dry: bool = False, **more: t.Any) -> t.Tuple[Store, Catalog]:
+        """The store, whether it is there or not. :param dry: nothing may be written, not even what may be lost. :param more: for `Store`."""
         store = Store(self._paths[0], self._timeout, **more)
         return store, Catalog(store, self._directory, not dry)
 
-    def _open(self, dry: bool = False, **more: int) -> t.Tuple[Store, Catalog]:
+    def _open(self, dry: bool = False, **more: t.Any) -> t.Tuple[Store, Catalog]:
         """The store; where none was ever made, it is empty. One that is not mounted must not pass for that, nor another one for it."""
         store, catalog = self._look(dry, **more)
         try:
@@ -229,7 +229,7 @@ class Manager:
                     return restorer(), passed
             except Damaged:
                 if not dry:
-                    store.remember_suspects()  # so that the next listing does not promise it again
+                    store.remember()  # so that the next listing does not promise it again
                 raise
 
     @property
@@ -240,7 +240,7 @@ class Manager:
     def delete(self, backup: str, dry: bool = False) -> t.Optional[Listed]:
         """Delete a backup; its sidecar as it was, or None where there was none."""
         check_id(backup)
-        store, catalog = self._open(dry)
+        store, catalog = self._open(dry, proves=False)
         if not catalog.exists(backup) and not catalog.manifests_of(backup):
             return None
         with store.lock():
@@ -325,7 +325,7 @@ class Manager:
         """
         from . import prune
 
-        store, catalog = self._look(dry) if new_store else self._open(dry)
+        store, catalog = self._look(dry, proves=False) if new_store else self._open(dry, proves=False)
         anew = new_store and presence.to_begin(store, catalog, self._directory, self._told, True)
         pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming, anew)
         with _no_cycles():
@@ -350,7 +350,7 @@ class Manager:
     def find(self, query: Query, dry: bool = False) -> t.List[Listed]:
         """Sidecars that match, newest first, each with the state of its backup. `dry` notes nothing of what it finds out."""
         accept = accepts(query)
-        store, catalog = self._open(dry)
+        store, catalog = self._open(dry, proves=False)
         found = []
         with store.lock():
             for sidecar in filter(accept, catalog.list(query.workload, query.id)):
@@ -441,7 +441,7 @@ class Manager:
         """What the store holds and what that costs, in all and by workload."""
         from . import usage
 
-        store, catalog = self._open(room=WALKER)
+        store, catalog = self._open(room=WALKER, proves=False)
         with store.lock(), _no_cycles():
             return usage.usage(store, catalog)
 

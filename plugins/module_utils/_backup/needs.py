@@ -21,6 +21,7 @@ All of this is derived. A file that is missing, altered or of another manifest i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import secrets
 import struct
@@ -46,7 +47,9 @@ _NAME = 16  # bytes of a part's name
 _COUNTS = struct.Struct("<QQ")  # packs, objects
 _OBJECT = struct.Struct("<32sQ")  # digest, plain size or _UNKNOWN
 _SIZE = struct.Struct("<Q")
+_MOMENT = struct.Struct("<q")
 _UNKNOWN = (1 << 64) - 1  # of trees and lists
+_NOW = (1 << 63) - 1  # of nothing, which is always as it was
 _DIGEST = 32
 #: So many parts, and the next backup gets one of its own.
 _MOST = 32
@@ -65,46 +68,42 @@ class _Part(t.NamedTuple):
 
 
 class Needs:
-    """What is noted of the backups of a store."""
+    """What is noted of the backups of a store.
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._cache = store, store.cache
-        self._whole: t.Dict[bytes, bool] = {}
-        self._found = Table(0)
+    :param writes: else what is learned is forgotten in the end.
+    """
+
+    def __init__(self, store: Store, writes: bool = True) -> None:
+        self._store, self._cache, self._writes = store, store.cache, writes
+        self._unwritten: t.Dict[str, bytes] = {}
+        self._hashed: t.Dict[bytes, t.Optional[int]] = {}
+        self._found = Table(_MOMENT.size)
         self._there: t.Set[str] = set()
         self._last: t.Dict[str, t.Tuple[str, Manifest]] = {}  # by workload
-        self._closed = False  # nothing can be written: all trees would be walked again for each backup, and in vain
 
-    def is_whole(self, digest: str) -> bool:
-        """Whether all is there that a backup needs, as far as its list tells. False where it may not be, or there is no list.
+    def hashed(self, digest: str) -> t.Optional[int]:
+        """When all that a backup needs was last hashed, in ns since 1970, as far as its list tells; UNCHECKED where some of it changed since. None where
+        something may be missing, or there is no list.
 
         :param digest: SHA-256 of the backup's manifest, in hex.
         """
-        parts = self._parts(digest)
-        return bool(parts) and all(map(self._is_there, t.cast(t.List[bytes], parts)))
+        return _oldest(self._part_hashed(name) for name in self._parts(digest) or [b""])
 
     def learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]] = None) -> None:
-        """Note what a backup needs, which is all here; quietly not, where that cannot be done. Its manifest is there, so nothing of it is
-        collected.
+        """Note what a backup needs, which is all here; quietly not, where it is gone by now. Its manifest is there, so nothing of it is collected.
 
         :param near: another backup with much in common, and the digest of its manifest; by default the one of the same workload that was learned last.
         """
-        if self._closed:
-            return
         with contextlib.suppress(VoltError):
-            try:
-                self._learn(digest, manifest, near or self._last.get(manifest.backup["workload_name"]))
-                self._last[manifest.backup["workload_name"]] = digest, manifest
-            except OSError:
-                self._closed = True
+            self._learn(digest, manifest, near or self._last.get(manifest.backup["workload_name"]))
+            self._last[manifest.backup["workload_name"]] = digest, manifest
 
     def learn_first(self, digest: str, run: Transaction) -> None:
         """The same of a backup for which everything was read, so that its transaction was asked for each blob."""
         objects = bytearray()
         for name in run.objects.relied_on():
             objects += _OBJECT.pack(name, _UNKNOWN)
-        with contextlib.suppress(OSError):
-            self._write_list(digest, [], _Part(sorted(run.blobs.relied_on()), bytes(objects)))
+        self._write_list(digest, [], _Part(sorted(run.blobs.relied_on()), bytes(objects)))
 
     def _learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]]) -> None:
         # Between the moves to the trash and `end`, a part may name what was moved. A backup that stores such a blob again needs a part with it that stays.
@@ -128,7 +127,7 @@ class Needs:
             name = secrets.token_bytes(_NAME)
             self._write(name, part)
             parts = [*parts, name]
-        self._cache.write(_list_name(digest), _sealed(_LIST_MAGIC, bytes.fromhex(digest) + b"".join(parts)))
+        self._write_file(_list_name(digest), _sealed(_LIST_MAGIC, bytes.fromhex(digest) + b"".join(parts)))
 
     # ---- around a collection
 
@@ -165,8 +164,7 @@ class Needs:
             return
         if len(packs) < len(part.packs):
             packs = sorted({*packs, *made})
-        with contextlib.suppress(OSError):  # then it names what is gone, and the trees are walked
-            self._write(name, _Part(packs, objects))
+        self._write(name, _Part(packs, objects))
 
     def _sweep(self, manifests: t.Iterable[str]) -> None:
         wanted = set(map(_list_name, manifests))
@@ -196,35 +194,38 @@ class Needs:
         """Our files of one kind. What has another name is not ours, as what a copying program left."""
         return list(filter(name.fullmatch, self._cache.names(ending)))
 
-    def _is_there(self, name: bytes) -> bool:
-        """Whether all that a part names is there. Looked at once."""
-        whole = self._whole.get(name)
-        if whole is None:
+    def _part_hashed(self, name: bytes) -> t.Optional[int]:
+        """When all that a part names was last hashed, as of `hashed`. Looked at once."""
+        if name not in self._hashed:
             part = self._read(name)
-            whole = part is not None and self._store.has_packs(part.packs) and all(map(self._has_object, part.each_object()))
-            self._whole[name] = whole
-        return whole
+            found = None if part is None else _oldest(map(self._store.pack_hashed, part.packs))
+            if found is not None:
+                found = _oldest(itertools.chain([found], map(self._object_hashed, t.cast(_Part, part).each_object())))
+            self._hashed[name] = found
+        return self._hashed[name]
 
-    def _has_object(self, item: t.Tuple[bytes, int]) -> bool:
+    def _object_hashed(self, item: t.Tuple[bytes, int]) -> t.Optional[int]:
         digest, size = item
-        if self._found.find(digest) < 0:
-            if not self._store.has(digest, -1 if size == _UNKNOWN else size):
-                return False
-            self._found.add(digest, b"")
-        return True
+        position = self._found.find(digest)
+        if position >= 0:
+            return t.cast(int, _MOMENT.unpack(self._found.value(position))[0])
+        hashed = self._store.hashed(digest, -1 if size == _UNKNOWN else size)
+        if hashed is not None:
+            self._found.add(digest, _MOMENT.pack(hashed))
+        return hashed
 
     def _parts(self, digest: str) -> t.Optional[t.List[bytes]]:
         return self._names(_list_name(digest), bytes.fromhex(digest))
 
     def _names(self, file: str, digest: bytes = b"") -> t.Optional[t.List[bytes]]:
         """The parts that a list names; None where there is no list of this manifest."""
-        data = _opened(_LIST_MAGIC, self._cache.read(file, _FILE_MOST))
+        data = _opened(_LIST_MAGIC, self._read_file(file))
         if data is None or not data.startswith(digest) or (len(data) - _DIGEST) % _NAME:
             return None
         return [data[at : at + _NAME] for at in range(_DIGEST, len(data), _NAME)]
 
     def _read(self, name: bytes) -> t.Optional[_Part]:
-        data = _opened(_PART_MAGIC, self._cache.read(name.hex() + PART, _FILE_MOST))
+        data = _opened(_PART_MAGIC, self._read_file(name.hex() + PART))
         if data is None or len(data) < _COUNTS.size:
             return None
         packs, objects = _COUNTS.unpack_from(data)
@@ -235,8 +236,21 @@ class Needs:
 
     def _write(self, name: bytes, part: _Part) -> None:
         body = _COUNTS.pack(len(part.packs), len(part.objects) // _OBJECT.size) + b"".join(part.packs) + part.objects
-        self._cache.write(name.hex() + PART, _sealed(_PART_MAGIC, body))
-        self._whole.pop(name, None)
+        self._write_file(name.hex() + PART, _sealed(_PART_MAGIC, body))
+        self._hashed.pop(name, None)
+
+    def _read_file(self, name: str) -> t.Optional[bytes]:
+        return self._unwritten.get(name) or self._cache.read(name, _FILE_MOST)
+
+    def _write_file(self, name: str, data: bytes) -> None:
+        """Write a file; where that cannot be done, it is kept in memory, and others walk the trees again."""
+        if self._writes:
+            try:
+                self._cache.write(name, data)
+                return
+            except OSError:
+                self._writes = False
+        self._unwritten[name] = data
 
 
 class _Found:
@@ -269,6 +283,16 @@ class _Found:
         for position in range(len(self._objects)):
             objects += self._objects.digest(position) + self._objects.value(position)
         return _Part(sorted(self._packs - self._known_packs), bytes(objects))
+
+
+def _oldest(times: t.Iterable[t.Optional[int]]) -> t.Optional[int]:
+    """The earliest of some times; None where one of them is."""
+    oldest = _NOW
+    for moment in times:
+        if moment is None:
+            return None
+        oldest = min(oldest, moment)
+    return oldest
 
 
 def _list_name(digest: str) -> str:

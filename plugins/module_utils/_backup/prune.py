@@ -122,6 +122,7 @@ def _item(owner: Owner, sidecar: Listed) -> retention.Item:
         unsupported=sidecar.get("unsupported", False),
         alien=alien,
         stable=not sidecar["unstable"],
+        checked=sidecar.get("checked") is not False,
         suspect=bool(sidecar["suspect"]) and alien is None,
         protected=bool(sidecar["protected"]),
     )

@@ -104,6 +104,9 @@ class Sidecar(t.TypedDict, total=False):
 class Listed(Sidecar, total=False):
     """A sidecar with the state of its backup."""
 
+    checked: t.Optional[bool]  # all that it needs is as it was when last hashed; null where that is not known, as of a damaged one
+    checked_at: t.Optional[str]  # since when all that it needs has been hashed; null where it is not checked
+
     damaged: bool
     damage: t.Optional[str]  # what is wrong
     unsupported: bool  # a newer version wrote it, or something that it needs
@@ -116,7 +119,7 @@ class Listed(Sidecar, total=False):
 #: Keys of a sidecar's file, in order.
 SIDECAR = tuple(Sidecar.__annotations__)
 #: Keys that are found out and never read from a file.
-STATE = ("damaged", "damage", "unsupported", "unsupported_reason", "future", "foreign", "foreign_reason")
+STATE = ("checked", "checked_at", "damaged", "damage", "unsupported", "unsupported_reason", "future", "foreign", "foreign_reason")
 #: Keys that records of version 0.1.0 lack, with what stands for them.
 LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
@@ -382,8 +385,8 @@ def original_sidecar(backup: str, data: bytes) -> t.Optional[Listed]:
     if not _time(sidecar["created_at"]):
         sidecar["created_at"] = None
     sidecar.update(tags=sidecar["tags"] or [], exclude=[], skipped=[], changed_while_read=[], complete=False)
-    state = {"damaged": False, "damage": None, "unsupported": False, "unsupported_reason": None, "future": False, "foreign": True}
-    return t.cast(Listed, {**sidecar, **state, "foreign_reason": ORIGINAL})
+    state = {**dict.fromkeys(STATE), **dict.fromkeys(("damaged", "unsupported", "future"), False), "foreign": True, "foreign_reason": ORIGINAL}
+    return t.cast(Listed, {**sidecar, **state})
 
 
 def utf8(value: t.Any) -> t.Any:

@@ -12,7 +12,7 @@
     hourly ... yearly  of each of the newest so many hours, days, ISO weeks, months, years that have a backup, the newest one
     within           whatever is younger than that, counted back from the newest one
     tags             whatever bears any of these tags
-    the newest one   in any case, and the newest one that is not unstable
+    the newest one   in any case, and the newest ones that are not unstable, and not changed since they were last hashed
 
 Hours, days and weeks are those of the host's time zone, through daylight saving: a day is what the operator calls a day. All of this
 is what restic's `forget` does; a test holds the two against each other. Six things are ours, each so that less is lost:
@@ -55,7 +55,7 @@ _LABELS: t.Dict[str, t.Callable[[datetime.datetime], str]] = {
 COUNTS = ("last", *_LABELS)
 KEYS = (*COUNTS, "within", "tags")
 
-NEWEST, STABLE, FUTURE, NO_TIME, NO_TAGS = "newest", "newest stable", "future", "time unknown", "tags unknown"
+NEWEST, STABLE, CHECKED, FUTURE, NO_TIME, NO_TAGS = "newest", "newest stable", "newest checked", "future", "time unknown", "tags unknown"
 PROTECTED, HELD = "protected", "older than a suspect backup"
 FIRST_SUSPECT = "first suspect"
 NEWER = "written by a newer version"
@@ -87,6 +87,7 @@ class Item(t.NamedTuple):
     stable: bool = True
     suspect: bool = False
     protected: bool = False
+    checked: bool = True
 
 
 def parse_policy(keep: Keep) -> Policy:
@@ -149,10 +150,10 @@ def decide(
     counted.sort(key=lambda number: (items[number].moment, items[number].id), reverse=True)
     of_good = _apply(policy, items, [number for number in counted if items[number].good])
     of_all = {**_apply(policy, items, counted), **_of_suspect(policy, items, counted, suspect_since)}
-    for number in counted:
-        if items[number].good and items[number].stable:
-            of_good.setdefault(number, STABLE)
-            break
+    for rule, fitting in ((STABLE, [item.stable for item in items]), (CHECKED, [item.checked for item in items])):
+        best = next((number for number in counted if items[number].good and fitting[number]), None)
+        if best is not None:
+            of_good.setdefault(best, rule)
     verdicts: t.List[t.Optional[str]] = []
     for number, item in enumerate(items):
         if item.alien is not None:

@@ -23,6 +23,7 @@ import typing as t
 from .._base import Damaged, Foreign, NotFound, Progress, StoreError, Unsupported, UsageError, VoltError, one_line, parse_span, show
 from .._format.reachability import Reachability, Tracer
 from .._store import scrub
+from .._store.rounds import SPACE
 from .._store.store import Store
 from . import records
 from .catalog import Catalog
@@ -102,7 +103,7 @@ class Verified(t.NamedTuple):
 class Budget(t.NamedTuple):
     """How much content to read: a share of all names, or seconds."""
 
-    names: int = scrub.SPACE
+    names: int = SPACE
     seconds: t.Optional[float] = None
 
 
@@ -120,7 +121,7 @@ def parse_budget(text: str) -> Budget:
     millionths = round(float(match[1]) * 10_000)
     if not 0 < millionths <= 1_000_000:
         raise UsageError(f"Budget {text} is out of range; write a percentage above 0 and up to 100.")
-    return Budget(names=-(-scrub.SPACE * millionths // 1_000_000))  # rounded up: 20 times 5% must be all
+    return Budget(names=-(-SPACE * millionths // 1_000_000))  # rounded up: 20 times 5% must be all
 
 
 class Structure:
@@ -271,6 +272,7 @@ class Verifier:
         self._budget = parse_budget(request.budget) if request.budget else None
         self.ids = [check_id(backup) for backup in request.ids]
         self.files: t.List[t.Tuple[scrub.StoreFile, str]] = []
+        self._sound: t.List[scrub.StoreFile] = []
         self.structure = Structure(store, catalog, self.ids)
         self.read_files = self.read_bytes = 0
         self.covered: t.Optional[float] = None
@@ -286,6 +288,7 @@ class Verifier:
         with store.lock():
             self.structure.read_records()
             store.refresh()  # after the records: what they refer to is there by now
+            scrub.confirm(store, self._sound)
             if self._request.level == "content" and self.ids:
                 self._examine_backups()
             scrub.condemn(store, self.files)
@@ -293,7 +296,7 @@ class Verifier:
             self.files += scrub.found_meanwhile(store, {file for file, _wrong in self.files})
             self.structure.tell(self._request.diff_limit)
         if not self._dry:
-            store.remember_suspects()
+            store.remember()
         if self.structure.unlisted:
             self.warnings.append(
                 f"{len(self.structure.unlisted)} manifest(s) have no sidecar, first {self.structure.unlisted[0]}; run volt_cas_verify with repair: true to"
@@ -311,18 +314,18 @@ class Verifier:
 
     def _examine_store(self) -> None:
         store, budget = self._store, self._budget
-        begin = scrub.position(store) if budget is not None else 0
+        begin = store.rounds.next if budget is not None else 0
         until = time.monotonic() + budget.seconds if budget is not None and budget.seconds is not None else None
-        walk = scrub.Scrub(store, begin, budget.names if budget is not None else scrub.SPACE, until, self._progress)
+        walk = scrub.Scrub(store, begin, budget.names if budget is not None else SPACE, until, self._progress)
         walk()
-        self.files, self.read_files, self.read_bytes = walk.faults, walk.files, walk.bytes
+        self.files, self._sound, self.read_files, self.read_bytes = walk.faults, walk.sound, walk.files, walk.bytes
         if budget is not None:
-            self.covered = 100.0 if walk.at <= begin and walk.came else round(100 * walk.at / scrub.SPACE, 2)
-            if not self._dry:
-                try:
-                    scrub.remember(store, walk.at)
-                except StoreError as error:
-                    self.warnings.append(f"The next verification starts at the same place as this one. {error.message}")
+            self.covered = 100.0 if walk.at <= begin and walk.came else round(100 * walk.at / SPACE, 2)
+        if not self._dry:
+            try:
+                store.rounds.save()
+            except StoreError as error:
+                self.warnings.append(f"The next verification starts at the same place as this one. {error.message}")
 
     def _examine_backups(self) -> None:
         """Read every file of the store that some backups need; a pack is read once."""
@@ -340,6 +343,8 @@ class Verifier:
                 self._progress(1, found.state[0])
                 if wrong is not None:
                     self.files.append((found, wrong))
+                elif not scrub.is_known(store, found):
+                    scrub.confirm(store, [found])
 
         reach = Reachability(store.read, lambda digest, _size: file(digest), file, lambda _digest, _error: None)
         for _backup, manifest in self.structure.whole:

@@ -154,6 +154,7 @@ def _state(backup: Backup) -> str:
     words += [f"SUSPECT: {backup['suspect_reason']}"] if backup["suspect"] else []
     words += [] if backup["complete"] else ["incomplete"]
     words += [f"unstable: {backup['unstable_count']} file(s)"] if backup["unstable"] else []
+    words += ["not checked"] if backup["checked"] is False else []
     return ", ".join(words or ["ok"]) + (", protected" if backup["protected"] else "")
 
 
@@ -204,6 +205,7 @@ def _shown(backup: Backup) -> str:
             ("tags", ", ".join(backup["tags"])),
             ("notes", backup["notes"]),
             ("created", backup["created_at"]),
+            ("checked", backup["checked_at"] or _unchecked(backup)),
             ("took", screen.span(backup["duration"])),
             ("host", backup["host"]),
             ("source", backup["source_path"]),
@@ -219,6 +221,10 @@ def _shown(backup: Backup) -> str:
             ("manifest", backup["manifest_ref"]),
         ]
     )
+
+
+def _unchecked(backup: Backup) -> str:
+    return "no: files of the store changed since they were last hashed; run volt-backup verify --content" if backup["checked"] is False else ""
 
 
 def _contents(contents: t.Dict[str, t.Any]) -> str:

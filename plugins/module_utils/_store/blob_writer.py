@@ -14,8 +14,8 @@ import typing as t
 from concurrent.futures import Future
 
 from . import claims, codec, layout, pack
-from .index import LOCATION_SIZE, SUSPECT, PackLine, pack_location, unpack_location
 from .layout import State
+from .pack_tables import LOCATION_SIZE, SUSPECT, PackLine, pack_location, unpack_location
 from .store import Store
 from .table import Table
 from .workers import Counts, Workers

@@ -27,102 +27,48 @@ import typing as t
 
 from .._base import Damaged, StoreError, Unsupported, files, reason
 from . import codec, layout, pack
+from .pack_tables import LOCATION_SIZE, SUSPECT, Folded, PackLine, PackTable, pack_lines, unpack_location
 from .table import Table, Unusable
 
-_PLACE = struct.Struct("=III")  # number of the pack in the table's appendix, offset behind the pack's table, length
 _STATE = struct.Struct("=Qq")  # size of the file, ctime in ns
-_PACK = struct.Struct("=32sQqQ")  # name, size of the file, its ctime in ns, plain size
 #: How often the tables are listed anew where one of the list is gone.
 _TRIES = 5
-#: A state that no file has: what is remembered with it is hashed before it is believed.
-SUSPECT = (0, 0)
 
 Location = t.Tuple[bytes, int, int]
-#: A pack as a table's appendix has it: name, state, plain size. The size is 0 in a line that has news of the state alone: the pack's blobs
-#: are then in another table.
-PackLine = t.Tuple[bytes, layout.State, int]
 
 
 class PackFile(t.NamedTuple):
-    """A sound pack file: the form it has, its state when last hashed, and its plain size in bytes."""
+    """A sound pack file: the form it has, its state, and its plain size in bytes, 0 where that is not known yet (see `Index.unchecked`)."""
 
     suffix: str
     state: layout.State
     plain: int
 
 
-class _PackTable:
-    """A table with the names of the packs that its records point into."""
-
-    def __init__(self, table: Table, path: t.Optional[str]) -> None:
-        self.table = table
-        self.path = path
-        if len(table.appendix) % _PACK.size:
-            raise Unusable(path)
-        self.packs: t.List[PackLine] = [(name, (size, ctime), plain) for name, size, ctime, plain in _PACK.iter_unpack(table.appendix)]
-
-
-class _Folded:
-    """Pack tables on their way. A blob is in as many of them as there are packs that have it.
-
-    :param first: the table that most go into; its lines tell of whole packs. :param lines: of the packs that it has.
-    """
-
-    def __init__(self, first: Table, lines: t.List[PackLine]) -> None:
-        self._levels = [(first, lines, {name: number for number, (name, _state, _plain) in enumerate(lines)})]
-
-    def tell(self, name: bytes, state: layout.State, plain: int) -> None:
-        """All blobs of a pack are in these tables from now on; or with a plain size of 0, this is its state."""
-        _table, lines, numbers = self._levels[0]
-        if name not in numbers:
-            numbers[name] = len(lines)
-            lines.append((name, state, plain))
-        elif plain and not lines[numbers[name]][2]:
-            lines[numbers[name]] = (name, lines[numbers[name]][1], plain)
-
-    def add(self, digest: bytes, name: bytes, state: layout.State, offset: int, length: int) -> None:
-        """A place of a blob, unless it is known."""
-        level = 0
-        while level < len(self._levels):
-            table, lines, _numbers = self._levels[level]
-            position = table.find(digest)
-            if position < 0:
-                break
-            number = _PLACE.unpack(table.value(position))[0]
-            if number < len(lines) and lines[number][0] == name:
-                return
-            level += 1
-        else:
-            self._levels.append((Table(_PLACE.size), [], {}))
-        table, lines, numbers = self._levels[level]
-        if name not in numbers:
-            numbers[name] = len(lines)
-            lines.append((name, state, 0))
-        table.add(digest, _PLACE.pack(numbers[name], offset, length))
-
-    def tables(self) -> t.Iterator[t.Tuple[str, Table]]:
-        """(what to add to the name of its file, table): the first one last, for its lines rely on the others."""
-        for number, (table, lines, _numbers) in reversed(list(enumerate(self._levels, 1))):
-            table.appendix = _pack_lines(lines)
-            yield (f".{number}" if number > 1 else ""), table
-
-
 class Index:
     """What is known of one store. Made anew by each command; not kept true while others work.
 
     :param trash: know what lies in the trash as well. :ivar knows_trash: the same.
+    :param proves: hash a file that is not as it was when last hashed before it is believed. Without, it counts as sound if only its ctime is another.
+    :ivar unchecked: the packs that count as sound so.
     :ivar trashed: paths of what lies there, by name. :ivar stamp: of `layout.trash_stamp`, before the packs were listed.
     """
 
-    def __init__(self, path: str, trash: bool = False) -> None:
-        self._path, self.knows_trash = path, trash
+    def __init__(self, path: str, trash: bool = False, proves: bool = True) -> None:
+        self._path, self.knows_trash, self.proves = path, trash, proves
+        self.unchecked: t.Set[bytes] = set()
+        self._unread: t.List[t.Tuple[bytes, str, layout.State]] = []  # those of them that no table has
+        self._proved: t.Dict[bytes, layout.State] = {}  # packs that this process has hashed
         self._packs: t.Optional[t.Dict[bytes, PackFile]] = None
-        self._tables: t.List[_PackTable] = []
+        self._tables: t.List[PackTable] = []
+        self._known: t.Optional[t.Dict[bytes, layout.State]] = None
+        self._sizes: t.Dict[bytes, int] = {}
         self._objects: t.Optional[t.List[t.Tuple[Table, str]]] = None
         self._verified: t.Dict[bytes, layout.State] = {}
         self._refuted: t.Set[t.Tuple[bytes, layout.State]] = set()
         self._read_anew: t.List[bytes] = []
         self._suspects: t.List[bytes] = []
+        self._false: t.List[bytes] = []  # packs that are not what they are named by
         self._useless: t.List[str] = []  # tables of objects that cannot be read
         self._broken: t.List[str] = []  # of packs, likewise
         self.damaged: t.Dict[bytes, str] = {}
@@ -134,11 +80,16 @@ class Index:
 
     def again(self) -> Index:
         """The same anew, with what lies in the trash, and with all that this process has found out about files."""
-        new = Index(self._path, trash=True)
+        new = Index(self._path, True, self.proves)
+        new.recall(self)
         new._verified, new._refuted, new._suspects = self._verified, self._refuted, self._suspects
         new.damaged = dict(self.damaged)
         new._condemned = {name: self.damaged[name] for name in self._suspects if name in self.damaged}
         return new
+
+    def recall(self, other: Index) -> None:
+        """Know the packs that another one of this process has hashed. Before `load`."""
+        self._proved.update(other._proved)
 
     # ---- packs
 
@@ -150,14 +101,24 @@ class Index:
 
     def find(self, digest: bytes) -> t.Optional[Location]:
         """(pack, offset behind its table, length) of a packed blob."""
+        place = self._find(digest)
+        if place is None and self._unread:
+            strange, self._unread = self._unread, []
+            for name, _suffix, _state in strange:
+                self.packs.pop(name, None)
+            self._read_strange(strange, ())
+            place = self._find(digest)
+        return place
+
+    def _find(self, digest: bytes) -> t.Optional[Location]:
         packs = self._packs if self._packs is not None else self.packs
         second: t.Optional[Location] = None
         for entry in self._tables:
             position = entry.table.find(digest)
             if position >= 0:
-                number, offset, length = _PLACE.unpack(entry.table.value(position))
+                number, offset, length = unpack_location(entry.table.value(position))
                 name = entry.packs[number][0] if number < len(entry.packs) else b""
-                if name in packs:
+                if name in packs and packs[name].plain:
                     if name not in self._moved:
                         return name, offset, length
                     second = name, offset, length
@@ -169,7 +130,7 @@ class Index:
         for entry in self._tables:
             numbers = {number: line[0] for number, line in enumerate(entry.packs) if line[0] in names}
             for position in range(len(entry.table)) if numbers else ():
-                name = numbers.get(_PLACE.unpack(entry.table.value(position))[0])
+                name = numbers.get(unpack_location(entry.table.value(position))[0])
                 if name is not None and live.find(entry.table.digest(position)) >= 0:
                     place = self.find(entry.table.digest(position))
                     if place is not None and place[0] != name:
@@ -187,26 +148,39 @@ class Index:
         if self._packs is not None:
             return
         self.stamp = layout.trash_stamp(self._path)  # before the listing: what is moved from now on makes it another
-        self._tables, useless = self._load_tables()
-        known: t.Dict[bytes, layout.State] = {}
-        sizes: t.Dict[bytes, int] = {}  # of packs whose blobs some table has
-        for entry in reversed(self._tables):  # oldest first: the newest word on a pack counts
-            for name, state, plain in entry.packs:
-                known[name] = state
-                if plain and not useless:  # what a lost table had of a pack is told by the pack alone
-                    sizes[name] = plain
+        known, sizes = self._told()
         packs: t.Dict[bytes, PackFile] = {}
         self._packs = packs
         strange = []
         for name, suffix, state in self._list_packs():
             if name in packs:
                 continue  # a second form of a sound pack
-            if name in sizes and known[name] == state:
+            is_known = known.get(name) == state
+            if not is_known and self._proved.get(name) == state:
+                is_known = True
+                self._read_anew.append(name)
+            if is_known and name in sizes:
                 packs[name] = PackFile(suffix, state, sizes[name])
                 self.damaged.pop(name, None)
+            elif not self.proves and (is_known or layout.is_plausible(known.get(name), state)):
+                packs[name] = PackFile(suffix, state, sizes.get(name, 0))
+                if not is_known:
+                    self.unchecked.add(name)
+                if name not in sizes:
+                    self._unread.append((name, suffix, state))
             else:
                 strange.append((name, suffix, state))
-        recovered = _Folded(Table(_PLACE.size), [])
+        self._read_strange(strange, sizes)
+        if self.knows_trash:
+            self._list_trash(known, sizes)
+        for name, message in self._condemned.items():
+            packs.pop(name, None)
+            self.damaged[name] = message
+
+    def _read_strange(self, strange: t.Iterable[t.Tuple[bytes, str, layout.State]], sizes: t.Container[bytes]) -> None:
+        """Hash packs that are not as they were, or that no table tells of. :param sizes: those whose blobs some table has."""
+        packs = t.cast("t.Dict[bytes, PackFile]", self._packs)
+        recovered = Folded(Table(LOCATION_SIZE), [])
         for name, suffix, state in strange:
             if name in packs:
                 continue
@@ -215,29 +189,39 @@ class Index:
                 entries = pack.parse(data, name)
             except Damaged as error:
                 self.damaged[name] = error.message
+                self._false.append(name)
                 continue
             except Unsupported:
                 self.unsupported.add(name)
                 continue
             packs[name] = PackFile(suffix, state, len(data))
             self.damaged.pop(name, None)
+            self.unchecked.discard(name)
             self._read_anew.append(name)
+            self._proved[name] = state
             if name not in sizes:
                 recovered.tell(name, state, len(data))
                 for digest, offset, length in entries:
                     recovered.add(digest, name, state, offset, length)
-        self._tables += [_PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
-        if self.knows_trash:
-            self._list_trash(known, sizes)
-        for name, message in self._condemned.items():
-            packs.pop(name, None)
-            self.damaged[name] = message
+        self._tables += [PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
+
+    def _told(self) -> t.Tuple[t.Dict[bytes, layout.State], t.Dict[bytes, int]]:
+        """What the tables tell of packs: their states when last hashed, and the plain sizes of those whose blobs some table has."""
+        if self._known is None:
+            self._tables, useless = self._load_tables()
+            self._known = {}
+            for entry in reversed(self._tables):  # oldest first: the newest word on a pack counts
+                for name, state, plain in entry.packs:
+                    self._known[name] = state
+                    if plain and not useless:  # what a lost table had of a pack is told by the pack alone
+                        self._sizes[name] = plain
+        return self._known, self._sizes
 
     def _list_trash(self, known: t.Mapping[bytes, layout.State], sizes: t.Mapping[bytes, int]) -> None:
         """Know the packs in the trash of unfinished collections as well. What a backup needs and is there comes back (see `gc`)."""
         self.trashed = layout.trash_files(self._path, layout.OPEN)
         packs = t.cast("t.Dict[bytes, PackFile]", self._packs)
-        recovered = _Folded(Table(_PLACE.size), [])
+        recovered = Folded(Table(LOCATION_SIZE), [])
         for file, path in self.trashed.items():
             match = layout.PACK_NAME.match(file)
             name = bytes.fromhex(match[1]) if match else b""
@@ -252,7 +236,15 @@ class Index:
                 for digest, offset, length in pack.parse(data, name):
                     recovered.add(digest, name, SUSPECT, offset, length)
                 packs[name] = PackFile(match[2], SUSPECT, len(data))
-        self._tables += [_PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
+        self._tables += [PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
+
+    def pack_state(self, name: bytes) -> t.Optional[layout.State]:
+        """Size and ctime that a pack's file had when it was last hashed, if that is known."""
+        return self._told()[0].get(name)
+
+    def pack_verified(self, name: bytes, state: layout.State) -> None:
+        """Remember that a pack was hashed and found true in this state. Before `load`."""
+        self._proved[name] = state
 
     def is_moved(self, name: bytes) -> bool:
         """Whether a pack lies in the trash."""
@@ -262,15 +254,15 @@ class Index:
         """A pack is not there any more."""
         self.packs.pop(name, None)
 
-    def _load_tables(self) -> t.Tuple[t.List[_PackTable], bool]:
+    def _load_tables(self) -> t.Tuple[t.List[PackTable], bool]:
         """The pack tables, newest first, and whether one of them is of no use."""
         for last in [False] * _TRIES + [True]:
-            tables: t.List[_PackTable] = []
+            tables: t.List[PackTable] = []
             self._broken = []
             gone = False
             for path in self._files("packs-"):
                 try:
-                    tables.append(_PackTable(Table.load(path, _PLACE.size), path))
+                    tables.append(PackTable(Table.load(path, LOCATION_SIZE), path))
                 except FileNotFoundError:
                     gone = True  # another run has just folded it into one that the list lacks
                 except (Unusable, OSError):
@@ -373,16 +365,14 @@ class Index:
         :param objects: digest -> state of the run's objects.
         :param folding: "some" folds smaller neighbours; "none" leaves them; "all" folds all, and forgets what is no longer in the store.
         """
-        known = self.packs
         everything = folding == "all"
         fold = list(self._tables)
         if not everything:
             fold = self._foldable([(len(entry.table), entry) for entry in self._tables], len(places) if places else 0) if folding == "some" else []
             fold += [entry for entry in self._tables if entry.path is None and entry not in fold]
-        fresh = {name: known[name].state for name in self._read_anew if name in known}
-        fresh.update(dict.fromkeys(self._suspects, SUSPECT))
+        fresh = self._fresh()
         if packs or fresh or any(entry.path is None for entry in fold) or everything:
-            folded = _Folded(places if places is not None else Table(_PLACE.size), list(packs))
+            folded = Folded(places if places is not None else Table(LOCATION_SIZE), list(packs))
             for entry in fold:
                 self._fold(entry, folded)
             for name, state in fresh.items():
@@ -404,7 +394,7 @@ class Index:
                         objects.add(digest, table.value(position))
             yield f"objects-{run}", objects, [path for _table, path in old] + (self._useless if everything else [])
 
-    def _fold(self, entry: _PackTable, folded: _Folded) -> None:
+    def _fold(self, entry: PackTable, folded: Folded) -> None:
         """Take an older table's knowledge of packs that are still there into a newer one, one line a pack."""
         known = self.packs
         for name, _state, plain in entry.packs:
@@ -414,7 +404,7 @@ class Index:
                 # a doubted pack's blobs stay behind, so the line must not say that they are here: one failed read may be the last
                 folded.tell(name, SUSPECT, 0)
         for position in range(len(entry.table)):
-            number, offset, length = _PLACE.unpack(entry.table.value(position))
+            number, offset, length = unpack_location(entry.table.value(position))
             name = entry.packs[number][0] if number < len(entry.packs) else b""
             if name in known:
                 folded.add(entry.table.digest(position), name, known[name].state, offset, length)
@@ -428,14 +418,25 @@ class Index:
         """Whether files had to be read because no table knew them, or a table could not be read."""
         return bool(self._read_anew or self._useless or self._broken)
 
-    def remember_suspects(self) -> None:
-        """Write down what this process found false, for those who come later; quietly not, where that cannot be done."""
-        lines = [(name, SUSPECT, 0) for name in self._suspects]
-        packs, objects = Table(_PLACE.size), Table(_STATE.size)
-        packs.appendix = _pack_lines(lines)
+    def _fresh(self) -> t.Dict[bytes, layout.State]:
+        """What this process found out about packs."""
+        known = self.packs
+        false = [name for name in self._false if name not in known]
+        return {**{name: known[name].state for name in self._read_anew if name in known}, **dict.fromkeys([*false, *self._suspects], SUSPECT)}
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there are packs whose blobs are not known yet."""
+        self.load()
+        return bool(self._unread)
+
+    def remember(self) -> None:
+        """Write down what this process found true or false, for those who come later; quietly not, where that cannot be done."""
+        lines = [(name, state, 0) for name, state in self._fresh().items()]
+        packs, objects = Table(LOCATION_SIZE), Table(_STATE.size)
+        packs.appendix = pack_lines(lines)
         for digest, state in self._verified.items():
-            if state == SUSPECT:
-                objects.add(digest, _STATE.pack(*state))
+            objects.add(digest, _STATE.pack(*state))
         run = run_name(self._path)
         for name, table, worth in ((f"packs-{run}", packs, lines), (f"objects-{run}", objects, len(objects))):
             if worth:
@@ -464,10 +465,6 @@ class Index:
             return []  # what it would tell is told by the packs and objects
 
 
-def _pack_lines(packs: t.Iterable[PackLine]) -> bytes:
-    return b"".join(_PACK.pack(name, *state, plain) for name, state, plain in packs)
-
-
 def run_name(store: str) -> str:
     """A name for a run's directory and the tables that it leaves: it sorts behind those of all earlier tables, also where the clock went back."""
     moment = time.time_ns()
@@ -481,19 +478,9 @@ def run_name(store: str) -> str:
     return f"{moment:020d}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def pack_location(number: int, offset: int, length: int) -> bytes:
-    """A record of a pack table."""
-    return _PLACE.pack(number, offset, length)
-
-
-def unpack_location(record: bytes) -> t.Tuple[int, int, int]:
-    """(number, offset, length) of such a record."""
-    return t.cast("t.Tuple[int, int, int]", _PLACE.unpack(record))
-
-
 def state_record(state: layout.State) -> bytes:
     """A record of an object table."""
     return _STATE.pack(*state)
 
 
-LOCATION_SIZE, STATE_SIZE = _PLACE.size, _STATE.size
+STATE_SIZE = _STATE.size

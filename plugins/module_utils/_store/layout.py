@@ -54,6 +54,11 @@ def state(info: os.stat_result) -> State:
     return info.st_size, info.st_ctime_ns
 
 
+def is_plausible(known: t.Optional[State], now: State) -> bool:
+    """Whether a file that is not as it was when last hashed may be the same: its size is. :param known: its state then, if that is known."""
+    return now[0] > 0 and (known is None or known[0] == now[0])
+
+
 def object_path(digest: bytes, suffix: str) -> str:
     name = digest.hex()
     return f"objects/{name[:2]}/{name}{suffix}"

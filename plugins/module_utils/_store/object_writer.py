@@ -14,7 +14,8 @@ import typing as t
 
 from .._base import files, kernel, store_failure
 from . import claims, codec, layout
-from .index import STATE_SIZE, SUSPECT, state_record
+from .index import STATE_SIZE, state_record
+from .pack_tables import SUSPECT
 from .store import Store
 from .table import Table
 from .workers import Counts

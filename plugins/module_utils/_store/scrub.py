@@ -7,15 +7,14 @@
 """Reading every file of a store to see whether it is what its name says, a piece of the store at a time.
 
 Names are digests, so they are spread evenly: a twentieth of all possible names is a twentieth of the store, whatever is added or collected
-meanwhile. A *round* goes through all names in order; where it stopped is remembered in cache/, and the next time goes on from there, around the end and
-back to the beginning. So 5% a night reaches every file in 20 nights.
+meanwhile. A *round* goes through all names in order; where it stopped is remembered (see `rounds`), and the next time goes on from there, around the
+end and back to the beginning. So 5% a night reaches every file in 20 nights.
 
 Nothing is held meanwhile. What a collection moves away is not looked at.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -23,11 +22,11 @@ import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .._base import Damaged, Progress, Unsupported, store_failure
+from .._base import Damaged, Progress, Unsupported
 from . import codec, layout, pack
+from .rounds import SPACE
 from .store import Store
 
-SPACE = 1 << 256
 _WORKERS = max(2, min(4, os.cpu_count() or 2))
 _LONG = threading.Lock()
 _KINDS = {"objects": layout.OBJECT_NAME, "packs": layout.PACK_NAME}
@@ -112,7 +111,7 @@ class Scrub:
 
     :param begin: the first name, as a number below 2^256. :param span: how many names.
     :param until: time.monotonic() at which to stop, or None.
-    :ivar faults: what was found false, with what is wrong.
+    :ivar faults: what was found false, with what is wrong. :ivar sound: what was found true and is not as it was when last hashed, as far as is known.
     :ivar at: the first name, as a number, that was not looked at. :ivar came: how many names were.
     """
 
@@ -122,6 +121,7 @@ class Scrub:
         self.at = begin
         self.files = self.bytes = self.came = 0
         self.faults: t.List[t.Tuple[StoreFile, str]] = []
+        self.sound: t.List[StoreFile] = []
 
     def __call__(self) -> None:
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="volt") as pool:
@@ -134,8 +134,8 @@ class Scrub:
 
     def _piece(self, pool: ThreadPoolExecutor) -> None:
         """From where we are to the end of the shard, of the piece, or of the time."""
-        first = self.at
-        number = first >> 248
+        first, rounds = self.at, self._store.rounds
+        number, since = first >> 248, rounds.begin(first)
         end = min((number + 1) << 248, first + self._left)
         stop = end
         waiting: t.Deque[t.Tuple[StoreFile, Future[t.Optional[str]]]] = deque()
@@ -154,6 +154,7 @@ class Scrub:
         self._left -= stop - first
         self.came += stop - first
         self.at = stop % SPACE
+        rounds.end(self.at, since)
 
     def _take(self, file: StoreFile, future: Future[t.Optional[str]]) -> None:
         wrong = future.result()
@@ -162,9 +163,26 @@ class Scrub:
         self._progress(1, file.state[0])
         if wrong is not None:
             self.faults.append((file, wrong))
+        elif not is_known(self._store, file):
+            self.sound.append(file)
 
 
 # ---- files that are false
+
+
+def is_known(store: Store, file: StoreFile) -> bool:
+    """Whether the index has a file's state as that in which it was hashed."""
+    known = store.index.object_state(file.name) if file.kind == "objects" else store.index.pack_state(file.name)
+    return known == file.state
+
+
+def confirm(store: Store, sound: t.Iterable[StoreFile]) -> None:
+    """Remember the states in which files were found true. Before the index is loaded."""
+    for file in sound:
+        if file.kind == "objects":
+            store.index.object_verified(file.name, file.state)
+        else:
+            store.index.pack_verified(file.name, file.state)
 
 
 def holding(store: Store, digest: bytes) -> t.Tuple[str, bytes]:
@@ -190,27 +208,3 @@ def found_meanwhile(store: Store, known: t.Container[StoreFile]) -> t.Iterator[t
             for file in forms(store, kind, name):
                 if file not in known and fault(store, file) is not None:
                     yield file, wrong
-
-
-# ---- where a round stopped
-
-
-#: In the store's cache.
-_ROUND, _ROUND_MOST = "verify.json", 4096
-
-
-def position(store: Store) -> int:
-    """Where the next piece begins; 0 where that is not remembered."""
-    try:
-        text = json.loads(store.cache.read(_ROUND, _ROUND_MOST) or b"")["next"]
-        return int(text, 16) % SPACE
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0
-
-
-def remember(store: Store, at: int) -> None:
-    """Keep where a piece ended."""
-    try:
-        store.cache.write(_ROUND, (json.dumps({"next": f"{at:064x}"}) + "\n").encode())
-    except OSError as error:
-        raise store_failure("saving the progress of the verification", error) from None

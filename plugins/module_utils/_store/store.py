@@ -24,6 +24,7 @@ from .cache import STAT_CACHE, Cache
 from .index import Index, Location
 from .lock import taken
 from .refs import Refs
+from .rounds import Rounds
 from .workspace import Workspace, dead_runs
 
 #: Plain packs kept at hand: enough for the packs that one directory's files are spread over.
@@ -36,6 +37,8 @@ _PACKED_USUALLY = 128 << 10
 _TURNS = 5
 #: Seconds for which a reader waits at the gate before it goes on without.
 _BRIEFLY = 5.0
+#: In place of a time: a file changed since it was last hashed.
+UNCHECKED = 0
 #: No object is longer: a table of hard links may be as long as this.
 OBJECT_MOST = 1 << 30
 
@@ -43,13 +46,15 @@ OBJECT_MOST = 1 << 30
 class Store:
     """A store opened for reading. `has` may be asked from several threads; `read` from one, except for objects."""
 
-    def __init__(self, path: str, lock_timeout: float = 300, room: int = _KEEP) -> None:
+    def __init__(self, path: str, lock_timeout: float = 300, room: int = _KEEP, proves: bool = True) -> None:
+        """:param proves: hash a file that changed since it was last hashed before it counts as here. Without, it is here and unchecked (`hashed`)."""
         self.path = os.path.abspath(path)
         self.lock_timeout = lock_timeout
         self.format = layout.look(self.path)
-        self.index = Index(self.path)
+        self.index = Index(self.path, proves=proves)
         self.refs = Refs(self.path)
         self.cache = Cache(self.path)
+        self.rounds = Rounds(self.cache)
         self._plain: t.OrderedDict[bytes, t.Tuple[bytes, int]] = OrderedDict()
         self._plain_size = 0
         self._room = room
@@ -85,7 +90,8 @@ class Store:
 
     def refresh(self) -> None:
         """Look at the files anew: what others have written since is known from now on."""
-        self.index = Index(self.path)  # the old one goes at once: each maps all tables
+        old, self.index = self.index, Index(self.path, proves=self.index.proves)
+        self.index.recall(old)
 
     def look_again(self) -> bool:
         """Whether a collection may have moved files since the last look; what lies in the trash is known from then on, too.
@@ -152,13 +158,36 @@ class Store:
 
     def pack_of(self, digest: bytes, size: int) -> t.Optional[bytes]:
         """Name of the pack that has such a blob, empty where it is an object; None where it is not here."""
-        usually_object = size > _PACKED_USUALLY
-        if usually_object and self.object_form(digest, size) is not None:
+        usually_object = size > _PACKED_USUALLY or size < 0 and self.index.has_unread
+        if usually_object and self._object(digest, size) is not None:
             return b""
         place = self.index.find(digest)
         if place is not None and size in (-1, place[2]):
             return place[0]
-        return b"" if not usually_object and self.object_form(digest, size) is not None else None
+        return b"" if not usually_object and self._object(digest, size) is not None else None
+
+    def hashed(self, digest: bytes, size: int) -> t.Optional[int]:
+        """When the file that has a blob was last hashed, as far as is known, in ns since 1970; UNCHECKED where it changed since, None where `has` is false.
+
+        A file is hashed when it is made, so its ctime tells, and a verification when it comes by.
+        """
+        pack = self.pack_of(digest, size)
+        if pack is None:
+            return None
+        if pack:
+            return self.pack_hashed(pack)
+        found = self._object(digest, size)
+        return None if found is None else self._with_round(digest, found[1])
+
+    def pack_hashed(self, name: bytes) -> t.Optional[int]:
+        """The same of a pack."""
+        found = self.index.packs.get(name)
+        if found is None:
+            return None
+        return self._with_round(name, UNCHECKED if name in self.index.unchecked else found.state[1])
+
+    def _with_round(self, name: bytes, moment: int) -> int:
+        return max(moment, self.rounds.hashed(name)) if moment else moment
 
     def present(self, digest: bytes, size: int) -> None:
         """Damaged unless `has` says so, or Unsupported."""
@@ -171,11 +200,6 @@ class Store:
         for name in self.index.unsupported:
             raise newer(f"Pack {name.hex()} of store {self.path}")
 
-    def has_packs(self, names: t.Iterable[bytes]) -> bool:
-        """Whether all of these packs are here."""
-        packs = self.index.packs
-        return all(name in packs for name in names)
-
     def known_packs(self, names: t.Iterable[bytes]) -> t.Set[bytes]:
         """Those of these packs that are here."""
         return self.index.packs.keys() & set(names)
@@ -187,14 +211,7 @@ class Store:
         lost more easily than its loss is noticed. The outcome is remembered.
         """
         suspect = []
-        for suffix in codec.SUFFIXES if self._has_shard(digest) else ():
-            info = self._stat(digest, suffix)
-            if info is None:
-                continue
-            if not stat.S_ISREG(info.st_mode) or (suffix == codec.NONE and size >= 0 and info.st_size != size):
-                self.index.damaged[digest] = f"Object {digest.hex()} is damaged."  # to be replaced, not to be kept
-                continue
-            state = layout.state(info)
+        for suffix, state in self._object_files(digest, size):
             if self.index.object_state(digest) == state:
                 return suffix, state
             suspect.append((suffix, state))
@@ -202,6 +219,31 @@ class Store:
             if self._prove(digest, suffix, state, size):
                 return suffix, state
         return None
+
+    def _object(self, digest: bytes, size: int) -> t.Optional[t.Tuple[int, int]]:
+        """(size of the file of an object, when that was last hashed as its ctime tells or UNCHECKED); None where none counts as sound."""
+        if not self.index.proves:
+            known = self.index.object_state(digest)
+            found = [state for _suffix, state in self._object_files(digest, size)]
+            for state in found:
+                if state == known:
+                    return state
+            for state in found:
+                if layout.is_plausible(known, state):
+                    return state[0], UNCHECKED
+        form = self.object_form(digest, size)
+        return form[1] if form is not None else None
+
+    def _object_files(self, digest: bytes, size: int) -> t.Iterator[t.Tuple[str, layout.State]]:
+        """(suffix, state) of the files of an object that may be sound."""
+        for suffix in codec.SUFFIXES if self._has_shard(digest) else ():
+            info = self._stat(digest, suffix)
+            if info is None:
+                continue
+            if not stat.S_ISREG(info.st_mode) or (suffix == codec.NONE and size >= 0 and info.st_size != size):
+                self.index.damaged[digest] = f"Object {digest.hex()} is damaged."  # to be replaced, not to be kept
+                continue
+            yield suffix, layout.state(info)
 
     def _stat(self, digest: bytes, suffix: str) -> t.Optional[os.stat_result]:
         """Of an object in its place, or in the trash if that is known; None where there is none."""
@@ -406,10 +448,10 @@ class Store:
         if place is not None:
             found = self.index.packs[place[0]]
             return place[2], (place[2] + pack.ENTRY.size) * found.state[0] / found.plain
-        form = self.object_form(digest, size)
-        if form is None:
+        there = self._object(digest, size)
+        if there is None:
             return None
-        return (form[1][0] if size < 0 else size), form[1][0]
+        return (there[0] if size < 0 else size), there[0]
 
     def files_below(self, part: str) -> t.Tuple[int, int]:
         """How many files there are below a directory of the store, and their bytes; without those of the original Volt command."""
@@ -438,9 +480,9 @@ class Store:
         """Whether there are packs that only a newer version can read: what is missing may be there."""
         return bool(self.index.unsupported)
 
-    def remember_suspects(self) -> None:
-        """Write down what was found false, so that the next listing does not promise it again."""
-        self.index.remember_suspects()
+    def remember(self) -> None:
+        """Write down what was found true or false, so that it need not be hashed again, and that the next listing does not promise what is false."""
+        self.index.remember()
 
     def needs_compaction(self) -> bool:
         """Whether the index knows less or more than it should, or dead runs have left something."""

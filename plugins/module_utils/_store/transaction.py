@@ -23,8 +23,9 @@ import typing as t
 from .._base import Damaged, StoreError, files, held, kernel, store_failure
 from . import claims, codec, layout, pack
 from .blob_writer import BlobWriter
-from .index import STATE_SIZE, SUSPECT, state_record
+from .index import STATE_SIZE, state_record
 from .object_writer import ObjectWriter
+from .pack_tables import SUSPECT
 from .store import Store
 from .table import Table
 from .workers import Counts, Workers

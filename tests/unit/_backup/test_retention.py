@@ -197,6 +197,16 @@ def test_the_newest_stable_one_stays_besides() -> None:
     assert kept(items, last=1)[days[3]] == "newest stable", "one that is damaged or incomplete is not taken for it"
 
 
+def test_the_newest_checked_one_stays() -> None:
+    items = good("2026-11-04T00:00:00", "2026-11-03T00:00:00", "2026-11-02T00:00:00", "2026-11-01T00:00:00")
+    days = [found.id for found in items]
+    items[:2] = [found._replace(checked=False) for found in items[:2]]
+    assert kept(items, last=1) == {days[0]: "last", days[2]: "newest checked"}
+    assert kept([found._replace(checked=False) for found in items], last=1) == {days[0]: "last"}
+    items[2] = items[2]._replace(good=False)
+    assert kept(items, last=1) == {days[0]: "last", days[3]: "newest checked"}
+
+
 def test_without_a_good_one_all_stay() -> None:
     items = [item(f"2026-11-0{day}T00:00:00", good=False) for day in (3, 2, 1)]
     assert kept(items, last=1) == {items[0].id: "last", items[1].id: NO_GOOD, items[2].id: NO_GOOD}
