@@ -30,6 +30,7 @@ attributes:
   idempotent:
     support: full
 requirements:
+  - python3-cryptography on the managed host, for O(keys)
   - python3-boto3 (1.26 or newer) on the managed host, for S3
 options:
   name:
@@ -68,6 +69,11 @@ options:
     description:
       - How many bytes to send each second at most, such as V(20M). K, M and G are powers of 1024. By default, there is no limit.
     type: str
+  keys:
+    description:
+      - File on the host with its keys, for a sealed remote. C(volt-backup remote keys) makes the keys of all hosts from one recovery key, on the controller.
+      - With O(init), the remote is made a sealed one. What a host copies there, it cannot read back.
+    type: path
   ca:
     description:
       - A file of certificates on the host. The server's is checked against these, in place of those of the system.
@@ -169,6 +175,7 @@ diff:
          "format": 1,
          "host": null,
          "jobs": 4,
+         "keys": null,
          "storage_class": null,
          "url": "file:///mnt/nas/backup"
         }
@@ -198,6 +205,7 @@ OPTIONS = dict(
     host_name=dict(type="str"),
     jobs=dict(type="int", default=4),
     bandwidth=dict(type="str"),
+    keys=dict(type="path", no_log=False),
     ca=dict(type="path"),
     storage_class=dict(type="str"),
     credentials=dict(
@@ -219,8 +227,8 @@ def work(task: Task) -> Result:
     if params["state"] == "absent":
         return remove(task, before)
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
-    credentials = _given(params["credentials"])
-    wanted = declared.check(Settings(params["url"], params["host_name"], params["jobs"], rate, params["ca"], params["storage_class"], credentials))
+    places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "keys")}
+    wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, credentials=_given(params["credentials"]), **places))
     begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None
     if before != wanted and not task.dry:
         declared.write(params["name"], wanted)

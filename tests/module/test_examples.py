@@ -22,6 +22,7 @@ import pytest
 import yaml
 from ansible_collections.volt.backup.plugins.module_utils._remote import about
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
+from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 
 from .conftest import PACKAGE
 
@@ -43,7 +44,7 @@ class Machine:
         self.top = top
         for name in ("srv/app/conf", "srv/app/tmp", "var/lib/machines/web/etc", "srv/backup", "bin", "mnt/nas/backup"):
             (top / name).mkdir(parents=True)
-        about.begin(Directory(f"{top}/mnt/nas/backup"), sealed=False)
+        about.begin(Directory(f"{top}/mnt/nas/backup"), Keys())
         (top / "srv/app/app.conf").write_text("release 41")
         (top / "srv/app/conf/old").write_text("x")
         (top / "var/lib/machines/web/etc/hostname").write_text("web\n")

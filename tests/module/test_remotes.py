@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._remote import about, declared
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
+from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job
 
 from .conftest import Host
@@ -28,7 +29,7 @@ def remotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nas(tmp_path: Path) -> Path:
     top = tmp_path / "nas"
     top.mkdir()
-    about.begin(Directory(str(top)), sealed=False)
+    about.begin(Directory(str(top)), Keys())
     return top
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NoRemote, NotFound, RemoteError, Unsupported, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, push as pushes, reading
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, push as pushes, reading, sealed as sealed_keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
-from ansible_collections.volt.backup.tests.rigs import need, sample
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.tests.rigs import need, s3_servers, sample
 from ansible_collections.volt.backup.tests.unit._remote.independent_reader import RemoteReader
 from ansible_collections.volt.backup.tests.unit._store.independent_reader import Reader
 from ansible_collections.volt.backup.tests.unit.kit import digest, noise
@@ -55,10 +58,8 @@ class Tapped(Directory):
 class Place:
     """A bench and a remote beside it."""
 
-    def __init__(self, bench: Any) -> None:
-        self.bench, self.top = bench, bench.top / "nas"
-        self.top.mkdir()
-        self.open().begin()
+    def __init__(self, bench: Any, top: Path) -> None:
+        self.bench, self.top = bench, top
 
     def create(self, **options: Any) -> Any:
         """A backup that the independent reader can read, too."""
@@ -96,7 +97,15 @@ class Place:
 def place(bench: Any) -> Place:
     need("zstd")
     bench.files(small=b"hello\n", some__noise=noise(300_000), some__more=noise(90_000, 1), image=noise(9 << 20, 2))
-    return Place(bench)
+    return made(bench)
+
+
+def made(bench: Any) -> Place:
+    """A new remote beside the store of a bench."""
+    place = Place(bench, bench.top / "nas")
+    place.top.mkdir()
+    place.open().begin()
+    return place
 
 
 def change(bench: Any, number: int) -> dict[str, Any]:
@@ -299,7 +308,7 @@ def test_only_what_the_backup_needs_leaves_the_host(place: Place) -> None:
         (lambda top: (top / "volt.json").write_text('{"remote": 2, "id": "x"}'), Unsupported, "newer version"),
         (lambda top: (top / "volt.json").write_text('{"remote": 1, "required": ["x"]}'), Unsupported, "newer version"),
         (
-            lambda top: (top / "volt.json").write_text('{"remote":1,"id":"%s","commit":"exclusive","sealed":true,"required":[]}' % ("0" * 32)),
+            lambda top: (top / "volt.json").write_text('{"remote":1,"id":"%s","commit":"exclusive","sealed":true}' % ("0" * 32)),
             RemoteError,
             "is sealed",
         ),
@@ -377,3 +386,70 @@ def test_hosts_share_a_remote(place: Place) -> None:
     Remote(manager, Settings(f"file://{place.top}", "web10")).push(Which())
     assert reading.hosts(Directory(str(place.top))) == ["web1", "web10"]
     assert len(place.listing().copies) == 2 and len(place.listing("web1").copies) == 1
+
+
+def test_a_push_to_s3_can_be_read(place: Place, tmp_path: Path) -> None:
+    """The same in a bucket: each request of a push once, and the same judge over a copy of the bucket."""
+    backups = [place.create().backup, change(place.bench, 1)]
+    with s3_servers.moto() as server:
+        server.make_bucket("copies")
+        settings = Settings(f"s3://copies/web?endpoint={server.endpoint}", HOST, 4, credentials=server.keys["owner"])
+        remote = Remote(place.bench.manager, settings)
+        assert remote.begin().changed and not remote.begin().changed
+        assert [sidecar["id"] for sidecar, _pushed in remote.push(Which())] == [backup["id"] for backup in backups]
+        assert [copy["id"] for copy in remote.find(Query())[0]] == [f"{HOST}/{backup['id']}" for backup in reversed(backups)]
+        mirror = Place(place.bench, tmp_path / "mirror")
+        for entry in remote.transport.list(""):
+            target = mirror.top / entry.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(remote.transport.get(entry.name) or b"")
+        assert mirror.judge().keys() == {backup["id"] for backup in backups}
+
+
+def test_a_sealed_remote(place: Place, tmp_path: Path) -> None:
+    """age, and a reader that derives its keys by the document, open all that a host has sealed; the host itself opens nothing."""
+    need("age")
+    recovery, key, other = (tmp_path / name for name in ("recovery.key", "web1.key", "other.key"))
+    for words in (["--new", str(recovery)], ["--from", str(recovery), "--host", "web1", "--out", str(key)], ["--new", str(other)]):
+        assert cli.main(["remote", "keys", *words]) == 0
+    assert {path.stat().st_mode & 0o777 for path in (recovery, key, other)} == {0o600}
+    sealed = Place(place.bench, tmp_path / "sealed")
+    sealed.top.mkdir()
+    settings = Settings(f"file://{sealed.top}", keys=str(key))
+    assert Remote(place.bench.manager, settings).begin().changed
+    backups = [place.create().backup, change(place.bench, 1)]
+    assert [sidecar["id"] for sidecar, _pushed in Remote(place.bench.manager, settings).push(Which())] == [backup["id"] for backup in backups]
+    reader = RemoteReader(sealed.top, recovery)
+    assert [reader.read(name)[0]["id"] for name in reader.commits()] == [backup["id"] for backup in backups]
+    stored = b"".join(path.read_bytes() for path in sealed.top.rglob("*") if path.is_file())
+    assert b"web1" in stored and not any(text in stored for text in (b"hello", b"work", os.fsencode(backups[0]["id"]), digest(b"hello\n")))
+    with pytest.raises(UsageError, match="recovery key"):
+        Remote(place.bench.manager, settings).find(Query())
+    found, warnings = Remote(place.bench.manager, Settings(settings.url), str(recovery)).find(Query())
+    assert [item["id"] for item in found] == [f"web1/{backup['id']}" for backup in reversed(backups)] and not warnings
+    for wrong in (Settings(settings.url), Settings(f"file://{place.top}", keys=str(key))):
+        with pytest.raises(RemoteError, match="sealed"):
+            Remote(place.bench.manager, wrong).push(Which())
+    with pytest.raises(RemoteError, match="another recovery key"):
+        Remote(place.bench.manager, Settings(settings.url), str(other)).find(Query())
+
+
+def test_a_forged_commit_is_told(place: Place, tmp_path: Path) -> None:
+    """Another host of the same domain, and the owner of the remote, cannot write in the name of a host."""
+    recovery = sealed_keys.new_recovery()
+    (tmp_path / "recovery").write_text(recovery.text())
+    (tmp_path / "web1").write_text(recovery.of_host("web1").text())
+    sealed = tmp_path / "sealed"
+    sealed.mkdir()
+    settings = Settings(f"file://{sealed}", keys=str(tmp_path / "web1"))
+    Remote(place.bench.manager, settings).begin()
+    place.create()
+    Remote(place.bench.manager, settings).push(Which())
+    (commit,) = (sealed / "commits/web1").iterdir()
+    line, rest = commit.read_bytes().split(b"\n", 1)
+    signed = line[: line.rindex(b',"mac":')]
+    forged = sealed_keys.Sealed(recovery.of_host("web2")).sign(signed)
+    for mac in (b"null", b'"%s"' % str(forged).encode(), b'"' + b"0" * 64 + b'"'):
+        commit.write_bytes(signed + b',"mac":' + mac + b"}\n" + rest)
+        found, _warnings = Remote(place.bench.manager, Settings(settings.url), str(tmp_path / "recovery")).find(Query())
+        assert [item["damaged"] for item in found] == [True] and "somebody else wrote it" in found[0]["damage"]

@@ -23,7 +23,7 @@ from ansible_collections.volt.backup.plugins.module_utils._remote.remote import 
 from ansible_collections.volt.backup.tests.rigs import need, sample
 from ansible_collections.volt.backup.tests.unit._remote.independent_reader import RemoteReader
 
-from .test_push import HOST, Place, Tapped
+from .test_push import HOST, Place, Tapped, made
 
 #: Requests of a push that sends something, and steps of a collection.
 _REQUESTS, _STEPS = 9, 6
@@ -130,7 +130,7 @@ def scene(place: Place) -> Scene:
 def place(bench: Any) -> Place:
     need("zstd")
     bench.files(small=b"hello\n", other=bytes(range(256)) * 2000)
-    return Place(bench)
+    return made(bench)
 
 
 #: Before which request of the push each step of the collection comes.

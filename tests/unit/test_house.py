@@ -32,7 +32,7 @@ FLOORS = {
 KNOWS_ANSIBLE = {"_module", "modules", "doc_fragments", "filter"}
 OUTSIDE = ("ansible", "ansible_collections")
 #: Beyond the standard library, and only where it may be missing.
-OPTIONAL = {"botocore", "zstandard"}
+OPTIONAL = {"botocore", "zstandard", "cryptography"}
 #: `compression` is that of Python 3.14; Python 3.9 does not list its modules, and then this rule is not tested.
 STANDARD = frozenset(getattr(sys, "stdlib_module_names", ())) | {"compression", "__future__"}
 

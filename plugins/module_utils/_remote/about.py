@@ -8,9 +8,10 @@
 
 ::
 
-    {"remote": 1, "id": "<32 hexadecimal digits>", "commit": "exclusive" or "timed", "sealed": false, "required": []}
+    {"remote": 1, "id": "<32 hexadecimal digits>", "commit": "exclusive" or "timed", "sealed": false, "domain": null, "required": []}
 
-`commit` is what a probe found the store to do. `required` names features without which a remote must not be read or written.
+`commit` is what a probe found the store to do. `domain` is the same for all hosts whose keys are of one recovery key. `required` names features without
+which a remote must not be read or written.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import re
 import secrets
 import typing as t
 
-from .._base import Damaged, NoRemote, Unsupported, newer
+from .._base import Damaged, NoRemote, RemoteError, Unsupported, newer
 from . import names
+from .keys import Keys
 from .transport import EXCLUSIVE, TIMED, Abilities, Transport
 
 FORMAT = 1
@@ -34,6 +36,7 @@ class About(t.NamedTuple):
     id: str
     commit: str
     sealed: bool
+    domain: t.Optional[str] = None
 
 
 class Begun(t.NamedTuple):
@@ -57,7 +60,7 @@ def find(transport: Transport) -> t.Optional[About]:
         if number != FORMAT or not _ID.match(value["id"]) or value["commit"] not in (EXCLUSIVE, TIMED) or not isinstance(value["sealed"], bool):
             raise ValueError(value)
         transport.commit = value["commit"]
-        return About(value["id"], value["commit"], value["sealed"])
+        return About(value["id"], value["commit"], value["sealed"], value.get("domain"))
     except Unsupported:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -73,16 +76,27 @@ def read(transport: Transport) -> About:
     return about
 
 
-def begin(transport: Transport, sealed: bool, dry: bool = False) -> Begun:
+def check(transport: Transport, about: About, keys: Keys) -> None:
+    """RemoteError unless these keys, or their lack, fit a remote."""
+    if about.sealed and not keys.sealed:
+        raise RemoteError(f"{transport.where} is sealed, and no key file was given; set `keys`.")
+    if keys.sealed and not about.sealed:
+        raise RemoteError(f"{transport.where} is not sealed, and a key file was given; omit `keys`, or choose another remote.")
+    if about.domain != keys.domain:
+        raise RemoteError(f"{transport.where} is sealed with another recovery key than these keys are of; give the keys that were made for it.")
+
+
+def begin(transport: Transport, keys: Keys, dry: bool = False) -> Begun:
     """Make a remote, unless there is one."""
     about = find(transport)
     if about is not None:
+        check(transport, about, keys)
         return Begun(about, None, False)
     if any(True for _entry in transport.list("")):
         raise NoRemote(f"{transport.where} is not empty and has no {names.ABOUT}; choose an empty directory or prefix.")
     if dry:
         return Begun(None, None, True)
     abilities = transport.probe()
-    value = {"remote": FORMAT, "id": secrets.token_hex(16), "commit": abilities.commit, "sealed": sealed, "required": []}
+    value = {"remote": FORMAT, "id": secrets.token_hex(16), "commit": abilities.commit, "sealed": keys.sealed, "domain": keys.domain, "required": []}
     changed = transport.create(names.ABOUT, json.dumps(value).encode() + b"\n")
     return Begun(read(transport), abilities, changed)

@@ -8,7 +8,7 @@
 
 ::
 
-    /etc/volt/remotes/<name>.json    {"format": 1, "url", "host", "jobs", "bandwidth", "ca", "storage_class", "credentials"}
+    /etc/volt/remotes/<name>.json    {"format": 1, "url", "host", "jobs", "bandwidth", "ca", "storage_class", "credentials", "keys"}
 
 The file is readable for root only, because it may have credentials. Where a remote is asked for, a text with `://` is a URL, and any other is a name.
 """
@@ -49,6 +49,8 @@ class Settings(t.NamedTuple):
     storage_class: t.Optional[str] = None
     #: By the names of CREDENTIALS; None for those of the environment.
     credentials: t.Optional[t.Mapping[str, str]] = None
+    #: The file of this host's keys; None for a remote that is not sealed.
+    keys: t.Optional[str] = None
 
     def text(self) -> str:
         """The file's content."""

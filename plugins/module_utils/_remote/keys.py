@@ -22,6 +22,16 @@ class Keys:
 
     sealed = False
 
+    @property
+    def host(self) -> t.Optional[str]:
+        """What the host of the keys is called on the remote; None where they are of no host."""
+        return None
+
+    @property
+    def domain(self) -> t.Optional[str]:
+        """What tells hosts with one recovery key from others, in hex; None without keys."""
+        return None
+
     def blob_id(self, digest: bytes) -> bytes:
         """What a blob is called in indexes."""
         return digest

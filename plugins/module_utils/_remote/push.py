@@ -113,12 +113,7 @@ class Pusher:
         self._transport, self._keys = request.transport, request.keys
         self._standing = standing or Standing()
         self.about = about.read(self._transport)
-        if self.about.sealed != self._keys.sealed:
-            raise RemoteError(
-                f"{self._transport.where} is sealed, and no key file was given; set `keys`."
-                if self.about.sealed
-                else f"{self._transport.where} is not sealed, and a key file was given; omit `keys`, or choose another remote."
-            )
+        about.check(self._transport, self.about, self._keys)
         self._memory = Memory(store, self.about.id)
 
     def __call__(self, backup: Backup, dry: bool = False) -> Pushed:

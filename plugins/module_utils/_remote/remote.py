@@ -17,7 +17,7 @@ from .._backup.ids import check_id
 from .._backup.manager import Manager
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
-from .._base import Damaged, NoStore, Progress, Standing, unwatched
+from .._base import Damaged, NoStore, Progress, Standing, UsageError, unwatched
 from . import about, names, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory, unpaced
@@ -25,6 +25,9 @@ from .keys import Keys
 from .pace import Pace
 from .push import Backup, Pushed, Pusher, PushRequest
 from .transport import Transport
+
+if t.TYPE_CHECKING:
+    from .sealed import Recovery
 
 
 def connect(settings: Settings) -> Transport:
@@ -39,6 +42,17 @@ def connect(settings: Settings) -> Transport:
     return S3(s3_client.parse_url(settings.url), credentials, ca=settings.ca or "", storage_class=classes, pace=pace, jobs=settings.jobs)
 
 
+def _keys(settings: Settings, identity: t.Optional[str]) -> Keys:
+    if settings.keys is None and identity is None:
+        return Keys()
+    from .sealed import Sealed, read_host, read_recovery
+
+    recovery = read_recovery(identity) if identity is not None else None
+    if settings.keys is not None:
+        return Sealed(read_host(settings.keys), recovery)
+    return Sealed(t.cast("Recovery", recovery).of_host(settings.host or "recovery"), recovery)
+
+
 class Which(t.NamedTuple):
     """Which backups are pushed: these; or, without ids, all that the remote does not have, of one workload and type or of all."""
 
@@ -51,17 +65,21 @@ class Remote:
     """A remote as this host uses it.
 
     :param manager: the local backups. :param settings: see `declared.resolve`, which finds them by a name or URL.
+    :param identity: the file of the recovery key, to read what is sealed.
     """
 
-    def __init__(self, manager: Manager, settings: Settings, keys: t.Optional[Keys] = None) -> None:
-        self._manager, self._settings, self._keys = manager, check(settings), keys or Keys()
+    def __init__(self, manager: Manager, settings: Settings, identity: t.Optional[str] = None) -> None:
+        self._manager, self._settings, self._keys = manager, check(settings), _keys(settings, identity)
         self.transport = connect(settings)
 
     @property
     def host(self) -> str:
         """What this host is called on the remote."""
-        if self._settings.host is not None:
-            return self._settings.host
+        named = self._settings.host or self._keys.host
+        if self._keys.host not in (None, named):
+            raise UsageError(f"The keys are those of host {self._keys.host}, and this host is called {named}; give it keys of its own, or omit the name.")
+        if named is not None:
+            return named
         store = self._manager.check_store()
         if store is None:
             raise NoStore("This host has no store and so no name on remotes; make a first backup, or give the name.")
@@ -69,7 +87,7 @@ class Remote:
 
     def begin(self, dry: bool = False) -> about.Begun:
         """Make the remote, unless it is there."""
-        return about.begin(self.transport, self._keys.sealed, dry)
+        return about.begin(self.transport, self._keys, dry)
 
     def push(
         self, which: Which, dry: bool = False, progress: Progress = unwatched, standing: t.Optional[Standing] = None
@@ -101,7 +119,7 @@ class Remote:
         The host of a query is what a host is called on the remote; without one, it is every host. Ids are `<host>/<id>`.
         """
         accept = accepts(query._replace(host=None))
-        about.read(self.transport)
+        about.check(self.transport, about.read(self.transport), self._keys)
         found = reading.listing(self.transport, self._keys, query.host)
         listed = [item for item in map(_listed, found.copies) if accept(item) and query.id in (None, item["id"].partition("/")[2])]
         for item in listed:

@@ -43,7 +43,10 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "gc": ("gc --dry-run", "gc --grace 0s"),
     "verify": ("verify", "verify --content --budget 5%", "verify --content --repair"),
     "push": ("push --all --remote file:///mnt/nas/backup", "push app-20261123-10 --remote file:///mnt/nas/backup --dry-run"),
-    "remote": ("remote init file:///mnt/nas/backup",),
+    "remote": (
+        "remote init file:///mnt/nas/backup", "remote keys --new recovery.key", "remote keys --from recovery.key --host web1 --out web1.key",
+        "remote init file:///mnt/nas/sealed --keys web1.key",
+    ),
     "adopt": ("adopt --dry-run",),
     "import-volt": ("import-volt --dry-run",),
     "run": ("run app",),

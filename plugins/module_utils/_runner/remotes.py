@@ -23,7 +23,9 @@ if t.TYPE_CHECKING:
 
 
 def remote_option(made: argparse.ArgumentParser, needed: bool = False) -> None:
-    """Which remote."""
+    """Which remote, and what opens it."""
+    if not needed:
+        made.add_argument("--identity", metavar="FILE", help="the recovery key, to read a sealed remote")
     made.add_argument("--remote", required=needed, metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup")
 
 
@@ -33,8 +35,8 @@ def opened(args: Arguments, manager: Manager) -> Remote:
     from .._remote.remote import Remote
 
     settings = resolve(args.remote)
-    given = {"host": getattr(args, "remote_host", None), "jobs": getattr(args, "jobs", None)}
-    return Remote(manager, settings._replace(**{name: value for name, value in given.items() if value is not None}))
+    given = {name: getattr(args, option, None) for name, option in (("host", "remote_host"), ("jobs", "jobs"), ("keys", "keys"))}
+    return Remote(manager, settings._replace(**{name: value for name, value in given.items() if value is not None}), getattr(args, "identity", None))
 
 
 # ---- push
@@ -45,6 +47,7 @@ def _push_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--all", dest="every", action="store_true", help="push all backups that the remote does not have, the oldest first")
     made.add_argument("--jobs", type=count, metavar="N", help="how many packs are sent at once (default: 4)")
     made.add_argument("--dry-run", action="store_true", help="show what would be sent, write nothing")
+    made.add_argument("--keys", metavar="FILE", help="the keys of this host, for a sealed remote")
     made.add_argument("--remote-host", metavar="NAME", help="what this host is called there (default: its name and the start of its store's id)")
     remote_option(made, needed=True)
 
@@ -80,12 +83,22 @@ def _told(done: t.Sequence[t.Tuple[Sidecar, t.Optional[Pushed]]], where: str, dr
 
 
 def _remote_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("action", choices=("init",), metavar="ACTION", help="init: make a remote in an empty directory or bucket")
-    made.add_argument("remote", metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
+    about = "init: make a remote in an empty directory or bucket; keys: make a recovery key, or from it the keys of a host"
+    made.add_argument("action", choices=("init", "keys"), metavar="ACTION", help=about)
+    made.add_argument("remote", nargs="?", metavar="REMOTE", help="for init: a declared remote, or a URL such as file:///mnt/nas/backup")
+    made.add_argument("--keys", metavar="FILE", help="for init: the keys of this host; the remote is sealed then")
+    made.add_argument("--new", metavar="FILE", help="for keys: write a new recovery key")
+    made.add_argument("--from", dest="recovery", metavar="FILE", help="for keys: the recovery key")
+    made.add_argument("--host", metavar="NAME", help="for keys: what the host is called on the remote")
+    made.add_argument("--out", metavar="FILE", help="for keys: write the keys of the host")
+    made.add_argument("--dry-run", action="store_true", help="for init: show what would happen, write nothing")
 
 
 def _remote(args: Arguments, manager: Manager) -> Outcome:
+    if args.action == "keys":
+        return _make_keys(args)
+    if args.remote is None:
+        raise UsageError("Which remote to make was not set; give its URL, or the name of a declared one.")
     remote = opened(args, manager)
     begun = remote.begin(args.dry_run)
     where = remote.transport.where
@@ -99,6 +112,19 @@ def _remote(args: Arguments, manager: Manager) -> Outcome:
     if not begun.changed:
         return Outcome(value, lambda: f"Nothing to do: {where} is a remote.\n")
     return Outcome(value, lambda: f"{'Would make' if args.dry_run else 'Made'} the remote {where}.\n")
+
+
+def _make_keys(args: Arguments) -> Outcome:
+    from .._remote import sealed
+
+    if (args.new is None) == (args.recovery is None) or (args.recovery is None) != (args.host is None) or (args.host is None) != (args.out is None):
+        raise UsageError("Give --new FILE for a recovery key, or --from FILE --host NAME --out FILE for the keys of a host.")
+    if args.new is not None:
+        sealed.write(args.new, sealed.new_recovery().text())
+        text = f"Wrote the recovery key {args.new}. Without it, sealed backups cannot be read: keep copies of it, and none on the hosts.\n"
+        return Outcome({"changed": True, "path": args.new}, lambda: text)
+    sealed.write(args.out, sealed.read_recovery(args.recovery).of_host(args.host).text())
+    return Outcome({"changed": True, "path": args.out}, lambda: f"Wrote the keys of host {args.host} to {args.out}.\n")
 
 
 COMMANDS = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import os
 import struct
@@ -33,12 +34,32 @@ def plain(data: bytes, form: int) -> bytes:
 class RemoteReader(Reader):
     """The backups of a remote in a directory."""
 
-    def __init__(self, top: Path) -> None:
-        self.top = top
+    def __init__(self, top: Path, recovery: Path | None = None) -> None:
+        self.top, self.recovery = top, recovery
         about = json.loads(self.get("volt.json"))
-        assert about["remote"] == 1 and not about["required"] and not about["sealed"]
+        assert about["remote"] == 1 and not about["required"] and about["sealed"] == (recovery is not None)
+        self.secret = bytes.fromhex(recovery.read_text().split("domain secret: ")[1].split()[0]) if recovery is not None else b""
+        assert about["domain"] == (self.mac(self.derived("naming"), b"volt.backup domain").hex()[:32] if recovery is not None else None)
         self.blobs: dict[bytes, bytes] = {}
         self.packs: dict[str, set[bytes]] = {}
+
+    @staticmethod
+    def mac(key: bytes, data: bytes) -> bytes:
+        return hmac.new(key, data, hashlib.sha256).digest()
+
+    def derived(self, use: str) -> bytes:
+        """HKDF-SHA256 of the domain secret."""
+        return self.mac(self.mac(bytes(32), self.secret), f"volt.backup {use}".encode() + b"\1")
+
+    def opened(self, data: bytes) -> bytes:
+        """What was sealed, by the program age."""
+        if self.recovery is None:
+            return data
+        return subprocess.run(["age", "-d", "-i", str(self.recovery)], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+    def named(self, digest: bytes) -> bytes:
+        """The id of a blob."""
+        return digest if self.recovery is None else self.mac(self.derived("naming"), digest)
 
     def get(self, name: str) -> bytes:
         return (self.top / name).read_bytes()
@@ -56,6 +77,9 @@ class RemoteReader(Reader):
         line, newline, rest = self.get(name).partition(b"\n")
         value = json.loads(line)
         assert newline and value["commit"] == 1 and f"commits/{value['push']}" == name and value["push"].startswith(f"{value['host']}/")
+        assert value["sealed"] == (self.recovery is not None)
+        signed = line[: line.rindex(b',"mac":')]
+        assert value["mac"] == (self.mac(self.derived(f"mac {value['host']}"), signed).hex() if self.recovery is not None else None)
         (size, digest), (more, other) = value["sidecar"], value["manifest"]
         sidecar, manifest = rest[:size], rest[size:]
         assert len(manifest) == more and hashlib.sha256(sidecar).hexdigest() == digest and hashlib.sha256(manifest).hexdigest() == other
@@ -68,15 +92,16 @@ class RemoteReader(Reader):
         named = set()
         for index, digest in value["indexes"]:
             named |= self.index(index, digest)
-        record = json.loads(sidecar)
+        record = json.loads(self.opened(sidecar))
         record["indexed"] = named
-        return value, record, json.loads(manifest)
+        return value, record, json.loads(self.opened(manifest))
 
     def pack(self, push: str, number: int) -> None:
         (path,) = [path for path in (self.top / "packs" / push).iterdir() if path.name.split("-")[0].rstrip("m") == f"{number:05d}"] or [None]
         assert path is not None, f"pack {number} of {push} is missing"
         data = path.read_bytes()
         assert hashlib.sha256(data).hexdigest() == path.name.split("-")[1]
+        data = self.opened(data)
         magic, _random, segments, count, kind = struct.unpack_from("<8s16sIII", data)
         assert magic == b"VOLTRPK1" and (kind == 1) == ("m-" in path.name)
         at, table = 36 + 16 * segments + 36 * count, 36 + 16 * segments
@@ -93,7 +118,7 @@ class RemoteReader(Reader):
                 blob = whole[offset : offset + size]
                 assert hashlib.sha256(blob).digest() == digest
                 self.blobs[digest] = blob
-                own.add(digest)
+                own.add(self.named(digest))
                 offset += size
             assert offset == length
         assert at == len(data) and table == 36 + 16 * segments + 36 * count
@@ -111,7 +136,8 @@ class RemoteReader(Reader):
         at += 36 * head["samples"]
         named = set()
         for position, (pack, size) in enumerate(head["packs"]):
-            own = {struct.unpack_from("<I32sI", data, at + line)[1] for line in range(0, size, 40)}
+            body = self.opened(data[at : at + size])
+            own = {struct.unpack_from("<I32sI", body, line)[1] for line in range(0, len(body), 40)}
             assert pack not in self.packs or own == self.packs[pack], "an index and a pack differ"
             assert head["sample_bits"] is None or own == {blob for blob, where in samples if where == position}
             named |= own
@@ -123,7 +149,7 @@ class RemoteReader(Reader):
         """(sidecar, everything below the source, hard links) of a commit."""
         _line, sidecar, manifest = self.commit(name)
         found = self.tree(bytes.fromhex(manifest["root"]["tree"]))
-        assert sidecar["indexed"] >= set(self.touched), "a blob that is needed is in no index"
+        assert sidecar["indexed"] >= set(map(self.named, self.touched)), "a blob that is needed is in no index"
         return sidecar, found, self.links(manifest)
 
     def tree(self, digest: bytes, parent: bytes = b"") -> dict[bytes, Node]:

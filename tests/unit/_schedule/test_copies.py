@@ -13,6 +13,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.query import Q
 from ansible_collections.volt.backup.plugins.module_utils._base import NoRemote, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._remote import about
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
+from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, run, units
 
 from .host import Host
@@ -27,7 +28,7 @@ def host(tmp_path: Path) -> Host:
 def nas(tmp_path: Path) -> Path:
     top = tmp_path / "nas of all hosts"
     top.mkdir()
-    about.begin(Directory(str(top)), sealed=False)
+    about.begin(Directory(str(top)), Keys())
     return top
 
 

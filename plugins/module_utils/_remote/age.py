@@ -1,0 +1,219 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The age format: bytes sealed to recipients, which only an identity opens. `age -d` opens what this writes.
+
+::
+
+    age-encryption.org/v1
+    -> X25519 <ephemeral share>      once for each recipient:
+    <wrapped file key>               the file key, sealed with what share and recipient agree on
+    --- <MAC of the header>
+    16 bytes nonce, then the payload in chunks of 64 KiB, each sealed by itself
+
+The primitives are those of python3-cryptography: X25519, HKDF, ChaCha20-Poly1305. Source: age-encryption.org/v1 (C2SP), BIP 173 for the text of keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import typing as t
+
+from .._base import Damaged, RemoteError, UsageError
+
+_INTRO = b"age-encryption.org/v1\n"
+_LABEL = b"age-encryption.org/v1/X25519"
+_CHUNK, _TAG = 64 << 10, 16
+_RECIPIENT, _IDENTITY = "age", "age-secret-key-"
+_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+#: The longest header that is read: some hundred recipients.
+_HEADER_MOST = 64 << 10
+
+
+class _Primitives(t.NamedTuple):
+    #: (secret, public of another) -> 32 bytes that both can compute
+    agree: t.Callable[[bytes, bytes], bytes]
+    #: secret -> public
+    public: t.Callable[[bytes], bytes]
+    #: key -> an object with encrypt and decrypt (nonce, data, None)
+    cipher: t.Callable[[bytes], t.Any]
+    #: what `decrypt` raises for bytes that were altered, and `agree` for a share that is none
+    errors: t.Tuple[t.Type[Exception], ...]
+
+
+def _primitives() -> _Primitives:
+    try:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    except ImportError:
+        raise RemoteError("Sealed remotes need the Python package cryptography on this host; install python3-cryptography, then run again.") from None
+    try:
+        ChaCha20Poly1305(bytes(32))
+    except Exception:  # a host in FIPS mode; each version has another error for it
+        raise RemoteError("Sealed remotes need ChaCha20-Poly1305, which this host does not allow (FIPS mode); push from another host.") from None
+
+    def agree(secret: bytes, share: bytes) -> bytes:
+        return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(share))
+
+    def public(secret: bytes) -> bytes:
+        return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    return _Primitives(agree, public, ChaCha20Poly1305, (InvalidTag, ValueError))
+
+
+def derive(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869), 32 bytes."""
+    extracted = hmac.new(salt or bytes(32), key, hashlib.sha256).digest()
+    return hmac.new(extracted, info + b"\1", hashlib.sha256).digest()
+
+
+# ---- keys as text
+
+
+def new_identity() -> str:
+    """A new identity as text, which opens what is sealed to its recipient."""
+    return identity(os.urandom(32))
+
+
+def identity(secret: bytes) -> str:
+    """The text of an identity. :param secret: 32 bytes."""
+    return _encode(_IDENTITY, secret).upper()
+
+
+def recipient(text: str) -> str:
+    """The recipient of an identity, as text."""
+    return _encode(_RECIPIENT, _primitives().public(_secret(text)))
+
+
+def _secret(text: str) -> bytes:
+    return _decode(_IDENTITY, text.lower() if text.isupper() else text)
+
+
+def _encode(prefix: str, data: bytes) -> str:
+    """BIP 173."""
+    values = _regroup(data, 8, 5, True)
+    check = _polymod([*_expanded(prefix), *values, *[0] * 6]) ^ 1
+    return prefix + "1" + "".join(_CHARSET[value] for value in [*values, *((check >> 5 * (5 - place)) & 31 for place in range(6))])
+
+
+def _decode(prefix: str, text: str) -> bytes:
+    """The 32 bytes of a key; UsageError, which does not quote it, for anything else."""
+    found, _one, data = text.rpartition("1")
+    values = [_CHARSET.find(letter) for letter in data]
+    if found != prefix or len(values) < 6 or min(values) < 0 or _polymod([*_expanded(prefix), *values]) != 1:
+        raise UsageError(f"A key is not one of age (it should begin with {prefix.upper() if prefix == _IDENTITY else prefix}1); correct the key file.")
+    key = bytes(_regroup(values[:-6], 5, 8, False))
+    if len(key) != 32:
+        raise UsageError("A key of age has the wrong length; correct the key file.")
+    return key
+
+
+def _expanded(prefix: str) -> t.List[int]:
+    return [*(ord(letter) >> 5 for letter in prefix), 0, *(ord(letter) & 31 for letter in prefix)]
+
+
+def _polymod(values: t.Iterable[int]) -> int:
+    check = 1
+    for value in values:
+        top = check >> 25
+        check = (check & 0x1FFFFFF) << 5 ^ value
+        for bit, number in enumerate(_GENERATOR):
+            if top >> bit & 1:
+                check ^= number
+    return check
+
+
+def _regroup(data: t.Iterable[int], size: int, wanted: int, pad: bool) -> t.List[int]:
+    """Numbers of `size` bits as numbers of `wanted` bits."""
+    value = bits = 0
+    found = []
+    for item in data:
+        value = value << size | item
+        bits += size
+        while bits >= wanted:
+            bits -= wanted
+            found.append(value >> bits & (1 << wanted) - 1)
+    if pad and bits:
+        found.append(value << (wanted - bits) & (1 << wanted) - 1)
+    return found
+
+
+# ---- files
+
+
+def seal(data: bytes, recipients: t.Sequence[str]) -> bytes:
+    """An age file with these bytes, for each of the recipients."""
+    tools, key, nonce = _primitives(), os.urandom(16), os.urandom(16)
+    header = bytearray(_INTRO)
+    for text in recipients:
+        public, ephemeral = _decode(_RECIPIENT, text), os.urandom(32)
+        share = tools.public(ephemeral)
+        wrapped = tools.cipher(derive(tools.agree(ephemeral, public), share + public, _LABEL)).encrypt(bytes(12), key, None)
+        header += b"-> X25519 " + _base64(share) + b"\n" + _base64(wrapped) + b"\n"
+    header += b"---"
+    mac = hmac.new(derive(key, b"", b"header"), header, hashlib.sha256).digest()
+    cipher, view = tools.cipher(derive(key, nonce, b"payload")), memoryview(data)
+    last = max(len(data) - 1, 0) // _CHUNK
+    chunks = [cipher.encrypt(_nonce(number, last), bytes(view[number * _CHUNK : (number + 1) * _CHUNK]), None) for number in range(last + 1)]
+    return b"".join([bytes(header), b" ", _base64(mac), b"\n", nonce, *chunks])
+
+
+def unseal(data: bytes, identities: t.Sequence[str]) -> bytes:
+    """The bytes of an age file; Damaged where it was altered, or is for none of the identities."""
+    tools = _primitives()
+    end = data.find(b"\n---", 0, _HEADER_MOST)
+    line_end = data.find(b"\n", end + 1)
+    if not data.startswith(_INTRO) or end < 0 or line_end < 0:
+        raise Damaged("What should be sealed is not an age file.")
+    key = _file_key(data[len(_INTRO) : end].split(b"\n"), identities, tools)
+    mac = hmac.new(derive(key, b"", b"header"), data[: end + 4], hashlib.sha256).digest()
+    if not hmac.compare_digest(b" " + _base64(mac), data[end + 4 : line_end]):
+        raise Damaged("The header of an age file is altered.")
+    nonce, body = data[line_end + 1 : line_end + 17], memoryview(data)[line_end + 17 :]
+    cipher, size = tools.cipher(derive(key, nonce, b"payload")), _CHUNK + _TAG
+    last = max(len(body) - 1, 0) // size
+    try:
+        return b"".join(cipher.decrypt(_nonce(number, last), bytes(body[number * size : (number + 1) * size]), None) for number in range(last + 1))
+    except tools.errors:
+        raise Damaged("An age file is altered or truncated.") from None
+
+
+def _file_key(lines: t.List[bytes], identities: t.Sequence[str], tools: _Primitives) -> bytes:
+    for secret in map(_secret, identities):
+        public = tools.public(secret)
+        for stanza, wrapped in zip(lines, lines[1:]):
+            words = stanza.split(b" ")
+            if words[:2] != [b"->", b"X25519"] or len(words) != 3:
+                continue
+            try:
+                share = _plain(words[2])
+                return t.cast(bytes, tools.cipher(derive(tools.agree(secret, share), share + public, _LABEL)).decrypt(bytes(12), _plain(wrapped), None))
+            except tools.errors:
+                continue
+    raise Damaged("An age file is not for this identity, or is altered.")
+
+
+def _nonce(number: int, last: int) -> bytes:
+    return number.to_bytes(11, "big") + bytes([number == last])
+
+
+def _base64(data: bytes) -> bytes:
+    return base64.b64encode(data).rstrip(b"=")
+
+
+def _plain(text: bytes) -> bytes:
+    """ValueError for anything but base64 without padding."""
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
