@@ -198,7 +198,7 @@ class Needs:
         """When all that a part names was last hashed, as of `hashed`. Looked at once."""
         if name not in self._hashed:
             part = self._read(name)
-            found = None if part is None else _oldest(map(self._store.pack_hashed, part.packs))
+            found = None if part is None else _oldest(self._store.packs_hashed(part.packs))
             if found is not None:
                 found = _oldest(itertools.chain([found], map(self._object_hashed, t.cast(_Part, part).each_object())))
             self._hashed[name] = found

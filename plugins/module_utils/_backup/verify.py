@@ -289,6 +289,7 @@ class Verifier:
             self.structure.read_records()
             store.refresh()  # after the records: what they refer to is there by now
             scrub.confirm(store, self._sound)
+            store.look_at_all()
             if self._request.level == "content" and self.ids:
                 self._examine_backups()
             scrub.condemn(store, self.files)

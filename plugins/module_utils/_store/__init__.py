@@ -26,11 +26,11 @@ How bytes come out::
     read, decompress within a bound, hash; a wrong hash is never returned
 
 Files: `layout` (where files lie), `features` (format.json), `original` (files of the original Volt command), `codec` (compression), `pack` (the pack format),
-`table`, `pack_tables` and `index` (where a blob is), `lock` (the gate, and the lock of version 0.1.0), `claims` (what runs rely on), `store` (reading),
-`refs` (manifests, as files), `cache` (files that may be lost), `rounds` (when each part was last read), `transaction` (writing: the whole), `workspace` (its
-directory), `workers` (its threads), `blob_writer` (small blobs), `object_writer` (large ones), `outgoing` (files for a copy elsewhere), `gc` (garbage
-collection), `trash` (where it moves files), `scrub` (reading everything to see whether it is sound), `quarantine` (false files, and what is still good in
-them).
+`table` (digests to values, as a file), `pack_tables`, `object_states` and `pack_files` (what is known of packs and objects, and what there is), `index`
+(where a blob is), `lock` (the gate, and the lock of version 0.1.0), `claims` (what runs rely on), `store` (reading), `refs` (manifests, as files), `cache`
+(files that may be lost), `rounds` (when each part was last read), `transaction` (writing: the whole), `workspace` (its directory), `workers` (its threads),
+`blob_writer` (small blobs), `object_writer` (large ones), `outgoing` (files for a copy elsewhere), `gc` (garbage collection), `trash` (where it moves files),
+`scrub` (reading everything to see whether it is sound), `quarantine` (false files, and what is still good in them).
 """
 
 from __future__ import annotations

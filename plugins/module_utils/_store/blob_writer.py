@@ -81,8 +81,9 @@ class BlobWriter:
         index = self._store.index
         if self._space.claims is not None:
             self._space.claims.add(claims.PACK, new)
+        index.expect(len(new))
         for name in new:
-            known = index.packs.get(name)
+            known = index.pack(name)
             if known is None or self._space.claims is not None and not self._store.is_in_place(layout.pack_path(name, known.suffix)):
                 return False
         self._relied.update(new)

@@ -40,6 +40,7 @@ import typing as t
 from .._base import Damaged, StoreFull, VoltError, files, kernel, newer, store_failure
 from . import codec, layout, pack
 from .claims import Claimed
+from .index import PackFile
 from .store import Store
 from .table import Table
 from .transaction import Transaction
@@ -110,12 +111,12 @@ class _Needed:
     def locate(self) -> None:
         """Find the packs of what was marked since the last call."""
         index, live, packs = self._store.index, self.live, self.packs
-        index.load()
+        index.look_at_all()
         for position in range(self._located, len(live)):
             place = index.find(live.digest(position))
             if place is not None:
                 packs[place[0]] = packs.get(place[0], 0) + place[2] + pack.ENTRY.size
-            elif index.is_gone(live.digest(position)):
+            elif index.objects.is_gone(live.digest(position)):
                 self.lacking.add(live.digest(position))
         self._located = len(live)
         if self.lacking and self._store.look_again():
@@ -177,6 +178,7 @@ class Collector:
         needed.locate()
         back = self._clear_trash(needed)
         index = self._store.index
+        there = index.packs
         if self._store.has_newer_packs:
             raise newer(f"Something in store {self._store.path}")
         damaged = len(index.damaged)
@@ -187,7 +189,7 @@ class Collector:
                 " them. Run volt_cas_verify with repair: true."
             )
         if not self._dry:
-            self._doubled = index.doubled(index.packs.keys() - needed.packs.keys(), needed.live)
+            self._doubled = index.doubled(there.keys() - needed.packs.keys(), needed.live)
         return Plan(
             trash={} if keeps_trash else self._trash.due(back),
             dead=DeadFiles(itertools.chain(_dead_objects(self._store, needed), _dead_packs(self._store, needed))),
@@ -340,7 +342,7 @@ class Collector:
         """Put the live blobs of a pack into new packs; False where the pack is damaged, and stays."""
         index = self._store.index
         try:
-            data = index.read_pack(name, index.packs[name].suffix)
+            data = index.read_pack(name, t.cast(PackFile, index.pack(name)).suffix)
             entries = pack.parse(data, name)
         except Damaged as error:
             index.condemn(name, error.message)

@@ -6,10 +6,13 @@
 
 """Where each blob is, and whether the files that hold blobs are still what they were.
 
-Derived knowledge, kept in `index/` as tables (see `table`): *pack tables* name the blobs of packs, and in their appendix the packs
+Derived knowledge, kept in `index/` as tables (see `table`): *pack tables* name the blobs of packs, and the packs
 with size and ctime as they were when last hashed; *object tables* the same for objects. A file whose size or ctime is another
 now, or that no table names, is hashed before it is believed; one that fails is taken for absent, so the next backup stores its content anew. Packs that
 no table names are read: the whole index can be lost.
+
+A pack is looked at when it is first asked for. Packs that no table names are looked for where a blob is not found, and before a run writes: in shards that
+are not as they were when all their packs were known (see `pack_tables`).
 
 A run adds one table of each sort, and folds smaller neighbours into it, so that there are few, of growing sizes. Runs at the same time may each have
 packed the same blob. A table has one place of a blob, so the others go into tables of their own beside it (`packs-<run>.2` and so on): no place is
@@ -20,19 +23,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import struct
-import time
+import sys
+import threading
 import typing as t
 
-from .._base import Damaged, StoreError, Unsupported, files, reason
+from .._base import Damaged, Unsupported, files
 from . import codec, layout, pack
-from .pack_tables import LOCATION_SIZE, SUSPECT, Folded, PackLine, PackTable, pack_lines, unpack_location
-from .table import Table, Unusable
+from .object_states import ObjectStates
+from .pack_files import PackFiles
+from .pack_tables import SUSPECT, Folded, PackLine, PackTable, Shards, Stamp, load_tables, unpack_location
+from .table import Table, Unusable, foldable, run_name
 
-_STATE = struct.Struct("=Qq")  # size of the file, ctime in ns
-#: How often the tables are listed anew where one of the list is gone.
-_TRIES = 5
+_NO_PACK = b"\0" * 32
+_NOTHING: t.Tuple[t.Optional[layout.State], int] = None, 0
 
 Location = t.Tuple[bytes, int, int]
 
@@ -46,204 +49,292 @@ class PackFile(t.NamedTuple):
 
 
 class Index:
-    """What is known of one store. Made anew by each command; not kept true while others work.
+    """What is known of one store. Made anew by each command; not kept true while others work. Any thread, once `load` was called.
 
     :param trash: know what lies in the trash as well. :ivar knows_trash: the same.
     :param proves: hash a file that is not as it was when last hashed before it is believed. Without, it counts as sound if only its ctime is another.
-    :ivar unchecked: the packs that count as sound so.
-    :ivar trashed: paths of what lies there, by name. :ivar stamp: of `layout.trash_stamp`, before the packs were listed.
+    :ivar unchecked: the packs that count as sound so. :ivar damaged: what was found false, with what is wrong; of packs, those that were looked at.
+    :ivar trashed: paths of what lies there, by name. :ivar stamp: of `layout.trash_stamp`, before anything was looked at.
     """
 
     def __init__(self, path: str, trash: bool = False, proves: bool = True) -> None:
         self._path, self.knows_trash, self.proves = path, trash, proves
+        self._lock = threading.RLock()
+        self._tables: t.Optional[t.List[PackTable]] = None
+        self._looked: t.Dict[bytes, t.Optional[PackFile]] = {}
+        self._stamps: t.Optional[t.Dict[str, Stamp]] = None  # of the shards in which all packs are known
+        self._is_whole = False  # all packs were looked at
+        self._lines: t.Optional[t.Dict[bytes, t.Tuple[t.Optional[layout.State], int]]] = None  # what all tables tell, once it is read
         self.unchecked: t.Set[bytes] = set()
-        self._unread: t.List[t.Tuple[bytes, str, layout.State]] = []  # those of them that no table has
         self._proved: t.Dict[bytes, layout.State] = {}  # packs that this process has hashed
-        self._packs: t.Optional[t.Dict[bytes, PackFile]] = None
-        self._tables: t.List[PackTable] = []
-        self._known: t.Optional[t.Dict[bytes, layout.State]] = None
-        self._sizes: t.Dict[bytes, int] = {}
-        self._objects: t.Optional[t.List[t.Tuple[Table, str]]] = None
-        self._verified: t.Dict[bytes, layout.State] = {}
-        self._refuted: t.Set[t.Tuple[bytes, layout.State]] = set()
         self._read_anew: t.List[bytes] = []
         self._suspects: t.List[bytes] = []
         self._false: t.List[bytes] = []  # packs that are not what they are named by
-        self._useless: t.List[str] = []  # tables of objects that cannot be read
-        self._broken: t.List[str] = []  # of packs, likewise
+        self._broken: t.List[str] = []  # tables of packs that cannot be read
+        self._lacks_tables = False
         self.damaged: t.Dict[bytes, str] = {}
+        self.objects, self._files = ObjectStates(path, self.damaged), PackFiles(path)
         self.unsupported: t.Set[bytes] = set()  # packs that a newer version wrote: what is missing may be there
         self._moved: t.Dict[bytes, str] = {}  # paths of packs in the trash
         self.trashed: t.Dict[str, str] = {}
         self.stamp: t.Any = None
         self._condemned: t.Dict[bytes, str] = {}  # packs, before this was made anew
 
+    def anew(self, trash: bool = False) -> Index:
+        """The same, which looks at the files anew. Packs that this process has hashed are known."""
+        new = Index(self._path, trash, self.proves)
+        new._proved.update(self._proved)
+        return new
+
     def again(self) -> Index:
         """The same anew, with what lies in the trash, and with all that this process has found out about files."""
-        new = Index(self._path, True, self.proves)
-        new.recall(self)
-        new._verified, new._refuted, new._suspects = self._verified, self._refuted, self._suspects
-        new.damaged = dict(self.damaged)
+        new = self.anew(trash=True)
+        new.objects.recall(self.objects)
+        new._suspects = self._suspects
+        new.damaged.update(self.damaged)
         new._condemned = {name: self.damaged[name] for name in self._suspects if name in self.damaged}
         return new
 
-    def recall(self, other: Index) -> None:
-        """Know the packs that another one of this process has hashed. Before `load`."""
-        self._proved.update(other._proved)
+    def load(self) -> None:
+        """Read the tables, once; later calls are free."""
+        with self._lock:
+            if self._tables is None:
+                self.stamp = layout.trash_stamp(self._path)  # first: what is moved from now on makes it another
+                self._tables, self._broken, self._lacks_tables = load_tables(self._path)
+                if self.knows_trash:
+                    self._list_trash()
 
     # ---- packs
+
+    def pack(self, name: bytes) -> t.Optional[PackFile]:
+        """A sound pack; None where there is none. Looked at once."""
+        if name not in self._looked:
+            self.load()
+            with self._lock:
+                if name not in self._looked:
+                    recovered = Folded()
+                    try:
+                        self._looked[name] = self._look(name, recovered, self.proves)
+                    except Unusable as error:
+                        self._drop(error)
+                        return self.pack(name)
+                    self._take(recovered)
+        return self._looked[name]
 
     @property
     def packs(self) -> t.Dict[bytes, PackFile]:
         """Every sound pack of the store."""
-        self.load()
-        return t.cast("t.Dict[bytes, PackFile]", self._packs)
+        self.look_at_all()
+        return {name: found for name, found in self._looked.items() if found is not None}
+
+    def look_at_all(self) -> None:
+        """Look at all packs, once, so that it is known which are false, and not only of those that are asked for."""
+        self.expect(sys.maxsize)
+        with self._lock:
+            while not self._is_whole:
+                try:
+                    self._look_at_all()
+                except Unusable as error:
+                    self._drop(error)
 
     def find(self, digest: bytes) -> t.Optional[Location]:
         """(pack, offset behind its table, length) of a packed blob."""
-        place = self._find(digest)
-        if place is None and self._unread:
-            strange, self._unread = self._unread, []
-            for name, _suffix, _state in strange:
-                self.packs.pop(name, None)
-            self._read_strange(strange, ())
-            place = self._find(digest)
+        place = self.find_told(digest)
+        if place is None and self.seek():
+            place = self.find_told(digest)
         return place
 
-    def _find(self, digest: bytes) -> t.Optional[Location]:
-        packs = self._packs if self._packs is not None else self.packs
+    def find_told(self, digest: bytes) -> t.Optional[Location]:
+        """The same, without looking for packs that no table tells of."""
+        if self._tables is None:
+            self.load()
         second: t.Optional[Location] = None
-        for entry in self._tables:
-            position = entry.table.find(digest)
-            if position >= 0:
-                number, offset, length = unpack_location(entry.table.value(position))
-                name = entry.packs[number][0] if number < len(entry.packs) else b""
-                if name in packs and packs[name].plain:
-                    if name not in self._moved:
-                        return name, offset, length
-                    second = name, offset, length
+        try:
+            for entry in t.cast("t.List[PackTable]", self._tables):
+                position = entry.places.find(digest)
+                if position >= 0:
+                    place = entry.place(position)
+                    found = self.pack(place[0])
+                    if found is not None and found.plain:
+                        if place[0] not in self._moved:
+                            return place
+                        second = place
+        except Unusable as error:
+            self._drop(error)
+            return self.find_told(digest)
         return second
 
-    def doubled(self, names: t.AbstractSet[bytes], live: Table) -> t.Set[bytes]:
-        """Those of these packs that have a live blob for which readers use another pack, as after a collection that was killed."""
-        found: t.Set[bytes] = set()
-        for entry in self._tables:
-            numbers = {number: line[0] for number, line in enumerate(entry.packs) if line[0] in names}
-            for position in range(len(entry.table)) if numbers else ():
-                name = numbers.get(unpack_location(entry.table.value(position))[0])
-                if name is not None and live.find(entry.table.digest(position)) >= 0:
-                    place = self.find(entry.table.digest(position))
-                    if place is not None and place[0] != name:
-                        found.add(name)
-        return found
-
-    def count(self) -> int:
-        """About how many blobs there are."""
+    def seek(self) -> bool:
+        """Look for packs that no table tells of, once; whether this was the time."""
         self.load()
-        self.object_state(b"\0" * 32)
-        return sum(len(entry.table) for entry in self._tables) + sum(len(table) for table, _path in self._objects or [])
+        with self._lock:
+            if self._stamps is not None:
+                return False
+            try:
+                self._seek()
+            except Unusable as error:
+                self._drop(error)
+                return self.seek()
+            return True
 
-    def load(self) -> None:
-        """List the packs, once; later calls are free."""
-        if self._packs is not None:
-            return
-        self.stamp = layout.trash_stamp(self._path)  # before the listing: what is moved from now on makes it another
-        known, sizes = self._told()
-        packs: t.Dict[bytes, PackFile] = {}
-        self._packs = packs
+    def _seek(self) -> None:
+        known, stamps, recovered = self._known_shards(), {}, Folded()
+        if not known:
+            self.expect(sys.maxsize)
+        for shard in self._files.shards():
+            stamp = self._files.stamp(shard)
+            if stamp is None:
+                continue
+            if known.get(shard) == stamp:
+                stamps[shard] = stamp
+                continue
+            all_known = not layout.may_have_changed(stamp[1])
+            for name in self._files.names(shard):
+                state, plain = self._told(name)
+                if not plain or state == SUSPECT:
+                    self._looked[name] = self._look(name, recovered, True)
+                    all_known = all_known and self._looked[name] is not None
+            if all_known:
+                stamps[shard] = stamp
+        self._take(recovered)
+        self._stamps = stamps
+
+    def _look_at_all(self) -> None:
+        recovered = Folded()
+        for shard in self._files.shards():
+            for name in self._files.names(shard) if self._files.stamp(shard) is not None else ():
+                if name not in self._looked:
+                    self._looked[name] = self._look(name, recovered, self.proves)
+        self._take(recovered)
+        self._is_whole = True
+
+    def _look(self, name: bytes, recovered: Folded, proves: bool) -> t.Optional[PackFile]:
+        """The first form of a pack that is sound, as far as that is known; None where none is. :param recovered: gets blobs that no table has."""
+        if name in self._condemned:
+            self.damaged[name] = self._condemned[name]
+            return None
+        known, plain = self._told(name)
         strange = []
-        for name, suffix, state in self._list_packs():
-            if name in packs:
-                continue  # a second form of a sound pack
-            is_known = known.get(name) == state
+        for suffix, state in self._files.forms(name):
+            is_known = known == state
             if not is_known and self._proved.get(name) == state:
                 is_known = True
                 self._read_anew.append(name)
-            if is_known and name in sizes:
-                packs[name] = PackFile(suffix, state, sizes[name])
+            if is_known and plain:
                 self.damaged.pop(name, None)
-            elif not self.proves and (is_known or layout.is_plausible(known.get(name), state)):
-                packs[name] = PackFile(suffix, state, sizes.get(name, 0))
+                return PackFile(suffix, state, plain)
+            if not proves and (is_known or layout.is_plausible(known, state)):
                 if not is_known:
                     self.unchecked.add(name)
-                if name not in sizes:
-                    self._unread.append((name, suffix, state))
-            else:
-                strange.append((name, suffix, state))
-        self._read_strange(strange, sizes)
-        if self.knows_trash:
-            self._list_trash(known, sizes)
-        for name, message in self._condemned.items():
-            packs.pop(name, None)
-            self.damaged[name] = message
+                return PackFile(suffix, state, plain)
+            strange.append((suffix, state))
+        proved = (self._prove(name, suffix, state, None if plain else recovered) for suffix, state in strange)
+        return next(filter(None, proved), None)
 
-    def _read_strange(self, strange: t.Iterable[t.Tuple[bytes, str, layout.State]], sizes: t.Container[bytes]) -> None:
-        """Hash packs that are not as they were, or that no table tells of. :param sizes: those whose blobs some table has."""
-        packs = t.cast("t.Dict[bytes, PackFile]", self._packs)
-        recovered = Folded(Table(LOCATION_SIZE), [])
-        for name, suffix, state in strange:
-            if name in packs:
-                continue
-            try:
-                data = self.read_pack(name, suffix)
-                entries = pack.parse(data, name)
-            except Damaged as error:
-                self.damaged[name] = error.message
-                self._false.append(name)
-                continue
-            except Unsupported:
-                self.unsupported.add(name)
-                continue
-            packs[name] = PackFile(suffix, state, len(data))
-            self.damaged.pop(name, None)
-            self.unchecked.discard(name)
-            self._read_anew.append(name)
-            self._proved[name] = state
-            if name not in sizes:
-                recovered.tell(name, state, len(data))
-                for digest, offset, length in entries:
-                    recovered.add(digest, name, state, offset, length)
-        self._tables += [PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
+    def _prove(self, name: bytes, suffix: str, state: layout.State, recovered: t.Optional[Folded]) -> t.Optional[PackFile]:
+        """Hash a pack that is not as it was, or that no table tells of; None where it is false, or a newer version wrote it."""
+        try:
+            data = self.read_pack(name, suffix)
+            entries = pack.parse(data, name)
+        except Damaged as error:
+            self.damaged[name] = error.message
+            self._false.append(name)
+            return None
+        except Unsupported:
+            self.unsupported.add(name)
+            return None
+        self.damaged.pop(name, None)
+        self.unchecked.discard(name)
+        self._read_anew.append(name)
+        self._proved[name] = state
+        if recovered is not None:
+            recovered.tell(name, state, len(data))
+            for digest, offset, length in entries:
+                recovered.add(digest, name, state, offset, length)
+        return PackFile(suffix, state, len(data))
 
-    def _told(self) -> t.Tuple[t.Dict[bytes, layout.State], t.Dict[bytes, int]]:
-        """What the tables tell of packs: their states when last hashed, and the plain sizes of those whose blobs some table has."""
-        if self._known is None:
-            self._tables, useless = self._load_tables()
-            self._known = {}
-            for entry in reversed(self._tables):  # oldest first: the newest word on a pack counts
-                for name, state, plain in entry.packs:
-                    self._known[name] = state
-                    if plain and not useless:  # what a lost table had of a pack is told by the pack alone
-                        self._sizes[name] = plain
-        return self._known, self._sizes
+    def _take(self, recovered: Folded) -> None:
+        """Find in packs what was read of them."""
+        if recovered:
+            self._lines = None
+            t.cast("t.List[PackTable]", self._tables).extend(table for _ending, table in recovered.tables())
 
-    def _list_trash(self, known: t.Mapping[bytes, layout.State], sizes: t.Mapping[bytes, int]) -> None:
+    def _told(self, name: bytes) -> t.Tuple[t.Optional[layout.State], int]:
+        """What the tables tell of a pack: its state when last hashed, None if that is not known, and its plain size, 0 if not all of its blobs are known."""
+        if self._lines is not None:
+            return self._lines.get(name, _NOTHING)
+        state: t.Optional[layout.State] = None
+        for entry in t.cast("t.List[PackTable]", self._tables):  # the newest word counts
+            line = entry.told(name)
+            if line is not None:
+                state = line[0] if state is None else state
+                if line[1] and not (self._lacks_tables and entry.path):  # what a lost table had of a pack is told by the pack alone
+                    return state, line[1]
+        return state, 0
+
+    def expect(self, count: int) -> None:
+        """Prepare for looking at so many packs: all lines of the tables are read at once where that is quicker."""
+        self.load()
+        with self._lock:
+            if self._lines is None and 8 * count > sum(len(entry.packs) for entry in self._tables or ()):
+                lines: t.Dict[bytes, t.Tuple[t.Optional[layout.State], int]] = {}
+                try:
+                    for entry in reversed(self._tables or ()):  # oldest first: the newest word on a pack counts
+                        lost = self._lacks_tables and entry.path
+                        for name, state, plain in entry.lines():
+                            lines[name] = state, (0 if lost else plain) or lines.get(name, _NOTHING)[1]
+                except Unusable as error:
+                    self._drop(error)
+                else:
+                    self._lines = lines
+
+    def _drop(self, error: Unusable) -> None:
+        """Do without a table that is not as it was written: what it told is told by the packs."""
+        with self._lock:
+            path = error.args[0]
+            tables = self._tables or []
+            if path not in self._broken:
+                self._broken.append(path)
+                self._tables = [entry for entry in tables if entry.path != path]
+                self._lacks_tables = True
+                self._lines = None
+                self._looked = {name: self._looked[name] for name in self._suspects if name in self._looked}
+                self._stamps, self._is_whole = None, False
+                if len(self._tables) == len(tables):
+                    raise error
+
+    def _list_trash(self) -> None:
         """Know the packs in the trash of unfinished collections as well. What a backup needs and is there comes back (see `gc`)."""
         self.trashed = layout.trash_files(self._path, layout.OPEN)
-        packs = t.cast("t.Dict[bytes, PackFile]", self._packs)
-        recovered = Folded(Table(LOCATION_SIZE), [])
+        recovered = Folded()
         for file, path in self.trashed.items():
             match = layout.PACK_NAME.match(file)
             name = bytes.fromhex(match[1]) if match else b""
-            if not match or name in packs:
+            if not match or self.pack(name) is not None:
                 continue
             self._moved[name] = path
+            known, plain = self._told(name)
             with contextlib.suppress(OSError, Damaged, Unsupported):
-                if name in sizes and known[name][0] == os.lstat(path).st_size:
-                    packs[name] = PackFile(match[2], known[name], sizes[name])
+                if known is not None and plain and known[0] == os.lstat(path).st_size:
+                    self._looked[name] = PackFile(match[2], known, plain)
                     continue
                 data = self.read_pack(name, match[2])
                 for digest, offset, length in pack.parse(data, name):
                     recovered.add(digest, name, SUSPECT, offset, length)
-                packs[name] = PackFile(match[2], SUSPECT, len(data))
-        self._tables += [PackTable(table, None) for _ending, table in recovered.tables() if table.appendix]
+                self._looked[name] = PackFile(match[2], SUSPECT, len(data))
+        self._take(recovered)
 
     def pack_state(self, name: bytes) -> t.Optional[layout.State]:
         """Size and ctime that a pack's file had when it was last hashed, if that is known."""
-        return self._told()[0].get(name)
+        self.load()
+        try:
+            return self._told(name)[0]
+        except Unusable as error:
+            self._drop(error)
+            return self.pack_state(name)
 
     def pack_verified(self, name: bytes, state: layout.State) -> None:
-        """Remember that a pack was hashed and found true in this state. Before `load`."""
+        """Remember that a pack was hashed and found true in this state. Before it is looked at."""
         self._proved[name] = state
 
     def is_moved(self, name: bytes) -> bool:
@@ -252,42 +343,7 @@ class Index:
 
     def forget(self, name: bytes) -> None:
         """A pack is not there any more."""
-        self.packs.pop(name, None)
-
-    def _load_tables(self) -> t.Tuple[t.List[PackTable], bool]:
-        """The pack tables, newest first, and whether one of them is of no use."""
-        for last in [False] * _TRIES + [True]:
-            tables: t.List[PackTable] = []
-            self._broken = []
-            gone = False
-            for path in self._files("packs-"):
-                try:
-                    tables.append(PackTable(Table.load(path, LOCATION_SIZE), path))
-                except FileNotFoundError:
-                    gone = True  # another run has just folded it into one that the list lacks
-                except (Unusable, OSError):
-                    self._broken.append(path)  # what it told is told by the packs
-            if not gone or last:
-                break
-        return tables, gone or bool(self._broken)
-
-    def _list_packs(self) -> t.Iterator[t.Tuple[bytes, str, layout.State]]:
-        top = os.path.join(self._path, "packs")
-        try:
-            with os.scandir(top) as found:  # what lies behind a symlink is not the store's
-                shards = [shard.name for shard in found if shard.is_dir(follow_symlinks=False)]
-            for directory in shards:
-                with os.scandir(os.path.join(top, directory)) as entries:
-                    for entry in entries:
-                        match = layout.PACK_NAME.match(entry.name)
-                        if match and entry.name[:2] == directory:
-                            with contextlib.suppress(FileNotFoundError):  # moved to the trash at this moment
-                                yield bytes.fromhex(match[1]), match[2], layout.state(entry.stat(follow_symlinks=False))
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and not os.path.lexists(top):
-                return
-            # a listing that fails must never look like an empty store
-            raise StoreError(f"The packs of store {self._path} cannot be listed: {reason(error)}; fix that, then run again.") from None
+        self._looked[name] = None
 
     def read_pack(self, name: bytes, suffix: str) -> bytes:
         """The plain bytes of a pack file, within bounds but not yet hashed; Damaged where there are none."""
@@ -300,64 +356,50 @@ class Index:
 
     def condemn(self, name: bytes, message: str) -> None:
         """Believe no more in a pack: its file looks as it should, but its bytes are not those it is named by."""
+        found = self.pack(name)
         self.damaged[name] = message
         self._suspects.append(name)
-        found = self.packs.pop(name, None)
-        for suffix in codec.SUFFIXES:  # the same pack may be there in another form
-            path = os.path.join(self._path, layout.pack_path(name, suffix))
-            if found is not None and suffix != found.suffix and os.path.lexists(path):
+        self._looked[name] = None
+        for suffix, state in self._files.forms(name) if found is not None else ():  # the same pack may be there in another form
+            if suffix != t.cast(PackFile, found).suffix:
                 try:
                     data = self.read_pack(name, suffix)
                     pack.check(data, name)
-                    info = os.lstat(path)
-                except (Damaged, OSError):
+                except Damaged:
                     continue
-                self.packs[name] = PackFile(suffix, layout.state(info), len(data))
+                self._looked[name] = PackFile(suffix, state, len(data))
                 return
 
-    # ---- objects
+    def doubled(self, names: t.AbstractSet[bytes], live: Table) -> t.Set[bytes]:
+        """Those of these packs that have a live blob for which readers use another pack, as after a collection that was killed."""
+        found: t.Set[bytes] = set()
+        for entry in list(self._tables or ()):
+            numbers = {number: name for number, name in enumerate(map(entry.packs.digest, range(len(entry.packs)))) if name in names}
+            for position in range(len(entry.places)) if numbers else ():
+                name = numbers.get(unpack_location(entry.places.value(position))[0])
+                if name is not None and live.find(entry.places.digest(position)) >= 0:
+                    place = self.find(entry.places.digest(position))
+                    if place is not None and place[0] != name:
+                        found.add(name)
+        return found
 
-    def object_state(self, digest: bytes) -> t.Optional[layout.State]:
-        """Size and ctime that an object's file had when it was last hashed, if that is known."""
-        state = self._verified.get(digest)
-        if state is not None:
-            return state
-        if self._objects is None:
-            loaded = []  # another thread must not see half of it
-            for path in self._files("objects-"):
-                try:
-                    loaded.append((Table.load(path, _STATE.size), path))
-                except (Unusable, OSError):
-                    self._useless.append(path)
-            self._objects = loaded
-        for table, _path in self._objects:
-            position = table.find(digest)
-            if position >= 0:
-                return t.cast(layout.State, _STATE.unpack(table.value(position)))
-        return None
+    def count(self) -> int:
+        """About how many blobs there are."""
+        self.load()
+        return sum(len(entry.places) for entry in self._tables or ()) + len(self.objects)
 
-    def object_verified(self, digest: bytes, state: layout.State) -> None:
-        """Remember that an object was hashed and found true in this state; the next run writes it down."""
-        self._verified[digest] = state
+    # ---- tables
 
-    def object_refuted(self, digest: bytes, state: layout.State, message: str) -> None:
-        """Remember that an object was hashed and found false in this state, so that it is not read again in vain."""
-        self._refuted.add((digest, state))
-        self.damaged[digest] = message
-        self._verified[digest] = SUSPECT
-
-    def object_suspected(self, digest: bytes) -> None:
-        """Whatever is remembered of an object, its file was found false: let it be hashed before it is believed again."""
-        self._verified[digest] = SUSPECT
-
-    def is_refuted(self, digest: bytes, state: layout.State) -> bool:
-        return (digest, state) in self._refuted
-
-    # ---- writing
+    def _known_shards(self) -> t.Mapping[str, Stamp]:
+        """What shards were when all packs in them were known; nothing where a table is lost that knew some."""
+        tables = self._tables or ()
+        there = {os.path.basename(entry.path) for entry in tables if entry.path}
+        noted = next((entry.shards for entry in tables if entry.shards.stamps), Shards())
+        return {} if self._lacks_tables or not there.issuperset(noted.tables) else noted.stamps
 
     def tables(
         self, run: str, packs: t.List[PackLine], places: t.Optional[Table], objects: Table, folding: str = "some"
-    ) -> t.Iterator[t.Tuple[str, Table, t.List[str]]]:
+    ) -> t.Iterator[t.Tuple[str, t.Union[Table, PackTable], t.List[str]]]:
         """The tables to write at the end of a run: (file name, table, files it makes superfluous).
 
         :param packs: the run's packs in the order in which `places` numbers them.
@@ -365,122 +407,89 @@ class Index:
         :param objects: digest -> state of the run's objects.
         :param folding: "some" folds smaller neighbours; "none" leaves them; "all" folds all, and forgets what is no longer in the store.
         """
-        everything = folding == "all"
-        fold = list(self._tables)
-        if not everything:
-            fold = self._foldable([(len(entry.table), entry) for entry in self._tables], len(places) if places else 0) if folding == "some" else []
-            fold += [entry for entry in self._tables if entry.path is None and entry not in fold]
-        fresh = self._fresh()
-        if packs or fresh or any(entry.path is None for entry in fold) or everything:
-            folded = Folded(places if places is not None else Table(LOCATION_SIZE), list(packs))
-            for entry in fold:
-                self._fold(entry, folded)
-            for name, state in fresh.items():
-                folded.tell(name, state, 0)
-            for ending, result in folded.tables():
-                yield f"packs-{run}{ending}", result, [] if ending else [entry.path for entry in fold if entry.path] + self._broken
-        for digest, state in self._verified.items():
-            if objects.find(digest) < 0:
-                objects.add(digest, _STATE.pack(*state))
-        if len(objects) or everything:
-            self.object_state(b"\0" * 32)
-            old = self._objects or []
-            if not everything:
-                old = self._foldable([(len(table), (table, path)) for table, path in old], len(objects)) if folding == "some" else []
-            for table, _path in old:
-                for position in range(len(table)):
-                    digest = table.digest(position)
-                    if objects.find(digest) < 0 and not (everything and self.is_gone(digest)):
-                        objects.add(digest, table.value(position))
-            yield f"objects-{run}", objects, [path for _table, path in old] + (self._useless if everything else [])
+        try:
+            yield from self._pack_tables(run, packs, places, folding)
+        except Unusable as error:
+            self._drop(error)
+            yield from self._pack_tables(run, packs, places, folding)
+        yield from self.objects.tables(run, objects, folding)
 
-    def _fold(self, entry: PackTable, folded: Folded) -> None:
-        """Take an older table's knowledge of packs that are still there into a newer one, one line a pack."""
-        known = self.packs
-        for name, _state, plain in entry.packs:
-            if name in known:
-                folded.tell(name, known[name].state, plain)
+    def _pack_tables(self, run: str, packs: t.List[PackLine], places: t.Optional[Table], folding: str) -> t.Iterator[t.Tuple[str, PackTable, t.List[str]]]:
+        """Unusable before `places` is changed or anything is yielded."""
+        if folding == "all":
+            self.look_at_all()
+        if folding == "all" or self._lacks_tables:
+            self.seek()
+        tables = t.cast("t.List[PackTable]", self._tables)
+        fold = list(tables)
+        if folding != "all":
+            fold = foldable([(len(entry.places), entry) for entry in tables], len(places) if places else 0) if folding == "some" else []
+            fold += [entry for entry in tables if entry.path is None and entry not in fold]
+        fresh = self._fresh()
+        if not (packs or fresh or any(entry.path is None for entry in fold) or folding == "all"):
+            return
+        for entry in fold:
+            entry.check()  # before `places` grows
+        folded = Folded(places, packs)
+        for entry in fold:
+            self._fold(entry, folded, folding == "all")
+        for name, state in fresh.items():
+            folded.tell(name, state, 0)
+        made = [(f"packs-{run}{ending}", table) for ending, table in folded.tables()]
+        stay = [os.path.basename(entry.path) for entry in tables if entry.path and entry not in fold]
+        doubted = {name[:1].hex() for name in (*self.damaged, *self.unsupported)}
+        stamps = self._known_shards() if self._stamps is None else self._stamps
+        made[-1][1].shards = Shards(
+            {shard: stamp for shard, stamp in stamps.items() if shard not in doubted}, (*stay, *(file for file, _table in made))
+        )
+        for file, table in made[:-1]:
+            yield file, table, []
+        yield (*made[-1], [entry.path for entry in fold if entry.path] + self._broken)
+
+    def _fold(self, entry: PackTable, folded: Folded, forgets: bool) -> None:
+        """Take an older table's knowledge into a newer one, one line a pack, without that of packs that are known to be gone. :param forgets: all are."""
+        kept: t.Dict[int, t.Tuple[bytes, layout.State]] = {}
+        for number in range(len(entry.packs)):
+            name, state, plain = entry.line(number)
+            found = self._looked.get(name)
+            if name == _NO_PACK:
+                continue
+            if found is not None:
+                state = found.state
             elif name in self.damaged:
                 # a doubted pack's blobs stay behind, so the line must not say that they are here: one failed read may be the last
                 folded.tell(name, SUSPECT, 0)
-        for position in range(len(entry.table)):
-            number, offset, length = unpack_location(entry.table.value(position))
-            name = entry.packs[number][0] if number < len(entry.packs) else b""
-            if name in known:
-                folded.add(entry.table.digest(position), name, known[name].state, offset, length)
-
-    def is_gone(self, digest: bytes) -> bool:
-        """Whether there is no object of this name, in whatever form."""
-        return not any(os.path.lexists(os.path.join(self._path, layout.object_path(digest, suffix))) for suffix in codec.SUFFIXES)
+                continue
+            elif forgets or name in self._looked:
+                continue
+            elif self._lacks_tables:
+                plain = 0
+            folded.tell(name, state, plain)
+            kept[number] = name, state
+        for position in range(len(entry.places)):
+            number, offset, length = unpack_location(entry.places.value(position))
+            if number in kept:
+                folded.add(entry.places.digest(position), *kept[number], offset, length)
 
     @property
     def is_stale(self) -> bool:
         """Whether files had to be read because no table knew them, or a table could not be read."""
-        return bool(self._read_anew or self._useless or self._broken)
+        return bool(self._read_anew or self._broken or self.objects.useless)
 
     def _fresh(self) -> t.Dict[bytes, layout.State]:
         """What this process found out about packs."""
-        known = self.packs
-        false = [name for name in self._false if name not in known]
-        return {**{name: known[name].state for name in self._read_anew if name in known}, **dict.fromkeys([*false, *self._suspects], SUSPECT)}
-
-    @property
-    def has_unread(self) -> bool:
-        """Whether there are packs whose blobs are not known yet."""
-        self.load()
-        return bool(self._unread)
+        looked = {name: self._looked.get(name) for name in self._read_anew}
+        false = [name for name in self._false if self._looked.get(name) is None]
+        return {**{name: found.state for name, found in looked.items() if found is not None}, **dict.fromkeys([*false, *self._suspects], SUSPECT)}
 
     def remember(self) -> None:
         """Write down what this process found true or false, for those who come later; quietly not, where that cannot be done."""
         lines = [(name, state, 0) for name, state in self._fresh().items()]
-        packs, objects = Table(LOCATION_SIZE), Table(_STATE.size)
-        packs.appendix = pack_lines(lines)
-        for digest, state in self._verified.items():
-            objects.add(digest, _STATE.pack(*state))
-        run = run_name(self._path)
+        objects, run = self.objects.news(), run_name(self._path)
+        (_ending, packs), = Folded(None, lines).tables()
         for name, table, worth in ((f"packs-{run}", packs, lines), (f"objects-{run}", objects, len(objects))):
             if worth:
                 try:
                     files.write_file(os.path.join(self._path, "index", name), b"".join(table.parts()))
                 except OSError:
                     return  # a store that may only be read, or is full; the damage is found again
-
-    @staticmethod
-    def _foldable(tables: t.List[t.Tuple[int, t.Any]], size: int) -> t.List[t.Any]:
-        """The newest neighbours that are not much larger than what is being written: a table is rewritten a few times, not always."""
-        chosen = []
-        for count, entry in tables:
-            if count > 2 * size + 4096:
-                break
-            chosen.append(entry)
-            size += count
-        return chosen
-
-    def _files(self, prefix: str) -> t.List[str]:
-        """Derived files of one sort, newest first: a run's name begins with its time."""
-        top = os.path.join(self._path, "index")
-        try:
-            return [os.path.join(top, name) for name in sorted(os.listdir(top), reverse=True) if name.startswith(prefix)]
-        except OSError:
-            return []  # what it would tell is told by the packs and objects
-
-
-def run_name(store: str) -> str:
-    """A name for a run's directory and the tables that it leaves: it sorts behind those of all earlier tables, also where the clock went back."""
-    moment = time.time_ns()
-    try:
-        for name in os.listdir(os.path.join(store, "index")):
-            number = name.partition("-")[2].partition("-")[0]
-            if number.isdigit() and len(number) == 20:
-                moment = max(moment, int(number) + 1)
-    except OSError:
-        pass  # no tables, nothing to sort behind
-    return f"{moment:020d}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def state_record(state: layout.State) -> bytes:
-    """A record of an object table."""
-    return _STATE.pack(*state)
-
-
-STATE_SIZE = _STATE.size

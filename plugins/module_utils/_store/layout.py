@@ -110,10 +110,10 @@ def trash_stamp(store: str) -> t.Optional[t.Tuple[t.Tuple[str, int], ...]]:
             found.append((directory, os.stat(directory).st_mtime_ns))
         except OSError:
             continue
-    return None if any(map(_may_have_changed, (moment for _directory, moment in found))) else tuple(found)
+    return None if any(map(may_have_changed, (moment for _directory, moment in found))) else tuple(found)
 
 
-def _may_have_changed(moment: int) -> bool:
+def may_have_changed(moment: int) -> bool:
     """Whether something may have happened after a directory's time without making it another. One of the future was made by another clock."""
     racy = _WHOLE if moment % 1_000_000_000 == 0 else _RACY
     return -_WHOLE < time.time_ns() - moment < racy

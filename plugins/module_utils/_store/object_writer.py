@@ -14,7 +14,7 @@ import typing as t
 
 from .._base import files, kernel, store_failure
 from . import claims, codec, layout
-from .index import STATE_SIZE, state_record
+from .object_states import STATE_SIZE, state_record
 from .pack_tables import SUSPECT
 from .store import Store
 from .table import Table
@@ -130,7 +130,7 @@ class ObjectWriter:
             return pack is not None
         if pack:
             self._space.claims.add(claims.PACK, [pack])
-            found = self._store.index.packs.get(pack)
+            found = self._store.index.pack(pack)
             return found is not None and self._store.is_in_place(layout.pack_path(pack, found.suffix))
         form = self._store.object_form(digest, size) if self._store.index.trashed else None
         return form is None or self._store.is_in_place(layout.object_path(digest, form[0]))

@@ -32,7 +32,7 @@ class Outgoing(t.NamedTuple):
 
 def of_pack(store: Store, name: bytes) -> t.Optional[Outgoing]:
     """A pack; None where it is missing, which a collection may have caused, and Damaged where it is altered."""
-    found = store.index.packs.get(name)
+    found = store.index.pack(name)
     if found is None:
         return None
     try:

@@ -19,8 +19,9 @@ import typing as t
 
 from .._base import Damaged, UsageError, files, store_failure
 from . import codec, layout, pack
+from .object_states import OBJECT_MOST
 from .scrub import StoreFile, forms
-from .store import OBJECT_MOST, Store
+from .store import Store
 from .table import Table
 
 _PLACE = struct.Struct("=IQQ")  # file, offset in its plain bytes, length; length 0 for a whole object

@@ -24,6 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from .._base import Damaged, Progress, Unsupported
 from . import codec, layout, pack
+from .object_states import object_bound
 from .rounds import SPACE
 from .store import Store
 
@@ -69,14 +70,14 @@ def _fault(store: Store, file: StoreFile) -> t.Optional[str]:
 
 def _read_object(store: Store, file: StoreFile) -> None:
     """Read an object; a long one alone, for together they would take too much memory."""
-    usual = store.object_bound(file.suffix, file.state[0], 0)
+    usual = object_bound(file.suffix, file.state[0], 0)
     try:
         store.read_form(file.name, file.suffix, usual)
     except Damaged:
         if not file.suffix:
             raise
         with _LONG:
-            store.read_form(file.name, file.suffix, store.object_bound(file.suffix, file.state[0]))
+            store.read_form(file.name, file.suffix, object_bound(file.suffix, file.state[0]))
 
 
 def forms(store: Store, kind: str, name: bytes) -> t.Iterator[StoreFile]:
@@ -172,15 +173,15 @@ class Scrub:
 
 def is_known(store: Store, file: StoreFile) -> bool:
     """Whether the index has a file's state as that in which it was hashed."""
-    known = store.index.object_state(file.name) if file.kind == "objects" else store.index.pack_state(file.name)
+    known = store.index.objects.find(file.name) if file.kind == "objects" else store.index.pack_state(file.name)
     return known == file.state
 
 
 def confirm(store: Store, sound: t.Iterable[StoreFile]) -> None:
-    """Remember the states in which files were found true. Before the index is loaded."""
+    """Remember the states in which files were found true. Before they are looked at."""
     for file in sound:
         if file.kind == "objects":
-            store.index.object_verified(file.name, file.state)
+            store.index.objects.verified(file.name, file.state)
         else:
             store.index.pack_verified(file.name, file.state)
 
@@ -196,9 +197,11 @@ def condemn(store: Store, false: t.Iterable[t.Tuple[StoreFile, str]]) -> None:
     index = store.index
     for file, wrong in false:
         if file.kind == "objects":
-            index.object_refuted(file.name, file.state, wrong)
-        elif file.name in index.packs and index.packs[file.name].suffix == file.suffix:  # another form of it may be sound
-            index.condemn(file.name, wrong)
+            index.objects.refuted(file.name, file.state, wrong)
+        else:
+            found = index.pack(file.name)
+            if found is not None and found.suffix == file.suffix:  # another form of it may be sound
+                index.condemn(file.name, wrong)
 
 
 def found_meanwhile(store: Store, known: t.Container[StoreFile]) -> t.Iterator[t.Tuple[StoreFile, str]]:

@@ -21,8 +21,9 @@ from collections import OrderedDict
 from .._base import Damaged, NotFound, StoreError, VoltError, files, newer, show, store_failure
 from . import codec, features, layout, original, pack
 from .cache import STAT_CACHE, Cache
-from .index import Index, Location
+from .index import Index, Location, PackFile
 from .lock import taken
+from .object_states import object_bound
 from .refs import Refs
 from .rounds import Rounds
 from .workspace import Workspace, dead_runs
@@ -39,8 +40,6 @@ _TURNS = 5
 _BRIEFLY = 5.0
 #: In place of a time: a file changed since it was last hashed.
 UNCHECKED = 0
-#: No object is longer: a table of hard links may be as long as this.
-OBJECT_MOST = 1 << 30
 
 
 class Store:
@@ -90,8 +89,7 @@ class Store:
 
     def refresh(self) -> None:
         """Look at the files anew: what others have written since is known from now on."""
-        old, self.index = self.index, Index(self.path, proves=self.index.proves)
-        self.index.recall(old)
+        self.index = self.index.anew()
 
     def look_again(self) -> bool:
         """Whether a collection may have moved files since the last look; what lies in the trash is known from then on, too.
@@ -158,13 +156,15 @@ class Store:
 
     def pack_of(self, digest: bytes, size: int) -> t.Optional[bytes]:
         """Name of the pack that has such a blob, empty where it is an object; None where it is not here."""
-        usually_object = size > _PACKED_USUALLY or size < 0 and self.index.has_unread
+        usually_object = size > _PACKED_USUALLY
         if usually_object and self._object(digest, size) is not None:
             return b""
-        place = self.index.find(digest)
-        if place is not None and size in (-1, place[2]):
-            return place[0]
-        return b"" if not usually_object and self._object(digest, size) is not None else None
+        place = self.index.find_told(digest)
+        if place is None or size not in (-1, place[2]):
+            if not usually_object and self._object(digest, size) is not None:
+                return b""
+            place = self.index.find(digest)  # last, for that may read packs
+        return place[0] if place is not None and size in (-1, place[2]) else None
 
     def hashed(self, digest: bytes, size: int) -> t.Optional[int]:
         """When the file that has a blob was last hashed, as far as is known, in ns since 1970; UNCHECKED where it changed since, None where `has` is false.
@@ -175,13 +175,17 @@ class Store:
         if pack is None:
             return None
         if pack:
-            return self.pack_hashed(pack)
+            return self._pack_hashed(pack)
         found = self._object(digest, size)
         return None if found is None else self._with_round(digest, found[1])
 
-    def pack_hashed(self, name: bytes) -> t.Optional[int]:
-        """The same of a pack."""
-        found = self.index.packs.get(name)
+    def packs_hashed(self, names: t.Collection[bytes]) -> t.Iterator[t.Optional[int]]:
+        """The same of packs."""
+        self.index.expect(len(names))
+        return map(self._pack_hashed, names)
+
+    def _pack_hashed(self, name: bytes) -> t.Optional[int]:
+        found = self.index.pack(name)
         if found is None:
             return None
         return self._with_round(name, UNCHECKED if name in self.index.unchecked else found.state[1])
@@ -200,9 +204,10 @@ class Store:
         for name in self.index.unsupported:
             raise newer(f"Pack {name.hex()} of store {self.path}")
 
-    def known_packs(self, names: t.Iterable[bytes]) -> t.Set[bytes]:
+    def known_packs(self, names: t.Collection[bytes]) -> t.Set[bytes]:
         """Those of these packs that are here."""
-        return self.index.packs.keys() & set(names)
+        self.index.expect(len(names))
+        return set(filter(self.index.pack, names))
 
     def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, layout.State]]:
         """(suffix, state) of a sound object file; None where there is none.
@@ -212,7 +217,7 @@ class Store:
         """
         suspect = []
         for suffix, state in self._object_files(digest, size):
-            if self.index.object_state(digest) == state:
+            if self.index.objects.find(digest) == state:
                 return suffix, state
             suspect.append((suffix, state))
         for suffix, state in suspect:
@@ -223,7 +228,7 @@ class Store:
     def _object(self, digest: bytes, size: int) -> t.Optional[t.Tuple[int, int]]:
         """(size of the file of an object, when that was last hashed as its ctime tells or UNCHECKED); None where none counts as sound."""
         if not self.index.proves:
-            known = self.index.object_state(digest)
+            known = self.index.objects.find(digest)
             found = [state for _suffix, state in self._object_files(digest, size)]
             for state in found:
                 if state == known:
@@ -278,25 +283,17 @@ class Store:
 
     def _prove(self, digest: bytes, suffix: str, state: layout.State, size: int) -> bool:
         """Hash an object's file, unless this one has been found false before."""
-        if self.index.is_refuted(digest, state):
+        if self.index.objects.is_refuted(digest, state):
             return False
         try:
             path = layout.object_path(digest, suffix)
             place = self.full_path(path) if self.is_in_place(path) else self._moved(digest, suffix)
-            self._read_file(place, digest, suffix, self.object_bound(suffix, state[0], size))
+            self._read_file(place, digest, suffix, object_bound(suffix, state[0], size))
         except Damaged as error:
-            self.index.object_refuted(digest, state, error.message)
+            self.index.objects.refuted(digest, state, error.message)
             return False
-        self.index.object_verified(digest, state)
+        self.index.objects.verified(digest, state)
         return True
-
-    @staticmethod
-    def object_bound(suffix: str, stored: int, size: int = -1) -> int:
-        """How many plain bytes an object's file may have: what is known, else as much as the longest metadata. How well something
-        compresses tells nothing: the chunk list of a disk image that is mostly zeros shrinks to a ten-thousandth."""
-        if suffix == codec.NONE:
-            return max(stored, 1)
-        return max(size, pack.BLOB_MOST) if size >= 0 else OBJECT_MOST
 
     # ---- content
 
@@ -339,7 +336,7 @@ class Store:
         if place is None:
             return
         try:
-            data = self.index.read_pack(place[0], self.index.packs[place[0]].suffix)
+            data = self.index.read_pack(place[0], t.cast(PackFile, self.index.pack(place[0])).suffix)
         except Damaged:
             return
         view = memoryview(data)
@@ -363,7 +360,7 @@ class Store:
                 return self._read_file(path, digest, suffix, limit)
             except Damaged as error:
                 if os.path.lexists(path):
-                    self.index.object_suspected(digest)
+                    self.index.objects.suspected(digest)
                 trouble = error  # another form of the same blob may be sound
         if trouble is None:
             self._check_supported()
@@ -398,7 +395,7 @@ class Store:
 
     def _load(self, place: Location) -> t.Tuple[bytes, int]:
         name = place[0]
-        data = self.index.read_pack(name, self.index.packs[name].suffix)
+        data = self.index.read_pack(name, t.cast(PackFile, self.index.pack(name)).suffix)
         try:
             entry = (data, pack.first_blob(data))
         except Damaged:
@@ -446,7 +443,7 @@ class Store:
         """
         place = self.index.find(digest)
         if place is not None:
-            found = self.index.packs[place[0]]
+            found = t.cast(PackFile, self.index.pack(place[0]))
             return place[2], (place[2] + pack.ENTRY.size) * found.state[0] / found.plain
         there = self._object(digest, size)
         if there is None:
@@ -470,9 +467,13 @@ class Store:
 
     # ---- care
 
+    def look_at_all(self) -> None:
+        """Look at all packs, so that it is known which are false, and not only of those that are asked for."""
+        self.index.look_at_all()
+
     @property
     def false_files(self) -> int:
-        """How many packs and objects were found false since the last `refresh`."""
+        """How many packs and objects were found false since the last `refresh`, of those that were looked at."""
         return len(self.index.damaged)
 
     @property

@@ -23,7 +23,7 @@ import typing as t
 from .._base import Damaged, StoreError, files, held, kernel, store_failure
 from . import claims, codec, layout, pack
 from .blob_writer import BlobWriter
-from .index import STATE_SIZE, state_record
+from .object_states import STATE_SIZE, state_record
 from .object_writer import ObjectWriter
 from .pack_tables import SUSPECT
 from .store import Store
@@ -65,9 +65,8 @@ class Transaction:
                     self._space.make_directory(name)
             elif store.exists:
                 self._old_lock.enter_context(store.lock())
-            # list the packs now: threads may then ask
             store.refresh()
-            store.index.load()
+            store.index.seek()
         except BaseException:
             self.__exit__()
             raise

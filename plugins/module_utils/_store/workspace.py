@@ -21,9 +21,9 @@ import typing as t
 from .._base import LockLost, StoreError, files, is_at, lock_file, store_failure, wait
 from . import claims, layout
 from .claims import Claims
-from .index import run_name
 from .lock import taken
 from .refs import ENDING, MANIFEST_MOST
+from .table import run_name
 
 _DEAD = ".dead"
 

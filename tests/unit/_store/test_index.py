@@ -102,7 +102,7 @@ def test_many_runs_leave_few_tables(path: Path) -> None:
     assert len(files(path, "index")) <= 4
     store = Store(str(path))
     assert all(store.read(digest(blob), 1000) == blob for blob in more)
-    assert all(store.index.object_state(digest(noise(200_000, ("large", number)))) for number in range(15))
+    assert all(store.index.objects.find(digest(noise(200_000, ("large", number)))) for number in range(15))
     assert whole(path)
 
 
@@ -163,12 +163,11 @@ def test_a_touched_undamaged_pack_is_hashed_once(path: Path, monkeypatch: pytest
     reads = []
     real = Index.read_pack
     monkeypatch.setattr(Index, "read_pack", lambda self, name, suffix: (reads.append(name), real(self, name, suffix))[1])
-    Index(str(path)).load()
+    assert len(Index(str(path)).packs) == 1
     assert len(reads) == 1
-    put(path, b"new")  # a run remembers what it found
+    put(path, BLOBS[0], b"new")  # a run remembers what it found
     reads.clear()
-    Index(str(path)).load()
-    assert reads == []
+    assert Index(str(path)).packs and reads == []
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,7 @@ def test_planted_packs(path: Path, plant: str) -> None:
 def look(pipe: Any, path: str, kind: str) -> None:
     if kind == "packs":
         index = Index(path)
-        index.load()
+        index.seek()
         pipe.send(len(index.damaged))
     else:
         try:
@@ -235,8 +234,9 @@ def test_a_limit_too_small_says_nothing_about_the_pack(path: Path) -> None:
 def test_unlistable_packs_are_not_an_empty_store(path: Path) -> None:
     shutil.rmtree(path / "packs")
     (path / "packs").write_bytes(b"")
-    with pytest.raises(StoreError, match="cannot be listed"):
-        Index(str(path)).load()
+    for look in (Index.seek, lambda index: index.packs, lambda index: index.pack(bytes(32)), lambda index: index.find(bytes(32))):
+        with pytest.raises(StoreError, match="cannot be listed"):
+            look(Index(str(path)))
 
 
 def test_a_lying_digest_in_a_undamaged_pack(path: Path, tmp_path: Path) -> None:
