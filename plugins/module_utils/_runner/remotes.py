@@ -118,7 +118,7 @@ def _make_keys(args: Arguments) -> Outcome:
     from .._remote import sealed
 
     if (args.new is None) == (args.recovery is None) or (args.recovery is None) != (args.host is None) or (args.host is None) != (args.out is None):
-        raise UsageError("Give --new FILE for a recovery key, or --from FILE --host NAME --out FILE for the keys of a host.")
+        raise UsageError("Which keys to make was not set; give --new FILE for a recovery key, or --from FILE, --host NAME and --out FILE for those of a host.")
     if args.new is not None:
         sealed.write(args.new, sealed.new_recovery().text())
         text = f"Wrote the recovery key {args.new}. Without it, sealed backups cannot be read: keep copies of it, and none on the hosts.\n"
