@@ -119,6 +119,7 @@ def _serve() -> None:
     from ansible_collections.volt.backup.plugins.module_utils._remote import s3, s3_client
 
     lock, remote = threading.Lock(), None
+    s3._WAIT = 0.05  # tests need not be kind to servers
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anything prints is no answer
 

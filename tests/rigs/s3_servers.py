@@ -156,7 +156,7 @@ log file =
 log to stderr = false
 err to stderr = true
 [client.rgw.r]
-rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 """
 # Words: tree, room, configuration, id of the disk, then name, access key, secret key and further options for each user. Nothing is written to the tree.
 # When one daemon ends, all do, and with the first process the kernel ends what is left of them.

@@ -124,7 +124,7 @@ class S3:
         twice, altered = f"{place}/twice", f"{place}/altered"
         races = [f"{place}/race-{number}" for number in range(_ROUNDS)]
         try:
-            exclusive = self._creates_once(twice) and all([self._race(name) for name in races])
+            exclusive = self._creates_once(twice) and all(self._race(name) for name in races)
             checks = self._attempts("write", altered, self._refuses_altered, altered)
             self.put(twice, b"0123456789")
             ranges = self._attempts("read", twice, self._download, twice, 3, 4) == (b"3456", True)

@@ -203,7 +203,7 @@ def _check_credentials(place: Place, given: t.Mapping[str, str]) -> None:
             raise UsageError(f"{place.url}: {key} of the credentials contains spaces at the ends, a line break or other invalid characters; correct it.")
     keys = bool(given.get("access_key")), bool(given.get("secret_key"))
     if keys[0] != keys[1] or keys[0] == bool(given.get("profile")) and given:
-        raise UsageError(f"{place.url}: credentials need access_key and secret_key, or else profile; correct them.")
+        raise UsageError(f"{place.url}: credentials need `access_key` and `secret_key`, or else `profile`; correct them.")
 
 
 def _check_ca(place: Place, path: str) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._remote import s3_client
@@ -60,3 +62,26 @@ def test_bad_url(url: str, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         s3_client.parse_url(url)
     assert caught.value.message.startswith(sentence) and "hidden" not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["2026-11-27T10:00:00.120Z", "2026-11-27T10:00:00Z", "2026-11-27T10:00:00.123456Z"])
+def test_times_of_listings(text: str) -> None:
+    found = s3_client._time(text)
+    assert found is not None and found.utcoffset() == datetime.timedelta(0) and found.strftime("%Y-%m-%dT%H:%M:%S") == text[:19]
+    assert found.microsecond == int((text[20:-1] or "0").ljust(6, "0"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Fri, 27 Nov 2026 10:00:00 GMT",
+        "2026-11-27T10:00:00+01:00",
+        "2026-13-27T10:00:00Z",
+        "",
+        "1795771697",
+        1795771697,
+        None,
+    ],
+)
+def test_times_that_the_client_parses_itself(text: object) -> None:
+    assert s3_client._time(text) is None

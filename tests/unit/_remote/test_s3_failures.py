@@ -68,7 +68,7 @@ def test_braces_in_what_a_server_says() -> None:
     [
         (403, 3600, "the clock of this host is 60 minutes behind that of the server; set it, then run again"),
         (403, -3600, "the clock of this host is 60 minutes ahead of that of the server; set it, then run again"),
-        (403, 600, "the credentials do not allow to write packs/x; change the policy of their key, or use another key"),
+        (403, 600, "the credentials lack permission to write packs/x; change the policy of their key, or use another key"),
     ],
 )
 def test_clocks(status: int, ahead: float, sentence: str) -> None:
@@ -102,13 +102,13 @@ def wrapped(cause: BaseException) -> Exception:
     ("error", "kind", "again", "sentence"),
     [
         (wrapped(ConnectionRefusedError()), RemoteUnreachable, True, "host:1 refuses connections; check the URL, and that the server runs"),
-        (wrapped(socket.gaierror(-2, "unknown")), RemoteUnreachable, True, "the name host:1 is not found; correct the URL"),
+        (wrapped(socket.gaierror(-2, "unknown")), RemoteUnreachable, True, "the host name host:1 does not resolve; correct the URL"),
         (wrapped(socket.timeout()), RemoteUnreachable, True, "host:1 does not answer in time; run again later"),
-        (wrapped(ConnectionResetError()), RemoteUnreachable, True, "the connection to host:1 is cut again and again; check the network"),
-        (wrapped(ssl.SSLEOFError()), RemoteUnreachable, True, "the connection to host:1 is cut again and again; check the network"),
+        (wrapped(ConnectionResetError()), RemoteUnreachable, True, "the connection to host:1 breaks; check the network"),
+        (wrapped(ssl.SSLEOFError()), RemoteUnreachable, True, "the connection to host:1 breaks; check the network"),
         (wrapped(ssl.SSLError(1, "wrong version")), RemoteUnreachable, True, "host:1 does not speak TLS; check the URL"),
         (wrapped(ssl.SSLCertVerificationError()), RemoteError, False, "the certificate of host:1 is not trusted: verification failed; "),
-        (http.client.IncompleteRead(b""), RemoteUnreachable, True, "the connection to host:1 is cut again and again; check the network"),
+        (http.client.IncompleteRead(b""), RemoteUnreachable, True, "the connection to host:1 breaks; check the network"),
     ],
 )
 def test_exceptions(error: Exception, kind: type[RemoteError], again: bool, sentence: str) -> None:
