@@ -426,11 +426,6 @@ backups:
       elements: dict
       returned: always
       sample: []
-    damaged:
-      description: Whether data of the backup is missing or altered, so that it cannot be restored completely.
-      type: bool
-      returned: always
-      sample: false
     checked:
       description:
         - Whether the files of the store that it needs are as they were when they were last hashed. After a store was copied to another disk, this is V(false)
@@ -446,6 +441,11 @@ backups:
       type: str
       returned: always
       sample: '2026-11-23T10:00:00.123456Z'
+    damaged:
+      description: Whether data of the backup is missing or altered, so that it cannot be restored completely.
+      type: bool
+      returned: always
+      sample: false
     damage:
       description: What is wrong with it, as a sentence, or null.
       type: str

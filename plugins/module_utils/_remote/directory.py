@@ -173,8 +173,10 @@ class Directory:
 
     @t.overload
     def _parent(self, top: int, name: str, make: t.Literal[True]) -> int: ...
+
     @t.overload
     def _parent(self, top: int, name: str) -> t.Optional[int]: ...
+
     def _parent(self, top: int, name: str, make: bool = False) -> t.Optional[int]:
         """A descriptor of the directory of a name; None where it does not exist. :param make: it and those above it are made."""
         if not NAME.match(name):
@@ -184,10 +186,12 @@ class Directory:
             for part in name.split("/")[:-1]:
                 try:
                     below = open_directory(part, here)
-                except FileNotFoundError:
+                except (FileNotFoundError, NotADirectoryError) as error:
                     if not make:
                         os.close(here)
                         return None
+                    if not isinstance(error, FileNotFoundError):
+                        raise
                     below = self._make(top, part, here)
                 os.close(here)
                 here = below

@@ -96,7 +96,7 @@ def read_recovery(path: str) -> Recovery:
     text = _read(path)
     secret, identities = _SECRET.search(text), _IDENTITY.findall(text)
     if secret is None or len(identities) < 2:
-        raise UsageError(f"{show(os.fsencode(path))} is not a recovery key of volt.backup; give the file that `remote keys --new` wrote.")
+        raise UsageError(f"{show(os.fsencode(path))} is not a recovery key of volt.backup; name the file of one.")
     return Recovery(identities[0], identities[1], bytes.fromhex(secret[1]))
 
 
@@ -112,7 +112,7 @@ def read_host(path: str) -> HostKeys:
             raise ValueError(number)
         return found
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UsageError(f"{show(os.fsencode(path))} is not a host key of volt.backup; give the file that `remote keys --host` wrote.") from None
+        raise UsageError(f"{show(os.fsencode(path))} is not a file of host keys of volt.backup; name the file that was made for this host.") from None
 
 
 def write(path: str, text: str) -> None:
@@ -178,7 +178,7 @@ class Sealed(Keys):
     @property
     def _opener(self) -> Recovery:
         if self._recovery is None:
-            raise UsageError("Backups on a sealed remote can only be read with the recovery key; give it as `identity`.")
+            raise UsageError("Backups on a sealed remote can only be read with the recovery key; list them where that key is, and name its file.")
         return self._recovery
 
     def check(self, found: commits.Read) -> None:

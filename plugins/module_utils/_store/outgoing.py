@@ -13,7 +13,8 @@ import typing as t
 
 from .._base import Damaged
 from . import codec, layout, pack
-from .store import OBJECT_MOST, Store
+from .object_states import OBJECT_MOST
+from .store import Store
 
 
 class Outgoing(t.NamedTuple):

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._remote import age, sealed
-from ansible_collections.volt.backup.tests.unit.kit import cuts, flips, noise
+from ansible_collections.volt.backup.tests.unit.kit import cuts, digest, flips, noise
 
 pytest.importorskip("cryptography")
-IDENTITY = age.new_identity()
+IDENTITY = age.identity(digest(b"an identity of tests"))
 RECIPIENT = age.recipient(IDENTITY)
 #: Around the chunks of the format.
 SIZES = (0, 1, 65535, 65536, 65537, 131072, 131073)

@@ -138,7 +138,7 @@ def test_fish(place: Path) -> None:
 
     assert fish("volt-backup res") == ["restore\trestore a backup"]
     assert [line.partition("\t")[0] for line in fish("volt-backup restore --st")] == ["--store", "--strategy"]
-    assert fish("~/volt-backup re") == ["restore\trestore a backup"]
+    assert fish("~/volt-backup res") == ["restore\trestore a backup"]
     assert [line.partition("\t")[0] for line in fish(f"volt-backup show {' '.join(named(place))} app")] == [ids(place)[1]]
     assert [line.partition("\t")[0] for line in fish(f"volt-backup create app --source {place}/sto")] == [f"{place}/store/"]
 
