@@ -109,4 +109,3 @@ def find(transport: Transport, keys: Keys, host: str, backup: str) -> t.Optional
     copies, _read = _read_all(transport, keys, host)
     own: t.List[Copy] = [copy for copy in copies if copy.sidecar is not None and copy.sidecar["id"] == backup]
     return own[-1] if own else None
-

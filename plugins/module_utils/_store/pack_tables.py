@@ -205,4 +205,3 @@ def pack_location(number: int, offset: int, length: int) -> bytes:
 def unpack_location(record: bytes) -> t.Tuple[int, int, int]:
     """(number, offset, length) of such a record."""
     return t.cast("t.Tuple[int, int, int]", _PLACE.unpack(record))
-
