@@ -302,7 +302,7 @@ def test_only_what_the_backup_needs_leaves_the_host(place: Place) -> None:
 @pytest.mark.parametrize(
     ("spoil", "kind", "words"),
     [
-        (lambda top: shutil.rmtree(top), NoRemote, "no such directory"),
+        (shutil.rmtree, NoRemote, "no such directory"),
         (lambda top: (top / "volt.json").unlink(), NoRemote, "remote init"),
         (lambda top: (top / "volt.json").write_text("{"), Damaged, "is damaged"),
         (lambda top: (top / "volt.json").write_text('{"remote": 2, "id": "x"}'), Unsupported, "newer version"),
