@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
-from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NoRemote, NotFound, RemoteError, Unsupported, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, push as pushes, reading, sealed as sealed_keys
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NoRemote, NotFound, RemoteError, StoreFull, Unsupported, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, memory, names, push as pushes, reading, sealed as sealed_keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
@@ -453,3 +454,41 @@ def test_a_forged_commit_is_told(place: Place, tmp_path: Path) -> None:
         commit.write_bytes(signed + b',"mac":' + mac + b"}\n" + rest)
         found, _warnings = Remote(place.bench.manager, Settings(settings.url), str(tmp_path / "recovery")).find(Query())
         assert [item["damaged"] for item in found] == [True] and "somebody else wrote it" in found[0]["damage"]
+
+
+def test_a_damaged_backup_keeps_no_other_from_being_copied(place: Place) -> None:
+    first = place.create().backup
+    (reference,) = (place.bench.store / "refs").iterdir()
+    second = change(place.bench, 1)
+    reference.write_bytes(b"{}")
+    with pytest.raises(Damaged, match="1 of 2 backups") as caught:
+        place.push()
+    assert [copy["id"] for copy in caught.value.details["pushed"]] == [second["id"]]
+    assert [backup["pushed_to_cdn"] for backup in place.bench.found()] == [True, False] and first["id"] in caught.value.message
+
+
+def test_a_host_with_a_new_name_begins_a_chain_of_its_own(place: Place) -> None:
+    place.create()
+    place.push()
+    place.create()
+    place.push(host="web2")
+    place.create()
+    place.push()
+    assert not place.listing().warnings and [len(place.listing(host).copies) for host in (HOST, "web2")] == [2, 1]
+    place.judge()
+
+
+def test_a_full_disk_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal cannot be written: nothing has a commit, and the next push goes on."""
+    place.create()
+
+    def full(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory.files, "write_all", full)
+        with pytest.raises(StoreFull):
+            place.push()
+    assert RemoteReader(place.top).commits() == []
+    place.push()
+    assert len(place.judge()) == 1

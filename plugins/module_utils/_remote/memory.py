@@ -8,12 +8,13 @@
 
 ::
 
-    cache/remote-<id>.blobs      table: id of a blob -> pack, segment; what the host's indexes tell
-    cache/remote-<id>.state      JSON: the newest commit, the indexes
-    cache/remote-<id>.journal    JSON lines: the push that is under way, its packs
+    cache/remote-<name>.blobs      table: id of a blob -> pack, segment; what the host's indexes tell
+    cache/remote-<name>.state      JSON: the newest commit, the indexes
+    cache/remote-<name>.journal    JSON lines: the push that is under way, its packs
 
-All of this is derived, and lies in the store's cache. Blobs and state belong together: where one is missing, or is not of the same indexes as the
-other, both are made anew from the remote. The journal is only read by the next push.
+The name is made of the remote's id and of what the host is called there. All of this is derived, and lies in the store's cache. Blobs and
+state belong together: where one is missing, or is not of the same indexes as the other, both are made anew from the remote. The journal is
+only read by the next push.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import os
 import struct
 import typing as t
 
-from .._base import Damaged, files
+from .._base import Damaged, files, store_failure
 from .._store.store import Store
 from .._store.table import Table, Unusable
 from . import names
@@ -119,10 +120,10 @@ class Blobs:
 
 
 class Memory:
-    """The three files of one remote. :param remote: its id."""
+    """The three files of one remote. :param remote: its id. :param host: what this host is called there, which may change."""
 
-    def __init__(self, store: Store, remote: str) -> None:
-        self._cache, self._name = store.cache, f"remote-{remote}"
+    def __init__(self, store: Store, remote: str, host: str) -> None:
+        self._cache, self._name = store.cache, f"remote-{remote}-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
 
     @property
     def lock(self) -> str:
@@ -255,8 +256,11 @@ class Journal:
         return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
     def _append(self, value: t.Dict[str, t.Any]) -> None:
-        fd = files.open_file(self._path, os.O_WRONLY | os.O_APPEND)
         try:
-            files.write_all(fd, b"\n" + self._line(value))
-        finally:
-            os.close(fd)
+            fd = files.open_file(self._path, os.O_WRONLY | os.O_APPEND)
+            try:
+                files.write_all(fd, b"\n" + self._line(value))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise store_failure("noting how far a push is", error) from None

@@ -114,7 +114,7 @@ class Pusher:
         self._standing = standing or Standing()
         self.about = about.read(self._transport)
         about.check(self._transport, self.about, self._keys)
-        self._memory = Memory(store, self.about.id)
+        self._memory = Memory(store, self.about.id, request.host)
 
     def __call__(self, backup: Backup, dry: bool = False) -> Pushed:
         """Push one backup. The caller keeps what it needs from being collected."""

@@ -12,12 +12,12 @@ import socket
 import typing as t
 
 from .._backup.catalog import unreadable, with_state
-from .._backup.copies import Original, has_copy
+from .._backup.copies import Copies, Original, has_copy
 from .._backup.ids import check_id
 from .._backup.manager import Manager
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
-from .._base import Damaged, NoStore, Progress, Standing, UsageError, unwatched
+from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, unwatched
 from . import about, names, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory, unpaced
@@ -104,14 +104,26 @@ class Remote:
         else:
             chosen = [copies.find(check_id(backup)) for backup in which.ids]
         done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]] = []
+        failed: t.List[Damaged] = []
         for sidecar in chosen:
-            if has_copy(sidecar, pusher.about.id):
-                done.append((sidecar, None))
-                continue
-            with copies.opened(sidecar) as original:
-                pushed = pusher(_backup(original), dry)
-            done.append((copies.current(sidecar), pushed))
+            try:
+                done.append(self._push_one(copies, pusher, sidecar, dry))
+            except (Damaged, NotFound) as error:
+                if which.ids is not None:
+                    raise
+                if isinstance(error, Damaged):  # it keeps no other from being copied; one that was deleted meanwhile needs no copy
+                    failed.append(error)
+        if failed:
+            raise Damaged(f"{len(failed)} of {len(chosen)} backups were not copied: {failed[0].message}", pushed=told(done))
         return done
+
+    @staticmethod
+    def _push_one(copies: Copies, pusher: Pusher, sidecar: Sidecar, dry: bool) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
+        if has_copy(sidecar, pusher.about.id):
+            return sidecar, None
+        with copies.opened(sidecar) as original:
+            pushed = pusher(_backup(original), dry)
+        return copies.current(sidecar), pushed
 
     def find(self, query: Query) -> t.Tuple[t.List[Listed], t.List[str]]:
         """The backups on the remote that match, the newest first, and what is wrong with what the remote has.
