@@ -835,7 +835,7 @@ from ansible_collections.volt.backup.plugins.module_utils._base import Incomplet
 from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
 
 if t.TYPE_CHECKING:
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -951,22 +951,21 @@ def copier(task: Task) -> t.Callable[[Result], Result] | None:
         return None
     if url is None:
         raise UsageError("Option `push_to_cdn` needs `remote`; set the URL of the remote.")
-    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # only here: it takes time to import
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import check, resolve  # only here: it takes time to import
 
-    credentials = {name: value for name, value in (task.params["remote_credentials"] or {}).items() if value is not None}
     settings = resolve(url)
-    remote = Remote(task.manager, settings._replace(credentials=credentials or settings.credentials))
-    return lambda result: copied(task, remote, result)
+    credentials = {name: value for name, value in (task.params["remote_credentials"] or {}).items() if value is not None}
+    settings = check(settings._replace(credentials=credentials or settings.credentials))
+    return lambda result: copied(task, settings, result)
 
 
-def copied(task: Task, remote: Remote, result: Result) -> Result:
+def copied(task: Task, settings: Settings, result: Result) -> Result:
     """Copy the backup, and all of its workload and type that have no copy yet."""
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Pushed, Which, told
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Pushed, Remote, Which, told
 
     backup = result["backup"]
     try:
-        done = remote.push(Which(workload=task.params["workload"], type=task.params["type"]), task.dry)
+        done = Remote(task.manager, settings).push(Which(workload=task.params["workload"], type=task.params["type"]), task.dry)
     except VoltError as error:
         made = f"Backup {backup['id']} was made" if result["changed"] else "No backup was needed"
         raise type(error)(f"{made}, but not all copies were: {error.message}", **{**error.details, **result}) from None

@@ -492,3 +492,54 @@ def test_a_full_disk_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None
     assert RemoteReader(place.top).commits() == []
     place.push()
     assert len(place.judge()) == 1
+
+
+def test_nothing_counts_that_the_mac_is_not_of(place: Place) -> None:
+    """Of two keys, JSON takes the last: what is behind the MAC could say anything in the name of a host."""
+    place.create()
+    place.push()
+    (commit,) = (place.top / "commits" / HOST).iterdir()
+    line, rest = commit.read_bytes().split(b"\n", 1)
+    for forged in (line[:-1] + b',"seq":9}', line.replace(b'"mac":', b'"seq":9,"mac":'), line.replace(b'"mac":', b'"mac":"x","mac":')):
+        commit.write_bytes(forged + b"\n" + rest)
+        assert [copy.seq for copy in place.listing().copies] == [None]
+    commit.write_bytes(line + b"\n" + rest)
+    assert [copy.seq for copy in place.listing().copies] == [1]
+
+
+def test_tombstones_of_any_name_are_read(place: Place) -> None:
+    """Also those that come later under a lower name, and where the push sends nothing."""
+    place.create()
+    place.push()
+    packs = [path.relative_to(place.top / "packs") for path in (place.top / "packs").rglob("*") if path.is_file()]
+    remote = Directory(str(place.top))
+    remote.create("tombstones/zzzz", b'{"tombstones":1}\n')
+    place.create()
+    place.push()
+    remote.create("tombstones/0001", b"".join([b'{"tombstones":1}\n', *(b"%s\n" % os.fsencode(name) for name in packs)]))
+    place.create()
+    ((_sidecar, pushed),), _requests = place.push()
+    assert pushed.sent_packs
+    place.create()
+    ((_sidecar, pushed),), _requests = place.push()
+    assert not pushed.sent_packs
+    shutil.rmtree(place.top / "packs" / packs[0].parent)
+    reader = RemoteReader(place.top)
+    assert [len(reader.read(name)[1]) > 3 for name in reader.commits()[2:]] == [True, True]
+
+
+def test_a_state_that_cannot_be_written_is_not_believed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit is there, and this host could not note it: the next one has the next number."""
+    place.create()
+    place.push()
+    place.create()
+
+    def full(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory.Memory, "save", full)
+        place.push()
+    place.create()
+    place.push()
+    assert not place.listing().warnings and len(place.judge()) == 3

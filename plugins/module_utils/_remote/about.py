@@ -92,7 +92,7 @@ def begin(transport: Transport, keys: Keys, dry: bool = False) -> Begun:
     if about is not None:
         check(transport, about, keys)
         return Begun(about, None, False)
-    if any(True for _entry in transport.list("")):
+    if any(not entry.name.startswith("probe/") for entry in transport.list("")):
         raise NoRemote(f"{transport.where} is not empty and has no {names.ABOUT}; choose an empty directory or prefix.")
     if dry:
         return Begun(None, None, True)

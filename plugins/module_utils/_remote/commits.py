@@ -39,8 +39,6 @@ FORMAT = 1
 #: How many commits a head names.
 HEAD_MOST = 100
 _END = b',"mac":'
-#: The longest line of a commit: 10,000 pushes with their bitmaps.
-LINE_MOST = 64 << 20
 
 
 class Commit(t.NamedTuple):
@@ -103,7 +101,7 @@ def parse(name: str, data: bytes) -> t.Optional[Read]:
     """What a commit says; None for a revocation, Damaged for anything else, Unsupported for a newer format. :param name: that it was read by."""
     line, newline, rest = data.partition(b"\n")
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_once)
         if not newline or not isinstance(value, dict):
             raise ValueError(name)
         push = names.parse_push(value["push"])
@@ -122,7 +120,10 @@ def parse(name: str, data: bytes) -> t.Optional[Read]:
             [(_index(f"{names.INDEXES}{index}"), digest) for index, digest in value["indexes"]],
             {_push(text): numbers(bits) for text, bits in value["needs"]},
         )  # fmt: skip
-        return Read(commit, bool(value["sealed"]), *parts, line[: line.rindex(_END)], _text(value["mac"]), hashlib.sha256(data).hexdigest())
+        signed = line[: line.index(_END)]
+        if line != b"".join([signed, _END, json.dumps(_text(value["mac"])).encode(), b"}"]):
+            raise ValueError("something is behind the MAC")
+        return Read(commit, bool(value["sealed"]), *parts, signed, value["mac"], hashlib.sha256(data).hexdigest())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Damaged(f"Commit {name} of the remote is damaged.") from None
 
@@ -144,6 +145,14 @@ def numbers(text: str) -> t.Set[int]:
     """The numbers of a bitmap; ValueError where it is none."""
     bits = base64.b64decode(text, validate=True)
     return {8 * position + bit for position, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1}
+
+
+def _once(pairs: t.List[t.Tuple[str, t.Any]]) -> t.Dict[str, t.Any]:
+    """An object whose keys are there once: of two, a reader could take another one than the MAC is of."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is repeated")
+    return found
 
 
 def _is_newer(value: t.Any) -> bool:

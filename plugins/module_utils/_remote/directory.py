@@ -207,7 +207,10 @@ class Directory:
             os.mkdir(name, 0o700, dir_fd=parent)
             fd = open_directory(name, parent)
             try:
-                os.fchmod(fd, os.fstat(top).st_mode & 0o2770 | 0o700)
+                mode = os.fstat(fd).st_mode & 0o7000 | os.fstat(top).st_mode & 0o770 | 0o700
+                if mode != stat.S_IMODE(os.fstat(fd).st_mode):
+                    with contextlib.suppress(PermissionError):  # where it has the set-group-id bit, a hardened unit may not
+                        os.fchmod(fd, mode)
             finally:
                 os.close(fd)
             os.fsync(parent)

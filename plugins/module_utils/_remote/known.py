@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import typing as t
@@ -22,13 +23,20 @@ _FORMAT = 1
 
 
 def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs]:
-    """Where this host stands, by its newest commit and the indexes that it names. Names of commits ascend, so the last one is the newest."""
+    """Where this host stands, by its newest commit and the indexes that it names. Names of commits ascend, so the last one is the newest.
+
+    A commit that is damaged, or that this host did not sign, is passed over: its indexes could name packs that do not exist.
+    """
     found: t.Optional[commits.Read] = None
     pushes = [push for push in (names.parse_commit(entry.name) for entry in transport.list(f"{names.COMMITS}{host}/")) if push is not None]
-    while pushes and found is None:  # the last may be a revocation
-        found = read_commit(transport, pushes[-1])
-        if found is None:
-            pushes.pop()
+    while pushes and found is None:  # the last may be a revocation, or not of this host
+        with contextlib.suppress(Damaged):
+            found = read_commit(transport, pushes[-1])
+            if found is not None:
+                keys.check(found)
+                break
+        found = None
+        pushes.pop()
     blobs = Blobs()
     if found is None:
         return State(), blobs
@@ -71,8 +79,10 @@ def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State
     A list of tombstones is a line of JSON, {"tombstones": 1}, and a line for each pack: its name behind `packs/`. It is written before these packs
     are deleted, and kept.
     """
-    newest = state.tombstones
-    for entry in transport.list(names.TOMBSTONES, after=state.tombstones):
+    read = list(state.tombstones)
+    for entry in transport.list(names.TOMBSTONES):
+        if entry.name in state.tombstones:
+            continue
         data = transport.get(entry.name)
         first, *lines = (data or b"").decode("utf-8", "replace").split("\n")
         try:
@@ -84,5 +94,5 @@ def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State
             pack = names.parse_pack(f"{names.PACKS}{line}")
             if pack is not None:
                 blobs.forget(pack)
-        newest = entry.name
-    return state._replace(tombstones=newest)
+        read.append(entry.name)
+    return state._replace(tombstones=tuple(read))

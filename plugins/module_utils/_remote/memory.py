@@ -25,14 +25,16 @@ import json
 import os
 import struct
 import typing as t
+import zlib
 
-from .._base import Damaged, files, store_failure
+from .._base import files, store_failure
 from .._store.store import Store
-from .._store.table import Table, Unusable
+from .._store.table import Mapped, Table, Unusable, map_file
 from . import names
 from .indexes import LINE
 
 _PLACE = struct.Struct("<II")  # number of the pack, segment
+_SUM = struct.Struct("<I")  # CRC-32 of what is behind the table: the key, and the names of packs
 _STATE_MOST = 64 << 20
 _JOURNAL_MOST = 1 << 30
 
@@ -46,14 +48,14 @@ class IndexName(t.NamedTuple):
 
 
 class State(t.NamedTuple):
-    """Where a host stands on a remote: its newest commit, its indexes, and the tombstones that were read last."""
+    """Where a host stands on a remote: its newest commit, its indexes, and the lists of tombstones that were read."""
 
     seq: int = 0
     previous: t.Optional[str] = None
     #: The newest commits, without the host, the newest last.
     recent: t.Tuple[str, ...] = ()
     indexes: t.Tuple[IndexName, ...] = ()
-    tombstones: str = ""
+    tombstones: t.Tuple[str, ...] = ()
 
     @property
     def last(self) -> str:
@@ -63,7 +65,7 @@ class State(t.NamedTuple):
     @property
     def key(self) -> str:
         """What the table of blobs must be of."""
-        return hashlib.sha256(json.dumps(self.indexes).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.indexes, self.tombstones]).encode()).hexdigest()
 
 
 class Blobs:
@@ -115,8 +117,8 @@ class Blobs:
                 if number in numbers and (table is self._fresh or whole.find(blob) < 0):
                     whole.add(blob, _PLACE.pack(numbers[number], segment))
         text = json.dumps([key, [pack.name for pack in alive]]).encode()
-        whole.appendix = text + b" " * (-len(text) % 4)
-        return whole.parts()
+        yield from whole.parts()
+        yield _SUM.pack(zlib.crc32(text)) + text
 
 
 class Memory:
@@ -135,15 +137,21 @@ class Memory:
         try:
             value = json.loads(self._cache.read(f"{self._name}.state", _STATE_MOST) or b"null")
             state = State(
-                int(value["seq"]), value["previous"], tuple(value["recent"]), tuple(IndexName(*item) for item in value["indexes"]), str(value["tombstones"])
+                int(value["seq"]), value["previous"], tuple(value["recent"]), tuple(IndexName(*item) for item in value["indexes"]), tuple(value["tombstones"])
             )
-            table = Table.load(self._cache.path(f"{self._name}.blobs"), _PLACE.size)
-            key, found = json.loads(table.appendix)
+            path = self._cache.path(f"{self._name}.blobs")
+            view = map_file(path)
+            table = Mapped(path, view, 0, _PLACE.size)
+            table.check()
+            tail = bytes(view[table.end :])
+            if zlib.crc32(tail[_SUM.size :]) != _SUM.unpack_from(tail)[0]:
+                return None
+            key, found = json.loads(tail[_SUM.size :])
             packs = [names.parse_pack(name) for name in found]
             if key != state.key or not all(packs):
                 return None
             return state, Blobs(table, t.cast(t.List[names.Pack], packs))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError, Unusable, Damaged):
+        except (ValueError, KeyError, TypeError, RecursionError, OSError, struct.error, Unusable):
             return None
 
     def save(self, state: State, blobs: Blobs, anew: bool) -> None:

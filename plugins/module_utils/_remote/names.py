@@ -71,15 +71,23 @@ class Pack(t.NamedTuple):
         return f"{PACKS}{self.push}/{self.number:05d}{'m' if self.metadata else ''}-{self.sha256}"
 
 
-def new_push(host: str, moment: datetime.datetime) -> Push:
+def new_push(host: str, begun: datetime.datetime) -> Push:
     """A push that nothing else is called."""
-    return Push(host, f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}")
+    return Push(host, f"{begun:%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}")
 
 
 def parse_push(text: str) -> t.Optional[Push]:
     """`<host>/<push>`; None for anything else."""
     match = _PUSH.match(text)
-    return Push(match[1], match[2]) if match else None
+    try:
+        return Push(match[1], match[2]) if match and moment(match[2]).year < datetime.MAXYEAR else None
+    except ValueError:
+        return None
+
+
+def moment(push: str) -> datetime.datetime:
+    """When a push says that it began. :param push: without the host."""
+    return datetime.datetime.strptime(push[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
 
 
 def parse_commit(name: str) -> t.Optional[Push]:

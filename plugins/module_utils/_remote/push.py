@@ -120,7 +120,7 @@ class Pusher:
         """Push one backup. The caller keeps what it needs from being collected."""
         with self._alone(dry):
             for _turn in range(_TURNS):
-                unfinished = self._memory.journal.read()
+                unfinished = None if dry else self._memory.journal.read()
                 try:
                     return self._push(backup, unfinished, dry)
                 except _Ended as ended:
@@ -147,6 +147,7 @@ class Pusher:
 
     def _push(self, backup: Backup, unfinished: t.Optional[Unfinished], dry: bool) -> Pushed:
         state, blobs = self._memory.load() or known.recover(self._transport, self._request.host, self._keys)
+        before = state.key
         begun = self._begin(state, unfinished, dry)
         self._standing.phase = Phase("reading what the remote has")
         state = known.forget_tombstones(self._transport, state, blobs)
@@ -162,7 +163,7 @@ class Pusher:
         own = self._indexes(state, uploader)
         state = self._commit(backup, begun.push, state, own, uploader.needs())
         self._note(backup.id, _sha256(backup.manifest), str(begun.push))
-        self._end(begun.push, state, blobs, anew=bool(uploader.indexes))
+        self._end(begun.push, state, blobs, anew=state.key != before)
         return Pushed(str(begun.push), self.about.id, True, uploader.new_blobs, uploader.new_bytes, uploader.sent_bytes, uploader.sent_packs)
 
     # ---- steps
@@ -174,7 +175,7 @@ class Pusher:
             raise _Ended(_sha256(ended))
         if found is None or found.push.host != self._request.host or found.push.id <= state.last:
             # names ascend, whatever the clock does, so that the last name is the newest commit
-            moment = max(now(), _moment(state.last) + datetime.timedelta(seconds=1)) if state.last else now()
+            moment = max(now(), names.moment(state.last) + datetime.timedelta(seconds=1)) if state.last else now()
             found = Unfinished(names.new_push(self._request.host, moment), [], [], set())
             try:
                 if not dry:
@@ -203,6 +204,7 @@ class Pusher:
         )
         sealed = self._keys.seal_catalog(backup.sidecar), self._keys.seal_data(backup.manifest)
         data = commits.encode(commit, *sealed, self._keys.sealed, self._keys.sign)
+        self._memory.forget()  # until it is written again: a commit that it does not know would get a second one with its number
         self._memory.journal.commit(Committed(_sha256(data), backup.id, _sha256(backup.manifest)))
         if not self._transport.create(push.commit, data):
             there = self._transport.get(push.commit)
@@ -216,18 +218,14 @@ class Pusher:
 
     def _end(self, push: names.Push, state: State, blobs: Blobs, anew: bool) -> None:
         """The backup is there. What fails from here on costs requests next time, and nothing else."""
-        self._memory.journal.end()
         with contextlib.suppress(OSError):
             self._memory.save(state, blobs, anew)
-        with contextlib.suppress(RemoteError):
+        self._memory.journal.end()
+        with contextlib.suppress(RemoteError):  # which a host may have no right to
             self._transport.delete([push.intent])
+        with contextlib.suppress(RemoteError):
             self._transport.put(f"{names.HEADS}{push.host}", commits.head(push.host, state.seq, state.recent, self._keys.sign))
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _moment(push: str) -> datetime.datetime:
-    """When a push says that it began."""
-    return datetime.datetime.strptime(push[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import typing as t
 
 from .._backup import records
-from .._base import Damaged, Unsupported
+from .._base import Damaged, Foreign, Unsupported
 from . import commits, known, names
 from .keys import Keys
 from .transport import Transport
@@ -78,7 +78,7 @@ def _read_all(transport: Transport, keys: Keys, host: str) -> t.Tuple[t.List[Cop
                 continue
             keys.check(found)
             sidecar = records.decode_sidecar(keys.open_catalog(found.sidecar))
-        except (Damaged, Unsupported) as error:
+        except (Damaged, Foreign, Unsupported) as error:
             copies.append(Copy(push, None, None, b"", error.message))
             continue
         read.append(found)

@@ -118,7 +118,7 @@ def read_host(path: str) -> HostKeys:
 def write(path: str, text: str) -> None:
     """Write a key file that must not exist yet, readable for its owner only."""
     try:
-        files.write_file(path, text.encode(), exclusive=True)
+        files.write_file(os.path.abspath(path), text.encode(), exclusive=True)
     except FileExistsError:
         raise UsageError(f"{show(os.fsencode(path))} exists, and keys are not overwritten; choose another file.") from None
     except OSError as error:

@@ -28,7 +28,10 @@ class Place(t.NamedTuple):
 
 def parse(url: str) -> Place:
     """The remote that a URL names; UsageError where it names none that can be used. The message has no credentials."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        raise UsageError("The URL of the remote is invalid; write file:///path or s3://bucket/prefix.") from None
     if parts.username or parts.password:
         raise UsageError("The URL of the remote contains credentials; remove them from it.")
     if parts.scheme == DIRECTORY:
