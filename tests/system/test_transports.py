@@ -238,11 +238,9 @@ def test_list(remote: Any) -> None:
         assert names_in(remote, prefix, after) == [name for name in found if name.startswith(prefix) and name > after], (prefix, after)
 
 
-def test_long_listing(remote: Any, kind: str) -> None:
+def test_long_listing(remote: Any) -> None:
     """More than a server lists at once."""
-    many = [f"n/{number:04d}" for number in range(1003 if sample.LONG or kind in ("directory", "ceph", "rclone") else 0)]
-    if not many:
-        pytest.skip("in the long mode")
+    many = [f"n/{number:04d}" for number in range(1003)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: remote.put(name, b"x"), many))
     assert names_in(remote) == many

@@ -58,7 +58,7 @@ class Directory:
 
     def create(self, name: str, data: bytes) -> bool:
         with self._errors("written"), self._top() as top, self._written(top, data) as (temporary, beside):
-            parent = self._parent(top, name, make=True)
+            parent = t.cast(int, self._parent(top, name, make=True))
             try:
                 if not self._give_name(temporary, beside, parent, os.path.basename(name)):
                     return False
@@ -69,7 +69,7 @@ class Directory:
 
     def put(self, name: str, data: bytes) -> None:
         with self._errors("written"), self._top() as top, self._written(top, data) as (temporary, beside):
-            parent = self._parent(top, name, make=True)
+            parent = t.cast(int, self._parent(top, name, make=True))
             try:
                 os.rename(beside, os.path.basename(name), src_dir_fd=temporary, dst_dir_fd=parent)
                 os.fsync(parent)
@@ -171,14 +171,8 @@ class Directory:
         finally:
             os.close(fd)
 
-    @t.overload
-    def _parent(self, top: int, name: str, make: t.Literal[True]) -> int: ...
-
-    @t.overload
-    def _parent(self, top: int, name: str) -> t.Optional[int]: ...
-
     def _parent(self, top: int, name: str, make: bool = False) -> t.Optional[int]:
-        """A descriptor of the directory of a name; None where it does not exist. :param make: it and those above it are made."""
+        """A descriptor of the directory of a name; None where it does not exist. :param make: it and those above it are made, so there is one."""
         if not NAME.match(name):
             raise RemoteError(f"{self.where}: {show(name)} cannot be the name of an object; report this error.")
         here = os.dup(top)

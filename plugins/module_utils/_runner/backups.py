@@ -217,7 +217,7 @@ def _shown(backup: Backup) -> str:
             ("unstable", "; ".join(backup["unstable_paths"] or [])),
             ("accepted", f"by {backup['accepted_by']}, {backup['accepted_at']}; {backup['suspect_reason']}" if backup["accepted_at"] else ""),
             ("protected", f"by {backup['protected_by']}, {backup['protected_at']}" if backup["protected"] else ""),
-            ("copies", "; ".join(copy["push"] for copy in backup["copies"])),
+            ("copies", "; ".join(copy["push"] for copy in backup["copies"] or [])),
             ("manifest", backup["manifest_ref"]),
         ]
     )
