@@ -96,7 +96,7 @@ def test_what_a_remote_lost_is_a_warning(host: Host, nas: Path) -> None:
         host.back_up(remote=f"file://{nas}", push_to_cdn=True)
     commits(nas)[1].unlink()
     found = host.run("volt_backup_info", remote=f"file://{nas}")
-    assert found["count"] == 2 and "lacks commit 2" in str(found["warnings"])
+    assert found["count"] == 2 and "Commit 2 of host" in str(found["warnings"])
 
 
 def test_a_remote_is_declared_and_used_by_its_name(host: Host, remotes: Path, tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ def test_what_a_remote_lost_is_told(place: Place) -> None:
     _first, second, third = sorted((place.top / "commits" / HOST).iterdir())
     data = second.read_bytes()
     second.unlink()
-    assert ["lacks commit 2" in text for text in place.listing().warnings] == [True]
+    assert ["Commit 2 of host" in text for text in place.listing().warnings] == [True]
     second.write_bytes(data.replace(b'"seq":2', b'"seq":3'))
     assert any("two commits" in text for text in place.listing().warnings)
     second.write_bytes(data[:-1])
@@ -453,7 +453,7 @@ def test_a_forged_commit_is_told(place: Place, tmp_path: Path) -> None:
     for mac in (b"null", b'"%s"' % str(forged).encode(), b'"' + b"0" * 64 + b'"'):
         commit.write_bytes(signed + b',"mac":' + mac + b"}\n" + rest)
         found, _warnings = Remote(place.bench.manager, Settings(settings.url), str(tmp_path / "recovery")).find(Query())
-        assert [item["damaged"] for item in found] == [True] and "somebody else wrote it" in found[0]["damage"]
+        assert [item["damaged"] for item in found] == [True] and "do not use it" in found[0]["damage"]
 
 
 def test_a_damaged_backup_keeps_no_other_from_being_copied(place: Place) -> None:

@@ -65,7 +65,8 @@ def read_index(transport: Transport, keys: Keys, index: IndexName) -> t.List[t.T
 def _read_index(transport: Transport, name: str, digest: str) -> bytes:
     data = transport.get(name)
     if data is None or hashlib.sha256(data).hexdigest() != digest:
-        raise Damaged(f"{transport.where}: {name} is {'missing' if data is None else 'altered'}, so a backup there cannot be read; verify the remote.")
+        wrong = "missing" if data is None else "altered"
+        raise Damaged(f"{transport.where}: {name} is {wrong}, so what it lists cannot be found; restore that object from a copy of the remote.")
     return data
 
 
@@ -89,7 +90,7 @@ def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State
             if json.loads(first)["tombstones"] > _FORMAT:
                 raise newer(f"{transport.where}: {entry.name}")
         except (ValueError, KeyError, TypeError):
-            raise RemoteError(f"{transport.where}: {entry.name} is damaged; collect the remote again, then push.") from None
+            raise RemoteError(f"{transport.where}: {entry.name} is damaged; restore that object from a copy of the remote, then push again.") from None
         for line in lines:
             pack = names.parse_pack(f"{names.PACKS}{line}")
             if pack is not None:

@@ -93,12 +93,12 @@ def chain_faults(host: str, read: t.Sequence[commits.Read]) -> t.List[str]:
     for found in sorted(read, key=lambda item: (item.commit.seq, item.commit.push)):
         seq, last = found.commit.seq, before.commit.seq if before is not None else 0
         if seq == last:
-            faults.append(f"Host {host} has two commits with the number {seq}: two hosts push under one name; give each a name and keys of its own.")
+            faults.append(f"Host {host} has two commits with the number {seq}: two hosts use one name; give each host its own name and keys.")
         elif seq > last + 1:
             missing = f"{last + 1}" if seq == last + 2 else f"{last + 1} to {seq - 1}"
-            faults.append(f"Host {host} lacks commit {missing}: the remote withholds it, or somebody deleted it; compare with another copy of the remote.")
+            faults.append(f"Commit {missing} of host {host} is missing on the remote; compare the list with the host's own backups.")
         elif found.commit.previous != (before.sha256 if before is not None else None):
-            faults.append(f"Commit {seq} of host {host} does not follow commit {last}: one of them was replaced; verify both against the host's own backups.")
+            faults.append(f"Commit {seq} of host {host} does not follow commit {last}: one of them was replaced; compare the list with the host's own backups.")
         before = found
     return faults
 

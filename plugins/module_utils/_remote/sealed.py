@@ -184,10 +184,10 @@ class Sealed(Keys):
     def check(self, found: commits.Read) -> None:
         push = found.commit.push
         if not found.sealed or found.mac is None:
-            raise Damaged(f"Commit {push} is not sealed, and the remote is: somebody else wrote it.")
+            raise Damaged(f"Commit {push} is not sealed, although the remote is; do not use it.")
         mac = self._mac if push.host == self._own.host else self._mac_of(push.host)
         if mac is not None and not hmac.compare_digest(found.mac, hmac.new(mac, found.signed, hashlib.sha256).hexdigest()):
-            raise Damaged(f"Commit {push} is not signed by its host: somebody else wrote it, or its key is of another recovery key.")
+            raise Damaged(f"Commit {push} does not have the signature of its host; do not use it.")
 
     def _mac_of(self, host: str) -> t.Optional[bytes]:
         """The key of another host, which only the recovery key can make."""

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The commands about remotes: push, and `remote init`. Each is an entry of COMMANDS."""
+"""The commands about remotes: push, and remote, which makes remotes and keys. Each is an entry of COMMANDS."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _push(args: Arguments, manager: Manager) -> Outcome:
     from .._remote.remote import Which, told
 
     if bool(args.ids) == args.every:
-        raise UsageError("Which backups to push was not said; give ids, or --all.")
+        raise UsageError("No backup was chosen; give ids, or --all.")
     remote = opened(args, manager)
     with screen.progress(args.quiet or args.json, lambda: 0) as progress:
         done = remote.push(Which(None if args.every else args.ids), args.dry_run, progress)
@@ -98,7 +98,7 @@ def _remote(args: Arguments, manager: Manager) -> Outcome:
     if args.action == "keys":
         return _make_keys(args)
     if args.remote is None:
-        raise UsageError("Which remote to make was not set; give its URL, or the name of a declared one.")
+        raise UsageError("No remote was named; give its URL, or the name of a declared one.")
     remote = opened(args, manager)
     begun = remote.begin(args.dry_run)
     where = remote.transport.where
@@ -118,7 +118,7 @@ def _make_keys(args: Arguments) -> Outcome:
     from .._remote import sealed
 
     if (args.new is None) == (args.recovery is None) or (args.recovery is None) != (args.host is None) or (args.host is None) != (args.out is None):
-        raise UsageError("Which keys to make was not set; give --new FILE for a recovery key, or --from FILE, --host NAME and --out FILE for those of a host.")
+        raise UsageError("No key to make was chosen; give --new FILE for a recovery key, or --from FILE, --host NAME and --out FILE for those of a host.")
     if args.new is not None:
         sealed.write(args.new, sealed.new_recovery().text())
         text = f"Wrote the recovery key {args.new}. Without it, sealed backups cannot be read: keep copies of it, and none on the hosts.\n"
@@ -129,5 +129,5 @@ def _make_keys(args: Arguments) -> Outcome:
 
 COMMANDS = (
     Command("push", "copy backups to a remote", _push_options, _push, ids=("ids",)),
-    Command("remote", "make a remote", _remote_options, _remote, reads=False),
+    Command("remote", "make a remote, or the keys of one", _remote_options, _remote, reads=False),
 )
