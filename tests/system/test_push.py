@@ -278,6 +278,9 @@ def test_a_host_that_lost_its_cache_knows_what_it_has_there(place: Place) -> Non
     place.create()
     place.push()
     assert place.packs() == sent and len(place.judge()) == 2 and not place.listing().warnings
+    place.create()
+    _done, requests = place.push()
+    assert len(requests) <= 6, "what was read anew is written down, also where nothing was sent"
 
 
 def test_indexes_are_folded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,8 +146,9 @@ class Pusher:
                 os.close(fd)
 
     def _push(self, backup: Backup, unfinished: t.Optional[Unfinished], dry: bool) -> Pushed:
-        state, blobs = self._memory.load() or known.recover(self._transport, self._request.host, self._keys)
-        before = state.key
+        loaded = self._memory.load()
+        state, blobs = loaded or known.recover(self._transport, self._request.host, self._keys)
+        written = loaded[0].key if loaded is not None else ""
         begun = self._begin(state, unfinished, dry)
         self._standing.phase = Phase("reading what the remote has")
         state = known.forget_tombstones(self._transport, state, blobs)
@@ -163,7 +164,7 @@ class Pusher:
         own = self._indexes(state, uploader)
         state = self._commit(backup, begun.push, state, own, uploader.needs())
         self._note(backup.id, _sha256(backup.manifest), str(begun.push))
-        self._end(begun.push, state, blobs, anew=state.key != before)
+        self._end(begun.push, state, blobs, anew=state.key != written)
         return Pushed(str(begun.push), self.about.id, True, uploader.new_blobs, uploader.new_bytes, uploader.sent_bytes, uploader.sent_packs)
 
     # ---- steps
