@@ -971,7 +971,7 @@ def copied(task: Task, settings: Settings, result: Result) -> Result:
         raise type(error)(f"{made}, but not all copies were: {error.message}", **{**error.details, **result}) from None
     pushed = told(done)
     if backup["id"] is None:
-        pushed += told([(backup, Pushed(None, "", True, backup["new_blobs"], backup["new_bytes"], 0, 0))])
+        pushed += told([(backup, Pushed(None, backup["new_blobs"], backup["new_bytes"], 0, 0))])
     now = {sidecar["id"]: sidecar for sidecar, _pushed in done}.get(backup["id"], backup)
     backup = {**backup, "copies": now["copies"], "pushed_to_cdn": now["pushed_to_cdn"]}
     return {**result, "backup": backup, "pushed": pushed, "changed": result["changed"] or any(copy["changed"] for copy in pushed)}

@@ -24,7 +24,6 @@ from .records import CopyRecord, Listed, Manifest, Sidecar, encode_sidecar
 class Original(t.NamedTuple):
     """A backup that is to be copied; nothing of it is collected while it is open."""
 
-    store: Store
     sidecar: Sidecar
     #: The bytes of its sidecar and of its manifest.
     record: bytes
@@ -66,7 +65,7 @@ class Copies:
         with self.store.lock(), self.store.holding(sidecar["manifest_ref"]), self._catalog.reading(sidecar):
             manifest = self._catalog.manifest(sidecar)
             data = self.store.refs.read(sidecar["manifest_ref"])
-            yield Original(self.store, sidecar, encode_sidecar(sidecar), data, manifest)
+            yield Original(sidecar, encode_sidecar(sidecar), data, manifest)
 
     def note(self, remote: str, backup: str, manifest: str, push: str) -> None:
         """Write down that a copy is there, unless the backup was deleted meanwhile.

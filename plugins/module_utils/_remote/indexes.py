@@ -33,21 +33,8 @@ _SAMPLE = struct.Struct("<32sI")
 #: A line of a list: segment, id, length.
 LINE = struct.Struct("<I32sI")
 _MAGIC, _OURS = b"VOLTRIX1", b"VOLTRIX"
-#: Bytes that have head and samples of most indexes.
-START_GUESS = 256 << 10
-
 #: So many blobs an index has at most; more become several indexes.
 BLOBS_MOST = 200_000
-
-
-class Index(t.NamedTuple):
-    """An index as it was read, without its lists."""
-
-    push: names.Push
-    #: Each pack, with the offset and the length of its list.
-    packs: t.List[t.Tuple[names.Pack, int, int]]
-    #: Id of a blob and the position of its pack in `packs`.
-    samples: t.List[t.Tuple[bytes, int]]
 
 
 def encode(push: names.Push, number: int, packs: t.Sequence[t.Tuple[names.Pack, bytes]], seal: t.Callable[[bytes], bytes], bits: t.Optional[int]) -> bytes:
@@ -75,36 +62,26 @@ def encode(push: names.Push, number: int, packs: t.Sequence[t.Tuple[names.Pack, 
     return b"".join([_START.pack(_MAGIC, len(head)), head, *(_SAMPLE.pack(*sample) for sample in sorted(samples)), *lists])
 
 
-def start_size(data: bytes) -> int:
-    """How many bytes an index has before its samples, by its first bytes; Damaged or Unsupported where that cannot be said."""
+def parse(data: bytes) -> t.List[t.Tuple[names.Pack, bytes]]:
+    """The packs of an index, each with its list as it is stored; Damaged where it is no index, Unsupported where a newer version wrote it."""
     if len(data) < _START.size:
         raise Damaged("An index of the remote is shorter than its header.")
     magic, length = _START.unpack_from(data)
     if magic != _MAGIC:
         raise newer("An index of the remote") if magic.startswith(_OURS) else Damaged("An index of the remote has an invalid header.")
-    return t.cast(int, _START.size + length)
-
-
-def parse(data: bytes) -> Index:
-    """Head and samples of an index, by as many of its bytes as these have at least."""
-    start = start_size(data)
     try:
-        head = json.loads(data[_START.size : start])
-        push = names.parse_push(head["push"])
-        samples_end = start + _SAMPLE.size * head["samples"]
-        offset, packs = samples_end, []
-        for name, length in head["packs"]:
+        head = json.loads(data[_START.size : _START.size + length])
+        offset = _START.size + length + _SAMPLE.size * head["samples"]
+        packs = []
+        for name, size in head["packs"]:
             pack = names.parse_pack(f"{names.PACKS}{name}")
-            if pack is None or not isinstance(length, int) or length < 0:
+            if pack is None or not 0 <= size <= len(data) - offset:
                 raise ValueError(name)
-            packs.append((pack, offset, length))
-            offset += length
-        samples = list(_SAMPLE.iter_unpack(data[start:samples_end]))
-        if push is None or len(samples) != head["samples"] or any(position >= len(packs) for _id, position in samples):
-            raise ValueError(head["samples"])
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
+            packs.append((pack, data[offset : offset + size]))
+            offset += size
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Damaged("An index of the remote has an invalid head.") from None
-    return Index(push, packs, samples)
+    return packs
 
 
 def check(body: bytes) -> bytes:

@@ -60,10 +60,6 @@ class Keys:
         """A sidecar as it was before."""
         return data
 
-    def open_data(self, data: bytes) -> bytes:
-        """A pack or a manifest as it was before."""
-        return data
-
     def check(self, found: commits.Read) -> None:
         """Damaged unless a commit is of this remote's kind, and its MAC is that of the host."""
         if found.sealed:

@@ -71,7 +71,7 @@ def _read_index(transport: Transport, name: str, digest: str) -> bytes:
 
 
 def _lists(data: bytes, keys: Keys) -> t.List[t.Tuple[names.Pack, bytes]]:
-    return [(pack, indexes.check(keys.open_list(data[offset : offset + length]))) for pack, offset, length in indexes.parse(data).packs]
+    return [(pack, indexes.check(keys.open_list(body))) for pack, body in indexes.parse(data)]
 
 
 def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State:

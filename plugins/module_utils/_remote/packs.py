@@ -24,13 +24,11 @@ file of the local store. A range of an object is enough for one segment.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import struct
 import typing as t
 
-from .._base import Damaged, newer
-from .._store import codec, pack
+from .._store import codec
 
 CONTENT, METADATA, MIXED = 0, 1, 2
 BLOBS, LOCAL_PACK = 0, 1
@@ -38,14 +36,11 @@ _FORMS = (codec.NONE, codec.ZLIB, codec.ZSTD)
 _HEADER = struct.Struct("<8s16sIII")
 _SEGMENT = struct.Struct("<IIBBHI")
 _BLOB = struct.Struct("<32sI")
-_MAGIC, _OURS = b"VOLTRPK1", b"VOLTRPK"
+_MAGIC = b"VOLTRPK1"
 #: A pack ends with the segment that reaches this, in stored bytes.
 SIZE = 16 << 20
 #: Blobs are grouped up to this, in plain bytes.
 SEGMENT = 1 << 20
-#: Bytes that have the whole table of most packs.
-TABLE_GUESS = 64 << 10
-_TABLE_MOST = 1 << 30
 
 
 class Segment(t.NamedTuple):
@@ -61,17 +56,6 @@ class Segment(t.NamedTuple):
     blobs: t.Sequence[t.Tuple[bytes, int]]
 
 
-class Place(t.NamedTuple):
-    """Where a segment is in a pack."""
-
-    offset: int
-    length: int
-    form: str
-    plain: int
-    sort: int
-    blobs: t.List[t.Tuple[bytes, int]]
-
-
 class Builder:
     """The segments of one pack, as they come. :param kind: CONTENT, METADATA or MIXED."""
 
@@ -80,11 +64,10 @@ class Builder:
         self.size = 0
         self.segments: t.List[Segment] = []
 
-    def add(self, segment: Segment) -> int:
-        """Append a segment; its number."""
+    def add(self, segment: Segment) -> None:
+        """Append a segment."""
         self.segments.append(segment)
         self.size += len(segment.stored)
-        return len(self.segments) - 1
 
     def finish(self) -> bytes:
         """The bytes of the pack."""
@@ -96,51 +79,3 @@ class Builder:
         parts += [_BLOB.pack(*blob) for blob in blobs]
         parts += [segment.stored for segment in self.segments]
         return b"".join(parts)
-
-
-def table_size(data: bytes) -> int:
-    """How many bytes a pack's table has, by its first bytes; Damaged where these are none of a pack, Unsupported where a newer version wrote them."""
-    if len(data) < _HEADER.size:
-        raise Damaged("A pack of the remote is shorter than its header.")
-    magic, _random, segments, blobs, _kind = _HEADER.unpack_from(data)
-    if magic != _MAGIC:
-        raise newer("A pack of the remote") if magic.startswith(_OURS) else Damaged("A pack of the remote has an invalid header.")
-    size = _HEADER.size + _SEGMENT.size * segments + _BLOB.size * blobs
-    if size > _TABLE_MOST:
-        raise Damaged("A pack of the remote has a table that is too long.")
-    return t.cast(int, size)
-
-
-def parse(data: bytes) -> t.List[Place]:
-    """The segments of a pack, by as many of its bytes as its table has at least."""
-    start = table_size(data)
-    if len(data) < start:
-        raise Damaged("A pack of the remote is shorter than its table.")
-    count = _HEADER.unpack_from(data)[2]
-    blobs = _BLOB.iter_unpack(data[_HEADER.size + _SEGMENT.size * count : start])
-    places = []
-    for stored, plain, form, sort, zero, number in _SEGMENT.iter_unpack(data[_HEADER.size : _HEADER.size + _SEGMENT.size * count]):
-        if zero or form >= len(_FORMS) or sort not in (BLOBS, LOCAL_PACK):
-            raise newer("A pack of the remote")
-        try:
-            own = [next(blobs) for _blob in range(number)]
-        except StopIteration:
-            raise Damaged("A pack of the remote has a table that does not match its segments.") from None
-        first = pack.table_size(number) if sort == LOCAL_PACK else 0
-        if first + sum(length for _digest, length in own) != plain:
-            raise Damaged("A pack of the remote has a segment that does not match its blobs.")
-        places.append(Place(start, stored, _FORMS[form], plain, sort, own))
-        start += stored
-    return places
-
-
-def blobs_of(place: Place, stored: bytes) -> t.Iterator[t.Tuple[bytes, bytes]]:
-    """Digest and bytes of each blob of a segment, each hashed; Damaged where one is not what the table says."""
-    plain = codec.decompress(stored, place.form, place.plain)
-    offset = pack.table_size(len(place.blobs)) if place.sort == LOCAL_PACK else 0
-    for digest, length in place.blobs:
-        blob = plain[offset : offset + length]
-        if hashlib.sha256(blob).digest() != digest:
-            raise Damaged(f"Blob {digest.hex()} is altered on the remote.")
-        yield digest, blob
-        offset += length

@@ -74,9 +74,6 @@ class Pushed(t.NamedTuple):
 
     #: `<host>/<push>`; None in check mode.
     push: t.Optional[str]
-    #: Id of the remote.
-    remote: str
-    changed: bool
     #: Blobs and bytes (plain) that the remote did not have.
     new_blobs: int
     new_bytes: int
@@ -130,7 +127,7 @@ class Pusher:
                     self._memory.journal.end()
                     self._memory.forget()
                     if unfinished is not None and done == Committed(ended.commit, backup.id, _sha256(backup.manifest)):
-                        return Pushed(str(unfinished.push), self.about.id, True, 0, 0, 0, 0)
+                        return Pushed(str(unfinished.push), 0, 0, 0, 0)
         raise RemoteError(f"{self._transport.where}: collections there ended the push {_TURNS} times; run them less often, then push again.")
 
     @contextlib.contextmanager
@@ -159,13 +156,13 @@ class Pusher:
         reach = Reachability(self._store.read, uploader.content, uploader.metadata)
         reach(backup.root, backup.links)
         if dry:
-            return Pushed(None, self.about.id, True, uploader.new_blobs, uploader.new_bytes, 0, 0)
+            return Pushed(None, uploader.new_blobs, uploader.new_bytes, 0, 0)
         uploader.send()
         own = self._indexes(state, uploader)
         state = self._commit(backup, begun.push, state, own, uploader.needs())
         self._note(backup.id, _sha256(backup.manifest), str(begun.push))
         self._end(begun.push, state, blobs, anew=state.key != written)
-        return Pushed(str(begun.push), self.about.id, True, uploader.new_blobs, uploader.new_bytes, uploader.sent_bytes, uploader.sent_packs)
+        return Pushed(str(begun.push), uploader.new_blobs, uploader.new_bytes, uploader.sent_bytes, uploader.sent_packs)
 
     # ---- steps
 

@@ -27,7 +27,6 @@ class Copy(t.NamedTuple):
     #: None where it cannot be read; `trouble` says why.
     seq: t.Optional[int]
     sidecar: t.Optional[records.Sidecar]
-    manifest: bytes
     trouble: t.Optional[str]
 
 
@@ -79,10 +78,10 @@ def _read_all(transport: Transport, keys: Keys, host: str) -> t.Tuple[t.List[Cop
             keys.check(found)
             sidecar = records.decode_sidecar(keys.open_catalog(found.sidecar))
         except (Damaged, Foreign, Unsupported) as error:
-            copies.append(Copy(push, None, None, b"", error.message))
+            copies.append(Copy(push, None, None, error.message))
             continue
         read.append(found)
-        copies.append(Copy(push, found.commit.seq, sidecar, found.manifest, None))
+        copies.append(Copy(push, found.commit.seq, sidecar, None))
     return copies, read
 
 
@@ -101,11 +100,3 @@ def chain_faults(host: str, read: t.Sequence[commits.Read]) -> t.List[str]:
             faults.append(f"Commit {seq} of host {host} does not follow commit {last}: one of them was replaced; compare the list with the host's own backups.")
         before = found
     return faults
-
-
-def find(transport: Transport, keys: Keys, host: str, backup: str) -> t.Optional[Copy]:
-    """The newest copy of a backup of a host; None where there is none."""
-    copies: t.List[Copy]
-    copies, _read = _read_all(transport, keys, host)
-    own: t.List[Copy] = [copy for copy in copies if copy.sidecar is not None and copy.sidecar["id"] == backup]
-    return own[-1] if own else None

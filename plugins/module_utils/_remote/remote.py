@@ -141,14 +141,8 @@ class Remote:
 
 def told(done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]]) -> t.List[t.Dict[str, t.Any]]:
     """What `Remote.push` did, for programs. Bytes in `new_bytes` are plain, those in `sent_bytes` as they were sent."""
-    nothing = Pushed(None, "", False, 0, 0, 0, 0)
-    return [{"id": sidecar["id"], **_without_remote(pushed or nothing)} for sidecar, pushed in done]
-
-
-def _without_remote(pushed: Pushed) -> t.Dict[str, t.Any]:
-    found = pushed._asdict()
-    del found["remote"]
-    return found
+    nothing = Pushed(None, 0, 0, 0, 0)
+    return [{"id": sidecar["id"], "changed": pushed is not None, **(pushed or nothing)._asdict()} for sidecar, pushed in done]
 
 
 def _listed(copy: reading.Copy) -> Listed:

@@ -51,7 +51,7 @@ class HostKeys(t.NamedTuple):
     data: str
     catalog: str
     naming: str
-    index: str
+    indexes: str
     mac: str
 
     def text(self) -> str:
@@ -67,7 +67,7 @@ class Recovery(t.NamedTuple):
     domain: bytes
 
     @property
-    def index(self) -> str:
+    def indexes(self) -> str:
         """The identity that opens the lists of indexes."""
         return age.identity(age.derive(self.domain, b"", b"volt.backup index"))
 
@@ -75,7 +75,7 @@ class Recovery(t.NamedTuple):
         """The file's content."""
         return (
             "# Recovery key of volt.backup. With it, all backups of its remotes can be read; without it, none. Keep it off the hosts.\n"
-            f"# domain secret: {self.domain.hex()}\n# data\n{self.data}\n# catalog\n{self.catalog}\n# indexes\n{self.index}\n"
+            f"# domain secret: {self.domain.hex()}\n# data\n{self.data}\n# catalog\n{self.catalog}\n# indexes\n{self.indexes}\n"
         )
 
     def of_host(self, host: str) -> HostKeys:
@@ -83,7 +83,7 @@ class Recovery(t.NamedTuple):
         if not names.HOST.match(host):
             raise UsageError(f"Host name {host!r} cannot be used on a remote; use letters, digits, dots, underscores and dashes.")
         naming, mac = (age.derive(self.domain, b"", f"volt.backup {use}".encode()).hex() for use in ("naming", f"mac {host}"))
-        return HostKeys(host, age.recipient(self.data), age.recipient(self.catalog), naming, self.index, mac)
+        return HostKeys(host, age.recipient(self.data), age.recipient(self.catalog), naming, self.indexes, mac)
 
 
 def new_recovery() -> Recovery:
@@ -140,7 +140,7 @@ class Sealed(Keys):
     def __init__(self, own: HostKeys, recovery: t.Optional[Recovery] = None) -> None:
         self._own, self._recovery = own, recovery
         self._naming, self._mac = bytes.fromhex(own.naming), bytes.fromhex(own.mac)
-        self._index = age.recipient(own.index)
+        self._index = age.recipient(own.indexes)
 
     @property
     def host(self) -> str:
@@ -167,19 +167,12 @@ class Sealed(Keys):
         return age.seal(data, [self._index])
 
     def open_list(self, data: bytes) -> bytes:
-        return age.unseal(data, [self._own.index])
+        return age.unseal(data, [self._own.indexes])
 
     def open_catalog(self, data: bytes) -> bytes:
-        return age.unseal(data, [self._opener.catalog])
-
-    def open_data(self, data: bytes) -> bytes:
-        return age.unseal(data, [self._opener.data])
-
-    @property
-    def _opener(self) -> Recovery:
         if self._recovery is None:
             raise UsageError("Backups on a sealed remote can only be read with the recovery key; list them where that key is, and name its file.")
-        return self._recovery
+        return age.unseal(data, [self._recovery.catalog])
 
     def check(self, found: commits.Read) -> None:
         push = found.commit.push

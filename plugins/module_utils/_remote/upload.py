@@ -66,7 +66,7 @@ class Uploader:
         self._lists: t.List[t.Tuple[names.Pack, bytes]] = [item for item in begun.packs if item[0] not in begun.indexed]
         self._lock = threading.Lock()
         self._running: t.Set[concurrent.futures.Future[None]] = set()
-        self._pool: t.Optional[concurrent.futures.ThreadPoolExecutor] = None
+        self._pool = concurrent.futures.ThreadPoolExecutor(jobs)  # which starts no thread before it gets work
         #: Indexes that this push has written.
         self.indexes: t.List[IndexName] = list(begun.indexes)
         self.new_blobs = self.new_bytes = self.sent_bytes = self.sent_packs = self.steps = 0
@@ -113,8 +113,7 @@ class Uploader:
 
     def send(self) -> None:
         """Upload all that is new, and an index of it."""
-        with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
-            self._pool = pool
+        with self._pool:
             try:
                 for _turn in range(_TURNS):
                     self._send_found()
@@ -214,8 +213,7 @@ class Uploader:
         self._lists.append((pack, body))
         self.sent_packs += 1
         self.sent_bytes += len(data)
-        if self._pool is not None:
-            self._running.add(self._pool.submit(self._create, pack, data, body))
+        self._running.add(self._pool.submit(self._create, pack, data, body))
 
     def _create(self, pack: names.Pack, data: bytes, body: bytes) -> None:
         if not self._transport.create(pack.name, data):
