@@ -17,7 +17,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NoRemote, NotFound, RemoteError, StoreFull, Unsupported, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._remote import commits, memory, names, push as pushes, reading, sealed as sealed_keys
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, memory, names, push as pushes, reading, sealed as sealed_keys, upload
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
@@ -546,3 +546,20 @@ def test_a_state_that_cannot_be_written_is_not_believed(place: Place, monkeypatc
     place.create()
     place.push()
     assert not place.listing().warnings and len(place.judge()) == 3
+
+
+def test_a_collection_here_moves_what_is_sent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its packs are away for a moment, while the backup is walked and while they are read: each blob is sent once, and counted once."""
+    place.create()
+    would = place.open().push(Which(), dry=True)
+    real, gone = upload.outgoing.of_pack, []
+
+    def away(store: Any, name: bytes) -> Any:
+        if name not in gone:
+            gone.append(name)
+            return None
+        return real(store, name)
+
+    monkeypatch.setattr(upload.outgoing, "of_pack", away)
+    ((_sidecar, pushed),), _requests = place.push()
+    assert gone and pushed.new_blobs == would[0][1].new_blobs and len(place.judge()) == 1

@@ -86,15 +86,16 @@ class Uploader:
             self._seen.add(digest, kind)
             self.steps += 1
             if self._blobs.find(self._keys.blob_id(digest)) is None:
+                self.new_blobs += 1
+                self.new_bytes += max(size, 0)
                 self._locate(digest, size, kind)
 
     def _locate(self, digest: bytes, size: int, kind: bytes) -> None:
         pack = self._store.pack_of(digest, size)
-        self.new_blobs += 1
-        self.new_bytes += max(size, 0)
         if pack is None:
-            self._store.present(digest, size)
-        elif pack:
+            self._store.steadily(lambda: self._store.present(digest, size))  # a collection may just have moved it
+            pack = self._store.pack_of(digest, size)
+        if pack:
             self._packs[pack] = None
         else:
             self._objects += _OBJECT.pack(digest, kind == b"\1")

@@ -40,16 +40,13 @@ def of_pack(store: Store, name: bytes) -> t.Optional[Outgoing]:
         stored = store.index.read_stored(name, found.suffix)
     except layout.Missing:
         return None
-    plain = codec.decompress(stored, found.suffix, pack.PACK_MOST)
     try:
-        entries = pack.parse(plain, name)
-        start = pack.first_blob(plain)
-        for digest, offset, length in entries:
-            if hashlib.sha256(plain[start + offset : start + offset + length]).digest() != digest:
-                raise Damaged(f"Pack {name.hex()} has a blob that does not match its table.")
+        plain = codec.decompress(stored, found.suffix, pack.PACK_MOST)
+        entries = pack.check(plain, name)
     except Damaged as error:
         store.index.condemn(name, error.message)
         raise
+    start = pack.first_blob(plain)
     blobs = [(digest, start + offset, length) for digest, offset, length in entries]
     return Outgoing(stored, found.suffix, plain, blobs, True, pack.kind(plain) == pack.METADATA)
 

@@ -129,13 +129,14 @@ def _is_newer(data: bytes) -> bool:
     return magic != _MAGIC or kind not in (CONTENT, METADATA)
 
 
-def check(data: bytes, name: bytes) -> None:
-    """Damaged unless these are the bytes of a pack of this name, and each blob is what the table says."""
+def check(data: bytes, name: bytes) -> t.List[t.Tuple[bytes, int, int]]:
+    """What `parse` tells; Damaged unless each blob is what the table says, too."""
     entries = parse(data, name)
     start = first_blob(data)
     for digest, offset, length in entries:
         if hashlib.sha256(data[start + offset : start + offset + length]).digest() != digest:
             raise Damaged(f"Pack {name.hex()} has a blob that does not match its table.")
+    return entries
 
 
 def salvage(data: bytes) -> t.Iterator[t.Tuple[bytes, int, int]]:
