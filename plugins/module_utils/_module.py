@@ -54,6 +54,18 @@ KEEP: t.Dict[str, t.Any] = {
     },
 }
 
+#: Credentials of a remote on S3.
+CREDENTIALS: t.Dict[str, t.Any] = {
+    "type": "dict",
+    "no_log": True,
+    "options": {
+        "access_key": {"type": "str", "no_log": True},
+        "secret_key": {"type": "str", "no_log": True},
+        "session_token": {"type": "str", "no_log": True},
+        "profile": {"type": "str"},
+    },
+}
+
 #: A variable of the environment in which playbooks and roles of this collection say which of their variables set the options of a module, as in
 #: `force=volt_force delete=volt_delete`.
 _VARIABLES = "VOLT_VARIABLES"

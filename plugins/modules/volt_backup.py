@@ -832,7 +832,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._backup.marks import Marked
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, KEEP, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, KEEP, Result, Task, run
 
 if t.TYPE_CHECKING:
     from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
@@ -855,16 +855,7 @@ OPTIONS = dict(
     unstable_ok=dict(type="list", elements="str", default=[]),
     fail_on_unstable=dict(type="bool", default=False),
     remote=dict(type="str"),
-    remote_credentials=dict(
-        type="dict",
-        no_log=True,
-        options=dict(
-            access_key=dict(type="str", no_log=True),
-            secret_key=dict(type="str", no_log=True),
-            session_token=dict(type="str", no_log=True),
-            profile=dict(type="str"),
-        ),
-    ),
+    remote_credentials=CREDENTIALS,
     push_to_cdn=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
     max_churn=dict(type="int", default=5),
@@ -951,11 +942,10 @@ def copier(task: Task) -> t.Callable[[Result], Result] | None:
         return None
     if url is None:
         raise UsageError("Option `push_to_cdn` needs `remote`; set the URL of the remote.")
-    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import check, resolve  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import check, given, resolve  # only here: it takes time to import
 
     settings = resolve(url)
-    credentials = {name: value for name, value in (task.params["remote_credentials"] or {}).items() if value is not None}
-    settings = check(settings._replace(credentials=credentials or settings.credentials))
+    settings = check(settings._replace(credentials=given(task.params["remote_credentials"]) or settings.credentials))
     return lambda result: copied(task, settings, result)
 
 

@@ -191,7 +191,7 @@ code:
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._remote import declared
 from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
@@ -208,16 +208,7 @@ OPTIONS = dict(
     keys=dict(type="path", no_log=False),
     ca=dict(type="path"),
     storage_class=dict(type="str"),
-    credentials=dict(
-        type="dict",
-        no_log=True,
-        options=dict(
-            access_key=dict(type="str", no_log=True),
-            secret_key=dict(type="str", no_log=True),
-            session_token=dict(type="str", no_log=True),
-            profile=dict(type="str"),
-        ),
-    ),
+    credentials=CREDENTIALS,
 )
 
 
@@ -228,7 +219,7 @@ def work(task: Task) -> Result:
         return remove(task, before)
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
     places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "keys")}
-    wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, credentials=_given(params["credentials"]), **places))
+    wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, credentials=declared.given(params["credentials"]), **places))
     begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None
     if before != wanted and not task.dry:
         declared.write(params["name"], wanted)
@@ -240,11 +231,6 @@ def work(task: Task) -> Result:
         "commit": about.commit if about is not None else None,
         "diff": {"before": declared.shown(before), "after": declared.shown(wanted)},
     }
-
-
-def _given(credentials: Result | None) -> Result | None:
-    """Credentials without those that are not set."""
-    return {name: value for name, value in (credentials or {}).items() if value is not None} or None
 
 
 def remove(task: Task, before: Settings | None) -> Result:

@@ -145,3 +145,10 @@ def test_a_remote_that_a_schedule_uses_stays(host: Host, scheduling: None, monke
     failed = host.run("volt_remote", name="nas", state="absent")
     assert failed["code"] == "usage" and "app" in failed["msg"]
     assert host.declare(workload="db", source=str(host.tree), interval="1d", remote="gone", push_to_cdn=True)["code"] == "not_found"
+
+
+@pytest.mark.parametrize("credentials", [{"access_key": "AKIAX"}, {"secret_key": "geheim"}, {"access_key": "A", "secret_key": "geheim\n"}])
+def test_credentials_that_can_never_work_are_not_declared(host: Host, remotes: Path, credentials: dict[str, str]) -> None:
+    for url in ("s3://backups/web", "file:///mnt/nas"):
+        failed = host.run("volt_remote", name="x", url=url, credentials=credentials)
+        assert failed["code"] == "usage" and "geheim" not in failed["msg"] and not remotes.exists()

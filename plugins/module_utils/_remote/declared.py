@@ -21,7 +21,7 @@ import re
 import typing as t
 
 from .._base import NotFound, UsageError, VoltError, files, newer, reason
-from . import names, url
+from . import names, s3_client, url
 
 DIRECTORY = "/etc/volt/remotes"
 FORMAT = 1
@@ -29,8 +29,6 @@ _MOST = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _RATE = re.compile(r"(\d+)([KMG]?)\Z")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-#: What credentials may have.
-CREDENTIALS = ("access_key", "secret_key", "session_token", "profile")
 
 
 class Settings(t.NamedTuple):
@@ -47,7 +45,7 @@ class Settings(t.NamedTuple):
     ca: t.Optional[str] = None
     #: Of packs, on S3.
     storage_class: t.Optional[str] = None
-    #: By the names of CREDENTIALS; None for those of the environment.
+    #: As `s3_client.check_credentials` wants them; None for those of the environment.
     credentials: t.Optional[t.Mapping[str, str]] = None
     #: The file of this host's keys; None for a remote that is not sealed.
     keys: t.Optional[str] = None
@@ -59,17 +57,23 @@ class Settings(t.NamedTuple):
 
 def check(settings: Settings) -> Settings:
     """The same settings; UsageError where they are invalid."""
-    url.parse(settings.url)
+    place = url.parse(settings.url)
     if settings.host is not None and not names.HOST.match(settings.host):
         raise UsageError(f"Host name {settings.host!r} cannot be used on a remote; use letters, digits, dots, underscores and dashes.")
     if settings.jobs < 1:
         raise UsageError("The number of jobs must be at least 1.")
     if settings.bandwidth is not None and settings.bandwidth < 1:
         raise UsageError("The bandwidth must be at least 1 byte a second.")
-    unknown = sorted(set(settings.credentials or ()) - set(CREDENTIALS))
-    if unknown:
-        raise UsageError(f"Credentials cannot have {unknown[0]}; use {', '.join(CREDENTIALS)}.")
+    if settings.credentials is not None:
+        if place.kind != url.S3:
+            raise UsageError("Credentials are only for S3; omit them for a directory.")
+        s3_client.check_credentials(s3_client.parse_url(settings.url), settings.credentials)
     return settings
+
+
+def given(credentials: t.Optional[t.Mapping[str, t.Optional[str]]]) -> t.Optional[t.Dict[str, str]]:
+    """Credentials without those that are not set; None where none is."""
+    return {name: value for name, value in (credentials or {}).items() if value is not None} or None
 
 
 def parse_rate(text: str) -> int:

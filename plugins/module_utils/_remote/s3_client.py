@@ -130,7 +130,7 @@ class Client:
         except ImportError:
             raise RemoteError(f"{place.url}: S3 needs the Python package boto3 on this host; install python3-boto3, then run again.") from None
         given = dict(credentials or {})
-        _check_credentials(place, given)
+        check_credentials(place, given)
         if ca:
             _check_ca(place, ca)
         self._place, self._own = place, _Own()
@@ -193,7 +193,7 @@ class Client:
             request.body = self._own.body(request.body.read())
 
 
-def _check_credentials(place: Place, given: t.Mapping[str, str]) -> None:
+def check_credentials(place: Place, given: t.Mapping[str, str]) -> None:
     """UsageError, without a value, for credentials that can never work. A line break would be quoted by what cannot send it."""
     strange = sorted(given.keys() - set(_CREDENTIALS))
     if strange:

@@ -106,7 +106,7 @@ def test_options_in_messages_are_marked() -> None:
 
 def options_of(module: Path) -> set[str]:
     """Names of a module's options, suboptions among them."""
-    found: set[str] = set(_module.SHARED) | set(_module.DIFF_LIMIT)
+    found: set[str] = set(_module.SHARED) | set(_module.DIFF_LIMIT) | set(_module.CREDENTIALS["options"])
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
             found |= {str(word.arg) for word in node.keywords} - {"type", "default", "elements", "choices", "options", "required", "no_log", "aliases"}
