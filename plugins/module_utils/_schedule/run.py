@@ -26,7 +26,7 @@ from .._backup.create import CreateRequest
 from .._backup.guards import suspect, unstable
 from .._backup.manager import Manager
 from .._backup.query import Query
-from .._base import Incomplete, Interrupted, Phase, Standing, Suspect, Unstable, Unsupported, UsageError, VoltError, reason
+from .._base import Incomplete, Interrupted, Phase, Standing, Suspect, Unstable, Unsupported, UsageError, VoltError, reason, unexpected
 from . import hooks, public, systemd
 from .apart import Answer, apart
 from .job import Job
@@ -241,7 +241,8 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
         try:
             value["pushed"] = _copy(job, manager, standing)
         except VoltError as error:
-            failure = failure or type(error)(f"Backup {backup['id']} was made, but not all copies were: {error.message}", backup=backup)
+            lacking = type(error)(f"Backup {backup['id']} was made, but not all copies were: {error.message}", backup=backup)
+            failure = lacking if failure is None else type(failure)(f"{failure.message} {lacking.message}", **failure.details)
     ran = Ran(value, "", failure)
     return ran._replace(line=hooks.line(_facts(ran, job)) + "\n")
 
@@ -252,7 +253,10 @@ def _copy(job: Job, manager: Manager, standing: Standing) -> t.List[t.Dict[str, 
     from .._remote.remote import Remote, Which, told
 
     standing.phase = Phase("connecting to the remote")
-    return told(Remote(manager, resolve(t.cast(str, job.remote))).push(Which(workload=job.workload, type="scheduled"), standing=standing))
+    try:
+        return told(Remote(manager, resolve(t.cast(str, job.remote))).push(Which(workload=job.workload, type="scheduled"), standing=standing))
+    except OSError as error:  # else it would pass for the backup's
+        raise unexpected(error) from None
 
 
 def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:

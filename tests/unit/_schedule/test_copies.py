@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
-from ansible_collections.volt.backup.plugins.module_utils._base import NoRemote, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._remote import about
+from ansible_collections.volt.backup.plugins.module_utils._base import NoRemote, StoreFull, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._remote import about, remote
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, run, units
@@ -73,3 +74,18 @@ def test_the_unit_may_write_to_the_remote_and_does_not_need_it(host: Host, nas: 
 def test_wrong_remotes_are_not_declared(host: Host, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         host.job(**options)
+
+
+def test_what_goes_wrong_with_a_copy_is_told_as_that(host: Host, nas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as if there were no backup, and beside what is wrong with the backup itself."""
+    (host.source / "file").write_text("content")
+
+    def fails(*_arguments: Any, **_named: Any) -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(remote.Remote, "push", fails)
+    ran = run._back_up(copying(host, nas))
+    assert ran.failure is not None and "was made, but not all copies were" in ran.failure.message
+    monkeypatch.setattr(run.Manager, "prune", lambda *_arguments: (_ for _ in ()).throw(StoreFull("The store is full.")))
+    ran = run._back_up(copying(host, nas, max_keep=1))
+    assert isinstance(ran.failure, StoreFull) and "could not be pruned" in ran.failure.message and "not all copies were" in ran.failure.message
