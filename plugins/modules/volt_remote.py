@@ -153,6 +153,26 @@ commit:
   type: str
   returned: success
   sample: exclusive
+abilities:
+  description: What the test on the remote found. Null if the task did not make the remote.
+  type: dict
+  returned: success
+  contains:
+    commit:
+      description: As RV(commit).
+      type: str
+      returned: always
+      sample: exclusive
+    checks_upload:
+      description: Whether it refuses bytes that do not have the checksum sent with them. V(false) for a directory.
+      type: bool
+      returned: always
+      sample: true
+    ranges:
+      description: Whether a part of an object can be read.
+      type: bool
+      returned: always
+      sample: true
 diff:
   description: The declaration before and after. Secrets are hidden.
   type: dict
@@ -229,6 +249,7 @@ def work(task: Task) -> Result:
         "path": declared.path(params["name"]),
         "id": about.id if about is not None else None,
         "commit": about.commit if about is not None else None,
+        "abilities": begun.abilities._asdict() if begun is not None and begun.abilities is not None else None,
         "diff": {"before": declared.shown(before), "after": declared.shown(wanted)},
     }
 
@@ -245,6 +266,7 @@ def remove(task: Task, before: Settings | None) -> Result:
         "path": declared.path(name),
         "id": None,
         "commit": None,
+        "abilities": None,
         "diff": {"before": declared.shown(before), "after": ""},
     }
 

@@ -105,6 +105,7 @@ def test_a_remote_is_declared_and_used_by_its_name(host: Host, remotes: Path, tm
     foreseen, made, again = host.twice("volt_remote", **options)
     assert foreseen["changed"] and made["changed"] and not again["changed"] and foreseen["diff"] == made["diff"]
     assert foreseen["id"] is None and made["id"] == again["id"] and made["commit"] == "exclusive"
+    assert made["abilities"] == {"commit": "exclusive", "checks_upload": False, "ranges": True} and again["abilities"] is None
     assert (remotes / "disk.json").stat().st_mode & 0o777 == 0o600 and made["path"] == str(remotes / "disk.json")
     host.furnish()
     copied = host.back_up(remote="disk", push_to_cdn=True)
