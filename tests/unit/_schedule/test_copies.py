@@ -86,6 +86,10 @@ def test_what_goes_wrong_with_a_copy_is_told_as_that(host: Host, nas: Path, monk
     monkeypatch.setattr(remote.Remote, "push", fails)
     ran = run._back_up(copying(host, nas))
     assert ran.failure is not None and "was made, but not all copies were" in ran.failure.message
-    monkeypatch.setattr(run.Manager, "prune", lambda *_arguments: (_ for _ in ()).throw(StoreFull("The store is full.")))
+
+    def full(*_arguments: Any) -> None:
+        raise StoreFull("The store is full.")
+
+    monkeypatch.setattr(run.Manager, "prune", full)
     ran = run._back_up(copying(host, nas, max_keep=1))
     assert isinstance(ran.failure, StoreFull) and "could not be pruned" in ran.failure.message and "not all copies were" in ran.failure.message
