@@ -4,7 +4,7 @@
 """What the tests stand on: hard inputs, file systems, faults, and judges nobody here wrote.
 
 torture.py   a tree with every kind of file, and edits to it
-fleet.py     real hosts with a systemd of their own, reached over ssh; virtual.py, one with a clock of its own
+fleet.py     real hosts with a systemd of their own, reached over ssh; virtual.py, one with a clock of its own, whose kernel uml_kernel.py runs
 control.py   Ansible to play on them
 debian.py    a real Debian root file system, cached outside the checkout
 mounts.py    file systems on loop devices, putting them back to how they were, and cutting their power

@@ -20,11 +20,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
-from . import Unavailable, debian, need
+from . import Unavailable, debian, need, uml_kernel
 from .fleet import APART, Fleet, Host
 
 _GIB = 1 << 30
@@ -38,6 +39,10 @@ echo '{_RUNS}'
 unset fleet_clock
 exec /sbin/init
 """
+_ENVIRONMENT = {
+    "systemd/system.conf.d/environment.conf": f"[Manager]\nDefaultEnvironment={' '.join(uml_kernel.ENVIRONMENT)}\n",
+    "ssh/sshd_config.d/environment.conf": f"SetEnv {' '.join(uml_kernel.ENVIRONMENT)}\n",
+}
 _MASKED = (
     "apt-daily-upgrade.timer apt-daily.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer"
     " getty.target systemd-logind.service systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udev-trigger.service"
@@ -74,9 +79,9 @@ class Machine(Host):
         link = f"ve-{self._machine}"
         with open(self._console, "ab") as console:
             self._process = self.fleet.spawn(
-                *APART, "linux.uml", "mem=512M", f"uml_dir={self._room}", f"ubd0={self._disk}", f"eth0=tuntap,{link}", "con0=fd:0,fd:1", "con=null", "ssl=null",
-                "root=/dev/ubda", "rw", "quiet", "init=/fleet-init", f"fleet_clock={self.clock or ''}",
-                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
+                *APART, sys.executable, uml_kernel.__file__, "linux.uml", "mem=512M", f"uml_dir={self._room}", f"ubd0={self._disk}", f"eth0=tuntap,{link}",
+                "con0=fd:0,fd:1", "con=null", "ssl=null", "root=/dev/ubda", "rw", "quiet", "init=/fleet-init", f"fleet_clock={self.clock or ''}",
+                *uml_kernel.ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
         threading.Thread(target=self._wire, args=(link, self._process), daemon=True).start()
         self._up = False
 
@@ -106,7 +111,7 @@ class Machine(Host):
 
 def _image(disks: Path, tree: Path) -> Path:
     """An ext4 of a tree and what all machines have. Call it under the lock, which makes it safe to remove images of older trees."""
-    parts = (tree.name, tree.stat().st_ino, (tree / "usr").stat().st_ctime_ns, _MODULES.stat().st_ctime_ns, _INIT, _MASKED)
+    parts = (tree.name, tree.stat().st_ino, (tree / "usr").stat().st_ctime_ns, _MODULES.stat().st_ctime_ns, _INIT, _ENVIRONMENT, _MASKED)
     made = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     image, beside = disks / f"{made}.ext4", disks / "building"
     if image.exists():
@@ -118,6 +123,9 @@ def _image(disks: Path, tree: Path) -> Path:
     units.mkdir(parents=True)
     for unit in _MASKED:
         (units / unit).symlink_to("/dev/null")
+    for name, text in _ENVIRONMENT.items():
+        (layer / "etc" / name).parent.mkdir(parents=True)
+        (layer / "etc" / name).write_text(text, encoding="ascii")
     (layer / "fleet-init").write_text(_INIT, encoding="ascii")
     (layer / "fleet-init").chmod(0o755)
     shutil.copytree(_MODULES, layer / "usr/lib/modules", ignore=shutil.ignore_patterns("drivers", "fs"))  # IPv6 is a module
