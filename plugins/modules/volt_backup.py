@@ -808,6 +808,11 @@ pushed:
       type: int
       returned: always
       sample: 2
+    lost:
+      description: Name of an earlier copy of the backup that O(remote) does not have any more. Null if there is none.
+      type: str
+      returned: always
+      sample: null
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(source) for a source that does
@@ -923,7 +928,8 @@ def create(task: Task) -> Result:
         raise Incomplete(f"{made.warnings[-1]} {kept}; use `allow_incomplete: true` if that is acceptable.", **result)
     if result["changed"] and made.backup["unstable"] and task.params["fail_on_unstable"]:
         raise unstable(result)
-    uncopied = {item["id"] for item in task.manager.copies.lacking(None, task.params["workload"], task.params["type"])} if push is not None else set()
+    candidates = task.manager.copies.candidates(task.params["workload"], task.params["type"]) if push is not None else []
+    uncopied = {item["id"] for item in candidates if not item["copies"]}
     result = result if task.params["keep"] is None else retain(task, result)
     if push is None:
         return result
@@ -951,14 +957,17 @@ def copier(task: Task) -> t.Callable[[Result], Result] | None:
 
 def copied(task: Task, settings: Settings, result: Result) -> Result:
     """Copy the backup, and all of its workload and type that have no copy yet."""
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Pushed, Remote, Which, told
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Pushed, Remote, Which, losses, told
 
     backup = result["backup"]
     try:
-        done = Remote(task.manager, settings).push(Which(workload=task.params["workload"], type=task.params["type"]), task.dry)
+        remote = Remote(task.manager, settings)
+        done = remote.push(Which(workload=task.params["workload"], type=task.params["type"]), task.dry)
     except VoltError as error:
         made = f"Backup {backup['id']} was made" if result["changed"] else "No backup was needed"
         raise type(error)(f"{made}, but not all copies were: {error.message}", **{**error.details, **result}) from None
+    for text in losses(remote.transport.where, done):
+        task.warn(text)
     pushed = told(done)
     if backup["id"] is None:
         pushed += told([(backup, Pushed(None, backup["new_blobs"], backup["new_bytes"], 0, 0))])

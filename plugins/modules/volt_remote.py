@@ -52,6 +52,8 @@ options:
   init:
     description:
       - Make the remote, unless it exists. Its directory must exist and be empty.
+      - The declaration keeps the id of the remote. If the remote is missing later, for example because its file system is not mounted, the task fails,
+        and makes no other in its place.
       - A test on the remote then shows whether it can create a name only if that does not exist, see RV(commit).
     type: bool
     default: false
@@ -174,7 +176,7 @@ abilities:
       returned: always
       sample: true
 diff:
-  description: The declaration before and after. Secrets are hidden.
+  description: The declaration before and after, without the id of the remote. Secrets are hidden.
   type: dict
   returned: success
   contains:
@@ -202,7 +204,7 @@ diff:
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(usage) for invalid options and for a remote that a schedule uses, V(no_remote) for a directory
-      that does not exist or has other files, V(remote_refused), V(remote_unreachable), V(remote_full) and V(remote) for a remote that cannot be used,
+      that does not exist, has other files, or does not have the remote any more, V(remote_refused), V(remote_unreachable), V(remote_full) and V(remote) for a remote that cannot be used,
       V(damaged) for one whose C(volt.json) cannot be read, V(unsupported) for one of a newer version, V(error) for a file that cannot be written.
   type: str
   returned: failure
@@ -240,7 +242,11 @@ def work(task: Task) -> Result:
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
     places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "keys")}
     wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, credentials=declared.given(params["credentials"]), **places))
+    if before is not None and before.url == wanted.url:
+        wanted = wanted._replace(id=before.id)
     begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None
+    if begun is not None and begun.about is not None:
+        wanted = wanted._replace(id=begun.about.id)
     if before != wanted and not task.dry:
         declared.write(params["name"], wanted)
     about = begun.about if begun is not None else None

@@ -117,6 +117,37 @@ def test_a_remote_is_declared_and_used_by_its_name(host: Host, remotes: Path, tm
     assert failed["code"] == "not_found" and "volt_remote" in failed["msg"]
 
 
+def test_no_other_remote_takes_the_place_of_a_declared_one(host: Host, remotes: Path, tmp_path: Path) -> None:
+    """A file system is not mounted: what is there is an empty directory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = {"name": "disk", "url": f"file://{disk}", "init": True}
+    made = host.run("volt_remote", **options)
+    assert json.loads((remotes / "disk.json").read_text())["id"] == made["id"] and host.run("volt_remote", **{**options, "init": False, "jobs": 2})["changed"]
+    disk.rename(tmp_path / "away")
+    disk.mkdir()
+    for check in (True, False):
+        assert host.run("volt_remote", check=check, **options)["code"] == "no_remote" and list(disk.iterdir()) == []
+    host.furnish()
+    failed = host.back_up(remote="disk", push_to_cdn=True)
+    assert failed["code"] == "no_remote" and failed["changed"]
+    about.begin(Directory(str(disk)), Keys())
+    assert "not the remote that was declared" in host.back_up(remote="disk", push_to_cdn=True)["msg"]
+    assert "not the remote that was declared" in host.run("volt_backup_info", remote="disk")["msg"]
+    host.run("volt_remote", name="disk", state="absent")
+    assert host.run("volt_remote", **options)["id"] != made["id"] and not host.back_up(remote="disk", push_to_cdn=True).get("failed")
+
+
+def test_a_copy_that_the_remote_lost_is_made_again(host: Host, nas: Path) -> None:
+    host.furnish()
+    first = host.back_up(remote=f"file://{nas}", push_to_cdn=True)["pushed"][0]
+    commits(nas)[0].unlink()
+    for path in (host.store / "cache").glob("remote-*.looked-*"):
+        path.unlink()
+    made = host.back_up(remote=f"file://{nas}", push_to_cdn=True)
+    assert [copy["lost"] for copy in made["pushed"]] == [first["push"], None] and "has lost 1 copies" in str(made["warnings"])
+
+
 def test_secrets_of_a_remote_are_in_its_file_alone(host: Host, remotes: Path) -> None:
     options = {"name": "bucket", "url": "s3://backups/web?endpoint=http://127.0.0.1:9", "credentials": {"access_key": "AKIAX", "secret_key": "geheim/geheim"}}
     made = host.run("volt_remote", **options)

@@ -133,9 +133,10 @@ def test_what_is_pushed_can_be_read(place: Place) -> None:
 def test_a_second_push_has_nothing_to_do(place: Place) -> None:
     backup = place.create().backup
     place.push()
-    before = place.bench.snapshot()
     remote = place.open()
     assert [pushed for _sidecar, pushed in remote.push(Which([backup["id"]]))] == [None]
+    before = place.bench.snapshot()
+    assert [pushed for _sidecar, pushed in place.open().push(Which([backup["id"]]))] == [None]
     assert place.push()[0] == [] and place.bench.snapshot() == before
 
 

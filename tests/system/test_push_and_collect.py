@@ -77,8 +77,7 @@ class Scene:
 
     def __init__(self, place: Place) -> None:
         self._place, self._kept = place, place.bench.top / "kept"
-        place.create()
-        place.push()
+        place.open().push(Which([place.create().backup["id"]]))
         self.pruned = set(RemoteReader(place.top).commits())
         (place.bench.source / "small").write_bytes(b"changed\n")
         self.backup = place.create().backup

@@ -37,11 +37,11 @@ class Copies:
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self.store, self._catalog = store, catalog
 
-    def lacking(self, remote: t.Optional[str], workload: t.Optional[str] = None, kind: t.Optional[str] = None) -> t.List[Sidecar]:
-        """Backups that can be copied and have no copy on a remote, the oldest first. :param remote: its id; None for any remote."""
+    def candidates(self, workload: t.Optional[str] = None, kind: t.Optional[str] = None) -> t.List[Sidecar]:
+        """Backups that can be copied, the oldest first."""
         accept = selects(workload, kind, ())
         found = [listed for listed in self._catalog.list(workload) if trouble_of(listed) is None and self._catalog.alien(listed) is None]
-        return [listed for listed in reversed(found) if accept(listed) and not has_copy(listed, remote)]
+        return [listed for listed in reversed(found) if accept(listed)]
 
     def find(self, backup: str) -> Sidecar:
         """A backup that can be copied; NotFound, Damaged, Unsupported or Foreign where it cannot."""
@@ -91,6 +91,6 @@ class Copies:
             return sidecar
 
 
-def has_copy(sidecar: Sidecar, remote: t.Optional[str]) -> bool:
-    """Whether a remote has a copy of a backup, as far as its sidecar says. :param remote: its id; None for any remote."""
-    return any(remote in (None, copy["remote"]) for copy in sidecar["copies"])
+def copy_on(sidecar: Sidecar, remote: str) -> t.Optional[str]:
+    """`<host>/<push>` of a backup's copy on a remote, as far as its sidecar says; None where there is none. :param remote: its id."""
+    return next((copy["push"] for copy in sidecar["copies"] if copy["remote"] == remote), None)

@@ -27,7 +27,7 @@ from .keys import Keys
 from .transport import EXCLUSIVE, TIMED, Abilities, Transport
 
 FORMAT = 1
-_ID = re.compile(r"[0-9a-f]{32}\Z")
+ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
 class About(t.NamedTuple):
@@ -57,7 +57,7 @@ def find(transport: Transport) -> t.Optional[About]:
         number, required = value["remote"], value.get("required", [])
         if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT or required:
             raise newer(f"Remote {transport.where}")
-        if number != FORMAT or not _ID.match(value["id"]) or value["commit"] not in (EXCLUSIVE, TIMED) or not isinstance(value["sealed"], bool):
+        if number != FORMAT or not ID.match(value["id"]) or value["commit"] not in (EXCLUSIVE, TIMED) or not isinstance(value["sealed"], bool):
             raise ValueError(value)
         transport.commit = value["commit"]
         return About(value["id"], value["commit"], value["sealed"], value.get("domain"))
@@ -76,8 +76,13 @@ def read(transport: Transport) -> About:
     return about
 
 
-def check(transport: Transport, about: About, keys: Keys) -> None:
-    """RemoteError unless these keys, or their lack, fit a remote."""
+def check(transport: Transport, about: About, keys: Keys, wanted: t.Optional[str] = None) -> None:
+    """RemoteError unless these keys, or their lack, fit a remote. :param wanted: the id that it must have."""
+    if wanted not in (None, about.id):
+        raise RemoteError(
+            f"{transport.where} is not the remote that was declared: its id is {about.id}, not {wanted}; check the mount and the URL. "
+            "To use this one, remove the declaration and make it again."
+        )
     if about.sealed and not keys.sealed:
         raise RemoteError(f"{transport.where} is sealed, and no key file was given; set `keys`.")
     if keys.sealed and not about.sealed:
@@ -86,12 +91,17 @@ def check(transport: Transport, about: About, keys: Keys) -> None:
         raise RemoteError(f"{transport.where} is sealed with another recovery key than these keys are of; give the keys that were made for it.")
 
 
-def begin(transport: Transport, keys: Keys, dry: bool = False) -> Begun:
-    """Make a remote, unless there is one."""
+def begin(transport: Transport, keys: Keys, wanted: t.Optional[str] = None, dry: bool = False) -> Begun:
+    """Make a remote, unless there is one. :param wanted: the id of the one that was there before, which is not made again."""
     about = find(transport)
     if about is not None:
-        check(transport, about, keys)
+        check(transport, about, keys, wanted)
         return Begun(about, None, False)
+    if wanted is not None:
+        raise NoRemote(
+            f"{transport.where}: remote {wanted} was there when it was declared, and is not now; check the mount and the URL. "
+            "If it is gone for good, remove the declaration and make it again."
+        )
     if any(not entry.name.startswith("probe/") for entry in transport.list("")):
         raise NoRemote(f"{transport.where} is not empty and has no {names.ABOUT}; choose an empty directory or prefix.")
     if dry:

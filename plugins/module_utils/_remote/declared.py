@@ -8,7 +8,7 @@
 
 ::
 
-    /etc/volt/remotes/<name>.json    {"format": 1, "url", "host", "jobs", "bandwidth", "ca", "storage_class", "credentials", "keys"}
+    /etc/volt/remotes/<name>.json    {"format": 1, "url", "host", "jobs", "bandwidth", "ca", "storage_class", "credentials", "keys", "id"}
 
 The file is readable for root only, because it may have credentials. Where a remote is asked for, a text with `://` is a URL, and any other is a name.
 """
@@ -21,7 +21,7 @@ import re
 import typing as t
 
 from .._base import NotFound, UsageError, VoltError, files, newer, reason
-from . import names, s3_client, url
+from . import about, names, s3_client, url
 
 DIRECTORY = "/etc/volt/remotes"
 FORMAT = 1
@@ -49,6 +49,8 @@ class Settings(t.NamedTuple):
     credentials: t.Optional[t.Mapping[str, str]] = None
     #: The file of this host's keys; None for a remote that is not sealed.
     keys: t.Optional[str] = None
+    #: Of the remote that was there when it was declared, so that no other takes its place; None where that was not asked.
+    id: t.Optional[str] = None
 
     def text(self) -> str:
         """The file's content."""
@@ -60,6 +62,8 @@ def check(settings: Settings) -> Settings:
     place = url.parse(settings.url)
     if settings.host is not None and not names.HOST.match(settings.host):
         raise UsageError(f"Host name {settings.host!r} cannot be used on a remote; use letters, digits, dots, underscores and dashes.")
+    if settings.id is not None and not about.ID.match(settings.id):
+        raise UsageError(f"The remote's id {settings.id!r} is invalid; omit it.")
     if settings.jobs < 1:
         raise UsageError("The number of jobs must be at least 1.")
     if settings.bandwidth is not None and settings.bandwidth < 1:
@@ -148,8 +152,10 @@ def remove(name: str) -> None:
 
 
 def shown(settings: t.Optional[Settings]) -> str:
-    """What a diff may show of a declaration."""
+    """What a diff may show of a declaration. Not the id: check mode cannot know that of a remote that is still to be made."""
     if settings is None:
         return ""
     hidden = None if settings.credentials is None else {name: "(secret)" for name in settings.credentials}
-    return settings._replace(credentials=hidden).text()
+    value = json.loads(settings._replace(credentials=hidden).text())
+    del value["id"]
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"

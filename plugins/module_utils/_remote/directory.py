@@ -23,7 +23,8 @@ import threading
 import typing as t
 
 from .._base import NoRemote, RemoteError, RemoteFull, RemoteRefused, RemoteUnreachable, create_file, files, kernel, open_directory, open_file, reason, show
-from .transport import EXCLUSIVE, NAME, TIMED, Abilities, Entry
+from .pace import Pace
+from .transport import EXCLUSIVE, MOST, NAME, TIMED, Abilities, Entry, too_large
 
 _TEMPORARY = ".tmp"
 #: A file below `.tmp` that is older than this, in seconds, is of a push that was killed.
@@ -37,20 +38,16 @@ _AWAY = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDO
 _LACKING = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
-def unpaced(_size: int) -> None:
-    """For remotes without a limit of bandwidth."""
-
-
 class Directory:
     """A remote below a directory that exists. See `transport.Transport` for its verbs.
 
-    :param pace: called with the number of bytes before they are written; it may wait.
+    :param pace: limits how fast objects are written.
     """
 
-    def __init__(self, path: str, pace: t.Callable[[int], None] = unpaced) -> None:
+    def __init__(self, path: str, pace: t.Optional[Pace] = None) -> None:
         self.where = f"file://{show(path)}"
         self.commit = EXCLUSIVE
-        self._path, self._pace = path, pace
+        self._path, self.pace = path, pace or Pace()
         self._swept = False
         self._lock = threading.Lock()
 
@@ -83,6 +80,8 @@ class Directory:
                 return None
             try:
                 size = os.fstat(fd).st_size
+                if min(size - start, size if length is None else length) > MOST:
+                    raise too_large(self.where, name)
                 wanted = max(min(size - start, size if length is None else length), 0)
                 data = os.pread(fd, wanted, start)
                 while len(data) < wanted:
@@ -90,6 +89,7 @@ class Directory:
                     if not more:
                         raise RemoteUnreachable(f"{self.where}: {name} ended before its {size} bytes; check the file system, then run again.")
                     data += more
+                self.pace.received(len(data))
                 return data
             finally:
                 os.close(fd)
@@ -235,7 +235,7 @@ class Directory:
         view = memoryview(data)
         for start in range(0, len(view), _PIECE):
             piece = view[start : start + _PIECE]
-            self._pace(len(piece))
+            self.pace(len(piece))
             files.write_all(fd, piece)
         os.fsync(fd)
 

@@ -22,13 +22,19 @@ from .transport import Transport
 _FORMAT = 1
 
 
-def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs]:
-    """Where this host stands, by its newest commit and the indexes that it names. Names of commits ascend, so the last one is the newest.
+def committed(transport: Transport, host: str) -> t.List[names.Push]:
+    """The names of a host's commits and of its revocations. They ascend, so the last one is the newest."""
+    return [push for push in (names.parse_commit(entry.name) for entry in transport.list(f"{names.COMMITS}{host}/")) if push is not None]
 
-    A commit that is damaged, or that this host did not sign, is passed over: its indexes could name packs that do not exist.
+
+def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs]:
+    """Where this host stands, by its newest commit and the indexes that it names.
+
+    A commit that is damaged, or that this host did not sign, is passed over: its indexes could name packs that do not exist. So is an index that is
+    missing or altered: what it names is sent again.
     """
     found: t.Optional[commits.Read] = None
-    pushes = [push for push in (names.parse_commit(entry.name) for entry in transport.list(f"{names.COMMITS}{host}/")) if push is not None]
+    pushes = committed(transport, host)
     while pushes and found is None:  # the last may be a revocation, or not of this host
         with contextlib.suppress(Damaged):
             found = read_commit(transport, pushes[-1])
@@ -42,9 +48,13 @@ def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs
         return State(), blobs
     own = []
     for name, digest in found.commit.indexes:
-        data = _read_index(transport, name, digest)
+        try:
+            data = _read_index(transport, name, digest)
+            lists = _lists(data, keys)
+        except Damaged:
+            continue
         own.append(IndexName(name, digest, len(data)))
-        for pack, body in _lists(data, keys):
+        for pack, body in lists:
             blobs.add(pack, body)
     return State(found.commit.seq, found.sha256, tuple(push.id for push in pushes[-commits.HEAD_MOST :]), tuple(own)), blobs
 

@@ -11,6 +11,7 @@
     cache/remote-<name>.blobs      table: id of a blob -> pack, segment; what the host's indexes tell
     cache/remote-<name>.state      JSON: the newest commit, the indexes
     cache/remote-<name>.journal    JSON lines: the push that is under way, its packs
+    cache/remote-<name>.looked-<choice>    empty: its time is when what the remote has was last listed, for this choice of backups
 
 The name is made of the remote's id and of what the host is called there. All of this is derived, and lies in the store's cache. Blobs and
 state belong together: where one is missing, or is not of the same indexes as the other, both are made anew from the remote. The journal is
@@ -20,6 +21,7 @@ only read by the next push.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -159,6 +161,21 @@ class Memory:
         if anew:
             self._cache.write(f"{self._name}.blobs", b"".join(blobs.parts(state.key)))
         self._cache.write(f"{self._name}.state", json.dumps(state._asdict()).encode())
+
+    def looked_at(self, choice: str) -> float:
+        """When what the remote has was last listed, for a choice of backups: seconds since 1970, 0 where that is not known."""
+        try:
+            return os.stat(self._cache.path(self._look(choice))).st_mtime
+        except OSError:
+            return 0.0
+
+    def looked(self, choice: str) -> None:
+        """It was listed, and what had been lost is there again. What fails here costs a look next time."""
+        with contextlib.suppress(OSError):
+            self._cache.write(self._look(choice), b"")
+
+    def _look(self, choice: str) -> str:
+        return f"{self._name}.looked-{hashlib.sha256(choice.encode()).hexdigest()[:8]}"
 
     def forget(self) -> None:
         """Trust nothing of it any more."""

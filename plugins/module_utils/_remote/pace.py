@@ -4,12 +4,13 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""A limit of bandwidth, which all threads of a push share."""
+"""What all threads of a push share: a limit of bandwidth, and a count of the bytes that went either way."""
 
 from __future__ import annotations
 
 import threading
 import time
+import typing as t
 
 #: Seconds of sending that one piece may stand for: servers end connections on which nothing comes for a while.
 _PIECE = 0.25
@@ -18,24 +19,35 @@ _LEAST, _MOST = 1 << 10, 256 << 10
 
 
 class Pace:
-    """Called before bytes are sent, it waits until they may be.
+    """Called before bytes are sent, it counts them, and waits until they may be.
 
-    :param rate: bytes a second.
+    :param rate: bytes a second; None for no limit.
+    :ivar moved: bytes that were sent or received, also those of attempts that failed.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: t.Optional[float] = None) -> None:
         self._rate = rate
         self._lock = threading.Lock()
         self._free = 0.0  # when the next byte may be sent, of time.monotonic()
+        self.moved = 0
         #: How many bytes to send at once.
-        self.piece = int(min(max(rate * _PIECE, _LEAST), _MOST))
+        self.piece = _MOST if rate is None else int(min(max(rate * _PIECE, _LEAST), _MOST))
 
     def __call__(self, size: int) -> None:
         with self._lock:
+            self.moved += size
             now = time.monotonic()
-            start = max(now, self._free)  # what was not used is not made up for: no bursts
-            self._free = start + size / self._rate
-        time.sleep(start - now)
+            start = now
+            if self._rate is not None:
+                start = max(now, self._free)  # what was not used is not made up for: no bursts
+                self._free = start + size / self._rate
+        if start > now:
+            time.sleep(start - now)
+
+    def received(self, size: int) -> None:
+        """Count bytes that came."""
+        with self._lock:
+            self.moved += size
 
 
 class Body:

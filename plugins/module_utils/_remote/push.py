@@ -42,6 +42,10 @@ from .upload import Uploader
 
 #: How often a push begins anew because a collection revoked it.
 _TURNS = 3
+#: Seconds in which a push trusts what it remembers of the remote. Less than a day: a daily push looks each time.
+_LOOK = 20 * 3600.0
+#: Seconds that a push waits for another one of this host to the same remote: the first push of a host takes its time.
+_WAIT = 24 * 3600.0
 #: A commit names at most so many indexes; with more, the smallest become one.
 INDEXES_MOST = 16
 
@@ -55,6 +59,10 @@ class PushRequest(t.NamedTuple):
     keys: Keys = Keys()
     #: How many packs are uploaded at once.
     jobs: int = 4
+    #: The id that the remote must have; None for any.
+    id: t.Optional[str] = None
+    #: Names the backups that are chosen. For each such choice, what the remote has is listed now and then.
+    choice: str = ""
 
 
 class Backup(t.NamedTuple):
@@ -80,6 +88,8 @@ class Pushed(t.NamedTuple):
     #: Bytes and packs that were uploaded.
     sent_bytes: int
     sent_packs: int
+    #: `<host>/<push>` of an earlier copy of the backup, which the remote has lost.
+    lost: t.Optional[str] = None
 
 
 class _Ended(Exception):
@@ -110,32 +120,57 @@ class Pusher:
         self._transport, self._keys = request.transport, request.keys
         self._standing = standing or Standing()
         self.about = about.read(self._transport)
-        about.check(self._transport, self.about, self._keys)
+        about.check(self._transport, self.about, self._keys, request.id)
         self._memory = Memory(store, self.about.id, request.host)
+        self._commits: t.Dict[str, t.Dict[names.Push, None]] = {}
+        self._looks = not 0 <= time.time() - self._memory.looked_at(request.choice) < _LOOK
+
+    def has(self, push: str, surely: bool = False) -> bool:
+        """Whether a commit is on the remote. It is asked once in `_LOOK`, by a listing of all commits of the host; else it counts as there.
+
+        :param push: `<host>/<push>`. :param surely: ask in any case.
+        """
+        found = names.parse_push(push)
+        if found is None or not self._looks and not surely:
+            return found is not None
+        there = self._looks and found in self._listed(found.host) or self._transport.head(found.commit) is not None
+        self._looks = self._looks or not there
+        return there
+
+    def ended(self) -> None:
+        """The copies of this choice that the remote has lost are made again."""
+        if self._looks:
+            self._memory.looked(self._request.choice)
+
+    def _listed(self, host: str) -> t.Dict[names.Push, None]:
+        if host not in self._commits:
+            self._commits[host] = dict.fromkeys(known.committed(self._transport, host))
+        return self._commits[host]
 
     def __call__(self, backup: Backup, dry: bool = False) -> Pushed:
-        """Push one backup. The caller keeps what it needs from being collected."""
-        with self._alone(dry):
-            for _turn in range(_TURNS):
-                unfinished = None if dry else self._memory.journal.read()
-                try:
-                    return self._push(backup, unfinished, dry)
-                except _Ended as ended:
-                    done = unfinished.commit if unfinished is not None else None
-                    if unfinished is not None and done is not None and done.sha256 == ended.commit:  # it was killed after that
-                        self._note(done.backup, done.manifest, str(unfinished.push))
-                    self._memory.journal.end()
-                    self._memory.forget()
-                    if unfinished is not None and done == Committed(ended.commit, backup.id, _sha256(backup.manifest)):
-                        return Pushed(str(unfinished.push), 0, 0, 0, 0)
+        """Push one backup. The caller keeps what it needs from being collected, and is `alone`."""
+        for _turn in range(_TURNS):
+            unfinished = None if dry else self._memory.journal.read()
+            try:
+                return self._push(backup, unfinished, dry)
+            except _Ended as ended:
+                done = unfinished.commit if unfinished is not None else None
+                if unfinished is not None and done is not None and done.sha256 == ended.commit:  # it was killed after that
+                    self._note(done.backup, done.manifest, str(unfinished.push))
+                self._memory.journal.end()
+                self._memory.forget()
+                if unfinished is not None and done == Committed(ended.commit, backup.id, _sha256(backup.manifest)):
+                    return Pushed(str(unfinished.push), 0, 0, 0, 0)
         raise RemoteError(f"{self._transport.where}: collections there ended the push {_TURNS} times; run them less often, then push again.")
 
     @contextlib.contextmanager
-    def _alone(self, dry: bool) -> t.Iterator[None]:
+    def alone(self, dry: bool = False) -> t.Iterator[None]:
+        """No other push of this host goes to the remote meanwhile. LockTimeout where one takes longer than a day."""
         if dry:
             yield
             return
-        fd = lock_file(self._memory.lock, fcntl.LOCK_EX, time.monotonic() + self._store.lock_timeout, f"the pushes to {self._transport.where}")
+        self._standing.phase = Phase("waiting for another push of this host", patience=_WAIT)
+        fd = lock_file(self._memory.lock, fcntl.LOCK_EX, time.monotonic() + _WAIT, f"the pushes to {self._transport.where}")
         try:
             yield
         finally:
@@ -143,16 +178,14 @@ class Pusher:
                 os.close(fd)
 
     def _push(self, backup: Backup, unfinished: t.Optional[Unfinished], dry: bool) -> Pushed:
-        loaded = self._memory.load()
-        state, blobs = loaded or known.recover(self._transport, self._request.host, self._keys)
-        written = loaded[0].key if loaded is not None else ""
+        state, blobs, written = self._stand()
         begun = self._begin(state, unfinished, dry)
-        self._standing.phase = Phase("reading what the remote has")
+        self._standing.phase = Phase("reading what the remote has", lambda: self._transport.pace.moved)
         state = known.forget_tombstones(self._transport, state, blobs)
         for pack, body in begun.packs:
             blobs.add(pack, body)
         uploader = Uploader(self._store, self._request.jobs, self._transport, self._keys, blobs, self._memory.journal, begun, self._progress)
-        self._standing.phase = Phase("sending", lambda: uploader.steps)
+        self._standing.phase = Phase("sending", lambda: (uploader.steps, self._transport.pace.moved))
         reach = Reachability(self._store.read, uploader.content, uploader.metadata)
         reach(backup.root, backup.links)
         if dry:
@@ -166,11 +199,39 @@ class Pusher:
 
     # ---- steps
 
+    def _stand(self) -> t.Tuple[State, Blobs, str]:
+        """Where this host stands, what the remote has of it, and the key of what is remembered: empty where that cannot be relied on.
+
+        A remote that was set back has lost packs with its newest commits, and what a lost index names cannot be found.
+        """
+        loaded = self._memory.load()
+        if loaded is not None and (not self._looks or self._is_there(loaded[0])):
+            return (*loaded, loaded[0].key)
+        state, blobs = known.recover(self._transport, self._request.host, self._keys)
+        if loaded is not None and loaded[0].seq > state.seq:
+            # the numbers go on, so that a reader sees which commits are missing
+            state = state._replace(seq=loaded[0].seq, previous=loaded[0].previous, recent=loaded[0].recent)
+        return state, blobs, ""
+
+    def _is_there(self, state: State) -> bool:
+        """Whether the newest commit on the remote is the last that is remembered, and the indexes are there."""
+        newest = next(reversed(self._listed(self._request.host)), None)
+        if newest is not None and newest.id > state.last or not self.has(f"{self._request.host}/{state.last}"):
+            return False
+        there = {entry.name: entry.size for entry in self._transport.list(f"{names.INDEXES}{self._request.host}/")}
+        for index in state.indexes:
+            entry = None if index.name in there else self._transport.head(index.name)
+            if there.get(index.name, entry and entry.size) != index.size:
+                return False
+        return True
+
     def _begin(self, state: State, found: t.Optional[Unfinished], dry: bool) -> Unfinished:
         """Take up the unfinished push, or begin one; its intent is there afterwards, except in check mode."""
         ended = self._transport.get(found.push.commit) if found is not None else None
         if ended is not None:
             raise _Ended(_sha256(ended))
+        if found is not None and found.packs and self._transport.head(found.push.intent) is None:
+            raise _Ended("")  # the remote was set back, and has lost the packs as well
         if found is None or found.push.host != self._request.host or found.push.id <= state.last:
             # names ascend, whatever the clock does, so that the last name is the newest commit
             moment = max(now(), names.moment(state.last) + datetime.timedelta(seconds=1)) if state.last else now()
@@ -212,6 +273,7 @@ class Pusher:
                 raise RemoteError(
                     f"{self._transport.where}: {push.commit} was written by another host; give each host a name and keys of its own, then push again."
                 )
+        self._commits.get(push.host, {})[push] = None
         return state._replace(seq=commit.seq, previous=_sha256(data), recent=(*state.recent, push.id)[-commits.HEAD_MOST :], indexes=own)
 
     def _end(self, push: names.Push, state: State, blobs: Blobs, anew: bool) -> None:

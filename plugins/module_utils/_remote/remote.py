@@ -12,7 +12,7 @@ import socket
 import typing as t
 
 from .._backup.catalog import unreadable, with_state
-from .._backup.copies import Copies, Original, has_copy
+from .._backup.copies import Copies, Original, copy_on
 from .._backup.ids import check_id
 from .._backup.manager import Manager
 from .._backup.query import Query, accepts
@@ -20,7 +20,7 @@ from .._backup.records import Listed, Sidecar
 from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, unwatched
 from . import about, names, reading, s3_client, url
 from .declared import Settings, check
-from .directory import Directory, unpaced
+from .directory import Directory
 from .keys import Keys
 from .pace import Pace
 from .push import Backup, Pushed, Pusher, PushRequest
@@ -33,9 +33,9 @@ if t.TYPE_CHECKING:
 def connect(settings: Settings) -> Transport:
     """The transport of a URL; UsageError where it is none that can be used."""
     place = url.parse(settings.url)
-    pace = Pace(settings.bandwidth) if settings.bandwidth is not None else None
+    pace = Pace(settings.bandwidth)
     if place.kind == url.DIRECTORY:
-        return Directory(place.path, pace or unpaced)
+        return Directory(place.path, pace)
     from .s3 import S3  # which imports what not every host has
 
     credentials, classes = settings.credentials, settings.storage_class or ""
@@ -59,6 +59,11 @@ class Which(t.NamedTuple):
     ids: t.Optional[t.Sequence[str]] = None
     workload: t.Optional[str] = None
     type: t.Optional[str] = None
+
+    @property
+    def name(self) -> str:
+        """Names the choice, but for the ids."""
+        return f"{self.workload}/{self.type}" if self.ids is None else "ids"
 
 
 class Remote:
@@ -87,7 +92,7 @@ class Remote:
 
     def begin(self, dry: bool = False) -> about.Begun:
         """Make the remote, unless it is there."""
-        return about.begin(self.transport, self._keys, dry)
+        return about.begin(self.transport, self._keys, self._settings.id, dry)
 
     def push(
         self, which: Which, dry: bool = False, progress: Progress = unwatched, standing: t.Optional[Standing] = None
@@ -97,17 +102,17 @@ class Remote:
         if dry and not copies.store.exists:
             about.read(self.transport)
             return []  # the first backup is still to be made
-        request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs)
+        request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs, self._settings.id, which.name)
         pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
         if which.ids is None:
-            chosen: t.Sequence[Sidecar] = copies.lacking(pusher.about.id, which.workload, which.type)
+            chosen: t.Sequence[Sidecar] = [found for found in copies.candidates(which.workload, which.type) if not _is_there(pusher, found, False)]
         else:
             chosen = [copies.find(check_id(backup)) for backup in which.ids]
         done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]] = []
         failed: t.List[Damaged] = []
         for sidecar in chosen:
             try:
-                done.append(self._push_one(copies, pusher, sidecar, dry))
+                done.append(self._push_one(copies, pusher, sidecar, dry, which.ids is not None))
             except (Damaged, NotFound) as error:
                 if which.ids is not None:
                     raise
@@ -115,15 +120,19 @@ class Remote:
                     failed.append(error)
         if failed:
             raise Damaged(f"{len(failed)} of {len(chosen)} backups were not copied: {failed[0].message}", pushed=told(done))
+        if not dry:
+            pusher.ended()
         return done
 
     @staticmethod
-    def _push_one(copies: Copies, pusher: Pusher, sidecar: Sidecar, dry: bool) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
-        if has_copy(sidecar, pusher.about.id):
-            return sidecar, None
-        with copies.opened(sidecar) as original:
-            pushed = pusher(_backup(original), dry)
-        return copies.current(sidecar), pushed
+    def _push_one(copies: Copies, pusher: Pusher, sidecar: Sidecar, dry: bool, surely: bool) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
+        with pusher.alone(dry):
+            sidecar = copies.current(sidecar)  # another push may have just made the copy
+            if _is_there(pusher, sidecar, surely):
+                return sidecar, None
+            with copies.opened(sidecar) as original:
+                pushed = pusher(_backup(original), dry)
+        return copies.current(sidecar), pushed._replace(lost=copy_on(sidecar, pusher.about.id))
 
     def find(self, query: Query) -> t.Tuple[t.List[Listed], t.List[str]]:
         """The backups on the remote that match, the newest first, and what is wrong with what the remote has.
@@ -131,7 +140,7 @@ class Remote:
         The host of a query is what a host is called on the remote; without one, it is every host. Ids are `<host>/<id>`.
         """
         accept = accepts(query._replace(host=None))
-        about.check(self.transport, about.read(self.transport), self._keys)
+        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
         found = reading.listing(self.transport, self._keys, query.host)
         listed = [item for item in map(_listed, found.copies) if accept(item) and query.id in (None, item["id"].partition("/")[2])]
         for item in listed:
@@ -143,6 +152,20 @@ def told(done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]]) -> t.List[t.Dic
     """What `Remote.push` did, for programs. Bytes in `new_bytes` are plain, those in `sent_bytes` as they were sent."""
     nothing = Pushed(None, 0, 0, 0, 0)
     return [{"id": sidecar["id"], "changed": pushed is not None, **(pushed or nothing)._asdict()} for sidecar, pushed in done]
+
+
+def losses(where: str, done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]]) -> t.List[str]:
+    """What a user must know of a push beside what it did, as sentences. :param where: the remote."""
+    lost = [sidecar["id"] for sidecar, pushed in done if pushed is not None and pushed.lost is not None]
+    if not lost:
+        return []
+    return [f"{where} has lost {len(lost)} copies (the first is of {lost[0]}): it was set back, or something deletes there. They are made again."]
+
+
+def _is_there(pusher: Pusher, sidecar: Sidecar, surely: bool) -> bool:
+    """Whether the remote has a copy of a backup: the sidecar says so, and the remote has the commit."""
+    push = copy_on(sidecar, pusher.about.id)
+    return push is not None and pusher.has(push, surely)
 
 
 def _listed(copy: reading.Copy) -> Listed:

@@ -26,12 +26,12 @@ import threading
 import time
 import typing as t
 
-from .._base import RemoteError, RemoteRefused, show
+from .._base import Damaged, RemoteError, RemoteRefused, show
 from . import names, s3_failures
 from .pace import Body, Pace
 from .s3_client import Client, Place
 from .s3_failures import Answer, Failure
-from .transport import EXCLUSIVE, NAME, TIMED, Abilities, Entry
+from .transport import EXCLUSIVE, MOST, NAME, TIMED, Abilities, Entry, too_large
 
 #: The first wait between attempts, and the longest, in seconds. Each is multiplied by a random number, so that hosts do not come back together.
 _WAIT, _LONGEST = 0.5, 20.0
@@ -66,7 +66,8 @@ class S3:
         self.where = place.url
         #: Set it to TIMED where a probe found that the server does not refuse to create a name twice: then `create` looks first.
         self.commit = EXCLUSIVE
-        self._place, self._storage_class, self._pace, self._patience = place, storage_class, pace, patience
+        self.pace = pace or Pace()
+        self._place, self._storage_class, self._patience = place, storage_class, patience
         self._top = f"{place.prefix}/" if place.prefix else ""
         self._reached = False
         self._client = Client(place, credentials, ca, proxy, max(jobs, _RACERS))
@@ -162,8 +163,7 @@ class S3:
         pack = names.parse_pack(name)
         if self._storage_class and pack is not None and not pack.metadata:
             options["StorageClass"] = self._storage_class
-        pace = self._pace
-        self._client.call("put_object", headers, (lambda body: Body(body, pace)) if pace else None, Key=self._key(name), Body=data, **options)
+        self._client.call("put_object", headers, lambda body: Body(body, self.pace), Key=self._key(name), Body=data, **options)
 
     def _download(self, name: str, start: int, length: t.Optional[int]) -> t.Tuple[t.Optional[bytes], bool]:
         """The bytes of a range, None where there is no object; and whether the server sent no more than them."""
@@ -177,7 +177,7 @@ class S3:
             if Answer.of(error).status == 416:  # it starts at the end, or after it
                 return b"", True
             raise
-        data: bytes = answer["Body"].read()
+        data = b"".join(self._pieces(answer["Body"], name))
         told = _RANGE.match(answer.get("ContentRange") or "")  # some send it with a status of 200
         if told:
             if told[3] == "*":
@@ -194,6 +194,19 @@ class S3:
         if len(data) != size:
             raise http.client.IncompleteRead(b"", size)
         return (data, True) if whole else (data[start:] if length is None else data[start : start + length], False)
+
+    def _pieces(self, body: t.Any, name: str) -> t.Iterator[bytes]:
+        size = 0
+        while True:
+            piece: bytes = body.read(self.pace.piece)
+            if not piece:  # up to here, so that the number of bytes is checked
+                return
+            size += len(piece)
+            if size > MOST:
+                body.close()
+                raise too_large(self.where, name)
+            self.pace.received(len(piece))
+            yield piece
 
     def _look(self, name: str) -> t.Optional[Entry]:
         try:
@@ -308,7 +321,7 @@ class S3:
             time.sleep(wait)
 
     def _failure(self, error: Exception, verb: str, name: str) -> t.Optional[Failure]:
-        if isinstance(error, RemoteError):
+        if isinstance(error, (RemoteError, Damaged)):
             return None
         if isinstance(error, _Told):
             more = f" and {error.more} more" if error.more else ""

@@ -19,8 +19,13 @@ from __future__ import annotations
 import re
 import typing as t
 
+from .._base import Damaged
+from .pace import Pace
+
 #: What a name may be.
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\Z")
+#: Bytes that an object may have. More are never read.
+MOST = 64 << 20
 #: How a commit is decided: by the store, which lets one writer create a name; or, where it cannot, by waiting.
 EXCLUSIVE, TIMED = "exclusive", "timed"
 
@@ -32,6 +37,11 @@ class Entry(t.NamedTuple):
     size: int
     #: When it arrived, by the store's clock: seconds since 1970.
     time: float
+
+
+def too_large(where: str, name: str) -> Damaged:
+    """The error for an object of more than MOST bytes."""
+    return Damaged(f"{where}: {name} has more than {MOST >> 20} MiB, which no object of a remote has; find out what else writes to the remote.")
 
 
 class Abilities(t.NamedTuple):
@@ -50,12 +60,15 @@ class Transport(t.Protocol):
 
     All verbs raise NoRemote where the bucket or directory does not exist, RemoteRefused where the credentials do not allow it or are wrong or
     expired, RemoteFull, RemoteUnreachable after the last attempt, and RemoteError for everything else. A message has no credentials.
+    `get` raises Damaged for an object that is too large to be one of a remote.
     """
 
     #: Where it is, as shown to users: a URL without credentials.
     where: str
     #: EXCLUSIVE or TIMED, as volt.json says of this remote.
     commit: str
+    #: Limits how fast objects are sent, and counts the bytes of all.
+    pace: Pace
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object that does not exist yet. False where the name is taken; then nothing was written.

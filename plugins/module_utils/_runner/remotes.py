@@ -53,7 +53,7 @@ def _push_options(made: argparse.ArgumentParser) -> None:
 
 
 def _push(args: Arguments, manager: Manager) -> Outcome:
-    from .._remote.remote import Which, told
+    from .._remote.remote import Which, losses, told
 
     if bool(args.ids) == args.every:
         raise UsageError("No backup was chosen; give ids, or --all.")
@@ -61,8 +61,9 @@ def _push(args: Arguments, manager: Manager) -> Outcome:
     with screen.progress(args.quiet or args.json, lambda: 0) as progress:
         done = remote.push(Which(None if args.every else args.ids), args.dry_run, progress)
     changed = any(pushed is not None for _sidecar, pushed in done)
-    value = {"changed": changed, "remote": remote.transport.where, "pushed": told(done)}
-    return Outcome(value, lambda: _told(done, remote.transport.where, args.dry_run))
+    where = remote.transport.where
+    value = {"changed": changed, "remote": where, "pushed": told(done), "warnings": losses(where, done)}
+    return Outcome(value, lambda: _told(done, where, args.dry_run))
 
 
 def _told(done: t.Sequence[t.Tuple[Sidecar, t.Optional[Pushed]]], where: str, dry: bool) -> str:

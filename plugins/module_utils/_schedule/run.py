@@ -239,7 +239,8 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
             failure = type(error)(f"Backup {backup['id']} was made, but older ones could not be pruned: {error.message}")
     if job.remote is not None and not backup["suspect"]:
         try:
-            value["pushed"] = _copy(job, manager, standing)
+            value["pushed"], lost = _copy(job, manager, standing)
+            value["warnings"] = [*made.warnings, *lost]
         except VoltError as error:
             lacking = type(error)(f"Backup {backup['id']} was made, but not all copies were: {error.message}", backup=backup)
             failure = lacking if failure is None else type(failure)(f"{failure.message} {lacking.message}", **failure.details)
@@ -247,14 +248,16 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
     return ran._replace(line=hooks.line(_facts(ran, job)) + "\n")
 
 
-def _copy(job: Job, manager: Manager, standing: Standing) -> t.List[t.Dict[str, t.Any]]:
-    """Copy the scheduled backups that the remote does not have: what failed before is made up for."""
+def _copy(job: Job, manager: Manager, standing: Standing) -> t.Tuple[t.List[t.Dict[str, t.Any]], t.List[str]]:
+    """Copy the scheduled backups that the remote does not have: what failed before is made up for. What was done, and warnings."""
     from .._remote.declared import resolve
-    from .._remote.remote import Remote, Which, told
+    from .._remote.remote import Remote, Which, losses, told
 
     standing.phase = Phase("connecting to the remote")
     try:
-        return told(Remote(manager, resolve(t.cast(str, job.remote))).push(Which(workload=job.workload, type="scheduled"), standing=standing))
+        remote = Remote(manager, resolve(t.cast(str, job.remote)))
+        done = remote.push(Which(workload=job.workload, type="scheduled"), standing=standing)
+        return told(done), losses(remote.transport.where, done)
     except OSError as error:  # else it would pass for the backup's
         raise unexpected(error) from None
 

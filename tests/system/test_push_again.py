@@ -1,0 +1,218 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pushes to a remote that is not as the last push left it, or beside another push."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NoRemote, Phase, RemoteError, Standing
+from ansible_collections.volt.backup.plugins.module_utils._remote import push as pushes, transport
+from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
+from ansible_collections.volt.backup.plugins.module_utils._remote.pace import Pace
+from ansible_collections.volt.backup.plugins.module_utils._remote.push import Pusher
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which, losses
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.tests.rigs import need
+from ansible_collections.volt.backup.tests.unit.kit import noise
+
+from .test_push import HOST, Place, change, made
+
+
+@pytest.fixture
+def place(bench: Any) -> Place:
+    need("zstd")
+    bench.files(small=b"hello\n", some__noise=noise(300_000), image=noise(2 << 20, 2))
+    return made(bench)
+
+
+def a_day_later(place: Place) -> None:
+    """What the remote has is listed again."""
+    for path in (place.bench.store / "cache").glob("remote-*.looked-*"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 24 * 3600))
+
+
+def ids(place: Place) -> set[str]:
+    """The backups whose copies an independent reader can read."""
+    return set(place.judge())
+
+
+def test_a_remote_that_was_set_back_gets_again_what_it_lost(place: Place) -> None:
+    change(place.bench, 0)
+    place.push()
+    earlier = shutil.copytree(place.top, place.bench.top / "earlier")
+    for number in (1, 2):
+        change(place.bench, number)
+        place.push()
+    shutil.rmtree(place.top)
+    shutil.copytree(earlier, place.top)
+    change(place.bench, 3)
+    a_day_later(place)
+    done, _requests = place.push()
+    backups = {backup["id"] for backup in place.bench.found()}
+    assert [pushed.lost is None for _sidecar, pushed in done] == [False, False, True] and ids(place) == backups
+    assert len(losses("here", done)) == 1 and "has lost 2 copies" in losses("here", done)[0]
+    assert place.listing().warnings == [f"Commit 2 to 3 of host {HOST} is missing on the remote; compare the list with the host's own backups."]
+    assert place.push()[0] == []
+
+
+def test_a_remote_that_was_emptied_gets_all_again(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    backups = {change(place.bench, number)["id"] for number in range(3)}
+    place.push()
+    for name in ("commits", "packs", "indexes", "heads"):
+        shutil.rmtree(place.top / name)
+    a_day_later(place)
+    where = ["--store", str(place.bench.store), "--backup-dir", str(place.bench.backups)]
+    assert cli.main(["push", "--all", "--remote", f"file://{place.top}", "--remote-host", HOST, *where]) == 0
+    assert "has lost 3 copies" in capsys.readouterr().err and ids(place) == backups
+
+
+def test_one_copy_that_was_deleted_is_made_again(place: Place) -> None:
+    for number in range(3):
+        change(place.bench, number)
+        place.push()
+    sorted((place.top / "commits" / HOST).iterdir())[1].unlink()
+    assert place.push()[0] == []  # it was listed a moment ago
+    a_day_later(place)
+    ((sidecar, pushed),), _requests = place.push()
+    assert pushed.lost is not None and pushed.new_blobs == 0 and ids(place) == {backup["id"] for backup in place.bench.found()}
+    assert sidecar["copies"][0]["push"] == pushed.push
+
+
+def test_a_copy_that_is_asked_for_is_looked_for(place: Place) -> None:
+    backup = change(place.bench, 0)
+    place.push()
+    for name in ("commits", "packs", "indexes"):
+        shutil.rmtree(place.top / name)
+    ((_sidecar, pushed),) = place.open().push(Which([backup["id"]]))
+    assert pushed is not None and pushed.lost is not None and ids(place) == {backup["id"]}
+
+
+@pytest.mark.parametrize("how", ["missing", "altered"])
+def test_what_a_lost_index_names_is_sent_again(place: Place, how: str) -> None:
+    """New backups can be read: they do not refer to it."""
+    change(place.bench, 0)
+    place.push()
+    (index,) = (path for path in (place.top / "indexes").rglob("*") if path.is_file())
+    if how == "missing":
+        index.unlink()
+    else:
+        index.write_bytes(index.read_bytes()[:-1])
+    backup = change(place.bench, 1)
+    a_day_later(place)
+    ((_sidecar, pushed),), _requests = place.push()
+    first, second = sorted((place.top / "commits" / HOST).iterdir())
+    first.unlink()
+    assert pushed.new_bytes > 2 << 20 and ids(place) == {backup["id"]}
+
+
+def test_packs_of_an_unfinished_push_that_the_remote_has_lost(place: Place) -> None:
+    earlier = shutil.copytree(place.top, place.bench.top / "earlier")
+    change(place.bench, 0)
+    remote = place.open()
+
+    def stop() -> None:
+        if remote.transport.requests[-1][1].startswith("commits/") and remote.transport.requests[-1][0] == "create":
+            raise RemoteError("stopped")
+
+    remote.transport.before = dict.fromkeys(range(99), stop)
+    with pytest.raises(RemoteError, match="stopped"):
+        remote.push(Which())
+    assert place.packs()
+    shutil.rmtree(place.top)
+    shutil.copytree(earlier, place.top)
+    place.push()
+    assert ids(place) == {backup["id"] for backup in place.bench.found()}
+
+
+def test_a_store_that_was_set_back_goes_on_after_the_newest_commit(place: Place) -> None:
+    """Its memory is of an older day than the remote: no number is used twice."""
+    change(place.bench, 0)
+    place.push()
+    earlier = shutil.copytree(place.bench.store / "cache", place.bench.top / "cache")
+    change(place.bench, 1)
+    place.push()
+    shutil.rmtree(place.bench.store / "cache")
+    shutil.copytree(earlier, place.bench.store / "cache")
+    change(place.bench, 2)
+    a_day_later(place)
+    place.push()
+    assert not place.listing().warnings and len(ids(place)) == 3
+
+
+def test_another_remote_in_the_place_of_the_declared_one(place: Place) -> None:
+    change(place.bench, 0)
+    about = place.open().begin().about
+    assert about is not None
+    bench = place.bench
+    known = Settings(f"file://{place.top}", HOST, id=about.id)
+    assert len(Remote(bench.manager, known).push(Which())) == 1
+    shutil.rmtree(place.top)
+    place.top.mkdir()  # the mount is away
+    with pytest.raises(NoRemote, match="check the mount"):
+        Remote(bench.manager, known).begin()
+    assert list(place.top.iterdir()) == []
+    place.open().begin()
+    for use in (lambda remote: remote.push(Which()), lambda remote: remote.begin()):
+        with pytest.raises(RemoteError, match="not the remote that was declared"):
+            use(Remote(bench.manager, known))
+
+
+def test_an_object_of_hostile_size_is_not_read(place: Place) -> None:
+    backup = change(place.bench, 0)
+    place.push()
+    (commit,) = (place.top / "commits" / HOST).iterdir()
+    large = commit.with_name(commit.name.replace("2", "3", 1))
+    large.touch()
+    os.truncate(large, transport.MOST + 1)
+    listing = place.listing()
+    assert [copy.trouble is None for copy in listing.copies] == [False, True] and "more than 64 MiB" in str(listing.copies[0].trouble)
+    large.unlink()
+    with open(place.top / "tombstones-large", "wb") as stream:
+        stream.truncate(1 << 40)
+    (place.top / "tombstones").mkdir()
+    (place.top / "tombstones-large").rename(place.top / "tombstones" / "0001")
+    change(place.bench, 1)
+    with pytest.raises(Damaged, match="more than 64 MiB"):
+        place.open().push(Which([backup["id"], place.bench.found()[0]["id"]]))
+
+
+def test_a_push_waits_for_another_and_makes_no_second_copy(place: Place) -> None:
+    backup = change(place.bench, 0)
+    remote, standing = place.open(), Standing()
+    done: list[Any] = []
+    pusher = Pusher(place.bench.manager.copies.store, pushes.PushRequest(Directory(str(place.top)), HOST), lambda *_copy: None)
+    waiting = threading.Thread(target=lambda: done.extend(remote.push(Which([backup["id"]]), standing=standing)))
+    with pusher.alone():
+        waiting.start()
+        while not standing.phase.name.startswith("waiting"):
+            waiting.join(0.01)
+        assert standing.phase.patience > 3600 and waiting.is_alive()
+        copies, push = place.bench.manager.copies, f"{HOST}/20260101T000000Z-0123456789abcdef"
+        Directory(str(place.top)).create(f"commits/{push}", b"x")
+        copies.note(pusher.about.id, backup["id"], copies.find(backup["id"])["manifest_sha256"], push)
+    waiting.join()
+    assert [pushed for _sidecar, pushed in done] == [None]
+
+
+def test_bytes_are_progress(place: Place) -> None:
+    """On a slow link a pack takes minutes."""
+    backup = change(place.bench, 0)
+    standing = Standing()
+    remote = place.open()
+    seen: list[tuple[Phase, object]] = []
+
+    class Watched(Pace):
+        def __call__(self, size: int) -> None:
+            super().__call__(size)
+            seen.append((standing.phase, standing.phase.steps()))
+
+    remote.transport.pace = Watched(20 << 20)
+    remote.push(Which([backup["id"]]), standing=standing)
+    steps = [step for phase, step in seen if phase.name == "sending"]
+    assert len(steps) == len(set(map(str, steps))) > 5
