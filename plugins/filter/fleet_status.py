@@ -80,7 +80,8 @@ _MISSING = "not scheduled"
 _UNKNOWN = "Which schedules this host should have is unknown; correct volt_schedule_workloads, a list of dictionaries, or fix why no workloads could be found."
 _SILENT = ("unreachable", "not known", _MISSING)
 _ORDER = (*_SILENT, *STATES, "no schedules")
-_HEAD = ("HOST", "WORKLOAD", "STATE", "NEWEST", "PROVED", "NEXT", "WHY")
+_HEAD = ("HOST", "WORKLOAD", "STATE", "NEWEST", "COPIED", "PROVED", "NEXT", "WHY")
+_COPIED = _HEAD.index("COPIED")
 
 
 def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
@@ -89,7 +90,10 @@ def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
     if not (isinstance(results, dict) and isinstance(meant, dict)):
         raise AnsibleFilterError("fleet_status needs two dictionaries with host names as keys: the results of volt_backup_info, and the declared schedules.")
     rows = sorted((row for host, result in results.items() for row in _rows(str(host), result or {}, meant.get(host, []))), key=_rank)
-    lines = table(_HEAD, [_cells(row) for row in rows]).splitlines() if rows else ["No hosts."]
+    cells = [_HEAD, *(_cells(row) for row in rows)]
+    if not any(row.get("copied_at") for row in rows):  # there are no remotes
+        cells = [(*line[:_COPIED], *line[_COPIED + 1 :]) for line in cells]
+    lines = table(cells[0], cells[1:]).splitlines() if rows else ["No hosts."]
     bad = [row for row in rows if _is_trouble(row)]
     troubled: dict[str, list[str]] = {}
     for row in bad:
@@ -135,12 +139,13 @@ def _rank(row: dict[str, Any]) -> tuple[int, str, str]:
     return _ORDER.index(row["state"]) if row["state"] in _ORDER else -1, row["host"], row["workload"] or ""
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """Relative times, so that the table fits a terminal. The rows have absolute times."""
     state = row["state"].upper() if _is_trouble(row) else row["state"]
     proved, wait = _since(row.get("last_proved")), _since(row.get("next_elapse"))
     coming = "-" if wait is None else age(max(-wait, 0))
-    return [row["host"], row["workload"] or "-", state, age(row.get("newest_age")), age(proved), coming, str(row.get("reason") or "")]
+    ages = age(row.get("newest_age")), age(row.get("copied_age")), age(proved)
+    return row["host"], row["workload"] or "-", state, *ages, coming, str(row.get("reason") or "")
 
 
 def _since(moment: Any) -> int | None:

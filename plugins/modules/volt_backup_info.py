@@ -848,6 +848,21 @@ schedules:
       type: int
       returned: always
       sample: 5400
+    copied_id: &copied_id
+      description: The newest good backup of the workload that has a copy on a remote, or null.
+      type: str
+      returned: always
+      sample: app-20261123-180341-scheduled
+    copied_at: &copied_at
+      description: When that backup was made, in UTC, or null.
+      type: str
+      returned: always
+      sample: '2026-11-23T18:03:41.000000Z'
+    copied_age: &copied_age
+      description: Its age in seconds, or null.
+      type: int
+      returned: always
+      sample: 27000
     backup_count: &backup_count
       description: How many backups the workload has. Null if the store cannot be read.
       type: int
@@ -928,6 +943,14 @@ workloads:
       type: float
       returned: always
       sample: 1795478621.0
+    copied_id: *copied_id
+    copied_at: *copied_at
+    copied_age: *copied_age
+    copied_timestamp:
+      description: RV(workloads[].copied_at) in seconds since 1970, or null.
+      type: float
+      returned: always
+      sample: 1795457021.0
     backup_count: *backup_count
     damaged_count: *damaged_count
 problems:

@@ -73,6 +73,13 @@ def test_trouble_comes_first() -> None:
     assert "fine" not in told["troubled"]
 
 
+def test_copies_have_a_column_once_there_are_any() -> None:
+    rows = [row("a", "ok", newest_age=60, copied_age=7300, copied_at=moment(-7300)), row("b", "ok", newest_age=60, copied_at=None)]
+    assert "COPIED" not in fleet_status({"web": {"schedules": rows[1:]}})["table"][0]
+    head, *lines = fleet_status({"web": {"schedules": rows}})["table"]
+    assert head.split()[3:5] == ["NEWEST", "COPIED"] and [line.split()[4] for line in lines] == ["2h1m", "-"]
+
+
 def test_nothing() -> None:
     assert fleet_status({}) == {"table": ["No hosts."], "rows": [], "trouble": [], "troubled": {}}
     assert "two dictionaries" in fleet_status([])

@@ -126,10 +126,14 @@ def _told(value: t.Dict[str, t.Any]) -> str:
     rows += [{"workload": problem["what"], **problem} for problem in value["problems"]]
     if not rows:
         return "No schedules.\n"
-    times = ("newest_at", "last_success", "last_failure", "last_proved", "next_elapse")
+    times = ["newest_at", "last_success", "last_failure", "last_proved", "next_elapse"]
+    heads = ["NEWEST", "SUCCESS", "FAILURE", "PROVED", "NEXT"]
+    if any(row.get("copied_at") for row in rows):  # else there are no remotes
+        times.insert(1, "copied_at")
+        heads.insert(1, "COPIED")
     cells = [(row["workload"], row["state"].upper() if row["state"] in status.TROUBLE else row["state"],
               *(screen.ago(row.get(name)) for name in times), screen.speak(row.get("reason") or "")) for row in rows]  # fmt: skip
-    return screen.fitted(("WORKLOAD", "STATE", "NEWEST", "SUCCESS", "FAILURE", "PROVED", "NEXT", "WHY"), cells)
+    return screen.fitted(("WORKLOAD", "STATE", *heads, "WHY"), cells)
 
 
 # ---- version

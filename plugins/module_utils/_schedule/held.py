@@ -49,7 +49,8 @@ class Problem(t.NamedTuple):
 class Held(t.NamedTuple):
     """The backups of a workload.
 
-    :ivar good: those to rely on: when each was made, in seconds since 1970. :ivar newest: the newest of them. :ivar damaged: ids of those that are.
+    :ivar good: those to rely on: when each was made, in seconds since 1970. :ivar newest: the newest of them. :ivar copied: the newest of them
+        that has a copy on a remote. :ivar damaged: ids of those that are.
     :ivar others: how many of the same name a schedule cannot rely on, since they are of another host or source.
     """
 
@@ -59,10 +60,15 @@ class Held(t.NamedTuple):
     damage: t.Optional[str] = None
     count: int = 0
     others: int = 0
+    copied: t.Optional[Backup] = None
 
     @property
     def newest_at(self) -> t.Optional[float]:
         return None if self.newest is None else self.good[self.newest["id"]]
+
+    @property
+    def copied_at(self) -> t.Optional[float]:
+        return None if self.copied is None else self.good[self.copied["id"]]
 
     @property
     def harm(self) -> t.Optional[str]:
@@ -159,4 +165,5 @@ def _held(found: t.Sequence[t.Tuple[Place, Backup]], wanted: t.Callable[[Place, 
     good = {backup["id"]: parse_created(t.cast(t.Any, backup)).timestamp() for backup in own}
     damaged = [backup for _place, backup in found if backup["damaged"]]
     why = damaged[0]["damage"] if damaged else None
-    return Held(good, own[0] if own else None, [backup["id"] for backup in damaged], why, len(found), len(sound) - len(own))
+    copied = next((backup for backup in own if backup["copies"]), None)
+    return Held(good, own[0] if own else None, [backup["id"] for backup in damaged], why, len(found), len(sound) - len(own), copied)

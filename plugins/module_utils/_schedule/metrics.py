@@ -48,6 +48,7 @@ _ROWS = (
 )
 _BACKUPS = (
     ("newest_timestamp_seconds", "When the newest good backup was made, scheduled or not.", lambda row: row["newest_timestamp"]),
+    ("copied_timestamp_seconds", "When the newest good backup that a remote has was made.", lambda row: row["copied_timestamp"]),
     ("damaged", "Backups that are damaged.", lambda row: row["damaged_count"]),
 )
 

@@ -268,11 +268,15 @@ def _others(seen: _Seen) -> t.Optional[str]:
 def of_held(held: t.Optional[Held], now: float) -> Row:
     """The fields of a row about backups, scheduled or not."""
     newest, at = (None, None) if held is None else (held.newest, held.newest_at)
+    copied, copied_at = (None, None) if held is None else (held.copied, held.copied_at)
     return {
         "newest_id": newest["id"] if newest else None,
         "newest_at": _shown(at),
         "newest_type": newest["type"] if newest else None,
         "newest_age": None if at is None else max(0, int(now - at)),
+        "copied_id": copied["id"] if copied else None,
+        "copied_at": _shown(copied_at),
+        "copied_age": None if copied_at is None else max(0, int(now - copied_at)),
         "backup_count": held.count if held is not None else None,
         "damaged_count": len(held.damaged) if held is not None else None,
     }

@@ -15,7 +15,8 @@ from ansible_collections.volt.backup.plugins.module_utils._base import NoRemote,
 from ansible_collections.volt.backup.plugins.module_utils._remote import about, remote
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, run, units
+from ansible_collections.volt.backup.plugins.module_utils._runner import scheduled
+from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, metrics, run, status, units
 
 from .host import Host
 
@@ -46,6 +47,22 @@ def test_a_run_copies_what_has_no_copy(host: Host, nas: Path) -> None:
     assert second.failure is None and "pushed=2" in second.line
     assert [copy["id"] for copy in second.value["pushed"]] == [first.value["backup"]["id"], second.value["backup"]["id"]]
     assert all(backup["pushed_to_cdn"] for backup in job.manager.find(Query()))
+
+
+def test_it_is_told_how_old_the_newest_copy_is(host: Host, nas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status.systemd, "running", lambda: False)
+    (host.source / "file").write_text("content")
+    job = copying(host, nas)
+    host.declare(job)
+    copied = run._back_up(job).value["backup"]
+    nas.rename(nas.with_name("away"))
+    later = run._back_up(job).value["backup"]
+    found = host.survey(believe=False)
+    for row in (*found.schedules, *found.workloads):
+        assert (row["newest_id"], row["copied_id"], row["copied_at"]) == (later["id"], copied["id"], copied["created_at"]) and 0 <= row["copied_age"] < 60
+    text = metrics.text(found, host.places.records)
+    assert f'volt_backup_copied_timestamp_seconds{{workload="app"}} {found.workloads[0]["copied_timestamp"]}' in text
+    assert "COPIED" in scheduled._told(found.value())
 
 
 def test_a_backup_stands_whatever_the_remote_does(host: Host, nas: Path) -> None:
