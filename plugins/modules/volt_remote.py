@@ -175,6 +175,20 @@ abilities:
       type: bool
       returned: always
       sample: true
+policy:
+  description:
+    - The rights that O(credentials) of this host need on S3, as a policy to paste. Making the remote needs more rights.
+    - Null for a directory, with O(state=absent), and if the host cannot use the remote yet, because it has neither a store nor O(host_name), or no C(boto3).
+  type: dict
+  returned: success
+  sample:
+    Version: '2012-10-17'
+    Statement:
+      - Sid: List
+        Effect: Allow
+        Action: s3:ListBucket
+        Resource:
+          - arn:aws:s3:::backups
 diff:
   description: The declaration before and after, without the id of the remote. Secrets are hidden.
   type: dict
@@ -212,7 +226,7 @@ code:
 """
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
-from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._remote import declared
 from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
@@ -251,6 +265,7 @@ def work(task: Task) -> Result:
         declared.write(params["name"], wanted)
     about = begun.about if begun is not None else None
     return {
+        "policy": policy(task, wanted),
         "changed": before != wanted or begun is not None and begun.changed,
         "path": declared.path(params["name"]),
         "id": about.id if about is not None else None,
@@ -258,6 +273,13 @@ def work(task: Task) -> Result:
         "abilities": begun.abilities._asdict() if begun is not None and begun.abilities is not None else None,
         "diff": {"before": declared.shown(before), "after": declared.shown(wanted)},
     }
+
+
+def policy(task: Task, settings: Settings) -> dict[str, object] | None:
+    try:
+        return Remote(task.manager, settings).policy()
+    except VoltError:  # the host has no store and so no name yet, or lacks a package: what uses the remote says so
+        return None
 
 
 def remove(task: Task, before: Settings | None) -> Result:
@@ -273,6 +295,7 @@ def remove(task: Task, before: Settings | None) -> Result:
         "id": None,
         "commit": None,
         "abilities": None,
+        "policy": None,
         "diff": {"before": declared.shown(before), "after": ""},
     }
 

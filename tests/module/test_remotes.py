@@ -155,6 +155,13 @@ def test_secrets_of_a_remote_are_in_its_file_alone(host: Host, remotes: Path) ->
     assert made["changed"] and not host.run("volt_remote", **options)["changed"]
 
 
+def test_the_rights_that_a_host_needs_are_printed(host: Host, remotes: Path) -> None:
+    options = {"name": "bucket", "url": "s3://backups/web?endpoint=http://127.0.0.1:9", "credentials": {"access_key": "AKIAX", "secret_key": "geheim/geheim"}}
+    assert host.run("volt_remote", **options)["policy"] is None, "the host has no name yet"
+    found = host.run("volt_remote", host_name="web1", **options)["policy"]
+    assert "arn:aws:s3:::backups/web/commits/web1/*" in str(found)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -216,3 +217,17 @@ def test_bytes_are_progress(place: Place) -> None:
     remote.push(Which([backup["id"]]), standing=standing)
     steps = [step for phase, step in seen if phase.name == "sending"]
     assert len(steps) == len(set(map(str, steps))) > 5
+
+
+def test_the_command_shows_what_a_remote_has(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--store", str(place.bench.store), "--backup-dir", str(place.bench.backups)]
+    url = f"file://{place.top}"
+    assert cli.main(["remote", "status", url, *where]) == 0 and "No host has copies there." in capsys.readouterr().out
+    change(place.bench, 0)
+    for host in ("web1", "web2"):
+        place.open(host=host).push(Which([change(place.bench, int(host[-1]))["id"]]))
+    assert cli.main(["remote", "status", url, "--json", *where]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(host["host"], host["commits"]) for host in told["hosts"]] == [("web1", 1), ("web2", 1)] and told["sealed"] is False
+    assert cli.main(["remote", "status", url, *where]) == 0 and "web2" in capsys.readouterr().out
+    assert cli.main(["remote", "policy", url, *where]) == 2 and "policies are for S3" in capsys.readouterr().err

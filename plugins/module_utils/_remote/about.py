@@ -76,13 +76,15 @@ def read(transport: Transport) -> About:
     return about
 
 
-def check(transport: Transport, about: About, keys: Keys, wanted: t.Optional[str] = None) -> None:
-    """RemoteError unless these keys, or their lack, fit a remote. :param wanted: the id that it must have."""
+def check(transport: Transport, about: About, keys: t.Optional[Keys], wanted: t.Optional[str] = None) -> None:
+    """RemoteError unless these keys, or their lack, fit a remote. :param keys: None where none are needed. :param wanted: the id that it must have."""
     if wanted not in (None, about.id):
         raise RemoteError(
             f"{transport.where} is not the remote that was declared: its id is {about.id}, not {wanted}; check the mount and the URL. "
             "To use this one, remove the declaration and make it again."
         )
+    if keys is None:
+        return
     if about.sealed and not keys.sealed:
         raise RemoteError(f"{transport.where} is sealed, and no key file was given; set `keys`.")
     if keys.sealed and not about.sealed:

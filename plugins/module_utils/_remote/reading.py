@@ -11,6 +11,7 @@ The commits of a host are a chain: each has a number and names the one before. W
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 from .._backup import records
@@ -52,6 +53,23 @@ def hosts(transport: Transport) -> t.List[str]:
             continue
         found.append(push.host)
         last = f"{names.COMMITS}{push.host}0"  # 0 comes after /
+
+
+class Pushes(t.NamedTuple):
+    """The commits of a host, by their names alone: how many there are, and when the newest push began."""
+
+    host: str
+    count: int
+    newest: datetime.datetime
+
+
+def overview(transport: Transport) -> t.List[Pushes]:
+    """How many commits each host has. Pushes that a collection ended count, too: nothing is read."""
+    found: t.List[Pushes] = []
+    for push in filter(None, (names.parse_commit(entry.name) for entry in transport.list(names.COMMITS))):
+        count = found.pop().count if found and found[-1].host == push.host else 0
+        found.append(Pushes(push.host, count + 1, names.moment(push.id)))
+    return found
 
 
 def listing(transport: Transport, keys: Keys, host: t.Optional[str] = None) -> Listing:

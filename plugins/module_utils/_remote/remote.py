@@ -18,7 +18,7 @@ from .._backup.manager import Manager
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
 from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, unwatched
-from . import about, names, reading, s3_client, url
+from . import about, names, policy, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory
 from .keys import Keys
@@ -93,6 +93,18 @@ class Remote:
     def begin(self, dry: bool = False) -> about.Begun:
         """Make the remote, unless it is there."""
         return about.begin(self.transport, self._keys, self._settings.id, dry)
+
+    def policy(self) -> t.Optional[policy.Policy]:
+        """The rights that this host's credentials need; None for a directory."""
+        if url.parse(self._settings.url).kind != url.S3:
+            return None
+        return policy.of_host(s3_client.parse_url(self._settings.url), self.host)
+
+    def look(self) -> t.Tuple[about.About, t.List[reading.Pushes]]:
+        """What the remote is, and what each host has there."""
+        found = about.read(self.transport)
+        about.check(self.transport, found, self._keys if self._keys.sealed else None, self._settings.id)
+        return found, reading.overview(self.transport)
 
     def push(
         self, which: Which, dry: bool = False, progress: Progress = unwatched, standing: t.Optional[Standing] = None

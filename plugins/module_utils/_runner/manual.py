@@ -45,7 +45,7 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "push": ("push --all --remote file:///mnt/nas/backup", "push app-20261123-10 --remote file:///mnt/nas/backup --dry-run"),
     "remote": (
         "remote init file:///mnt/nas/backup", "remote keys --new recovery.key", "remote keys --from recovery.key --host web1 --out web1.key",
-        "remote init file:///mnt/nas/sealed --keys web1.key",
+        "remote init file:///mnt/nas/sealed --keys web1.key", "remote status file:///mnt/nas/backup", "remote policy s3://backups/web --remote-host web1",
     ),
     "adopt": ("adopt --dry-run",),
     "import-volt": ("import-volt --dry-run",),

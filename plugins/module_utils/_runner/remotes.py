@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import typing as t
 
 from .._backup.manager import Manager
-from .._base import UsageError
+from .._base import UsageError, show_time
 from . import screen
 from .upkeep import Arguments, Command, Outcome, count
 
@@ -84,9 +85,11 @@ def _told(done: t.Sequence[t.Tuple[Sidecar, t.Optional[Pushed]]], where: str, dr
 
 
 def _remote_options(made: argparse.ArgumentParser) -> None:
-    about = "init: make a remote in an empty directory or bucket; keys: make a recovery key, or from it the keys of a host"
-    made.add_argument("action", choices=("init", "keys"), metavar="ACTION", help=about)
-    made.add_argument("remote", nargs="?", metavar="REMOTE", help="for init: a declared remote, or a URL such as file:///mnt/nas/backup")
+    about = "init: make a remote in an empty directory or bucket; status: show which hosts use it; policy: print the rights that a host needs on S3; "
+    about += "keys: make a recovery key, or from it the keys of a host"
+    made.add_argument("action", choices=("init", "status", "policy", "keys"), metavar="ACTION", help=about)
+    made.add_argument("remote", nargs="?", metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup; not for keys")
+    made.add_argument("--remote-host", metavar="NAME", help="for policy: what the host is called there (default: its name and the start of its store's id)")
     made.add_argument("--keys", metavar="FILE", help="for init: the keys of this host; the remote is sealed then")
     made.add_argument("--new", metavar="FILE", help="for keys: write a new recovery key")
     made.add_argument("--from", dest="recovery", metavar="FILE", help="for keys: the recovery key")
@@ -101,6 +104,10 @@ def _remote(args: Arguments, manager: Manager) -> Outcome:
     if args.remote is None:
         raise UsageError("No remote was named; give its URL, or the name of a declared one.")
     remote = opened(args, manager)
+    if args.action == "policy":
+        return _policy(remote)
+    if args.action == "status":
+        return _look(remote)
     begun = remote.begin(args.dry_run)
     where = remote.transport.where
     value = {
@@ -113,6 +120,27 @@ def _remote(args: Arguments, manager: Manager) -> Outcome:
     if not begun.changed:
         return Outcome(value, lambda: f"Nothing to do: {where} is a remote.\n")
     return Outcome(value, lambda: f"{'Would make' if args.dry_run else 'Made'} the remote {where}.\n")
+
+
+def _policy(remote: Remote) -> Outcome:
+    policy = remote.policy()
+    if policy is None:
+        raise UsageError(f"{remote.transport.where} is a directory, and policies are for S3; set the permissions of the directory.")
+    return Outcome({"changed": False, "policy": policy}, lambda: json.dumps(policy, indent=2) + "\n")
+
+
+def _look(remote: Remote) -> Outcome:
+    about, pushes = remote.look()
+    hosts = [{"host": found.host, "commits": found.count, "newest_at": show_time(found.newest)} for found in pushes]
+    value = {"changed": False, "remote": remote.transport.where, "id": about.id, "commit": about.commit, "sealed": about.sealed, "hosts": hosts}
+
+    def told() -> str:
+        kind = f"{'sealed' if about.sealed else 'not sealed'}, {about.commit}"
+        rows = [(found["host"], str(found["commits"]), screen.ago(t.cast(str, found["newest_at"]))) for found in hosts]
+        table = screen.fitted(("HOST", "COMMITS", "NEWEST"), rows, {1}) if rows else "No host has copies there.\n"
+        return f"{remote.transport.where}: {kind}\n{table}"
+
+    return Outcome(value, told)
 
 
 def _make_keys(args: Arguments) -> Outcome:

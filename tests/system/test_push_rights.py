@@ -1,0 +1,77 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The policy for the credentials of a host: a real S3 server allows all that a push asks for, and nothing that would harm another host or an older copy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, RemoteRefused
+from ansible_collections.volt.backup.plugins.module_utils._remote import policy, s3, s3_client
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
+from ansible_collections.volt.backup.tests.rigs import need, s3_servers
+from ansible_collections.volt.backup.tests.unit.kit import noise
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]:
+    with s3_servers.ceph(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+def granted(server: s3_servers.Server, bucket: str, place: str, host: str) -> None:
+    """The policy of a host, as one of the bucket for the user `small`."""
+    wanted = policy.of_host(s3_client.parse_url(place), host)
+    for statement in wanted["Statement"]:
+        statement["Principal"] = {"AWS": ["arn:aws:iam:::user/small"]}
+    server.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(wanted))
+
+
+def test_a_host_can_push_and_do_nothing_else(bench: Any, server: s3_servers.Server, tmp_path: Path) -> None:
+    need("zstd")
+    bench.files(small=b"hello\n", image=noise(2 << 20, 2))
+    server.make_bucket("copies")
+    place = f"s3://copies/web?endpoint={server.endpoint}"
+    Remote(bench.manager, Settings(place, "web1", credentials=server.keys["owner"])).begin()
+    granted(server, "copies", place, "web1")
+    remote = Remote(bench.manager, Settings(place, "web1", credentials=server.keys["small"]))
+    for _time in range(2):
+        bench.create()
+        ((_sidecar, pushed),) = remote.push(Which())
+    ((_sidecar, first), (_other, second)) = remote.push(Which([backup["id"] for backup in bench.found()]))
+    assert pushed.push is not None and (first, second) == (None, None)
+    assert [found.host for found in remote.look()[1]] == ["web1"]
+
+    other = Remote(bench.manager, Settings(place, "web2", credentials=server.keys["small"]))
+    with pytest.raises(RemoteRefused):
+        other.push(Which([bench.create().backup["id"]]))
+    owner = s3.S3(s3_client.parse_url(place), server.keys["owner"])
+    there = {entry.name: entry.size for entry in owner.list("")}
+    assert not [name for name in there if "web2" in name]
+    owner.put("packs/web2/x", b"secret")
+    names = [name for name in there if not name.startswith(("heads/", "intents/"))]
+    for name in names:
+        with pytest.raises(RemoteRefused):
+            remote.transport.delete([name])
+    for refused in (
+        lambda: remote.transport.put("volt.json", b"{}"),
+        lambda: remote.transport.create("tombstones/0001", b"x"),
+        lambda: remote.transport.create("commits/web2/x", b"x"),
+        lambda: remote.transport.get("packs/web2/x"),
+    ):
+        with pytest.raises(RemoteError):
+            refused()
+    assert {entry.name: entry.size for entry in owner.list("")} == {**there, "packs/web2/x": 6}
+
+
+def test_on_aws_new_names_alone_can_be_written() -> None:
+    """The condition that demands it is known there."""
+    statements = {one["Sid"]: one for one in policy.of_host(s3_client.parse_url("s3://copies/web"), "web1")["Statement"]}
+    assert statements["CreateOwn"]["Condition"] == {"Null": {"s3:if-none-match": "false"}}
+    assert "arn:aws:s3:::copies/web/commits/web1/*" in statements["CreateOwn"]["Resource"] and "Condition" not in statements["ReplaceHead"]
+    assert statements["EndIntent"]["Resource"] == ["arn:aws:s3:::copies/web/intents/web1/*"]
