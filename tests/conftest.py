@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def skip_what_lacks() -> Generator[None, None, None]:
         return (yield)
     except Unavailable as lack:
         pytest.skip(str(lack))
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A directory that other users can enter. `tmp_path` can be none: each pytest that starts closes the directory which has those of all."""
+    with tempfile.TemporaryDirectory(prefix="volt-tests-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 @pytest.fixture(autouse=True)

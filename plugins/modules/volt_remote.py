@@ -217,9 +217,10 @@ diff:
         }
 code:
   description:
-    - Kind of failure, for conditions in playbooks. V(usage) for invalid options and for a remote that a schedule uses, V(no_remote) for a directory
-      that does not exist, has other files, or does not have the remote any more, V(remote_refused), V(remote_unreachable), V(remote_full) and V(remote) for a remote that cannot be used,
-      V(damaged) for one whose C(volt.json) cannot be read, V(unsupported) for one of a newer version, V(error) for a file that cannot be written.
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options and for a remote that a schedule uses, V(no_remote) for a directory that
+      does not exist, has other files, or does not have the remote any more, V(remote_refused), V(remote_unreachable), V(remote_full) and V(remote) for a
+      remote that cannot be used, V(damaged) for one whose C(volt.json) cannot be read, V(unsupported) for one of a newer version, V(error) for a file that
+      cannot be written.
   type: str
   returned: failure
   sample: usage

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -18,13 +19,11 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become 
 
 
 @pytest.fixture
-def private(host: Host) -> Host:
+def private(public_path: Path) -> Host:
     """A tree that nobody may enter, with one file in it that nobody may not read."""
+    host = Host(public_path)
     (host.tree / "secret").write_text("x")
     (host.tree / "secret").chmod(0o600)
-    for path in (host.top, *host.top.parents):
-        if not os.stat(path).st_mode & 0o001:
-            path.chmod(path.stat().st_mode | 0o011)
     os.chown(host.top, NOBODY, NOBODY)
     return host
 
