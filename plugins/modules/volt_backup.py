@@ -957,7 +957,7 @@ def copier(task: Task) -> t.Callable[[Result], Result] | None:
 
 def copied(task: Task, settings: Settings, result: Result) -> Result:
     """Copy the backup, and all of its workload and type that have no copy yet."""
-    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Pushed, Remote, Which, losses, told
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Pushed, Remote, Which, told
 
     backup = result["backup"]
     try:
@@ -966,7 +966,7 @@ def copied(task: Task, settings: Settings, result: Result) -> Result:
     except VoltError as error:
         made = f"Backup {backup['id']} was made" if result["changed"] else "No backup was needed"
         raise type(error)(f"{made}, but not all copies were: {error.message}", **{**error.details, **result}) from None
-    for text in losses(remote.transport.where, done):
+    for text in remote.warnings:
         task.warn(text)
     pushed = told(done)
     if backup["id"] is None:

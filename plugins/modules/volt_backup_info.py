@@ -849,7 +849,7 @@ schedules:
       returned: always
       sample: 5400
     copied_id: &copied_id
-      description: The newest good backup of the workload that has a copy on a remote, or null.
+      description: The newest good backup of the workload that has a copy on any remote, as far as its record says, or null.
       type: str
       returned: always
       sample: app-20261123-180341-scheduled

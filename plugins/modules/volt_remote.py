@@ -190,7 +190,7 @@ policy:
         Resource:
           - arn:aws:s3:::backups
 diff:
-  description: The declaration before and after, without the id of the remote. Secrets are hidden.
+  description: The declaration before and after, without the id of a remote that the task makes. Secrets are hidden.
   type: dict
   returned: success
   contains:
@@ -229,7 +229,7 @@ code:
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._remote import declared
+from ansible_collections.volt.backup.plugins.module_utils._remote import declared, url
 from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs
@@ -257,7 +257,7 @@ def work(task: Task) -> Result:
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
     places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "keys")}
     wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, credentials=declared.given(params["credentials"]), **places))
-    if before is not None and before.url == wanted.url:
+    if before is not None and url.same(before.url, wanted.url):
         wanted = wanted._replace(id=before.id)
     begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None
     if begun is not None and begun.about is not None:
@@ -272,7 +272,7 @@ def work(task: Task) -> Result:
         "id": about.id if about is not None else None,
         "commit": about.commit if about is not None else None,
         "abilities": begun.abilities._asdict() if begun is not None and begun.abilities is not None else None,
-        "diff": {"before": declared.shown(before), "after": declared.shown(wanted)},
+        "diff": {"before": declared.shown(before), "after": declared.shown(wanted, made=begun is not None and begun.changed)},
     }
 
 

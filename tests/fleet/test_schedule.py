@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._remote import sealed
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "schedule.yml"
@@ -56,6 +57,8 @@ done
 UNITS = "systemctl list-units --all --no-legend --plain 'volt-*'"
 
 
+RECOVERY = sealed.new_recovery().text()
+
 #: Takes away all that is declared, and the command.
 GONE = {"volt_schedule_state": "absent", "volt_runner_state": "absent"}
 
@@ -75,6 +78,18 @@ class Schedules:
         assert done.returncode == 0, done.stdout
         self.gone = variables == GONE
         return done.stdout
+
+    def remotes(self, state: str, nas: str, *arguments: str) -> str:
+        """Play the role for one remote in a directory and a sealed one; what that printed."""
+        remotes = {"nas": {"volt_remote_url": f"file://{nas}", "volt_remote_init": True},
+                   "vault": {"volt_remote_url": "file:///srv/vault", "volt_remote_recovery_key": RECOVERY, "volt_remote_packages": []}}  # fmt: skip
+        roles = [{"role": "volt.backup.volt_remote", "volt_remote_state": state, "volt_remote_name": name, **given} for name, given in remotes.items()]
+        path = self._vars.with_name("remotes.yml")
+        path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": roles}]))
+        done = self._play(path, "-D", *arguments)
+        assert done.returncode == 0, done.stdout
+        assert "AGE-SECRET-KEY" not in done.stdout and "naming" not in done.stdout
+        return str(done.stdout)
 
     def call(self, host: Host, *words: str) -> Any:
         where = ["--store", f"{self.place}/cas", "--backup-dir", f"{self.place}/backups", "--json"]
@@ -483,14 +498,17 @@ def test_a_run_that_stands_still_fails_its_unit(schedules: Schedules) -> None:
 def test_backups_are_copied_by_their_unit(schedules: Schedules) -> None:
     """Within the hardened unit, to a directory that need not be there: then the backup is made, the unit fails, and the next run makes up for it."""
     nas = f"{schedules.place}/nas"
-    app = {"workload": "app", "source": f"{schedules.place}/app", "on_calendar": "2040-01-01", "remote": f"file://{nas}", "push_to_cdn": True}
+    schedules.each(lambda host: host.run("mkdir", nas))
+    schedules.remotes("present", nas, "--check")
+    assert set(recap(schedules.remotes("present", nas))) == {"4"} and set(recap(schedules.remotes("present", nas))) == {"0"}
+    app = {"workload": "app", "source": f"{schedules.place}/app", "on_calendar": "2040-01-01", "remote": "nas", "push_to_cdn": True}
     schedules.declare(app)
 
     @schedules.each
     def copied(host: Host) -> None:
         start = ("systemctl", "start", "volt-backup-app.service")
-        host.run("mkdir", nas)
-        assert schedules.call(host, "remote", "init", f"file://{nas}")["changed"]
+        keys = json.loads(host.run("cat", "/etc/volt/remotes/vault.keys").stdout)
+        assert keys["host"] and host.run("stat", "-c", "%a %U", "/etc/volt/remotes/vault.keys").stdout.split() == ["600", "root"]
         host.run("systemctl", "daemon-reload")
         host.run(*start)
         assert [backup["pushed_to_cdn"] for backup in schedules.call(host, "list", "app")["backups"]] == [True]
@@ -501,4 +519,8 @@ def test_backups_are_copied_by_their_unit(schedules: Schedules) -> None:
         host.run("mv", f"{nas}-away", nas)
         host.run(*start)
         assert [backup["pushed_to_cdn"] for backup in schedules.call(host, "list", "app")["backups"]] == [True] * 3
-        assert schedules.call(host, "list", "--remote", f"file://{nas}")["count"] == 3 and schedules.states(host)["app"]["state"] == "ok"
+        assert schedules.call(host, "list", "--remote", "nas")["count"] == 3 and schedules.states(host)["app"]["state"] == "ok"
+
+    schedules.declare(**GONE)
+    assert set(recap(schedules.remotes("absent", nas))) == {"3"}
+    schedules.each(lambda host: host.run("rmdir", "/etc/volt/remotes", "/etc/volt"))

@@ -125,6 +125,7 @@ def test_no_other_remote_takes_the_place_of_a_declared_one(host: Host, remotes: 
     made = host.run("volt_remote", **options)
     assert json.loads((remotes / "disk.json").read_text())["id"] == made["id"] and host.run("volt_remote", **{**options, "init": False, "jobs": 2})["changed"]
     disk.rename(tmp_path / "away")
+    assert host.run("volt_remote", **{**options, "url": f"file://{disk}/"})["failed"]
     disk.mkdir()
     for check in (True, False):
         assert host.run("volt_remote", check=check, **options)["code"] == "no_remote" and list(disk.iterdir()) == []

@@ -81,7 +81,7 @@ def check(transport: Transport, about: About, keys: t.Optional[Keys], wanted: t.
     if wanted not in (None, about.id):
         raise RemoteError(
             f"{transport.where} is not the remote that was declared: its id is {about.id}, not {wanted}; check the mount and the URL. "
-            "To use this one, remove the declaration and make it again."
+            "To use this one, remove its file in /etc/volt/remotes and declare it again."
         )
     if keys is None:
         return
@@ -102,7 +102,7 @@ def begin(transport: Transport, keys: Keys, wanted: t.Optional[str] = None, dry:
     if wanted is not None:
         raise NoRemote(
             f"{transport.where}: remote {wanted} was there when it was declared, and is not now; check the mount and the URL. "
-            "If it is gone for good, remove the declaration and make it again."
+            "If it is gone for good, remove its file in /etc/volt/remotes and declare it again."
         )
     if any(not entry.name.startswith("probe/") for entry in transport.list("")):
         raise NoRemote(f"{transport.where} is not empty and has no {names.ABOUT}; choose an empty directory or prefix.")

@@ -151,11 +151,12 @@ def remove(name: str) -> None:
         raise VoltError(f"{place} could not be removed: {reason(error)}; fix that, then try again.") from None
 
 
-def shown(settings: t.Optional[Settings]) -> str:
-    """What a diff may show of a declaration. Not the id: check mode cannot know that of a remote that is still to be made."""
+def shown(settings: t.Optional[Settings], made: bool = False) -> str:
+    """What a diff may show of a declaration. :param made: the remote was just made, or would be: check mode cannot know its id."""
     if settings is None:
         return ""
     hidden = None if settings.credentials is None else {name: "(secret)" for name in settings.credentials}
     value = json.loads(settings._replace(credentials=hidden).text())
-    del value["id"]
+    if made or value["id"] is None:
+        del value["id"]
     return json.dumps(value, indent=1, sort_keys=True) + "\n"

@@ -11,6 +11,7 @@
     cache/remote-<name>.blobs      table: id of a blob -> pack, segment; what the host's indexes tell
     cache/remote-<name>.state      JSON: the newest commit, the indexes
     cache/remote-<name>.journal    JSON lines: the push that is under way, its packs
+    cache/remote-at-<URL>.about    what the remote at a URL is, as in its volt.json; the name has 16 digits of the SHA-256 of the URL
     cache/remote-<name>.looked-<choice>    empty: its time is when what the remote has was last listed, for this choice of backups
 
 The name is made of the remote's id and of what the host is called there. All of this is derived, and lies in the store's cache. Blobs and
@@ -33,6 +34,7 @@ from .._base import files, store_failure
 from .._store.store import Store
 from .._store.table import Mapped, Table, Unusable, map_file
 from . import names
+from .about import About
 from .indexes import LINE
 
 _PLACE = struct.Struct("<II")  # number of the pack, segment
@@ -58,6 +60,8 @@ class State(t.NamedTuple):
     recent: t.Tuple[str, ...] = ()
     indexes: t.Tuple[IndexName, ...] = ()
     tombstones: t.Tuple[str, ...] = ()
+    #: False from before a commit is created until it is noted, and where the remote did not fit: then only the numbers count, at least.
+    sure: bool = True
 
     @property
     def last(self) -> str:
@@ -123,6 +127,24 @@ class Blobs:
         yield _SUM.pack(zlib.crc32(text)) + text
 
 
+def remembered(store: Store, where: str) -> t.Optional[About]:
+    """What the remote at a URL was when a push to it ended; None where that is not known."""
+    try:
+        return About(**json.loads(store.cache.read(_about_at(where), _STATE_MOST) or b"null"))
+    except (ValueError, TypeError, RecursionError, OSError):
+        return None
+
+
+def remember(store: Store, where: str, about: About) -> None:
+    """Write that down. OSError where it fails."""
+    if remembered(store, where) != about:
+        store.cache.write(_about_at(where), json.dumps(about._asdict()).encode())
+
+
+def _about_at(where: str) -> str:
+    return f"remote-at-{hashlib.sha256(where.encode()).hexdigest()[:16]}.about"
+
+
 class Memory:
     """The three files of one remote. :param remote: its id. :param host: what this host is called there, which may change."""
 
@@ -134,13 +156,22 @@ class Memory:
         """The path of the file that one push of this host holds at a time."""
         return self._cache.path(f"{self._name}.lock")
 
-    def load(self) -> t.Optional[t.Tuple[State, Blobs]]:
-        """None where that is not known, or not certain."""
+    def state(self) -> t.Optional[State]:
+        """None where that is not known."""
         try:
             value = json.loads(self._cache.read(f"{self._name}.state", _STATE_MOST) or b"null")
-            state = State(
-                int(value["seq"]), value["previous"], tuple(value["recent"]), tuple(IndexName(*item) for item in value["indexes"]), tuple(value["tombstones"])
-            )
+            return State(
+                int(value["seq"]), value["previous"], tuple(value["recent"]), tuple(IndexName(*item) for item in value["indexes"]), tuple(value["tombstones"]),
+                bool(value["sure"]),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, RecursionError, OSError):
+            return None
+
+    def blobs(self, state: State) -> t.Optional[Blobs]:
+        """Those that go with a state; None where they are not there or not of it, and where it is in doubt."""
+        if not state.sure:
+            return None
+        try:
             path = self._cache.path(f"{self._name}.blobs")
             view = map_file(path)
             table = Mapped(path, view, 0, _PLACE.size)
@@ -152,7 +183,7 @@ class Memory:
             packs = [names.parse_pack(name) for name in found]
             if key != state.key or not all(packs):
                 return None
-            return state, Blobs(table, t.cast(t.List[names.Pack], packs))
+            return Blobs(table, t.cast(t.List[names.Pack], packs))
         except (ValueError, KeyError, TypeError, RecursionError, OSError, struct.error, Unusable):
             return None
 
@@ -177,9 +208,15 @@ class Memory:
     def _look(self, choice: str) -> str:
         return f"{self._name}.looked-{hashlib.sha256(choice.encode()).hexdigest()[:8]}"
 
-    def forget(self) -> None:
-        """Trust nothing of it any more."""
-        self._cache.remove(f"{self._name}.state")
+    def doubt(self) -> None:
+        """Trust only the numbers of commits, until it is saved again."""
+        state = self.state()
+        if state is None:
+            return
+        try:
+            self._cache.write(f"{self._name}.state", json.dumps(state._replace(sure=False)._asdict()).encode())
+        except OSError:
+            self._cache.remove(f"{self._name}.state")
 
     @property
     def journal(self) -> Journal:

@@ -16,6 +16,9 @@ The order of the steps is what makes a push and a collection on the remote safe 
 6. create the commit; the name may be taken by this push itself (a lost answer) or by a revocation, after which all begins anew
 7. remove the intent, replace the head
 
+A remote can be set back to an earlier day at any time. So before 1 the newest commit of the host must be there, before a push is taken up its packs, and
+before 6 the index. If they are not, what is remembered of the remote does not count.
+
 Nothing that is on the remote is overwritten. A push that is killed before 6 leaves packs that no commit names, and its journal: the next push takes
 them up. After 6 the backup exists.
 """
@@ -31,21 +34,21 @@ import os
 import time
 import typing as t
 
-from .._base import Phase, Progress, RemoteError, Standing, lock_file, now, store_failure, unwatched
+from .._base import Damaged, Phase, Progress, RemoteError, Standing, lock_file, now, store_failure, unwatched
 from .._format.reachability import Reachability
 from .._store.store import Store
-from . import about, commits, known, names
+from . import about, commits, known, memory, names
+from .about import About
 from .keys import Keys
+from .look import Look
 from .memory import Blobs, Committed, IndexName, Memory, State, Unfinished
 from .transport import Transport
 from .upload import Uploader
 
 #: How often a push begins anew because a collection revoked it.
 _TURNS = 3
-#: Seconds in which a push trusts what it remembers of the remote. Less than a day: a daily push looks each time.
+#: Seconds between two looks at all that the remote has. Less than a day: a daily push looks each time.
 _LOOK = 20 * 3600.0
-#: Seconds that a push waits for another one of this host to the same remote: the first push of a host takes its time.
-_WAIT = 24 * 3600.0
 #: A commit names at most so many indexes; with more, the smallest become one.
 INDEXES_MOST = 16
 
@@ -103,6 +106,10 @@ class _Ended(Exception):
         self.commit = commit
 
 
+class _SetBack(Exception):
+    """The remote does not have what this push, or an earlier one, has written there."""
+
+
 #: (id of a backup, SHA-256 of its manifest, <host>/<push>)
 Note = t.Callable[[str, str, str], None]
 
@@ -119,33 +126,46 @@ class Pusher:
         self._store, self._request, self._note, self._progress = store, request, note, progress
         self._transport, self._keys = request.transport, request.keys
         self._standing = standing or Standing()
-        self.about = about.read(self._transport)
+        remembered = self._remembered()
+        self._fresh = remembered is not None  # the newest commit was seen a moment ago
+        self.about = remembered or about.read(self._transport)
         about.check(self._transport, self.about, self._keys, request.id)
         self._memory = Memory(store, self.about.id, request.host)
-        self._commits: t.Dict[str, t.Dict[names.Push, None]] = {}
-        self._looks = not 0 <= time.time() - self._memory.looked_at(request.choice) < _LOOK
+        looks = not 0 <= time.time() - self._memory.looked_at(request.choice) < _LOOK
+        self._look = Look(self._transport, request.host, self._memory) if looks else None
+        #: How many of this host's newest commits the remote does not have.
+        self.missing = 0
+
+    def _remembered(self) -> t.Optional[About]:
+        """What is remembered of the remote. It holds if the newest commit is there: no other remote has one of that name."""
+        found = memory.remembered(self._store, self._transport.where)
+        state = Memory(self._store, found.id, self._request.host).state() if found is not None else None
+        if found is None or state is None or self._transport.head(names.Push(self._request.host, state.last).commit) is None:
+            return None
+        self._transport.commit = found.commit
+        return found
 
     def has(self, push: str, surely: bool = False) -> bool:
-        """Whether a commit is on the remote. It is asked once in `_LOOK`, by a listing of all commits of the host; else it counts as there.
+        """Whether a copy is on the remote. That is asked once in `_LOOK`, by listings; else it counts as there.
 
         :param push: `<host>/<push>`. :param surely: ask in any case.
         """
         found = names.parse_push(push)
-        if found is None or not self._looks and not surely:
-            return found is not None
-        there = self._looks and found in self._listed(found.host) or self._transport.head(found.commit) is not None
-        self._looks = self._looks or not there
-        return there
+        if found is None:
+            return False
+        if self._look is not None:
+            return self._look.has(found)
+        if surely and self._transport.head(found.commit) is None:
+            self._look = Look(self._transport, self._request.host, self._memory)
+            return False
+        return True
 
     def ended(self) -> None:
         """The copies of this choice that the remote has lost are made again."""
-        if self._looks:
+        if self._look is not None:
+            if not self._look.fits:
+                self._memory.doubt()
             self._memory.looked(self._request.choice)
-
-    def _listed(self, host: str) -> t.Dict[names.Push, None]:
-        if host not in self._commits:
-            self._commits[host] = dict.fromkeys(known.committed(self._transport, host))
-        return self._commits[host]
 
     def __call__(self, backup: Backup, dry: bool = False) -> Pushed:
         """Push one backup. The caller keeps what it needs from being collected, and is `alone`."""
@@ -153,24 +173,30 @@ class Pusher:
             unfinished = None if dry else self._memory.journal.read()
             try:
                 return self._push(backup, unfinished, dry)
+            except _SetBack:
+                self._memory.journal.end()
+                self._look = Look(self._transport, self._request.host, self._memory)
             except _Ended as ended:
                 done = unfinished.commit if unfinished is not None else None
                 if unfinished is not None and done is not None and done.sha256 == ended.commit:  # it was killed after that
                     self._note(done.backup, done.manifest, str(unfinished.push))
                 self._memory.journal.end()
-                self._memory.forget()
+                self._memory.doubt()
                 if unfinished is not None and done == Committed(ended.commit, backup.id, _sha256(backup.manifest)):
                     return Pushed(str(unfinished.push), 0, 0, 0, 0)
-        raise RemoteError(f"{self._transport.where}: collections there ended the push {_TURNS} times; run them less often, then push again.")
+        raise RemoteError(f"{self._transport.where}: the push was ended {_TURNS} times by collections there, or by lost objects; push again later.")
 
     @contextlib.contextmanager
     def alone(self, dry: bool = False) -> t.Iterator[None]:
-        """No other push of this host goes to the remote meanwhile. LockTimeout where one takes longer than a day."""
+        """No other push of this store goes to the remote meanwhile. LockTimeout where one takes longer than others are waited for."""
         if dry:
             yield
             return
-        self._standing.phase = Phase("waiting for another push of this host", patience=_WAIT)
-        fd = lock_file(self._memory.lock, fcntl.LOCK_EX, time.monotonic() + _WAIT, f"the pushes to {self._transport.where}")
+        timeout = self._store.lock_timeout
+        self._standing.phase = Phase("waiting for another push of this host", patience=timeout)
+        os.makedirs(os.path.dirname(self._memory.lock), 0o700, exist_ok=True)
+        fd = lock_file(self._memory.lock, fcntl.LOCK_EX, time.monotonic() + timeout, f"the pushes to {self._transport.where}")
+        self._standing.phase = Phase("reading what the remote has", lambda: self._transport.pace.moved)
         try:
             yield
         finally:
@@ -180,7 +206,6 @@ class Pusher:
     def _push(self, backup: Backup, unfinished: t.Optional[Unfinished], dry: bool) -> Pushed:
         state, blobs, written = self._stand()
         begun = self._begin(state, unfinished, dry)
-        self._standing.phase = Phase("reading what the remote has", lambda: self._transport.pace.moved)
         state = known.forget_tombstones(self._transport, state, blobs)
         for pack, body in begun.packs:
             blobs.add(pack, body)
@@ -192,6 +217,8 @@ class Pusher:
             return Pushed(None, uploader.new_blobs, uploader.new_bytes, 0, 0)
         uploader.send()
         own = self._indexes(state, uploader)
+        if uploader.indexes and self._transport.head(uploader.indexes[-1].name) is None:
+            raise _SetBack  # while this push ran: it was the last to be written
         state = self._commit(backup, begun.push, state, own, uploader.needs())
         self._note(backup.id, _sha256(backup.manifest), str(begun.push))
         self._end(begun.push, state, blobs, anew=state.key != written)
@@ -204,34 +231,29 @@ class Pusher:
 
         A remote that was set back has lost packs with its newest commits, and what a lost index names cannot be found.
         """
-        loaded = self._memory.load()
-        if loaded is not None and (not self._looks or self._is_there(loaded[0])):
-            return (*loaded, loaded[0].key)
+        kept, fresh, self._fresh = self._memory.state(), self._fresh, False
+        if kept is not None:
+            if self._look is None and not fresh and self._transport.head(names.Push(self._request.host, kept.last).commit) is None:
+                self._look = Look(self._transport, self._request.host, self._memory)
+            blobs = self._memory.blobs(kept) if self._look is None or self._look.fits_to(kept) else None
+            if blobs is not None:
+                return kept, blobs, kept.key
         state, blobs = known.recover(self._transport, self._request.host, self._keys)
-        if loaded is not None and loaded[0].seq > state.seq:
+        if kept is not None and kept.seq > state.seq:
             # the numbers go on, so that a reader sees which commits are missing
-            state = state._replace(seq=loaded[0].seq, previous=loaded[0].previous, recent=loaded[0].recent)
+            self.missing = kept.seq - state.seq
+            state = state._replace(seq=kept.seq, previous=kept.previous, recent=kept.recent)
         return state, blobs, ""
-
-    def _is_there(self, state: State) -> bool:
-        """Whether the newest commit on the remote is the last that is remembered, and the indexes are there."""
-        newest = next(reversed(self._listed(self._request.host)), None)
-        if newest is not None and newest.id > state.last or not self.has(f"{self._request.host}/{state.last}"):
-            return False
-        there = {entry.name: entry.size for entry in self._transport.list(f"{names.INDEXES}{self._request.host}/")}
-        for index in state.indexes:
-            entry = None if index.name in there else self._transport.head(index.name)
-            if there.get(index.name, entry and entry.size) != index.size:
-                return False
-        return True
 
     def _begin(self, state: State, found: t.Optional[Unfinished], dry: bool) -> Unfinished:
         """Take up the unfinished push, or begin one; its intent is there afterwards, except in check mode."""
         ended = self._transport.get(found.push.commit) if found is not None else None
         if ended is not None:
             raise _Ended(_sha256(ended))
-        if found is not None and found.packs and self._transport.head(found.push.intent) is None:
-            raise _Ended("")  # the remote was set back, and has lost the packs as well
+        if found is not None and found.packs:
+            there = {entry.name for entry in self._transport.list(f"{names.PACKS}{found.push}/")}
+            if not there.issuperset(pack.name for pack, _body in found.packs):
+                raise _SetBack
         if found is None or found.push.host != self._request.host or found.push.id <= state.last:
             # names ascend, whatever the clock does, so that the last name is the newest commit
             moment = max(now(), names.moment(state.last) + datetime.timedelta(seconds=1)) if state.last else now()
@@ -252,7 +274,11 @@ class Pusher:
             return own
         by_size = sorted(own, key=lambda index: index.size)
         small = by_size[: len(own) - INDEXES_MOST // 2]
-        lists = [found for index in small for found in known.read_index(self._transport, self._keys, index)]
+        try:
+            lists = [found for index in small for found in known.read_index(self._transport, self._keys, index)]
+        except Damaged:
+            self._memory.doubt()
+            raise _SetBack from None
         folded = uploader.write_indexes(lists)
         return (*(index for index in own if index not in small), *folded)
 
@@ -263,7 +289,7 @@ class Pusher:
         )
         sealed = self._keys.seal_catalog(backup.sidecar), self._keys.seal_data(backup.manifest)
         data = commits.encode(commit, *sealed, self._keys.sealed, self._keys.sign)
-        self._memory.forget()  # until it is written again: a commit that it does not know would get a second one with its number
+        self._memory.doubt()  # until it is written again: a commit that it does not know would get a second one with its number
         self._memory.journal.commit(Committed(_sha256(data), backup.id, _sha256(backup.manifest)))
         if not self._transport.create(push.commit, data):
             there = self._transport.get(push.commit)
@@ -273,13 +299,15 @@ class Pusher:
                 raise RemoteError(
                     f"{self._transport.where}: {push.commit} was written by another host; give each host a name and keys of its own, then push again."
                 )
-        self._commits.get(push.host, {})[push] = None
+        if self._look is not None:
+            self._look.add(push, own)
         return state._replace(seq=commit.seq, previous=_sha256(data), recent=(*state.recent, push.id)[-commits.HEAD_MOST :], indexes=own)
 
     def _end(self, push: names.Push, state: State, blobs: Blobs, anew: bool) -> None:
         """The backup is there. What fails from here on costs requests next time, and nothing else."""
         with contextlib.suppress(OSError):
             self._memory.save(state, blobs, anew)
+            memory.remember(self._store, self._transport.where, self.about)
         self._memory.journal.end()
         with contextlib.suppress(RemoteError):  # which a host may have no right to
             self._transport.delete([push.intent])

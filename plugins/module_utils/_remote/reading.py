@@ -59,7 +59,7 @@ class Pushes(t.NamedTuple):
     """The commits of a host, by their names alone: how many there are, and when the newest push began."""
 
     host: str
-    count: int
+    commits: int
     newest: datetime.datetime
 
 
@@ -67,8 +67,8 @@ def overview(transport: Transport) -> t.List[Pushes]:
     """How many commits each host has. Pushes that a collection ended count, too: nothing is read."""
     found: t.List[Pushes] = []
     for push in filter(None, (names.parse_commit(entry.name) for entry in transport.list(names.COMMITS))):
-        count = found.pop().count if found and found[-1].host == push.host else 0
-        found.append(Pushes(push.host, count + 1, names.moment(push.id)))
+        before = found.pop().commits if found and found[-1].host == push.host else 0
+        found.append(Pushes(push.host, before + 1, names.moment(push.id)))
     return found
 
 

@@ -76,6 +76,8 @@ class Remote:
     def __init__(self, manager: Manager, settings: Settings, identity: t.Optional[str] = None) -> None:
         self._manager, self._settings, self._keys = manager, check(settings), _keys(settings, identity)
         self.transport = connect(settings)
+        #: What a user must know of the last push beside what it did, as sentences.
+        self.warnings: t.List[str] = []
 
     @property
     def host(self) -> str:
@@ -117,31 +119,38 @@ class Remote:
         request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs, self._settings.id, which.name)
         pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
         if which.ids is None:
-            chosen: t.Sequence[Sidecar] = [found for found in copies.candidates(which.workload, which.type) if not _is_there(pusher, found, False)]
+            found = copies.candidates(which.workload, which.type)
         else:
-            chosen = [copies.find(check_id(backup)) for backup in which.ids]
+            found = [copies.find(check_id(backup)) for backup in which.ids]
+        there = [_is_there(pusher, sidecar, which.ids is not None) for sidecar in found]
         done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]] = []
         failed: t.List[Damaged] = []
-        for sidecar in chosen:
-            try:
-                done.append(self._push_one(copies, pusher, sidecar, dry, which.ids is not None))
-            except (Damaged, NotFound) as error:
-                if which.ids is not None:
-                    raise
-                if isinstance(error, Damaged):  # it keeps no other from being copied; one that was deleted meanwhile needs no copy
-                    failed.append(error)
+        try:
+            for sidecar, has in zip(found, there):
+                try:
+                    if not has:
+                        done.append(self._push_one(copies, pusher, sidecar, dry))
+                    elif which.ids is not None:
+                        done.append((sidecar, None))
+                except (Damaged, NotFound) as error:
+                    if which.ids is not None:
+                        raise
+                    if isinstance(error, Damaged):  # it keeps no other from being copied; one that was deleted meanwhile needs no copy
+                        failed.append(error)
+        finally:
+            self.warnings = _losses(self.transport.where, done, pusher.missing, dry)
         if failed:
-            raise Damaged(f"{len(failed)} of {len(chosen)} backups were not copied: {failed[0].message}", pushed=told(done))
+            raise Damaged(f"{len(failed)} of {there.count(False)} backups were not copied: {failed[0].message}", pushed=told(done))
         if not dry:
             pusher.ended()
         return done
 
     @staticmethod
-    def _push_one(copies: Copies, pusher: Pusher, sidecar: Sidecar, dry: bool, surely: bool) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
+    def _push_one(copies: Copies, pusher: Pusher, before: Sidecar, dry: bool) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
         with pusher.alone(dry):
-            sidecar = copies.current(sidecar)  # another push may have just made the copy
-            if _is_there(pusher, sidecar, surely):
-                return sidecar, None
+            sidecar = copies.current(before)
+            if copy_on(sidecar, pusher.about.id) not in (None, copy_on(before, pusher.about.id)):
+                return sidecar, None  # another push has just made the copy
             with copies.opened(sidecar) as original:
                 pushed = pusher(_backup(original), dry)
         return copies.current(sidecar), pushed._replace(lost=copy_on(sidecar, pusher.about.id))
@@ -166,12 +175,16 @@ def told(done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]]) -> t.List[t.Dic
     return [{"id": sidecar["id"], "changed": pushed is not None, **(pushed or nothing)._asdict()} for sidecar, pushed in done]
 
 
-def losses(where: str, done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]]) -> t.List[str]:
-    """What a user must know of a push beside what it did, as sentences. :param where: the remote."""
+def _losses(where: str, done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]], missing: int, dry: bool) -> t.List[str]:
+    """What a remote has lost, as sentences. :param missing: how many of the newest commits it does not have."""
     lost = [sidecar["id"] for sidecar, pushed in done if pushed is not None and pushed.lost is not None]
-    if not lost:
-        return []
-    return [f"{where} has lost {len(lost)} copies (the first is of {lost[0]}): it was set back, or something deletes there. They are made again."]
+    why = "it was set back, or something deletes there."
+    found = []
+    if lost:
+        found.append(f"{where} has lost {len(lost)} copies (the first is of {lost[0]}): {why}{'' if dry else ' They were made again.'}")
+    if missing > len(lost):
+        found.append(f"{where} does not have the newest {missing} commits of this host: {why}")
+    return found
 
 
 def _is_there(pusher: Pusher, sidecar: Sidecar, surely: bool) -> bool:

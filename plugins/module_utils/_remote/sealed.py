@@ -93,10 +93,14 @@ def new_recovery() -> Recovery:
 
 def read_recovery(path: str) -> Recovery:
     """A recovery key from its file; UsageError where it is none."""
-    text = _read(path)
+    return parse_recovery(_read(path), show(os.fsencode(path)))
+
+
+def parse_recovery(text: str, what: str) -> Recovery:
+    """A recovery key from its text; UsageError where it is none. :param what: the text is called so."""
     secret, identities = _SECRET.search(text), _IDENTITY.findall(text)
     if secret is None or len(identities) < 2:
-        raise UsageError(f"{show(os.fsencode(path))} is not a recovery key of volt.backup; name the file of one.")
+        raise UsageError(f"{what} is not a recovery key of volt.backup; give the file of one, or its content.")
     return Recovery(identities[0], identities[1], bytes.fromhex(secret[1]))
 
 

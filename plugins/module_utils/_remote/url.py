@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 import urllib.parse
 
@@ -24,6 +25,14 @@ class Place(t.NamedTuple):
 
     kind: str
     path: str
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two URLs mean one place."""
+    first, second = parse(one), parse(other)
+    if first.kind == S3 == second.kind:
+        return s3_client.parse_url(one) == s3_client.parse_url(other)
+    return first.kind == second.kind and os.path.normpath(first.path) == os.path.normpath(second.path)
 
 
 def parse(url: str) -> Place:

@@ -54,7 +54,7 @@ def _push_options(made: argparse.ArgumentParser) -> None:
 
 
 def _push(args: Arguments, manager: Manager) -> Outcome:
-    from .._remote.remote import Which, losses, told
+    from .._remote.remote import Which, told
 
     if bool(args.ids) == args.every:
         raise UsageError("No backup was chosen; give ids, or --all.")
@@ -63,7 +63,7 @@ def _push(args: Arguments, manager: Manager) -> Outcome:
         done = remote.push(Which(None if args.every else args.ids), args.dry_run, progress)
     changed = any(pushed is not None for _sidecar, pushed in done)
     where = remote.transport.where
-    value = {"changed": changed, "remote": where, "pushed": told(done), "warnings": losses(where, done)}
+    value = {"changed": changed, "remote": where, "pushed": told(done), "warnings": remote.warnings}
     return Outcome(value, lambda: _told(done, where, args.dry_run))
 
 
@@ -131,7 +131,7 @@ def _policy(remote: Remote) -> Outcome:
 
 def _look(remote: Remote) -> Outcome:
     about, pushes = remote.look()
-    hosts = [{"host": found.host, "commits": found.count, "newest_at": show_time(found.newest)} for found in pushes]
+    hosts = [{"host": found.host, "commits": found.commits, "newest_at": show_time(found.newest)} for found in pushes]
     value = {"changed": False, "remote": remote.transport.where, "id": about.id, "commit": about.commit, "sealed": about.sealed, "hosts": hosts}
 
     def told() -> str:

@@ -251,13 +251,13 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
 def _copy(job: Job, manager: Manager, standing: Standing) -> t.Tuple[t.List[t.Dict[str, t.Any]], t.List[str]]:
     """Copy the scheduled backups that the remote does not have: what failed before is made up for. What was done, and warnings."""
     from .._remote.declared import resolve
-    from .._remote.remote import Remote, Which, losses, told
+    from .._remote.remote import Remote, Which, told
 
     standing.phase = Phase("connecting to the remote")
     try:
         remote = Remote(manager, resolve(t.cast(str, job.remote)))
         done = remote.push(Which(workload=job.workload, type="scheduled"), standing=standing)
-        return told(done), losses(remote.transport.where, done)
+        return told(done), remote.warnings
     except OSError as error:  # else it would pass for the backup's
         raise unexpected(error) from None
 
