@@ -118,6 +118,19 @@ def test_a_remote_that_was_set_back_a_moment_ago(place: Place) -> None:
     assert ids(place) == {backup["id"] for backup in place.bench.found()}
 
 
+def test_a_remote_is_set_back_between_two_backups_of_a_push(place: Place) -> None:
+    change(place.bench, 0)
+    place.push()
+    earlier = shutil.copytree(place.top, place.bench.top / "earlier")
+    for number in (1, 2, 3):
+        change(place.bench, number)
+    a_day_later(place)
+    stopped(place, "put", "heads/", 1, lambda: set_back(place, earlier))
+    a_day_later(place)
+    place.push()
+    assert ids(place) == {backup["id"] for backup in place.bench.found()}
+
+
 def stopped(place: Place, verb: str, what: str, at: int = 1, act: Any = None) -> None:
     """Push, and stop before the request of that kind and number. :param act: is done there in place of stopping."""
     remote, seen = place.open(), []

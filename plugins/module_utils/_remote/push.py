@@ -233,7 +233,7 @@ class Pusher:
         """
         kept, fresh, self._fresh = self._memory.state(), self._fresh, False
         if kept is not None:
-            if self._look is None and not fresh and self._transport.head(names.Push(self._request.host, kept.last).commit) is None:
+            if not fresh and self._transport.head(names.Push(self._request.host, kept.last).commit) is None:
                 self._look = Look(self._transport, self._request.host, self._memory)
             blobs = self._memory.blobs(kept) if self._look is None or self._look.fits_to(kept) else None
             if blobs is not None:
