@@ -30,7 +30,7 @@ attributes:
   idempotent:
     support: full
 requirements:
-  - python3-cryptography on the managed host, for O(keys)
+  - python3-cryptography, or the program age, on the managed host, for O(keys)
   - python3-boto3 (1.26 or newer) on the managed host, for S3
 options:
   name:

@@ -16,8 +16,8 @@ A push never changes what is on the host, except for the note in the sidecar tha
 Files: `transport` (what a remote must be able to do), `directory` (a remote in a directory), `s3`, `s3_client` and `s3_failures` (one in a bucket), `policy`
 (the rights that a host needs there), `pace` (a limit of bandwidth), `url` (what a URL names), `declared` (remotes by name), `names` (names of objects),
 `about` (what the remote is), `packs`, `indexes` and `commits` (the formats), `keys` (what is done with bytes before they leave), `sealed` (the keys of sealed
-remotes), `age` (their format), `memory` (what the host knows of the remote), `known` (the same, read from the remote), `look` (whether the two fit), `upload`
-(what is new, in packs), `push` (the order of the steps), `reading` (the backups on a remote), and `remote`, the door.
+remotes), `age` and `age_program` (their format), `memory` (what the host knows of the remote), `known` (the same, read from the remote), `look` (whether the
+two fit), `upload` (what is new, in packs), `push` (the order of the steps), `reading` (the backups on a remote), and `remote`, the door.
 """
 
 from __future__ import annotations

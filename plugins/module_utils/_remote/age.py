@@ -14,7 +14,8 @@
     --- <MAC of the header>
     16 bytes nonce, then the payload in chunks of 64 KiB, each sealed by itself
 
-The primitives are those of python3-cryptography: X25519, HKDF, ChaCha20-Poly1305. Source: age-encryption.org/v1 (C2SP), BIP 173 for the text of keys.
+The primitives are those of python3-cryptography: X25519, HKDF, ChaCha20-Poly1305. Where that is missing, the program age does the same. Source:
+age-encryption.org/v1 (C2SP), BIP 173 for the text of keys.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import os
 import typing as t
 
 from .._base import Damaged, RemoteError, UsageError
+from . import age_program
 
 _INTRO = b"age-encryption.org/v1\n"
 _LABEL = b"age-encryption.org/v1/X25519"
@@ -49,14 +51,17 @@ class _Primitives(t.NamedTuple):
     errors: t.Tuple[t.Type[Exception], ...]
 
 
-def _primitives() -> _Primitives:
+def _primitives() -> t.Optional[_Primitives]:
+    """Those of the library; None where it is missing and the program age takes its place."""
     try:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
         from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     except ImportError:
-        raise RemoteError("Sealed remotes need the Python package cryptography on this host; install python3-cryptography, then run again.") from None
+        if age_program.is_there():
+            return None
+        raise RemoteError("Sealed remotes need the Python package cryptography, or age; install python3-cryptography on this host, then run again.") from None
     try:
         ChaCha20Poly1305(bytes(32))
     except Exception:  # a host in FIPS mode; each version has another error for it
@@ -92,7 +97,8 @@ def identity(secret: bytes) -> str:
 
 def recipient(text: str) -> str:
     """The recipient of an identity, as text."""
-    return _encode(_RECIPIENT, _primitives().public(_secret(text)))
+    tools, secret = _primitives(), _secret(text)
+    return _encode(_RECIPIENT, tools.public(secret)) if tools is not None else age_program.recipient(identity(secret))
 
 
 def _secret(text: str) -> bytes:
@@ -154,9 +160,12 @@ def _regroup(data: t.Iterable[int], size: int, wanted: int, pad: bool) -> t.List
 def seal(data: bytes, recipients: t.Sequence[str]) -> bytes:
     """An age file with these bytes, for each of the recipients."""
     tools, key, nonce = _primitives(), os.urandom(16), os.urandom(16)
+    keys = [_decode(_RECIPIENT, text) for text in recipients]
+    if tools is None:
+        return age_program.seal(data, recipients)
     header = bytearray(_INTRO)
-    for text in recipients:
-        public, ephemeral = _decode(_RECIPIENT, text), os.urandom(32)
+    for public in keys:
+        ephemeral = os.urandom(32)
         share = tools.public(ephemeral)
         wrapped = tools.cipher(derive(tools.agree(ephemeral, public), share + public, _LABEL)).encrypt(bytes(12), key, None)
         header += b"-> X25519 " + _base64(share) + b"\n" + _base64(wrapped) + b"\n"
@@ -170,12 +179,14 @@ def seal(data: bytes, recipients: t.Sequence[str]) -> bytes:
 
 def unseal(data: bytes, identities: t.Sequence[str]) -> bytes:
     """The bytes of an age file; Damaged where it was altered, or is for none of the identities."""
-    tools = _primitives()
+    tools, secrets = _primitives(), [_secret(text) for text in identities]
+    if tools is None:
+        return age_program.unseal(data, [identity(secret) for secret in secrets])
     end = data.find(b"\n---", 0, _HEADER_MOST)
     line_end = data.find(b"\n", end + 1)
     if not data.startswith(_INTRO) or end < 0 or line_end < 0:
         raise Damaged("What should be sealed is not an age file.")
-    key = _file_key(data[len(_INTRO) : end].split(b"\n"), identities, tools)
+    key = _file_key(data[len(_INTRO) : end].split(b"\n"), secrets, tools)
     mac = hmac.new(derive(key, b"", b"header"), data[: end + 4], hashlib.sha256).digest()
     if not hmac.compare_digest(b" " + _base64(mac), data[end + 4 : line_end]):
         raise Damaged("The header of an age file is altered.")
@@ -188,8 +199,8 @@ def unseal(data: bytes, identities: t.Sequence[str]) -> bytes:
         raise Damaged("An age file is altered or truncated.") from None
 
 
-def _file_key(lines: t.List[bytes], identities: t.Sequence[str], tools: _Primitives) -> bytes:
-    for secret in map(_secret, identities):
+def _file_key(lines: t.List[bytes], secrets: t.Sequence[bytes], tools: _Primitives) -> bytes:
+    for secret in secrets:
         public = tools.public(secret)
         for stanza, wrapped in zip(lines, lines[1:]):
             words = stanza.split(b" ")

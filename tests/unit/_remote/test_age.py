@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._remote import age, sealed
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, RemoteError, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._remote import age, age_program, sealed
 from ansible_collections.volt.backup.tests.unit.kit import cuts, digest, flips, noise
 
 pytest.importorskip("cryptography")
@@ -41,6 +42,28 @@ def test_age_is_the_judge(tmp_path: Path, size: int) -> None:
     assert opened == data and age.unseal(theirs, [IDENTITY]) == data
     said = subprocess.run(["age-keygen", "-y", tmp_path / "identity"], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert said.strip() == RECIPIENT
+
+
+def test_library_and_program_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not age_program.is_there():
+        pytest.skip("not installed: age")
+    data, recovery = noise(70_000), sealed.new_recovery()
+    by_library = age.seal(data, [RECIPIENT])
+    keys = recovery.of_host("web1")
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    by_program = age.seal(data, [age.recipient(age.new_identity()), age.recipient(IDENTITY)])
+    assert age.unseal(by_library, [age.new_identity(), IDENTITY]) == data and recovery.of_host("web1") == keys
+    for spoilt in (by_library[:-1], by_library[:300] + b"x" + by_library[301:], b"", by_library + b"x"):
+        with pytest.raises(Damaged):
+            age.unseal(spoilt, [IDENTITY])
+    with pytest.raises(UsageError):
+        age.unseal(by_library, [IDENTITY[:-1] + "Q"])
+    monkeypatch.undo()
+    assert age.unseal(by_program, [IDENTITY]) == data
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    monkeypatch.setattr(age_program.shutil, "which", lambda _name: None)
+    with pytest.raises(RemoteError, match="install python3-cryptography"):
+        age.seal(data, [RECIPIENT])
 
 
 def test_what_was_altered_is_refused() -> None:
