@@ -13,7 +13,7 @@ import hashlib
 import json
 import typing as t
 
-from .._base import Damaged, RemoteError, newer
+from .._base import Damaged, RemoteError, Unsupported, newer
 from . import commits, indexes, names
 from .keys import Keys
 from .memory import Blobs, IndexName, State
@@ -22,13 +22,23 @@ from .transport import Transport
 _FORMAT = 1
 
 
-def committed(transport: Transport, host: str) -> t.List[names.Push]:
-    """The names of a host's commits and of its revocations. They ascend, so the last one is the newest."""
-    return [push for push in (names.parse_commit(entry.name) for entry in transport.list(f"{names.COMMITS}{host}/")) if push is not None]
+def committed(transport: Transport, host: str, after: str = "") -> t.List[names.Push]:
+    """The names of a host's commits and of its revocations. They ascend, so the last one is the newest. :param after: only those after this push."""
+    top = f"{names.COMMITS}{host}/"
+    found = (names.parse_commit(entry.name) for entry in transport.list(top, after=f"{top}{after}" if after else ""))
+    return [push for push in found if push is not None]
 
 
-def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs]:
-    """Where this host stands, by its newest commit and the indexes that it names.
+def is_revoked(transport: Transport, push: names.Push) -> bool:
+    """Whether the name of a commit is taken by a revocation."""
+    try:
+        return read_commit(transport, push) is None
+    except (Damaged, Unsupported):
+        return False
+
+
+def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs, bool]:
+    """Where this host stands, by its newest commit and the indexes that it names; and whether all of these are there.
 
     A commit that is damaged, or that this host did not sign, is passed over: its indexes could name packs that do not exist. So is an index that is
     missing or altered: what it names is sent again.
@@ -45,7 +55,7 @@ def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs
         pushes.pop()
     blobs = Blobs()
     if found is None:
-        return State(), blobs
+        return State(), blobs, True
     own = []
     for name, digest in found.commit.indexes:
         try:
@@ -56,7 +66,8 @@ def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs
         own.append(IndexName(name, digest, len(data)))
         for pack, body in lists:
             blobs.add(pack, body)
-    return State(found.commit.seq, found.sha256, tuple(push.id for push in pushes[-commits.HEAD_MOST :]), tuple(own)), blobs
+    recent = tuple(push.id for push in pushes[-commits.HEAD_MOST :])
+    return State(found.commit.seq, found.sha256, recent, tuple(own)), blobs, len(own) == len(found.commit.indexes)
 
 
 def read_commit(transport: Transport, push: names.Push) -> t.Optional[commits.Read]:

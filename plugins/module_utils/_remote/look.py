@@ -19,55 +19,50 @@ from .transport import Transport
 class Look:
     """Made when it is needed, and kept for all backups of a push.
 
-    :ivar fits: whether what is remembered of the remote fits to what it has. It is found out when it is first asked for.
+    :param lost: indexes of this host were lost, so the commits of copies are read: they may name one of these.
     """
 
-    def __init__(self, transport: Transport, host: str, memory: Memory) -> None:
-        self._transport, self._host, self._memory = transport, host, memory
+    def __init__(self, transport: Transport, host: str, memory: Memory, lost: bool = False) -> None:
+        self._transport, self._host, self._memory, self._lost = transport, host, memory, lost
         self._commits: t.Dict[str, t.Dict[names.Push, None]] = {}
         self._indexes: t.Dict[str, t.Optional[int]] = {}
         self._listed = False
-        self._fits: t.Optional[bool] = None
-        self._lost = False  # also after new commits
-
-    @property
-    def fits(self) -> bool:
-        if self._fits is None:
-            state = self._memory.state()
-            self._fits = state is None or self.fits_to(state)
-        return self._fits
+        self._altered: t.Set[str] = set()
+        state = memory.state()
+        #: Whether what is remembered of the remote fits to what it has.
+        self.fits = state is None or self.fits_to(state)
 
     def fits_to(self, state: State) -> bool:
         """Whether the newest commit is the last that is remembered, and the indexes are there with their sizes."""
-        newest, last = next(reversed(self._of(self._host)), None), names.Push(self._host, state.last)
-        ahead = newest is not None and newest.id > last.id
-        self._fits = not ahead and self._is_listed(last) and all(self._size(index.name) == index.size for index in state.indexes)
-        self._lost = self._lost or not self._fits
-        return self._fits
+        last = names.Push(self._host, state.last)
+        newer = [push for push in self._of(self._host) if push.id > last.id]
+        missing = [index.name for index in state.indexes if self._size(index.name) != index.size]
+        self._altered.update(missing)
+        if missing:
+            self._lost = True
+            self._memory.lost()
+        self.fits = not missing and self._is_listed(last) and all(known.is_revoked(self._transport, push) for push in newer)
+        return self.fits
 
     def has(self, push: names.Push) -> bool:
         """Whether a commit is there. If indexes of this host were lost, also whether those are there that it names."""
+        if not self._is_listed(push):
+            return False
+        if push.host != self._host or not self._lost:
+            return True
         try:
-            if not self._is_listed(push):
-                return False
-            if push.host != self._host or self.fits and not self._lost:
-                return True
             found = known.read_commit(self._transport, push)
-            return found is not None and all(self._size(name) is not None for name, _digest in found.commit.indexes)
-        except RemoteRefused:
-            if push.host == self._host:
-                raise
-            return True  # of a name that this host had before: what it may not read is not judged
         except Unsupported:
             return True
         except Damaged:
             return False
+        return found is not None and all(self._size(name) is not None and name not in self._altered for name, _digest in found.commit.indexes)
 
     def add(self, push: names.Push, indexes: t.Iterable[IndexName]) -> None:
         """A commit was created, and what is remembered is of now."""
         self._of(push.host)[push] = None
         self._indexes.update((index.name, index.size) for index in indexes)
-        self._fits = True
+        self.fits = True
 
     def _of(self, host: str) -> t.Dict[names.Push, None]:
         if host not in self._commits:
@@ -75,8 +70,15 @@ class Look:
         return self._commits[host]
 
     def _is_listed(self, push: names.Push) -> bool:
-        if push not in self._of(push.host) and self._transport.head(push.commit) is not None:
-            self._commits[push.host][push] = None  # a listing may be late
+        if push not in self._of(push.host):
+            try:
+                late = self._transport.head(push.commit) is not None
+            except RemoteRefused:
+                if push.host == self._host:
+                    raise
+                late = False  # of a name that this host had before, and may not read: the listing decides
+            if late:
+                self._commits[push.host][push] = None
         return push in self._commits[push.host]
 
     def _size(self, index: str) -> t.Optional[int]:

@@ -12,6 +12,7 @@
     cache/remote-<name>.state      JSON: the newest commit, the indexes
     cache/remote-<name>.journal    JSON lines: the push that is under way, its packs
     cache/remote-at-<URL>.about    what the remote at a URL is, as in its volt.json; the name has 16 digits of the SHA-256 of the URL
+    cache/remote-<name>.lost       empty: its time is when an index was last found to be lost
     cache/remote-<name>.looked-<choice>    empty: its time is when what the remote has was last listed, for this choice of backups
 
 The name is made of the remote's id and of what the host is called there. All of this is derived, and lies in the store's cache. Blobs and
@@ -204,6 +205,19 @@ class Memory:
         """It was listed, and what had been lost is there again. What fails here costs a look next time."""
         with contextlib.suppress(OSError):
             self._cache.write(self._look(choice), b"")
+
+    @property
+    def lost_at(self) -> float:
+        """When an index of this host was last found to be lost, as `looked_at`."""
+        try:
+            return os.stat(self._cache.path(f"{self._name}.lost")).st_mtime
+        except OSError:
+            return 0.0
+
+    def lost(self) -> None:
+        """An index is lost: for each choice of backups, the copies that need it are to be looked for."""
+        with contextlib.suppress(OSError):
+            self._cache.write(f"{self._name}.lost", b"")
 
     def _look(self, choice: str) -> str:
         return f"{self._name}.looked-{hashlib.sha256(choice.encode()).hexdigest()[:8]}"

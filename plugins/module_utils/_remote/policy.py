@@ -20,11 +20,14 @@ from . import names
 from .s3_client import Place
 
 Policy = t.Dict[str, t.Any]
+#: Of ARNs, by how the names of their regions begin.
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
 
 def of_host(place: Place, host: str) -> Policy:
     """An identity policy. A bucket policy needs a `Principal` in each statement, too. :param host: what the host is called on the remote."""
-    bucket = f"arn:aws:s3:::{place.bucket}"
+    partition = next((name for start, name in _PARTITIONS.items() if place.region.startswith(start)), "aws")
+    bucket = f"arn:{partition}:s3:::{place.bucket}"
     top = f"{bucket}/{place.prefix}/" if place.prefix else f"{bucket}/"
     own = [f"{top}{kind}{host}/*" for kind in (names.INTENTS, names.PACKS, names.INDEXES, names.COMMITS)]
     create = _allow("CreateOwn", "s3:PutObject", own)

@@ -17,7 +17,7 @@ The order of the steps is what makes a push and a collection on the remote safe 
 7. remove the intent, replace the head
 
 A remote can be set back to an earlier day at any time. So before 1 the newest commit of the host must be there, before a push is taken up its packs, and
-before 6 the index. If they are not, what is remembered of the remote does not count.
+before 6 all that it sent. If they are not, what is remembered of the remote does not count.
 
 Nothing that is on the remote is overwritten. A push that is killed before 6 leaves packs that no commit names, and its journal: the next push takes
 them up. After 6 the backup exists.
@@ -126,24 +126,51 @@ class Pusher:
         self._store, self._request, self._note, self._progress = store, request, note, progress
         self._transport, self._keys = request.transport, request.keys
         self._standing = standing or Standing()
+        self._standing.phase = self._reading
         remembered = self._remembered()
         self._fresh = remembered is not None  # the newest commit was seen a moment ago
         self.about = remembered or about.read(self._transport)
         about.check(self._transport, self.about, self._keys, request.id)
         self._memory = Memory(store, self.about.id, request.host)
-        looks = not 0 <= time.time() - self._memory.looked_at(request.choice) < _LOOK
-        self._look = Look(self._transport, request.host, self._memory) if looks else None
+        self._look = self._new_look() if self._is_due(self._memory) else None
         #: How many of this host's newest commits the remote does not have.
         self.missing = 0
+
+    @property
+    def _reading(self) -> Phase:
+        return Phase("reading what the remote has", lambda: self._transport.pace.moved)
+
+    def _is_due(self, remembered: Memory) -> bool:
+        looked = remembered.looked_at(self._request.choice)
+        return not 0 <= time.time() - looked < _LOOK or looked <= remembered.lost_at
+
+    def _new_look(self) -> Look:
+        lost = self._memory.looked_at(self._request.choice) <= self._memory.lost_at > 0
+        return Look(self._transport, self._request.host, self._memory, lost)
 
     def _remembered(self) -> t.Optional[About]:
         """What is remembered of the remote. It holds if the newest commit is there: no other remote has one of that name."""
         found = memory.remembered(self._store, self._transport.where)
-        state = Memory(self._store, found.id, self._request.host).state() if found is not None else None
-        if found is None or state is None or self._transport.head(names.Push(self._request.host, state.last).commit) is None:
+        if found is None:
+            return None
+        there = Memory(self._store, found.id, self._request.host)
+        state = there.state()
+        if state is None or self._is_due(there) or not self._is_newest(state):
             return None
         self._transport.commit = found.commit
         return found
+
+    def _is_newest(self, state: State) -> bool:
+        """Whether the newest commit on the remote is the last of a state. One request, also where there is a newer one."""
+        before = state.recent[-2] if len(state.recent) > 1 else ""
+        there = known.committed(self._transport, self._request.host, before)
+        last = names.Push(self._request.host, state.last)
+        return last in there and all(known.is_revoked(self._transport, push) for push in there if push.id > last.id)
+
+    @property
+    def looks(self) -> bool:
+        """Whether `has` tells what is there. It can begin to while backups are pushed, because something is missing."""
+        return self._look is not None
 
     def has(self, push: str, surely: bool = False) -> bool:
         """Whether a copy is on the remote. That is asked once in `_LOOK`, by listings; else it counts as there.
@@ -153,12 +180,9 @@ class Pusher:
         found = names.parse_push(push)
         if found is None:
             return False
-        if self._look is not None:
-            return self._look.has(found)
-        if surely and self._transport.head(found.commit) is None:
-            self._look = Look(self._transport, self._request.host, self._memory)
-            return False
-        return True
+        if self._look is None and surely and (found.host != self._request.host or self._transport.head(found.commit) is None):
+            self._look = self._new_look()
+        return self._look is None or self._look.has(found)
 
     def ended(self) -> None:
         """The copies of this choice that the remote has lost are made again."""
@@ -175,7 +199,7 @@ class Pusher:
                 return self._push(backup, unfinished, dry)
             except _SetBack:
                 self._memory.journal.end()
-                self._look = Look(self._transport, self._request.host, self._memory)
+                self._look = self._new_look()
             except _Ended as ended:
                 done = unfinished.commit if unfinished is not None else None
                 if unfinished is not None and done is not None and done.sha256 == ended.commit:  # it was killed after that
@@ -196,7 +220,7 @@ class Pusher:
         self._standing.phase = Phase("waiting for another push of this host", patience=timeout)
         os.makedirs(os.path.dirname(self._memory.lock), 0o700, exist_ok=True)
         fd = lock_file(self._memory.lock, fcntl.LOCK_EX, time.monotonic() + timeout, f"the pushes to {self._transport.where}")
-        self._standing.phase = Phase("reading what the remote has", lambda: self._transport.pace.moved)
+        self._standing.phase = self._reading
         try:
             yield
         finally:
@@ -217,8 +241,7 @@ class Pusher:
             return Pushed(None, uploader.new_blobs, uploader.new_bytes, 0, 0)
         uploader.send()
         own = self._indexes(state, uploader)
-        if uploader.indexes and self._transport.head(uploader.indexes[-1].name) is None:
-            raise _SetBack  # while this push ran: it was the last to be written
+        self._check_sent(begun.push, uploader, state if written else None)
         state = self._commit(backup, begun.push, state, own, uploader.needs())
         self._note(backup.id, _sha256(backup.manifest), str(begun.push))
         self._end(begun.push, state, blobs, anew=state.key != written)
@@ -233,12 +256,14 @@ class Pusher:
         """
         kept, fresh, self._fresh = self._memory.state(), self._fresh, False
         if kept is not None:
-            if not fresh and self._transport.head(names.Push(self._request.host, kept.last).commit) is None:
-                self._look = Look(self._transport, self._request.host, self._memory)
+            if not fresh and not self._is_newest(kept):
+                self._look = self._new_look()
             blobs = self._memory.blobs(kept) if self._look is None or self._look.fits_to(kept) else None
             if blobs is not None:
                 return kept, blobs, kept.key
-        state, blobs = known.recover(self._transport, self._request.host, self._keys)
+        state, blobs, whole = known.recover(self._transport, self._request.host, self._keys)
+        if not whole:
+            self._memory.lost()
         if kept is not None and kept.seq > state.seq:
             # the numbers go on, so that a reader sees which commits are missing
             self.missing = kept.seq - state.seq
@@ -251,9 +276,7 @@ class Pusher:
         if ended is not None:
             raise _Ended(_sha256(ended))
         if found is not None and found.packs:
-            there = {entry.name for entry in self._transport.list(f"{names.PACKS}{found.push}/")}
-            if not there.issuperset(pack.name for pack, _body in found.packs):
-                raise _SetBack
+            self._check_packs(found.push, [pack for pack, _body in found.packs])
         if found is None or found.push.host != self._request.host or found.push.id <= state.last:
             # names ascend, whatever the clock does, so that the last name is the newest commit
             moment = max(now(), names.moment(state.last) + datetime.timedelta(seconds=1)) if state.last else now()
@@ -267,6 +290,26 @@ class Pusher:
             self._transport.create(found.push.intent, json.dumps({"intent": 1, "push": str(found.push)}).encode() + b"\n")
         return found
 
+    def _check_packs(self, push: names.Push, packs: t.Iterable[names.Pack]) -> None:
+        there = {entry.name for entry in self._transport.list(f"{names.PACKS}{push}/")}
+        if not there.issuperset(pack.name for pack in packs):
+            raise _SetBack
+
+    def _check_sent(self, push: names.Push, uploader: Uploader, remembered: t.Optional[State]) -> None:
+        """_SetBack where the remote has lost what this push has sent, or what was there before: several packs take time.
+
+        :param remembered: where this host stands; None where that was just read.
+        """
+        if not uploader.indexes:
+            return
+        there = {entry.name for entry in self._transport.list(f"{names.INDEXES}{push}-")}
+        if not there.issuperset(index.name for index in uploader.indexes):
+            raise _SetBack
+        if len(uploader.packs) > 1:
+            self._check_packs(push, uploader.packs)
+            if remembered is not None and not self._is_newest(remembered):
+                raise _SetBack
+
     def _indexes(self, state: State, uploader: Uploader) -> t.Tuple[IndexName, ...]:
         """The indexes that name all blobs of this host's backups, folded where they are too many."""
         own = (*state.indexes, *uploader.indexes)
@@ -278,6 +321,7 @@ class Pusher:
             lists = [found for index in small for found in known.read_index(self._transport, self._keys, index)]
         except Damaged:
             self._memory.doubt()
+            self._memory.lost()
             raise _SetBack from None
         folded = uploader.write_indexes(lists)
         return (*(index for index in own if index not in small), *folded)

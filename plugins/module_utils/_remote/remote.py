@@ -17,7 +17,7 @@ from .._backup.ids import check_id
 from .._backup.manager import Manager
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
-from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, unwatched
+from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, VoltError, unwatched
 from . import about, names, policy, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory
@@ -122,28 +122,41 @@ class Remote:
             found = copies.candidates(which.workload, which.type)
         else:
             found = [copies.find(check_id(backup)) for backup in which.ids]
-        there = [_is_there(pusher, sidecar, which.ids is not None) for sidecar in found]
         done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]] = []
-        failed: t.List[Damaged] = []
         try:
-            for sidecar, has in zip(found, there):
-                try:
-                    if not has:
-                        done.append(self._push_one(copies, pusher, sidecar, dry))
-                    elif which.ids is not None:
-                        done.append((sidecar, None))
-                except (Damaged, NotFound) as error:
-                    if which.ids is not None:
-                        raise
-                    if isinstance(error, Damaged):  # it keeps no other from being copied; one that was deleted meanwhile needs no copy
-                        failed.append(error)
-        finally:
-            self.warnings = _losses(self.transport.where, done, pusher.missing, dry)
+            looked = pusher.looks
+            failed = self._push_all(copies, pusher, found, which.ids is not None, dry, done)
+            if which.ids is None and pusher.looks and not looked:  # a loss came to light meanwhile
+                failed = self._push_all(copies, pusher, copies.candidates(which.workload, which.type), False, dry, done)
+        except VoltError as error:
+            error.details["warnings"] = self.warnings = _losses(self.transport.where, done, pusher.missing, dry)
+            raise
+        self.warnings = _losses(self.transport.where, done, pusher.missing, dry)
         if failed:
-            raise Damaged(f"{len(failed)} of {there.count(False)} backups were not copied: {failed[0].message}", pushed=told(done))
+            what = f"{len(failed)} of {len(failed) + len(done)} backups were not copied"
+            raise Damaged(f"{what}: {failed[0].message}", pushed=told(done), warnings=self.warnings)
         if not dry:
             pusher.ended()
         return done
+
+    def _push_all(
+        self, copies: Copies, pusher: Pusher, found: t.Sequence[Sidecar], asked: bool, dry: bool, done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]]
+    ) -> t.List[Damaged]:
+        """Push what the remote does not have. Those that failed. :param asked: these backups were asked for by their ids. :param done: is added to."""
+        there = [_is_there(pusher, sidecar, asked) for sidecar in found]
+        failed: t.List[Damaged] = []
+        for sidecar, has in zip(found, there):
+            try:
+                if not has:
+                    done.append(self._push_one(copies, pusher, sidecar, dry))
+                elif asked:
+                    done.append((sidecar, None))
+            except (Damaged, NotFound) as error:
+                if asked:
+                    raise
+                if isinstance(error, Damaged):  # it keeps no other from being copied; one that was deleted meanwhile needs no copy
+                    failed.append(error)
+        return failed
 
     @staticmethod
     def _push_one(copies: Copies, pusher: Pusher, before: Sidecar, dry: bool) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
@@ -183,7 +196,7 @@ def _losses(where: str, done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]], 
     if lost:
         found.append(f"{where} has lost {len(lost)} copies (the first is of {lost[0]}): {why}{'' if dry else ' They were made again.'}")
     if missing > len(lost):
-        found.append(f"{where} does not have the newest {missing} commits of this host: {why}")
+        found.append(f"{where} does not have the newest {missing} commits of this host, or they cannot be read: {why}")
     return found
 
 

@@ -39,8 +39,8 @@ if t.TYPE_CHECKING:
 
 FORMAT = 1
 _MOST = 1 << 20
-_SECRET = re.compile(r"^# domain secret: ([0-9a-f]{64})$", re.MULTILINE)
-_IDENTITY = re.compile(r"^(AGE-SECRET-KEY-1\S+)$", re.MULTILINE)
+_SECRET = re.compile(r"^# domain secret: ([0-9a-f]{64})\r?$", re.MULTILINE)
+_IDENTITY = re.compile(r"^(AGE-SECRET-KEY-1\S+)\r?$", re.MULTILINE)
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 

@@ -67,6 +67,8 @@ class Uploader:
         self._lock = threading.Lock()
         self._running: t.Set[concurrent.futures.Future[None]] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(jobs)  # which starts no thread before it gets work
+        #: Packs that this push has written, or is about to.
+        self.packs: t.List[names.Pack] = [pack for pack, _body in begun.packs]
         #: Indexes that this push has written.
         self.indexes: t.List[IndexName] = list(begun.indexes)
         self.new_blobs = self.new_bytes = self.sent_bytes = self.sent_packs = self.steps = 0
@@ -211,6 +213,7 @@ class Uploader:
             for digest, length in segment.blobs
         )
         self._blobs.add(pack, body)
+        self.packs.append(pack)
         self._lists.append((pack, body))
         self.sent_packs += 1
         self.sent_bytes += len(data)

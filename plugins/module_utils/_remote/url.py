@@ -31,8 +31,9 @@ def same(one: str, other: str) -> bool:
     """Whether two URLs mean one place."""
     first, second = parse(one), parse(other)
     if first.kind == S3 == second.kind:
-        return s3_client.parse_url(one) == s3_client.parse_url(other)
-    return first.kind == second.kind and os.path.normpath(first.path) == os.path.normpath(second.path)
+        places = (s3_client.parse_url(one), s3_client.parse_url(other))
+        return len({(place.bucket, place.prefix, place.endpoint.rstrip("/")) for place in places}) == 1
+    return first.kind == second.kind and len({os.path.normpath("/" + place.path.lstrip("/")) for place in (first, second)}) == 1
 
 
 def parse(url: str) -> Place:
