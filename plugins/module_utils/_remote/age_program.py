@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import typing as t
 
-from .._base import Damaged, RemoteError
+from .._base import Damaged, RemoteError, reason
 
 _PATIENCE = 600.0
 
@@ -41,25 +41,36 @@ def unseal(data: bytes, identities: t.Sequence[str]) -> bytes:
     fd = os.memfd_create("identities")
     try:
         os.write(fd, "".join(f"{text}\n" for text in identities).encode())
-        done = _start(["age", "-d", "-i", f"/proc/self/fd/{fd}"], data, (fd,))
+        status, output, _said = _start(["age", "-d", "-i", f"/proc/self/fd/{fd}"], data, (fd,))
     finally:
         os.close(fd)
-    if done.returncode:
+    if status:
         raise Damaged("An age file is altered or truncated, or is not for this identity.")
-    return done.stdout
+    return output
 
 
 def _run(words: t.Sequence[str], data: bytes) -> bytes:
-    done = _start(words, data)
-    if done.returncode:
-        said = " ".join(done.stderr.decode("utf-8", "replace").split())[-200:]
-        raise RemoteError(f"{words[0]} failed with status {done.returncode}: {said}; update it, or install python3-cryptography.")
-    return done.stdout
+    status, output, said = _start(words, data)
+    if status:
+        why = " ".join(said.decode("utf-8", "replace").split())[-200:]
+        raise RemoteError(f"{words[0]} failed with status {status}: {why}; update it, or install python3-cryptography.")
+    return output
 
 
-def _start(words: t.Sequence[str], data: bytes, fds: t.Sequence[int] = ()) -> subprocess.CompletedProcess[bytes]:
+def _start(words: t.Sequence[str], data: bytes, fds: t.Sequence[int] = ()) -> t.Tuple[int, bytes, bytes]:
+    """Status, output and complaints of a program. :param data: its input. :param fds: of files that it may read."""
+    pipe = subprocess.PIPE
     try:
-        return subprocess.run(words, input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=fds, timeout=_PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        what = "it did not end in time" if isinstance(error, subprocess.TimeoutExpired) else str(error)
-        raise RemoteError(f"{words[0]} could not be run: {what}; update it, or install python3-cryptography.") from None
+        child = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=fds)
+    except OSError as error:
+        raise RemoteError(f"{words[0]} could not be run: {reason(error)}; update it, or install python3-cryptography.") from None
+    with child:
+        try:
+            output, said = child.communicate(data, _PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise RemoteError(f"{words[0]} did not end in time; find out what stops it, or install python3-cryptography.") from None
+        except BaseException:
+            child.kill()
+            raise
+    return child.returncode, output, said
