@@ -21,6 +21,13 @@ from .._base import Damaged, RemoteError, reason
 _PATIENCE = 600.0
 
 
+class _Program(subprocess.Popen[bytes]):
+    """A program with pipes. It may read the files of some descriptors."""
+
+    def __init__(self, words: t.Sequence[str], fds: t.Sequence[int]) -> None:
+        super().__init__(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=fds)
+
+
 def is_there() -> bool:
     """Whether this host has the programs."""
     return all(shutil.which(name) for name in ("age", "age-keygen"))
@@ -59,9 +66,8 @@ def _run(words: t.Sequence[str], data: bytes) -> bytes:
 
 def _start(words: t.Sequence[str], data: bytes, fds: t.Sequence[int] = ()) -> t.Tuple[int, bytes, bytes]:
     """Status, output and complaints of a program. :param data: its input. :param fds: of files that it may read."""
-    pipe = subprocess.PIPE
     try:
-        child = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=fds)
+        child = _Program(words, fds)
     except OSError as error:
         raise RemoteError(f"{words[0]} could not be run: {reason(error)}; update it, or install python3-cryptography.") from None
     with child:
