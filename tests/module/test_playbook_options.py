@@ -46,6 +46,9 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         **dict.fromkeys(("workload", "type", "tags", "before", "target", "paths", "strategy", "link", "attributes", "numeric_owner", "keep_previous"), _GUARD),
         "salvage": "what is left out would look as if it had been taken back", "verify": "the default, but where nothing is restored", "diff_limit": _DIFF,
     },
+    ("volt_remote", "volt_remote"): {
+        **dict.fromkeys(("store", "backup_dir"), "they only name a host that has no name yet"), "lock_timeout": "nothing is locked",
+    },
     ("volt_runner", "volt_runner"): dict.fromkeys(PLACES, "the command is no backup"),
     ("volt_schedule", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
     ("volt_schedule", "volt_backup_schedule"): {},
