@@ -182,7 +182,7 @@ def test_ctrl_c_answers_at_once(runner: str, places: list[str], tmp_path: Path, 
     errors = child.communicate(timeout=60)[1]
     assert time.monotonic() - began < 3 and b"volt_backup/" not in errors, errors
     if after is None:
-        assert child.returncode == upkeep.INTERRUPTED
+        assert child.returncode == upkeep.INTERRUPTED, errors
     if child.returncode == upkeep.INTERRUPTED:
         assert errors == b"volt-backup: Interrupted by SIGINT; no partial result was left.\n"
         assert not (tmp_path / "backups").exists() or not list((tmp_path / "backups").glob("*.json"))
