@@ -97,9 +97,8 @@ def open_real(path: bytes, top: int = -1, flags: int = 0) -> int:
     try:
         for number, name in enumerate(names, 1):
             # those on the way need not be readable
-            below = open_directory(name, fd, flags=flags if number == len(names) else os.O_PATH)
-            os.close(fd)
-            fd = below
+            above, fd = fd, open_directory(name, fd, flags=flags if number == len(names) else os.O_PATH)
+            os.close(above)  # a signal before it leaves it open; after it, the name would be that of a closed one
     except BaseException:
         os.close(fd)
         raise

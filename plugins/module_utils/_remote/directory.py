@@ -187,8 +187,8 @@ class Directory:
                     if not isinstance(error, FileNotFoundError):
                         raise
                     below = self._make(top, part, here)
-                os.close(here)
-                here = below
+                above, here = here, below
+                os.close(above)
         except BaseException:
             os.close(here)
             raise

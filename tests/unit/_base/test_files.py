@@ -73,6 +73,24 @@ def test_a_fixed_name_beside_is_taken_over(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"whole"
 
 
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_signal_between_two_descriptors_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """It comes right after one was closed on the way down a path: that is not closed again."""
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    top, closed, real = os.open(tmp_path, os.O_RDONLY), [], os.close
+
+    def close(fd: int) -> None:
+        real(fd)
+        closed.append(fd)
+        if len(closed) == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "close", close)
+    with pytest.raises(KeyboardInterrupt):
+        files.open_real(b"a/b/c", top)
+    real(top)
+
+
 def test_write_file_replaces(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for data in (b"old", b"new and longer", b""):
