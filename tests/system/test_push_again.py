@@ -25,7 +25,7 @@ from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.tests.rigs import need
 from ansible_collections.volt.backup.tests.unit.kit import noise
 
-from .test_push import HOST, Place, change, made
+from .test_push import HOST, Place, change, made, written
 
 
 @pytest.fixture
@@ -115,6 +115,27 @@ def test_a_remote_that_was_set_back_a_moment_ago(place: Place) -> None:
         change(place.bench, number)
         place.push()
         assert ids(place) == {backup["id"] for backup in place.bench.found()}
+
+
+@pytest.mark.parametrize("loss", ["set back", "index"])
+def test_check_mode_foresees_what_is_made_again(place: Place, loss: str) -> None:
+    """Each backup once, and nothing is written, not even that something is lost."""
+    for number in (0, 1):
+        change(place.bench, number)
+        place.push()
+        if number == 0:
+            earlier = shutil.copytree(place.top, place.bench.top / "earlier")
+    if loss == "set back":
+        set_back(place, earlier)
+    else:
+        shutil.rmtree(place.top / "indexes")
+        a_day_later(place)
+    change(place.bench, 2)
+    before = place.bench.snapshot()
+    foreseen = place.open().push(Which(), dry=True)
+    assert written(place, before) == []
+    made = place.open().push(Which())
+    assert len(foreseen) == len(made) > 1 and {one["id"] for one, _pushed in foreseen} == {one["id"] for one, _pushed in made}
 
 
 def test_a_remote_is_set_back_between_two_backups_of_a_push(place: Place) -> None:

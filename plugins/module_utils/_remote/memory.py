@@ -147,9 +147,10 @@ def _about_at(where: str) -> str:
 
 
 class Memory:
-    """The three files of one remote. :param remote: its id. :param host: what this host is called there, which may change."""
+    """The files of one remote. :param remote: its id. :param host: what this host is called there, which may change. :param dry: check mode."""
 
-    def __init__(self, store: Store, remote: str, host: str) -> None:
+    def __init__(self, store: Store, remote: str, host: str, dry: bool = False) -> None:
+        self._dry = dry
         self._cache, self._name = store.cache, f"remote-{remote}-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
 
     @property
@@ -215,7 +216,9 @@ class Memory:
             return 0.0
 
     def lost(self) -> None:
-        """An index is lost: for each choice of backups, the copies that need it are to be looked for."""
+        """An index is lost: for each choice of backups, the copies that need it are to be looked for. Not noted in check mode."""
+        if self._dry:
+            return
         with contextlib.suppress(OSError):
             self._cache.write(f"{self._name}.lost", b"")
 

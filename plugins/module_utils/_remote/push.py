@@ -66,6 +66,8 @@ class PushRequest(t.NamedTuple):
     id: t.Optional[str] = None
     #: Names the backups that are chosen. For each such choice, what the remote has is listed now and then.
     choice: str = ""
+    #: Say what would be sent, and write nothing, here or there.
+    dry: bool = False
 
 
 class Backup(t.NamedTuple):
@@ -131,7 +133,7 @@ class Pusher:
         self._fresh = remembered is not None  # the newest commit was seen a moment ago
         self.about = remembered or about.read(self._transport)
         about.check(self._transport, self.about, self._keys, request.id)
-        self._memory = Memory(store, self.about.id, request.host)
+        self._memory = Memory(store, self.about.id, request.host, request.dry)
         self._look = self._new_look() if self._is_due(self._memory) else None
         #: How many of this host's newest commits the remote does not have.
         self.missing = 0
@@ -191,12 +193,12 @@ class Pusher:
                 self._memory.doubt()
             self._memory.looked(self._request.choice)
 
-    def __call__(self, backup: Backup, dry: bool = False) -> Pushed:
+    def __call__(self, backup: Backup) -> Pushed:
         """Push one backup. The caller keeps what it needs from being collected, and is `alone`."""
         for _turn in range(_TURNS):
-            unfinished = None if dry else self._memory.journal.read()
+            unfinished = None if self._request.dry else self._memory.journal.read()
             try:
-                return self._push(backup, unfinished, dry)
+                return self._push(backup, unfinished)
             except _SetBack:
                 self._memory.journal.end()
                 self._look = self._new_look()
@@ -211,9 +213,9 @@ class Pusher:
         raise RemoteError(f"{self._transport.where}: the push was ended {_TURNS} times by collections there, or by lost objects; push again later.")
 
     @contextlib.contextmanager
-    def alone(self, dry: bool = False) -> t.Iterator[None]:
+    def alone(self) -> t.Iterator[None]:
         """No other push of this store goes to the remote meanwhile. LockTimeout where one takes longer than others are waited for."""
-        if dry:
+        if self._request.dry:
             yield
             return
         timeout = self._store.lock_timeout
@@ -227,9 +229,9 @@ class Pusher:
             if fd is not None:
                 os.close(fd)
 
-    def _push(self, backup: Backup, unfinished: t.Optional[Unfinished], dry: bool) -> Pushed:
+    def _push(self, backup: Backup, unfinished: t.Optional[Unfinished]) -> Pushed:
         state, blobs, written = self._stand()
-        begun = self._begin(state, unfinished, dry)
+        begun = self._begin(state, unfinished)
         state = known.forget_tombstones(self._transport, state, blobs)
         for pack, body in begun.packs:
             blobs.add(pack, body)
@@ -237,7 +239,7 @@ class Pusher:
         self._standing.phase = Phase("sending", lambda: (uploader.steps, self._transport.pace.moved))
         reach = Reachability(self._store.read, uploader.content, uploader.metadata)
         reach(backup.root, backup.links)
-        if dry:
+        if self._request.dry:
             return Pushed(None, uploader.new_blobs, uploader.new_bytes, 0, 0)
         uploader.send()
         own = self._indexes(state, uploader)
@@ -270,7 +272,7 @@ class Pusher:
             state = state._replace(seq=kept.seq, previous=kept.previous, recent=kept.recent)
         return state, blobs, ""
 
-    def _begin(self, state: State, found: t.Optional[Unfinished], dry: bool) -> Unfinished:
+    def _begin(self, state: State, found: t.Optional[Unfinished]) -> Unfinished:
         """Take up the unfinished push, or begin one; its intent is there afterwards, except in check mode."""
         ended = self._transport.get(found.push.commit) if found is not None else None
         if ended is not None:
@@ -282,11 +284,11 @@ class Pusher:
             moment = max(now(), names.moment(state.last) + datetime.timedelta(seconds=1)) if state.last else now()
             found = Unfinished(names.new_push(self._request.host, moment), [], [], set())
             try:
-                if not dry:
+                if not self._request.dry:
                     self._memory.journal.begin(found.push)
             except OSError as error:
                 raise store_failure("beginning a push", error) from None
-        if not dry:
+        if not self._request.dry:
             self._transport.create(found.push.intent, json.dumps({"intent": 1, "push": str(found.push)}).encode() + b"\n")
         return found
 

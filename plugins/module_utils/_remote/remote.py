@@ -116,7 +116,7 @@ class Remote:
         if dry and not copies.store.exists:
             about.read(self.transport)
             return []  # the first backup is still to be made
-        request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs, self._settings.id, which.name)
+        request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs, self._settings.id, which.name, dry)
         pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
         if which.ids is None:
             found = copies.candidates(which.workload, which.type)
@@ -125,9 +125,11 @@ class Remote:
         done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]] = []
         try:
             looked = pusher.looks
-            failed = self._push_all(copies, pusher, found, which.ids is not None, dry, done)
+            failed = self._push_all(copies, pusher, found, which.ids is not None, done)
             if which.ids is None and pusher.looks and not looked:  # a loss came to light meanwhile
-                failed = self._push_all(copies, pusher, copies.candidates(which.workload, which.type), False, dry, done)
+                pushed = {sidecar["id"] for sidecar, _pushed in done}
+                others = [sidecar for sidecar in copies.candidates(which.workload, which.type) if sidecar["id"] not in pushed]
+                failed = self._push_all(copies, pusher, others, False, done)
         except VoltError as error:
             error.details["warnings"] = self.warnings = _losses(self.transport.where, done, pusher.missing, dry)
             raise
@@ -140,7 +142,7 @@ class Remote:
         return done
 
     def _push_all(
-        self, copies: Copies, pusher: Pusher, found: t.Sequence[Sidecar], asked: bool, dry: bool, done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]]
+        self, copies: Copies, pusher: Pusher, found: t.Sequence[Sidecar], asked: bool, done: t.List[t.Tuple[Sidecar, t.Optional[Pushed]]]
     ) -> t.List[Damaged]:
         """Push what the remote does not have. Those that failed. :param asked: these backups were asked for by their ids. :param done: is added to."""
         there = [_is_there(pusher, sidecar, asked) for sidecar in found]
@@ -148,7 +150,7 @@ class Remote:
         for sidecar, has in zip(found, there):
             try:
                 if not has:
-                    done.append(self._push_one(copies, pusher, sidecar, dry))
+                    done.append(self._push_one(copies, pusher, sidecar))
                 elif asked:
                     done.append((sidecar, None))
             except (Damaged, NotFound) as error:
@@ -159,13 +161,13 @@ class Remote:
         return failed
 
     @staticmethod
-    def _push_one(copies: Copies, pusher: Pusher, before: Sidecar, dry: bool) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
-        with pusher.alone(dry):
+    def _push_one(copies: Copies, pusher: Pusher, before: Sidecar) -> t.Tuple[Sidecar, t.Optional[Pushed]]:
+        with pusher.alone():
             sidecar = copies.current(before)
             if copy_on(sidecar, pusher.about.id) not in (None, copy_on(before, pusher.about.id)):
                 return sidecar, None  # another push has just made the copy
             with copies.opened(sidecar) as original:
-                pushed = pusher(_backup(original), dry)
+                pushed = pusher(_backup(original))
         return copies.current(sidecar), pushed._replace(lost=copy_on(sidecar, pusher.about.id))
 
     def find(self, query: Query) -> t.Tuple[t.List[Listed], t.List[str]]:
