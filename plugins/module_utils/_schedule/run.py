@@ -242,6 +242,7 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
             value["pushed"], lost = _copy(job, manager, standing)
             value["warnings"] = [*made.warnings, *lost]
         except VoltError as error:
+            value["warnings"] = [*made.warnings, *error.details.get("warnings", ())]
             lacking = type(error)(f"Backup {backup['id']} was made, but not all copies were: {error.message}", backup=backup)
             failure = lacking if failure is None else type(failure)(f"{failure.message} {lacking.message}", **failure.details)
     ran = Ran(value, "", failure)
