@@ -174,26 +174,31 @@ def stopped(place: Place, verb: str, what: str, at: int = 1, act: Any = None) ->
 
 
 def test_a_remote_is_set_back_to_the_midst_of_an_unfinished_push(place: Place) -> None:
-    """Its intent is there, and one of its packs is not."""
+    """Its intent and a pack are there, and the packs after that are not."""
     place.bench.files(more=noise(40 << 20, 7))
     change(place.bench, 0)
-    earlier = place.bench.top / "earlier"
-    stopped(place, "create", "packs/", 2, lambda: shutil.copytree(place.top, earlier) and None)
-    shutil.rmtree(place.top)
-    shutil.rmtree(place.bench.store / "cache")
-    shutil.copytree(earlier, place.top)
-    for name in ("commits", "indexes"):
-        shutil.rmtree(place.top / name, ignore_errors=True)
-    change(place.bench, 1)
-    stopped(place, "create", "indexes/")
+    earlier, remote = place.bench.top / "earlier", place.open()
+
+    def act() -> None:
+        verb, name = remote.transport.requests[-1]
+        if verb == "create" and name.startswith("packs/") and place.packs() and not earlier.exists():
+            shutil.copytree(place.top, earlier)
+        if verb == "create" and name.startswith("indexes/"):
+            raise RemoteError("stopped")
+
+    remote.transport.before = dict.fromkeys(range(200), act)
+    with pytest.raises(RemoteError, match="stopped"):
+        remote.push(Which())
+    sent = len(place.packs())
     set_back(place, earlier)
+    assert list((place.top / "intents" / HOST).iterdir()) and 0 < len(place.packs()) < sent
     place.push()
     assert ids(place) == {backup["id"] for backup in place.bench.found()}
 
 
 @pytest.mark.parametrize("before", ["packs/", "indexes/", "commits/"])
 def test_a_remote_is_set_back_while_a_push_runs(place: Place, before: str) -> None:
-    """Before its second pack, after its last, and before its commit."""
+    """Before its second pack, before its index, and before it compares what it sent."""
     change(place.bench, 0)
     place.push()
     earlier = shutil.copytree(place.top, place.bench.top / "earlier")
@@ -356,18 +361,9 @@ def test_a_store_without_a_cache(place: Place) -> None:
 def test_packs_of_an_unfinished_push_that_the_remote_has_lost(place: Place) -> None:
     earlier = shutil.copytree(place.top, place.bench.top / "earlier")
     change(place.bench, 0)
-    remote = place.open()
-
-    def stop() -> None:
-        if remote.transport.requests[-1][1].startswith("commits/") and remote.transport.requests[-1][0] == "create":
-            raise RemoteError("stopped")
-
-    remote.transport.before = dict.fromkeys(range(99), stop)
-    with pytest.raises(RemoteError, match="stopped"):
-        remote.push(Which())
+    stopped(place, "create", "commits/")
     assert place.packs()
-    shutil.rmtree(place.top)
-    shutil.copytree(earlier, place.top)
+    set_back(place, earlier)
     place.push()
     assert ids(place) == {backup["id"] for backup in place.bench.found()}
 
