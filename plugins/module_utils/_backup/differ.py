@@ -28,6 +28,7 @@ from .._store.store import Store
 from . import names
 from .catalog import Catalog, of_future, trouble_of
 from .ids import check_id
+from .origin import LocalOrigin
 from .records import Listed, Manifest, Sidecar
 from .restore import Restorer, inside
 
@@ -68,7 +69,7 @@ def between(store: Store, catalog: Catalog, old: str, new: str, paths: t.Sequenc
 def _between(store: Store, catalog: Catalog, sidecars: t.Sequence[Sidecar], paths: t.Sequence[str], limit: int) -> diff.Changes:
     before, after = (catalog.manifest(sidecar).root for sidecar in sidecars)
     changes = diff.Changes(limit)
-    selected = [[inside(catalog, sidecar, parse(path)) for path in paths] for sidecar in sidecars]
+    selected = [[inside(catalog.load, lambda: catalog.manifest(sidecar), sidecar["source_path"], parse(path)) for path in paths] for sidecar in sidecars]
     for one, other in _topmost(zip(*selected)) if paths else [(b"", b"")]:
         a, b = (walk.find(catalog.load, root, path) for root, path in ((before, one), (after, other)))
         if a is None and b is None:
@@ -91,7 +92,7 @@ def live(store: Store, catalog: Catalog, backup_dir: str, old: str, target: t.Op
     """What leads from a backup to a directory as it is now. :param target: None for the source. :param verify: compare content, too."""
     sidecar = chosen(catalog, old)
     request = RestoreRequest(target=target, paths=paths, verify=verify, diff_limit=limit)
-    return Difference(sidecar["id"], *_Live(store, catalog, backup_dir, sidecar, request, True, False, unwatched).differences())
+    return Difference(sidecar["id"], *_Live(LocalOrigin(store, catalog, backup_dir, sidecar), request, True, False, unwatched).differences())
 
 
 def _may_be_directory(path: bytes) -> bool:

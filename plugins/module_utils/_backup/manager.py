@@ -202,30 +202,33 @@ class Manager:
         :param reread: hash all that is at the target, and leave no stat cache of it.
         """
         from . import restore
+        from .origin import LocalOrigin
 
         store, catalog = self._open(dry)
         limit = parse_time(before) if before else None
         with store.lock():
             passed: t.List[t.Dict[str, str]] = []
             if backup is not None:
-                sidecar: t.Optional[Sidecar] = catalog.sidecar(check_id(backup))
+                sidecar = catalog.sidecar(check_id(backup))
             else:
                 query = newest or Query()
                 if query.workload is None:
                     raise UsageError("No backup was chosen; give an id, or a workload to restore its newest backup.")
                 accept = selects(check_workload(query.workload), query.type, query.tags)
-                sidecar, passed = catalog.newest(
-                    query.workload, True, lambda found: accept(found) and (limit is None or parse_created(found) < limit)
+                found, passed = catalog.newest(
+                    query.workload, True, lambda listed: accept(listed) and (limit is None or parse_created(listed) < limit)
                 )
-                if sidecar is None:
+                if found is None:
                     raise NotFound(
                         f"Workload {query.workload} has no matching backup in {catalog.where} that is complete and undamaged; list its backups and restore"
                         " one by its id. `salvage: true` restores the intact files of a damaged one.",
                         skipped=passed,
                     )
-            restorer = restore.Restorer(store, catalog, self._directory, sidecar or {}, request, dry, reread, progress)
+                sidecar = found
+            origin = LocalOrigin(store, catalog, self._directory, sidecar)
+            restorer = restore.Restorer(origin, request, dry, reread, progress)
             try:
-                with _no_cycles(), catalog.reading(*filter(None, [sidecar])):
+                with _no_cycles(), catalog.reading(sidecar):
                     return restorer(), passed
             except Damaged:
                 if not dry:

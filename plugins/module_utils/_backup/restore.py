@@ -41,9 +41,8 @@ from .._restore.replace import Impossible, Rules, Stage, sweep
 from .._restore.rooms import remove_left
 from .._restore.salvage import Salvage, named
 from .._restore.target import Target, resolve
-from .._store.store import Store
-from .catalog import Catalog
-from .records import Manifest, Sidecar
+from .origin import Origin
+from .records import Manifest
 
 
 class Restored(t.NamedTuple):
@@ -67,13 +66,13 @@ class _Work(t.NamedTuple):
     comparison: Comparison
 
 
-def inside(catalog: Catalog, sidecar: Sidecar, path: bytes) -> bytes:
+def inside(load: walk.Load, manifest: t.Callable[[], Manifest], source: str, path: bytes) -> bytes:
     """A path of a backup, which may be given with the source in front of it. What the backup has under that very name counts first."""
-    below = os.path.relpath(b"/" + path.lstrip(b"/"), parse(sidecar["source_path"])) if path and b".." not in path.split(b"/") else b".."
+    below = os.path.relpath(b"/" + path.lstrip(b"/"), parse(source)) if path and b".." not in path.split(b"/") else b".."
     if below.partition(b"/")[0] == b"..":
         return path
     with contextlib.suppress(Damaged):
-        if walk.find(catalog.load, catalog.manifest(sidecar).root, Selection.clean(path)) is not None:
+        if walk.find(load, manifest().root, Selection.clean(path)) is not None:
             return path
     return below
 
@@ -87,18 +86,16 @@ class Restorer:
 
     comparer: t.Type[Comparer] = Comparer
 
-    def __init__(
-        self, store: Store, catalog: Catalog, backup_dir: str, sidecar: Sidecar, request: RestoreRequest, dry: bool, reread: bool, progress: Progress
-    ) -> None:
+    def __init__(self, origin: Origin, request: RestoreRequest, dry: bool, reread: bool, progress: Progress) -> None:
         check(request)
         self._reread, self._exposed = reread, 0
-        self._store, self._catalog, self._directory = store, catalog, backup_dir
-        self._sidecar, self._request, self._dry, self._progress = sidecar, request, dry, progress
+        self._origin, self._blobs, self._sidecar = origin, origin.blobs, origin.sidecar
+        self._request, self._dry, self._progress = request, dry, progress
         self._started = time.monotonic_ns()
-        selection = [inside(catalog, sidecar, parse(path)) for path in request.paths]
+        selection = [inside(origin.load, origin.manifest, self._sidecar["source_path"], parse(path)) for path in request.paths]
         self._target = Target(self._resolve([Selection.clean(path) for path in selection]))
         self._selection = Selection(selection)
-        self._load: walk.Load = catalog.load
+        self._load = origin.load
         self._warnings: t.List[str] = []
         self._users: t.List[str] = []
         self._lost: t.List[bytes] = []
@@ -106,7 +103,7 @@ class Restorer:
 
     def _resolve(self, selection: t.Sequence[bytes]) -> bytes:
         """Where the target is; UsageError or TargetError where it cannot be meant."""
-        return resolve(self._request.target, self._sidecar["source_path"], (self._store.path, self._directory), selection)
+        return resolve(self._request.target, self._sidecar["source_path"], self._origin.places, selection)
 
     def __call__(self) -> Restored:
         with self._target:
@@ -114,7 +111,8 @@ class Restorer:
                 self._target.lock()
                 self._warnings += sweep(self._target)
                 self._target.look_again()
-            return self._run()
+            with self._origin.at(self._target, self._dry):
+                return self._run()
 
     def _run(self) -> Restored:
         request, target = self._request, self._target
@@ -137,19 +135,19 @@ class Restorer:
         refuse_in_use(request, target, self._users)
         refuse_lacks(request, target, comparison)
         if self._dry:
-            content.foresee(self._store, request.link, target.place)
-        self._needed = comparison.space.needed(self._store, content.clones(self._store, request.link, target.place))
+            content.foresee(self._blobs, request.link, target.place)
+        self._needed = comparison.space.needed(self._blobs, content.clones(self._blobs, request.link, target.place))
         strategy = choose(request, target, comparison, self._needed, self._warnings.append)
         if self._dry:
             return self._result(strategy, Tally(), diff, comparison.lacks)
         self._warnings += filter(None, [holding_warning(target.path, users.holding)])
-        with self._store.holding(self._sidecar["manifest_ref"]):
+        with self._origin.supplying(comparison.space.wanted(self._blobs)):
             return self._carry_out(work, strategy, diff)
 
     def _look(self) -> _Work:
         """Compare the backup with what is there."""
         request, target = self._request, self._target
-        manifest = self._catalog.manifest(self._sidecar)
+        manifest = self._origin.manifest()
         lost = self._check(manifest)
         rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], [*manifest.skipped, *lost])
         preserve = self._preserve(rules)
@@ -160,7 +158,7 @@ class Restorer:
             with contextlib.suppress(OSError):
                 kernel.syncfs(target.fd)  # else a store through a memory map to a page that is dirty already moves no time
         seen = Seen(os.fstat(target.place).st_dev, time.time_ns())
-        comparer = self.comparer(self._store.read, owners, holder, request.verify, known or _nothing, seen)
+        comparer = self.comparer(self._blobs.read, owners, holder, request.verify, known or _nothing, seen)
         groups = self._groups(manifest)
         comparison = self._compare(manifest, comparer, preserve, groups)
         self._stays = 0 if removes(request) else comparison.changes.counts[REMOVED]
@@ -169,7 +167,7 @@ class Restorer:
 
     def _carry_out(self, work: _Work, strategy: str, diff: t.Dict[str, t.Any]) -> Restored:
         request = self._request
-        filler = content.Filler(self._store, request.link, request.verify, work.comparison.space.uses)
+        filler = content.Filler(self._blobs, request.link, request.verify, work.comparison.space.uses)
         lost = self._lost.append if request.salvage else None
         assembler = Assembler(self._load, filler, work.setter, work.comparer, work.groups, self._progress, lost)
         previous = None
@@ -203,9 +201,9 @@ class Restorer:
         whole = self._selection.everything and not self._request.salvage
         if whole:
             with contextlib.suppress(Damaged):
-                self._catalog.check(manifest)
+                self._origin.check(manifest)
                 return []
-        salvage = Salvage(self._store, self._catalog.load, manifest.root, self._selection)
+        salvage = Salvage(self._blobs, self._load, manifest.root, self._selection)
         lost = sorted(salvage.lost)
         if b"" in salvage.lost or lost and not self._request.salvage:
             raise Damaged(
@@ -214,13 +212,13 @@ class Restorer:
                 paths=[show(path) for path in lost],
             )
         if whole:
-            self._catalog.check(manifest)  # no path is lost, but something else is
+            self._origin.check(manifest)  # no path is lost, but something else is
         self._lost, self._load = lost, salvage.load
         return salvage.skipped()
 
     def _groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
         try:
-            return self._catalog.groups(manifest)
+            return self._origin.groups(manifest)
         except Damaged:
             if not self._request.salvage and self._selection.everything:
                 raise
@@ -234,7 +232,7 @@ class Restorer:
     def _apart(self) -> t.List[Skipped]:
         """What is not of the target's own file system, and what holds the backups."""
         path = self._target.path
-        ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), path) for place in (self._store.path, self._directory)]
+        ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), path) for place in self._origin.places]
         return [Skipped(point, "mount", "") for point in self._target.mounted] + [Skipped(place, "store", "") for place in ours]
 
     def _keeps_numbers(self, manifest: Manifest) -> bool:
@@ -270,7 +268,8 @@ class Restorer:
                     os.close(fd)
 
     def _known(self) -> t.Optional[Known]:
-        return Known(self._store.cache, self._target.path, self._target.fd) if self._target.exists and not self._reread else None
+        cache = self._origin.cache
+        return Known(cache, self._target.path, self._target.fd) if cache is not None and self._target.exists and not self._reread else None
 
     def _remember(self, seen: Seen, more: bool) -> None:
         """Keep what was hashed for the next comparison. :param more: besides what is known of other files."""
@@ -283,7 +282,7 @@ class Restorer:
     def _replace(self, assembler: Assembler, work: _Work) -> t.Optional[bytes]:
         target, request, comparison = self._target, self._request, work.comparison
         with Stage(target) as stage:
-            content.probe(self._store, request.link, stage.directory)
+            content.probe(self._blobs, request.link, stage.directory)
             old = os.dup(target.fd) if target.exists else None
             assembler.fresh(
                 work.manifest.root, stage.tree, old, lambda path: not request.keep_previous and path not in comparison.unequal_links
@@ -305,7 +304,7 @@ class Restorer:
         if made:
             target.make()
         target.check()
-        content.foresee(self._store, request.link, target.fd)
+        content.foresee(self._blobs, request.link, target.fd)
         assembler.in_place(work.manifest.root, target.fd, self._selection, work.preserve, work.comparison, target.mounted, removes(request), made)
         assembler.sync(target.fd)
         target.check()

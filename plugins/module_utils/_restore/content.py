@@ -15,7 +15,7 @@ import typing as t
 from .._base import Damaged, TargetError, create_file, files, kernel, target_failure
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
-from .._store.store import Store
+from .blobs import Blobs
 from .supply import Supply, Uses
 
 
@@ -28,7 +28,7 @@ class Filler:
     :ivar copied: all other files.
     """
 
-    def __init__(self, store: Store, link: str, verify: bool, uses: Uses) -> None:
+    def __init__(self, store: Blobs, link: str, verify: bool, uses: Uses) -> None:
         self._store, self._verify = store, verify
         self._supply = Supply(store, uses)
         self._clones = link in ("auto", "reflink")
@@ -150,7 +150,7 @@ def _punch(fd: int, holes: chunks.Holes) -> None:
         kernel.punch(fd, offset, length)
 
 
-def probe(store: Store, link: str, directory: int) -> None:
+def probe(store: Blobs, link: str, directory: int) -> None:
     """Refuse, before anything is written, a kind of link that this pair of places cannot have.
 
     :param directory: a descriptor of a private directory on the target's file system.
@@ -177,7 +177,7 @@ def probe(store: Store, link: str, directory: int) -> None:
             pass
 
 
-def foresee(store: Store, link: str, directory: int) -> None:
+def foresee(store: Blobs, link: str, directory: int) -> None:
     """The same for check mode: nothing that has a name is written.
 
     :param directory: a descriptor of one on the target's file system.
@@ -198,7 +198,7 @@ def foresee(store: Store, link: str, directory: int) -> None:
         raise _unsuitable(link, error) from None
 
 
-def clones(store: Store, link: str, directory: int) -> bool:
+def clones(store: Blobs, link: str, directory: int) -> bool:
     """Whether files below a directory can share blocks with the store's, and are to."""
     if link not in ("auto", "reflink") or not store.exists:
         return False
@@ -208,7 +208,7 @@ def clones(store: Store, link: str, directory: int) -> bool:
         return False
 
 
-def _try_clone(store: Store, directory: int) -> bool:
+def _try_clone(store: Blobs, directory: int) -> bool:
     """Clone a file of the store into one that has no name; False where there are none such, so that it cannot be told. OSError where it fails."""
     try:
         nameless = files.create_nameless(directory)

@@ -19,7 +19,7 @@ from .._format import chunks
 from .._format.tree import CHUNKED, DIRECTORY, Entry
 from .._format.walk import Load, join
 from .._fs.exclusions import Skipped
-from .._store.store import Store
+from .blobs import Blobs
 from .compare import Selection
 
 #: As many lost paths are named in a message.
@@ -32,7 +32,7 @@ class Salvage:
     :ivar lost: what is not in it: paths of files, and of directories of which the listing is lost; and which of these a path is.
     """
 
-    def __init__(self, store: Store, load: Load, root: Entry, selection: Selection) -> None:
+    def __init__(self, store: Blobs, load: Load, root: Entry, selection: Selection) -> None:
         self._store, self._load = store, load
         self._sound: t.Dict[bytes, bool] = {}
         self._lost_trees: t.Set[bytes] = set()

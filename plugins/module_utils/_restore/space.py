@@ -13,7 +13,7 @@ import typing as t
 from .._base import Damaged
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
-from .._store.store import Store
+from .blobs import Blobs
 from .supply import Uses
 
 #: File systems give out space in blocks; this is the size of nearly all of them.
@@ -31,7 +31,7 @@ class Space:
         self._group_of = group_of
         self._groups: t.Set[int] = set()
         self._small = 0
-        self._large: t.List[Entry] = []
+        self._large: t.List[t.Tuple[int, Entry]] = []  # each with how many packed blobs were counted before it
         self.uses = Uses()
 
     def add(self, path: bytes, entry: Entry) -> None:
@@ -44,27 +44,41 @@ class Space:
                 return
             self._groups.add(group)
         if entry.size > chunks.PACKED_MOST:
-            self._large.append(entry)
+            self._large.append((len(self.uses), entry))
         else:
             self.uses.expect(entry.content)
             self._small += _blocks(entry.size - sum(length for _offset, length in entry.extra.holes))
 
-    def needed(self, store: Store, clones: bool) -> int:
+    def needed(self, store: Blobs, clones: bool) -> int:
         """Bytes that will be written. :param clones: whether the target's files can share blocks with the store's."""
         total = self._small
-        for entry in self._large:
-            holes = entry.extra.holes
-            pieces: t.Iterable[t.Tuple[int, int, bytes]] = [(0, entry.size, entry.content)]
-            if entry.kind == CHUNKED:
-                try:
-                    found = chunks.decode(store.read(entry.content, chunks.LIST_LIMIT), entry.size)
-                except Damaged:
-                    continue  # it cannot be written either
-                holes, pieces = found.holes, found.chunks()
+        for _before, entry in self._large:
+            holes, pieces = _pieces(store, entry)
             for offset, length, digest in pieces:
                 if not (clones and store.is_plain(digest, length)):
                     total += _blocks(sum(size for _start, size in chunks.data_ranges(offset, offset + length, holes)))
         return total
+
+    def wanted(self, store: Blobs) -> t.Iterator[bytes]:
+        """The blobs that will be read, in the order in which the files were counted, each at its first use."""
+        packed = iter(range(len(self.uses)))
+        done = 0
+        for before, entry in self._large:
+            yield from (self.uses.digest(next(packed)) for _position in range(before - done))
+            done = before
+            yield from (digest for _offset, _length, digest in _pieces(store, entry)[1])
+        yield from map(self.uses.digest, packed)
+
+
+def _pieces(store: Blobs, entry: Entry) -> t.Tuple[chunks.Holes, t.Iterable[t.Tuple[int, int, bytes]]]:
+    """The holes of a large file, and its blobs: offset, length, digest. None where the list of them is lost: it cannot be written either."""
+    if entry.kind != CHUNKED:
+        return entry.extra.holes, [(0, entry.size, entry.content)]
+    try:
+        found = chunks.decode(store.read(entry.content, chunks.LIST_LIMIT), entry.size)
+    except Damaged:
+        return (), ()
+    return found.holes, found.chunks()
 
 
 def _blocks(size: int) -> int:

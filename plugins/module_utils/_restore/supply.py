@@ -17,8 +17,8 @@ import hashlib
 import struct
 import typing as t
 
-from .._store.store import Store
 from .._store.table import Table
+from .blobs import Blobs
 
 #: Bytes of blobs that are kept for files to come.
 ROOM = 128 << 20
@@ -30,6 +30,13 @@ class Uses:
 
     def __init__(self) -> None:
         self._counts = Table(_COUNTS.size)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def digest(self, position: int) -> bytes:
+        """The blobs, in the order in which they were expected first."""
+        return self._counts.digest(position)
 
     def expect(self, digest: bytes) -> None:
         """One more file has this content."""
@@ -68,7 +75,7 @@ class Supply:
     :param uses: of the blobs to come; others can be read too, and are not kept.
     """
 
-    def __init__(self, store: Store, uses: Uses, room: int = ROOM) -> None:
+    def __init__(self, store: Blobs, uses: Uses, room: int = ROOM) -> None:
         self._store, self._uses, self._room = store, uses, room
         self._kept: t.Dict[bytes, bytes] = {}  # in the order in which they came
         self._size = 0
