@@ -439,13 +439,13 @@ def test_a_sealed_remote(place: Place, tmp_path: Path, monkeypatch: pytest.Monke
     assert b"web1" in stored and not any(text in stored for text in (b"hello", b"work", os.fsencode(backups[0]["id"]), digest(b"hello\n")))
     with pytest.raises(UsageError, match="recovery key"):
         Remote(place.bench.manager, settings).find(Query())
-    found, warnings = Remote(place.bench.manager, Settings(settings.url), str(recovery)).find(Query())
+    found, warnings = Remote(place.bench.manager, Settings(settings.url), sealed_keys.read_recovery(str(recovery))).find(Query())
     assert [item["id"] for item in found] == [f"web1/{backup['id']}" for backup in reversed(backups)] and not warnings
     for wrong in (Settings(settings.url), Settings(f"file://{place.top}", keys=str(key))):
         with pytest.raises(RemoteError, match="sealed"):
             Remote(place.bench.manager, wrong).push(Which())
     with pytest.raises(RemoteError, match="another recovery key"):
-        Remote(place.bench.manager, Settings(settings.url), str(other)).find(Query())
+        Remote(place.bench.manager, Settings(settings.url), sealed_keys.read_recovery(str(other))).find(Query())
 
 
 def test_a_forged_commit_is_told(place: Place, tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_a_forged_commit_is_told(place: Place, tmp_path: Path) -> None:
     forged = sealed_keys.Sealed(recovery.of_host("web2")).sign(signed)
     for mac in (b"null", b'"%s"' % str(forged).encode(), b'"' + b"0" * 64 + b'"'):
         commit.write_bytes(signed + b',"mac":' + mac + b"}\n" + rest)
-        found, _warnings = Remote(place.bench.manager, Settings(settings.url), str(tmp_path / "recovery")).find(Query())
+        found, _warnings = Remote(place.bench.manager, Settings(settings.url), sealed_keys.read_recovery(str(tmp_path / "recovery"))).find(Query())
         assert [item["damaged"] for item in found] == [True] and "do not use it" in found[0]["damage"]
 
 

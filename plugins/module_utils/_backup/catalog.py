@@ -257,24 +257,8 @@ class Catalog:
         return hashed
 
     def groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
-        """The hard-link groups of a backup: of names whose entries are equal. Backups of version 0.1.0 may tie names of different files."""
-        if not manifest.links:
-            return []
-        named: t.Dict[bytes, t.List[t.Tuple[bytes, int]]] = {}  # by directory, so that each is read once
-        for number, paths in enumerate(links.decode(self._store.read(manifest.links, links.LIMIT))):
-            for path in paths:
-                above, _slash, name = path.rpartition(b"/")
-                named.setdefault(above, []).append((name, number))
-        same: t.Dict[t.Tuple[int, bytes], t.List[bytes]] = {}
-        for above in sorted(named):
-            holder = walk.find(self.load, manifest.root, above)
-            entries = {entry.name: entry for entry in self.load(holder.content)} if holder is not None and holder.kind == tree.DIRECTORY else {}
-            for name, number in named[above]:
-                entry = entries.get(name)
-                if entry is not None:
-                    what = hashlib.sha256(repr(entry._replace(name=b"")).encode()).digest()
-                    same.setdefault((number, what), []).append(walk.join(above, name))
-        return [sorted(group) for _key, group in sorted(same.items()) if len(group) > 1]
+        """The hard-link groups of a backup."""
+        return links.groups(links.decode(self._store.read(manifest.links, links.LIMIT)), self.load, manifest.root) if manifest.links else []
 
     def judged(self, sidecar: Listed) -> t.Optional[Listed]:
         """The sidecar with its state found out (`records.STATE`); None if the backup was deleted meanwhile. What is another directory's is not judged."""
@@ -441,19 +425,24 @@ def workload_of(backup: str) -> t.Optional[str]:
     return match[1] if match else None
 
 
+def made_at(backup: str) -> t.Optional[datetime.datetime]:
+    """When an id says that its backup was made; None for an id that we do not make."""
+    match = _ID.match(backup)
+    try:
+        return datetime.datetime(*map(int, match.groups()[1:7]), tzinfo=datetime.timezone.utc) if match else None  # type: ignore[misc,arg-type]
+    except ValueError:
+        return None  # no moment at all
+
+
 def unreadable(backup: str, error: VoltError) -> Listed:
     """What can be said of a backup whose sidecar cannot be read: its id, and by that its workload, time and type."""
     sidecar: t.Dict[str, t.Any] = dict.fromkeys(records.SIDECAR)
     sidecar.update(id=backup, tags=[], exclude=[], skipped=[], changed_while_read=[], complete=False)
-    match = _ID.match(backup)
+    match, moment = _ID.match(backup), made_at(backup)
     if match:
-        workload, *numbers, kind, _number = match.groups()
-        sidecar.update(workload_name=workload, type=kind)
-        try:
-            year, month, day, hour, minute, second = map(int, numbers)
-            sidecar["created_at"] = f"{datetime.datetime(year, month, day, hour, minute, second).isoformat()}.000000Z"
-        except ValueError:
-            pass  # no moment at all
+        sidecar.update(workload_name=match[1], type=match[8])
+    if moment is not None:
+        sidecar["created_at"] = show_time(moment)
     return with_state(t.cast(Sidecar, sidecar), error)
 
 

@@ -44,7 +44,7 @@ from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unr
 from .copies import Copies
 from .ids import check_id, check_workload
 from .query import Query, accepts
-from .records import Listed, Manifest, Sidecar
+from .records import Listed, Manifest
 
 if t.TYPE_CHECKING:
     from .._restore.plan import RestoreRequest
@@ -55,7 +55,7 @@ _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo
 
 
 @contextlib.contextmanager
-def _no_cycles() -> t.Iterator[None]:
+def no_cycles() -> t.Iterator[None]:
     """Without the cycle collector, which would look at every entry again and again: the engine makes next to no cycles."""
     was_on = gc.isenabled()
     gc.disable()
@@ -178,7 +178,7 @@ class Manager:
         if presence.to_begin(store, catalog, self._directory, self._told, new_store) and not dry:
             presence.begin(store, self._directory)
         try:
-            with _no_cycles():
+            with no_cycles():
                 return creator()
         except StoreFull as error:
             count, size = prune.held(catalog.owner, catalog.own(request.workload))
@@ -228,7 +228,7 @@ class Manager:
             origin = LocalOrigin(store, catalog, self._directory, sidecar)
             restorer = restore.Restorer(origin, request, dry, reread, progress)
             try:
-                with _no_cycles(), catalog.reading(sidecar):
+                with no_cycles(), catalog.reading(sidecar):
                     return restorer(), passed
             except Damaged:
                 if not dry:
@@ -331,7 +331,7 @@ class Manager:
         store, catalog = self._look(dry, proves=False) if new_store else self._open(dry, proves=False)
         anew = new_store and presence.to_begin(store, catalog, self._directory, self._told, True)
         pruner = prune.Pruner(store, catalog, workload, keep, types, dry, coming, anew)
-        with _no_cycles():
+        with no_cycles():
             return pruner()
 
     def collect(self, grace: str = "24h", repack: bool = True, dry: bool = False) -> t.Dict[str, t.Any]:
@@ -339,7 +339,7 @@ class Manager:
         from . import garbage
 
         store, _catalog = self._open(room=WALKER)
-        with _no_cycles():
+        with no_cycles():
             return garbage.collect(store, self._directory, grace, repack, dry)
 
     def verify(self, request: verify.VerifyRequest, dry: bool = False, progress: Progress = unwatched) -> verify.Verified:
@@ -347,7 +347,7 @@ class Manager:
         from . import repair
 
         store, catalog = self._open(room=WALKER)
-        with _no_cycles():
+        with no_cycles():
             return repair.verified(store, catalog, self._directory, request, dry, progress)
 
     def find(self, query: Query, dry: bool = False) -> t.List[Listed]:
@@ -407,7 +407,7 @@ class Manager:
         from . import differ
 
         store, catalog = self._open()
-        with store.lock(), _no_cycles():
+        with store.lock(), no_cycles():
             return differ.between(store, catalog, old, new, paths, limit)
 
     def diff_live(
@@ -417,7 +417,7 @@ class Manager:
         from . import differ
 
         store, catalog = self._open()
-        with store.lock(), _no_cycles():
+        with store.lock(), no_cycles():
             return differ.live(store, catalog, self._directory, old, target, paths, verify, limit)
 
     def changes(self, sidecars: t.Sequence[Listed], limit: int) -> t.Dict[str, t.Any]:
@@ -445,7 +445,7 @@ class Manager:
         from . import usage
 
         store, catalog = self._open(room=WALKER, proves=False)
-        with store.lock(), _no_cycles():
+        with store.lock(), no_cycles():
             return usage.usage(store, catalog)
 
 

@@ -55,8 +55,11 @@ class Origin(t.Protocol):
     def at(self, target: Target, dry: bool) -> t.ContextManager[None]:
         """While a target is looked at and restored to. :param dry: nothing may be written."""
 
-    def supplying(self, wanted: t.Iterable[bytes]) -> t.ContextManager[None]:
-        """While blobs are restored: what the backup needs is kept. :param wanted: what will be read, in about this order."""
+    def supplying(self, wanted: t.Iterable[bytes], needed: int) -> t.ContextManager[None]:
+        """While blobs are restored: what the backup needs is kept.
+
+        :param wanted: what will be read, in about this order. :param needed: bytes that will be written.
+        """
 
 
 class LocalOrigin:
@@ -76,5 +79,5 @@ class LocalOrigin:
     def at(self, _target: Target, _dry: bool) -> t.ContextManager[None]:
         return contextlib.nullcontext()
 
-    def supplying(self, _wanted: t.Iterable[bytes]) -> t.ContextManager[None]:
+    def supplying(self, _wanted: t.Iterable[bytes], _needed: int) -> t.ContextManager[None]:
         return self.blobs.holding(self.sidecar["manifest_ref"])

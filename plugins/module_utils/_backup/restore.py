@@ -29,8 +29,9 @@ from .._format.diff import REMOVED
 from .._fs.exclusions import Exclusions, Skipped
 from .._fs.holding import Holder
 from .._fs.metadata import Owners, Setter, Skips
-from .._restore import content
+from .._restore import content, spool
 from .._restore.assemble import Assembler, Tally
+from .._restore.blobs import Blobs
 from .._restore.compare import Comparison, Selection, TargetComparer
 from .._restore.equal import Comparer
 from .._restore.in_use import Users, holding_warning, users_of
@@ -89,7 +90,7 @@ class Restorer:
     def __init__(self, origin: Origin, request: RestoreRequest, dry: bool, reread: bool, progress: Progress) -> None:
         check(request)
         self._reread, self._exposed = reread, 0
-        self._origin, self._blobs, self._sidecar = origin, origin.blobs, origin.sidecar
+        self._origin, self._sidecar = origin, origin.sidecar
         self._request, self._dry, self._progress = request, dry, progress
         self._started = time.monotonic_ns()
         selection = [inside(origin.load, origin.manifest, self._sidecar["source_path"], parse(path)) for path in request.paths]
@@ -100,6 +101,10 @@ class Restorer:
         self._users: t.List[str] = []
         self._lost: t.List[bytes] = []
         self._needed = self._stays = 0
+
+    @property
+    def _blobs(self) -> Blobs:
+        return self._origin.blobs
 
     def _resolve(self, selection: t.Sequence[bytes]) -> bytes:
         """Where the target is; UsageError or TargetError where it cannot be meant."""
@@ -112,7 +117,10 @@ class Restorer:
                 self._warnings += sweep(self._target)
                 self._target.look_again()
             with self._origin.at(self._target, self._dry):
-                return self._run()
+                done = self._run()
+            if not self._dry:
+                spool.sweep(self._target)
+            return done
 
     def _run(self) -> Restored:
         request, target = self._request, self._target
@@ -141,7 +149,7 @@ class Restorer:
         if self._dry:
             return self._result(strategy, Tally(), diff, comparison.lacks)
         self._warnings += filter(None, [holding_warning(target.path, users.holding)])
-        with self._origin.supplying(comparison.space.wanted(self._blobs)):
+        with self._origin.supplying(comparison.space.wanted(self._blobs), self._needed):
             return self._carry_out(work, strategy, diff)
 
     def _look(self) -> _Work:
@@ -343,6 +351,8 @@ class Restorer:
             "lost": [show(path) for path in self._lost],
             "in_use": self._users,
             "previous": None,
+            "remote": None,
+            "fetched_bytes": 0,
         }
         return Restored(restore, strategy != "none", diff, self._warnings)
 

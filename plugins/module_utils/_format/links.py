@@ -18,11 +18,12 @@ of a part needs no other part.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import typing as t
 
 from .._base import Damaged
-from . import magic
+from . import magic, tree, walk
 
 #: The longest table that is read.
 LIMIT = 1 << 30
@@ -47,6 +48,25 @@ def fitting(groups: t.Iterable[t.List[bytes]]) -> t.Tuple[t.List[t.List[bytes]],
         size += 4 + sum(map(len, group)) + len(group)
         (held if size <= LIMIT else left).append(group)
     return held, left
+
+
+def groups(table: t.Iterable[t.List[bytes]], load: walk.Load, root: tree.Entry) -> t.List[t.List[bytes]]:
+    """The groups of names whose entries are equal. Backups of version 0.1.0 may tie names of different files. :param table: as decoded."""
+    named: t.Dict[bytes, t.List[t.Tuple[bytes, int]]] = {}  # by directory, so that each is read once
+    for number, paths in enumerate(table):
+        for path in paths:
+            above, _slash, name = path.rpartition(b"/")
+            named.setdefault(above, []).append((name, number))
+    same: t.Dict[t.Tuple[int, bytes], t.List[bytes]] = {}
+    for above in sorted(named):
+        holder = walk.find(load, root, above)
+        entries = {entry.name: entry for entry in load(holder.content)} if holder is not None and holder.kind == tree.DIRECTORY else {}
+        for name, number in named[above]:
+            entry = entries.get(name)
+            if entry is not None:
+                what = hashlib.sha256(repr(entry._replace(name=b"")).encode()).digest()
+                same.setdefault((number, what), []).append(walk.join(above, name))
+    return [sorted(group) for _key, group in sorted(same.items()) if len(group) > 1]
 
 
 def decode(blob: bytes) -> t.Iterator[t.List[bytes]]:

@@ -29,6 +29,7 @@ import typing as t
 
 from .._base import Damaged, RemoteError, UsageError
 from . import age_program
+from .keys import Parts
 
 _INTRO = b"age-encryption.org/v1\n"
 _LABEL = b"age-encryption.org/v1/X25519"
@@ -182,21 +183,67 @@ def unseal(data: bytes, identities: t.Sequence[str]) -> bytes:
     tools, secrets = _primitives(), [_secret(text) for text in identities]
     if tools is None:
         return age_program.unseal(data, [identity(secret) for secret in secrets])
-    end = data.find(b"\n---", 0, _HEADER_MOST)
-    line_end = data.find(b"\n", end + 1)
-    if not data.startswith(_INTRO) or end < 0 or line_end < 0:
-        raise Damaged("What should be sealed is not an age file.")
-    key = _file_key(data[len(_INTRO) : end].split(b"\n"), secrets, tools)
-    mac = hmac.new(derive(key, b"", b"header"), data[: end + 4], hashlib.sha256).digest()
-    if not hmac.compare_digest(b" " + _base64(mac), data[end + 4 : line_end]):
-        raise Damaged("The header of an age file is altered.")
-    nonce, body = data[line_end + 1 : line_end + 17], memoryview(data)[line_end + 17 :]
-    cipher, size = tools.cipher(derive(key, nonce, b"payload")), _CHUNK + _TAG
-    last = max(len(body) - 1, 0) // size
-    try:
-        return b"".join(cipher.decrypt(_nonce(number, last), bytes(body[number * size : (number + 1) * size]), None) for number in range(last + 1))
-    except tools.errors:
-        raise Damaged("An age file is altered or truncated.") from None
+    opened = Opened(data, secrets, tools)
+    return opened.chunks(memoryview(data)[opened.start :], 0, True)
+
+
+def opened(head: bytes, identities: t.Sequence[str]) -> t.Optional[Opened]:
+    """An age file that is read in parts; Damaged as of `unseal`. None where only the program age is there, which opens whole files.
+
+    :param head: its first bytes, with all of its header.
+    """
+    tools = _primitives()
+    return Opened(head, [_secret(text) for text in identities], tools) if tools is not None else None
+
+
+class Opened(Parts):
+    """An age file whose header was read. Each chunk is opened by itself.
+
+    :ivar start: where its payload starts.
+    """
+
+    def __init__(self, head: bytes, secrets: t.Sequence[bytes], tools: _Primitives) -> None:
+        end = head.find(b"\n---", 0, _HEADER_MOST)
+        line_end = head.find(b"\n", end + 1)
+        if not head.startswith(_INTRO) or end < 0 or line_end < 0:
+            raise Damaged("What should be sealed is not an age file.")
+        key = _file_key(head[len(_INTRO) : end].split(b"\n"), secrets, tools)
+        mac = hmac.new(derive(key, b"", b"header"), head[: end + 4], hashlib.sha256).digest()
+        if not hmac.compare_digest(b" " + _base64(mac), head[end + 4 : line_end]):
+            raise Damaged("The header of an age file is altered.")
+        self.start = line_end + 17
+        self._tools, self._cipher = tools, tools.cipher(derive(key, head[line_end + 1 : self.start], b"payload"))
+
+    def first(self, data: bytes, complete: bool) -> bytes:
+        """The plain bytes of all chunks that are in the first bytes of the file."""
+        size = _CHUNK + _TAG
+        body = memoryview(data)[self.start :]
+        return self.chunks(body if complete else body[: len(body) // size * size], 0, complete)
+
+    def stored(self, start: int, end: int) -> t.Tuple[int, int]:
+        """The bytes of the file that have a range of the plain bytes, which is not empty: whole chunks. The last one may be shorter."""
+        size = _CHUNK + _TAG
+        return self.start + start // _CHUNK * size, self.start + (end + _CHUNK - 1) // _CHUNK * size
+
+    def open(self, start: int, data: bytes) -> t.Tuple[int, bytes]:
+        """Where in the plain bytes a range of the file begins, and its plain bytes. :param start: of the range, from `stored`. Damaged where it is altered."""
+        first = (start - self.start) // (_CHUNK + _TAG)
+        try:
+            return first * _CHUNK, self.chunks(memoryview(data), first, False)
+        except Damaged:
+            return first * _CHUNK, self.chunks(memoryview(data), first, True)
+
+    def chunks(self, body: memoryview, first: int, ends: bool) -> bytes:
+        """The plain bytes of some chunks, from number `first` on. :param ends: the last of them is the last of the file."""
+        size = _CHUNK + _TAG
+        count = max(len(body) - 1, 0) // size + 1
+        last = first + count - 1 if ends else -1
+        try:
+            return b"".join(
+                self._cipher.decrypt(_nonce(first + number, last), bytes(body[number * size : (number + 1) * size]), None) for number in range(count)
+            )
+        except self._tools.errors:
+            raise Damaged("An age file is altered or truncated.") from None
 
 
 def _file_key(lines: t.List[bytes], secrets: t.Sequence[bytes], tools: _Primitives) -> bytes:

@@ -17,6 +17,22 @@ if t.TYPE_CHECKING:
     from . import commits
 
 
+class Parts:
+    """A pack of which parts are read: what is stored is what it was."""
+
+    def first(self, data: bytes, _complete: bool) -> bytes:
+        """The first bytes of the pack, as far as they can be told from the first bytes of what is stored. :param _complete: that is all."""
+        return data
+
+    def stored(self, start: int, end: int) -> t.Tuple[int, int]:
+        """The range that is to be read for a range of the pack."""
+        return start, end
+
+    def open(self, start: int, data: bytes) -> t.Tuple[int, bytes]:
+        """Where in the pack that range begins, and its bytes. Damaged where they were altered."""
+        return start, data
+
+
 class Keys:
     """The keys of a remote without keys. A sealed one has the same methods."""
 
@@ -43,6 +59,14 @@ class Keys:
     def seal_data(self, data: bytes) -> bytes:
         """What is stored of a pack or a manifest."""
         return data
+
+    def open_data(self, data: bytes) -> bytes:
+        """A pack or a manifest as it was before; Damaged where it was altered."""
+        return data
+
+    def opened(self, _head: bytes) -> t.Optional[Parts]:
+        """A pack that is read in parts. None where it can only be read as a whole. :param _head: its first bytes, 4 KiB or more."""
+        return Parts()
 
     def seal_catalog(self, data: bytes) -> bytes:
         """What is stored of a sidecar."""

@@ -14,7 +14,7 @@ import json
 import typing as t
 
 from .._base import Damaged, RemoteError, Unsupported, newer
-from . import commits, indexes, names
+from . import commits, indexes, names, packs
 from .keys import Keys
 from .memory import Blobs, IndexName, State
 from .transport import Transport
@@ -70,6 +70,61 @@ def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs
     return State(found.commit.seq, found.sha256, recent, tuple(own)), blobs, len(own) == len(found.commit.indexes)
 
 
+class Needed(t.NamedTuple):
+    """What a commit needs."""
+
+    blobs: Blobs
+    #: How many blobs each pack has.
+    counts: t.Dict[names.Pack, int]
+    #: Packs that the remote does not have.
+    missing: t.Set[names.Pack]
+    #: What is wrong with the indexes, as sentences.
+    troubles: t.List[str]
+
+
+def needed(transport: Transport, keys: Keys, commit: commits.Commit, look: bool) -> Needed:
+    """Where everything is that a commit needs. What an index does not tell that is missing or altered, the heads of the packs tell.
+
+    :param look: list which packs are there.
+    """
+    blobs, counts, troubles = Blobs(), t.cast(t.Dict[names.Pack, int], {}), t.cast(t.List[str], [])
+    left = {(push, number) for push, numbers in commit.needs.items() for number in numbers}
+
+    def learn(pack: names.Pack, body: bytes) -> None:
+        if (pack.push, pack.number) in left:
+            left.discard((pack.push, pack.number))
+            blobs.add(pack, body)
+            counts[pack] = len(body) // indexes.LINE.size
+
+    for name, digest in commit.indexes:
+        try:
+            lists = _lists(_read_index(transport, name, digest), keys, lambda pack: (pack.push, pack.number) in left)
+        except Damaged as error:
+            troubles.append(error.message)
+            continue
+        for pack, body in lists:
+            learn(pack, body)
+    there = {pack for host in {push.host for push in commit.needs} for pack in _packs_of(transport, host)} if look or left else set()
+    for pack in sorted(there):
+        if (pack.push, pack.number) in left:
+            with contextlib.suppress(Damaged):
+                learn(pack, _listed_in(transport, keys, pack))
+    return Needed(blobs, counts, set(counts) - there if look else set(), troubles)
+
+
+def _packs_of(transport: Transport, host: str) -> t.Iterator[names.Pack]:
+    return (pack for pack in (names.parse_pack(entry.name) for entry in transport.list(f"{names.PACKS}{host}/")) if pack is not None)
+
+
+def _listed_in(transport: Transport, keys: Keys, pack: names.Pack) -> bytes:
+    """The list of a pack's blobs, by its own head; Damaged where it cannot be read."""
+    data = transport.get(pack.name)
+    if data is None:
+        raise Damaged(f"{transport.where}: {pack.name} is missing.")
+    layout = packs.Layout(keys.open_data(data))
+    return b"".join(indexes.LINE.pack(segment, keys.blob_id(digest), length) for segment, digest, length in layout.blobs())
+
+
 def read_commit(transport: Transport, push: names.Push) -> t.Optional[commits.Read]:
     """A commit; None where it is a revocation, Damaged where it is missing or altered."""
     data = transport.get(push.commit)
@@ -91,8 +146,8 @@ def _read_index(transport: Transport, name: str, digest: str) -> bytes:
     return data
 
 
-def _lists(data: bytes, keys: Keys) -> t.List[t.Tuple[names.Pack, bytes]]:
-    return [(pack, indexes.check(keys.open_list(body))) for pack, body in indexes.parse(data)]
+def _lists(data: bytes, keys: Keys, wanted: t.Callable[[names.Pack], bool] = lambda _pack: True) -> t.List[t.Tuple[names.Pack, bytes]]:
+    return [(pack, indexes.check(keys.open_list(body))) for pack, body in indexes.parse(data) if wanted(pack)]
 
 
 def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State:

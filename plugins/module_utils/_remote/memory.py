@@ -86,12 +86,17 @@ class Blobs:
 
     def find(self, blob: bytes) -> t.Optional[names.Pack]:
         """The pack that has a blob; None where it is not known, or the pack is about to be deleted."""
+        place = self.place(blob)
+        return None if place is None else place[0]
+
+    def place(self, blob: bytes) -> t.Optional[t.Tuple[names.Pack, int]]:
+        """The same, and the number of the segment."""
         for table in (self._fresh, self._base):
             position = table.find(blob)
             if position >= 0:
-                number: int = _PLACE.unpack(table.value(position))[0]
+                number, segment = _PLACE.unpack(table.value(position))
                 if number not in self._dead:
-                    return self._packs[number]
+                    return self._packs[number], segment
         return None
 
     def add(self, pack: names.Pack, body: bytes) -> None:

@@ -28,7 +28,8 @@ import secrets
 import struct
 import typing as t
 
-from .._store import codec
+from .._base import Damaged, newer
+from .._store import codec, pack
 
 CONTENT, METADATA, MIXED = 0, 1, 2
 BLOBS, LOCAL_PACK = 0, 1
@@ -36,7 +37,9 @@ _FORMS = (codec.NONE, codec.ZLIB, codec.ZSTD)
 _HEADER = struct.Struct("<8s16sIII")
 _SEGMENT = struct.Struct("<IIBBHI")
 _BLOB = struct.Struct("<32sI")
-_MAGIC = b"VOLTRPK1"
+#: How many bytes `head_size` needs.
+HEADER = _HEADER.size
+_MAGIC, _OURS = b"VOLTRPK1", b"VOLTRPK"
 #: A pack ends with the segment that reaches this, in stored bytes.
 SIZE = 16 << 20
 #: Blobs are grouped up to this, in plain bytes.
@@ -54,6 +57,71 @@ class Segment(t.NamedTuple):
     sort: int
     #: Digest and length of each blob, in the order in which they lie.
     blobs: t.Sequence[t.Tuple[bytes, int]]
+
+
+def head_size(start: bytes) -> int:
+    """How long everything before the segments is. :param start: the first 36 bytes of a pack; Damaged where these are none."""
+    if len(start) < _HEADER.size:
+        raise Damaged("A pack of the remote is shorter than its header.")
+    magic, _random, segments, blobs, kind = _HEADER.unpack_from(start)
+    if magic != _MAGIC or kind not in (CONTENT, METADATA, MIXED):
+        raise newer("A pack of the remote") if magic.startswith(_OURS) else Damaged("A pack of the remote has an invalid header.")
+    return t.cast(int, _HEADER.size + _SEGMENT.size * segments + _BLOB.size * blobs)
+
+
+class Layout:
+    """Where everything in a pack is, by its head. Damaged where that cannot be.
+
+    :ivar size: of the head. :ivar end: of the pack.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.size = head_size(data)
+        if self.size > len(data):
+            raise Damaged("A pack of the remote is shorter than its head.")
+        _magic, _random, segments, blobs, _kind = _HEADER.unpack_from(data)
+        first = _HEADER.size + _SEGMENT.size * segments
+        self._blobs = data[first : self.size]
+        self._segments: t.List[t.Tuple[int, int, int, int, int, int, int]] = []
+        offset, before = self.size, 0
+        for stored, plain, form, sort, _zero, count in _SEGMENT.iter_unpack(data[_HEADER.size : first]):
+            if form >= len(_FORMS) or sort not in (BLOBS, LOCAL_PACK):
+                raise newer("A pack of the remote")
+            self._segments.append((offset, stored, plain, form, sort, before, count))
+            offset, before = offset + stored, before + count
+        self.end = offset
+        if before != blobs:
+            raise Damaged("A pack of the remote has a table that does not match its segments.")
+
+    def blobs(self) -> t.Iterator[t.Tuple[int, bytes, int]]:
+        """Segment, digest and length of each blob."""
+        lines = _BLOB.iter_unpack(self._blobs)
+        for number, segment in enumerate(self._segments):
+            for _blob in range(segment[-1]):
+                yield (number, *next(lines))
+
+    def place(self, segment: int) -> t.Tuple[int, int]:
+        """Where a segment starts and ends; Damaged where there is none."""
+        if segment >= len(self._segments):
+            raise Damaged("A pack of the remote lacks a segment that its index names.")
+        offset, stored = self._segments[segment][:2]
+        return offset, offset + stored
+
+    def open(self, segment: int, stored: bytes, limit: int) -> t.Tuple[bytes, t.Iterator[t.Tuple[bytes, int, int]]]:
+        """The plain bytes of a segment, and where its blobs are in them: digest, offset, length. None of these is hashed.
+
+        :param limit: of a blob that is wanted: a segment with more bytes, that is no pack of a local store either, is Damaged.
+        """
+        _offset, _stored, size, form, sort, before, count = self._segments[segment]
+        if size > max(limit, pack.PACK_MOST):
+            raise Damaged("A pack of the remote has a segment that is larger than expected.")
+        plain = codec.decompress(stored, _FORMS[form], size)
+        return plain, self._lines(before, count, pack.table_size(count) if sort == LOCAL_PACK else 0)
+
+    def _lines(self, before: int, count: int, offset: int) -> t.Iterator[t.Tuple[bytes, int, int]]:
+        for digest, length in _BLOB.iter_unpack(self._blobs[_BLOB.size * before : _BLOB.size * (before + count)]):
+            yield digest, offset, length
+            offset += length
 
 
 class Builder:

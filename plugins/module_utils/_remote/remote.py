@@ -8,17 +8,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import typing as t
 
-from .._backup.catalog import unreadable, with_state
+from .._backup.catalog import made_at, selects, unreadable, with_state
 from .._backup.copies import Copies, Original, copy_on
-from .._backup.ids import check_id
-from .._backup.manager import Manager
+from .._backup.ids import check_id, check_workload
+from .._backup.manager import Manager, no_cycles
+from .._backup.names import LATEST
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
-from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, VoltError, unwatched
-from . import about, names, policy, reading, s3_client, url
+from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, VoltError, parse_time, unwatched
+from . import about, choice, names, policy, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory
 from .keys import Keys
@@ -27,6 +29,9 @@ from .push import Backup, Pushed, Pusher, PushRequest
 from .transport import Transport
 
 if t.TYPE_CHECKING:
+    from .._backup.restore import Restored
+    from .._restore.plan import RestoreRequest
+    from .._store.store import Store
     from .sealed import Recovery
 
 
@@ -42,15 +47,22 @@ def connect(settings: Settings) -> Transport:
     return S3(s3_client.parse_url(settings.url), credentials, ca=settings.ca or "", storage_class=classes, pace=pace, jobs=settings.jobs)
 
 
-def _keys(settings: Settings, identity: t.Optional[str]) -> Keys:
+def _keys(settings: Settings, identity: t.Optional[Recovery]) -> Keys:
     if settings.keys is None and identity is None:
         return Keys()
-    from .sealed import Sealed, read_host, read_recovery
+    from .sealed import Sealed, read_host
 
-    recovery = read_recovery(identity) if identity is not None else None
     if settings.keys is not None:
-        return Sealed(read_host(settings.keys), recovery)
-    return Sealed(t.cast("Recovery", recovery).of_host(settings.host or "recovery"), recovery)
+        return Sealed(read_host(settings.keys), identity)
+    return Sealed(t.cast("Recovery", identity).of_host(settings.host or "recovery"), identity)
+
+
+class Meant(t.NamedTuple):
+    """A backup on a remote: by its id, or the newest good one of a workload. Without a host, see `Remote.restore`."""
+
+    host: t.Optional[str] = None
+    backup: t.Optional[str] = None
+    workload: t.Optional[str] = None
 
 
 class Which(t.NamedTuple):
@@ -70,10 +82,10 @@ class Remote:
     """A remote as this host uses it.
 
     :param manager: the local backups. :param settings: see `declared.resolve`, which finds them by a name or URL.
-    :param identity: the file of the recovery key, to read what is sealed.
+    :param identity: the recovery key, to read what is sealed.
     """
 
-    def __init__(self, manager: Manager, settings: Settings, identity: t.Optional[str] = None) -> None:
+    def __init__(self, manager: Manager, settings: Settings, identity: t.Optional[Recovery] = None) -> None:
         self._manager, self._settings, self._keys = manager, check(settings), _keys(settings, identity)
         self.transport = connect(settings)
         #: What a user must know of the last push beside what it did, as sentences.
@@ -169,6 +181,79 @@ class Remote:
             with copies.opened(sidecar) as original:
                 pushed = pusher(_backup(original))
         return copies.current(sidecar), pushed._replace(lost=copy_on(sidecar, pusher.about.id))
+
+    def restore(
+        self,
+        meant: Meant,
+        request: RestoreRequest,
+        newest: Query = Query(),
+        before: t.Optional[str] = None,
+        dry: bool = False,
+        progress: Progress = unwatched,
+    ) -> t.Tuple[Restored, t.List[t.Dict[str, str]]]:
+        """Restore a backup of the remote; also the newer ones that were passed over on the way to it.
+
+        :param newest: for a workload: its type and tags. :param before: for a workload: only backups from before this time.
+        """
+        from .._backup.restore import Restorer
+        from .origin import RemoteOrigin
+
+        if request.link in ("reflink", "hardlink"):
+            raise UsageError(f"Files cannot be linked with a remote; omit `link: {request.link}`.")
+        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
+        chosen = self._choose(meant, newest, before)
+        everything = not request.paths
+        with no_cycles(), RemoteOrigin(self.transport, self._keys, chosen, everything, self._settings.jobs, *self._local()) as origin:
+            done = Restorer(origin, request, dry, False, progress)()
+            told = {**done.restore, "remote": self.transport.where, "fetched_bytes": origin.fetched_bytes}
+            return done._replace(restore=told, warnings=[*origin.troubles, *done.warnings]), chosen.passed
+
+    def meant(self, text: str) -> Meant:
+        """What people mean by a text: `ID`, `WORKLOAD` or `latest`, with or without `HOST/` before it."""
+        host, _slash, name = text.rpartition("/")
+        if made_at(name) is not None:
+            return Meant(host or None, backup=name)
+        if name != LATEST:
+            return Meant(host or None, workload=name)
+        found = reading.listing(self.transport, self._keys, self._whose(host or None)).copies
+        workloads = sorted({copy.sidecar["workload_name"] for copy in found if copy.sidecar is not None})
+        if len(workloads) != 1:
+            which = f"there are several ({', '.join(workloads[:5])})" if workloads else "there are no backups"
+            raise UsageError(f"`latest` is for hosts with one workload, and {which} on {self.transport.where}; name a workload or an id.")
+        return Meant(host or None, workload=workloads[0])
+
+    def _choose(self, meant: Meant, newest: Query, before: t.Optional[str]) -> choice.Chosen:
+        limit = parse_time(before) if before else None
+        host = self._whose(meant.host)
+        if meant.backup is not None:
+            return choice.by_id(self.transport, self._keys, host, check_id(meant.backup), made_at(meant.backup))
+        workload = check_workload(meant.workload or "")
+        return choice.newest(self.transport, self._keys, host, workload, selects(workload, newest.type, newest.tags), limit)
+
+    def _whose(self, host: t.Optional[str]) -> str:
+        """The host whose backups are meant: the one that was named, or this one, or the only one that there is."""
+        named = host or self._settings.host or (self._keys.host if self._settings.keys is not None else None)
+        if named is not None:
+            return named
+        there = reading.hosts(self.transport)
+        with contextlib.suppress(VoltError):
+            if self.host in there:
+                return self.host
+        if len(there) == 1:
+            return there[0]
+        which = f"it has those of {', '.join(there[:5])}{' and others' if len(there) > 5 else ''}" if there else "it has none"
+        raise UsageError(f"{self.transport.where}: the host whose backups are meant was not named, and {which}; name it in front of the id, as HOST/ID.")
+
+    def _local(self) -> t.Tuple[t.Optional[Store], t.List[str]]:
+        """The store of this host, if there is one that can be read, and the directories that no target may be in."""
+        places = [*self._manager.places]
+        if url.parse(self._settings.url).kind == url.DIRECTORY:
+            places.append(url.parse(self._settings.url).path)
+        try:
+            store = self._manager.copies.store
+        except VoltError:
+            return None, places
+        return store if store.exists else None, places
 
     def find(self, query: Query) -> t.Tuple[t.List[Listed], t.List[str]]:
         """The backups on the remote that match, the newest first, and what is wrong with what the remote has.

@@ -32,7 +32,7 @@ import typing as t
 
 from .._base import Damaged, UsageError, files, newer, reason, show
 from . import age, names
-from .keys import Keys
+from .keys import Keys, Parts
 
 if t.TYPE_CHECKING:
     from . import commits
@@ -167,6 +167,12 @@ class Sealed(Keys):
     def seal_catalog(self, data: bytes) -> bytes:
         return age.seal(data, [self._own.catalog])
 
+    def open_data(self, data: bytes) -> bytes:
+        return age.unseal(data, [self._recovery_key.data])
+
+    def opened(self, head: bytes) -> t.Optional[Parts]:
+        return age.opened(head, [self._recovery_key.data])
+
     def seal_list(self, data: bytes) -> bytes:
         return age.seal(data, [self._index])
 
@@ -174,9 +180,13 @@ class Sealed(Keys):
         return age.unseal(data, [self._own.indexes])
 
     def open_catalog(self, data: bytes) -> bytes:
+        return age.unseal(data, [self._recovery_key.catalog])
+
+    @property
+    def _recovery_key(self) -> Recovery:
         if self._recovery is None:
-            raise UsageError("Backups on a sealed remote can only be read with the recovery key; list them where that key is, and name its file.")
-        return age.unseal(data, [self._recovery.catalog])
+            raise UsageError("Backups on a sealed remote can only be read with the recovery key; give it with `identity` (on the command line, `--identity FILE`).")
+        return self._recovery
 
     def check(self, found: commits.Read) -> None:
         push = found.commit.push

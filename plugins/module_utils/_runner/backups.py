@@ -280,6 +280,7 @@ def _restore_options(made: argparse.ArgumentParser) -> None:
     from .._restore.plan import ATTRIBUTES, LINKS, STRATEGIES
 
     made.add_argument("id", metavar="ID|WORKLOAD|latest", help="a backup's id, a workload (its newest good backup), or latest, with one workload only")
+    remote_option(made)
     made.add_argument("--target", metavar="DIR", help="where to restore (default: the original path)")
     made.add_argument("--force", action="store_true", help="overwrite a target that differs")
     made.add_argument("--strategy", default="auto", choices=STRATEGIES, help="replace the tree as a whole, or change it (default: %(default)s)")
@@ -301,9 +302,14 @@ def _restore(args: Arguments, manager: Manager) -> Outcome:
     from .._restore.plan import RestoreRequest
 
     request = RestoreRequest(**{name: getattr(args, name) for name in RestoreRequest._fields})
-    backup, workload = manager.meant(args.id)
-    with screen.progress(args.quiet or args.json, lambda: manager.expected(workload, backup)) as progress:
-        done, passed = manager.restore(backup, request, Query(workload), dry=args.dry_run, progress=progress)
+    if args.remote is not None:
+        remote = opened(args, manager)
+        with screen.progress(args.quiet or args.json, lambda: 0) as progress:
+            done, passed = remote.restore(remote.meant(args.id), request, dry=args.dry_run, progress=progress)
+    else:
+        backup, workload = manager.meant(args.id)
+        with screen.progress(args.quiet or args.json, lambda: manager.expected(workload, backup)) as progress:
+            done, passed = manager.restore(backup, request, Query(workload), dry=args.dry_run, progress=progress)
     value = {"restore": done.restore, "changed": done.changed, "diff": done.diff, "passed_over": passed, "warnings": done.warnings}
     return Outcome(value, lambda: _restored(done, args.dry_run), status=INCOMPLETE if done.restore["lost"] else DONE)
 
@@ -319,6 +325,7 @@ def _restored(done: Restored, dry: bool) -> str:
     return screen.fields(
         [
             ("backup", result["backup_id"]),
+            ("remote", f"{result['remote']}, {screen.size(result['fetched_bytes'])} fetched" if result["remote"] else ""),
             ("target", result["target_dir"] + (" (dry run, nothing was written)" if dry else "")),
             ("strategy", result["strategy"]),
             ("changes", counts),

@@ -21,6 +21,7 @@ if t.TYPE_CHECKING:
     from .._backup.records import Sidecar
     from .._remote.push import Pushed
     from .._remote.remote import Remote
+    from .._remote.sealed import Recovery
 
 
 def remote_option(made: argparse.ArgumentParser, needed: bool = False) -> None:
@@ -37,7 +38,14 @@ def opened(args: Arguments, manager: Manager) -> Remote:
 
     settings = resolve(args.remote)
     given = {name: getattr(args, option, None) for name, option in (("host", "remote_host"), ("jobs", "jobs"), ("keys", "keys"))}
-    return Remote(manager, settings._replace(**{name: value for name, value in given.items() if value is not None}), getattr(args, "identity", None))
+    return Remote(manager, settings._replace(**{name: value for name, value in given.items() if value is not None}), _identity(args))
+
+
+def _identity(args: Arguments) -> t.Optional[Recovery]:
+    from .._remote.sealed import read_recovery
+
+    path = getattr(args, "identity", None)
+    return read_recovery(path) if path is not None else None
 
 
 # ---- push

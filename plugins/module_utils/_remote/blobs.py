@@ -1,0 +1,143 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""The blobs of one backup on a remote, as a restore reads them. What the store of this host has of them is read there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import typing as t
+from collections import OrderedDict
+
+from .._base import Damaged
+from .._store import pack as local_pack
+from .._store.store import Store
+from . import names
+from .fetcher import Fetcher, Wanted
+from .keys import Keys
+from .memory import Blobs
+
+#: Bytes of opened segments that are kept at hand: trees, mostly.
+_ROOM = 48 << 20
+#: A pack of which this share of the blobs is needed is fetched as a whole.
+_MOSTLY = 0.5
+_Opened = t.Tuple[bytes, t.Dict[bytes, t.Tuple[int, int]]]
+
+
+class RemoteBlobs:
+    """See `_restore.blobs.Blobs`.
+
+    :param places: where the blobs are that the backup needs. :param counts: how many blobs each of these packs has.
+    :param missing: packs that the remote does not have. :param everything: the whole backup will be read, and so all of its metadata.
+    :param local: the store of this host, if there is one.
+    """
+
+    exists = False
+
+    def __init__(
+        self, fetcher: Fetcher, keys: Keys, places: Blobs, counts: t.Mapping[names.Pack, int], missing: t.Container[names.Pack], everything: bool,
+        local: t.Optional[Store],
+    ) -> None:  # fmt: skip
+        self._fetcher, self._keys, self._places, self._counts, self._missing = fetcher, keys, places, counts, missing
+        self._everything, self._local = everything, local
+        self._segments: OrderedDict[t.Tuple[names.Pack, int], _Opened] = OrderedDict()
+        self._size = 0
+
+    def has(self, digest: bytes, size: int) -> bool:
+        if self._local is not None and self._local.has(digest, size):
+            return True
+        place = self._places.place(self._keys.blob_id(digest))
+        return place is not None and place[0] not in self._missing
+
+    def present(self, digest: bytes, size: int) -> None:
+        """Damaged unless `has` says so."""
+        if not self.has(digest, size):
+            raise Damaged(f"Blob {digest.hex()} is not on the remote.")
+
+    def read(self, digest: bytes, limit: int) -> bytes:
+        if self._local is not None and self._local.has(digest, -1):
+            try:
+                return self._local.read(digest, limit)
+            except Damaged:
+                pass  # the remote has it, too
+        place = self._place(digest)
+        try:
+            return self._blob(place, digest, limit)
+        except Damaged:
+            if not self._fetcher.forget(place[0]):
+                raise
+            return self._blob(place, digest, limit)
+
+    read_object_first = read
+
+    def unpack(self, digest: bytes) -> t.Iterator[t.Tuple[bytes, memoryview]]:
+        if self._local is not None and self._local.has(digest, -1):
+            yield from self._local.unpack(digest)
+            return
+        try:
+            plain, lines = self._opened(self._place(digest), local_pack.PACK_MOST)
+        except Damaged:
+            return
+        view = memoryview(plain)
+        for name, (offset, length) in lines.items():
+            yield name, view[offset : offset + length]
+
+    def open_plain(self, _digest: bytes, _size: int, _verify: bool) -> int:
+        return -1
+
+    def is_plain(self, _digest: bytes, _size: int) -> bool:
+        return False
+
+    def open_sample(self) -> int:
+        """OSError: nothing here is a file of this host."""
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def expect(self, digests: t.Iterable[bytes]) -> None:
+        """These will be read, in about this order: fetch them ahead."""
+        found: t.Dict[names.Pack, t.Set[int]] = {}
+        needed: t.Dict[names.Pack, int] = {}
+        for digest in digests:
+            place = self._places.place(self._keys.blob_id(digest))
+            if place is None or place[0] in self._missing or self._local is not None and self._local.has(digest, -1):
+                continue
+            found.setdefault(place[0], set()).add(place[1])
+            needed[place[0]] = needed.get(place[0], 0) + 1
+        self._fetcher.expect(Wanted(pack, None if needed[pack] >= _MOSTLY * self._counts[pack] else sorted(found[pack])) for pack in found)
+
+    # ---- inside
+
+    def _place(self, digest: bytes) -> t.Tuple[names.Pack, int]:
+        place = self._places.place(self._keys.blob_id(digest))
+        if place is None:
+            raise Damaged(f"Blob {digest.hex()} is not on the remote.")
+        return place
+
+    def _blob(self, place: t.Tuple[names.Pack, int], digest: bytes, limit: int) -> bytes:
+        opened = self._segments.get(place)
+        if opened is None:
+            opened = self._segments[place] = self._opened(place, limit)
+            self._size += len(opened[0])
+        self._segments.move_to_end(place)
+        while self._size > _ROOM and len(self._segments) > 1:
+            self._size -= len(self._segments.popitem(last=False)[1][0])
+        plain, lines = opened
+        offset, length = lines.get(digest, (0, -1))
+        if length > limit:
+            raise Damaged(f"Blob {digest.hex()} is larger than expected.")
+        blob = plain[offset : offset + length] if length >= 0 else b""
+        if hashlib.sha256(blob).digest() != digest:
+            self._size -= len(self._segments.pop(place)[0])
+            raise Damaged(f"Blob {digest.hex()} is altered in {place[0].name} of the remote.")
+        return blob
+
+    def _opened(self, place: t.Tuple[names.Pack, int], limit: int) -> _Opened:
+        pack, number = place
+        whole = self._everything and pack.metadata
+        layout, stored = self._fetcher.segment(pack, number, whole)
+        plain, lines = layout.open(number, stored, limit)
+        return plain, {digest: (offset, length) for digest, offset, length in lines}

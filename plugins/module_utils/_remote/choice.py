@@ -1,0 +1,102 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Which backup on a remote is meant: one by its id, or the newest good one of a workload. As few commits are read as that takes."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+from .._backup import records
+from .._backup.catalog import of_future, parse_created
+from .._base import Damaged, Foreign, NotFound, Unsupported
+from . import commits, known, names
+from .keys import Keys
+from .transport import Transport
+
+
+class Chosen(t.NamedTuple):
+    """A backup on a remote."""
+
+    commit: commits.Read
+    sidecar: records.Sidecar
+    #: Newer ones that cannot be used, and why.
+    passed: t.List[t.Dict[str, str]]
+
+
+def read(transport: Transport, keys: Keys, push: names.Push) -> t.Optional[t.Tuple[commits.Read, records.Sidecar]]:
+    """A commit that has the signature of its host, and the record in it; None for a revocation, Damaged, Foreign or Unsupported for all else."""
+    found = known.read_commit(transport, push)
+    if found is None:
+        return None
+    keys.check(found)
+    return found, records.decode_sidecar(keys.open_catalog(found.sidecar))
+
+
+def by_id(transport: Transport, keys: Keys, host: str, backup: str, created: t.Optional[datetime.datetime]) -> Chosen:
+    """The backup of an id; of several copies the newest. NotFound where there is none, with what could not be read.
+
+    :param created: when the id says that it was made: its copy is among those that came after that, and most often the first.
+    """
+    pushes = known.committed(transport, host)
+    passed = []
+    after = [push for push in pushes if created is not None and names.moment(push.id) >= created]
+    for push in (*after, *(push for push in reversed(pushes) if push not in set(after))):
+        try:
+            found = read(transport, keys, push)
+        except (Damaged, Foreign, Unsupported) as error:
+            passed.append({"id": str(push), "reason": error.message})
+            continue
+        if found is not None and found[1]["id"] == backup:
+            return Chosen(*found, [])
+    unread = f" {len(passed)} commit(s) there cannot be read, the first because: {passed[0]['reason']}" if passed else ""
+    raise NotFound(f"{transport.where} has no backup {host}/{backup}; list the backups there.{unread}", skipped=passed)
+
+
+def newest(
+    transport: Transport, keys: Keys, host: str, workload: str, accept: t.Callable[[records.Sidecar], bool], before: t.Optional[datetime.datetime]
+) -> Chosen:  # fmt: skip
+    """The newest complete backup of a workload, neither suspect nor of the future. NotFound where there is none.
+
+    :param before: only those that were made before this.
+    """
+    best: t.Optional[Chosen] = None
+    moment = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
+    passed: t.List[t.Dict[str, str]] = []
+    for push in reversed(known.committed(transport, host)):
+        if best is not None and names.moment(push.id) < moment:
+            break  # what was pushed before the best was made is older
+        try:
+            found = read(transport, keys, push)
+        except (Damaged, Foreign, Unsupported) as error:
+            passed.append({"id": str(push), "reason": error.message})
+            continue
+        if found is None or found[1]["workload_name"] != workload or not accept(found[1]):
+            continue
+        sidecar, made = found[1], parse_created(found[1])
+        if before is not None and made >= before:
+            continue
+        trouble = _trouble(sidecar)
+        if trouble is not None:
+            passed.append({"id": sidecar["id"], "reason": trouble})
+        elif made > moment:
+            best, moment = Chosen(*found, passed), made
+    if best is None:
+        raise NotFound(
+            f"Workload {workload} of host {host} has no matching backup on {transport.where} that is complete; list the backups there and restore one by its id.",
+            skipped=passed,
+        )
+    return best
+
+
+def _trouble(sidecar: records.Sidecar) -> t.Optional[str]:
+    """Why a backup is none to rely on."""
+    if not sidecar["complete"]:
+        return "It is incomplete."
+    if sidecar["suspect"]:
+        return f"It is suspect: {sidecar['suspect_reason']}."
+    return f"Its time {sidecar['created_at']} is in the future: the clock was wrong when it was made, or is wrong now." if of_future(sidecar) else None

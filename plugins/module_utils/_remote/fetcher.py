@@ -1,0 +1,240 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Packs of a remote, or parts of them: fetched ahead of the restore that reads them, and kept as long as they may be needed.
+
+::
+
+    plan     which segments of which packs will be read, in the order of their first use
+    whole    a pack of which at least half is needed is one request
+    parts    else its head, then the segments that are needed; ranges with less than 512 KiB between them are one request
+
+As many requests run at once as the remote has jobs. At most `_AHEAD` packs wait to be read.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import threading
+import typing as t
+
+from .._base import Damaged
+from .._restore.spool import Spool
+from . import names, packs
+from .keys import Keys, Parts
+from .transport import Transport
+
+#: Fetched packs that nothing was read of yet, at most; and where they are kept in memory.
+_AHEAD, _FEW = 16, 2
+#: Ranges with less between them are fetched as one.
+_GAP = 512 << 10
+#: The first request of a pack that is read in parts. Its head is in there, unless it has thousands of blobs.
+_FIRST = 72 << 10
+
+
+class Wanted(t.NamedTuple):
+    """What will be read of one pack."""
+
+    pack: names.Pack
+    #: None: all of it.
+    segments: t.Optional[t.Sequence[int]]
+
+
+class _Loaded:
+    """What is here of a pack."""
+
+    def __init__(self) -> None:
+        self.layout: t.Optional[packs.Layout] = None
+        self.form: t.Optional[Parts] = None
+        self.parts: t.List[t.Tuple[int, int]] = []  # offset and length
+        self.lock = threading.Lock()
+
+    def part_with(self, start: int, end: int) -> t.Optional[t.Tuple[int, int]]:
+        """The part that has a range."""
+        return next((part for part in self.parts if part[0] <= start and end <= part[0] + part[1]), None)
+
+
+class Fetcher:
+    """Gives segments of packs. Use as a context: at its end, no request runs any more.
+
+    :ivar requests: how many were made. :ivar fetched: their bytes.
+    """
+
+    def __init__(self, transport: Transport, keys: Keys, jobs: int, spool: Spool) -> None:
+        self._transport, self._keys, self._jobs, self._spool = transport, keys, jobs, spool
+        self._loaded: t.Dict[names.Pack, _Loaded] = {}
+        self._left: t.Dict[str, t.List[t.Tuple[int, int]]] = {}
+        self._plan: t.Deque[Wanted] = collections.deque()
+        self._running: t.Dict[names.Pack, concurrent.futures.Future[None]] = {}
+        self._unread: t.Dict[names.Pack, None] = {}  # in the order of the plan
+        self._pool: t.Optional[concurrent.futures.ThreadPoolExecutor] = None
+        self._lock = threading.Lock()
+        self.requests = self.fetched = 0
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._plan.clear()
+        for future in self._running.values():
+            future.cancel()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        self._running.clear()
+        self._unread.clear()
+
+    def left(self, parts: t.Iterable[t.Tuple[str, int, int]]) -> None:
+        """What an earlier restore has fetched: key, offset, length."""
+        for key, offset, length in parts:
+            self._left.setdefault(key, []).append((offset, length))
+
+    def expect(self, wanted: t.Iterable[Wanted]) -> None:
+        """Fetch these packs, in this order, ahead of the reader."""
+        self._plan.extend(wanted)
+        self._pool = self._pool or concurrent.futures.ThreadPoolExecutor(self._jobs)
+        self._advance()
+
+    def segment(self, pack: names.Pack, number: int, whole: bool = False) -> t.Tuple[packs.Layout, bytes]:
+        """The layout of a pack, and a segment as it is stored there; Damaged where the pack is missing, or cannot be what it should be.
+
+        :param whole: if it is to be fetched, fetch the whole pack.
+        """
+        found = self._here(pack, number)
+        future = self._running.get(pack)
+        if found is None and future is not None:
+            try:
+                future.result()
+            finally:
+                self._running.pop(pack, None)
+            found = self._here(pack, number)
+        if found is None:
+            planned = next((wanted for wanted in self._plan if wanted.pack == pack), None)
+            if planned is not None:
+                self._plan.remove(planned)
+            self._fetch(planned or Wanted(pack, None if whole else (number,)))
+            found = self._here(pack, number)
+        if found is None:  # it was dropped again at once, or the plan was of other segments
+            self._fetch(Wanted(pack, (number,)))
+            found = self._here(pack, number)
+        while pack in self._unread:  # what was planned before it is not needed any more, or will be needed later
+            del self._unread[next(iter(self._unread))]
+        self._advance()
+        if found is None:
+            raise Damaged(f"{self._transport.where}: {pack.name} is shorter than it should be; restore that object from a copy of the remote.")
+        return found
+
+    def forget(self, pack: names.Pack) -> bool:
+        """Fetch a pack anew when it is read next; whether that may help: some of it is of an earlier restore, which may have been cut off as it wrote."""
+        loaded = self._loaded.pop(pack, None)
+        old = self._left.pop(pack.sha256, [])
+        for offset, _length in {*old, *(loaded.parts if loaded is not None else ())}:
+            self._spool.drop(pack.sha256, offset)
+        return bool(old)
+
+    # ---- inside
+
+    def _advance(self) -> None:
+        while self._plan and self._pool is not None and len(self._unread) < (_AHEAD if self._spool.on_disk else _FEW):
+            wanted = self._plan.popleft()
+            if wanted.pack in self._running:
+                continue
+            self._unread[wanted.pack] = None
+            self._running[wanted.pack] = self._pool.submit(self._fetch, wanted)
+
+    def _of(self, pack: names.Pack) -> _Loaded:
+        with self._lock:
+            if pack not in self._loaded:
+                loaded = self._loaded[pack] = _Loaded()
+                loaded.parts = list(self._left.get(pack.sha256, ()))
+            return self._loaded[pack]
+
+    def _here(self, pack: names.Pack, number: int) -> t.Optional[t.Tuple[packs.Layout, bytes]]:
+        """What is asked for, if that was fetched and is still kept."""
+        loaded = self._of(pack)
+        layout = self._layout(pack, loaded)
+        if layout is None:
+            return None
+        start, end = layout.place(number)
+        data = self._read(pack, loaded, start, end)
+        return None if data is None else (layout, data)
+
+    def _layout(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Layout]:
+        if loaded.layout is None:
+            start = self._read(pack, loaded, 0, packs.HEADER)
+            head = self._read(pack, loaded, 0, packs.head_size(start)) if start is not None else None
+            loaded.layout = packs.Layout(head) if head is not None else None
+        return loaded.layout
+
+    def _read(self, pack: names.Pack, loaded: _Loaded, start: int, end: int) -> t.Optional[bytes]:
+        part = loaded.part_with(start, end)
+        if part is None:
+            return None
+        data = self._spool.read(pack.sha256, part[0], start - part[0], end - start)
+        if data is None or len(data) != end - start:
+            with loaded.lock:
+                loaded.parts = [other for other in loaded.parts if other != part]
+            return None
+        return data
+
+    def _fetch(self, wanted: Wanted) -> None:
+        """Have what is wanted of a pack in the spool, as far as there is space."""
+        pack, loaded = wanted.pack, self._of(wanted.pack)
+        if wanted.segments is not None and self._fetch_parts(pack, loaded, wanted.segments):
+            return
+        if loaded.layout is None or loaded.part_with(0, loaded.layout.end) is None:
+            data = self._keys.open_data(self._get(pack, 0, None))
+            self._keep(pack, loaded, 0, data)
+            loaded.layout = packs.Layout(data)
+
+    def _fetch_parts(self, pack: names.Pack, loaded: _Loaded, segments: t.Iterable[int]) -> bool:
+        """False where the pack can only be fetched as a whole."""
+        layout = self._layout(pack, loaded) or self._fetch_head(pack, loaded)
+        if layout is None:
+            return False
+        places = sorted(place for place in map(layout.place, segments) if loaded.part_with(*place) is None)
+        while places:
+            start, end = places.pop(0)
+            while places and places[0][0] - end < _GAP:
+                end = max(end, places.pop(0)[1])
+            self._fetch_range(pack, loaded, start, end)
+        return True
+
+    def _fetch_head(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Layout]:
+        """The layout of a pack; None where it cannot be read in parts."""
+        first = self._get(pack, 0, _FIRST)
+        loaded.form = self._keys.opened(first)
+        if loaded.form is None:
+            return None
+        data = loaded.form.first(first, len(first) < _FIRST)
+        size = packs.head_size(data)
+        self._keep(pack, loaded, 0, data)
+        if size > len(data):
+            self._fetch_range(pack, loaded, 0, size)
+        return self._layout(pack, loaded)
+
+    def _fetch_range(self, pack: names.Pack, loaded: _Loaded, start: int, end: int) -> None:
+        if loaded.form is None:
+            loaded.form = self._keys.opened(self._get(pack, 0, _FIRST))
+        if loaded.form is None or start >= end:
+            return
+        first, last = loaded.form.stored(start, end)
+        self._keep(pack, loaded, *loaded.form.open(first, self._get(pack, first, last - first)))
+
+    def _get(self, pack: names.Pack, start: int, length: t.Optional[int]) -> bytes:
+        data = self._transport.get(pack.name, start, length)
+        with self._lock:
+            self.requests += 1
+            self.fetched += len(data or b"")
+        if data is None:
+            raise Damaged(f"{self._transport.where}: {pack.name} is missing; restore that object from a copy of the remote.")
+        return data
+
+    def _keep(self, pack: names.Pack, loaded: _Loaded, offset: int, data: bytes) -> None:
+        self._spool.write(pack.sha256, offset, data)
+        with loaded.lock:
+            loaded.parts.append((offset, len(data)))
