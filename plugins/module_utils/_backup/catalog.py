@@ -32,7 +32,7 @@ from .._base import (
     show_time,
     store_failure,
 )
-from .._format import links, tree, walk
+from .._format import links, tree
 from .._format.reachability import Reachability
 from .._store.store import Store
 from . import directory, records

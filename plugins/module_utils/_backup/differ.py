@@ -70,7 +70,9 @@ def between(store: Store, catalog: Catalog, old: str, new: str, paths: t.Sequenc
 def _between(store: Store, catalog: Catalog, sidecars: t.Sequence[Sidecar], paths: t.Sequence[str], limit: int) -> diff.Changes:
     before, after = (catalog.manifest(sidecar).root for sidecar in sidecars)
     changes = diff.Changes(limit)
-    selected = [[inside(catalog.load, functools.partial(catalog.manifest, sidecar), sidecar["source_path"], parse(path)) for path in paths] for sidecar in sidecars]
+    selected = [
+        [inside(catalog.load, functools.partial(catalog.manifest, sidecar), sidecar["source_path"], parse(path)) for path in paths] for sidecar in sidecars
+    ]
     for one, other in _topmost(zip(*selected)) if paths else [(b"", b"")]:
         a, b = (walk.find(catalog.load, root, path) for root, path in ((before, one), (after, other)))
         if a is None and b is None:

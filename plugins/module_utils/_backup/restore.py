@@ -207,16 +207,19 @@ class Restorer:
     def _check(self, manifest: Manifest) -> t.List[Skipped]:
         """Damaged unless all that is asked for is here; what is lost, where the rest is to be salvaged."""
         whole = self._selection.everything and not self._request.salvage
+        why = ""
         if whole:
-            with contextlib.suppress(Damaged):
+            try:
                 self._origin.check(manifest)
                 return []
+            except Damaged as error:
+                why = f" {error.message}"
         salvage = Salvage(self._blobs, self._load, manifest.root, self._selection)
         lost = sorted(salvage.lost)
         if b"" in salvage.lost or lost and not self._request.salvage:
             raise Damaged(
-                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}. Restore the rest with `salvage: true`, or select the"
-                " paths you need.",
+                f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}.{why}"
+                " Restore the rest with `salvage: true`, or select the paths you need.",
                 paths=[show(path) for path in lost],
             )
         if whole:

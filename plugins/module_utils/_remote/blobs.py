@@ -44,7 +44,7 @@ class RemoteBlobs:
         local: t.Optional[Store],
     ) -> None:  # fmt: skip
         self._fetcher, self._keys, self._places, self._counts, self._missing = fetcher, keys, places, counts, missing
-        self._everything, self._local = everything, local
+        self._whole, self._local = everything, local  # until the content that is needed is known, metadata is read, and all of it
         self._segments: OrderedDict[t.Tuple[names.Pack, int], _Opened] = OrderedDict()
         self._size = 0
 
@@ -99,6 +99,7 @@ class RemoteBlobs:
 
     def expect(self, digests: t.Iterable[bytes]) -> None:
         """These will be read, in about this order: fetch them ahead."""
+        self._whole = False
         found: t.Dict[names.Pack, t.Set[int]] = {}
         needed: t.Dict[names.Pack, int] = {}
         for digest in digests:
@@ -137,7 +138,6 @@ class RemoteBlobs:
 
     def _opened(self, place: t.Tuple[names.Pack, int], limit: int) -> _Opened:
         pack, number = place
-        whole = self._everything and pack.metadata
-        layout, stored = self._fetcher.segment(pack, number, whole)
-        plain, lines = layout.open(number, stored, limit)
+        contents, stored = self._fetcher.segment(pack, number, self._whole)
+        plain, lines = contents.open(number, stored, limit)
         return plain, {digest: (offset, length) for digest, offset, length in lines}

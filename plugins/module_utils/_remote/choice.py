@@ -87,7 +87,8 @@ def newest(
             best, moment = Chosen(*found, passed), made
     if best is None:
         raise NotFound(
-            f"Workload {workload} of host {host} has no matching backup on {transport.where} that is complete; list the backups there and restore one by its id.",
+            f"Workload {workload} of host {host} has no matching backup on {transport.where} that is complete; list the backups there, and restore one by"
+            " its id.",
             skipped=passed,
         )
     return best

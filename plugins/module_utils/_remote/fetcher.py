@@ -48,7 +48,7 @@ class _Loaded:
     """What is here of a pack."""
 
     def __init__(self) -> None:
-        self.layout: t.Optional[packs.Layout] = None
+        self.contents: t.Optional[packs.Contents] = None
         self.form: t.Optional[Parts] = None
         self.parts: t.List[t.Tuple[int, int]] = []  # offset and length
         self.lock = threading.Lock()
@@ -99,11 +99,19 @@ class Fetcher:
         self._pool = self._pool or concurrent.futures.ThreadPoolExecutor(self._jobs)
         self._advance()
 
-    def segment(self, pack: names.Pack, number: int, whole: bool = False) -> t.Tuple[packs.Layout, bytes]:
-        """The layout of a pack, and a segment as it is stored there; Damaged where the pack is missing, or cannot be what it should be.
+    def segment(self, pack: names.Pack, number: int, whole: bool = False) -> t.Tuple[packs.Contents, bytes]:
+        """The contents of a pack, and a segment as it is stored there; Damaged where the pack is missing, or cannot be what it should be.
 
         :param whole: if it is to be fetched, fetch the whole pack.
         """
+        try:
+            return self._segment(pack, number, whole)
+        except Damaged:
+            if not self.forget(pack):
+                raise
+            return self._segment(pack, number, whole)
+
+    def _segment(self, pack: names.Pack, number: int, whole: bool) -> t.Tuple[packs.Contents, bytes]:
         found = self._here(pack, number)
         future = self._running.get(pack)
         if found is None and future is not None:
@@ -130,6 +138,9 @@ class Fetcher:
 
     def forget(self, pack: names.Pack) -> bool:
         """Fetch a pack anew when it is read next; whether that may help: some of it is of an earlier restore, which may have been cut off as it wrote."""
+        future = self._running.pop(pack, None)
+        if future is not None and not future.cancel():
+            concurrent.futures.wait([future])
         loaded = self._loaded.pop(pack, None)
         old = self._left.pop(pack.sha256, [])
         for offset, _length in {*old, *(loaded.parts if loaded is not None else ())}:
@@ -153,22 +164,22 @@ class Fetcher:
                 loaded.parts = list(self._left.get(pack.sha256, ()))
             return self._loaded[pack]
 
-    def _here(self, pack: names.Pack, number: int) -> t.Optional[t.Tuple[packs.Layout, bytes]]:
+    def _here(self, pack: names.Pack, number: int) -> t.Optional[t.Tuple[packs.Contents, bytes]]:
         """What is asked for, if that was fetched and is still kept."""
         loaded = self._of(pack)
-        layout = self._layout(pack, loaded)
-        if layout is None:
+        contents = self._contents(pack, loaded)
+        if contents is None:
             return None
-        start, end = layout.place(number)
+        start, end = contents.place(number)
         data = self._read(pack, loaded, start, end)
-        return None if data is None else (layout, data)
+        return None if data is None else (contents, data)
 
-    def _layout(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Layout]:
-        if loaded.layout is None:
+    def _contents(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Contents]:
+        if loaded.contents is None:
             start = self._read(pack, loaded, 0, packs.HEADER)
             head = self._read(pack, loaded, 0, packs.head_size(start)) if start is not None else None
-            loaded.layout = packs.Layout(head) if head is not None else None
-        return loaded.layout
+            loaded.contents = packs.Contents(head) if head is not None else None
+        return loaded.contents
 
     def _read(self, pack: names.Pack, loaded: _Loaded, start: int, end: int) -> t.Optional[bytes]:
         part = loaded.part_with(start, end)
@@ -186,17 +197,18 @@ class Fetcher:
         pack, loaded = wanted.pack, self._of(wanted.pack)
         if wanted.segments is not None and self._fetch_parts(pack, loaded, wanted.segments):
             return
-        if loaded.layout is None or loaded.part_with(0, loaded.layout.end) is None:
+        contents = self._contents(pack, loaded)
+        if contents is None or loaded.part_with(0, contents.end) is None:
             data = self._keys.open_data(self._get(pack, 0, None))
             self._keep(pack, loaded, 0, data)
-            loaded.layout = packs.Layout(data)
+            loaded.contents = packs.Contents(data)
 
     def _fetch_parts(self, pack: names.Pack, loaded: _Loaded, segments: t.Iterable[int]) -> bool:
         """False where the pack can only be fetched as a whole."""
-        layout = self._layout(pack, loaded) or self._fetch_head(pack, loaded)
-        if layout is None:
+        contents = self._contents(pack, loaded) or self._fetch_head(pack, loaded)
+        if contents is None:
             return False
-        places = sorted(place for place in map(layout.place, segments) if loaded.part_with(*place) is None)
+        places = sorted(place for place in map(contents.place, segments) if loaded.part_with(*place) is None)
         while places:
             start, end = places.pop(0)
             while places and places[0][0] - end < _GAP:
@@ -204,8 +216,8 @@ class Fetcher:
             self._fetch_range(pack, loaded, start, end)
         return True
 
-    def _fetch_head(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Layout]:
-        """The layout of a pack; None where it cannot be read in parts."""
+    def _fetch_head(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Contents]:
+        """The contents of a pack; None where it cannot be read in parts."""
         first = self._get(pack, 0, _FIRST)
         loaded.form = self._keys.opened(first)
         if loaded.form is None:
@@ -215,7 +227,7 @@ class Fetcher:
         self._keep(pack, loaded, 0, data)
         if size > len(data):
             self._fetch_range(pack, loaded, 0, size)
-        return self._layout(pack, loaded)
+        return self._contents(pack, loaded)
 
     def _fetch_range(self, pack: names.Pack, loaded: _Loaded, start: int, end: int) -> None:
         if loaded.form is None:

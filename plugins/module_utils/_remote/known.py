@@ -121,8 +121,8 @@ def _listed_in(transport: Transport, keys: Keys, pack: names.Pack) -> bytes:
     data = transport.get(pack.name)
     if data is None:
         raise Damaged(f"{transport.where}: {pack.name} is missing.")
-    layout = packs.Layout(keys.open_data(data))
-    return b"".join(indexes.LINE.pack(segment, keys.blob_id(digest), length) for segment, digest, length in layout.blobs())
+    contents = packs.Contents(keys.open_data(data))
+    return b"".join(indexes.LINE.pack(segment, keys.blob_id(digest), length) for segment, digest, length in contents.blobs())
 
 
 def read_commit(transport: Transport, push: names.Push) -> t.Optional[commits.Read]:

@@ -69,7 +69,7 @@ def head_size(start: bytes) -> int:
     return t.cast(int, _HEADER.size + _SEGMENT.size * segments + _BLOB.size * blobs)
 
 
-class Layout:
+class Contents:
     """Where everything in a pack is, by its head. Damaged where that cannot be.
 
     :ivar size: of the head. :ivar end: of the pack.

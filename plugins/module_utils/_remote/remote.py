@@ -186,7 +186,7 @@ class Remote:
         self,
         meant: Meant,
         request: RestoreRequest,
-        newest: Query = Query(),
+        newest: t.Optional[Query] = None,
         before: t.Optional[str] = None,
         dry: bool = False,
         progress: Progress = unwatched,
@@ -201,7 +201,7 @@ class Remote:
         if request.link in ("reflink", "hardlink"):
             raise UsageError(f"Files cannot be linked with a remote; omit `link: {request.link}`.")
         about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
-        chosen = self._choose(meant, newest, before)
+        chosen = self._choose(meant, newest or Query(), before)
         everything = not request.paths
         with no_cycles(), RemoteOrigin(self.transport, self._keys, chosen, everything, self._settings.jobs, *self._local()) as origin:
             done = Restorer(origin, request, dry, False, progress)()

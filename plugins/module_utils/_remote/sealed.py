@@ -185,7 +185,8 @@ class Sealed(Keys):
     @property
     def _recovery_key(self) -> Recovery:
         if self._recovery is None:
-            raise UsageError("Backups on a sealed remote can only be read with the recovery key; give it with `identity` (on the command line, `--identity FILE`).")
+            how = "give it with `identity` (on the command line, `--identity FILE`)"
+            raise UsageError(f"Backups on a sealed remote can only be read with the recovery key; {how}.")
         return self._recovery
 
     def check(self, found: commits.Read) -> None:

@@ -1,0 +1,412 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restores from a remote, by a host that has nothing but it. The judge is rsync, with its friends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.restore import Restored
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NotFound, RemoteError, TargetDiffers, TargetError, UsageError, VoltError
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, packs, sealed as sealed_keys
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote, Settings, Which
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.tests.rigs import need, oracle, s3_servers, sample, torture
+from ansible_collections.volt.backup.tests.unit.kit import noise
+
+from .test_push import HOST, Place, Tapped, change, made
+
+IMAGE = noise(9 << 20, 2)
+WORK = Meant(workload="work")
+
+
+class Elsewhere:
+    """A host without a store, and what it restores from a remote."""
+
+    def __init__(self, place: Place, settings: Settings | None = None, identity: Any = None) -> None:
+        self.place, self.target = place, place.bench.top / "new"
+        self._manager = Manager(str(place.bench.top / "none"), str(place.bench.top / "none-either"), 5)
+        self._settings, self._identity = settings or Settings(f"file://{place.top}"), identity
+        self.requests: list[tuple[str, str]] = []
+        self.cut: int | None = None
+
+    def restore(self, meant: Meant = WORK, newest: Query | None = None, before: str | None = None, dry: bool = False, **options: Any) -> Restored:
+        remote = Remote(self._manager, self._settings, self._identity)
+        if self._settings.url.startswith("file:"):
+            remote.transport = Tapped(str(self.place.top))
+            self.requests = remote.transport.requests
+            if self.cut is not None:
+                remote.transport.before[self.cut] = _cut
+        options.setdefault("target", str(self.target))
+        return remote.restore(meant, RestoreRequest(**options), newest, before, dry)[0]
+
+    def packs_read(self) -> list[str]:
+        return [name for verb, name in self.requests if verb == "get" and name.startswith("packs/")]
+
+    def debris(self) -> list[str]:
+        return [name for name in os.listdir(self.place.bench.top) if ".volt-" in name]
+
+
+def _cut() -> None:
+    raise RemoteError("The line was cut; try again.")
+
+
+@pytest.fixture
+def place(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Place:
+    need("zstd")
+    monkeypatch.setattr(packs, "SIZE", 1 << 20)  # so that there are several packs
+    bench.files(small=b"hello\n", some__noise=noise(300_000), some__more=noise(90_000, 1), other__text=b"text\n" * 40_000, image=IMAGE)
+    os.link(bench.source / "small", bench.source / "some/linked")
+    return made(bench)
+
+
+@pytest.fixture
+def elsewhere(place: Place) -> Elsewhere:
+    place.create()
+    place.push()
+    return Elsewhere(place)
+
+
+def same(elsewhere: Elsewhere) -> None:
+    assert oracle.differences(elsewhere.place.bench.source, elsewhere.target) == []
+    assert elsewhere.debris() == []
+
+
+def test_a_host_without_a_store_gets_all(place: Place) -> None:
+    for number in range(3):
+        change(place.bench, number)
+        place.push()
+    elsewhere = Elsewhere(place)
+    done = elsewhere.restore()
+    same(elsewhere)
+    stored = sum(place.packs().values())
+    assert done.restore["remote"] == f"file://{place.top}" and 0 < done.restore["fetched_bytes"] <= stored + 72_000 * len(place.packs()) and not done.warnings
+    assert len(elsewhere.packs_read()) <= len(place.packs()) + 4
+    again = elsewhere.restore()
+    assert not again.changed and again.restore["strategy"] == "none"
+
+
+def test_a_difficult_tree(bench: Any) -> None:
+    need("zstd", root=True)
+    torture.build(bench.source, entries=500)
+    place = made(bench)
+    place.create()
+    place.push()
+    elsewhere = Elsewhere(place)
+    elsewhere.restore()
+    same(elsewhere)
+
+
+def test_one_file_takes_little_of_the_remote(place: Place) -> None:
+    place.bench.files(**{f"many__{number:04d}": noise(5000, number) for number in range(600)})
+    place.create()
+    place.push()
+    elsewhere = Elsewhere(place)
+    done = elsewhere.restore(paths=["many/0123"])
+    assert {path.name for path in elsewhere.target.rglob("*") if path.is_file()} == {"0123"}
+    assert (elsewhere.target / "many/0123").read_bytes() == noise(5000, 123)
+    assert done.restore["fetched_bytes"] < sum(place.packs().values()) / 3
+
+
+def test_only_what_differs_is_fetched(elsewhere: Elsewhere) -> None:
+    elsewhere.restore()
+    (elsewhere.target / "some/more").write_bytes(b"changed")
+    with pytest.raises(TargetDiffers):
+        elsewhere.restore()
+    done = elsewhere.restore(force=True, strategy="in_place")
+    same(elsewhere)
+    assert done.restore["files_copied"] == 1 and done.restore["fetched_bytes"] < 3 << 20
+
+
+def test_the_store_of_the_host_spares_the_remote(elsewhere: Elsewhere) -> None:
+    remote = elsewhere.place.open()
+    done = remote.restore(WORK, RestoreRequest(str(elsewhere.target)))[0]
+    same(elsewhere)
+    assert done.restore["fetched_bytes"] == 0
+
+
+def test_check_mode_writes_nothing_and_says_the_same(elsewhere: Elsewhere) -> None:
+    before = elsewhere.place.bench.snapshot()
+    foreseen = elsewhere.restore(dry=True)
+    assert elsewhere.place.bench.snapshot() == before
+    done = elsewhere.restore()
+    assert foreseen.diff == done.diff and foreseen.restore["strategy"] == done.restore["strategy"]
+    assert foreseen.restore["bytes_needed"] == done.restore["bytes_needed"]
+
+
+def test_which_backup_is_meant(place: Place) -> None:
+    first, second = change(place.bench, 0), change(place.bench, 1)
+    place.push()
+    elsewhere = Elsewhere(place)
+    assert elsewhere.restore(Meant(backup=first["id"]), dry=True).restore["backup_id"] == first["id"]
+    assert elsewhere.restore(Meant(HOST, backup=second["id"]), dry=True).restore["backup_id"] == second["id"]
+    assert elsewhere.restore(dry=True).restore["backup_id"] == second["id"]
+    assert elsewhere.restore(before=second["created_at"], dry=True).restore["backup_id"] == first["id"]
+    for meant, newest in ((Meant(workload="other"), None), (WORK, Query(type="pre-deploy")), (WORK._replace(host="web2"), None)):
+        with pytest.raises(NotFound, match="no matching backup"):
+            elsewhere.restore(meant, newest, dry=True)
+    with pytest.raises(NotFound, match="has no backup"):
+        elsewhere.restore(Meant(backup="work-20200101-000000-manual"), dry=True)
+
+
+def test_what_is_not_good_is_passed_over(place: Place) -> None:
+    first = place.create().backup
+    place.bench.files(small=b"other\n")
+    later = place.create(tags=["x"]).backup
+    place.push()
+    (commit,) = [path for path in (place.top / "commits" / HOST).iterdir() if later["id"].encode() in path.read_bytes()]
+    commit.write_bytes(commit.read_bytes()[:-40])
+    elsewhere = Elsewhere(place)
+    assert elsewhere.restore(dry=True).restore["backup_id"] == first["id"]
+    with pytest.raises(NotFound, match="cannot be read, the first because: .* is damaged"):
+        elsewhere.restore(Meant(backup=later["id"]), dry=True)
+
+
+def test_two_hosts(place: Place) -> None:
+    place.create()
+    place.push()
+    other = Manager(str(place.bench.top / "store2"), str(place.bench.top / "backups2"), 5)
+    other.create(CreateRequest("work", str(place.bench.source)))
+    Remote(other, Settings(f"file://{place.top}", "web2")).push(Which())
+    elsewhere = Elsewhere(place)
+    with pytest.raises(UsageError, match=rf"it has those of {HOST}, web2"):
+        elsewhere.restore()
+    elsewhere.restore(Meant("web2", workload="work"))
+    same(elsewhere)
+
+
+def test_refused_before_anything_is_fetched(elsewhere: Elsewhere) -> None:
+    for options, error, sentence in (
+        ({"target": str(elsewhere.place.top / "below")}, TargetError, "where backups are kept"),
+        ({"link": "hardlink"}, UsageError, "cannot be linked with a remote"),
+        ({"link": "reflink"}, UsageError, "cannot be linked with a remote"),
+    ):
+        with pytest.raises(error, match=sentence):
+            elsewhere.restore(**options)
+        assert not elsewhere.packs_read()
+
+
+# ---- a remote that lacks something
+
+
+def _pack(place: Place, wanted: bytes) -> Path:
+    """The pack that has a blob whose bytes are not compressed."""
+    return next(path for path in (place.top / "packs").rglob("*") if path.is_file() and wanted in path.read_bytes())
+
+
+def _rest_is_right(elsewhere: Elsewhere, done: Restored) -> None:
+    source = elsewhere.place.bench.source
+    files = {str(path.relative_to(source)): path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    assert {name for name in files if not (elsewhere.target / name).exists()} == set(done.restore["lost"]) < set(files)
+    assert all((elsewhere.target / name).read_bytes() == files[name] for name in files.keys() - set(done.restore["lost"]))
+
+
+def test_a_lost_pack_costs_its_files(elsewhere: Elsewhere) -> None:
+    os.unlink(_pack(elsewhere.place, IMAGE[-1000:]))
+    with pytest.raises(Damaged, match="lacks the content of"):
+        elsewhere.restore()
+    assert not elsewhere.target.exists() and not [name for name in elsewhere.debris() if "fetched" not in name]
+    done = elsewhere.restore(salvage=True)
+    assert "image" in done.restore["lost"]
+    _rest_is_right(elsewhere, done)
+
+
+@pytest.mark.parametrize("harm", ["altered", "truncated", "empty"])
+def test_an_altered_pack_is_told_and_nothing_is_replaced(elsewhere: Elsewhere, harm: str) -> None:
+    path = _pack(elsewhere.place, IMAGE[-1000:])
+    data = bytearray(path.read_bytes())
+    at = data.index(IMAGE[-1000:])
+    data[at : at + 10] = b"0123456789"
+    path.write_bytes({"altered": data, "truncated": data[: at + 5], "empty": b""}[harm])
+    elsewhere.target.mkdir()
+    (elsewhere.target / "mine").write_bytes(b"mine")
+    with pytest.raises(Damaged, match="remote|shorter"):
+        elsewhere.restore(force=True, strategy="replace")
+    assert [path.name for path in elsewhere.target.iterdir()] == ["mine"]
+    done = elsewhere.restore(force=True, salvage=True)
+    assert "image" in done.restore["lost"]
+    _rest_is_right(elsewhere, done)
+
+
+@pytest.mark.parametrize("harm", ["lost", "altered"])
+def test_a_lost_index_costs_nothing_but_time(elsewhere: Elsewhere, harm: str) -> None:
+    for path in (elsewhere.place.top / "indexes").rglob("*"):
+        if path.is_file():
+            path.unlink() if harm == "lost" else path.write_bytes(path.read_bytes()[:-1] + b"x")
+    done = elsewhere.restore()
+    same(elsewhere)
+    assert any("/indexes/" in text or "indexes/" in text for text in done.warnings)
+
+
+def test_a_replaced_manifest_is_refused(place: Place) -> None:
+    """An unsealed remote has no signatures: what its record says is compared."""
+    change(place.bench, 0)
+    change(place.bench, 1)
+    place.push()
+    first, second = sorted((place.top / "commits" / HOST).iterdir())
+    read = [commits.parse(f"{names.COMMITS}{HOST}/{path.name}", path.read_bytes()) for path in (first, second)]
+    assert read[0] is not None and read[1] is not None
+    second.write_bytes(commits.encode(read[1].commit, read[1].sidecar, read[0].manifest, False, lambda _line: None))
+    with pytest.raises(Damaged, match="is not the one that its record names"):
+        Elsewhere(place).restore()
+
+
+def test_hostile_segments(elsewhere: Elsewhere) -> None:
+    """A pack that promises gigabytes is not unpacked."""
+    for path in (elsewhere.place.top / "packs").rglob("*"):
+        if path.is_file():
+            data = bytearray(path.read_bytes())
+            data[packs.HEADER + 4 : packs.HEADER + 8] = (1 << 31).to_bytes(4, "little")
+            path.write_bytes(data)
+    with pytest.raises(Damaged):
+        elsewhere.restore()
+
+
+# ---- cut off
+
+
+def test_a_restore_that_was_cut_goes_on(elsewhere: Elsewhere) -> None:
+    """At each request: what is at the target is right after the next one, and no pack is fetched twice but those that were under way."""
+    elsewhere.restore()
+    total = len(elsewhere.requests)
+    shutil.rmtree(elsewhere.target)
+    whole = len(elsewhere.packs_read())
+    for cut in sample.some(range(total), 8, "requests of a restore"):
+        elsewhere.cut = cut
+        with pytest.raises(RemoteError, match="was cut"):
+            elsewhere.restore()
+        assert not elsewhere.target.exists()
+        before = len(elsewhere.packs_read())
+        elsewhere.cut = None
+        elsewhere.restore()
+        same(elsewhere)
+        assert before + len(elsewhere.packs_read()) <= whole + 4  # as many as there are jobs
+        shutil.rmtree(elsewhere.target)
+
+
+def test_what_a_power_cut_tore_is_fetched_again(elsewhere: Elsewhere) -> None:
+    elsewhere.restore()
+    shutil.rmtree(elsewhere.target)
+    elsewhere.cut = len(elsewhere.requests) - 1
+    with pytest.raises(RemoteError):
+        elsewhere.restore()
+    (room,) = [elsewhere.place.bench.top / name for name in elsewhere.debris()]
+    torn = [path for path in room.iterdir() if path.name != "volt-restore"]
+    assert torn and room.stat().st_mode & 0o777 == 0o700
+    for path in torn:
+        path.write_bytes(bytes(path.stat().st_size))
+    elsewhere.cut = None
+    elsewhere.restore()
+    same(elsewhere)
+
+
+def test_what_another_user_put_there_is_not_read(elsewhere: Elsewhere) -> None:
+    """A directory of that name that others can write to is left alone."""
+    room = elsewhere.place.bench.top / ".new.volt-fetched"
+    room.mkdir(mode=0o777)
+    room.chmod(0o777)
+    (room / "theirs").write_bytes(b"theirs")
+    elsewhere.restore()
+    assert oracle.differences(elsewhere.place.bench.source, elsewhere.target) == []
+    assert [path.name for path in room.iterdir()] == ["theirs"]
+
+
+def test_a_local_restore_removes_what_was_fetched(elsewhere: Elsewhere) -> None:
+    elsewhere.restore(dry=True)
+    elsewhere.cut = len(elsewhere.requests)
+    with pytest.raises(RemoteError):
+        elsewhere.restore()
+    assert elsewhere.debris()
+    elsewhere.place.bench.restore(target=str(elsewhere.target))
+    same(elsewhere)
+
+
+# ---- sealed, and on S3
+
+
+@pytest.fixture
+def sealed(place: Place, tmp_path: Path) -> tuple[Elsewhere, Any]:
+    """A sealed remote, as it is seen with the recovery key."""
+    need("age")
+    recovery = sealed_keys.new_recovery()
+    (tmp_path / "web1").write_text(recovery.of_host("web1").text())
+    there = Place(place.bench, tmp_path / "sealed")
+    there.top.mkdir()
+    settings = Settings(f"file://{there.top}", keys=str(tmp_path / "web1"))
+    Remote(place.bench.manager, settings).begin()
+    place.bench.files(**{f"many__{number:04d}": noise(5000, number) for number in range(600)})
+    place.create()
+    Remote(place.bench.manager, settings).push(Which())
+    return Elsewhere(there, Settings(settings.url), recovery), settings
+
+
+@pytest.mark.parametrize("means", ["library", "program"])
+def test_a_sealed_backup(sealed: tuple[Elsewhere, Any], monkeypatch: pytest.MonkeyPatch, means: str) -> None:
+    if means == "program":
+        monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    elsewhere, settings = sealed
+    elsewhere.restore()
+    same(elsewhere)
+    shutil.rmtree(elsewhere.target)
+    done = elsewhere.restore(paths=["many/0123"])
+    assert (elsewhere.target / "many/0123").read_bytes() == noise(5000, 123)
+    if means == "library":
+        assert done.restore["fetched_bytes"] < sum(elsewhere.place.packs().values()) / 3
+    shutil.rmtree(elsewhere.target)
+    for identity, refused, sentence in ((None, UsageError, "recovery key"), (sealed_keys.new_recovery(), VoltError, "another recovery key")):
+        other = Elsewhere(elsewhere.place, settings if identity is None else Settings(settings.url), identity)
+        with pytest.raises(refused, match=sentence):
+            other.restore()
+        assert not other.target.exists()
+
+
+def test_an_altered_sealed_pack_is_told(sealed: tuple[Elsewhere, Any]) -> None:
+    elsewhere, _settings = sealed
+    for path in (elsewhere.place.top / "packs").rglob("*"):
+        if path.is_file():
+            data = bytearray(path.read_bytes())
+            data[-20] ^= 1
+            path.write_bytes(data)
+    with pytest.raises(Damaged, match="age file is altered"):
+        elsewhere.restore()
+    assert not elsewhere.target.exists()
+
+
+def test_from_s3(place: Place) -> None:
+    place.create()
+    with s3_servers.moto() as server:
+        server.make_bucket("restored")
+        settings = Settings(f"s3://restored/web?endpoint={server.endpoint}", HOST, 4, credentials=server.keys["owner"])
+        remote = Remote(place.bench.manager, settings)
+        remote.begin()
+        remote.push(Which())
+        elsewhere = Elsewhere(place, settings)
+        elsewhere.restore()
+        same(elsewhere)
+        shutil.rmtree(elsewhere.target)
+        elsewhere.restore(paths=["some/more"])
+        assert (elsewhere.target / "some/more").read_bytes() == noise(90_000, 1)
+
+
+# ---- the command
+
+
+def test_the_command(elsewhere: Elsewhere, capsys: pytest.CaptureFixture[str]) -> None:
+    top = elsewhere.place.bench.top
+    here = ["--store", str(top / "none"), "--backup-dir", str(top / "none")]
+    for text in ("work", f"{HOST}/work", "latest", elsewhere.place.bench.found()[0]["id"]):
+        shutil.rmtree(elsewhere.target, ignore_errors=True)
+        assert cli.main(["restore", text, "--remote", f"file://{elsewhere.place.top}", "--target", str(elsewhere.target), *here]) == 0
+        same(elsewhere)
+        assert "fetched" in capsys.readouterr().out
+    assert cli.main(["restore", "other", "--remote", f"file://{elsewhere.place.top}", "--target", str(elsewhere.target), *here]) == 5
