@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - volt.backup._store
   - volt.backup._store.diff_limit
   - volt.backup._keep.create
+  - volt.backup._remote
 attributes:
   check_mode:
     support: full
@@ -194,23 +195,6 @@ options:
         C(file:///mnt/nas/backup).
       - Needs O(push_to_cdn=true).
     type: str
-  remote_credentials:
-    description:
-      - Credentials for a remote on S3, as in O(volt.backup.volt_remote#module:credentials). They are used for this task and are not stored.
-    type: dict
-    suboptions:
-      access_key:
-        description: Id of the key.
-        type: str
-      secret_key:
-        description: The key.
-        type: str
-      session_token:
-        description: Token of temporary credentials.
-        type: str
-      profile:
-        description: A profile of the host's files, in place of a key.
-        type: str
   push_to_cdn:
     description:
       - Copy the backup to O(remote), and with it all backups of this workload and type that have no copy there, the oldest first. So a copy that failed is
@@ -948,10 +932,9 @@ def copier(task: Task) -> t.Callable[[Result], Result] | None:
         return None
     if url is None:
         raise UsageError("Option `push_to_cdn` needs `remote`; set the URL of the remote.")
-    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import check, given, resolve  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # only here: it takes time to import
 
-    settings = resolve(url)
-    settings = check(settings._replace(credentials=given(task.params["remote_credentials"]) or settings.credentials))
+    settings = resolve(url, task.params["remote_credentials"])
     return lambda result: copied(task, settings, result)
 
 

@@ -22,6 +22,8 @@ extends_documentation_fragment:
   - volt.backup._attributes.actiongroup_volt
   - volt.backup._store
   - volt.backup._store.diff_limit
+  - volt.backup._remote
+  - volt.backup._remote.identity
 options:
   workload:
     description:
@@ -68,7 +70,7 @@ options:
       - List the backups of this remote, a declared name or a URL such as C(file:///mnt/nas/backup), in place of those of this host. Their ids are
         C(<host>/<id>).
       - O(host) is then the name of a host on the remote. O(id) may be with or without the host.
-      - What a remote lost, or what was replaced there, is a warning.
+      - What a remote lost, or what was replaced there, is a warning, and in RV(faults).
       - Of O(include), only V(schedules) is possible.
     type: str
   include:
@@ -479,6 +481,16 @@ backups:
       type: str
       returned: always
       sample: null
+    seq:
+      description: Number of its commit among those of its host, from 1. Null if the commit cannot be read.
+      type: int
+      returned: with O(remote)
+      sample: 7
+    commit_sha256:
+      description: SHA-256 of its commit. The next commit of the host names it, so no commit can be replaced unnoticed. Null if the commit cannot be read.
+      type: str
+      returned: with O(remote)
+      sample: d663729b03896a049fa1e9e751d4b0d408c3d3478023ef9fcb449bbbeeb6f378
 count:
   description: How many backups are listed.
   returned: success
@@ -983,6 +995,13 @@ answer:
   returned: success
   type: str
   sample: backups
+faults:
+  description: What is wrong with the commits of the hosts on the remote, as sentences. Something was lost, withheld, replaced or added there.
+  returned: success, with O(remote)
+  type: list
+  elements: str
+  sample:
+    - Commit 7 of host web1-3f9a2c7d is missing on the remote; compare the list with the host's own backups.
 read:
   description: The directories that were read. With O(remote), both are its URL.
   returned: success
@@ -1016,7 +1035,7 @@ code:
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, NoStore, NotFound, StoreError, Unsupported, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey
 
 OPTIONS = dict(
@@ -1030,6 +1049,8 @@ OPTIONS = dict(
     until=dict(type="str"),
     limit=dict(type="int", default=0),
     remote=dict(type="str"),
+    remote_credentials=CREDENTIALS,
+    identity=dict(type="str", no_log=True),
     include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules"], default=[]),
 )
 
@@ -1066,17 +1087,19 @@ def work(task: Task) -> Result:
 def _on_remote(task: Task) -> Result:
     from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # a third of a start, and rarely needed
     from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
+    from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
 
     if set(task.params["include"]) - {"schedules"}:
         raise UsageError("Of a remote, only its list of backups can be read yet; omit `include`, or omit `remote`.")
     host, _slash, backup = (task.params["id"] or "").rpartition("/")
     query = task.pick(Query)._replace(id=backup or None)
-    remote = Remote(task.manager, resolve(task.params["remote"]))
-    found, warnings = remote.find(query._replace(host=host) if host else query)
-    for text in warnings:
+    settings = resolve(task.params["remote"], task.params["remote_credentials"])
+    remote = Remote(task.manager, settings, recovery_of(task.params["identity"]))
+    found, faults = remote.find(query._replace(host=host) if host else query)
+    for text in faults:
         task.warn(text)
     read = {"store": remote.transport.where, "backup_dir": remote.transport.where}
-    return {"changed": False, "backups": found, "count": len(found), "answer": "backups" if found else "nothing", "read": read}
+    return {"changed": False, "backups": found, "count": len(found), "answer": "backups" if found else "nothing", "read": read, "faults": faults}
 
 
 def _schedules(task: Task) -> Result:

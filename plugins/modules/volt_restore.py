@@ -34,6 +34,8 @@ extends_documentation_fragment:
   - volt.backup._attributes.actiongroup_volt
   - volt.backup._store
   - volt.backup._store.diff_limit
+  - volt.backup._remote
+  - volt.backup._remote.identity
 attributes:
   check_mode:
     support: full
@@ -72,6 +74,18 @@ options:
     description:
       - With O(workload), only backups started before this time, for example V(2026-11-23) or V(2026-11-23T10:00:00+01:00).
         Without a time zone, it is UTC.
+    type: str
+  remote:
+    description:
+      - Restore from this remote, a declared name or a URL such as C(file:///mnt/nas/backup). No store is needed on this host. If there is one, content that
+        it has is taken from there.
+      - Fetched packs are kept beside the target until the restore ends well, if there is space. A restore that was cut off then continues where it was.
+      - Files cannot be linked with a remote, so O(link) must be V(auto) or V(copy).
+    type: str
+  host:
+    description:
+      - With O(remote), the name of the host there whose backup is to be restored. The default is the name in the declaration of the remote, else that of
+        this host. If only one host has backups there, it is that one.
     type: str
   target:
     description:
@@ -172,6 +186,7 @@ options:
 seealso:
   - module: volt.backup.volt_backup
   - module: volt.backup.volt_backup_info
+  - module: volt.backup.volt_remote
 """
 
 EXAMPLES = r"""
@@ -223,6 +238,19 @@ EXAMPLES = r"""
 - name: Show where that is
   ansible.builtin.debug:
     msg: "{{ restored.restore.previous | default('Nothing had to be replaced', true) }}"
+
+- name: Copy a backup to a NAS
+  volt.backup.volt_backup:
+    workload: app
+    source: /srv/app
+    remote: file:///mnt/nas/backup
+    push_to_cdn: true
+
+- name: Restore the newest copy beside the current files
+  volt.backup.volt_restore:
+    workload: app
+    remote: file:///mnt/nas/backup
+    target: /srv/app-from-nas
 """
 
 RETURN = r"""
@@ -291,6 +319,16 @@ restore:
       type: bool
       returned: always
       sample: true
+    remote:
+      description: URL of the remote that it was restored from. Null without O(remote).
+      type: str
+      returned: always
+      sample: null
+    fetched_bytes:
+      description: Bytes of packs that were fetched from the remote, as they are stored there.
+      type: int
+      returned: always
+      sample: 0
     partly:
       description: Whether only a part of the backup was selected with O(paths).
       type: bool
@@ -415,12 +453,12 @@ store_id:
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 code:
   description:
-    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(not_found) if there is no
-      such backup, V(damaged) if something in the store is missing or altered, V(unsupported) if a newer
-      version wrote something that it needs, V(target_differs) for a target that differs and needs O(force),
-      V(target) and V(target_full) for a target that is unsuitable or full, V(in_use) for one that is in use, V(attributes) for one that cannot store all
-      attributes with O(attributes=strict), V(store) for a store that is missing or cannot be read, V(lock_timeout) for a lock that was held by others for
-      too long, V(interrupted) for a run that was interrupted.
+    - Kind of failure, for conditions in playbooks. V(usage) for invalid options, V(not_found) if there is no such backup, V(damaged) if something in
+      the store is missing or altered, V(unsupported) if a newer version wrote something that it needs, V(target_differs) for a target that differs and
+      needs O(force), V(target) and V(target_full) for a target that is unsuitable or full, V(in_use) for one that is in use, V(attributes) for one that
+      cannot store all attributes with O(attributes=strict), V(remote), V(no_remote), V(remote_refused) and V(remote_unreachable) for a remote that cannot
+      be used, V(store) for a store that is missing or cannot be read, V(lock_timeout) for a lock that was held by others for too long, V(interrupted) for a
+      run that was interrupted.
   returned: failure
   type: str
   sample: target_differs
@@ -465,8 +503,11 @@ import typing as t
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
+
+if t.TYPE_CHECKING:
+    from ansible_collections.volt.backup.plugins.module_utils._backup.restore import Restored
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -475,6 +516,10 @@ OPTIONS = dict(
     type=dict(type="str", choices=["manual", "scheduled", "snapshot", "pre-deploy"]),
     tags=dict(type="list", elements="str", default=[]),
     before=dict(type="str"),
+    remote=dict(type="str"),
+    remote_credentials=CREDENTIALS,
+    identity=dict(type="str", no_log=True),
+    host=dict(type="str"),
     target=dict(type="path", aliases=["target_dir", "dest"]),
     force=dict(type="bool", default=False),
     strategy=dict(type="str", choices=["auto", "replace", "in_place"], default="auto"),
@@ -490,6 +535,7 @@ OPTIONS = dict(
 )
 NUMBERS = (
     "files_linked", "files_copied", "files_unchanged", "files_removed", "paths_staying", "bytes_needed", "attributes_skipped", "total_size", "duration",
+    "fetched_bytes",
 )  # fmt: skip
 #: An explicit null counts as given.
 ONE_OF = [("id", "workload")]
@@ -504,10 +550,28 @@ def work(task: Task) -> Result:
         if not params["id"]:
             return unknown_yet(task)
     newest = None if params["workload"] is None else Query(params["workload"], params["type"], params["tags"])
-    done, passed = task.manager.restore(params["id"], task.pick(RestoreRequest), newest, params["before"], task.dry)
+    if params["remote"] is None:
+        for name in ("host", "identity", "remote_credentials"):
+            if params[name] is not None:
+                raise UsageError(f"Option {name} only applies with remote; omit it.")
+        done, passed = task.manager.restore(params["id"], task.pick(RestoreRequest), newest, params["before"], task.dry)
+    else:
+        done, passed = from_remote(task, newest)
     for text in done.warnings:
         task.warn(text)
     return {"changed": done.changed, "restore": done.restore, "diff": done.diff, "passed_over": passed}
+
+
+def from_remote(task: Task, newest: t.Optional[Query]) -> t.Tuple[Restored, t.List[t.Dict[str, str]]]:
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote
+    from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
+
+    params = task.params
+    host, _slash, backup = (params["id"] or "").rpartition("/")
+    meant = Meant(params["host"] or host or None, backup or None, params["workload"])
+    remote = Remote(task.manager, resolve(params["remote"], params["remote_credentials"]), recovery_of(params["identity"]))
+    return remote.restore(meant, task.pick(RestoreRequest), newest, params["before"], task.dry)
 
 
 def unknown_yet(task: Task) -> Result:
@@ -517,7 +581,7 @@ def unknown_yet(task: Task) -> Result:
     restore = dict.fromkeys(("backup_id", "strategy", "previous"))
     numbers = dict.fromkeys(NUMBERS, 0)
     lists: t.Dict[str, t.Any] = {name: [] for name in ("attributes_skipped_paths", "lost", "in_use")}
-    params = {"target_dir": task.params["target"], "verified": task.params["verify"], "partly": bool(task.params["paths"])}
+    params = {"target_dir": task.params["target"], "remote": task.params["remote"], "verified": task.params["verify"], "partly": bool(task.params["paths"])}
     return {"changed": True, "restore": {**restore, **numbers, **lists, **params, "attributes_skipped_names": {}}}
 
 

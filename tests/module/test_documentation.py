@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.volt.backup.plugins.module_utils._backup.records import SIDECAR, STATE
+from ansible_collections.volt.backup.plugins.module_utils._backup.records import COPY, SIDECAR, STATE
 
 from .conftest import PACKAGE, Host
 
@@ -39,7 +39,7 @@ def undocumented(value: Any, documented: dict[str, Any], where: str = "") -> lis
 
 def test_every_key_of_a_backup_is_documented() -> None:
     assert tuple(returns("volt_backup")["backup"]["contains"]) == SIDECAR
-    assert tuple(returns("volt_backup_info")["backups"]["contains"]) == (*SIDECAR, *STATE)
+    assert tuple(returns("volt_backup_info")["backups"]["contains"]) == (*SIDECAR, *STATE, *COPY)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -28,9 +28,19 @@ _GUARD = "the guard decides: exactly what was there, all of it, from this host"
 LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
     ("backup.yml", "volt_backup"): {"state": _ALONE, "id": _ALONE, "diff_limit": _DIFF},
     ("backup.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
+    ("recover.yml", "volt_backup_info"): {
+        **dict.fromkeys(("workload", "type", "tags", "id", "since", "until", "limit", "include"), "it is about all that a lost host had"),
+        **dict.fromkeys((*PLACES, "lock_timeout"), "a remote is read"), "diff_limit": _DIFF,
+    },
+    ("recover.yml", "volt_restore"): {
+        **dict.fromkeys(("id", "type", "tags"), "the newest good backup of each workload is recovered"),
+        **dict.fromkeys(("target", "paths", "strategy", "delete", "link", "keep_previous", "verify"), "workloads come back as they were, where they were"),
+        **dict.fromkeys(("attributes", "allow_in_use", "lock_timeout"), "the playbook restore has it"), "diff_limit": _DIFF,
+    },
     ("restore.yml", "volt_restore"): {"diff_limit": _DIFF},
     ("status.yml", "volt_backup_info"): {
-        **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit", "remote"), "it is about all of a host"),
+        **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit"), "it is about all of a host"),
+        **dict.fromkeys(("remote", "remote_credentials", "identity"), "it is about what the host itself has"),
         **dict.fromkeys(PLACES, "it is about the host's schedules, which say where they back up to"),
         "diff_limit": _DIFF,
     },
@@ -44,6 +54,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
     },
     ("volt_predeploy", "volt_restore"): {
         **dict.fromkeys(("workload", "type", "tags", "before", "target", "paths", "strategy", "link", "attributes", "numeric_owner", "keep_previous"), _GUARD),
+        **dict.fromkeys(("remote", "remote_credentials", "identity", "host"), "the backup was made a moment ago, in the store of the host"),
         "salvage": "what is left out would look as if it had been taken back", "verify": "the default, but where nothing is restored", "diff_limit": _DIFF,
     },
     ("volt_remote", "volt_remote"): {

@@ -183,12 +183,7 @@ class Catalog:
             trouble = trouble_of(sidecar) or self.owner.foreign(sidecar)
             if sidecar["workload_name"] != workload or trouble is None and not wanted(sidecar):
                 continue
-            if trouble is None and not sidecar["complete"]:
-                trouble = "It is incomplete."
-            if trouble is None and sidecar["suspect"]:
-                trouble = f"It is suspect: {sidecar['suspect_reason']}."
-            if trouble is None and of_future(sidecar):
-                trouble = f"Its time {sidecar['created_at']} is in the future: the clock was wrong when it was made, or is wrong now."
+            trouble = trouble or doubt(sidecar)
             if trouble is None:
                 try:
                     manifest = self.manifest(sidecar)
@@ -389,6 +384,15 @@ _ID = re.compile(r"(.+)-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-(manual|scheduled
 def trouble_of(sidecar: Listed) -> t.Optional[str]:
     """Why a backup is none to rely on, as far as its listing tells: what is damaged, or that a newer version wrote it."""
     return sidecar.get("damage") or sidecar.get("unsupported_reason")
+
+
+def doubt(sidecar: Sidecar) -> t.Optional[str]:
+    """Why a backup that is sound is none to rely on, by what it says of itself."""
+    if not sidecar["complete"]:
+        return "It is incomplete."
+    if sidecar["suspect"]:
+        return f"It is suspect: {sidecar['suspect_reason']}."
+    return f"Its time {sidecar['created_at']} is in the future: the clock was wrong when it was made, or is wrong now." if of_future(sidecar) else None
 
 
 def of_future(sidecar: Sidecar) -> bool:

@@ -114,12 +114,16 @@ class Listed(Sidecar, total=False):
     future: bool  # made at a time that has not come yet: the clock was wrong then, or is wrong now
     foreign: bool  # it belongs to another backup directory, and is left alone here
     foreign_reason: t.Optional[str]
+    seq: t.Optional[int]  # of a copy on a remote: the number of its commit
+    commit_sha256: t.Optional[str]  # likewise: the digest of its commit
 
 
 #: Keys of a sidecar's file, in order.
 SIDECAR = tuple(Sidecar.__annotations__)
 #: Keys that are found out and never read from a file.
 STATE = ("checked", "checked_at", "damaged", "damage", "unsupported", "unsupported_reason", "future", "foreign", "foreign_reason")
+#: Keys that are found out of a copy on a remote.
+COPY = ("seq", "commit_sha256")
 #: Keys that records of version 0.1.0 lack, with what stands for them.
 LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,

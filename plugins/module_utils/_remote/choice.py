@@ -12,7 +12,7 @@ import datetime
 import typing as t
 
 from .._backup import records
-from .._backup.catalog import of_future, parse_created
+from .._backup.catalog import doubt, parse_created
 from .._base import Damaged, Foreign, NotFound, Unsupported
 from . import commits, known, names
 from .keys import Keys
@@ -80,7 +80,7 @@ def newest(
         sidecar, made = found[1], parse_created(found[1])
         if before is not None and made >= before:
             continue
-        trouble = _trouble(sidecar)
+        trouble = doubt(sidecar)
         if trouble is not None:
             passed.append({"id": sidecar["id"], "reason": trouble})
         elif made > moment:
@@ -92,12 +92,3 @@ def newest(
             skipped=passed,
         )
     return best
-
-
-def _trouble(sidecar: records.Sidecar) -> t.Optional[str]:
-    """Why a backup is none to rely on."""
-    if not sidecar["complete"]:
-        return "It is incomplete."
-    if sidecar["suspect"]:
-        return f"It is suspect: {sidecar['suspect_reason']}."
-    return f"Its time {sidecar['created_at']} is in the future: the clock was wrong when it was made, or is wrong now." if of_future(sidecar) else None

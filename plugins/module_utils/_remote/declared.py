@@ -103,14 +103,12 @@ def check_text(text: str) -> None:
         path(text)
 
 
-def resolve(text: str) -> Settings:
-    """The remote that a name or a URL means; NotFound for a name that is not declared."""
-    if "://" in text:
-        return check(Settings(text))
-    found = read(text)
+def resolve(text: str, credentials: t.Optional[t.Mapping[str, t.Optional[str]]] = None) -> Settings:
+    """The remote that a name or a URL means; NotFound for a name that is not declared. :param credentials: in place of those that it has."""
+    found = Settings(text) if "://" in text else read(text)
     if found is None:
         raise NotFound(f"Remote {text} is not declared on this host ({path(text)} is missing); declare it with volt_remote, or write its URL.")
-    return found
+    return check(found._replace(credentials=given(credentials) or found.credentials))
 
 
 def read(name: str) -> t.Optional[Settings]:

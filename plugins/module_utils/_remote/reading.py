@@ -29,6 +29,8 @@ class Copy(t.NamedTuple):
     seq: t.Optional[int]
     sidecar: t.Optional[records.Sidecar]
     trouble: t.Optional[str]
+    #: SHA-256 of the commit, in hex.
+    sha256: t.Optional[str] = None
 
 
 class Listing(t.NamedTuple):
@@ -99,7 +101,7 @@ def _read_all(transport: Transport, keys: Keys, host: str) -> t.Tuple[t.List[Cop
             copies.append(Copy(push, None, None, error.message))
             continue
         read.append(found)
-        copies.append(Copy(push, found.commit.seq, sidecar, None))
+        copies.append(Copy(push, found.commit.seq, sidecar, None, found.sha256))
     return copies, read
 
 

@@ -295,10 +295,11 @@ def _is_there(pusher: Pusher, sidecar: Sidecar, surely: bool) -> bool:
 
 def _listed(copy: reading.Copy) -> Listed:
     """A copy as backups are listed."""
+    commit = {"seq": copy.seq, "commit_sha256": copy.sha256}
     if copy.sidecar is None:
-        return unreadable(str(copy.push), Damaged(copy.trouble or ""))
+        return t.cast(Listed, {**unreadable(str(copy.push), Damaged(copy.trouble or "")), **commit})
     found = with_state(t.cast(Listed, copy.sidecar), None)
-    return t.cast(Listed, {**found, "id": f"{copy.push.host}/{found['id']}"})
+    return t.cast(Listed, {**found, **commit, "id": f"{copy.push.host}/{found['id']}"})
 
 
 def _backup(original: Original) -> Backup:

@@ -96,6 +96,11 @@ def read_recovery(path: str) -> Recovery:
     return parse_recovery(_read(path), show(os.fsencode(path)))
 
 
+def recovery_of(text: t.Optional[str]) -> t.Optional[Recovery]:
+    """The recovery key that an option has, if it has one."""
+    return parse_recovery(text, "Option `identity`") if text is not None else None
+
+
 def parse_recovery(text: str, what: str) -> Recovery:
     """A recovery key from its text; UsageError where it is none. :param what: the text is called so."""
     secret, identities = _SECRET.search(text), _IDENTITY.findall(text)

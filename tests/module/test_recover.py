@@ -1,0 +1,105 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook recover: what a lost host had comes back from a sealed remote, and what the remote hides is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._remote import sealed
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
+from ansible_collections.volt.backup.tests.rigs import need
+
+from .test_plays import Node
+
+LOST = "web1"
+
+
+class Lost:
+    """A host that pushed three backups of app and one of db, and is lost with its store."""
+
+    def __init__(self, room: Path) -> None:
+        need("age")
+        self.room, self.node, self.nas = room, Node(room), room / "nas"
+        self.seen, self.recovery = room / "seen.json", sealed.new_recovery()
+        (room / "web1.keys").write_text(self.recovery.of_host(LOST).text(), encoding="utf-8")
+        self.nas.mkdir()
+        manager = Manager(str(room / "cas"), str(room / "list"))
+        self.remote = Remote(manager, Settings(f"file://{self.nas}", keys=str(room / "web1.keys")))
+        self.remote.begin()
+        for number, name in enumerate(("app", "db", "app", "app")):
+            (room / name / "file").write_text(f"{name} {number}", encoding="utf-8")
+            manager.create(CreateRequest(name, str(room / name)))
+            self.remote.push(Which())
+        shutil.rmtree(room / "cas")
+        for name in ("app", "db"):
+            shutil.rmtree(room / name)
+
+    def recover(self, *arguments: str, status: int = 0, **variables: Any) -> str:
+        given = {
+            "volt_hosts": "one", "ansible_become": False, "volt_store": str(self.room / "cas"), "volt_backup_dir": str(self.room / "new-list"),
+            "volt_recover_host": LOST, "volt_recover_remote": f"file://{self.nas}", "volt_recover_identity": self.recovery.text(),
+            "volt_recover_seen": str(self.seen),
+        }  # fmt: skip
+        said = self.node.run("volt.backup.recover", *arguments, "-vvv", status=status, **{**given, **variables})
+        assert self.recovery.data not in said and self.recovery.domain.hex() not in said
+        return said
+
+    def found(self) -> dict[str, str]:
+        return {path.parent.name: path.read_text(encoding="utf-8") for name in ("app", "db") for path in (self.room / name).glob("file")}
+
+    def commits(self) -> list[Path]:
+        return sorted((self.nas / "commits" / LOST).iterdir())
+
+
+@pytest.fixture
+def lost(tmp_path: Path) -> Lost:
+    return Lost(tmp_path)
+
+
+def test_a_lost_host_comes_back(lost: Lost) -> None:
+    said = lost.recover("--check")
+    assert lost.found() == {} and not lost.seen.exists() and " goes to " in said and "Make sure that the host is really lost" in said
+    lost.recover()
+    assert lost.found() == {"app": "app 3", "db": "db 1"}
+    assert json.loads(lost.seen.read_text(encoding="utf-8"))[LOST]["seq"] == 4
+    assert " changed=0 " in lost.recover()
+    (lost.room / "app/file").write_text("mine", encoding="utf-8")
+    assert "volt_recover_force: true" in lost.recover(status=2)
+    lost.recover(volt_recover_force=True, volt_recover_workloads=["app"])
+    assert lost.found()["app"] == "app 3"
+
+
+def test_what_the_remote_hides_is_told(lost: Lost) -> None:
+    """Withheld in the midst, set back, replaced, damaged: nothing is restored before that was read and accepted."""
+    lost.recover("--check")
+    lost.seen.write_text("{}", encoding="utf-8")
+    hidden = lost.room / "hidden"
+    lost.commits()[1].rename(hidden)
+    said = lost.recover(status=2)
+    assert "Commit 2 of host web1 is missing" in said and "volt_recover_accept_faults" in said and lost.found() == {}
+    lost.recover(volt_recover_accept_faults=True)
+    assert lost.found() == {"app": "app 3"}
+    shutil.rmtree(lost.room / "app")
+    lost.commits()[-1].unlink()
+    said = lost.recover(status=2, volt_recover_accept_faults=False)
+    assert "The remote does not have the newest commits of web1: the last one is number 3, and number 4 was there before" in said
+    newest = lost.commits()[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    said = lost.recover(status=2)
+    assert "is damaged" in said and lost.found() == {}
+
+
+def test_nothing_begins_where_something_is_missing(lost: Lost) -> None:
+    assert "choose one with --limit" in lost.recover(status=2, volt_hosts="all")
+    assert "has no backup of web2" in lost.recover(status=2, volt_recover_host="web2")
+    assert "recovery key" in lost.recover(status=2, volt_recover_identity=sealed.new_recovery().text())
+    assert "use volt_recover_before" in lost.recover(status=2, volt_recover_bfore="2026-01-01")
+    assert lost.found() == {}
