@@ -23,6 +23,8 @@ extends_documentation_fragment:
   - volt.backup._attributes.actiongroup_volt
   - volt.backup._store
   - volt.backup._store.diff_limit
+  - volt.backup._remote
+  - volt.backup._remote.identity
 attributes:
   check_mode:
     support: full
@@ -65,6 +67,11 @@ options:
       - Nothing is deleted.
     type: bool
     default: false
+  remote:
+    description:
+      - With O(repair), a remote that has copies of this host's backups, a declared name or a URL. What the store has lost and its remains do not have is
+        fetched from there, before the directories that were backed up are read.
+    type: str
 seealso:
   - module: volt.backup.volt_backup_info
   - module: volt.backup.volt_cas_gc
@@ -81,6 +88,11 @@ EXAMPLES = r"""
     level: content
     repair: true
   register: verified
+
+- name: Repair with the copies on a NAS as well
+  volt.backup.volt_cas_verify:
+    repair: true
+    remote: file:///mnt/nas/backup
 
 - name: Show what was repaired
   ansible.builtin.debug:
@@ -189,6 +201,11 @@ repaired:
       type: int
       returned: always
       sample: 12
+    fetched:
+      description: How many of these blobs came from O(remote). 0 in check mode.
+      type: int
+      returned: always
+      sample: 0
     sources:
       description: Source directories that were read again to recover blobs. Empty in check mode.
       type: list
@@ -228,9 +245,16 @@ code:
   sample: damaged
 """
 
+import contextlib
+import typing as t
+
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
-from ansible_collections.volt.backup.plugins.module_utils._module import DIFF_LIMIT, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
+
+if t.TYPE_CHECKING:
+    from ansible_collections.volt.backup.plugins.module_utils._backup.repair import Elsewhere
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -238,11 +262,15 @@ OPTIONS = dict(
     budget=dict(type="str"),
     ids=dict(type="list", elements="str", default=[]),
     repair=dict(type="bool", default=False),
+    remote=dict(type="str"),
+    remote_credentials=CREDENTIALS,
+    identity=dict(type="str", no_log=True),
 )
 
 
 def work(task: Task) -> Result:
-    found = task.manager.verify(task.pick(VerifyRequest), task.dry)
+    with _elsewhere(task) as elsewhere:
+        found = task.manager.verify(task.pick(VerifyRequest), task.dry, elsewhere=elsewhere)
     for text in found.warnings:
         task.warn(text)
     failure = found.failure()
@@ -250,6 +278,20 @@ def work(task: Task) -> Result:
         failure.details.pop("warnings")  # Ansible has been told
         raise failure
     return {key: value for key, value in found.result().items() if key != "warnings"}
+
+
+def _elsewhere(task: Task) -> t.ContextManager[t.Optional[Elsewhere]]:
+    """What gives the blobs that the store has lost, if a remote was named."""
+    params = task.params
+    if params["remote"] is None:
+        return contextlib.nullcontext()
+    if not params["repair"]:
+        raise UsageError("Option `remote` is for a repair; set `repair: true`, or omit `remote`.")
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
+    from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
+
+    return Remote(task.manager, resolve(params["remote"], params["remote_credentials"]), recovery_of(params["identity"])).giving()
 
 
 def main() -> None:

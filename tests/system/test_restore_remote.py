@@ -16,6 +16,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.restore import Restored
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NotFound, RemoteError, TargetDiffers, TargetError, UsageError, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, packs, sealed as sealed_keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote, Settings, Which
@@ -396,6 +397,41 @@ def test_from_s3(place: Place) -> None:
         shutil.rmtree(elsewhere.target)
         elsewhere.restore(paths=["some/more"])
         assert (elsewhere.target / "some/more").read_bytes() == noise(90_000, 1)
+
+
+# ---- repair
+
+
+def test_a_store_gets_back_what_it_has_lost(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    """Trees, packs and objects are gone, and the source with them. The copies have all."""
+    bench = elsewhere.place.bench
+    for kind in ("packs", "objects"):
+        for path in (bench.store / kind).rglob("*"):
+            if path.is_file():
+                path.unlink()
+    bench.source.rename(tmp_path / "moved")
+    with elsewhere.place.open().giving() as give:
+        foreseen = bench.manager.verify(VerifyRequest(repair=True), dry=True, elsewhere=give)
+        assert foreseen.damage and not foreseen.changed
+        done = bench.manager.verify(VerifyRequest(repair=True), elsewhere=give)
+    assert done.damage == [] and done.repaired["fetched"] == done.repaired["blobs"] > 10 and done.changed
+    bench.restore()
+    assert oracle.differences(tmp_path / "moved", bench.target) == []
+    assert cli.main(["verify", "--content", "--store", str(bench.store), "--backup-dir", str(bench.backups)]) == 0
+
+
+def test_what_the_remote_lacks_stays_lost(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    bench = elsewhere.place.bench
+    os.unlink(_pack(elsewhere.place, IMAGE[-1000:]))
+    for path in (bench.store / "objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    bench.source.rename(tmp_path / "moved")
+    where = ["--store", str(bench.store), "--backup-dir", str(bench.backups), "--remote", f"file://{elsewhere.place.top}"]
+    assert cli.main(["verify", "--repair", *where]) == 1
+    assert cli.main(["verify", *where]) == 2
+    done = bench.manager.verify(VerifyRequest())
+    assert {item["path"] for item in done.damage} == {"image"}
 
 
 # ---- the command

@@ -48,7 +48,7 @@ from .records import Listed, Manifest
 
 if t.TYPE_CHECKING:
     from .._restore.plan import RestoreRequest
-    from . import adopt, create, differ, import_original, marks, prune, restore, verify
+    from . import adopt, create, differ, import_original, marks, prune, repair, restore, verify
     from .retention import Keep
 
 _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
@@ -342,13 +342,15 @@ class Manager:
         with no_cycles():
             return garbage.collect(store, self._directory, grace, repack, dry)
 
-    def verify(self, request: verify.VerifyRequest, dry: bool = False, progress: Progress = unwatched) -> verify.Verified:
-        """Look whether everything is there and sound; with `request.repair`, mend what can be."""
+    def verify(
+        self, request: verify.VerifyRequest, dry: bool = False, progress: Progress = unwatched, elsewhere: t.Optional[repair.Elsewhere] = None
+    ) -> verify.Verified:
+        """Look whether everything is there and sound; with `request.repair`, mend what can be. :param elsewhere: gives blobs that the store has lost."""
         from . import repair
 
         store, catalog = self._open(room=WALKER)
         with no_cycles():
-            return repair.verified(store, catalog, self._directory, request, dry, progress)
+            return repair.verified(store, catalog, self._directory, request, dry, progress, elsewhere)
 
     def find(self, query: Query, dry: bool = False) -> t.List[Listed]:
         """Sidecars that match, newest first, each with the state of its backup. `dry` notes nothing of what it finds out."""

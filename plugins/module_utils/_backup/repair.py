@@ -36,16 +36,24 @@ from .ids import check_id
 from .verify import Structure, Verified, Verifier, VerifyRequest
 
 
+#: (digest, how many bytes it may have) -> a blob, hashed; None where it is not to be had.
+Elsewhere = t.Callable[[bytes, int], t.Optional[bytes]]
+
+
 class Repairer:
     """Repairs what a verification has found. Use once.
 
-    :ivar done: what was done: `quarantined` (paths below the store), `blobs` (taken again), `sources` (read again), `sidecars` (ids, made anew).
+    :param elsewhere: gives blobs that are neither in the store nor in what remains of it, such as those that have copies on a remote.
+    :ivar done: what was done: `quarantined` (paths below the store), `blobs` (taken again), `fetched` (of these, from elsewhere), `sources` (read again),
+        `sidecars` (ids, made anew).
     """
 
-    def __init__(self, store: Store, catalog: Catalog, backup_dir: str, verifier: Verifier, limit: int, dry: bool) -> None:
+    def __init__(
+        self, store: Store, catalog: Catalog, backup_dir: str, verifier: Verifier, limit: int, dry: bool, elsewhere: t.Optional[Elsewhere] = None
+    ) -> None:
         self._store, self._catalog, self._directory, self._verifier, self._dry = store, catalog, backup_dir, verifier, dry
-        self._limit = limit
-        self.done: t.Dict[str, t.Any] = {"quarantined": [], "blobs": 0, "sources": [], "sidecars": []}
+        self._limit, self._elsewhere = limit, elsewhere
+        self.done: t.Dict[str, t.Any] = {"quarantined": [], "blobs": 0, "fetched": 0, "sources": [], "sidecars": []}
 
     @property
     def changed(self) -> bool:
@@ -86,8 +94,11 @@ class Repairer:
         with Transaction(store) as run:
             remains = Remains(store)
 
-            def keep(digest: bytes, error: Damaged) -> bytes:
+            def keep(digest: bytes, limit: int, error: Damaged) -> bytes:
                 blob = remains.get(digest)
+                if blob is None and self._elsewhere is not None:
+                    blob = self._elsewhere(digest, limit)
+                    self.done["fetched"] += blob is not None
                 if blob is None:
                     raise error
                 return blob
@@ -96,7 +107,7 @@ class Repairer:
                 try:
                     return store.read(digest, limit)
                 except Damaged as error:
-                    blob = keep(digest, error)
+                    blob = keep(digest, limit, error)
                     run.put_back_metadata(digest, blob)
                     return blob
 
@@ -106,7 +117,7 @@ class Repairer:
                 except Damaged as error:
                     if run.brings(digest):
                         return
-                    blob = keep(digest, error)
+                    blob = keep(digest, size, error)
                     if size <= chunks.PACKED_MOST:
                         run.blobs.put_back(digest, blob)
                     else:
@@ -208,13 +219,15 @@ class Repairer:
                 cache.remove(name)
 
 
-def verified(store: Store, catalog: Catalog, backup_dir: str, request: VerifyRequest, dry: bool, progress: Progress) -> Verified:
-    """Verify, and repair where that is asked for and something is wrong."""
+def verified(
+    store: Store, catalog: Catalog, backup_dir: str, request: VerifyRequest, dry: bool, progress: Progress, elsewhere: t.Optional[Elsewhere]
+) -> Verified:
+    """Verify, and repair where that is asked for and something is wrong. :param elsewhere: see `Repairer`."""
     verifier = Verifier(store, catalog, request, dry, progress)
     verifier()
     done, changed = None, False
     if request.repair:
-        repairer = Repairer(store, catalog, backup_dir, verifier, request.diff_limit, dry)
+        repairer = Repairer(store, catalog, backup_dir, verifier, request.diff_limit, dry, elsewhere)
         repairer()
         done, changed = repairer.done, repairer.changed
     listed, count, hurt = verifier.damage()

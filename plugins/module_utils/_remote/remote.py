@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import typing as t
 
@@ -20,7 +21,7 @@ from .._backup.names import LATEST
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
 from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, VoltError, parse_time, unwatched
-from . import about, choice, names, policy, reading, s3_client, url
+from . import about, choice, known, names, policy, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory
 from .keys import Keys
@@ -221,6 +222,29 @@ class Remote:
             which = f"there are several ({', '.join(workloads[:5])})" if workloads else "there are no backups"
             raise UsageError(f"`latest` is for hosts with one workload, and {which} on {self.transport.where}; name a workload or an id.")
         return Meant(host or None, workload=workloads[0])
+
+    @contextlib.contextmanager
+    def giving(self) -> t.Iterator[t.Callable[[bytes, int], t.Optional[bytes]]]:
+        """What gives a repair the blobs that the copies of this host have: (digest, limit) -> bytes, None for one that cannot be had."""
+        from .._restore.spool import Spool
+        from .blobs import RemoteBlobs
+        from .fetcher import Fetcher
+
+        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
+        with Fetcher(self.transport, self._keys, self._settings.jobs, Spool()) as fetcher:
+
+            @functools.lru_cache(maxsize=1)
+            def blobs() -> RemoteBlobs:
+                there = known.recover(self.transport, self._whose(None), self._keys)[1]
+                return RemoteBlobs(fetcher, self._keys, there, {}, set(), False, None)
+
+            def give(digest: bytes, limit: int) -> t.Optional[bytes]:
+                try:
+                    return blobs().read(digest, limit)
+                except Damaged:
+                    return None
+
+            yield give
 
     def _choose(self, meant: Meant, newest: Query, before: t.Optional[str]) -> choice.Chosen:
         limit = parse_time(before) if before else None

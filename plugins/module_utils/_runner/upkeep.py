@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import typing as t
 
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
-from .._base import VoltError
+from .._base import UsageError, VoltError
 from . import screen
 
 if t.TYPE_CHECKING:
@@ -164,6 +165,8 @@ def _verify_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--budget", metavar="SHARE", help="with --content, read only this much, such as 5%% or 30m, and continue there next time")
     made.add_argument("--id", dest="ids", action="append", default=[], metavar="ID", help="check only this backup (repeatable)")
     made.add_argument("--repair", action="store_true", help="repair what can be repaired")
+    made.add_argument("--remote", metavar="REMOTE", help="with --repair, fetch lost content from the copies of this host on this remote")
+    made.add_argument("--identity", metavar="FILE", help="the recovery key, if the remote is sealed")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
     made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
@@ -172,9 +175,21 @@ def _verify(args: Arguments, manager: Manager) -> Outcome:
     from .._backup import verify
 
     request = verify.VerifyRequest(**{name: getattr(args, name) for name in verify.VerifyRequest._fields})
-    with screen.progress(args.quiet or args.json, lambda: 0) as progress:
-        found = manager.verify(request, args.dry_run, progress)
+    if args.remote is not None and not request.repair:
+        raise UsageError("--remote is for a repair; add --repair, or omit --remote.")
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(screen.progress(args.quiet or args.json, lambda: 0))
+        elsewhere = None
+        if args.remote is not None:
+            from .remotes import opened
+
+            elsewhere = stack.enter_context(opened(args, manager).giving())
+        found = manager.verify(request, args.dry_run, progress, elsewhere)
     return Outcome(found.result(), lambda: _verified(found, args.dry_run), found.failure())
+
+
+def _fetched(done: t.Mapping[str, t.Any]) -> str:
+    return f", {done['fetched']} of them from the remote" if done["fetched"] else ""
 
 
 def _verified(found: verify.Verified, dry: bool) -> str:
@@ -189,7 +204,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
     if done is not None and found.changed:
         rows += [
             ("quarantine", f"{len(done['quarantined'])} files" if done["quarantined"] else ""),
-            ("stored again", f"{done['blobs']} blobs" if done["blobs"] else ""),
+            ("stored again", f"{done['blobs']} blobs{_fetched(done)}" if done["blobs"] else ""),
             ("read from", ", ".join(done["sources"])),
             ("recreated", f"{len(done['sidecars'])} sidecars" if done["sidecars"] else ""),
         ]
