@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.query import Q
 from ansible_collections.volt.backup.plugins.module_utils._backup.restore import Restored
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, NotFound, RemoteError, TargetDiffers, TargetError, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._remote import commits, names, packs, sealed as sealed_keys
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, indexes, names, packs, places, sealed as sealed_keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote, Settings, Which
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
@@ -117,6 +117,32 @@ def test_one_file_takes_little_of_the_remote(place: Place) -> None:
     assert {path.name for path in elsewhere.target.rglob("*") if path.is_file()} == {"0123"}
     assert (elsewhere.target / "many/0123").read_bytes() == noise(5000, 123)
     assert done.restore["fetched_bytes"] < sum(place.packs().values()) / 3
+
+
+def test_one_file_of_a_large_backup(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large indexes, a few samples and lists are read; also where the newest of them does not have what is wanted."""
+    monkeypatch.setattr(places, "_FIRST", 4 << 10)
+    monkeypatch.setattr(indexes, "BLOBS_MOST", 1500)
+    for number in range(3):
+        place.bench.files(**{f"many{number}__{name:04d}": noise(200, (number, name)) for name in range(2000)})
+        place.create()
+        place.push()
+    wanted = [f"many{number}/{name:04d}" for number in range(3) for name in (0, 1234, 1999)]
+    elsewhere = Elsewhere(place)
+    for path in wanted:
+        elsewhere.restore(paths=[path], force=True)
+        number, name = path[4], int(path[6:])
+        assert (elsewhere.target / path).read_bytes() == noise(200, (int(number), name))
+    read = sum(1 for verb, name in elsewhere.requests if name.startswith("indexes/"))
+    all_of_it = sum(path.stat().st_size for path in (place.top / "indexes").rglob("*") if path.is_file())
+    assert read <= 20 and all_of_it > 400_000
+    shutil.rmtree(elsewhere.target)
+    for path in (place.top / "indexes").rglob("*"):
+        if path.is_file() and path.stat().st_size > 100_000:
+            path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+    done = elsewhere.restore(paths=["many1/0777"])
+    assert (elsewhere.target / "many1/0777").read_bytes() == noise(200, (1, 777))
+    assert any("is altered" in text for text in done.warnings)
 
 
 def test_only_what_differs_is_fetched(elsewhere: Elsewhere) -> None:

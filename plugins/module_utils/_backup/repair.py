@@ -35,7 +35,6 @@ from .create import retake
 from .ids import check_id
 from .verify import Structure, Verified, Verifier, VerifyRequest
 
-
 #: (digest, how many bytes it may have) -> a blob, hashed; None where it is not to be had.
 Elsewhere = t.Callable[[bytes, int], t.Optional[bytes]]
 

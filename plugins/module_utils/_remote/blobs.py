@@ -20,7 +20,7 @@ from .._store.store import Store
 from . import names
 from .fetcher import Fetcher, Wanted
 from .keys import Keys
-from .memory import Blobs
+from .places import Places
 
 #: Bytes of opened segments that are kept at hand: trees, mostly.
 _ROOM = 48 << 20
@@ -32,18 +32,14 @@ _Opened = t.Tuple[bytes, t.Dict[bytes, t.Tuple[int, int]]]
 class RemoteBlobs:
     """See `_restore.blobs.Blobs`.
 
-    :param places: where the blobs are that the backup needs. :param counts: how many blobs each of these packs has.
-    :param missing: packs that the remote does not have. :param everything: the whole backup will be read, and so all of its metadata.
+    :param places: where the blobs are that the backup needs. :param everything: the whole backup will be read, and so all of its metadata.
     :param local: the store of this host, if there is one.
     """
 
     exists = False
 
-    def __init__(
-        self, fetcher: Fetcher, keys: Keys, places: Blobs, counts: t.Mapping[names.Pack, int], missing: t.Container[names.Pack], everything: bool,
-        local: t.Optional[Store],
-    ) -> None:  # fmt: skip
-        self._fetcher, self._keys, self._places, self._counts, self._missing = fetcher, keys, places, counts, missing
+    def __init__(self, fetcher: Fetcher, keys: Keys, places: Places, everything: bool, local: t.Optional[Store]) -> None:
+        self._fetcher, self._keys, self._places = fetcher, keys, places
         self._whole, self._local = everything, local  # until the content that is needed is known, metadata is read, and all of it
         self._segments: OrderedDict[t.Tuple[names.Pack, int], _Opened] = OrderedDict()
         self._size = 0
@@ -51,8 +47,8 @@ class RemoteBlobs:
     def has(self, digest: bytes, size: int) -> bool:
         if self._local is not None and self._local.has(digest, size):
             return True
-        place = self._places.place(self._keys.blob_id(digest))
-        return place is not None and place[0] not in self._missing
+        place = self._places.find(self._keys.blob_id(digest))
+        return place is not None and place[0] not in self._places.missing
 
     def present(self, digest: bytes, size: int) -> None:
         """Damaged unless `has` says so."""
@@ -103,17 +99,17 @@ class RemoteBlobs:
         found: t.Dict[names.Pack, t.Set[int]] = {}
         needed: t.Dict[names.Pack, int] = {}
         for digest in digests:
-            place = self._places.place(self._keys.blob_id(digest))
-            if place is None or place[0] in self._missing or self._local is not None and self._local.has(digest, -1):
+            place = self._places.find(self._keys.blob_id(digest))
+            if place is None or place[0] in self._places.missing or self._local is not None and self._local.has(digest, -1):
                 continue
             found.setdefault(place[0], set()).add(place[1])
             needed[place[0]] = needed.get(place[0], 0) + 1
-        self._fetcher.expect(Wanted(pack, None if needed[pack] >= _MOSTLY * self._counts[pack] else sorted(found[pack])) for pack in found)
+        self._fetcher.expect(Wanted(pack, None if needed[pack] >= _MOSTLY * self._places.count(pack) else sorted(found[pack])) for pack in found)
 
     # ---- inside
 
     def _place(self, digest: bytes) -> t.Tuple[names.Pack, int]:
-        place = self._places.place(self._keys.blob_id(digest))
+        place = self._places.find(self._keys.blob_id(digest))
         if place is None:
             raise Damaged(f"Blob {digest.hex()} is not on the remote.")
         return place

@@ -30,6 +30,8 @@ from . import names
 
 _START = struct.Struct("<8sI")
 _SAMPLE = struct.Struct("<32sI")
+#: Bytes of a sample.
+SAMPLE_SIZE = _SAMPLE.size
 #: A line of a list: segment, id, length.
 LINE = struct.Struct("<I32sI")
 _MAGIC, _OURS = b"VOLTRIX1", b"VOLTRIX"
@@ -62,26 +64,65 @@ def encode(push: names.Push, number: int, packs: t.Sequence[t.Tuple[names.Pack, 
     return b"".join([_START.pack(_MAGIC, len(head)), head, *(_SAMPLE.pack(*sample) for sample in sorted(samples)), *lists])
 
 
-def parse(data: bytes) -> t.List[t.Tuple[names.Pack, bytes]]:
-    """The packs of an index, each with its list as it is stored; Damaged where it is no index, Unsupported where a newer version wrote it."""
+class Place(t.NamedTuple):
+    """Where the list of a pack is in an index."""
+
+    pack: names.Pack
+    offset: int
+    length: int
+
+
+class Head(t.NamedTuple):
+    """What the head of an index says."""
+
+    packs: t.List[Place]
+    #: How many samples there are, where the first one is, and which ids are samples.
+    samples: int
+    first_sample: int
+    sample_bits: t.Optional[int]
+
+
+def head_size(data: bytes) -> int:
+    """How many bytes are before the samples, by the first bytes of an index; Damaged where it is none, Unsupported where a newer version wrote it."""
     if len(data) < _START.size:
         raise Damaged("An index of the remote is shorter than its header.")
     magic, length = _START.unpack_from(data)
     if magic != _MAGIC:
         raise newer("An index of the remote") if magic.startswith(_OURS) else Damaged("An index of the remote has an invalid header.")
+    return _START.size + t.cast(int, length)
+
+
+def parse_head(data: bytes) -> Head:
+    """The head of an index. :param data: its first bytes, with all of the head. Damaged and Unsupported as of `head_size`."""
+    first = head_size(data)
     try:
-        head = json.loads(data[_START.size : _START.size + length])
-        offset = _START.size + length + _SAMPLE.size * head["samples"]
-        packs = []
+        head = json.loads(data[_START.size : first])
+        offset = first + _SAMPLE.size * head["samples"]
+        places = []
         for name, size in head["packs"]:
             pack = names.parse_pack(f"{names.PACKS}{name}")
-            if pack is None or not 0 <= size <= len(data) - offset:
+            if pack is None or size < 0:
                 raise ValueError(name)
-            packs.append((pack, data[offset : offset + size]))
+            places.append(Place(pack, offset, size))
             offset += size
+        return Head(places, head["samples"], first, head["sample_bits"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Damaged("An index of the remote has an invalid head.") from None
-    return packs
+
+
+def parse(data: bytes) -> t.List[t.Tuple[names.Pack, bytes]]:
+    """The packs of an index, each with its list as it is stored; Damaged where it is no index, Unsupported where a newer version wrote it."""
+    found = [(place.pack, data[place.offset : place.offset + place.length], place.length) for place in parse_head(data).packs]
+    if any(len(body) != length for _pack, body, length in found):
+        raise Damaged("An index of the remote has an invalid head.")
+    return [(pack, body) for pack, body, _length in found]
+
+
+def samples(data: bytes) -> t.List[t.Tuple[bytes, int]]:
+    """Samples: id of a blob, position of its pack. Damaged where these are none."""
+    if len(data) % _SAMPLE.size:
+        raise Damaged("An index of the remote is shorter than it should be.")
+    return list(_SAMPLE.iter_unpack(data))
 
 
 def check(body: bytes) -> bytes:

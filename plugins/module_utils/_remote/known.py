@@ -14,7 +14,7 @@ import json
 import typing as t
 
 from .._base import Damaged, RemoteError, Unsupported, newer
-from . import commits, indexes, names, packs
+from . import commits, indexes, names
 from .keys import Keys
 from .memory import Blobs, IndexName, State
 from .transport import Transport
@@ -37,30 +37,34 @@ def is_revoked(transport: Transport, push: names.Push) -> bool:
         return False
 
 
+def newest_commit(transport: Transport, host: str, keys: Keys) -> t.Tuple[t.Optional[commits.Read], t.List[names.Push]]:
+    """The newest commit of a host that can be read and has its signature, and the names of all until that one."""
+    pushes = committed(transport, host)
+    while pushes:  # the last may be a revocation, or not of this host
+        with contextlib.suppress(Damaged):
+            found = read_commit(transport, pushes[-1])
+            if found is not None:
+                keys.check(found)
+                return found, pushes
+        pushes.pop()
+    return None, pushes
+
+
 def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs, bool]:
     """Where this host stands, by its newest commit and the indexes that it names; and whether all of these are there.
 
     A commit that is damaged, or that this host did not sign, is passed over: its indexes could name packs that do not exist. So is an index that is
     missing or altered: what it names is sent again.
     """
-    found: t.Optional[commits.Read] = None
-    pushes = committed(transport, host)
-    while pushes and found is None:  # the last may be a revocation, or not of this host
-        with contextlib.suppress(Damaged):
-            found = read_commit(transport, pushes[-1])
-            if found is not None:
-                keys.check(found)
-                break
-        found = None
-        pushes.pop()
+    found, pushes = newest_commit(transport, host, keys)
     blobs = Blobs()
     if found is None:
         return State(), blobs, True
     own = []
     for name, digest in found.commit.indexes:
         try:
-            data = _read_index(transport, name, digest)
-            lists = _lists(data, keys)
+            data = index_bytes(transport, name, digest)
+            lists = lists_of(data, keys)
         except Damaged:
             continue
         own.append(IndexName(name, digest, len(data)))
@@ -68,61 +72,6 @@ def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs
             blobs.add(pack, body)
     recent = tuple(push.id for push in pushes[-commits.HEAD_MOST :])
     return State(found.commit.seq, found.sha256, recent, tuple(own)), blobs, len(own) == len(found.commit.indexes)
-
-
-class Needed(t.NamedTuple):
-    """What a commit needs."""
-
-    blobs: Blobs
-    #: How many blobs each pack has.
-    counts: t.Dict[names.Pack, int]
-    #: Packs that the remote does not have.
-    missing: t.Set[names.Pack]
-    #: What is wrong with the indexes, as sentences.
-    troubles: t.List[str]
-
-
-def needed(transport: Transport, keys: Keys, commit: commits.Commit, look: bool) -> Needed:
-    """Where everything is that a commit needs. What an index does not tell that is missing or altered, the heads of the packs tell.
-
-    :param look: list which packs are there.
-    """
-    blobs, counts, troubles = Blobs(), t.cast(t.Dict[names.Pack, int], {}), t.cast(t.List[str], [])
-    left = {(push, number) for push, numbers in commit.needs.items() for number in numbers}
-
-    def learn(pack: names.Pack, body: bytes) -> None:
-        if (pack.push, pack.number) in left:
-            left.discard((pack.push, pack.number))
-            blobs.add(pack, body)
-            counts[pack] = len(body) // indexes.LINE.size
-
-    for name, digest in commit.indexes:
-        try:
-            lists = _lists(_read_index(transport, name, digest), keys, lambda pack: (pack.push, pack.number) in left)
-        except Damaged as error:
-            troubles.append(error.message)
-            continue
-        for pack, body in lists:
-            learn(pack, body)
-    there = {pack for host in {push.host for push in commit.needs} for pack in _packs_of(transport, host)} if look or left else set()
-    for pack in sorted(there):
-        if (pack.push, pack.number) in left:
-            with contextlib.suppress(Damaged):
-                learn(pack, _listed_in(transport, keys, pack))
-    return Needed(blobs, counts, set(counts) - there if look else set(), troubles)
-
-
-def _packs_of(transport: Transport, host: str) -> t.Iterator[names.Pack]:
-    return (pack for pack in (names.parse_pack(entry.name) for entry in transport.list(f"{names.PACKS}{host}/")) if pack is not None)
-
-
-def _listed_in(transport: Transport, keys: Keys, pack: names.Pack) -> bytes:
-    """The list of a pack's blobs, by its own head; Damaged where it cannot be read."""
-    data = transport.get(pack.name)
-    if data is None:
-        raise Damaged(f"{transport.where}: {pack.name} is missing.")
-    contents = packs.Contents(keys.open_data(data))
-    return b"".join(indexes.LINE.pack(segment, keys.blob_id(digest), length) for segment, digest, length in contents.blobs())
 
 
 def read_commit(transport: Transport, push: names.Push) -> t.Optional[commits.Read]:
@@ -135,10 +84,11 @@ def read_commit(transport: Transport, push: names.Push) -> t.Optional[commits.Re
 
 def read_index(transport: Transport, keys: Keys, index: IndexName) -> t.List[t.Tuple[names.Pack, bytes]]:
     """The packs of an index, each with its list; Damaged where it is missing or altered."""
-    return _lists(_read_index(transport, index.name, index.sha256), keys)
+    return lists_of(index_bytes(transport, index.name, index.sha256), keys)
 
 
-def _read_index(transport: Transport, name: str, digest: str) -> bytes:
+def index_bytes(transport: Transport, name: str, digest: str) -> bytes:
+    """An index as it is stored; Damaged where it is missing or altered."""
     data = transport.get(name)
     if data is None or hashlib.sha256(data).hexdigest() != digest:
         wrong = "missing" if data is None else "altered"
@@ -146,7 +96,8 @@ def _read_index(transport: Transport, name: str, digest: str) -> bytes:
     return data
 
 
-def _lists(data: bytes, keys: Keys, wanted: t.Callable[[names.Pack], bool] = lambda _pack: True) -> t.List[t.Tuple[names.Pack, bytes]]:
+def lists_of(data: bytes, keys: Keys, wanted: t.Callable[[names.Pack], bool] = lambda _pack: True) -> t.List[t.Tuple[names.Pack, bytes]]:
+    """The packs of an index that are wanted, each with its list; Damaged where it is none."""
     return [(pack, indexes.check(keys.open_list(body))) for pack, body in indexes.parse(data) if wanted(pack)]
 
 

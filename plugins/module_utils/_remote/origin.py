@@ -22,11 +22,11 @@ from .._restore import spool
 from .._restore.target import Target
 from .._store.cache import Cache
 from .._store.store import Store
-from . import known
 from .blobs import RemoteBlobs
 from .choice import Chosen
 from .fetcher import Fetcher
 from .keys import Keys
+from .places import Places
 from .transport import Transport
 
 
@@ -63,9 +63,10 @@ class RemoteOrigin:
 
     @functools.cached_property
     def blobs(self) -> RemoteBlobs:
-        found = known.needed(self._transport, self._keys, self._chosen.commit.commit, self._everything)
-        self.troubles += found.troubles
-        return RemoteBlobs(self._fetcher, self._keys, found.blobs, found.counts, found.missing, self._everything, self._local)
+        commit = self._chosen.commit.commit
+        places = Places(self._transport, self._keys, commit.indexes, commit.needs, self._everything)
+        self.troubles = places.troubles
+        return RemoteBlobs(self._fetcher, self._keys, places, self._everything, self._local)
 
     def _read(self, digest: bytes, limit: int) -> bytes:
         return self.blobs.read(digest, limit)

@@ -229,14 +229,16 @@ class Remote:
         from .._restore.spool import Spool
         from .blobs import RemoteBlobs
         from .fetcher import Fetcher
+        from .places import Places
 
         about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
         with Fetcher(self.transport, self._keys, self._settings.jobs, Spool()) as fetcher:
 
             @functools.lru_cache(maxsize=1)
             def blobs() -> RemoteBlobs:
-                there = known.recover(self.transport, self._whose(None), self._keys)[1]
-                return RemoteBlobs(fetcher, self._keys, there, {}, set(), False, None)
+                newest = known.newest_commit(self.transport, self._whose(None), self._keys)[0]
+                there = Places(self.transport, self._keys, newest.commit.indexes if newest is not None else (), None, False)
+                return RemoteBlobs(fetcher, self._keys, there, False, None)
 
             def give(digest: bytes, limit: int) -> t.Optional[bytes]:
                 try:

@@ -1,0 +1,179 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Where the blobs are that a commit needs: which pack has each, and in which segment.
+
+For a whole backup, all lists of its indexes are read. For a part of one, only what is asked for: the samples of an index are sorted, so a few of them at
+the place where an id must be tell which pack has it, and the list of that pack tells the segment. Where an index is missing or altered, the heads of the
+packs tell the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import typing as t
+
+from .._base import Damaged
+from . import indexes, known, names, packs
+from .keys import Keys
+from .memory import Blobs
+from .transport import Transport
+
+#: What is read of an index at first. A smaller one is read as a whole.
+_FIRST = 64 << 10
+#: So many samples around the place where one is expected, times the square root of all.
+_AROUND = 4
+#: How often a place is corrected. Ids are spread evenly, so once is enough as a rule.
+_TURNS = 8
+
+
+class Places:
+    """Find blobs by their ids.
+
+    :param named: names and digests of indexes. :param needs: as in a commit; None: whatever pack has a blob will do.
+    :param everything: all that is needed will be asked for.
+    :ivar missing: packs that the remote does not have. Only known of a whole backup.
+    :ivar troubles: what is wrong with the indexes, as sentences.
+    """
+
+    def __init__(
+        self, transport: Transport, keys: Keys, named: t.Sequence[t.Tuple[str, str]], needs: t.Optional[t.Mapping[names.Push, t.Set[int]]], everything: bool
+    ) -> None:
+        self._transport, self._keys, self._named, self._needs = transport, keys, named, needs
+        self._blobs = Blobs()
+        self._counts: t.Dict[names.Pack, int] = {}
+        self._indexes: t.List[_Index] = []
+        self.missing: t.Set[names.Pack] = set()
+        self.troubles: t.List[str] = []
+        if everything:
+            self._read_all(True)
+        else:
+            self._indexes = [_Index(transport, keys, name) for name, _digest in reversed(named)]
+
+    def find(self, blob: bytes) -> t.Optional[t.Tuple[names.Pack, int]]:
+        """The pack that has a blob, and the number of the segment; None where the backup does not need it, or no list has it."""
+        found = self._blobs.place(blob)
+        if found is not None or not self._indexes:
+            return found
+        try:
+            for index in self._indexes:
+                for pack, body in index.lists_with(blob, self._is_left):
+                    self._learn(pack, body)
+                found = self._blobs.place(blob)
+                if found is not None:
+                    return found
+            return None
+        except Damaged:
+            self._read_all(False)
+            return self._blobs.place(blob)
+
+    def count(self, pack: names.Pack) -> int:
+        """How many blobs a pack has that was found."""
+        return self._counts[pack]
+
+    # ---- inside
+
+    def _is_left(self, pack: names.Pack) -> bool:
+        """Whether the backup needs a pack, and its list was not read."""
+        return pack not in self._counts and (self._needs is None or pack.number in self._needs.get(pack.push, ()))
+
+    def _learn(self, pack: names.Pack, body: bytes) -> None:
+        if self._is_left(pack):
+            self._blobs.add(pack, body)
+            self._counts[pack] = len(body) // indexes.LINE.size
+
+    def _read_all(self, look: bool) -> None:
+        """Read all lists. :param look: list which packs are there."""
+        self._indexes = []
+        for name, digest in self._named:
+            try:
+                lists = known.lists_of(known.index_bytes(self._transport, name, digest), self._keys, self._is_left)
+            except Damaged as error:
+                self.troubles.append(error.message)
+                continue
+            for pack, body in lists:
+                self._learn(pack, body)
+        if look or self.troubles:
+            there = {pack for host in {push.host for push in self._needs or ()} for pack in self._packs_of(host)}
+            for pack in sorted(filter(self._is_left, there)):
+                with contextlib.suppress(Damaged):
+                    self._learn(pack, self._listed_in(pack))
+            self.missing = set(self._counts) - there if look else set()
+
+    def _packs_of(self, host: str) -> t.Iterator[names.Pack]:
+        return (pack for pack in (names.parse_pack(entry.name) for entry in self._transport.list(f"{names.PACKS}{host}/")) if pack is not None)
+
+    def _listed_in(self, pack: names.Pack) -> bytes:
+        """The list of a pack's blobs, by its own head; Damaged where it cannot be read."""
+        data = self._transport.get(pack.name)
+        if data is None:
+            raise Damaged(f"{self._transport.where}: {pack.name} is missing.")
+        contents = packs.Contents(self._keys.open_data(data))
+        return b"".join(indexes.LINE.pack(segment, self._keys.blob_id(digest), length) for segment, digest, length in contents.blobs())
+
+
+class _Index:
+    """An index of which only parts are read."""
+
+    def __init__(self, transport: Transport, keys: Keys, name: str) -> None:
+        self._transport, self._keys, self._name = transport, keys, name
+        self._head: t.Optional[indexes.Head] = None
+        self._windows: t.List[t.List[t.Tuple[bytes, int]]] = []  # samples, ascending
+        self._lists: t.Dict[int, bytes] = {}  # those that were read, by the position of the pack
+
+    def lists_with(self, blob: bytes, wanted: t.Callable[[names.Pack], bool]) -> t.List[t.Tuple[names.Pack, bytes]]:
+        """The packs that have a blob and are wanted, each with its list. Damaged where the index is missing or is none."""
+        head = self._head or self._read_head()
+        if len(self._lists) == len(head.packs) or head.sample_bits != 0:
+            chosen = list(range(len(head.packs)))
+        else:
+            chosen = sorted({position for sample, position in self._around(head, blob) if sample == blob and position < len(head.packs)})
+        return [(head.packs[position].pack, self._list(head, position)) for position in chosen if wanted(head.packs[position].pack)]
+
+    def _read_head(self) -> indexes.Head:
+        first = self._get(0, _FIRST)
+        size = indexes.head_size(first)
+        if size > len(first):
+            first += self._get(len(first), size - len(first))
+        head = self._head = indexes.parse_head(first)
+        if len(first) < _FIRST:
+            for position, place in enumerate(head.packs):
+                self._lists[position] = indexes.check(self._keys.open_list(first[place.offset : place.offset + place.length]))
+        return head
+
+    def _around(self, head: indexes.Head, blob: bytes) -> t.List[t.Tuple[bytes, int]]:
+        """The samples around the place where the sample of a blob must be."""
+        for window in self._windows:
+            if window[0][0] < blob < window[-1][0]:
+                return window
+        width = _AROUND * math.isqrt(head.samples) + 64
+        place = int.from_bytes(blob[:8], "big") * head.samples >> 64
+        samples: t.List[t.Tuple[bytes, int]] = []
+        for _turn in range(_TURNS):
+            start = min(max(place - width // 2, 0), max(head.samples - width, 0))
+            count = min(width, head.samples - start)
+            samples = indexes.samples(self._get(head.first_sample + start * indexes.SAMPLE_SIZE, count * indexes.SAMPLE_SIZE))
+            self._windows += [samples] if samples else []
+            if samples and blob < samples[0][0] and start:
+                place -= width
+            elif samples and blob > samples[-1][0] and start + len(samples) < head.samples:
+                place += width
+            else:
+                return samples
+        raise Damaged(f"{self._transport.where}: the samples of {self._name} are not sorted.")
+
+    def _list(self, head: indexes.Head, position: int) -> bytes:
+        if position not in self._lists:
+            place = head.packs[position]
+            self._lists[position] = indexes.check(self._keys.open_list(self._get(place.offset, place.length)))
+        return self._lists[position]
+
+    def _get(self, start: int, length: int) -> bytes:
+        data = self._transport.get(self._name, start, length)
+        if data is None:
+            raise Damaged(f"{self._transport.where}: {self._name} is missing.")
+        return data
