@@ -161,7 +161,7 @@ class Sealed(Keys):
         return hmac.new(self._naming, b"volt.backup domain", hashlib.sha256).hexdigest()[:32]
 
     def blob_id(self, digest: bytes) -> bytes:
-        return hmac.new(self._naming, digest, hashlib.sha256).digest()
+        return hmac.digest(self._naming, digest, "sha256")
 
     def group(self, workload: str, kind: str) -> str:
         return hmac.new(self._naming, f"{workload}\0{kind}".encode(), hashlib.sha256).hexdigest()
