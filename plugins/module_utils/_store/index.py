@@ -104,6 +104,11 @@ class Index:
                 if self.knows_trash:
                     self._list_trash()
 
+    def rest(self) -> None:
+        """Give back the memory of what was read of the tables."""
+        for table in tuple(self._tables or ()):
+            table.rest()
+
     # ---- packs
 
     def pack(self, name: bytes) -> t.Optional[PackFile]:

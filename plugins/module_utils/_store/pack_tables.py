@@ -92,6 +92,11 @@ class PackTable:
             if isinstance(table, Mapped):
                 table.check()
 
+    def rest(self) -> None:
+        """Give back the memory of what was read of the file."""
+        if isinstance(self.packs, Mapped):
+            self.packs.rest()  # which is the file's, and so that of both
+
     def parts(self) -> t.Iterator[t.Any]:
         """The file, piece by piece."""
         yield from self.packs.parts()

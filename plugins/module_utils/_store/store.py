@@ -55,7 +55,6 @@ class Store:
         self.cache = Cache(self.path)
         self.rounds = Rounds(self.cache)
         self._plain: t.OrderedDict[bytes, t.Tuple[bytes, int]] = OrderedDict()
-        self._plain_size = 0
         self._room = room
         self._shards: t.Dict[int, bool] = {}
 
@@ -105,6 +104,11 @@ class Store:
         index.load()
         self.index = index  # not before: other threads may look
         return True
+
+    def rest(self) -> None:
+        """Give back the memory that a walk took for what it read. Nothing is forgotten: what is asked for is read again."""
+        self._plain.clear()
+        self.index.rest()
 
     def steadily(self, look: t.Callable[[], None]) -> None:
         """Look for something, and again where it is Damaged and a collection may just have moved it."""
@@ -397,15 +401,12 @@ class Store:
         name = place[0]
         data = self.index.read_pack(name, t.cast(PackFile, self.index.pack(name)).suffix)
         try:
-            entry = (data, pack.first_blob(data))
+            entry = self._plain[name] = (data, pack.first_blob(data))
         except Damaged:
             pack.parse(data, name)  # which knows packs of a newer version
             raise
-        self._plain[name] = entry
-        self._plain_size += len(data)
-        while self._plain_size > self._room and len(self._plain) > 1:
-            _name, (old, _start) = self._plain.popitem(last=False)
-            self._plain_size -= len(old)
+        while len(self._plain) > 1 and sum(len(kept) for kept, _start in self._plain.values()) > self._room:
+            self._plain.popitem(last=False)
         return entry
 
     # ---- files that a target may share

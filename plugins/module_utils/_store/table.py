@@ -187,6 +187,10 @@ class Mapped(Table):
         self._sound = bytearray(blocks)
         self._slots = memoryview(view)[self._first + self._count * self._width : self.end].cast("I")
 
+    def rest(self) -> None:
+        """Give back the memory of what was read of the file. It is read again where it is asked for."""
+        self._view.madvise(mmap.MADV_DONTNEED)
+
     def _check(self, block: int) -> None:
         """Compare a block with its checksum, once."""
         if block >= len(self._sound):
