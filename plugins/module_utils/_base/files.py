@@ -175,7 +175,7 @@ def read_stored(path: str, most: int) -> bytes:
 
 def write_file(
     path: str,
-    data: bytes,
+    data: t.Union[bytes, t.Iterable[t.Any]],
     exclusive: bool = False,
     mode: int = 0o600,
     owner: t.Optional[t.Tuple[int, int]] = None,
@@ -183,6 +183,7 @@ def write_file(
 ) -> None:
     """Write a small file completely and durably, or not at all: beside, sync, rename, sync the directory.
 
+    :param data: its bytes, or the pieces that they are made of.
     :param exclusive: FileExistsError if the name is taken already, even by another process that takes it at this moment.
     :param mode: its mode from the first moment under its name. :param owner: the same, user and group; None for ours.
     :param beside: the name under which it is written first, so that a later write removes what a killed one left. One writer at a time then.
@@ -192,7 +193,8 @@ def write_file(
         quietly(os.unlink, beside)  # what a run of the same number left; or what another user put there for us to write to
         fd = create_file(beside)
         try:
-            write_all(fd, data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                write_all(fd, piece)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.fchown(fd, *owner)
             if mode != 0o600:

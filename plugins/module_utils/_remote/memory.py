@@ -119,8 +119,14 @@ class Blobs:
 
     def parts(self, key: str) -> t.Iterator[t.Any]:
         """The file form. :param key: of the state that it goes with."""
-        whole = Table(_PLACE.size, len(self._base) + len(self._fresh))
         alive = [pack for number, pack in enumerate(self._packs) if number not in self._dead]
+        text = json.dumps([key, [pack.name for pack in alive]]).encode()
+        yield from (self._whole() if self._dead or len(self._base) else self._fresh).parts()
+        yield _SUM.pack(zlib.crc32(text)) + text
+
+    def _whole(self) -> Table:
+        """One table with all that counts."""
+        whole = Table(_PLACE.size, len(self._base) + len(self._fresh))
         numbers = {number: position for position, number in enumerate(n for n in range(len(self._packs)) if n not in self._dead)}
         for table in (self._fresh, self._base):
             for position in range(len(table)):
@@ -128,9 +134,7 @@ class Blobs:
                 number, segment = _PLACE.unpack(table.value(position))
                 if number in numbers and (table is self._fresh or whole.find(blob) < 0):
                     whole.add(blob, _PLACE.pack(numbers[number], segment))
-        text = json.dumps([key, [pack.name for pack in alive]]).encode()
-        yield from whole.parts()
-        yield _SUM.pack(zlib.crc32(text)) + text
+        return whole
 
 
 def remembered(store: Store, where: str) -> t.Optional[About]:
@@ -197,7 +201,7 @@ class Memory:
     def save(self, state: State, blobs: Blobs, anew: bool) -> None:
         """Write down where the host stands. OSError where that fails. :param anew: the blobs, too, as they have changed."""
         if anew:
-            self._cache.write(f"{self._name}.blobs", b"".join(blobs.parts(state.key)))
+            self._cache.write(f"{self._name}.blobs", blobs.parts(state.key))
         self._cache.write(f"{self._name}.state", json.dumps(state._asdict()).encode())
 
     def looked_at(self, choice: str) -> float:

@@ -39,8 +39,8 @@ class Cache:
     def has(self, name: str) -> bool:
         return os.path.lexists(self.path(name))
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a small file. OSError where that fails."""
+    def write(self, name: str, data: t.Union[bytes, t.Iterable[t.Any]]) -> None:
+        """Write a file, of its bytes or the pieces that they are made of. OSError where that fails."""
         files.write_file(self.path(name), data)
 
     def names(self, ending: str) -> t.List[str]:
