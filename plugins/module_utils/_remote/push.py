@@ -298,7 +298,7 @@ class Pusher:
             raise _SetBack
 
     def _check_sent(self, push: names.Push, uploader: Uploader, remembered: t.Optional[State]) -> None:
-        """_SetBack where the remote has lost what this push has sent, or what was there before: several packs take time.
+        """_SetBack where the remote has lost what this push has sent, or what was there before: many packs take time.
 
         :param remembered: where this host stands; None where that was just read.
         """
@@ -307,7 +307,7 @@ class Pusher:
         there = {entry.name for entry in self._transport.list(f"{names.INDEXES}{push}-")}
         if not there.issuperset(index.name for index in uploader.indexes):
             raise _SetBack
-        if len(uploader.packs) > 1:
+        if len(uploader.packs) > 2:  # more than one of each kind
             self._check_packs(push, uploader.packs)
             if remembered is not None and not self._is_newest(remembered):
                 raise _SetBack
