@@ -299,6 +299,35 @@ def test_indexes_are_folded(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(place.judge()) == 8 and all(len(reader.commit(name)[0]["indexes"]) <= 4 for name in reader.commits())
 
 
+def test_a_large_push_writes_indexes_of_what_it_has_sent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take no memory until the end. One names only packs that are there: a push that is killed then does not send these again."""
+    monkeypatch.setattr(upload.indexes, "BLOBS", 1)
+    monkeypatch.setattr(upload.packs, "SIZE", 1 << 20)
+    place.create()
+    _done, requests = place.push(jobs=2)
+    made = [name.partition("/")[0] for verb, name in requests if verb == "create"]
+    assert made.count("indexes") > 2 and made.index("indexes") < len(made) - made[::-1].index("packs") - 1
+    there: set[str] = set()
+    for verb, name in requests:
+        if verb == "create" and name.startswith("packs/"):
+            there.add(name)
+        elif verb == "create" and name.startswith("indexes/"):
+            assert {pack.name for pack, _body in pushes.indexes.parse((place.top / name).read_bytes())} <= there
+    assert len(place.judge()) == 1
+
+
+def test_full_indexes_are_left_as_they_are(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each push of a host with millions of blobs would write most of its indexes again."""
+    monkeypatch.setattr(pushes, "INDEXES_MOST", 2)
+    monkeypatch.setattr(pushes.indexes, "FULL", 1)
+    for number in range(4):
+        change(place.bench, number)
+        _done, requests = place.push()
+    assert not [name for verb, name in requests if verb == "get" and name.startswith("indexes/")]
+    reader = RemoteReader(place.top)
+    assert [len(reader.commit(name)[0]["indexes"]) for name in reader.commits()] == [1, 2, 3, 4] and len(place.judge()) == 4
+
+
 def test_only_what_the_backup_needs_leaves_the_host(place: Place) -> None:
     """Packs of the local store have blobs of several backups. Those of others do not go with this one's."""
     place.create()

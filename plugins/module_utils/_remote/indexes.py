@@ -35,8 +35,10 @@ SAMPLE_SIZE = _SAMPLE.size
 #: A line of a list: segment, id, length.
 LINE = struct.Struct("<I32sI")
 _MAGIC, _OURS = b"VOLTRIX1", b"VOLTRIX"
-#: So many blobs an index has at most; more become several indexes.
-BLOBS_MOST = 200_000
+#: An index ends with the pack that reaches this many blobs.
+BLOBS = 100_000
+#: Bytes of an index that has so many, at least.
+FULL = BLOBS * (_SAMPLE.size + LINE.size)
 
 
 def encode(push: names.Push, number: int, packs: t.Sequence[t.Tuple[names.Pack, bytes]], seal: t.Callable[[bytes], bytes], bits: t.Optional[int]) -> bytes:

@@ -37,7 +37,7 @@ import typing as t
 from .._base import Damaged, Phase, Progress, RemoteError, Standing, lock_file, now, store_failure, unwatched
 from .._format.reachability import Reachability
 from .._store.store import Store
-from . import about, commits, known, memory, names
+from . import about, commits, indexes, known, memory, names
 from .about import About
 from .keys import Keys
 from .look import Look
@@ -49,7 +49,7 @@ from .upload import Uploader
 _TURNS = 3
 #: Seconds between two looks at all that the remote has. Less than a day: a daily push looks each time.
 _LOOK = 20 * 3600.0
-#: A commit names at most so many indexes; with more, the smallest become one.
+#: A commit names at most so many indexes that are not full; with more, the smallest become one.
 INDEXES_MOST = 16
 
 
@@ -315,10 +315,10 @@ class Pusher:
     def _indexes(self, state: State, uploader: Uploader) -> t.Tuple[IndexName, ...]:
         """The indexes that name all blobs of this host's backups, folded where they are too many."""
         own = (*state.indexes, *uploader.indexes)
-        if len(own) <= INDEXES_MOST:
+        partial = sorted((index for index in own if index.size < indexes.FULL), key=lambda index: index.size)
+        if len(partial) <= INDEXES_MOST:
             return own
-        by_size = sorted(own, key=lambda index: index.size)
-        small = by_size[: len(own) - INDEXES_MOST // 2]
+        small = partial[: len(partial) - INDEXES_MOST // 2]
         try:
             lists = [found for index in small for found in known.read_index(self._transport, self._keys, index)]
         except Damaged:

@@ -32,6 +32,8 @@ _SMALL = 1 << 20
 _OBJECT = struct.Struct("<32s?")
 #: How often what a local collection has moved is looked for again.
 _TURNS = 5
+#: What is known of a blob that the backup needs: it is to be sent, as content or as metadata; or it is in a pack that is or will be on the remote.
+_CONTENT, _METADATA, _PACKED = b"\0", b"\1", b"\2"
 #: Segments that are cut to be grouped anew, by the kind of their pack.
 _Groups = t.Dict[int, t.List[t.Tuple[bytes, bytes]]]
 
@@ -55,14 +57,16 @@ class Uploader:
     ) -> None:
         self._store, self._jobs, self._transport, self._keys, self._blobs, self._journal = store, jobs, transport, keys, blobs, journal
         self._push, self._progress = begun.push, progress
-        self._seen = Table(1)  # whether it is metadata
+        self._seen = Table(1)
+        self._wanted = 0  # how many blobs are still to be sent
+        self._used: t.Set[names.Pack] = set()
         self._packs: t.Dict[bytes, None] = {}
         self._objects = bytearray()
         self._builders = {kind: packs.Builder(kind) for kind in (packs.CONTENT, packs.METADATA)}
         self._groups: _Groups = {packs.CONTENT: [], packs.METADATA: []}
         self._grouped = {packs.CONTENT: 0, packs.METADATA: 0}  # bytes in each
-        self._taken = Table(0)  # what is in a pack of this push, or will be
         self._next = [begun.next_pack, begun.next_index]
+        # packs that are on the remote and in no index yet, each with its list
         self._lists: t.List[t.Tuple[names.Pack, bytes]] = [item for item in begun.packs if item[0] not in begun.indexed]
         self._lock = threading.Lock()
         self._running: t.Set[concurrent.futures.Future[None]] = set()
@@ -77,20 +81,26 @@ class Uploader:
 
     def content(self, digest: bytes, size: int) -> None:
         """The backup needs a blob of content."""
-        self._offer(digest, size, b"\0")
+        self._offer(digest, size, _CONTENT)
 
     def metadata(self, digest: bytes) -> None:
         """The backup needs a tree, a list or a table."""
-        self._offer(digest, -1, b"\1")
+        self._offer(digest, -1, _METADATA)
 
     def _offer(self, digest: bytes, size: int, kind: bytes) -> None:
-        if self._seen.find(digest) < 0:
-            self._seen.add(digest, kind)
-            self.steps += 1
-            if self._blobs.find(self._keys.blob_id(digest)) is None:
-                self.new_blobs += 1
-                self.new_bytes += max(size, 0)
-                self._locate(digest, size, kind)
+        if self._seen.find(digest) >= 0:
+            return
+        self.steps += 1
+        pack = self._blobs.find(self._keys.blob_id(digest))
+        if pack is not None:
+            self._seen.add(digest, _PACKED)
+            self._used.add(pack)
+            return
+        self._seen.add(digest, kind)
+        self._wanted += 1
+        self.new_blobs += 1
+        self.new_bytes += max(size, 0)
+        self._locate(digest, size, kind)
 
     def _locate(self, digest: bytes, size: int, kind: bytes) -> None:
         pack = self._store.pack_of(digest, size)
@@ -100,15 +110,12 @@ class Uploader:
         if pack:
             self._packs[pack] = None
         else:
-            self._objects += _OBJECT.pack(digest, kind == b"\1")
+            self._objects += _OBJECT.pack(digest, kind == _METADATA)
 
     def needs(self) -> t.Dict[names.Push, t.Set[int]]:
         """The numbers of the packs that have what the backup needs, by push. Called once all is sent."""
         found: t.Dict[names.Push, t.Set[int]] = {}
-        for position in range(len(self._seen)):
-            pack = self._blobs.find(self._keys.blob_id(self._seen.digest(position)))
-            if pack is None:
-                raise Damaged(f"Blob {self._seen.digest(position).hex()} was not sent; report this error.")
+        for pack in self._used:
             found.setdefault(pack.push, set()).add(pack.number)
         return found
 
@@ -116,19 +123,22 @@ class Uploader:
 
     def send(self) -> None:
         """Upload all that is new, and an index of it."""
+        self._store.rest()  # the walk is over
         with self._pool:
             try:
+                self._send_found()
                 for _turn in range(_TURNS):
-                    self._send_found()
-                    if not self._find_again():
+                    if not self._wanted:
                         break
+                    self._find_again()
+                    self._send_found()
                 self._finish()
             except BaseException:
                 for future in self._running:
                     future.cancel()
                 raise
-        if self._lists:
-            self.indexes += self.write_indexes(self._lists)
+        self._index(1)
+        self._seen = Table(1)  # which was large
 
     def _send_found(self) -> None:
         """Local packs in the order in which the backup came to them, then objects. What a collection has moved meanwhile is passed over."""
@@ -141,26 +151,22 @@ class Uploader:
         for kind in self._groups:
             self._close_group(kind)
 
-    def _find_again(self) -> bool:
-        """Whether something is still to be sent, because it was not where it was; it is located anew."""
-        lost = [position for position in range(len(self._seen)) if self._is_wanted(self._seen.digest(position))]
-        if lost:
-            self._store.look_again()
-        for position in lost:
-            digest = self._seen.digest(position)
-            self._locate(digest, -1, self._seen.value(position))
-        return bool(lost)
+    def _find_again(self) -> None:
+        """Locate anew what is still to be sent, because it was not where it was."""
+        self._store.look_again()
+        for position in range(len(self._seen)):
+            kind = self._seen.value(position)
+            if kind != _PACKED:
+                self._locate(self._seen.digest(position), -1, kind)
 
     def _take(self, file: t.Optional[outgoing.Outgoing]) -> None:
         """Send a local file: as it is if all of it is needed and new, else what of it is."""
         if file is None:
             return  # it is looked for again
         kind = packs.METADATA if file.is_metadata else packs.CONTENT
-        wanted = [blob for blob in file.blobs if self._is_wanted(blob[0])]
+        wanted = [blob for blob in file.blobs if self._take_blob(blob[0])]
         if len(wanted) == len(file.blobs):
             sort = packs.LOCAL_PACK if file.is_pack else packs.BLOBS
-            for digest, _offset, _length in wanted:
-                self._taken.add(digest, b"")
             self._add(kind, packs.Segment(file.stored, file.form, len(file.plain), sort, [(digest, length) for digest, _offset, length in wanted]))
             return
         for digest, offset, length in wanted:
@@ -168,10 +174,15 @@ class Uploader:
                 self._close_group(kind)
             self._groups[kind].append((digest, file.plain[offset : offset + length]))
             self._grouped[kind] += length
-            self._taken.add(digest, b"")
 
-    def _is_wanted(self, digest: bytes) -> bool:
-        return self._seen.find(digest) >= 0 and self._taken.find(digest) < 0 and self._blobs.find(self._keys.blob_id(digest)) is None
+    def _take_blob(self, digest: bytes) -> bool:
+        """Whether a blob is still to be sent. From here on it is not."""
+        position = self._seen.find(digest)
+        if position < 0 or self._seen.value(position) == _PACKED:
+            return False
+        self._seen.replace(position, _PACKED)
+        self._wanted -= 1
+        return True
 
     def _close_group(self, kind: int) -> None:
         group, self._groups[kind], self._grouped[kind] = self._groups[kind], [], 0
@@ -190,6 +201,8 @@ class Uploader:
 
     def _finish(self) -> None:
         content, metadata = (self._builders[kind] for kind in (packs.CONTENT, packs.METADATA))
+        if self._wanted:
+            raise Damaged(f"{self._wanted} blobs were not sent; report this error.")
         if not self.sent_packs and content.segments and metadata.segments and content.size + metadata.size < _SMALL:
             whole = packs.Builder(packs.MIXED)
             for segment in (*content.segments, *metadata.segments):
@@ -205,6 +218,7 @@ class Uploader:
         """Hand a pack to a thread, once one is free."""
         while len(self._running) >= self._jobs:
             self._wait()
+        self._index(indexes.BLOBS)
         data = self._keys.seal_data(builder.finish())
         pack = names.Pack(self._push, self._number(0), builder.kind == packs.METADATA, hashlib.sha256(data).hexdigest())
         body = b"".join(
@@ -213,8 +227,8 @@ class Uploader:
             for digest, length in segment.blobs
         )
         self._blobs.add(pack, body)
+        self._used.add(pack)
         self.packs.append(pack)
-        self._lists.append((pack, body))
         self.sent_packs += 1
         self.sent_bytes += len(data)
         self._running.add(self._pool.submit(self._create, pack, data, body))
@@ -226,6 +240,7 @@ class Uploader:
                 raise RemoteError(f"{self._transport.where}: {pack.name} already exists with other content; find out what else writes to the remote.")
         with self._lock:
             self._journal.pack(pack, body)
+            self._lists.append((pack, body))
         self.steps += 1
 
     def _wait(self) -> None:
@@ -241,6 +256,14 @@ class Uploader:
             self._journal.number(*self._next)
         return number
 
+    def _index(self, least: int) -> None:
+        """Upload an index of the packs that are in none, if they have so many blobs."""
+        with self._lock:
+            if sum(len(body) for _pack, body in self._lists) < least * indexes.LINE.size:
+                return
+            lists, self._lists = self._lists, []
+        self.indexes += self.write_indexes(lists)
+
     def write_indexes(self, lists: t.Sequence[t.Tuple[names.Pack, bytes]]) -> t.List[IndexName]:
         """Upload indexes of these packs."""
         written: t.List[IndexName] = []
@@ -248,7 +271,7 @@ class Uploader:
         while todo:
             part: t.List[t.Tuple[names.Pack, bytes]] = []
             blobs = 0
-            while todo and (not part or blobs + len(todo[0][1]) // indexes.LINE.size <= indexes.BLOBS_MOST):
+            while todo and blobs < indexes.BLOBS:
                 part.append(todo.pop(0))
                 blobs += len(part[-1][1]) // indexes.LINE.size
             number = self._number(1)
@@ -256,6 +279,7 @@ class Uploader:
             index = IndexName(self._push.index_name(number), hashlib.sha256(data).hexdigest(), len(data))
             if not self._transport.create(index.name, data) and self._transport.get(index.name) != data:
                 raise RemoteError(f"{self._transport.where}: {index.name} already exists with other content; find out what else writes to the remote.")
-            self._journal.index(index, [pack for pack, _body in part])
+            with self._lock:
+                self._journal.index(index, [pack for pack, _body in part])
             written.append(index)
         return written
