@@ -24,6 +24,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import io
 import os
 import typing as t
 
@@ -174,8 +175,11 @@ def seal(data: bytes, recipients: t.Sequence[str]) -> bytes:
     mac = hmac.new(derive(key, b"", b"header"), header, hashlib.sha256).digest()
     cipher, view = tools.cipher(derive(key, nonce, b"payload")), memoryview(data)
     last = max(len(data) - 1, 0) // _CHUNK
-    chunks = [cipher.encrypt(_nonce(number, last), bytes(view[number * _CHUNK : (number + 1) * _CHUNK]), None) for number in range(last + 1)]
-    return b"".join([bytes(header), b" ", _base64(mac), b"\n", nonce, *chunks])
+    sealed = io.BytesIO()  # not a list of chunks, which would be there beside the whole
+    sealed.write(bytes(header) + b" " + _base64(mac) + b"\n" + nonce)
+    for number in range(last + 1):
+        sealed.write(cipher.encrypt(_nonce(number, last), bytes(view[number * _CHUNK : (number + 1) * _CHUNK]), None))
+    return sealed.getvalue()
 
 
 def unseal(data: bytes, identities: t.Sequence[str]) -> bytes:

@@ -138,7 +138,7 @@ class Builder:
         self.size += len(segment.stored)
 
     def finish(self) -> bytes:
-        """The bytes of the pack."""
+        """The bytes of the pack. Its segments have theirs no more."""
         blobs = [blob for segment in self.segments for blob in segment.blobs]
         parts = [_HEADER.pack(_MAGIC, secrets.token_bytes(16), len(self.segments), len(blobs), self.kind)]
         parts += [
@@ -146,4 +146,5 @@ class Builder:
         ]
         parts += [_BLOB.pack(*blob) for blob in blobs]
         parts += [segment.stored for segment in self.segments]
+        self.segments = [segment._replace(stored=b"") for segment in self.segments]
         return b"".join(parts)
