@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KEPT = Path(__file__).with_name("messages.txt")
 _WRITE = os.environ.get("VOLT_PICTURES") == "write"
+#: The quick one, where PyYAML has it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 #: What AnsibleModule, the documentation and shells read, which is no message.
 _DOCUMENTS = ("DOCUMENTATION", "EXAMPLES", "RETURN", "_BASH", "_ZSH", "_FISH")
@@ -70,6 +73,7 @@ def tasks_of(node: object) -> Iterator[str]:
         yield from (text for text in quoted if _TEXT.search(text) and not _CODE.search(text))
 
 
+@functools.cache
 def messages() -> list[str]:
     """A line a text: its file and the text."""
     found = set()
@@ -78,7 +82,7 @@ def messages() -> list[str]:
             found.update(f"{path.relative_to(ROOT / 'plugins')}: {text}" for text in texts_of(path.read_text(encoding="utf-8")))
     for folder in ("roles", "playbooks"):
         for path in (ROOT / folder).rglob("*.yml"):
-            for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            for document in yaml.load_all(path.read_text(encoding="utf-8"), _LOADER):
                 found.update(f"{path.relative_to(ROOT)}: {text}" for text in tasks_of(document) if _TEXT.search(text))
     return sorted(found)
 
@@ -87,7 +91,7 @@ def kinds() -> set[str]:
     """The names of the exceptions that end in front of a user."""
     found = {"VoltError"}
     classes = [
-        (node.name, {ast.unparse(base).rpartition(".")[2] for base in node.bases})
+        (node.name, {last_name(base) for base in node.bases})
         for path in (ROOT / "plugins" / "module_utils").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)
@@ -97,14 +101,20 @@ def kinds() -> set[str]:
     return found
 
 
+def last_name(node: ast.AST) -> str:
+    """What stands behind the last point of a name; nothing where it is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
 def errors_of(source: str, names: set[str]) -> Iterator[tuple[str, str]]:
     """(kind, text) of the errors that a file raises with a text of its own."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] in names:
+        if isinstance(node, ast.Call) and node.args and last_name(node.func) in names:
             if isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
-                yield ast.unparse(node.func).rpartition(".")[2], list(_literals(node.args[0]))[0]
+                yield last_name(node.func), list(_literals(node.args[0]))[0]
 
 
+@functools.cache
 def errors() -> list[tuple[str, str, str]]:
     """(file, kind, text) of every such error."""
     names, folder = kinds(), ROOT / "plugins"
@@ -182,7 +192,7 @@ _VERBS = {r"^Make sure\b": "Check that", r"^Tell\b": "Show, report", r"^Look\b":
 
 def test_tasks_have_plain_names() -> None:
     paths = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
-    names = [name for path in paths for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) for name in names_of(document)]
+    names = [name for path in paths for document in yaml.load_all(path.read_text(encoding="utf-8"), _LOADER) for name in names_of(document)]
     assert len(names) > 50
     assert [(name, plain) for name in names for words, plain in {**MANNERED, **_VERBS}.items() if re.search(words, name)] == []
 
@@ -234,8 +244,8 @@ def test_messages_end_as_sentences_do() -> None:
 def warnings_of(source: str) -> Iterator[str]:
     """The texts that a file hands to the user as a warning. (A call with two arguments puts the text into another message.)"""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and len(node.args) == 1 and re.search(r"(^|\.|_)warn$|warnings\.append$", ast.unparse(node.func)):
-            if isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
+        if isinstance(node, ast.Call) and len(node.args) == 1 and isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
+            if re.search(r"(^|\.|_)warn$|warnings\.append$", ast.unparse(node.func)):
                 yield list(_literals(node.args[0]))[0]
 
 

@@ -189,14 +189,22 @@ def is_lost(state: State) -> bool:
     return state.x == GONE and (state.restore.reads or any(run.manifest for run in state.runs))
 
 
+def alike(state: State) -> State:
+    """The same state for all that differ in which of two runs is which, or which of two collections: these have the same steps."""
+    (one, two), (first, second) = state.runs, state.collections
+    if two < one or second < first:
+        return state._replace(runs=(min(one, two), max(one, two)), collections=(min(first, second), max(first, second)))
+    return state
+
+
 def explore(first: State, fault: Fault = None) -> tuple[int, Optional[State]]:
-    """How many states can be reached, and one in which X is lost."""
+    """How many states can be reached, alike ones counted once, and one in which X is lost."""
     seen, todo = {first}, [first]
     while todo:
         state = todo.pop()
         if is_lost(state):
             return len(seen), state
-        for found in steps(state, fault):
+        for found in map(alike, steps(state, fault)):
             if found not in seen:
                 seen.add(found)
                 todo.append(found)
