@@ -42,6 +42,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from ..tools import quick
 from . import Unavailable, debian, need
 
 SUITES = ("bullseye", "bookworm", "trixie")
@@ -213,6 +214,9 @@ class Host:
         public = (upper / "etc/ssh/fleet_host_key.pub").read_text(encoding="ascii")
         with open(self.fleet.known_hosts, "a", encoding="ascii") as stream:
             stream.write(f"{self.address} {public}")
+        site = upper / "usr/lib/python3/dist-packages"
+        site.mkdir(parents=True)
+        quick.install(str(site), "/var/cache/volt-tests-quick")
         unit = upper / "etc/systemd/system/fleet-link.service"
         for path, text in {
             upper / "etc/machine-id": uuid.uuid4().hex + "\n",

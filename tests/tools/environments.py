@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 import pythons
+import quick
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements"
 
@@ -47,6 +48,8 @@ SORTS = {
     "site": Sort("site.txt", "", range(11, 15), oldest=True),
     "importer": Sort("importer.txt", "", range(11, 13)),
 }
+#: Those in which Ansible runs again and again.
+QUICK = ("tools", "newest", "oldest")
 
 
 def cache() -> Path:
@@ -90,6 +93,9 @@ def environment(name: str) -> Path:
             if subprocess.run(pip, stdin=subprocess.DEVNULL, check=False).returncode:
                 raise SystemExit(f"environments: pip could not install the packages of {name}; look at what it said, then try again")
             done.touch()
+        if name in QUICK:
+            for site in place.glob("lib/python3*/site-packages"):
+                quick.install(str(site), str(cache() / "quick"))
     return place
 
 

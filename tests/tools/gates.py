@@ -30,6 +30,7 @@ from pathlib import Path
 import environments
 import lanes
 import pythons
+import quick
 import report
 from lanes import Gate
 
@@ -100,7 +101,7 @@ def tool(*script: str) -> Callable[[], Command]:
 
 
 def ansible_test(end: str, what: str, *options: str) -> Callable[[], Command]:
-    """ansible-test of one end. Sanity makes virtual environments in the shared home, so runs of other checkouts wait for it."""
+    """ansible-test of one end. Sanity makes virtual environments in the shared home, so runs of other checkouts wait for it; it finds them made quick."""
 
     def command() -> Command:
         if what == "integration" and shutil.which("ssh-keygen") is None:  # ansible-test wants it, though these targets use no ssh
@@ -109,8 +110,12 @@ def ansible_test(end: str, what: str, *options: str) -> Callable[[], Command]:
         version = subprocess.run([place / "bin/python", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], stdout=subprocess.PIPE, text=True,
                                  check=True).stdout.strip()  # fmt: skip
         python = ["--python", version] if what == "units" else []
-        lock = ["flock", "--no-fork", str(environments.cache() / "home" / f"{end}.lock")] if what == "sanity" else []
-        return [*lock, "ansible-test", what, "--local", "--color", "no", *python, *options], env(end), mirror(end) / COLLECTION
+        home = environments.cache() / "home" / end
+        before: list[str] = []
+        if what == "sanity":
+            made = ["sh", "-ec", 'python "$0" "$1" "$2"; shift 2; exec "$@"', str(TOOLS / "quick.py"), str(home), str(environments.cache() / "quick")]
+            before = ["flock", "--no-fork", f"{home}.lock", *made]
+        return [*before, "ansible-test", what, "--local", "--color", "no", *python, *options], env(end), mirror(end) / COLLECTION
 
     return command
 
@@ -242,6 +247,7 @@ def main(names: Sequence[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SystemExit(f"gates: another run works in {ROOT}; wait for it, or use another clone") from None
+        quick.sweep(str(environments.cache() / "quick"), time.time())
         if names == ["check"]:
             return together([KNOWN[name] for name in ("tools", "unit", "lint")])
         if names == ["test"]:
