@@ -22,10 +22,10 @@ from typing import Any, Callable
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as backup_host
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import declare
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
 from ansible_collections.volt.backup.tests.rigs import model
+from ansible_collections.volt.backup.tests.unit import kit
 
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 NOBODY = 65534
@@ -186,7 +186,7 @@ def scheduling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HostPaths", lambda command: places._replace(command=command))
     monkeypatch.setattr(backup_host, "PATH", str(host.top / "backup.json"))
     monkeypatch.setattr(module, "RunRecord", lambda workload: RunRecord(workload, places.records))
-    Path(places.command).write_bytes(archive.build())
+    Path(places.command).write_bytes(kit.command())
 
 
 @pytest.fixture

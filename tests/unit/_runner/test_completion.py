@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive, cli, completion, upkeep
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli, completion, upkeep
+
+from .. import kit
 
 WORKLOADS = ("app", "data-base")
 
@@ -25,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the command, a store of two workloads, and a directory whose name has a blank."""
     top = tmp_path_factory.mktemp("completion")
     command = top / "volt-backup"
-    command.write_bytes(archive.build())
+    command.write_bytes(kit.command())
     command.chmod(0o755)
     (top / "one place").mkdir()
     for workload in WORKLOADS:

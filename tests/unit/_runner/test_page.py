@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive, cli, completion, manual, page, upkeep
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli, completion, manual, page, upkeep
+
+from .. import kit
 
 PYTHONS = [path for path in os.environ.get("VOLT_PYTHONS", "").split(":") if path] or [sys.executable]
 ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "200", "MAN_KEEP_FORMATTING": "", "PAGER": "cat", "MANPAGER": "cat"}
@@ -73,7 +75,7 @@ def test_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_python_prints_the_same(tmp_path: Path) -> None:
     """The manual page, the scripts of shells, and what these ask for."""
     command = tmp_path / "volt-backup"
-    command.write_bytes(archive.build())
+    command.write_bytes(kit.command())
     asked = ["help --man", *(f"completion {shell}" for shell in completion.SHELLS), "completion words -- restore --", "completion words -- --quiet ver"]
     # One start of each Python: those that did not write the archive compile all of it.
     ask = [str(command), *asked]

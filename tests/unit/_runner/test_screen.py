@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import show_time
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive, scheduled, screen, upkeep
+from ansible_collections.volt.backup.plugins.module_utils._runner import scheduled, screen, upkeep
+
+from .. import kit
 
 HEAD = ("WORKLOAD", "STATE", "NEWEST", "TAGS", "WHY")
 ROWS = [
@@ -89,7 +91,7 @@ def test_status_fits_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("command") / "volt-backup"
-    path.write_bytes(archive.build())
+    path.write_bytes(kit.command())
     return str(path)
 
 

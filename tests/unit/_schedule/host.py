@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.held import take_stock
 from ansible_collections.volt.backup.plugins.module_utils._schedule.job import Job
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
+
+from .. import kit
 
 DEFAULTS: dict[str, Any] = {
     "interval": "6h", "on_calendar": None, "max_keep": 0, "keep": None, "randomized_delay": "5m", "jitter_seed": "host", "enabled": True,
@@ -35,7 +36,7 @@ class Host:
         self.source = top / "srv"
         self.source.mkdir()
         self.places = HostPaths(*(str(top / name) for name in ("units", "jobs", "records", "stamps", "volt-backup", "notify.json", "run/status.json")))
-        Path(self.places.command).write_bytes(archive.build())
+        Path(self.places.command).write_bytes(kit.command())
 
     def job(self, workload: str = "app", **options: Any) -> Job:
         given = {**DEFAULTS, "workload": workload, "source": str(self.source), **options}
