@@ -122,7 +122,7 @@ def test_one_file_takes_little_of_the_remote(place: Place) -> None:
 def test_one_file_of_a_large_backup(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large indexes, a few samples and lists are read; also where the newest of them does not have what is wanted."""
     monkeypatch.setattr(places, "_FIRST", 4 << 10)
-    monkeypatch.setattr(indexes, "BLOBS_MOST", 1500)
+    monkeypatch.setattr(indexes, "BLOBS", 1500)
     for number in range(3):
         place.bench.files(**{f"many{number}__{name:04d}": noise(200, (number, name)) for name in range(2000)})
         place.create()
