@@ -272,8 +272,8 @@ def aims(runs: Runs) -> list[tuple[str, str, float, float]]:
 def table(args: argparse.Namespace, machine: dict[str, str], size: dict[str, int], runs: Runs) -> str:
     lines = [f"# Copies of {args.set} off the host: {size['entries']:,} entries, {size['bytes'] / 1e6:,.0f} MB", ""]
     lines += ["; ".join(f"{key}: {value}" for key, value in machine.items()) + ".", ""]
-    lines += [f"Medians of {args.rounds} rounds; other work may have gone on. CPU is user + system of the whole process tree, memory the peak of the largest process. Bytes are those of",
-              "request bodies, or what a directory grew by.", ""]  # fmt: skip
+    lines += [f"Medians of {args.rounds} rounds; other work may have gone on. CPU is user + system of the whole process tree, memory the peak of the largest",
+              "process. Bytes are those of request bodies, or what a directory grew by.", ""]  # fmt: skip
     lines += ["| place | aim | at most | reached | |", "|---|---|--:|--:|---|"]
     for where, text, limit, reached in aims(runs):
         lines.append(f"| {where} | {text} | {limit:.4g} | {reached:.3g} | {'met' if reached <= limit else '**not met**'} |")

@@ -71,7 +71,7 @@ options:
         C(<host>/<id>).
       - O(host) is then the name of a host on the remote. O(id) may be with or without the host.
       - What a remote lost, or what was replaced there, is a warning, and in RV(faults).
-      - Of O(include), only V(schedules) is possible.
+      - Of O(include), only V(contents) and V(schedules) are possible.
     type: str
   include:
     description:
@@ -1089,8 +1089,8 @@ def _on_remote(task: Task) -> Result:
     from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
     from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
 
-    if set(task.params["include"]) - {"schedules"}:
-        raise UsageError("Of a remote, only its list of backups can be read yet; omit `include`, or omit `remote`.")
+    if set(task.params["include"]) - {"schedules", "contents"}:
+        raise UsageError("Option `include` can only be contents and schedules with `remote`; omit the others, or omit `remote`.")
     host, _slash, backup = (task.params["id"] or "").rpartition("/")
     query = task.pick(Query)._replace(id=backup or None)
     settings = resolve(task.params["remote"], task.params["remote_credentials"])
@@ -1099,7 +1099,10 @@ def _on_remote(task: Task) -> Result:
     for text in faults:
         task.warn(text)
     read = {"store": remote.transport.where, "backup_dir": remote.transport.where}
-    return {"changed": False, "backups": found, "count": len(found), "answer": "backups" if found else "nothing", "read": read, "faults": faults}
+    result = {"changed": False, "backups": found, "count": len(found), "answer": "backups" if found else "nothing", "read": read, "faults": faults}
+    if "contents" in task.params["include"]:
+        result["contents"] = remote.contents(remote.meant(found[0]["id"]), task.params["diff_limit"]) if found else None
+    return result
 
 
 def _schedules(task: Task) -> Result:

@@ -223,6 +223,17 @@ def test_refused_before_anything_is_fetched(elsewhere: Elsewhere) -> None:
         assert not elsewhere.packs_read()
 
 
+def test_what_is_in_it_is_listed(elsewhere: Elsewhere, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = elsewhere.place.bench
+    (backup,) = bench.found()
+    remote = Remote(Manager(str(bench.top / "none"), str(bench.top / "none")), Settings(f"file://{elsewhere.place.top}"))
+    assert remote.contents(remote.meant(f"{HOST}/{backup['id']}"), None) == bench.manager.contents(backup["id"], None)
+    assert remote.contents(Meant(workload="work"), 2)["more"] == bench.manager.contents(backup["id"], 2)["more"] > 0
+    where = ["--store", str(bench.top / "none"), "--backup-dir", str(bench.top / "none"), "--remote", f"file://{elsewhere.place.top}"]
+    assert cli.main(["show", backup["id"], "--contents", *where]) == 0
+    assert "some/linked" in capsys.readouterr().out
+
+
 # ---- a remote that lacks something
 
 

@@ -37,7 +37,7 @@ from .._base import (
     unwatched,
 )
 from .._format import tree
-from .._format.walk import walk
+from .._format.walk import Load, walk
 from .._store.store import WALKER, Store
 from . import directory, host, names, presence
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
@@ -436,11 +436,8 @@ class Manager:
         with store.lock():
             sidecar = catalog.sidecar(check_id(backup))
             manifest = catalog.manifest(sidecar)
-            total = 1 + sum(manifest.totals[key] for key in ("files", "directories", "symlinks", "others"))
             with catalog.reading(sidecar):
-                found = itertools.islice(walk(lambda digest: tree.load(store.read, digest), manifest.root), limit)
-                listed = [_describe(path, item, manifest) for path, item in found]
-            return {"entries": listed, "count": total, "more": total - len(listed)}
+                return contents(manifest, lambda digest: tree.load(store.read, digest), limit)
 
     def usage(self) -> t.Dict[str, t.Any]:
         """What the store holds and what that costs, in all and by workload."""
@@ -449,6 +446,13 @@ class Manager:
         store, catalog = self._open(room=WALKER, proves=False)
         with store.lock(), no_cycles():
             return usage.usage(store, catalog)
+
+
+def contents(manifest: Manifest, load: Load, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
+    """What is in a backup: at most `limit` entries (None: all) in walk order, and how many more there are."""
+    total = 1 + sum(manifest.totals[key] for key in ("files", "directories", "symlinks", "others"))
+    listed = [_describe(path, item, manifest) for path, item in itertools.islice(walk(load, manifest.root), limit)]
+    return {"entries": listed, "count": total, "more": total - len(listed)}
 
 
 def _describe(path: bytes, item: tree.Entry, manifest: Manifest) -> t.Dict[str, t.Any]:

@@ -16,7 +16,7 @@ import typing as t
 from .._backup.catalog import made_at, selects, unreadable, with_state
 from .._backup.copies import Copies, Original, copy_on
 from .._backup.ids import check_id, check_workload
-from .._backup.manager import Manager, no_cycles
+from .._backup.manager import Manager, contents, no_cycles
 from .._backup.names import LATEST
 from .._backup.query import Query, accepts
 from .._backup.records import Listed, Sidecar
@@ -33,6 +33,7 @@ if t.TYPE_CHECKING:
     from .._backup.restore import Restored
     from .._restore.plan import RestoreRequest
     from .._store.store import Store
+    from .origin import RemoteOrigin
     from .sealed import Recovery
 
 
@@ -197,14 +198,11 @@ class Remote:
         :param newest: for a workload: its type and tags. :param before: for a workload: only backups from before this time.
         """
         from .._backup.restore import Restorer
-        from .origin import RemoteOrigin
 
         if request.link in ("reflink", "hardlink"):
             raise UsageError(f"Files cannot be linked with a remote; omit `link: {request.link}`.")
-        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
         chosen = self._choose(meant, newest or Query(), before)
-        everything = not request.paths
-        with no_cycles(), RemoteOrigin(self.transport, self._keys, chosen, everything, self._settings.jobs, *self._local()) as origin:
+        with no_cycles(), self._opened(chosen, not request.paths) as origin:
             done = Restorer(origin, request, dry, False, progress)()
             told = {**done.restore, "remote": self.transport.where, "fetched_bytes": origin.fetched_bytes}
             return done._replace(restore=told, warnings=[*origin.troubles, *done.warnings]), chosen.passed
@@ -222,6 +220,16 @@ class Remote:
             which = f"there are several ({', '.join(workloads[:5])})" if workloads else "there are no backups"
             raise UsageError(f"`latest` is for hosts with one workload, and {which} on {self.transport.where}; name a workload or an id.")
         return Meant(host or None, workload=workloads[0])
+
+    def contents(self, meant: Meant, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
+        """What is in a backup of the remote, as of `Manager.contents`."""
+        with no_cycles(), self._opened(self._choose(meant, Query(), None), False) as origin:
+            return contents(origin.manifest(), origin.load, limit)
+
+    def _opened(self, chosen: choice.Chosen, everything: bool) -> RemoteOrigin:
+        from .origin import RemoteOrigin
+
+        return RemoteOrigin(self.transport, self._keys, chosen, everything, self._settings.jobs, *self._local())
 
     @contextlib.contextmanager
     def giving(self) -> t.Iterator[t.Callable[[bytes, int], t.Optional[bytes]]]:
@@ -249,6 +257,7 @@ class Remote:
             yield give
 
     def _choose(self, meant: Meant, newest: Query, before: t.Optional[str]) -> choice.Chosen:
+        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
         limit = parse_time(before) if before else None
         host = self._whose(meant.host)
         if meant.backup is not None:

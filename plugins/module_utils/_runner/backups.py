@@ -15,7 +15,7 @@ from .._backup.catalog import workload_of
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.query import Query
-from .._base import NotFound, UsageError, VoltError, one_line
+from .._base import NotFound, VoltError, one_line
 from . import screen
 from .remotes import opened, remote_option
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect
@@ -169,28 +169,31 @@ def _show_options(made: argparse.ArgumentParser) -> None:
 
 
 def _show(args: Arguments, manager: Manager) -> Outcome:
-    found = manager.find(Query(id=args.id)) if args.remote is None else _on_remote(args, manager)
-    if not found:
-        raise _unknown(args.id, manager)
+    contents: t.Dict[str, t.Any] = {}
+    if args.remote is not None:
+        found, contents = _on_remote(args, manager)
+    else:
+        found = manager.find(Query(id=args.id))
+        if not found:
+            raise _unknown(args.id, manager)
+        if args.contents:
+            contents = manager.contents(args.id, args.diff_limit)
     backup = found[0]
     value: t.Dict[str, t.Any] = {"backups": found, "count": 1, "changed": False}
-    contents: t.Dict[str, t.Any] = {}
     if args.contents:
-        contents = value["contents"] = manager.contents(args.id, args.diff_limit)
+        value["contents"] = contents
     status = FAILED if backup["damaged"] else UNSUPPORTED if backup["unsupported"] else DONE
     return Outcome(value, lambda: _shown(backup) + (_contents(contents) if contents else ""), status=status)
 
 
-def _on_remote(args: Arguments, manager: Manager) -> t.Sequence[Listed]:
-    """A backup of a remote, by `<host>/<id>`, or by an id of any host."""
-    if args.contents:
-        raise UsageError("The contents of a backup on a remote cannot be listed yet; omit --contents, or use its local backup.")
+def _on_remote(args: Arguments, manager: Manager) -> t.Tuple[t.Sequence[Listed], t.Dict[str, t.Any]]:
+    """A backup of a remote, by `<host>/<id>`, or by an id of any host; and its contents, if they are asked for."""
     host, _slash, backup = args.id.rpartition("/")
     remote = opened(args, manager)
     found = remote.find(Query(host=host or None, id=backup))[0][:1]
     if not found:
         raise NotFound(f"{remote.transport.where} has no backup {args.id}; run `volt-backup list --remote {args.remote}` to see what it has.")
-    return found
+    return found, remote.contents(remote.meant(found[0]["id"]), args.diff_limit) if args.contents else {}
 
 
 def _shown(backup: Backup) -> str:
