@@ -95,10 +95,9 @@ class Contents:
 
     def blobs(self) -> t.Iterator[t.Tuple[int, bytes, int]]:
         """Segment, digest and length of each blob."""
-        lines = _BLOB.iter_unpack(self._blobs)
-        for number, segment in enumerate(self._segments):
-            for _blob in range(segment[-1]):
-                yield (number, *next(lines))
+        numbers = (number for number, segment in enumerate(self._segments) for _blob in range(segment[-1]))
+        for number, (digest, length) in zip(numbers, _BLOB.iter_unpack(self._blobs)):
+            yield number, digest, length
 
     def place(self, segment: int) -> t.Tuple[int, int]:
         """Where a segment starts and ends; Damaged where there is none."""

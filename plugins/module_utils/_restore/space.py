@@ -61,13 +61,12 @@ class Space:
 
     def wanted(self, store: Blobs) -> t.Iterator[bytes]:
         """The blobs that will be read, in the order in which the files were counted, each at its first use."""
-        packed = iter(range(len(self.uses)))
         done = 0
         for before, entry in self._large:
-            yield from (self.uses.digest(next(packed)) for _position in range(before - done))
+            yield from map(self.uses.digest, range(done, before))
             done = before
             yield from (digest for _offset, _length, digest in _pieces(store, entry)[1])
-        yield from map(self.uses.digest, packed)
+        yield from map(self.uses.digest, range(done, len(self.uses)))
 
 
 def _pieces(store: Blobs, entry: Entry) -> t.Tuple[chunks.Holes, t.Iterable[t.Tuple[int, int, bytes]]]:
