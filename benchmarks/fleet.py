@@ -23,9 +23,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent)]
 
-from rigs import fleet  # noqa: E402  # pylint: disable=wrong-import-position
+from tests.rigs import fleet  # noqa: E402  # pylint: disable=wrong-import-position
 
 MANY = 200
 ROUNDS = 3

@@ -4,7 +4,8 @@
 #
 # python3 benchmarks/push.py
 # python3 benchmarks/push.py --set M --places directory --peers volt,sealed
-"""Measure copies off the host beside restic and rclone: a first one, one of a backup in which nothing changed, one after 1% has changed.
+"""Measure copies off the host beside restic and rclone: a first one, one of a backup in which nothing changed, one after 1% has changed. Then
+another host, which has nothing, restores all of it, and one file.
 
 The backups here are made before each step and not measured, except by `restic backup`, which has no other step. Each peer has a fresh source, store
 and place to copy to: a directory, or Ceph's gateway in memory behind a proxy that counts requests and the bytes of their bodies. In a directory, what
@@ -28,16 +29,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent)]
 
 import measure  # noqa: E402  # pylint: disable=wrong-import-position
 import peers as tools  # noqa: E402  # pylint: disable=wrong-import-position
 import report  # noqa: E402  # pylint: disable=wrong-import-position
 import sets  # noqa: E402  # pylint: disable=wrong-import-position
-from rigs import debian, http_faults, mounts, s3_servers  # noqa: E402  # pylint: disable=wrong-import-position
+
+from tests.rigs import debian, http_faults, mounts, s3_servers  # noqa: E402  # pylint: disable=wrong-import-position
 
 BUCKET = "copies"
 STEPS = ("first", "nothing changed", "1% changed")
+RESTORES = ("all restored", "one file restored")
 #: A stat cache may distrust what changed within the last seconds before it looked.
 SETTLE = 3
 
@@ -109,6 +112,10 @@ class Peer:
     def send(self) -> list[str]:
         raise NotImplementedError
 
+    def fetch(self, _target: Path, _path: str | None) -> list[str]:
+        """Restore on a host that has nothing: all, or the file at a path. Who cannot has no command."""
+        return []
+
     def run(self, *command: str) -> None:
         subprocess.run(command, cwd=self.source, env={**os.environ, **self.env}, stdout=subprocess.DEVNULL, check=True)
 
@@ -124,6 +131,7 @@ class Volt(Peer):
             raise SystemExit(lack)
         self.env = {**self._tool.env, **place.env}
         self._keys: list[str] = []
+        self._opens: list[str] = []
 
     def prepare(self) -> None:
         self._tool.prepare()
@@ -136,6 +144,11 @@ class Volt(Peer):
         where = ["--remote", self.place.volt, "--remote-host", "bench", *self._keys]
         return [*self._tool.command, "push", "--all", *where, *self._tool.places]
 
+    def fetch(self, target: Path, path: str | None) -> list[str]:
+        nothing = ["--store", str(self.room / "none"), "--backup-dir", str(self.room / "none-either")]
+        words = ["restore", "bench/bench", "--remote", self.place.volt, "--target", str(target), *self._opens, *nothing]
+        return [*self._tool.command, *words, *(["--path", path] if path else [])]
+
 
 class Sealed(Volt):
     name = "volt.backup, sealed"
@@ -144,7 +157,7 @@ class Sealed(Volt):
         recovery, own = str(self.room / "recovery.key"), str(self.room / "bench.key")
         for words in (["--new", recovery], ["--from", recovery, "--host", "bench", "--out", own]):
             self.run(*self._tool.command, "remote", "keys", *words)
-        self._keys = ["--keys", own]
+        self._keys, self._opens = ["--keys", own], ["--identity", recovery]
         super().prepare()
 
 
@@ -165,6 +178,10 @@ class ResticBackup(Peer):
 
     def send(self) -> list[str]:
         return [restic(), "--quiet", "backup", "."]
+
+    def fetch(self, target: Path, path: str | None) -> list[str]:
+        self.env["RESTIC_CACHE_DIR"] = str(self.room / f"cache-{target.name}")
+        return [restic(), "--quiet", "restore", "latest", "--target", str(target), *(["--include", f"/{path}"] if path else [])]
 
 
 class ResticCopy(ResticBackup):
@@ -191,6 +208,9 @@ class Rclone(Volt):
 
     def prepare(self) -> None:
         self._tool.prepare()
+
+    def fetch(self, _target: Path, _path: str | None) -> list[str]:
+        return []
 
     def send(self) -> list[str]:
         return [str(s3_servers.rclone_program()), "copy", "--config", os.devnull, str(self._tool.store), self.place.rclone]
@@ -227,15 +247,24 @@ def steps(args: argparse.Namespace, number: int, where: str, kind: type[Peer], r
                 data.change(number)
             time.sleep(SETTLE)
             peer.backup()
-            requests, size = place.count()
-            cost = measure.run(peer.send(), data.source, peer.env)
-            if cost.status:
-                raise SystemExit(f"{peer.name}, {step}: {cost.errors}")
-            more, larger = place.count()
-            sent = Sent(cost.cpu, cost.wall, cost.memory, None if more is None or requests is None else more - requests, larger - size)
-            runs.setdefault((place.name, peer.name, step), []).append(sent)
-            print(f"{place.name}, {peer.name}, {step}: {sent}", file=sys.stderr)
+            one_step(peer, place, step, peer.send(), runs)
+        some = min(str(path.relative_to(data.source)) for path in (data.source / "etc").iterdir() if path.is_file() and path.stat().st_size)
+        for step, path in zip(RESTORES, (None, some)):
+            words = peer.fetch(room / step.split(" ", maxsplit=1)[0], path)
+            if words:
+                one_step(peer, place, step, words, runs)
         return report.size(data.source)
+
+
+def one_step(peer: Peer, place: Place, step: str, words: list[str], runs: Runs) -> None:
+    requests, size = place.count()
+    cost = measure.run(words, peer.source, peer.env)
+    if cost.status:
+        raise SystemExit(f"{peer.name}, {step}: {cost.errors}")
+    more, larger = place.count()
+    sent = Sent(cost.cpu, cost.wall, cost.memory, None if more is None or requests is None else more - requests, larger - size)
+    runs.setdefault((place.name, peer.name, step), []).append(sent)
+    print(f"{place.name}, {peer.name}, {step}: {sent}", file=sys.stderr)
 
 
 class Medians:
@@ -261,6 +290,9 @@ def aims(runs: Runs) -> list[tuple[str, str, float, float]]:
             found.append((where, f"{peer}, {unchanged}: requests", 6, medians(where, peer, unchanged, "requests")))
             found.append((where, f"{peer}, {changed}: requests", 10, medians(where, peer, changed, "requests")))
             found.append((where, f"{peer}, {first}: requests of `restic copy`'s", 1.2, medians.ratio(where, peer, ResticCopy.name, first, "requests")))
+        for peer in (Volt.name, Sealed.name):
+            found.append((where, f"{peer}, {RESTORES[0]}: CPU of restic's", 0.5, medians.ratio(where, peer, ResticCopy.name, RESTORES[0], "cpu")))
+            found.append((where, f"{peer}, {RESTORES[1]}: requests", 12, medians(where, peer, RESTORES[1], "requests")))
         for step in STEPS:
             found.append((where, f"{step}: CPU of `restic copy`'s", 0.4, medians.ratio(where, Volt.name, ResticCopy.name, step, "cpu")))
         found.append((where, f"{first}: CPU sealed of plain", 1.3, medians.ratio(where, Sealed.name, Volt.name, first, "cpu")))
