@@ -436,6 +436,44 @@ def test_from_s3(place: Place) -> None:
         assert (elsewhere.target / "some/more").read_bytes() == noise(90_000, 1)
 
 
+# ---- pull
+
+
+def test_a_backup_is_pulled_into_another_store(place: Place) -> None:
+    for number in range(2):
+        change(place.bench, number)
+        place.push()
+    top = place.bench.top
+    manager = Manager(str(top / "store2"), str(top / "backups2"), 5)
+    remote = Remote(manager, Settings(f"file://{place.top}"))
+    assert remote.pull(WORK, dry=True).changed and not (top / "store2").exists()
+    done = remote.pull(WORK)
+    assert done.changed and done.new_blobs > 10
+    (newest,) = manager.find(Query())
+    (origin, older) = place.bench.found()
+    told = {"created_at", "workload_name", "host", "source_path", "file_count", "total_size", "complete"}
+    assert {key: newest[key] for key in told} == {key: origin[key] for key in told} and not newest["damaged"] and not newest["foreign"]
+    assert newest["copies"][0]["push"] and not remote.pull(WORK).changed and remote.push(Which()) == []
+    assert manager.verify(VerifyRequest(level="content")).damage == []
+    manager.restore(newest["id"], RestoreRequest(str(top / "pulled")))
+    assert oracle.differences(place.bench.source, top / "pulled") == []
+    more = remote.pull(Meant(backup=older["id"]))
+    assert more.changed and more.new_blobs < 10 and len(manager.find(Query())) == 2
+    manager.collect(grace="0s")
+    assert manager.verify(VerifyRequest(level="content")).damage == []
+
+
+def test_a_pull_that_fails_leaves_no_backup(elsewhere: Elsewhere) -> None:
+    os.unlink(_pack(elsewhere.place, IMAGE[-1000:]))
+    top = elsewhere.place.bench.top
+    where = ["--store", str(top / "store2"), "--backup-dir", str(top / "backups2")]
+    remote = ["--remote", f"file://{elsewhere.place.top}"]
+    assert cli.main(["pull", "work", *remote, *where]) == 1
+    assert Manager(str(top / "store2"), str(top / "backups2"), 5).find(Query()) == []
+    assert os.listdir(top / "store2/tmp") == []
+    assert cli.main(["pull", f"{HOST}/work", *remote, "--store", str(elsewhere.place.bench.store), "--backup-dir", str(elsewhere.place.bench.backups)]) == 0
+
+
 # ---- repair
 
 

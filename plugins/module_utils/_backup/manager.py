@@ -48,7 +48,9 @@ from .records import Listed, Manifest
 
 if t.TYPE_CHECKING:
     from .._restore.plan import RestoreRequest
-    from . import adopt, create, differ, import_original, marks, prune, repair, restore, verify
+    from . import adopt, create, differ, import_original, marks, prune, pull, repair, restore, verify
+    from .origin import Origin
+    from .records import CopyRecord
     from .retention import Keep
 
 _KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
@@ -234,6 +236,16 @@ class Manager:
                 if not dry:
                     store.remember()  # so that the next listing does not promise it again
                 raise
+
+    def pull(self, origin: Origin, copy: CopyRecord, dry: bool = False, progress: Progress = unwatched) -> pull.Pulled:
+        """Bring a backup from elsewhere into the store, which is made if there is none. :param copy: where it comes from, for its record."""
+        from . import pull
+
+        store, catalog = self._look(dry)
+        if presence.to_begin(store, catalog, self._directory, self._told, False) and not dry:
+            presence.begin(store, self._directory)
+        with store.lock(), no_cycles():
+            return pull.pull(store, catalog, self._directory, origin, copy, dry, progress)
 
     @property
     def copies(self) -> Copies:

@@ -19,8 +19,8 @@ from .._backup.ids import check_id, check_workload
 from .._backup.manager import Manager, contents, no_cycles
 from .._backup.names import LATEST
 from .._backup.query import Query, accepts
-from .._backup.records import Listed, Sidecar
-from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, VoltError, parse_time, unwatched
+from .._backup.records import CopyRecord, Listed, Sidecar
+from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, VoltError, parse_time, show_time, unwatched
 from . import about, choice, known, names, policy, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory
@@ -30,6 +30,7 @@ from .push import Backup, Pushed, Pusher, PushRequest
 from .transport import Transport
 
 if t.TYPE_CHECKING:
+    from .._backup.pull import Pulled
     from .._backup.restore import Restored
     from .._restore.plan import RestoreRequest
     from .._store.store import Store
@@ -220,6 +221,14 @@ class Remote:
             which = f"there are several ({', '.join(workloads[:5])})" if workloads else "there are no backups"
             raise UsageError(f"`latest` is for hosts with one workload, and {which} on {self.transport.where}; name a workload or an id.")
         return Meant(host or None, workload=workloads[0])
+
+    def pull(self, meant: Meant, dry: bool = False, progress: Progress = unwatched) -> Pulled:
+        """Bring a backup of the remote into the store of this host."""
+        chosen = self._choose(meant, Query(), None)
+        push = chosen.commit.commit.push
+        copy = CopyRecord(remote=about.read(self.transport).id, push=str(push), copied_at=show_time(names.moment(push.id)))
+        with self._opened(chosen, True) as origin:
+            return self._manager.pull(origin, copy, dry, progress)
 
     def contents(self, meant: Meant, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
         """What is in a backup of the remote, as of `Manager.contents`."""

@@ -33,6 +33,7 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "diff": ("diff app", "diff app-20261122 app-20261123", "diff app-20261122 /srv/app --path conf"),
     "restore": (
         "restore app --dry-run", "restore app --force", "restore app-20261123-10 --target /srv/app-restored", "restore app --path /srv/app/conf --force",
+        "restore web1/app --remote offsite --target /srv/app",
     ),
     "delete": ("delete app-20261123-10 --dry-run",),
     "accept": ("accept app-20261123-10", "accept app"),
@@ -41,8 +42,9 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     "init": ("init", "init --replace --dry-run"),
     "prune": ("prune app --keep-daily 7 --keep-weekly 5 --dry-run",),
     "gc": ("gc --dry-run", "gc --grace 0s"),
-    "verify": ("verify", "verify --content --budget 5%", "verify --content --repair"),
+    "verify": ("verify", "verify --content --budget 5%", "verify --content --repair", "verify --repair --remote offsite"),
     "push": ("push --all --remote file:///mnt/nas/backup", "push app-20261123-10 --remote file:///mnt/nas/backup --dry-run"),
+    "pull": ("pull web1/app --remote offsite --dry-run",),
     "remote": (
         "remote init file:///mnt/nas/backup", "remote keys --new recovery.key", "remote keys --from recovery.key --host web1 --out web1.key",
         "remote init file:///mnt/nas/sealed --keys web1.key", "remote status file:///mnt/nas/backup", "remote policy s3://backups/web --remote-host web1",

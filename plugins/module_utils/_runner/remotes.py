@@ -89,6 +89,27 @@ def _told(done: t.Sequence[t.Tuple[Sidecar, t.Optional[Pushed]]], where: str, dr
     return "".join(lines)
 
 
+# ---- pull
+
+
+def _pull_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("id", metavar="[HOST/]ID|WORKLOAD", help="a backup on the remote, or a workload (its newest good backup)")
+    made.add_argument("--dry-run", action="store_true", help="show what would be fetched, write nothing")
+    made.add_argument("--identity", metavar="FILE", help="the recovery key, to read a sealed remote")
+    remote_option(made, needed=True)
+
+
+def _pull(args: Arguments, manager: Manager) -> Outcome:
+    remote = opened(args, manager)
+    with screen.progress(args.quiet or args.json, lambda: 0) as progress:
+        done = remote.pull(remote.meant(args.id), args.dry_run, progress)
+    value = {"changed": done.changed, "backup": done.sidecar, "new_blobs": done.new_blobs, "new_bytes": done.new_bytes, "remote": remote.transport.where}
+    if not done.changed:
+        return Outcome(value, lambda: f"Nothing to do: {done.sidecar['id']} is here.\n")
+    what = "would fetch" if args.dry_run else "fetched"
+    return Outcome(value, lambda: f"{done.sidecar['id']}: {what} {done.new_blobs} blobs, {screen.size(done.new_bytes)} after decompression\n")
+
+
 # ---- remote
 
 
@@ -166,5 +187,6 @@ def _make_keys(args: Arguments) -> Outcome:
 
 COMMANDS = (
     Command("push", "copy backups to a remote", _push_options, _push, ids=("ids",)),
+    Command("pull", "bring a backup from a remote into the store", _pull_options, _pull),
     Command("remote", "make a remote, or the keys of one", _remote_options, _remote, reads=False),
 )
