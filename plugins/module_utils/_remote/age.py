@@ -38,6 +38,8 @@ _CHUNK, _TAG = 64 << 10, 16
 _RECIPIENT, _IDENTITY = "age", "age-secret-key-"
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+#: The header for one recipient, with the nonce, is not longer.
+_HEADER = 256
 #: The longest header that is read: some hundred recipients.
 _HEADER_MOST = 64 << 10
 
@@ -198,6 +200,11 @@ def opened(head: bytes, identities: t.Sequence[str]) -> t.Optional[Opened]:
     """
     tools = _primitives()
     return Opened(head, [_secret(text) for text in identities], tools) if tools is not None else None
+
+
+def stored_size(size: int) -> int:
+    """How many bytes of an age file for one recipient have its first `size` plain bytes, at most."""
+    return _HEADER + -(-size // _CHUNK) * (_CHUNK + _TAG)
 
 
 class Opened(Parts):

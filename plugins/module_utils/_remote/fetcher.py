@@ -32,7 +32,7 @@ from .transport import Transport
 _AHEAD, _FEW = 16, 2
 #: Ranges with less between them are fetched as one.
 _GAP = 512 << 10
-#: The first request of a pack that is read in parts. Its head is in there, unless it has thousands of blobs.
+#: The first request of a pack that is read in parts, at least: all of a small pack. Its head is in there, unless it has thousands of blobs.
 _FIRST = 72 << 10
 
 
@@ -133,7 +133,21 @@ class Fetcher:
             del self._unread[next(iter(self._unread))]
         self._advance()
         if found is None:
-            raise Damaged(f"{self._transport.where}: {pack.name} is shorter than it should be; restore that object from a copy of the remote.")
+            raise self._short(pack)
+        return found
+
+    def _short(self, pack: names.Pack) -> Damaged:
+        return Damaged(f"{self._transport.where}: {pack.name} is shorter than it should be; restore that object from a copy of the remote.")
+
+    def contents(self, pack: names.Pack, blobs: int) -> packs.Contents:
+        """What is in a pack, by its head; Damaged as of `segment`. :param blobs: how many there are, about; 0 where that is not known."""
+        loaded = self._of(pack)
+        found = self._contents(pack, loaded) or self._fetch_head(pack, loaded, packs.likely_head(blobs))
+        if found is None:
+            self._fetch(Wanted(pack, None))
+            found = self._contents(pack, loaded)
+        if found is None:
+            raise self._short(pack)
         return found
 
     def forget(self, pack: names.Pack) -> bool:
@@ -205,7 +219,7 @@ class Fetcher:
 
     def _fetch_parts(self, pack: names.Pack, loaded: _Loaded, segments: t.Iterable[int]) -> bool:
         """False where the pack can only be fetched as a whole."""
-        contents = self._contents(pack, loaded) or self._fetch_head(pack, loaded)
+        contents = self._contents(pack, loaded) or self._fetch_head(pack, loaded, 0)
         if contents is None:
             return False
         places = sorted(place for place in map(contents.place, segments) if loaded.part_with(*place) is None)
@@ -216,13 +230,14 @@ class Fetcher:
             self._fetch_range(pack, loaded, start, end)
         return True
 
-    def _fetch_head(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Contents]:
-        """The contents of a pack; None where it cannot be read in parts."""
-        first = self._get(pack, 0, _FIRST)
+    def _fetch_head(self, pack: names.Pack, loaded: _Loaded, likely: int) -> t.Optional[packs.Contents]:
+        """The contents of a pack; None where it cannot be read in parts. :param likely: how long its head is, if that is known."""
+        length = max(_FIRST, self._keys.stored_size(likely))
+        first = self._get(pack, 0, length)
         loaded.form = self._keys.opened(first)
         if loaded.form is None:
             return None
-        data = loaded.form.first(first, len(first) < _FIRST)
+        data = loaded.form.first(first, len(first) < length)
         size = packs.head_size(data)
         self._keep(pack, loaded, 0, data)
         if size > len(data):

@@ -64,6 +64,10 @@ class Keys:
         """A pack or a manifest as it was before; Damaged where it was altered."""
         return data
 
+    def stored_size(self, size: int) -> int:
+        """How many bytes of a stored pack have its first `size` bytes, at most."""
+        return size
+
     def opened(self, _head: bytes) -> t.Optional[Parts]:
         """A pack that is read in parts. None where it can only be read as a whole. :param _head: its first bytes, 4 KiB or more."""
         return Parts()

@@ -64,7 +64,7 @@ class RemoteOrigin:
     @functools.cached_property
     def blobs(self) -> RemoteBlobs:
         commit = self._chosen.commit.commit
-        places = Places(self._transport, self._keys, commit.indexes, commit.needs, self._everything)
+        places = Places(self._transport, self._keys, commit.indexes, commit.needs, self._everything, self._fetcher.contents)
         self.troubles = places.troubles
         return RemoteBlobs(self._fetcher, self._keys, places, self._everything, self._local)
 

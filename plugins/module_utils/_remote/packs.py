@@ -37,6 +37,8 @@ _FORMS = (codec.NONE, codec.ZLIB, codec.ZSTD)
 _HEADER = struct.Struct("<8s16sIII")
 _SEGMENT = struct.Struct("<IIBBHI")
 _BLOB = struct.Struct("<32sI")
+#: Segments that a pack has, as a rule at most: local packs have a MiB before they are compressed.
+_SEGMENTS = 64
 #: How many bytes `head_size` needs.
 HEADER = _HEADER.size
 _MAGIC, _OURS = b"VOLTRPK1", b"VOLTRPK"
@@ -57,6 +59,11 @@ class Segment(t.NamedTuple):
     sort: int
     #: Digest and length of each blob, in the order in which they lie.
     blobs: t.Sequence[t.Tuple[bytes, int]]
+
+
+def likely_head(blobs: int) -> int:
+    """How long the head of a pack with so many blobs is, as a rule at most."""
+    return _HEADER.size + _SEGMENT.size * _SEGMENTS + _BLOB.size * blobs
 
 
 def head_size(start: bytes) -> int:

@@ -7,8 +7,8 @@
 """Where the blobs are that a commit needs: which pack has each, and in which segment.
 
 For a whole backup, all lists of its indexes are read. For a part of one, only what is asked for: the samples of an index are sorted, so a few of them at
-the place where an id must be tell which pack has it, and the list of that pack tells the segment. Where an index is missing or altered, the heads of the
-packs tell the same.
+the place where an id must be tell which pack has it, and the head of that pack tells the segment. Where an index is missing or altered, the heads of all
+packs are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .memory import Blobs
 from .transport import Transport
 
 #: What is read of an index at first. A smaller one is read as a whole.
-_FIRST = 64 << 10
+_FIRST = 256 << 10
 #: So many samples around the place where one is expected, times the square root of all.
 _AROUND = 4
 #: How often a place is corrected. Ids are spread evenly, so once is enough as a rule.
@@ -35,15 +35,16 @@ class Places:
     """Find blobs by their ids.
 
     :param named: names and digests of indexes. :param needs: as in a commit; None: whatever pack has a blob will do.
-    :param everything: all that is needed will be asked for.
+    :param everything: all that is needed will be asked for. :param head: reads the head of a pack that has about so many blobs.
     :ivar missing: packs that the remote does not have. Only known of a whole backup.
     :ivar troubles: what is wrong with the indexes, as sentences.
     """
 
     def __init__(
-        self, transport: Transport, keys: Keys, named: t.Sequence[t.Tuple[str, str]], needs: t.Optional[t.Mapping[names.Push, t.Set[int]]], everything: bool
-    ) -> None:
-        self._transport, self._keys, self._named, self._needs = transport, keys, named, needs
+        self, transport: Transport, keys: Keys, named: t.Sequence[t.Tuple[str, str]], needs: t.Optional[t.Mapping[names.Push, t.Set[int]]], everything: bool,
+        head: t.Callable[[names.Pack, int], packs.Contents],
+    ) -> None:  # fmt: skip
+        self._transport, self._keys, self._named, self._needs, self._head = transport, keys, named, needs, head
         self._blobs = Blobs()
         self._counts: t.Dict[names.Pack, int] = {}
         self._indexes: t.List[_Index] = []
@@ -61,8 +62,8 @@ class Places:
             return found
         try:
             for index in self._indexes:
-                for pack, body in index.lists_with(blob, self._is_left):
-                    self._learn(pack, body)
+                for pack, body, count in index.packs_with(blob, self._is_left):
+                    self._learn(pack, body if body is not None else self._listed_in(pack, count))
                 found = self._blobs.place(blob)
                 if found is not None:
                     return found
@@ -101,19 +102,16 @@ class Places:
             there = {pack for host in {push.host for push in self._needs or ()} for pack in self._packs_of(host)}
             for pack in sorted(filter(self._is_left, there)):
                 with contextlib.suppress(Damaged):
-                    self._learn(pack, self._listed_in(pack))
+                    self._learn(pack, self._listed_in(pack, 0))
             self.missing = set(self._counts) - there if look else set()
 
     def _packs_of(self, host: str) -> t.Iterator[names.Pack]:
         return (pack for pack in (names.parse_pack(entry.name) for entry in self._transport.list(f"{names.PACKS}{host}/")) if pack is not None)
 
-    def _listed_in(self, pack: names.Pack) -> bytes:
-        """The list of a pack's blobs, by its own head; Damaged where it cannot be read."""
-        data = self._transport.get(pack.name)
-        if data is None:
-            raise Damaged(f"{self._transport.where}: {pack.name} is missing.")
-        contents = packs.Contents(self._keys.open_data(data))
-        return b"".join(indexes.LINE.pack(segment, self._keys.blob_id(digest), length) for segment, digest, length in contents.blobs())
+    def _listed_in(self, pack: names.Pack, count: int) -> bytes:
+        """The list of a pack's blobs, by its own head; Damaged where it cannot be read. :param count: how many there are, about."""
+        lines = self._head(pack, count).blobs()
+        return b"".join(indexes.LINE.pack(segment, self._keys.blob_id(digest), length) for segment, digest, length in lines)
 
 
 class _Index:
@@ -125,14 +123,18 @@ class _Index:
         self._windows: t.List[t.List[t.Tuple[bytes, int]]] = []  # samples, ascending
         self._lists: t.Dict[int, bytes] = {}  # those that were read, by the position of the pack
 
-    def lists_with(self, blob: bytes, wanted: t.Callable[[names.Pack], bool]) -> t.List[t.Tuple[names.Pack, bytes]]:
-        """The packs that have a blob and are wanted, each with its list. Damaged where the index is missing or is none."""
+    def packs_with(self, blob: bytes, wanted: t.Callable[[names.Pack], bool]) -> t.List[t.Tuple[names.Pack, t.Optional[bytes], int]]:
+        """The packs that have a blob and are wanted, each with its list if that was read, and about how many blobs it has. Of a small index: all packs.
+
+        Damaged where the index is missing or is none.
+        """
         head = self._head or self._read_head()
-        if len(self._lists) == len(head.packs) or head.sample_bits != 0:
-            chosen = list(range(len(head.packs)))
-        else:
-            chosen = sorted({position for sample, position in self._around(head, blob) if sample == blob and position < len(head.packs)})
-        return [(head.packs[position].pack, self._list(head, position)) for position in chosen if wanted(head.packs[position].pack)]
+        if self._lists or head.sample_bits != 0:
+            chosen = [(place, self._list(position, place)) for position, place in enumerate(head.packs) if wanted(place.pack)]
+            return [(place.pack, body, 0) for place, body in chosen]
+        positions = {position for sample, position in self._around(head, blob) if sample == blob and position < len(head.packs)}
+        places = [head.packs[position] for position in sorted(positions)]
+        return [(place.pack, None, place.length // indexes.LINE.size) for place in places if wanted(place.pack)]
 
     def _read_head(self) -> indexes.Head:
         first = self._get(0, _FIRST)
@@ -143,12 +145,14 @@ class _Index:
         if len(first) < _FIRST:
             for position, place in enumerate(head.packs):
                 self._lists[position] = indexes.check(self._keys.open_list(first[place.offset : place.offset + place.length]))
+        count = min(head.samples, max(len(first) - head.first_sample, 0) // indexes.SAMPLE_SIZE)
+        self._windows += [indexes.samples(first[head.first_sample : head.first_sample + count * indexes.SAMPLE_SIZE])] if count else []
         return head
 
     def _around(self, head: indexes.Head, blob: bytes) -> t.List[t.Tuple[bytes, int]]:
         """The samples around the place where the sample of a blob must be."""
         for window in self._windows:
-            if window[0][0] < blob < window[-1][0]:
+            if window[0][0] < blob < window[-1][0] or len(window) == head.samples:
                 return window
         width = _AROUND * math.isqrt(head.samples) + 64
         place = int.from_bytes(blob[:8], "big") * head.samples >> 64
@@ -166,9 +170,8 @@ class _Index:
                 return samples
         raise Damaged(f"{self._transport.where}: the samples of {self._name} are not sorted.")
 
-    def _list(self, head: indexes.Head, position: int) -> bytes:
+    def _list(self, position: int, place: indexes.Place) -> bytes:
         if position not in self._lists:
-            place = head.packs[position]
             self._lists[position] = indexes.check(self._keys.open_list(self._get(place.offset, place.length)))
         return self._lists[position]
 

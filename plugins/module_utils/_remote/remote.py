@@ -254,7 +254,7 @@ class Remote:
             @functools.lru_cache(maxsize=1)
             def blobs() -> RemoteBlobs:
                 newest = known.newest_commit(self.transport, self._whose(None), self._keys)[0]
-                there = Places(self.transport, self._keys, newest.commit.indexes if newest is not None else (), None, False)
+                there = Places(self.transport, self._keys, newest.commit.indexes if newest is not None else (), None, False, fetcher.contents)
                 return RemoteBlobs(fetcher, self._keys, there, False, None)
 
             def give(digest: bytes, limit: int) -> t.Optional[bytes]:

@@ -175,6 +175,9 @@ class Sealed(Keys):
     def open_data(self, data: bytes) -> bytes:
         return age.unseal(data, [self._recovery_key.data])
 
+    def stored_size(self, size: int) -> int:
+        return age.stored_size(size)
+
     def opened(self, head: bytes) -> t.Optional[Parts]:
         return age.opened(head, [self._recovery_key.data])
 
