@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
@@ -25,7 +25,7 @@ from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.tests.rigs import need, oracle, s3_servers, sample, torture
 from ansible_collections.volt.backup.tests.unit.kit import noise
 
-from .test_push import HOST, Place, Tapped, change, made
+from .test_push import HOST, Place, Tapped, change, ends, made
 
 IMAGE = noise(9 << 20, 2)
 WORK = Meant(workload="work")
@@ -40,6 +40,7 @@ class Elsewhere:
         self._settings, self._identity = settings or Settings(f"file://{place.top}"), identity
         self.requests: list[tuple[str, str]] = []
         self.cut: int | None = None
+        self.stop: Callable[[], None] = _cut
 
     def restore(self, meant: Meant = WORK, newest: Query | None = None, before: str | None = None, dry: bool = False, **options: Any) -> Restored:
         remote = Remote(self._manager, self._settings, self._identity)
@@ -47,7 +48,7 @@ class Elsewhere:
             remote.transport = Tapped(str(self.place.top))
             self.requests = remote.transport.requests
             if self.cut is not None:
-                remote.transport.before[self.cut] = _cut
+                remote.transport.before[self.cut] = self.stop
         options.setdefault("target", str(self.target))
         return remote.restore(meant, RestoreRequest(**options), newest, before, dry)[0]
 
@@ -313,19 +314,28 @@ def test_hostile_segments(elsewhere: Elsewhere) -> None:
 # ---- cut off
 
 
-def test_a_restore_that_was_cut_goes_on(elsewhere: Elsewhere) -> None:
+@pytest.mark.parametrize("how", ["cut", "killed"])
+def test_a_restore_that_was_cut_goes_on(elsewhere: Elsewhere, how: str) -> None:
     """At each request: what is at the target is right after the next one, and no pack is fetched twice but those that were under way."""
+
+    def cut_off(number: int) -> None:
+        elsewhere.cut = number
+        if how == "cut":
+            with pytest.raises(RemoteError, match="was cut"):
+                elsewhere.restore()
+        else:
+            elsewhere.stop = lambda: os._exit(9)
+            assert ends(elsewhere.restore) == 9
+        elsewhere.cut = None
+
     elsewhere.restore()
     total = len(elsewhere.requests)
     shutil.rmtree(elsewhere.target)
     whole = len(elsewhere.packs_read())
-    for cut in sample.some(range(total), 8, "requests of a restore"):
-        elsewhere.cut = cut
-        with pytest.raises(RemoteError, match="was cut"):
-            elsewhere.restore()
+    for cut in sample.some(range(total), 6, f"requests of a restore, {how}"):
+        cut_off(cut)
         assert not elsewhere.target.exists()
-        before = len(elsewhere.packs_read())
-        elsewhere.cut = None
+        before = len(elsewhere.packs_read()) if how == "cut" else 0  # a child that was killed cannot tell
         elsewhere.restore()
         same(elsewhere)
         assert before + len(elsewhere.packs_read()) <= whole + 4  # as many as there are jobs
