@@ -39,6 +39,7 @@ options:
   identity:
     description:
       - The recovery key, to read a sealed O(remote). This is the content of its file, not the path, so that the file can stay on the controller.
-      - It is used for this task. It is not written to the host, and does not appear in logs and results.
+      - It is used for this task, and does not appear in logs and results. With pipelining (C(ansible_pipelining=true)) it is not written to the host.
+        Without it, Ansible writes the arguments of a module to a file, which it removes after the task.
     type: str
 """

@@ -33,7 +33,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         **dict.fromkeys((*PLACES, "lock_timeout"), "a remote is read"), "diff_limit": _DIFF,
     },
     ("recover.yml", "volt_restore"): {
-        **dict.fromkeys(("id", "type", "tags"), "the newest good backup of each workload is recovered"),
+        **dict.fromkeys(("type", "tags"), "the newest good backup of each workload is recovered"),
         **dict.fromkeys(("target", "paths", "strategy", "delete", "link", "keep_previous", "verify"), "workloads come back as they were, where they were"),
         **dict.fromkeys(("attributes", "allow_in_use", "lock_timeout"), "the playbook restore has it"), "diff_limit": _DIFF,
     },

@@ -97,9 +97,32 @@ def test_what_the_remote_hides_is_told(lost: Lost) -> None:
     assert "is damaged" in said and lost.found() == {}
 
 
+def test_workloads_that_would_overwrite_each_other(lost: Lost) -> None:
+    """One whose source is inside that of another one, or the same: refused, and named."""
+    outer, inner = lost.room / "outer", lost.room / "outer/inner"
+    inner.mkdir(parents=True)
+    (inner / "file").write_text("old", encoding="utf-8")
+    manager = Manager(str(lost.room / "cas"), str(lost.room / "new"))
+    remote = Remote(manager, Settings(f"file://{lost.nas}", keys=str(lost.room / "web1.keys")))
+    manager.create(CreateRequest("z-outer", str(outer)))
+    (inner / "file").write_text("new", encoding="utf-8")
+    manager.create(CreateRequest("inner", str(inner)))
+    remote.push(Which())
+    shutil.rmtree(outer)
+    said = lost.recover(status=2, volt_recover_force=True)
+    assert "inner in z-outer" in said and not outer.exists() and lost.found() == {}
+    lost.recover(volt_recover_workloads=["z-outer"])
+    lost.recover(volt_recover_workloads=["inner"], volt_recover_force=True)
+    assert (inner / "file").read_text(encoding="utf-8") == "new"
+
+
 def test_nothing_begins_where_something_is_missing(lost: Lost) -> None:
     assert "choose one with --limit" in lost.recover(status=2, volt_hosts="all")
     assert "has no backup of web2" in lost.recover(status=2, volt_recover_host="web2")
     assert "recovery key" in lost.recover(status=2, volt_recover_identity=sealed.new_recovery().text())
+    assert "has no backup of dbb of web1" in lost.recover(status=2, volt_recover_workloads=["app", "dbb"])
+    assert "must be a list" in lost.recover(status=2, volt_recover_workloads="app")
+    assert "an absolute path" in lost.recover(status=2, volt_recover_seen="seen.json")
+    assert "cannot be su" in lost.recover(status=2, ansible_become_method="su")
     assert "use volt_recover_before" in lost.recover(status=2, volt_recover_bfore="2026-01-01")
     assert lost.found() == {}

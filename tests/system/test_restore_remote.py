@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -287,6 +288,87 @@ def test_a_lost_index_costs_nothing_but_time(elsewhere: Elsewhere, harm: str) ->
     assert any("/indexes/" in text or "indexes/" in text for text in done.warnings)
 
 
+def test_a_copy_that_was_made_again_is_the_one(place: Place) -> None:
+    """A pack was lost, and the copy made again: a restore by id takes the new one, and one of an older backup what the new one sent."""
+    older, newer = change(place.bench, 0), change(place.bench, 1)
+    place.push()
+    os.unlink(_pack(place, IMAGE[-1000:]))
+    for path in (place.top / "indexes").rglob("*-000"):
+        path.unlink()
+    place.open().push(Which([newer["id"]]))
+    elsewhere = Elsewhere(place)
+    assert elsewhere.restore(Meant(backup=newer["id"])).restore["lost"] == []
+    same(elsewhere)
+    shutil.rmtree(elsewhere.target)
+    done = elsewhere.restore(Meant(backup=older["id"]))
+    assert done.restore["lost"] == [] and (elsewhere.target / "image").read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize("where", ["samples", "lists"])
+def test_an_index_that_rots_loses_no_file(place: Place, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Parts of an index are read without its digest: before something counts as lost, all of it is read."""
+    monkeypatch.setattr(places, "_FIRST", 1 << 10)
+    place.bench.files(**{f"many__{number:04d}": noise(200, number) for number in range(500)})
+    place.create()
+    place.push()
+    (path,) = [path for path in (place.top / "indexes").rglob("*") if path.is_file()]
+    data = bytearray(path.read_bytes())
+    head = indexes.parse_head(bytes(data))
+    start, end = (head.first_sample, head.packs[0].offset) if where == "samples" else (head.packs[0].offset, len(data))
+    data[start:end] = bytes(byte ^ 1 for byte in data[start:end])
+    path.write_bytes(data)
+    elsewhere = Elsewhere(place)
+    elsewhere.restore(paths=["many/0123"])
+    assert (elsewhere.target / "many/0123").read_bytes() == noise(200, 123)
+
+
+@pytest.mark.parametrize("field, value", [("samples", 1.5), ("samples", -1), ("samples", True), ("samples", 10**30), ("sample_bits", 65), ("packs", 10**30)])
+def test_an_index_with_a_hostile_head(elsewhere: Elsewhere, field: str, value: Any) -> None:
+    """It counts as altered: what it lists is read from the packs."""
+    for path in [path for path in (elsewhere.place.top / "indexes").rglob("*") if path.is_file()]:
+        data = path.read_bytes()
+        size = indexes.head_size(data)
+        head = json.loads(data[12:size])
+        head[field] = [[name, value] for name, _size in head["packs"]] if field == "packs" else value
+        text = json.dumps(head).encode()
+        path.write_bytes(data[:8] + len(text).to_bytes(4, "little") + text + data[size:])
+    for paths in ([], ["some/more"]):
+        elsewhere.restore(paths=paths)
+        assert (elsewhere.target / "some/more").read_bytes() == noise(90_000, 1)
+        shutil.rmtree(elsewhere.target)
+
+
+def test_a_bitmap_that_would_fill_the_memory(elsewhere: Elsewhere) -> None:
+    (path,) = (elsewhere.place.top / "commits" / HOST).iterdir()
+    data = path.read_bytes()
+    start = data.index(b'"needs":[[') + len(b'"needs":[[')
+    at = data.index(b'","', start) + 3
+    path.write_bytes(data[:at] + b"/" * (4 << 20) + data[data.index(b'"', at) :])
+    with pytest.raises(NotFound, match="no matching backup"):
+        elsewhere.restore()
+
+
+def test_a_rotten_head_of_a_pack_is_damage(elsewhere: Elsewhere) -> None:
+    """Not what a newer version wrote: the name of the pack has its digest. The rest is salvaged."""
+    path = _pack(elsewhere.place, IMAGE[-1000:])
+    data = bytearray(path.read_bytes())
+    data[packs.HEADER + 8] = 9  # the form of the first segment
+    path.write_bytes(data)
+    with pytest.raises(Damaged, match="is altered"):
+        elsewhere.restore()
+    done = elsewhere.restore(salvage=True)
+    assert "image" in done.restore["lost"]
+    _rest_is_right(elsewhere, done)
+
+
+def test_what_was_fetched_goes_when_it_is_of_no_use(elsewhere: Elsewhere) -> None:
+    elsewhere.target.mkdir()
+    (elsewhere.target / "mine").write_bytes(b"mine")
+    with pytest.raises(TargetDiffers):
+        elsewhere.restore()
+    assert elsewhere.debris() == []
+
+
 def test_a_replaced_manifest_is_refused(place: Place) -> None:
     """An unsealed remote has no signatures: what its record says is compared."""
     change(place.bench, 0)
@@ -517,6 +599,15 @@ def test_what_the_remote_lacks_stays_lost(elsewhere: Elsewhere, tmp_path: Path) 
     assert cli.main(["verify", *where]) == 2
     done = bench.manager.verify(VerifyRequest())
     assert {item["path"] for item in done.damage} == {"image"}
+
+
+def test_a_repair_from_a_sealed_remote_wants_its_key_first(sealed: tuple[Elsewhere, Any]) -> None:
+    elsewhere, settings = sealed
+    bench = elsewhere.place.bench
+    before = bench.snapshot()
+    with pytest.raises(UsageError, match="recovery key"), Remote(bench.manager, settings).giving():
+        raise AssertionError("it must not begin")
+    assert bench.snapshot() == before
 
 
 # ---- the command

@@ -12,6 +12,7 @@ import contextlib
 import typing as t
 
 from .._format import walk
+from .._restore import spool
 from .._restore.blobs import Blobs
 from .._restore.target import Target
 from .._store.cache import Cache
@@ -76,7 +77,9 @@ class LocalOrigin:
     def manifest(self) -> Manifest:
         return self._catalog.manifest(self.sidecar)
 
-    def at(self, _target: Target, _dry: bool) -> t.ContextManager[None]:
+    def at(self, target: Target, dry: bool) -> t.ContextManager[None]:
+        if not dry:
+            spool.sweep(target)  # of restores from a remote
         return contextlib.nullcontext()
 
     def supplying(self, _wanted: t.Iterable[bytes], _needed: int) -> t.ContextManager[None]:

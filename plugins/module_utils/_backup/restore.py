@@ -29,7 +29,7 @@ from .._format.diff import REMOVED
 from .._fs.exclusions import Exclusions, Skipped
 from .._fs.holding import Holder
 from .._fs.metadata import Owners, Setter, Skips
-from .._restore import content, spool
+from .._restore import content
 from .._restore.assemble import Assembler, Tally
 from .._restore.blobs import Blobs
 from .._restore.compare import Comparison, Selection, TargetComparer
@@ -117,10 +117,7 @@ class Restorer:
                 self._warnings += sweep(self._target)
                 self._target.look_again()
             with self._origin.at(self._target, self._dry):
-                done = self._run()
-            if not self._dry:
-                spool.sweep(self._target)
-            return done
+                return self._run()
 
     def _run(self) -> Restored:
         request, target = self._request, self._target

@@ -27,28 +27,32 @@ _ROOM = 48 << 20
 #: A pack of which this share of the blobs is needed is fetched as a whole.
 _MOSTLY = 0.5
 _Opened = t.Tuple[bytes, t.Dict[bytes, t.Tuple[int, int]]]
+_Place = t.Tuple[names.Pack, int]
 
 
 class RemoteBlobs:
     """See `_restore.blobs.Blobs`.
 
     :param places: where the blobs are that the backup needs. :param everything: the whole backup will be read, and so all of its metadata.
-    :param local: the store of this host, if there is one.
+    :param local: the store of this host, if there is one. :param others: where else the remote may have what is not, or not sound, in these places.
     """
 
     exists = False
 
-    def __init__(self, fetcher: Fetcher, keys: Keys, places: Places, everything: bool, local: t.Optional[Store]) -> None:
+    def __init__(
+        self, fetcher: Fetcher, keys: Keys, places: Places, everything: bool, local: t.Optional[Store], others: t.Optional[t.Callable[[], Places]] = None
+    ) -> None:
         self._fetcher, self._keys, self._places = fetcher, keys, places
+        self._others: t.Union[None, Places, t.Callable[[], Places]] = others
         self._whole, self._local = everything, local  # until the content that is needed is known, metadata is read, and all of it
-        self._segments: OrderedDict[t.Tuple[names.Pack, int], _Opened] = OrderedDict()
+        self._segments: OrderedDict[_Place, _Opened] = OrderedDict()
         self._size = 0
 
     def has(self, digest: bytes, size: int) -> bool:
         if self._local is not None and self._local.has(digest, size):
             return True
         place = self._places.find(self._keys.blob_id(digest))
-        return place is not None and place[0] not in self._places.missing
+        return place is not None and place[0] not in self._places.missing or self._elsewhere(digest, place) is not None
 
     def present(self, digest: bytes, size: int) -> None:
         """Damaged unless `has` says so."""
@@ -64,10 +68,13 @@ class RemoteBlobs:
         place = self._place(digest)
         try:
             return self._blob(place, digest, limit)
-        except Damaged:
-            if not self._fetcher.forget(place[0]):
-                raise
-            return self._blob(place, digest, limit)
+        except Damaged as error:
+            if self._fetcher.forget(place[0]):
+                return self._blob(place, digest, limit)
+            other = self._elsewhere(digest, place)
+            if other is None:
+                raise error from None
+            return self._blob(other, digest, limit)
 
     read_object_first = read
 
@@ -108,13 +115,28 @@ class RemoteBlobs:
 
     # ---- inside
 
-    def _place(self, digest: bytes) -> t.Tuple[names.Pack, int]:
+    def _place(self, digest: bytes) -> _Place:
         place = self._places.find(self._keys.blob_id(digest))
+        if place is None or place[0] in self._places.missing:
+            place = self._elsewhere(digest, place) or place
         if place is None:
             raise Damaged(f"Blob {digest.hex()} is not on the remote.")
         return place
 
-    def _blob(self, place: t.Tuple[names.Pack, int], digest: bytes, limit: int) -> bytes:
+    def _elsewhere(self, digest: bytes, known: t.Optional[_Place]) -> t.Optional[_Place]:
+        """Another place of a blob, which its backup does not need as far as its commit says, or which was lost and sent again."""
+        if known is not None and self._places.doubt():
+            place = self._places.find(self._keys.blob_id(digest))
+            if place not in (None, known):
+                return place
+        if self._others is None:
+            return None
+        if callable(self._others):
+            self._others = self._others()
+        place = self._others.find(self._keys.blob_id(digest))
+        return None if place is None or place == known or place[0] in self._others.missing else place
+
+    def _blob(self, place: _Place, digest: bytes, limit: int) -> bytes:
         opened = self._segments.get(place)
         if opened is None:
             opened = self._segments[place] = self._opened(place, limit)
@@ -132,7 +154,7 @@ class RemoteBlobs:
             raise Damaged(f"Blob {digest.hex()} is altered in {place[0].name} of the remote.")
         return blob
 
-    def _opened(self, place: t.Tuple[names.Pack, int], limit: int) -> _Opened:
+    def _opened(self, place: _Place, limit: int) -> _Opened:
         pack, number = place
         contents, stored = self._fetcher.segment(pack, number, self._whole)
         plain, lines = contents.open(number, stored, limit)

@@ -37,15 +37,10 @@ def read(transport: Transport, keys: Keys, push: names.Push) -> t.Optional[t.Tup
     return found, records.decode_sidecar(keys.open_catalog(found.sidecar))
 
 
-def by_id(transport: Transport, keys: Keys, host: str, backup: str, created: t.Optional[datetime.datetime]) -> Chosen:
-    """The backup of an id; of several copies the newest. NotFound where there is none, with what could not be read.
-
-    :param created: when the id says that it was made: its copy is among those that came after that, and most often the first.
-    """
-    pushes = known.committed(transport, host)
+def by_id(transport: Transport, keys: Keys, host: str, backup: str) -> Chosen:
+    """The backup of an id; of several copies the newest. NotFound where there is none, with what could not be read."""
     passed = []
-    after = [push for push in pushes if created is not None and names.moment(push.id) >= created]
-    for push in (*after, *(push for push in reversed(pushes) if push not in set(after))):
+    for push in reversed(known.committed(transport, host)):  # the newest first: an older copy may have been lost, and made again
         try:
             found = read(transport, keys, push)
         except (Damaged, Foreign, Unsupported) as error:

@@ -39,6 +39,8 @@ FORMAT = 1
 #: How many commits a head names.
 HEAD_MOST = 100
 _END = b',"mac":'
+#: No commit has more text for its bitmaps: 750,000 packs, which have 12 TB.
+_NEEDS_MOST = 128 << 10
 
 
 class Commit(t.NamedTuple):
@@ -115,6 +117,8 @@ def parse(name: str, data: bytes) -> t.Optional[Read]:
         parts = rest[:size], rest[size:]
         if [len(parts[0]), len(parts[1])] != [size, more] or [hashlib.sha256(part).hexdigest() for part in parts] != [sidecar, manifest]:
             raise ValueError("sidecar or manifest")
+        if sum(len(bits) for _text, bits in value["needs"]) > _NEEDS_MOST:
+            raise ValueError("needs")
         commit = Commit(
             push, _number(value["seq"]), _text(value["previous"]), value["group"],
             [(_index(f"{names.INDEXES}{index}"), digest) for index, digest in value["indexes"]],

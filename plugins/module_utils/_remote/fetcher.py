@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import hashlib
 import threading
 import typing as t
 
-from .._base import Damaged
+from .._base import Damaged, Unsupported
 from .._restore.spool import Spool
 from . import names, packs
 from .keys import Keys, Parts
@@ -76,9 +77,12 @@ class Fetcher:
         self.requests = self.fetched = 0
 
     def __enter__(self) -> Fetcher:
+        self._transport.pace.stopped.clear()
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
+        if any(exception):
+            self._transport.pace.stopped.set()  # else a request that is tried again holds up the end
         self._plan.clear()
         for future in self._running.values():
             future.cancel()
@@ -94,8 +98,12 @@ class Fetcher:
             self._left.setdefault(key, []).append((offset, length))
 
     def expect(self, wanted: t.Iterable[Wanted]) -> None:
-        """Fetch these packs, in this order, ahead of the reader."""
+        """Fetch these packs, in this order, ahead of the reader. What an earlier restore has left of others goes."""
         self._plan.extend(wanted)
+        needed = {pack.sha256 for pack in self._loaded}.union(item.pack.sha256 for item in self._plan)
+        for key in self._left.keys() - needed:
+            for offset, _length in self._left.pop(key):
+                self._spool.drop(key, offset)
         self._pool = self._pool or concurrent.futures.ThreadPoolExecutor(self._jobs)
         self._advance()
 
@@ -106,10 +114,12 @@ class Fetcher:
         """
         try:
             return self._segment(pack, number, whole)
-        except Damaged:
-            if not self.forget(pack):
-                raise
-            return self._segment(pack, number, whole)
+        except (Damaged, Unsupported) as error:
+            if self.forget(pack):
+                return self._segment(pack, number, whole)
+            if isinstance(error, Unsupported) and hashlib.sha256(self._get(pack, 0, None)).hexdigest() != pack.sha256:
+                raise Damaged(f"{self._transport.where}: {pack.name} is altered; restore that object from a copy of the remote.") from None
+            raise
 
     def _segment(self, pack: names.Pack, number: int, whole: bool) -> t.Tuple[packs.Contents, bytes]:
         found = self._here(pack, number)

@@ -30,6 +30,8 @@ from . import names
 
 _START = struct.Struct("<8sI")
 _SAMPLE = struct.Struct("<32sI")
+#: No index has more bytes, or more of anything.
+_MOST = 64 << 20
 #: Bytes of a sample.
 SAMPLE_SIZE = _SAMPLE.size
 #: A line of a list: segment, id, length.
@@ -99,17 +101,27 @@ def parse_head(data: bytes) -> Head:
     first = head_size(data)
     try:
         head = json.loads(data[_START.size : first])
-        offset = first + _SAMPLE.size * head["samples"]
+        offset = first + _SAMPLE.size * _number(head["samples"])
+        bits = head["sample_bits"]
+        if bits is not None and _number(bits) > 64:
+            raise ValueError(bits)
         places = []
         for name, size in head["packs"]:
             pack = names.parse_pack(f"{names.PACKS}{name}")
-            if pack is None or size < 0:
+            if pack is None:
                 raise ValueError(name)
-            places.append(Place(pack, offset, size))
+            places.append(Place(pack, offset, _number(size)))
             offset += size
-        return Head(places, head["samples"], first, head["sample_bits"])
+        return Head(places, head["samples"], first, bits)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Damaged("An index of the remote has an invalid head.") from None
+
+
+def _number(value: t.Any) -> int:
+    """A count or a length that an object can have; ValueError for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        raise ValueError(value)
+    return value
 
 
 def parse(data: bytes) -> t.List[t.Tuple[names.Pack, bytes]]:

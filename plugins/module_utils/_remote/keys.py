@@ -60,6 +60,9 @@ class Keys:
         """What is stored of a pack or a manifest."""
         return data
 
+    def check_opens(self) -> None:
+        """UsageError unless what hosts have stored can be opened."""
+
     def open_data(self, data: bytes) -> bytes:
         """A pack or a manifest as it was before; Damaged where it was altered."""
         return data

@@ -50,6 +50,18 @@ def newest_commit(transport: Transport, host: str, keys: Keys) -> t.Tuple[t.Opti
     return None, pushes
 
 
+def all_indexes(transport: Transport, host: str, keys: Keys) -> t.List[t.Tuple[str, str]]:
+    """Name and digest of each index that a commit of a host names. Commits that cannot be read, or are not of that host, are passed over."""
+    found: t.Dict[str, str] = {}
+    for push in committed(transport, host):
+        with contextlib.suppress(Damaged, Unsupported):
+            read = read_commit(transport, push)
+            if read is not None:
+                keys.check(read)
+                found.update(read.commit.indexes)
+    return list(found.items())
+
+
 def recover(transport: Transport, host: str, keys: Keys) -> t.Tuple[State, Blobs, bool]:
     """Where this host stands, by its newest commit and the indexes that it names; and whether all of these are there.
 

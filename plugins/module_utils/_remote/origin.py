@@ -15,13 +15,14 @@ import hashlib
 import typing as t
 
 from .._backup import records
-from .._base import Damaged
+from .._base import Damaged, Interrupted, RemoteError, TargetFull, VoltError
 from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._restore import spool
 from .._restore.target import Target
 from .._store.cache import Cache
 from .._store.store import Store
+from . import known
 from .blobs import RemoteBlobs
 from .choice import Chosen
 from .fetcher import Fetcher
@@ -66,7 +67,12 @@ class RemoteOrigin:
         commit = self._chosen.commit.commit
         places = Places(self._transport, self._keys, commit.indexes, commit.needs, self._everything, self._fetcher.contents)
         self.troubles = places.troubles
-        return RemoteBlobs(self._fetcher, self._keys, places, self._everything, self._local)
+        return RemoteBlobs(self._fetcher, self._keys, places, self._everything, self._local, self._others)
+
+    def _others(self) -> Places:
+        """All that the host has sent, for what is lost of this backup."""
+        named = known.all_indexes(self._transport, self._chosen.commit.commit.push.host, self._keys)
+        return Places(self._transport, self._keys, named, None, True, self._fetcher.contents)
 
     def _read(self, digest: bytes, limit: int) -> bytes:
         return self.blobs.read(digest, limit)
@@ -86,9 +92,18 @@ class RemoteOrigin:
 
     @contextlib.contextmanager
     def at(self, target: Target, dry: bool) -> t.Iterator[None]:
-        if not dry:
-            self._fetcher.left(self._spool.open(target))
-        yield
+        if dry:
+            yield
+            return
+        self._fetcher.left(self._spool.open(target))
+        try:
+            yield
+        except (RemoteError, Interrupted, TargetFull):
+            raise  # what was fetched is of use to the next one
+        except VoltError:
+            spool.sweep(target)
+            raise
+        spool.sweep(target)
 
     @contextlib.contextmanager
     def supplying(self, wanted: t.Iterable[bytes], needed: int) -> t.Iterator[None]:

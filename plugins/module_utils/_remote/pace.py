@@ -23,11 +23,13 @@ class Pace:
 
     :param rate: bytes a second; None for no limit.
     :ivar moved: bytes that were sent or received, also those of attempts that failed.
+    :ivar stopped: set, once what is sent or fetched is not wanted any more: then nothing is tried again.
     """
 
     def __init__(self, rate: t.Optional[float] = None) -> None:
         self._rate = rate
         self._lock = threading.Lock()
+        self.stopped = threading.Event()
         self._free = 0.0  # when the next byte may be sent, of time.monotonic()
         self.moved = 0
         #: How many bytes to send at once.

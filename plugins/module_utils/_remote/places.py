@@ -60,17 +60,23 @@ class Places:
         found = self._blobs.place(blob)
         if found is not None or not self._indexes:
             return found
-        try:
+        with contextlib.suppress(Damaged):
             for index in self._indexes:
                 for pack, body, count in index.packs_with(blob, self._is_left):
                     self._learn(pack, body if body is not None else self._listed_in(pack, count))
                 found = self._blobs.place(blob)
                 if found is not None:
                     return found
-            return None
-        except Damaged:
-            self._read_all(False)
-            return self._blobs.place(blob)
+        self.doubt()  # before a blob counts as lost, all is read, and compared with its digest
+        return self._blobs.place(blob)
+
+    def doubt(self) -> bool:
+        """Believe nothing that was read of parts of indexes, but read them as a whole; False if that was done already."""
+        if not self._indexes:
+            return False
+        self._blobs, self._counts = Blobs(), {}
+        self._read_all(False)
+        return True
 
     def count(self, pack: names.Pack) -> int:
         """How many blobs a pack has that was found."""
@@ -99,11 +105,17 @@ class Places:
             for pack, body in lists:
                 self._learn(pack, body)
         if look or self.troubles:
-            there = {pack for host in {push.host for push in self._needs or ()} for pack in self._packs_of(host)}
+            there = {pack for host in self._hosts() for pack in self._packs_of(host)}
             for pack in sorted(filter(self._is_left, there)):
                 with contextlib.suppress(Damaged):
                     self._learn(pack, self._listed_in(pack, 0))
             self.missing = set(self._counts) - there if look else set()
+
+    def _hosts(self) -> t.Set[str]:
+        """The hosts that have written what is needed."""
+        if self._needs is not None:
+            return {push.host for push in self._needs}
+        return {found[0].host for found in (names.parse_index(name) for name, _digest in self._named) if found is not None}
 
     def _packs_of(self, host: str) -> t.Iterator[names.Pack]:
         return (pack for pack in (names.parse_pack(entry.name) for entry in self._transport.list(f"{names.PACKS}{host}/")) if pack is not None)

@@ -249,12 +249,14 @@ class Remote:
         from .places import Places
 
         about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
+        self._keys.check_opens()
         with Fetcher(self.transport, self._keys, self._settings.jobs, Spool()) as fetcher:
 
             @functools.lru_cache(maxsize=1)
             def blobs() -> RemoteBlobs:
-                newest = known.newest_commit(self.transport, self._whose(None), self._keys)[0]
-                there = Places(self.transport, self._keys, newest.commit.indexes if newest is not None else (), None, False, fetcher.contents)
+                named = known.all_indexes(self.transport, self._whose(None), self._keys)
+                there = Places(self.transport, self._keys, named, None, True, fetcher.contents)
+                self.warnings = there.troubles
                 return RemoteBlobs(fetcher, self._keys, there, False, None)
 
             def give(digest: bytes, limit: int) -> t.Optional[bytes]:
@@ -270,7 +272,7 @@ class Remote:
         limit = parse_time(before) if before else None
         host = self._whose(meant.host)
         if meant.backup is not None:
-            return choice.by_id(self.transport, self._keys, host, check_id(meant.backup), made_at(meant.backup))
+            return choice.by_id(self.transport, self._keys, host, check_id(meant.backup))
         workload = check_workload(meant.workload or "")
         return choice.newest(self.transport, self._keys, host, workload, selects(workload, newest.type, newest.tags), limit)
 

@@ -315,10 +315,9 @@ class S3:
             now = time.monotonic()
             wait = max(random.uniform(0.5, 1.0) * min(_WAIT * 2 ** (tries - 1), _LONGEST), failure.wait)
             limit = start + (self._patience if self._reached else min(self._patience, _FIRST))
-            if not failure.again or now + wait > limit:
+            if not failure.again or now + wait > limit or self.pace.stopped.wait(wait):
                 tried = f" Tried {tries} times in {now - start:.0f} seconds." if tries > 1 else ""
                 raise failure.kind(f"{self.where}: {failure.text}.{tried}")
-            time.sleep(wait)
 
     def _failure(self, error: Exception, verb: str, name: str) -> t.Optional[Failure]:
         if isinstance(error, (RemoteError, Damaged)):

@@ -172,6 +172,9 @@ class Sealed(Keys):
     def seal_catalog(self, data: bytes) -> bytes:
         return age.seal(data, [self._own.catalog])
 
+    def check_opens(self) -> None:
+        age.recipient(self._recovery_key.data)
+
     def open_data(self, data: bytes) -> bytes:
         return age.unseal(data, [self._recovery_key.data])
 

@@ -124,6 +124,7 @@ class Uploader:
     def send(self) -> None:
         """Upload all that is new, and an index of it."""
         self._store.rest()  # the walk is over
+        self._transport.pace.stopped.clear()
         with self._pool:
             try:
                 self._send_found()
@@ -134,6 +135,7 @@ class Uploader:
                     self._send_found()
                 self._finish()
             except BaseException:
+                self._transport.pace.stopped.set()
                 for future in self._running:
                     future.cancel()
                 raise

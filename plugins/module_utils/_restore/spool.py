@@ -12,7 +12,7 @@
         <key>-<offset>        a part of the file that the key names
 
 What is read from here is hashed by the reader, so a file that a power cut tore costs only another fetch. A restore that ends well removes the
-directory, whatever the backup comes from.
+directory, whatever the backup comes from. What a sealed remote has is not sealed here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import threading
 import typing as t
 
 from .._base import files
-from .remove import Remover
 from .rooms import is_marked, mark
 from .target import Target
 
@@ -65,8 +64,8 @@ class Spool:
 
     @property
     def on_disk(self) -> bool:
-        """Whether there is a directory."""
-        return self._fd >= 0
+        """Whether what is written goes to a directory."""
+        return self._fd >= 0 and not self._memory
 
     def close(self) -> None:
         """Keep what is in the directory."""
@@ -159,5 +158,10 @@ def _directory(target: Target, make: bool) -> int:
 def sweep(target: Target) -> None:
     """Remove what restores to this target have fetched."""
     with contextlib.suppress(OSError):
-        os.close(_directory(target, False))
-        Remover(None).remove(target.parent, _name(target), b"")
+        fd = _directory(target, False)
+        try:
+            for name in os.listdir(fd):  # by the descriptor: another user may exchange the name at any time
+                os.unlink(name, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(_name(target), dir_fd=target.parent)
