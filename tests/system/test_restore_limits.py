@@ -432,7 +432,8 @@ def hurt(bench: Any) -> Any:
 
 
 def test_the_rest_of_a_damaged_backup(hurt: Any) -> None:
-    with pytest.raises(errors.Damaged, match=r"lacks the content of 1 path\(s\): a/big. Restore the rest with `salvage: true`") as caught:
+    sentence = r"lacks the content of 1 path\(s\): a/big\. Blob \w+ is missing or altered\. Restore the rest with `salvage: true`"
+    with pytest.raises(errors.Damaged, match=sentence) as caught:
         hurt.restore()
     assert caught.value.details["paths"] == ["a/big"] and not hurt.target.exists()
     hurt.restore(paths=["b", "a/small"])

@@ -446,7 +446,7 @@ def unreadable(backup: str, error: VoltError) -> Listed:
     if match:
         sidecar.update(workload_name=match[1], type=match[8])
     if moment is not None:
-        sidecar["created_at"] = show_time(moment)
+        sidecar["created_at"] = f"{moment.replace(tzinfo=None).isoformat()}.000000Z"  # also of the year 1
     return with_state(t.cast(Sidecar, sidecar), error)
 
 

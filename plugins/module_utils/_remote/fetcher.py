@@ -62,7 +62,7 @@ class _Loaded:
 class Fetcher:
     """Gives segments of packs. Use as a context: at its end, no request runs any more.
 
-    :ivar requests: how many were made. :ivar fetched: their bytes.
+    :ivar fetched: bytes that came.
     """
 
     def __init__(self, transport: Transport, keys: Keys, jobs: int, spool: Spool) -> None:
@@ -74,7 +74,7 @@ class Fetcher:
         self._unread: t.Dict[names.Pack, None] = {}  # in the order of the plan
         self._pool: t.Optional[concurrent.futures.ThreadPoolExecutor] = None
         self._lock = threading.Lock()
-        self.requests = self.fetched = 0
+        self.fetched = 0
 
     def __enter__(self) -> Fetcher:
         self._transport.pace.stopped.clear()
@@ -265,7 +265,6 @@ class Fetcher:
     def _get(self, pack: names.Pack, start: int, length: t.Optional[int]) -> bytes:
         data = self._transport.get(pack.name, start, length)
         with self._lock:
-            self.requests += 1
             self.fetched += len(data or b"")
         if data is None:
             raise Damaged(f"{self._transport.where}: {pack.name} is missing; restore that object from a copy of the remote.")

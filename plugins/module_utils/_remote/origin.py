@@ -58,8 +58,8 @@ class RemoteOrigin:
     def __enter__(self) -> RemoteOrigin:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        self._fetcher.__exit__()
+    def __exit__(self, *exception: object) -> None:
+        self._fetcher.__exit__(*exception)
         self._spool.close()
 
     @functools.cached_property

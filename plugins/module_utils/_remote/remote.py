@@ -219,7 +219,7 @@ class Remote:
         workloads = sorted({copy.sidecar["workload_name"] for copy in found if copy.sidecar is not None})
         if len(workloads) != 1:
             which = f"there are several ({', '.join(workloads[:5])})" if workloads else "there are no backups"
-            raise UsageError(f"`latest` is for hosts with one workload, and {which} on {self.transport.where}; name a workload or an id.")
+            raise UsageError(f"The name latest is for hosts with one workload, and {which} on {self.transport.where}; name a workload or an id.")
         return Meant(host or None, workload=workloads[0])
 
     def pull(self, meant: Meant, dry: bool = False, progress: Progress = unwatched) -> Pulled:
