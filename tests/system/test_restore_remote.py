@@ -27,6 +27,7 @@ from ansible_collections.volt.backup.tests.rigs import need, oracle, s3_servers,
 from ansible_collections.volt.backup.tests.unit.kit import noise
 
 from .test_push import HOST, Place, Tapped, change, ends, made
+from .test_versions import Host
 
 IMAGE = noise(9 << 20, 2)
 WORK = Meant(workload="work")
@@ -553,6 +554,15 @@ def test_a_backup_is_pulled_into_another_store(place: Place) -> None:
     assert more.changed and more.new_blobs < 10 and len(manager.find(Query())) == 2
     manager.collect(grace="0s")
     assert manager.verify(VerifyRequest(level="content")).damage == []
+
+
+def test_a_pull_into_a_store_of_version_0_1_0(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    """The first write to such a store takes its lock alone, so the pull itself may not hold it."""
+    (tmp_path / "old").mkdir()
+    host = Host(tmp_path / "old")
+    (host.top / "cas/lock").touch()  # as each run of that version leaves it
+    remote = Remote(host.manager, Settings(f"file://{elsewhere.place.top}"))
+    assert remote.pull(Meant(HOST, workload="work")).changed
 
 
 def test_a_pull_that_fails_leaves_no_backup(elsewhere: Elsewhere) -> None:

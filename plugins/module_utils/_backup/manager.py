@@ -244,7 +244,7 @@ class Manager:
         store, catalog = self._look(dry)
         if presence.to_begin(store, catalog, self._directory, self._told, False) and not dry:
             presence.begin(store, self._directory)
-        with store.lock(), no_cycles():
+        with no_cycles():  # without the store's lock: the first write to a store of version 0.1.0 takes it alone
             return pull.pull(store, catalog, self._directory, origin, copy, dry, progress)
 
     @property
