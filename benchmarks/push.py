@@ -323,23 +323,13 @@ def _number(value: float | None, unit: float, digits: int) -> str:
     return "" if value is None else f"{value / unit:,.{digits}f}"
 
 
-def among(known: dict) -> object:
-    def split(text: str) -> list[str]:
-        names = text.split(",")
-        if not set(names) <= set(known):
-            raise argparse.ArgumentTypeError(f"choose from {','.join(known)}")
-        return names
-
-    return split
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--set", default="R", choices=("R", "M"))
     options.add_argument("--files", type=int, default=1_000_000, help="files in M (default: %(default)s)")
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--places", type=among(PLACES), default=list(PLACES), help=f"of {','.join(PLACES)}; M is too large for Ceph in memory")
-    options.add_argument("--peers", type=among(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
+    options.add_argument("--places", type=report.among(PLACES), default=list(PLACES), help=f"of {','.join(PLACES)}; M is too large for Ceph in memory")
+    options.add_argument("--peers", type=report.among(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
     options.add_argument("--room", default=None, help="where to work (default: the system's temporary directory)")
     args = options.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which goes through every `finally`: nothing stays mounted

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -13,12 +14,25 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 MIB = 1 << 20
 STEPS = {"first": "first backup", "unchanged": "nothing changed", "changed": "changed", "restore": "restore by copy", "restore_over": "restore over 1%",
          "restore_reflink": "restore by reflink (XFS)"}
 VOLT = "volt.backup"
+
+
+def among(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """For argparse: names out of these, with commas between them."""
+
+    def split(text: str) -> list[str]:
+        names = text.split(",")
+        if not set(names) <= set(known):
+            raise argparse.ArgumentTypeError(f"choose from {','.join(known)}")
+        return names
+
+    return split
 
 
 def machine(work: Path) -> dict[str, str]:

@@ -196,17 +196,9 @@ def available(names: list[str], room: Path, outcome: dict) -> list:
 
 
 def parse() -> argparse.Namespace:
-    def among(known):
-        def split(text: str) -> list[str]:
-            names = text.split(",")
-            if not set(names) <= set(known):
-                raise argparse.ArgumentTypeError(f"choose from {','.join(known)}")
-            return names
-        return split
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sets", type=among("RSVM"), default=list("RSVM"), help="of R,S,V,M")
-    parser.add_argument("--peers", type=among(tools.ALL), default=list(tools.ALL), help="of " + ",".join(tools.ALL))
+    parser.add_argument("--sets", type=report.among("RSVM"), default=list("RSVM"), help="of R,S,V,M")
+    parser.add_argument("--peers", type=report.among(tools.ALL), default=list(tools.ALL), help="of " + ",".join(tools.ALL))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--files", type=int, default=100_000, help="files in M; the aims speak of 1000000")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="where to work (a file system with room; not tmpfs)")
