@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NAME = "volt_tests_quick"
-#: Seconds after which a kept file that nobody has read is removed.
+#: Seconds. A kept file that was not read for so long is removed.
 _AGE = 7 * 24 * 3600
 #: Where ansible-test has them, below a home.
 _MADE = ".ansible/test/venv/*/*/*/lib/python3*/site-packages"
