@@ -16,6 +16,7 @@ from .._backup.catalog import doubt, parse_created
 from .._base import Damaged, Foreign, NotFound, Unsupported
 from . import commits, known, names
 from .keys import Keys
+from .reading import read
 from .transport import Transport
 
 
@@ -26,15 +27,6 @@ class Chosen(t.NamedTuple):
     sidecar: records.Sidecar
     #: Newer ones that cannot be used, and why.
     passed: t.List[t.Dict[str, str]]
-
-
-def read(transport: Transport, keys: Keys, push: names.Push) -> t.Optional[t.Tuple[commits.Read, records.Sidecar]]:
-    """A commit that has the signature of its host, and the record in it; None for a revocation, Damaged, Foreign or Unsupported for all else."""
-    found = known.read_commit(transport, push)
-    if found is None:
-        return None
-    keys.check(found)
-    return found, records.decode_sidecar(keys.open_catalog(found.sidecar))
 
 
 def by_id(transport: Transport, keys: Keys, host: str, backup: str) -> Chosen:

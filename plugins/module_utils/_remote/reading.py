@@ -79,30 +79,35 @@ def listing(transport: Transport, keys: Keys, host: t.Optional[str] = None) -> L
     copies: t.List[Copy] = []
     warnings: t.List[str] = []
     for name in [host] if host is not None else hosts(transport):
-        found, read = _read_all(transport, keys, name)
+        found, whole = _read_all(transport, keys, name)
         copies += found
-        warnings += chain_faults(name, read)
+        warnings += chain_faults(name, whole)
     return Listing(sorted(copies, key=lambda copy: (copy.push.id, copy.push.host), reverse=True), warnings)
 
 
+def read(transport: Transport, keys: Keys, push: names.Push) -> t.Optional[t.Tuple[commits.Read, records.Sidecar]]:
+    """A commit that has the signature of its host, and the record in it; None for a revocation, Damaged, Foreign or Unsupported for all else."""
+    found = known.read_commit(transport, push)
+    if found is None:
+        return None
+    keys.check(found)
+    return found, records.decode_sidecar(keys.open_catalog(found.sidecar))
+
+
 def _read_all(transport: Transport, keys: Keys, host: str) -> t.Tuple[t.List[Copy], t.List[commits.Read]]:
-    copies, read = [], []
-    for entry in transport.list(f"{names.COMMITS}{host}/"):
-        push = names.parse_commit(entry.name)
-        if push is None:
-            continue
+    copies, whole = [], []
+    for push in known.committed(transport, host):
         try:
-            found = known.read_commit(transport, push)
-            if found is None:
-                continue
-            keys.check(found)
-            sidecar = records.decode_sidecar(keys.open_catalog(found.sidecar))
+            item = read(transport, keys, push)
         except (Damaged, Foreign, Unsupported) as error:
             copies.append(Copy(push, None, None, error.message))
             continue
-        read.append(found)
+        if item is None:
+            continue
+        found, sidecar = item
+        whole.append(found)
         copies.append(Copy(push, found.commit.seq, sidecar, None, found.sha256))
-    return copies, read
+    return copies, whole
 
 
 def chain_faults(host: str, read: t.Sequence[commits.Read]) -> t.List[str]:
