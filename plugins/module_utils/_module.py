@@ -54,6 +54,27 @@ KEEP: t.Dict[str, t.Any] = {
     },
 }
 
+_LOGIN: Options = {"host": {"type": "str"}, "port": {"type": "int"}, "user": {"type": "str"}, "password_file": {"type": "path"}, "name": {"type": "str"}}
+_POSTGRESQL: Options = {
+    "database": {"type": "str", "required": True},
+    "globals": {"type": "bool", "default": True},
+    "run_as": {"type": "str"},
+    **_LOGIN,
+}
+_SQLITE: Options = {"path": {"type": "str", "required": True}, "name": {"type": "str"}}
+#: Dumps of databases. Which keys go together is checked by the engine.
+DUMPS: t.Dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "postgresql": {"type": "dict", "options": _POSTGRESQL},
+        "mariadb": {"type": "dict", "options": {"database": {"type": "str"}, "socket": {"type": "path"}, **_LOGIN}},
+        "sqlite": {"type": "dict", "options": _SQLITE},
+        "redis": {"type": "dict", "options": {"socket": {"type": "path"}, **_LOGIN}},
+    },
+}
+
 #: Credentials of a remote on S3.
 CREDENTIALS: t.Dict[str, t.Any] = {
     "type": "dict",

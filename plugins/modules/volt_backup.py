@@ -70,7 +70,7 @@ options:
   source:
     description:
       - The directory to back up, as an absolute path. A symbolic link to a directory is followed.
-      - Required with O(state=present).
+      - Required with O(state=present), unless O(command) or O(dumps) is set.
     type: path
     aliases:
       - source_path
@@ -170,6 +170,115 @@ options:
         V(0) turns this off.
     type: int
     default: 5
+  command:
+    description:
+      - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
+      - If the program fails, or writes nothing, there is no backup.
+    type: list
+    elements: str
+    default: []
+  command_file:
+    description: Name of the file in the backup that has the output of O(command). By default that of the program.
+    type: str
+  dumps:
+    description:
+      - Dumps of databases. Each becomes a file in the directory C(.volt-dumps) of the backup. Each item has one key, the database system.
+      - Dumps are made before O(source) is read. If one fails, there is no backup.
+      - A restore returns how to load them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      postgresql:
+        description: A database of PostgreSQL, as plain SQL by C(pg_dump), and the roles and tablespaces of the server by C(pg_dumpall).
+        type: dict
+        suboptions:
+          database:
+            description: Name of the database.
+            type: str
+            required: true
+          globals:
+            description: Also dump the roles, with their password hashes, and the tablespaces of the server. This needs a superuser.
+            type: bool
+            default: true
+          host:
+            description: Host name of the server, or the directory of its socket. By default, the socket where the client looks for it.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: Role to log in as.
+            type: str
+          run_as:
+            description:
+              - User of this host that C(pg_dump) runs as, for servers that check it (peer authentication). By default V(postgres), if neither
+                O(dumps[].postgresql.host) nor O(dumps[].postgresql.password_file) is set.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          name:
+            description: Name of the file in the backup. By default C(postgresql-DATABASE.sql).
+            type: str
+      mariadb:
+        description: A database of MariaDB or MySQL, or all of them, as SQL by C(mariadb-dump) or C(mysqldump). Tables of InnoDB are of one moment.
+        type: dict
+        suboptions:
+          database:
+            description: Name of the database. By default all databases of the server.
+            type: str
+          socket:
+            description: Socket of the server.
+            type: path
+          host:
+            description: Host name of the server.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: User to log in as.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          name:
+            description: Name of the file in the backup. By default C(mariadb-DATABASE.sql), or C(mariadb-all.sql).
+            type: str
+      sqlite:
+        description: A SQLite database, as a copy that SQLite's backup interface makes, running as the owner of the file.
+        type: dict
+        suboptions:
+          path:
+            description: File of the database. A relative path is relative to O(source).
+            type: str
+            required: true
+          name:
+            description: Name of the file in the backup. By default C(sqlite-) and the name of the file.
+            type: str
+      redis:
+        description: The data of a Redis server as an RDB file, by C(redis-cli).
+        type: dict
+        suboptions:
+          socket:
+            description: Socket of the server.
+            type: path
+          host:
+            description: Host name of the server.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: User to log in as.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          name:
+            description: Name of the file in the backup. By default C(redis.rdb).
+            type: str
   allow_incomplete:
     description:
       - Only warn if something could not be read. By default the task then fails with RV(code=incomplete). In both cases the backup is kept and marked as
@@ -586,6 +695,15 @@ backup:
       elements: dict
       returned: always
       sample: []
+    dumps:
+      description: Dumps of databases in the backup, each with the database system (V(kind)), its path in the backup, and the V(database), null for all of them.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - kind: postgresql
+          path: .volt-dumps/postgresql-shop.sql
+          database: shop
 diff:
   description:
     - Differences from the newest complete and undamaged backup of the workload. Without such a backup, everything is added.
@@ -821,7 +939,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._backup.marks import Marked
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, KEEP, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, DUMPS, KEEP, Result, Task, run
 
 if t.TYPE_CHECKING:
     from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
@@ -848,6 +966,9 @@ OPTIONS = dict(
     push_to_cdn=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
     max_churn=dict(type="int", default=5),
+    command=dict(type="list", elements="str", default=[]),
+    command_file=dict(type="str"),
+    dumps=DUMPS,
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
     new_store=dict(type="bool", default=False),
@@ -855,7 +976,7 @@ OPTIONS = dict(
     id=dict(type="str", aliases=["backup_id"]),
 )
 RULES = [
-    ("state", "present", ["workload", "source"]),
+    ("state", "present", ["workload"]),
     ("state", "absent", ["id"]),
     ("state", "protected", ["id"]),
     ("state", "unprotected", ["id"]),

@@ -428,6 +428,15 @@ backups:
       elements: dict
       returned: always
       sample: []
+    dumps:
+      description: Dumps of databases in the backup, each with the database system (V(kind)), its path in the backup, and the V(database), null for all of them.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - kind: postgresql
+          path: .volt-dumps/postgresql-shop.sql
+          database: shop
     checked:
       description:
         - Whether the files of the store that it needs are as they were when they were last hashed. After a store was copied to another disk, this is V(false)

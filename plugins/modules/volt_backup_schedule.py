@@ -157,6 +157,115 @@ options:
       - Percentage of files. A backup is suspect, as above, if more files than this look encrypted or wiped. V(0) turns this off.
     type: int
     default: 5
+  command: &output_command
+    description:
+      - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
+      - If the program fails, or writes nothing, there is no backup.
+    type: list
+    elements: str
+    default: []
+  command_file: &command_file
+    description: Name of the file in the backup that has the output of O(command). By default that of the program.
+    type: str
+  dumps: &dumps
+    description:
+      - Dumps of databases. Each becomes a file in the directory C(.volt-dumps) of the backup. Each item has one key, the database system.
+      - Dumps are made before O(source) is read. If one fails, there is no backup.
+      - A restore returns how to load them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      postgresql:
+        description: A database of PostgreSQL, as plain SQL by C(pg_dump), and the roles and tablespaces of the server by C(pg_dumpall).
+        type: dict
+        suboptions:
+          database:
+            description: Name of the database.
+            type: str
+            required: true
+          globals:
+            description: Also dump the roles, with their password hashes, and the tablespaces of the server. This needs a superuser.
+            type: bool
+            default: true
+          host:
+            description: Host name of the server, or the directory of its socket. By default, the socket where the client looks for it.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: Role to log in as.
+            type: str
+          run_as:
+            description:
+              - User of this host that C(pg_dump) runs as, for servers that check it (peer authentication). By default V(postgres), if neither
+                O(dumps[].postgresql.host) nor O(dumps[].postgresql.password_file) is set.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          name:
+            description: Name of the file in the backup. By default C(postgresql-DATABASE.sql).
+            type: str
+      mariadb:
+        description: A database of MariaDB or MySQL, or all of them, as SQL by C(mariadb-dump) or C(mysqldump). Tables of InnoDB are of one moment.
+        type: dict
+        suboptions:
+          database:
+            description: Name of the database. By default all databases of the server.
+            type: str
+          socket:
+            description: Socket of the server.
+            type: path
+          host:
+            description: Host name of the server.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: User to log in as.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          name:
+            description: Name of the file in the backup. By default C(mariadb-DATABASE.sql), or C(mariadb-all.sql).
+            type: str
+      sqlite:
+        description: A SQLite database, as a copy that SQLite's backup interface makes, running as the owner of the file.
+        type: dict
+        suboptions:
+          path:
+            description: File of the database. A relative path is relative to O(source).
+            type: str
+            required: true
+          name:
+            description: Name of the file in the backup. By default C(sqlite-) and the name of the file.
+            type: str
+      redis:
+        description: The data of a Redis server as an RDB file, by C(redis-cli).
+        type: dict
+        suboptions:
+          socket:
+            description: Socket of the server.
+            type: path
+          host:
+            description: Host name of the server.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: User to log in as.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          name:
+            description: Name of the file in the backup. By default C(redis.rdb).
+            type: str
   remote: &remote
     description:
       - A remote, a place off this host that keeps copies. It is a name that M(volt.backup.volt_remote) declared, or a URL such as
@@ -280,6 +389,9 @@ options:
       fail_on_unstable: *fail_on_unstable
       max_shrink: *max_shrink
       max_churn: *max_churn
+      command: *output_command
+      command_file: *command_file
+      dumps: *dumps
       remote: *remote
       push_to_cdn: *push_to_cdn
       tags: *tags
@@ -310,7 +422,7 @@ options:
     description: Overwrite files of the same names that this collection did not write.
     type: bool
     default: false
-  command:
+  runner:
     description:
       - The command that the service starts, as installed by M(volt.backup.volt_runner). The service runs it with C(/usr/bin/python3) if that is Python 3.9
         or newer, else with the interpreter of this module.
@@ -487,7 +599,7 @@ import typing as t
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._backup.host import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._module import DUMPS, KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, notification, systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
@@ -514,6 +626,9 @@ SCHEDULE = dict(
     fail_on_unstable=dict(type="bool", default=False),
     max_shrink=dict(type="int", default=50),
     max_churn=dict(type="int", default=5),
+    command=dict(type="list", elements="str", default=[]),
+    command_file=dict(type="str"),
+    dumps=DUMPS,
     remote=dict(type="str"),
     push_to_cdn=dict(type="bool", default=False),
     tags=dict(type="list", elements="str", default=[]),
@@ -538,7 +653,7 @@ OPTIONS = dict(
     purge=dict(type="bool", default=False),
     manage_units=dict(type="bool", default=True),
     force=dict(type="bool", default=False),
-    command=dict(type="path", default="/usr/local/bin/volt-backup"),
+    runner=dict(type="path", default="/usr/local/bin/volt-backup"),
     metrics=dict(type="path"),
     host_units=dict(type="dict"),
     on_failure=dict(
@@ -575,7 +690,7 @@ def work(task: Task) -> Result:
     present = [jobs.from_options(dict(one, jitter_seed=_seed(one["jitter_seed"]) if one["jitter_seed"] else seed), **shared) for one in wanted]
     absent = [jobs.check_workload(one["workload"]) for one in given if one["state"] == "absent"]
     manage = params["manage_units"]
-    places = HostPaths(command=params["command"])
+    places = HostPaths(command=params["runner"])
     interpreter = command.interpreter(sys.executable)
     declaration = Declaration(present, absent, params["purge"], interpreter, manage, params["force"], places, _host_wide(params, seed))
     for text in declaration.plan(task.dry):

@@ -365,6 +365,18 @@ restore:
       elements: str
       returned: always
       sample: []
+    dumps:
+      description:
+        - Dumps of databases in the backup, each with the database system (V(kind)), its V(path) on the host, the V(database), null for all of them,
+          and V(load), how to load it. With O(paths), they may not be among what was restored.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - kind: postgresql
+          path: /srv/app/.volt-dumps/postgresql-shop.sql
+          database: shop
+          load: createdb shop && psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=shop --file=/srv/app/.volt-dumps/postgresql-shop.sql
     previous:
       description: >-
         Path of the old tree. It is kept with O(keep_previous), and, with a warning, if it has excluded paths that could not be moved into the new tree.

@@ -104,7 +104,7 @@ class Host:
     def __init__(self, top: Path) -> None:
         self.top, self.tree = top, top / "tree"
         self.store, self.backups = top / "cas", top / "backups"
-        self.scheduled = {"command": str(top / "volt-backup"), "manage_units": False, "jitter_seed": "here"}
+        self.scheduled = {"runner": str(top / "volt-backup"), "manage_units": False, "jitter_seed": "here"}
         (self.tree / "conf").mkdir(parents=True)
         (self.tree / "conf" / "app.conf").write_text("port = 80\n")
 

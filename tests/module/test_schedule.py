@@ -64,7 +64,7 @@ def test_what_does_not_fit_the_host(host: Host) -> None:
     options: dict[str, Any] = {"workload": "app", "source": str(host.tree), "interval": "6h"}
     for more, says in (
         ({"source": f"{host.top}/none"}, "is not a directory: app"),
-        ({"command": f"{host.top}/none"}, "does not exist; install it with volt_runner"),
+        ({"runner": f"{host.top}/none"}, "does not exist; install it with volt_runner"),
     ):
         before = host.everything()
         foreseen = host.declare(True, **{**options, **more})

@@ -34,9 +34,10 @@ from .._base import (
     unwatched,
 )
 from .._capture import databases
-from .._capture.capture import Capture, Captured, Options, SourceMoved
+from .._capture.capture import Capture, Captured, Options, SourceMoved, only_streams
 from .._capture.stat_cache import Scan
 from .._capture.state import Notes
+from .._capture.stream import Streams
 from .._format import diff
 from .._format.diff import Changes
 from .._format.tree import Entry
@@ -48,18 +49,18 @@ from .._store.store import Store
 from .._store.transaction import Transaction
 from . import brake, directory, host, prune, records, replacement
 from .catalog import Catalog, of_future, parse_created, trouble_of
-from .guards import AskedSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
+from .guards import AskedSource, NoSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload
 from .needs import Needs
 from .publish import publish
-from .records import Listed, Manifest, Sidecar
+from .records import DumpRecord, Listed, Manifest, Sidecar
 
 
 class CreateRequest(t.NamedTuple):
     """What is asked of `create`; names as in the contract."""
 
     workload: str
-    source: str
+    source: t.Optional[str]  # None: there is only what a program writes
     type: str = "manual"
     workload_mode: t.Optional[str] = None
     tags: t.Sequence[str] = ()
@@ -74,6 +75,10 @@ class CreateRequest(t.NamedTuple):
     unstable_ok: t.Sequence[str] = ()
     max_shrink: int = brake.MAX_SHRINK
     max_churn: int = brake.MAX_CHURN
+    command: t.Sequence[str] = ()
+    command_file: t.Optional[str] = None
+    dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
+    stdin: t.Optional[t.Tuple[str, t.BinaryIO]] = None
     diff_limit: int = 1000
 
 
@@ -103,9 +108,12 @@ class Creator:
         self._max_age = parse_span(request.max_age) if request.max_age else None
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress, self._standing = dry, progress, standing
-        standing.phase = Phase("checking the source", path=lambda: parse(request.source))
-        self._asked = AskedSource(request.source)
+        standing.phase = Phase("checking the source", path=lambda: parse(request.source or ""))
+        if request.source is None and not (request.command or request.stdin or request.dumps):
+            raise UsageError("There is nothing to back up; set `source`, `command` or `dumps`.")
+        self._asked = NoSource() if request.source is None else AskedSource(request.source)
         self._source = self._asked.real
+        self._streams, self._dumps = self._prepare()
         refuse_inside(self._source, store.path, backup_dir)
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
             raise UsageError(f"Backup directory {backup_dir} is not a directory; choose another `backup_dir`.")
@@ -155,6 +163,15 @@ class Creator:
 
     # ---- steps
 
+    def _prepare(self) -> t.Tuple[Streams, t.List[DumpRecord]]:
+        """What programs are to write into the backup. Few backups have any, so the code for it is not loaded for all."""
+        request = self._request
+        if not (request.command or request.command_file or request.dumps or request.stdin):
+            return Streams(), []
+        from .._sources.prepare import Asked, prepare
+
+        return prepare(Asked(*(getattr(request, name) for name in Asked._fields)), self._source)
+
     def _young_enough(self, catalog: Catalog, created: datetime.datetime) -> t.Optional[Created]:
         """With `max_age`: this host's newest backup of the same source and rules, if it is young enough."""
         if self._max_age is None:
@@ -194,7 +211,12 @@ class Creator:
 
     def _capture(self, run: Transaction) -> Captured:
         apart = _identities(self._store.path, self._directory)
-        options = Options(self._exclude, self._request.exclude_caches, self._request.one_file_system, apart)
+        streams = self._streams
+        options = Options(self._exclude, self._request.exclude_caches, self._request.one_file_system, apart, streams)
+        self._standing.phase = Phase("reading dumps", lambda: run.counts.steps, lambda: streams.at)
+        streams.save(run, self._progress)
+        if self._request.source is None:
+            return only_streams(run, streams)
         try:
             return self._walk(run, options, Scan(self._scan_path()))
         except (Damaged, Unsupported):
@@ -299,6 +321,7 @@ class Creator:
             directory_id=None,  # as the store's, not known before it is written
             store_id=None,
             copies=[],
+            dumps=self._dumps,
         )
         sidecar.update(verdict.marks())
         manifest = Manifest(
@@ -351,7 +374,7 @@ class Creator:
                 f"{len(unstable)} file(s) changed during the backup, first {show(unstable[0])}: the backup is unstable, and these files may be inconsistent;"
                 " stop or dump the application with `pre_command`, or back up a snapshot."
             )
-        found += databases.advice(notes.databases, show)
+        found += databases.advice(notes.databases, show, {dump["kind"] for dump in self._dumps})
         unread = [item for item in notes.skipped if item.makes_incomplete]
         if unread:
             found.append(

@@ -20,6 +20,9 @@ from .._fs.mounts import PSEUDO, Kinds, mounts
 from .catalog import trouble_of
 from .records import Listed, Sidecar
 
+#: The source path of a backup without a source.
+NO_SOURCE = "/dev/stdin"
+
 
 def refuse_emptied(source: bytes, newest: t.Callable[[], t.Optional[Sidecar]]) -> None:
     """SourceError for a source that is empty and was not: a file system that is not mounted looks like that. A backup of it would be green, and
@@ -68,6 +71,13 @@ class AskedSource:
         self.real = os.path.realpath(path)
         parts = path.split(b"/")
         self.links = [show(above) for above in (b"/".join(parts[:end]) for end in range(2, len(parts) + 1)) if os.path.islink(above)]
+
+
+class NoSource(AskedSource):
+    """In the place of a source where a backup has none, only what a program writes."""
+
+    def __init__(self) -> None:
+        self.real, self.shown, self.links = NO_SOURCE.encode(), NO_SOURCE, []
 
 
 def refuse_new_links(source: AskedSource, backups: t.Iterable[Listed]) -> None:

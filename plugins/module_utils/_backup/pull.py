@@ -11,8 +11,9 @@ from __future__ import annotations
 import typing as t
 
 from .._base import Damaged, NotFound, Progress, Unsupported
-from .._format import chunks
+from .._format import chunks, magic
 from .._format.reachability import Reachability
+from .._store.features import CDC
 from .._store.store import Store
 from .._store.transaction import Transaction
 from . import directory
@@ -77,6 +78,8 @@ def _take(store: Store, backup_dir: str, origin: Origin, manifest: Manifest, sid
 
         def read(digest: bytes, limit: int) -> bytes:
             blob = origin.blobs.read(digest, limit)
+            if blob.startswith(magic.CUTS):
+                run.require(CDC)
             run.add_metadata(blob)
             return blob
 

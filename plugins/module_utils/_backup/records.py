@@ -48,6 +48,14 @@ class CopyRecord(t.TypedDict):
     copied_at: str
 
 
+class DumpRecord(t.TypedDict):
+    """A dump in a backup: its database system, its path there, and the database; null for all of them."""
+
+    kind: str
+    path: str
+    database: t.Optional[str]
+
+
 class Sidecar(t.TypedDict, total=False):
     """What people ask about a backup; the keys of its file in their order. Where a record cannot be read, all but `id` may be null."""
 
@@ -99,6 +107,7 @@ class Sidecar(t.TypedDict, total=False):
     directory_id: t.Optional[str]  # of the backup directory that it belongs to; null in sidecars of version 0.1.0
     store_id: t.Optional[str]  # of the store that its content is in; likewise
     copies: t.List[CopyRecord]  # where else it is
+    dumps: t.List[DumpRecord]  # what databases wrote into it
 
 
 class Listed(Sidecar, total=False):
@@ -129,12 +138,13 @@ LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
     "suspect": False, "suspect_reason": None, "lost_counts": [], "file_counts": [], "accepted_by": None, "accepted_at": None,
     "protected": False, "protected_by": None, "protected_at": None, "directory_id": None, "store_id": None, "copies": [],
+    "dumps": [],
 }  # fmt: skip
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
     "exclude", "exclude_caches", "one_file_system", "unstable", "unstable_paths", "unstable_count", "source_asked", "source_links", "mounts",
-    "suspect", "suspect_reason", "lost_counts", "file_counts", "directory_id",
+    "suspect", "suspect_reason", "lost_counts", "file_counts", "directory_id", "dumps",
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100
@@ -266,6 +276,12 @@ def _copies(value: t.Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
 
 
+def _dumps(value: t.Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and _text(item.get("kind")) and _text(item.get("path")) and _text_or_none(item.get("database")) for item in value
+    )
+
+
 def _id_or_none(value: t.Any) -> bool:
     return value is None or isinstance(value, str) and _RANDOM.match(value) is not None
 
@@ -292,6 +308,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
     "copies": _copies,
+    "dumps": _dumps,
     **dict.fromkeys(("directory_id", "store_id"), _id_or_none),
 }
 

@@ -23,7 +23,7 @@ import os
 import time
 import typing as t
 
-from .._base import Damaged, Progress, TargetDiffers, TargetError, kernel, one_line, open_real, parse, reason, show
+from .._base import Damaged, Progress, TargetDiffers, TargetError, UsageError, kernel, one_line, open_real, parse, reason, show
 from .._format import walk
 from .._format.diff import REMOVED
 from .._fs.exclusions import Exclusions, Skipped
@@ -42,6 +42,8 @@ from .._restore.replace import Impossible, Rules, Stage, sweep
 from .._restore.rooms import remove_left
 from .._restore.salvage import Salvage, named
 from .._restore.target import Target, resolve
+from .._sources import loading
+from .guards import NO_SOURCE
 from .origin import Origin
 from .records import Manifest
 
@@ -108,6 +110,8 @@ class Restorer:
 
     def _resolve(self, selection: t.Sequence[bytes]) -> bytes:
         """Where the target is; UsageError or TargetError where it cannot be meant."""
+        if self._request.target is None and self._sidecar["source_path"] == NO_SOURCE:
+            raise UsageError(f"Backup {self._sidecar['id']} has no source, only what a program wrote; set the target to restore to.")
         return resolve(self._request.target, self._sidecar["source_path"], self._origin.places, selection)
 
     def __call__(self) -> Restored:
@@ -350,6 +354,7 @@ class Restorer:
             "partly": not self._selection.everything,
             "lost": [show(path) for path in self._lost],
             "in_use": self._users,
+            "dumps": loading.of_restore(self._sidecar["dumps"], show(self._target.path)),
             "previous": None,
             "remote": None,
             "fetched_bytes": 0,

@@ -8,6 +8,7 @@
 
 ::
 
+    read the streams beside the source, if there are any
     sync the source's file system
     walk depth first, names in byte order; in each directory
         list it and stat every entry
@@ -18,8 +19,8 @@
     check that the source is still at its path
 
 Files: `capture` (the walk down), `file_saver` (entries of one directory), `reading` (files that may change meanwhile), `tree_saver` (trees, on
-the way up), `link_check` (checks names of one file again), `databases` (files that a database writes), `state` (a directory in work, and
-notes about the whole), `stat_cache` (what the last walk found).
+the way up), `link_check` (checks names of one file again), `databases` (files that a database writes), `stream` (what programs write
+into the backup), `state` (a directory in work, and notes about the whole), `stat_cache` (what the last walk found).
 """
 
 from __future__ import annotations

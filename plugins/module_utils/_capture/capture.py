@@ -30,6 +30,7 @@ from . import stat_cache
 from .file_saver import FileSaver, count_chunks
 from .link_check import LinkCheck
 from .state import Directory, Notes, describe, numbers_of
+from .stream import Streams
 from .tree_saver import TreeSaver
 
 #: Seconds that a mount may take to answer the first look.
@@ -41,12 +42,13 @@ class SourceMoved(SourceError):
 
 
 class Options(t.NamedTuple):
-    """What to leave out. `apart` are (st_dev, st_ino) of the store and the backup directory."""
+    """What to leave out. `apart` are (st_dev, st_ino) of the store and the backup directory. `streams` come instead of what has their names."""
 
     exclude: Exclusions
     caches: bool = False
     one_file_system: bool = False
     apart: t.FrozenSet[t.Tuple[int, int]] = frozenset()
+    streams: Streams = Streams()
 
 
 class Captured(t.NamedTuple):
@@ -96,7 +98,7 @@ class Capture:
             self._notes.mounts.update(self._mounts.own())
             self._sync(trail.fd, info.st_dev)
             writer = stat_cache.Writer(self._new, time.time_ns()) if self._new is not None else None
-            tree_saver = TreeSaver(self._run, self._notes, writer)
+            tree_saver = TreeSaver(self._run, self._notes, writer, self._options.streams)
             root = Directory(b"", None, self._old.root(), info.st_dev, self._kinds.identity(trail.fd, info.st_dev))
             entry = describe(info, tree.DIRECTORY, b"", self._root_attributes(trail.fd))
             self._walk(root, trail, tree_saver)
@@ -301,15 +303,16 @@ class Capture:
         mounts = t.cast(MountsBelow, self._mounts)
         path = here.path if mounts or options.exclude else b""
         mounted = mounts.at(path)
+        taken = options.streams.names if here.parent is None else frozenset()
 
         def omit(found: os.DirEntry[str]) -> bool:
-            return self._is_omitted(path, found, mounted)
+            return os.fsencode(found.name) in taken or self._is_omitted(path, found, mounted)
 
         def failed(name: bytes, error: OSError) -> None:
             self._notes.skipped.append(Skipped(join(here.path, name), "unreadable", reason(error)))
 
         try:
-            items, names = listing(fd, omit if options.exclude or mounted else None, failed, here.items)
+            items, names = listing(fd, omit if options.exclude or mounted or taken else None, failed, here.items)
         except OSError as error:
             self._notes.skipped.append(Skipped(here.path, "unreadable", reason(error)))
             items, names = [], []
@@ -318,7 +321,7 @@ class Capture:
             items, names = self._wanted(here, fd, items, names)
         here.items, here.names, here.numbers = items, names, numbers_of(items, here.system)
         here.untrusted = self._kinds.untrusted(here.device)
-        if here.record is not None and self._all_packs and self._unchanged(here, here.record.facts):
+        if here.record is not None and self._all_packs and not taken and self._unchanged(here, here.record.facts):
             facts = here.record.facts
             here.same = True
             here.subdirectories = list(facts.subdirectories)
@@ -378,3 +381,13 @@ class Capture:
             and all(self._run.objects.has(digest, size) for digest, size in facts.objects)
             and all(count_chunks(self._run, digest, size) >= 0 for digest, size in facts.chunked)
         )
+
+
+def only_streams(run: Transaction, streams: Streams) -> Captured:
+    """A tree of streams alone, where there is no source."""
+    digest = tree.store(run.add_metadata, sorted(streams.entries, key=lambda entry: entry.name))
+    latest = max((entry.seconds for entry in streams.entries), default=0)
+    root = tree.Entry(b"", tree.DIRECTORY, 0o700, os.geteuid(), os.getegid(), latest, 0, 0, digest, tree.NOTHING)
+    notes = Notes()
+    notes.add_owners([root, *streams.entries])
+    return Captured(root, b"", 0, streams.stats, notes, False)

@@ -22,6 +22,8 @@ HEAD = 32
 _SQLITE = b"SQLite format 3\0"
 _LMDB = (0xBEEFC0DE).to_bytes(4, "little")
 _BERKELEY = tuple(number.to_bytes(4, order) for number in (0x053162, 0x061561, 0x042253) for order in ("little", "big"))
+#: Kinds as `dumps` calls them.
+_SYSTEMS = {"SQLite": "sqlite", "InnoDB": "mariadb", "PostgreSQL": "postgresql"}
 _NAMES = (
     ("InnoDB", re.compile(rb"(?:.+\.ibd|ibdata\d+|ib_logfile\d+|undo_\d+|#ib_redo\d+(?:_tmp)?)\Z")),
     ("PostgreSQL", re.compile(rb"(?:pg_control|[0-9A-F]{24})\Z")),
@@ -84,16 +86,17 @@ def _writes(process: str, number: str) -> bool:
     return False
 
 
-def advice(databases: t.Mapping[bytes, Found], shown: t.Callable[[bytes], str]) -> t.List[str]:
+def advice(databases: t.Mapping[bytes, Found], shown: t.Callable[[bytes], str], dumped: t.Container[str] = ()) -> t.List[str]:
     """A sentence for each kind of database whose files were read while a process had them open for writing.
 
-    :param databases: by path, relative to the source.
+    :param databases: by path, relative to the source. :param dumped: kinds in lower case of which the backup has dumps.
     """
     kinds: t.Dict[str, t.List[bytes]] = {}
     for path in open_for_writing(databases):
-        kinds.setdefault(databases[path].kind, []).append(path)
+        if _SYSTEMS.get(databases[path].kind) not in dumped:
+            kinds.setdefault(databases[path].kind, []).append(path)
     return [
         f"{len(paths)} file(s) of a {kind} database were open for writing during the backup, first {shown(paths[0])}; the copy may be inconsistent. Back up a"
-        " dump (`pre_command`) or a file system snapshot, or stop the database during the backup."
+        " dump (`dumps`) or a file system snapshot, or stop the database during the backup."
         for kind, paths in sorted(kinds.items())
     ]

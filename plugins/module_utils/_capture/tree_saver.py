@@ -12,6 +12,7 @@ The queue keeps its order, so metadata is packed in the same order on every host
 
 from __future__ import annotations
 
+import operator
 import typing as t
 from array import array
 from collections import deque
@@ -20,16 +21,22 @@ from .._format import chunks, tree
 from .._store.transaction import Transaction
 from .stat_cache import DirectoryFacts, DirectoryRecord, Stats, Writer
 from .state import Directory, FutureEntry, Notes
+from .stream import Streams
 
 #: Entries that may wait for large files: bounds the memory.
 _WAITING = 50_000
+_NO_STREAMS = Streams()
+_name = operator.attrgetter("name")
 
 
 class TreeSaver:
-    """Finishes directories in the given order. `stats` are the totals so far."""
+    """Finishes directories in the given order. `stats` are the totals so far.
 
-    def __init__(self, run: Transaction, notes: Notes, writer: t.Optional[Writer]) -> None:
-        self._run, self._notes, self._writer = run, notes, writer
+    :param streams: what the top of the tree has besides.
+    """
+
+    def __init__(self, run: Transaction, notes: Notes, writer: t.Optional[Writer], streams: Streams) -> None:
+        self._run, self._notes, self._writer, self._streams = run, notes, writer, streams
         self._queue: t.Deque[Directory] = deque()
         self._waiting = 0
         self.stats = Stats()
@@ -87,16 +94,18 @@ class TreeSaver:
                 child = children.get(position)  # none: it was not entered, and stays empty
                 entry = entry._replace(content=tree.store(self._run.add_metadata, []) if child is None else child.digest)
             entries.append(entry)
-        here.digest = tree.store(self._run.add_metadata, entries)
+        streams = self._streams if here.parent is None else _NO_STREAMS
+        here.digest = tree.store(self._run.add_metadata, sorted([*entries, *streams.entries], key=_name) if streams.entries else entries)
         stats, objects, chunked = self._summary(entries)
-        self.stats = self.stats + stats
+        self.stats = self.stats + stats + streams.stats
+        self._notes.add_owners(streams.entries)
         uids, gids = self._notes.add_owners(entries)
         if self._writer is None:
             return
         facts = DirectoryFacts(
             tree=here.digest,
             stats=stats,
-            names=b"\0".join(here.names),
+            names=b"\0".join([*here.names, *sorted(streams.names)]),  # more than any listing has: the next walk looks at each entry again
             numbers=self._writer.mark_racy(here.numbers, here.untrusted, here.suspect),
             subdirectories=array("I", here.subdirectories),
             linked=array("I", here.linked),

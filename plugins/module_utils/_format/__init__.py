@@ -12,9 +12,9 @@ bytes on every host and with every Python. Decoded data is not trusted until it 
 
 Blobs come from a function `(digest, limit) -> bytes`.
 
-Files: `magic` (how each type of blob starts), `tree` (one directory), `chunks` (large and sparse files), `links` (groups of hard links),
-`walk` (from the top, by directories, from the leaves, to a path), `diff` (compares two trees), `reachability` (all blobs that backups need,
-and which paths lack some).
+Files: `magic` (how each type of blob starts), `tree` (one directory), `chunks` (large and sparse files), `cuts` (where streams are
+cut into chunks), `links` (groups of hard links), `walk` (from the top, by directories, from the leaves, to a path), `diff` (compares two trees),
+`reachability` (all blobs that backups need, and which paths lack some).
 """
 
 from __future__ import annotations

@@ -15,13 +15,21 @@ chunk can be cloned into place. The list is a blob::
     holes     u64 offset, u64 length each; ascending, not touching
     digests   32 bytes for each chunk that does not lie in a hole entirely; holes inside a chunk read as zeros
 
+A stream (see `cuts`) has chunks of different lengths, and no holes::
+
+    8 bytes   "VOLTCUTS"
+    u64       size of the file
+    chunks    u32 length, 32 bytes digest each
+
 Holes come from SEEK_DATA and SEEK_HOLE (lseek(2)): allocated zeros are data. Smaller sparse files keep their holes in their tree entry.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
 import typing as t
+from array import array
 from bisect import bisect_right
 
 from .._base import Damaged
@@ -37,6 +45,8 @@ LIST_LIMIT = 256 << 20
 
 _HEADER = struct.Struct("<8sQI")
 _HOLE = struct.Struct("<QQ")
+_CUTS_HEADER = struct.Struct("<8sQ")
+_CUT = struct.Struct("<I32s")
 
 Holes = t.Tuple[t.Tuple[int, int], ...]
 
@@ -73,15 +83,17 @@ def data_ranges(start: int, end: int, holes: Holes) -> t.Iterator[t.Tuple[int, i
 
 
 class ChunkList(t.NamedTuple):
-    """A decoded chunk list; `digests` belong to `spans` in order."""
+    """A decoded chunk list; `digests` belong to `spans` in order, or to `lengths` where the chunks have different ones."""
 
     size: int
     holes: Holes
     digests: t.List[bytes]
+    lengths: t.Sequence[int] = ()
 
     def chunks(self) -> t.Iterator[t.Tuple[int, int, bytes]]:
         """(offset, length, digest) of each chunk with data."""
-        for (offset, length), digest in zip(spans(self.size, self.holes), self.digests):
+        starts = zip(itertools.accumulate(self.lengths, initial=0), self.lengths) if self.lengths else spans(self.size, self.holes)
+        for (offset, length), digest in zip(starts, self.digests):
             yield offset, length, digest
 
 
@@ -89,8 +101,15 @@ def encode(size: int, holes: Holes, digests: t.Iterable[bytes]) -> bytes:
     return b"".join((_HEADER.pack(magic.CHUNKS, size, len(holes)), *(_HOLE.pack(*hole) for hole in holes), *digests))
 
 
+def encode_cuts(pieces: t.Sequence[t.Tuple[int, bytes]]) -> bytes:
+    """The chunk list of a stream. :param pieces: length and digest of each chunk."""
+    return _CUTS_HEADER.pack(magic.CUTS, sum(length for length, _digest in pieces)) + b"".join(_CUT.pack(*piece) for piece in pieces)
+
+
 def decode(blob: bytes, size: int) -> ChunkList:
     """Read a chunk list of a file of `size` bytes; Damaged if it is not one."""
+    if blob.startswith(magic.CUTS):
+        return _decode_cuts(blob, size)
     try:
         magic.check(blob, magic.CHUNKS, "A list of chunks")
     except ValueError as error:
@@ -109,6 +128,17 @@ def decode(blob: bytes, size: int) -> ChunkList:
     if len(blob) - start != 32 * expected:
         raise Damaged("A chunk list does not match its file.")
     return ChunkList(size, holes, [blob[at : at + 32] for at in range(start, len(blob), 32)])
+
+
+def _decode_cuts(blob: bytes, size: int) -> ChunkList:
+    if len(blob) < _CUTS_HEADER.size or (len(blob) - _CUTS_HEADER.size) % _CUT.size:
+        raise Damaged("A chunk list is truncated.")
+    pieces = list(_CUT.iter_unpack(memoryview(blob)[_CUTS_HEADER.size :]))
+    lengths = array("I", (length for length, _digest in pieces))
+    said = _CUTS_HEADER.unpack_from(blob)[1]
+    if said != size or sum(lengths) != size or not all(0 < length <= WHOLE_MOST for length in lengths):
+        raise Damaged("A chunk list does not match its file.")
+    return ChunkList(size, (), [digest for _length, digest in pieces], lengths)
 
 
 def _chunks_inside(offset: int, length: int, size: int) -> int:

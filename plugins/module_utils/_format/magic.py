@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from .._base import newer
 
-TREE, PARTS, CHUNKS, LINKS = b"VOLTTREE", b"VOLTPART", b"VOLTCHNK", b"VOLTLINK"
+TREE, PARTS, CHUNKS, CUTS, LINKS = b"VOLTTREE", b"VOLTPART", b"VOLTCHNK", b"VOLTCUTS", b"VOLTLINK"
 _OURS = b"VOLT"
-_KNOWN = (TREE, PARTS, CHUNKS, LINKS)
+_KNOWN = (TREE, PARTS, CHUNKS, CUTS, LINKS)
 
 
 def check(blob: bytes, magic: bytes, what: str) -> None:

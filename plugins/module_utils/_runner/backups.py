@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 import typing as t
 
 from .._backup.catalog import workload_of
@@ -37,7 +39,12 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     from .._backup.brake import MAX_CHURN, MAX_SHRINK
 
     made.add_argument("workload", metavar="WORKLOAD", help="name of what is backed up")
-    made.add_argument("--source", required=True, metavar="DIR", help="the directory to back up")
+    made.add_argument("--source", metavar="DIR", help="the directory to back up")
+    made.add_argument("--stdin", metavar="NAME", help="back up what is piped in, as a file of this name")
+    made.add_argument("--command", type=_words, default=(), metavar="WORDS", help="back up the output of a program, fail if it fails (quoted as in a shell)")
+    made.add_argument("--command-file", metavar="NAME", help="name of the file with that output (default: that of the program)")
+    made.add_argument("--dump", dest="dumps", type=_dump, action="append", default=[], metavar="SYSTEM:KEY=VALUE,...",
+                      help="dump a database into the backup, such as postgresql:database=shop (repeatable)")  # fmt: skip
     made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")
     made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
     made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (repeatable)")
@@ -58,11 +65,26 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
+def _words(text: str) -> t.List[str]:
+    try:
+        return shlex.split(text) or [""]
+    except ValueError:
+        raise argparse.ArgumentTypeError("has a quote without its end") from None
+
+
+def _dump(text: str) -> t.Dict[str, t.Dict[str, t.Any]]:
+    """A dump as the modules' option has it."""
+    system, _colon, options = text.partition(":")
+    pairs = [pair.partition("=") for pair in options.split(",") if pair]
+    return {system: {key: {"yes": True, "no": False}.get(value, value) if key == "globals" else value for key, _equals, value in pairs}}
+
+
 def _create(args: Arguments, manager: Manager) -> Outcome:
     from .._backup.create import CreateRequest
     from .._backup.guards import suspect, unstable
 
-    request = CreateRequest(**{name: getattr(args, name) for name in CreateRequest._fields})
+    given = {name: getattr(args, name) for name in CreateRequest._fields}
+    request = CreateRequest(**{**given, "stdin": (args.stdin, sys.stdin.buffer) if args.stdin is not None else None})
     with screen.progress(args.quiet or args.json, lambda: manager.expected(workload=args.workload)) as progress:
         made = manager.create(request, args.dry_run, progress)
     incomplete = made.changed and not made.backup["complete"] and not args.allow_incomplete

@@ -22,9 +22,8 @@ import struct
 import subprocess
 import typing as t
 
-from .._base import UsageError, VoltError, files, parse as parse_path, reason
+from .._base import UsageError, VoltError, files, parse as parse_path, process, reason
 from .._store import features
-from . import process
 
 PATH = "/usr/local/bin/volt-backup"
 MODE = 0o755

@@ -19,8 +19,8 @@ import time
 import typing as t
 
 from .._backup import host
-from .._base import VoltError, brief, reason
-from . import job as jobs, journal, process, public, systemd
+from .._base import VoltError, brief, process, reason
+from . import job as jobs, journal, public, systemd
 from .job import Job
 from .record import RunRecord
 from .units import HOOKED

@@ -25,6 +25,7 @@ from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
 from .._remote import declared as remotes
+from .._sources.prepare import Asked, prepare
 from .._store import codec
 from . import notification, systemd
 from .slots import DAY, Slots, parse_slots, phase
@@ -47,7 +48,8 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_ -]{1,16}", re.IGNORECASE)
 #: Options that a job takes over as they are.
 _SAME = (
-    "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "tags", "workload_mode",
+    "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "command", "command_file",
+    "dumps", "tags", "workload_mode",
     "compression", "remote", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
 )  # fmt: skip
 
@@ -75,6 +77,9 @@ class Job(t.NamedTuple):
     fail_on_unstable: bool = False
     max_shrink: int = brake.MAX_SHRINK
     max_churn: int = brake.MAX_CHURN
+    command: t.Sequence[str] = ()
+    command_file: t.Optional[str] = None
+    dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
     tags: t.Sequence[str] = ()
     workload_mode: t.Optional[str] = None
     compression: str = "auto"
@@ -131,6 +136,8 @@ def check(job: Job) -> Job:
     Exclusions(job.unstable_ok)
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
+    if job.command or job.command_file or job.dumps:
+        prepare(Asked(job.command, job.command_file, job.dumps), parse_path(job.source))
     if job.remote is not None:
         remotes.check_text(job.remote)
     if job.nice not in NICE:

@@ -218,6 +218,9 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
         unstable_ok=job.unstable_ok,
         max_shrink=job.max_shrink,
         max_churn=job.max_churn,
+        command=job.command,
+        command_file=job.command_file,
+        dumps=job.dumps,
         compression=job.compression,
     )
     made = manager.create(request, standing=standing)

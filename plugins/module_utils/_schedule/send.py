@@ -26,8 +26,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from .._base import Interrupted, VoltError, reason
-from . import apart, notification, process
+from .._base import Interrupted, VoltError, process, reason
+from . import apart, notification
 
 #: Seconds; the shorter one where a backup waits.
 _PATIENCE, _SHORT = 60.0, 15.0

@@ -15,8 +15,8 @@ import subprocess
 import tempfile
 import typing as t
 
-from .._base import UsageError, VoltError, brief, reason
-from . import journal, process
+from .._base import UsageError, VoltError, brief, process, reason
+from . import journal
 
 UNITS = "/etc/systemd/system"
 STAMPS = "/var/lib/systemd/timers"

@@ -75,6 +75,10 @@ KeyringMode=private
 UMask=0077
 """
 _CAPABILITIES = "CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_ADMIN"
+#: For programs that write dumps: as other users, whose processes and directories a run must be able to end and remove.
+_PROGRAMS = " CAP_SETUID CAP_SETGID CAP_CHOWN CAP_KILL"
+#: Where the copy of a SQLite database is made.
+_SCRATCH = "/var/tmp"
 #: Becomes the first interpreter that is new enough and works; $0 is the one that other units have. An upgrade may have taken that away.
 _FIRST_OF = (
     'for python in "$0" /usr/bin/python3 /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9] /usr/local/bin/python3 /usr/libexec/platform-python; do'
@@ -122,7 +126,19 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
         lines.append(f"IOSchedulingClass={job.io_class}")
     # the remote need not be mounted: the backup is made, and the copy fails
     places = (job.store, job.backup_dir, *([remote.path] if remote is not None and remote.path else []))
-    return "\n".join([*lines, hardened(places, state, network=network)])
+    text = hardened((*places, *_written(job)), state, network=network or bool(job.command or job.dumps), programs=bool(job.command or job.dumps))
+    if job.command:  # it may be any program, and some compile code for themselves
+        text = text.replace("MemoryDenyWriteExecute=yes\n", "")
+    return "\n".join([*lines, text])
+
+
+def _written(job: Job) -> t.Iterator[str]:
+    """Where dumps write: SQLite beside each database, as any of its users must."""
+    paths = [dump["sqlite"]["path"] for dump in job.dumps if dump.get("sqlite")]
+    for path in paths:
+        yield os.path.dirname(os.path.join(job.source, path))
+    if paths:
+        yield _SCRATCH
 
 
 def _remote(job: Job) -> t.Optional[url.Place]:
@@ -143,16 +159,17 @@ def _mounts(job: Job) -> t.List[str]:
     return [f"RequiresMountsFor={' '.join(word(path, variables=False) for path in paths)}"]
 
 
-def hardened(places: t.Iterable[str], state: str, network: bool = False, reads: bool = True) -> str:
+def hardened(places: t.Iterable[str], state: str, network: bool = False, reads: bool = True, programs: bool = False) -> str:
     """How a service is hardened.
 
     :param places: where it may write besides its records, as users write paths. :param state: the directory of the records.
     :param network: whether it speaks to servers. :param reads: whether it may read all files, as a backup must.
+    :param programs: whether it starts programs as other users.
     """
     # A dash: if a disk is missing, the run must still start and report it.
     paths = [*(f"-{os.fsdecode(parse(place))}" for place in places), f"-{RUNTIME}", state]
     writes = " ".join(word(path, variables=False) for path in paths)
-    ways = {"network": _NETWORK if network else _ALONE, "capabilities": _CAPABILITIES if reads else ""}
+    ways = {"network": _NETWORK if network else _ALONE, "capabilities": (_CAPABILITIES if reads else "") + (_PROGRAMS if programs else "")}
     return f"ReadWritePaths={writes}\n{_HARDENED.format(**ways)}"
 
 

@@ -34,7 +34,9 @@ NAME = "format.json"
 PLAIN, WITH_FEATURES = 1, 2
 #: Required features that this version knows, and that each store has which it made or wrote to.
 CLAIMS = "claims"
-KNOWN = frozenset({CLAIMS})
+#: Of stores with chunk lists of streams, whose chunks have different lengths.
+CDC = "cdc"
+KNOWN = frozenset({CLAIMS, CDC})
 _MOST = 65536
 _ID = re.compile(r"[0-9a-f]{32}|")
 _FEATURE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -111,9 +113,12 @@ def made() -> Format:
     return Format(new_id(), (CLAIMS,))
 
 
-def upgrade(store: str, found: Format) -> Format:
-    """Write the format anew, with an id and all features. Called where no other program uses the store. OSError where that fails."""
-    found = found._replace(id=found.id or new_id(), required=tuple(sorted({*found.required, CLAIMS})))
+def upgrade(store: str, found: Format, *more: str) -> Format:
+    """Write the format anew, with an id and features. The first is for a store that no other program uses. OSError where that fails.
+
+    :param more: further required features.
+    """
+    found = found._replace(id=found.id or new_id(), required=tuple(sorted({*found.required, CLAIMS, *more})))
     path = os.path.join(store, NAME)
     info = os.stat(path)
     files.write_file(path, found.encode(), mode=stat.S_IMODE(info.st_mode), owner=(info.st_uid, info.st_gid))

@@ -21,7 +21,7 @@ import stat
 import typing as t
 
 from .._base import Damaged, StoreError, files, held, kernel, store_failure
-from . import claims, codec, layout, pack
+from . import claims, codec, features, layout, pack
 from .blob_writer import BlobWriter
 from .object_states import STATE_SIZE, state_record
 from .object_writer import ObjectWriter
@@ -115,6 +115,18 @@ class Transaction:
         if len(blob) > limit:
             raise Damaged("A blob is larger than expected.")
         return blob
+
+    def require(self, feature: str) -> None:
+        """The store is only for versions that know a feature, from before the first blob is in its place that others cannot read."""
+        store = self.store
+        if self._dry or feature in t.cast(features.Format, store.format).required:
+            return
+        with store.gate():
+            store.format = t.cast(features.Format, layout.look(store.path))
+            try:
+                store.format = features.upgrade(store.path, store.format, feature)
+            except OSError as error:
+                raise store_failure("writing its features", error) from None
 
     # ---- a stat cache on its way
 

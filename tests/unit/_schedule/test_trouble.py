@@ -16,9 +16,9 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as host_file
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
-from ansible_collections.volt.backup.plugins.module_utils._base import files
+from ansible_collections.volt.backup.plugins.module_utils._base import files, process
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Unsupported, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, process, record, run, status, systemd
+from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, record, run, status, systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host

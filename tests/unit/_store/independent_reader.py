@@ -55,7 +55,7 @@ class Reader:
         self.store = store
         with open(os.path.join(store, "format.json"), "rb") as file:
             form = json.load(file)
-            if form["format"] > 2 or set(form.get("features", {}).get("required", ())) - {"claims"}:
+            if form["format"] > 2 or set(form.get("features", {}).get("required", ())) - {"claims", "cdc"}:
                 raise SystemExit("another format")
         self.blobs: dict[bytes, bytes] = {}
         for kind in ("packs", "objects"):
@@ -154,6 +154,12 @@ class Reader:
     def chunked(self, digest: bytes, size: int) -> tuple[bytes, list[tuple[int, int]]]:
         """A chunked file's bytes and holes."""
         blob = self.blob(digest)
+        if blob[:8] == b"VOLTCUTS":
+            pieces = list(struct.iter_unpack("<I32s", blob[16:]))
+            data = b"".join(self.blob(piece) for _length, piece in pieces)
+            assert struct.unpack_from("<Q", blob, 8) == (size,) and len(data) == size
+            assert [len(self.blob(piece)) for _length, piece in pieces] == [length for length, _piece in pieces]
+            return data, []
         magic, said, count = struct.unpack_from("<8sQI", blob)
         assert magic == b"VOLTCHNK" and said == size
         at = 20 + 16 * count

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._schedule import process
+from ansible_collections.volt.backup.plugins.module_utils._base import SourceError, process
 
 
 def test_what_it_prints_and_reads() -> None:
@@ -51,3 +52,45 @@ def test_a_late_one_is_ended_with_what_it_started(tmp_path: Path, monkeypatch: p
         time.sleep(0.02)
     os.kill(inner, signal.SIGKILL)
     pytest.fail("what it started goes on")
+
+
+def output(script: str, **more: Any) -> bytes:
+    """All that a script writes."""
+    found = b""
+    with process.Output("Dump of x", ["sh", "-c", script], **more) as read:
+        while True:
+            data = read(1 << 16)
+            if not data:
+                return found
+            found += data
+
+
+def test_output_as_it_comes() -> None:
+    assert output("echo one; echo two >&2; echo $WORD", environment={"WORD": "three"}) == b"one\nthree\n"
+    assert len(output("head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2")) == 3000000  # neither pipe fills up
+
+
+@pytest.mark.parametrize("script, said", [
+    ("echo half; echo first >&2; echo no room >&2; exit 3", r"sh failed with exit status 3 \(no room\); "),
+    ("echo half; kill -9 $$", "sh failed with signal 9; "),
+    ("exit 1", "sh failed with exit status 1; "),
+    ("exec sleep 60", "wrote nothing for 0 seconds; "),
+    ("exec >&-; exec sleep 60", "sh did not end; "),
+])  # fmt: skip
+def test_output_of_a_program_that_fails(script: str, said: str) -> None:
+    patience = 0.3 if "sleep" in script else 900
+    with pytest.raises(SourceError, match=f"^Dump of x: .*{said}"):
+        output(script, patience=patience)
+
+
+def test_output_of_a_program_that_is_not_there() -> None:
+    with pytest.raises(SourceError, match="Dump of x: the program /does/not/exist is not installed; "):
+        process.Output("Dump of x", ["/does/not/exist"]).__enter__()
+
+
+def test_a_reader_that_fails_ends_the_program(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), process.Output("Dump of x", ["sh", "-c", f"echo $$ >{tmp_path}/pid; echo x; exec sleep 60"]) as read:
+        assert read(5) == b"x\n"
+        raise ZeroDivisionError
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

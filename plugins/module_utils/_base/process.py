@@ -1,0 +1,169 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Programs that the engine starts: those of systemd, of databases, commands of the user, sendmail. One that times out is ended with all processes that
+it started."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import subprocess
+import typing as t
+
+from .errors import SourceError, reason
+from .text import brief
+
+#: Seconds between SIGTERM and SIGKILL.
+_GRACE = 10.0
+#: Bytes of an error output that are kept, from its end.
+_SAID = 4096
+_PIPE_SIZE = 1 << 20
+
+
+class Ended(t.NamedTuple):
+    """How a program ended. `status` is negative for a signal; `output` and `errors` are empty unless they were captured."""
+
+    status: int
+    output: str
+    errors: str
+
+    @property
+    def how(self) -> str:
+        """The status in words."""
+        return f"exit status {self.status}" if self.status >= 0 else f"signal {-self.status}"
+
+
+class _Process(subprocess.Popen[bytes]):
+    """A program in a session of its own, so that its process group is that of all it starts."""
+
+    def __init__(
+        self, words: t.Sequence[str], environment: t.Mapping[str, str], stdin: bool, capture: bool, errors: t.Optional[int], **more: t.Any
+    ) -> None:
+        pipe = subprocess.PIPE if capture else None
+        source = subprocess.PIPE if stdin else subprocess.DEVNULL
+        errors = pipe if errors is None else errors
+        super().__init__(list(words), stdin=source, stdout=pipe, stderr=errors, env=environment, start_new_session=True, **more)
+
+    def end(self) -> None:
+        """End the whole group, if the program has not ended. One that even SIGKILL does not end, since the kernel waits for a disk, is left behind."""
+        for number in (signal.SIGTERM, signal.SIGKILL) if self.poll() is None else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(_GRACE)
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def run(
+    words: t.Sequence[str],
+    environment: t.Optional[t.Mapping[str, str]] = None,
+    stdin: bytes = b"",
+    patience: t.Optional[float] = None,
+    capture: bool = False,
+    errors: t.Optional[int] = None,
+) -> Ended:
+    """Run a program to its end. OSError or ValueError if it cannot be started, subprocess.TimeoutExpired if it timed out.
+
+    :param patience: seconds; None for no limit. :param capture: else its output goes to ours.
+    :param errors: a descriptor for its error output instead.
+    """
+    child = _Process(words, os.environ if environment is None else environment, bool(stdin), capture, errors)
+    try:
+        output, complaints = child.communicate(stdin or None, patience)
+    except BaseException:
+        child.end()
+        raise
+    return Ended(child.returncode, *((text or b"").decode("utf-8", "replace") for text in (output, complaints)))
+
+
+class Account(t.NamedTuple):
+    """A user that a program runs as."""
+
+    uid: int
+    gid: int
+
+
+class Output:
+    """What a program writes, as it writes it. Use as a context: at its end, the program has ended well, or SourceError tells why not.
+
+    :param what: what it is for, to begin a message with. :param patience: seconds without a byte after which it is ended.
+    :param account: the user that it runs as; None for ours.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        words: t.Sequence[str],
+        environment: t.Optional[t.Mapping[str, str]] = None,
+        account: t.Optional[Account] = None,
+        patience: float = 900,
+    ) -> None:
+        self._what, self._words, self._patience = what, words, patience
+        self._environment, self._account = environment, account
+        self._said = b""
+        self._ended = False
+
+    def __enter__(self) -> Output:
+        if shutil.which(self._words[0]) is None:
+            raise SourceError(f"{self._what}: the program {self._words[0]} is not installed; install it, or correct its name.")
+        user = self._account
+        others = user is not None and user.uid != os.geteuid()
+        more = {"user": user.uid, "group": user.gid, "extra_groups": [], "cwd": "/"} if user is not None and others else {}
+        try:
+            self._child = _Process(self._words, {**os.environ, **(self._environment or {})}, False, True, None, **more)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            why = reason(error) if isinstance(error, OSError) else str(error)
+            raise SourceError(f"{self._what}: {self._words[0]} could not be started: {why}; correct that, then run again.") from None
+        self._out, self._err = (t.cast(t.IO[bytes], pipe).fileno() for pipe in (self._child.stdout, self._child.stderr))
+        os.set_blocking(self._err, False)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ if hasattr(fcntl, "F_SETPIPE_SZ") else 1031, _PIPE_SIZE)
+        return self
+
+    def __call__(self, most: int) -> bytes:
+        """Up to `most` bytes; none at the end."""
+        watched = [self._out, self._err]
+        while True:
+            ready = select.select(watched, [], [], self._patience)[0]
+            if not ready:
+                raise SourceError(f"{self._what}: {self._words[0]} wrote nothing for {self._patience:.0f} seconds; find out what it waits for.")
+            if self._err in ready and not self._hear():
+                watched = [self._out]
+            if self._out in ready:
+                data = os.read(self._out, most)
+                self._ended = not data
+                return data
+
+    def _hear(self) -> bool:
+        """Read the error output; False where it has ended."""
+        try:
+            data = os.read(self._err, _PIPE_SIZE)
+        except BlockingIOError:
+            return True
+        self._said = (self._said + data)[-_SAID:]
+        return bool(data)
+
+    def __exit__(self, kind: t.Optional[t.Type[BaseException]], *_rest: object) -> None:
+        done = None
+        try:
+            if kind is None and self._ended:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    done = self._child.wait(self._patience)
+                while select.select([self._err], [], [], 0)[0] and self._hear():
+                    pass
+        finally:
+            self._child.end()
+        if kind is None and done != 0:
+            how = "did not end" if done is None else f"failed with {Ended(done, '', '').how}"
+            said = brief(self._said.decode("utf-8", "replace").strip().rpartition("\n")[2], 300)
+            raise SourceError(f"{self._what}: {self._words[0]} {how}{f' ({said})' if said else ''}; correct that, then run again.")

@@ -1,0 +1,23 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What a backup reads, made to stand still: streams beside the source, such as dumps of databases.
+
+::
+
+    check what is asked for before anything is started
+    for each dump and command, in the order given
+        start the program; its output goes into the store as it comes, and becomes a file of the backup
+        it fails, hangs, or writes nothing: the run fails, and there is no backup
+    read the source
+
+Dumps come first, because they are of the moment at which their program began, and the source is read from then on.
+
+Files: `commands` (the output of a command as a file), `dumps` (which dumps there are, as users declare them), `databases` (the programs that write them),
+`sqlite` (copies of SQLite databases), `loading` (how a dump is loaded), `prepare` (all of it, around the reading of one source).
+"""
+
+from __future__ import annotations

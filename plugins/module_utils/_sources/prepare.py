@@ -1,0 +1,57 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""All that is done around the reading of one source."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._base import UsageError, show
+from .._capture.stream import Stream, Streams
+from . import commands, dumps
+from .dumps import Dump
+
+
+class Asked(t.NamedTuple):
+    """What is asked for beside the source; names as in the contract. `stdin`: what is piped in, and its name in the backup."""
+
+    command: t.Sequence[str] = ()
+    command_file: t.Optional[str] = None
+    dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
+    stdin: t.Optional[t.Tuple[str, t.BinaryIO]] = None
+    allow_empty: bool = False
+
+
+def prepare(asked: Asked, source: bytes) -> t.Tuple[Streams, t.List[t.Any]]:
+    """What programs are to write into a backup, and what its record says of the dumps. Nothing is started yet.
+
+    :param source: real path of the source. :raises UsageError: what is asked for cannot be meant.
+    """
+    found: t.List[Stream] = []
+    declared: t.List[Dump] = []
+    for dump in (dump for item in asked.dumps for dump in dumps.parse(item, source)):
+        if not dump.of_server or all(dump.stream.path != other.stream.path for other in declared):
+            declared.append(dump)
+    found += [dump.stream for dump in declared]
+    if asked.stdin is not None:
+        found.append(commands.of_input(asked.stdin[1], asked.stdin[0], asked.allow_empty))
+    if asked.command:
+        found.append(commands.of_command(asked.command, asked.command_file, asked.allow_empty))
+    elif asked.command_file is not None:
+        raise UsageError("Option `command_file` has no effect without `command`; set that, or omit it.")
+    _refuse_twice([stream.path for stream in found])
+    return Streams(found), [_recorded(dump) for dump in declared]
+
+
+def _recorded(dump: Dump) -> t.Dict[str, t.Any]:
+    return {"kind": dump.kind, "path": show(dump.stream.path), "database": dump.database}
+
+
+def _refuse_twice(paths: t.Sequence[bytes]) -> None:
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(f"Two files of the backup would be {show(path)}; give one of them another name.")

@@ -1,0 +1,245 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Dumps of real servers under a writing load: each is loaded into a new server, whose own checker and a ledger's sum judge it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import SourceError, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._sources import prepare, sqlite
+from ansible_collections.volt.backup.tests.rigs import Unavailable, databases
+from ansible_collections.volt.backup.tests.system.conftest import Bench
+
+#: Accounts of a ledger, and what all of them together have at any moment.
+ACCOUNTS, TOTAL = 100, 100_000
+NOBODY = 65534
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, databases.Server]]:
+    """One server each, with a ledger in a database named shop; skips where one is not installed, or without root."""
+    if os.geteuid() or databases.missing():
+        raise Unavailable(f"needs root and {', '.join(databases.missing())}")
+    place = Path("/var/tmp") / f"volt-test-{os.getpid()}"
+    place.mkdir()
+    try:
+        with ExitStack() as stack:
+            found = {kind: stack.enter_context(getattr(databases, kind)(place / kind)) for kind in ("postgresql", "mariadb", "redis")}
+            found["postgresql"]("CREATE DATABASE shop;", "-d", "postgres")
+            found["postgresql"](f"CREATE TABLE ledger AS SELECT n AS id, {TOTAL // ACCOUNTS} AS amount FROM generate_series(1, {ACCOUNTS}) n;", "-d", "shop")
+            found["mariadb"](
+                "CREATE DATABASE shop; USE shop; CREATE TABLE ledger (id INT PRIMARY KEY, amount INT) ENGINE=InnoDB;"
+                f"INSERT INTO ledger SELECT seq, {TOTAL // ACCOUNTS} FROM seq_1_to_{ACCOUNTS};"
+            )
+            found["redis"]("".join(f"HSET ledger {number} {TOTAL // ACCOUNTS}\n" for number in range(1, ACCOUNTS + 1)))
+            yield found
+    finally:
+        shutil.rmtree(place)
+
+
+@contextlib.contextmanager
+def busy(step: Callable[[int], object]) -> Iterator[None]:
+    """Do a step again and again in a thread; one that fails fails the test."""
+    stop, failed = threading.Event(), []
+
+    def work() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            try:
+                step(number)
+            except Exception as error:
+                failed.append(error)
+                return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert not failed, failed
+
+
+def sql(number: int) -> str:
+    """A transfer that leaves the sum as it is."""
+    one, other = number % ACCOUNTS + 1, number * 7 % ACCOUNTS + 1
+    return f"BEGIN; UPDATE ledger SET amount = amount - 1 WHERE id = {one}; UPDATE ledger SET amount = amount + 1 WHERE id = {other}; COMMIT;\n"
+
+
+def batch(number: int) -> str:
+    return "".join(sql(50 * number + one) for one in range(50))
+
+
+def socket_of(server: databases.Server) -> dict[str, Any]:
+    return {"host": str(server.socket), "run_as": "postgres"} if server.user == "postgres" else {"socket": str(server.socket)}
+
+
+def load(bench: Bench, dumped: dict[str, Any], how: Callable[[str], str]) -> str:
+    """Restore, and run what the restore says loads the dump, with the client told where the new server is."""
+    restore = bench.restore(force=True).restore
+    assert [{key: dump[key] for key in dumped} for dump in restore["dumps"][:1]] == [dumped]
+    for path in bench.target.rglob("*"):
+        path.chmod(0o755)
+    bench.target.chmod(0o755)
+    words = how(restore["dumps"][0]["load"])
+    done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False, cwd="/")
+    assert not done.returncode, done.stderr
+    return str(restore["dumps"][0]["path"])
+
+
+def test_postgresql(public_path: Path, servers: dict[str, databases.Server]) -> None:
+    server, bench = servers["postgresql"], Bench(public_path)
+    bench.files(a=b"a")
+    with busy(lambda number: server(batch(number), "-d", "shop")):
+        backup = bench.create(dumps=[{"postgresql": {"database": "shop", **socket_of(server)}}]).backup
+    assert [dump["kind"] for dump in backup["dumps"]] == ["postgresql"] * 2 and backup["complete"]
+    server("", "-d", "postgres", "-c", "DROP DATABASE IF EXISTS restored")
+    as_user = f"PGHOST={server.socket} setpriv --reuid=postgres --regid=postgres --clear-groups sh -c"
+    load(bench, {"kind": "postgresql", "database": "shop"}, lambda words: f'{as_user} "{words.replace("shop &", "restored &").replace("=shop", "=restored")}"')
+    assert server("SELECT sum(amount), count(*) FROM ledger;", "-d", "restored") == f"{TOTAL}|{ACCOUNTS}\n"
+    done = subprocess.run(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", str(databases._postgresql_bin() / "pg_amcheck"), "-h",
+                           str(server.socket), "--install-missing", "restored"], capture_output=True, text=True, check=False, cwd="/")  # fmt: skip
+    assert not done.returncode, done.stdout + done.stderr
+    globals_ = (bench.target / ".volt-dumps" / f"postgresql-globals-{str(server.socket).replace('/', '_')}.sql").read_text()
+    assert "CREATE ROLE postgres;" in globals_
+
+
+def test_mariadb(bench: Bench, servers: dict[str, databases.Server]) -> None:
+    server = servers["mariadb"]
+    bench.files(a=b"a")
+    with busy(lambda number: server("USE shop;" + batch(number))):
+        bench.create(dumps=[{"mariadb": {"database": "shop", **socket_of(server)}}])
+    with databases.mariadb(Path("/var/tmp") / f"volt-test-{os.getpid()}" / "mariadb-restored") as other:
+        load(bench, {"kind": "mariadb", "database": "shop"}, lambda words: words.replace("mariadb <", f"mariadb --no-defaults --socket={other.socket} <"))
+        assert other("SELECT SUM(amount), COUNT(*) FROM shop.ledger; CHECK TABLE shop.ledger;").split() == [
+            str(TOTAL), str(ACCOUNTS), "shop.ledger", "check", "status", "OK",
+        ]  # fmt: skip
+
+
+def test_redis(bench: Bench, servers: dict[str, databases.Server]) -> None:
+    server = servers["redis"]
+
+    def transfer(number: int) -> None:
+        one, other = number % ACCOUNTS + 1, number * 7 % ACCOUNTS + 1
+        server(f"MULTI\nHINCRBY ledger {one} -1\nHINCRBY ledger {other} 1\nEXEC\n" * 50)
+
+    bench.files(a=b"a")
+    with busy(transfer):
+        bench.create(dumps=[{"redis": {**socket_of(server), "name": "shop.rdb"}}])
+    bench.restore()
+    data = Path("/var/tmp") / f"volt-test-{os.getpid()}" / "redis-data"
+    data.mkdir()
+    shutil.copy(bench.target / ".volt-dumps/shop.rdb", data / "dump.rdb")
+    for path in (data, data / "dump.rdb"):
+        shutil.chown(path, "redis")
+    subprocess.run(["redis-check-rdb", str(data / "dump.rdb")], check=True, capture_output=True)
+    with databases.redis(data.with_name("redis-restored"), data) as other:
+        assert sum(map(int, other("HVALS ledger").split())) == TOTAL
+
+
+_TRANSFER = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None).executescript(sys.stdin.read())"
+
+
+def ledger(path: Path, mode: str) -> Callable[[int], object]:
+    """Make a SQLite ledger, and return a transfer in it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA journal_mode={mode}")
+        connection.execute("CREATE TABLE ledger (id INTEGER PRIMARY KEY, amount INT, filler TEXT)")
+        connection.executemany("INSERT INTO ledger VALUES (?, ?, ?)", ((number, TOTAL // ACCOUNTS, "x" * 3000) for number in range(1, ACCOUNTS + 1)))
+        connection.commit()
+
+    return lambda number: subprocess.run([sys.executable, "-c", _TRANSFER, path], input=batch(number), text=True, check=True)  # a fork must not inherit it
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_sqlite(bench: Bench, mode: str) -> None:
+    bench.source.mkdir()
+    transfer = ledger(bench.source / "app.db", mode)
+    with busy(transfer):
+        made = bench.create(dumps=[{"sqlite": {"path": "app.db"}}], unstable_ok=["app.db*"])
+    assert made.backup["dumps"] == [{"kind": "sqlite", "path": ".volt-dumps/sqlite-app.db", "database": str(bench.source / "app.db")}]
+    assert not any("SQLite" in text for text in made.warnings)
+    bench.restore()
+    with contextlib.closing(sqlite3.connect(bench.target / ".volt-dumps/sqlite-app.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT sum(amount), count(*) FROM ledger").fetchall() == [(TOTAL, ACCOUNTS)]
+    assert not [name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_sqlite_is_opened_by_its_owner(public_path: Path) -> None:
+    """Root opens nothing that the owner prepared: not what a link leads to, and not a copy that he replaces."""
+    bench = Bench(public_path)
+    bench.source.mkdir()
+    secret = bench.top / "secret.db"
+    ledger(secret, "delete")
+    secret.chmod(0o600)
+    ledger(bench.source / "app.db", "wal")
+    (bench.source / "link.db").symlink_to(secret)
+    for path in (bench.source, *bench.source.iterdir()):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    os.chown(secret, 0, 0)
+    bench.create(dumps=[{"sqlite": {"path": "app.db"}}])
+    for path in bench.source.iterdir():
+        assert path.lstat().st_uid == NOBODY, path
+    bench.files(text=b"no database")
+    for path, said in (("none.db", "no such file"), ("text", "not a database")):
+        with pytest.raises(SourceError, match=f"{path}.*{said}"):
+            bench.create(dumps=[{"sqlite": {"path": path}}])
+
+
+def test_a_password_is_in_no_command_line_and_no_message(bench: Bench, servers: dict[str, databases.Server], tmp_path: Path) -> None:
+    with databases.redis(Path("/var/tmp") / f"volt-test-{os.getpid()}" / "redis-secret", password="correct-horse") as server:
+        (tmp_path / "password").write_text("correct-horse\n")
+        bench.files(a=b"a")
+        options = {"socket": str(server.socket), "password_file": str(tmp_path / "password")}
+        made = bench.create(dumps=[{"redis": options}])
+        assert "correct-horse" not in repr(made)
+        assert "correct-horse" not in repr(vars(prepare.prepare(prepare.Asked(dumps=[{"redis": options}]), b"/x")[0]))
+        for wrong, said in ((tmp_path / "none", "cannot be read"), (None, "NOAUTH")):
+            with pytest.raises(SourceError, match=said) as caught:
+                bench.create(dumps=[{"redis": {**options, "password_file": wrong and str(wrong)}}])
+            assert "correct-horse" not in str(caught.value)
+    with pytest.raises(SourceError, match="Could not connect"):
+        bench.create(dumps=[{"redis": options}])
+    assert len(bench.found()) == 1 and not bench.debris()
+
+
+@pytest.mark.parametrize("dumps, said", [
+    ([{}], "must have one key"),
+    ([{"oracle": {}}], "must have one key"),
+    ([{"redis": {}, "mariadb": {}}], "must have one key"),
+    ([{"redis": "x"}], "must be a mapping"),
+    ([{"redis": {"colour": 1}}], "colour of redis"),
+    ([{"postgresql": {}}], "needs .database."),
+    ([{"postgresql": {"database": "postgresql://u:secret@h/db"}}], "not a connection string"),
+    ([{"sqlite": {}}], "needs .path."),
+    ([{"redis": {}}, {"redis": {"port": 6380}}], "Two files of the backup would be"),
+    ([{"redis": {"name": "../x"}}], "must be the name of a file"),
+])  # fmt: skip
+def test_what_cannot_be_meant(bench: Bench, dumps: list[Any], said: str) -> None:
+    bench.source.mkdir()
+    with pytest.raises(UsageError, match=said) as caught:
+        bench.create(dumps=dumps)
+    assert "secret" not in str(caught.value) and not bench.store.exists()
+
+
+def test_two_databases_of_one_server_have_one_file_of_roles() -> None:
+    asked = prepare.Asked(dumps=[{"postgresql": {"database": name}} for name in ("a", "b")])
+    found = [dump["path"] for dump in prepare.prepare(asked, b"/x")[1]]
+    assert found == [".volt-dumps/postgresql-a.sql", ".volt-dumps/postgresql-globals.sql", ".volt-dumps/postgresql-b.sql"]
