@@ -170,6 +170,17 @@ options:
         V(0) turns this off.
     type: int
     default: 5
+  snapshot:
+    description:
+      - Read O(source) as it was at one moment. Btrfs makes read-only snapshots of the subvolume and of those below it. They are removed after the backup.
+      - V(auto) uses snapshots where they are possible, and warns of file systems that were read while they were in use. V(require) fails for these.
+      - Check mode makes no snapshot.
+    type: str
+    choices:
+      - none
+      - auto
+      - require
+    default: none
   command:
     description:
       - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
@@ -704,6 +715,16 @@ backup:
         - kind: postgresql
           path: .volt-dumps/postgresql-shop.sql
           database: shop
+    snapshots:
+      description:
+        - The file systems and subvolumes that were read, each with its path and how it was kept still (V(kind)). V(none) is one that was read while it
+          was in use. Empty unless a snapshot was asked for.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - path: /srv/shop
+          kind: btrfs
 diff:
   description:
     - Differences from the newest complete and undamaged backup of the workload. Without such a backup, everything is added.
@@ -969,6 +990,7 @@ OPTIONS = dict(
     command=dict(type="list", elements="str", default=[]),
     command_file=dict(type="str"),
     dumps=DUMPS,
+    snapshot=dict(type="str", choices=["none", "auto", "require"], default="none"),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
     new_store=dict(type="bool", default=False),

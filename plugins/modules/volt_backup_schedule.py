@@ -157,6 +157,17 @@ options:
       - Percentage of files. A backup is suspect, as above, if more files than this look encrypted or wiped. V(0) turns this off.
     type: int
     default: 5
+  snapshot: &snapshot
+    description:
+      - Read O(source) as it was at one moment. Btrfs makes read-only snapshots of the subvolume and of those below it. They are removed after the backup.
+      - V(auto) uses snapshots where they are possible, and warns of file systems that were read while they were in use. V(require) fails for these.
+      - Check mode makes no snapshot.
+    type: str
+    choices:
+      - none
+      - auto
+      - require
+    default: none
   command: &output_command
     description:
       - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
@@ -392,6 +403,7 @@ options:
       command: *output_command
       command_file: *command_file
       dumps: *dumps
+      snapshot: *snapshot
       remote: *remote
       push_to_cdn: *push_to_cdn
       tags: *tags
@@ -629,6 +641,7 @@ SCHEDULE = dict(
     command=dict(type="list", elements="str", default=[]),
     command_file=dict(type="str"),
     dumps=DUMPS,
+    snapshot=dict(type="str", choices=["none", "auto", "require"], default="none"),
     remote=dict(type="str"),
     push_to_cdn=dict(type="bool", default=False),
     tags=dict(type="list", elements="str", default=[]),

@@ -43,7 +43,7 @@ def test_what_is_piped_in_comes_back(bench: Bench, size: int) -> None:
     assert set(nodes) == {b"dump.sql"}
     features = json.loads((bench.store / "format.json").read_text())["features"]["required"]
     assert ("cdc" in features) == (size > 512 << 10)
-    assert not bench.manager.verify(VerifyRequest(level="content")).findings and not bench.debris()
+    assert not bench.manager.verify(VerifyRequest(level="content")).damage and not bench.debris()
 
 
 def test_a_row_more_costs_what_it_touches(bench: Bench) -> None:

@@ -53,7 +53,7 @@ from .guards import AskedSource, NoSource, refuse_emptied, refuse_missing_mounts
 from .ids import check_type, check_workload
 from .needs import Needs
 from .publish import publish
-from .records import DumpRecord, Listed, Manifest, Sidecar
+from .records import DumpRecord, Listed, Manifest, Sidecar, SnapshotRecord
 
 
 class CreateRequest(t.NamedTuple):
@@ -79,6 +79,7 @@ class CreateRequest(t.NamedTuple):
     command_file: t.Optional[str] = None
     dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
     stdin: t.Optional[t.Tuple[str, t.BinaryIO]] = None
+    snapshot: str = "none"
     diff_limit: int = 1000
 
 
@@ -102,6 +103,7 @@ class Creator:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)
+        check_snapshot(request.snapshot)
         self._exclude, self._unstable_ok = Exclusions(request.exclude), Exclusions(request.unstable_ok)
         for name, value in (("max_shrink", request.max_shrink), ("max_churn", request.max_churn)):
             brake.check_percent(name, value)
@@ -118,6 +120,8 @@ class Creator:
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
             raise UsageError(f"Backup directory {backup_dir} is not a directory; choose another `backup_dir`.")
         self._shown = show(self._source)
+        self._snapshots: t.List[SnapshotRecord] = []
+        self._told: t.List[str] = []  # of snapshots
         self._read_all = False  # no stat cache told anything
         self._passed: t.List[t.Dict[str, str]] = []
         standing.phase = Phase("opening the store", patience=store.lock_timeout)
@@ -217,6 +221,17 @@ class Creator:
         streams.save(run, self._progress)
         if self._request.source is None:
             return only_streams(run, streams)
+        if self._request.snapshot == "none" or self._dry:
+            return self._walk_surely(run, options)
+        from .._sources import snapshot
+
+        self._standing.phase = Phase("making a snapshot", lambda: run.counts.steps, lambda: self._source)
+        exclude = None if self._request.one_file_system else self._exclude
+        with snapshot.taken(self._source, run.directory("view"), self._request.snapshot == "require", exclude) as taken:
+            self._snapshots, self._told = t.cast("t.List[SnapshotRecord]", taken.parts), taken.warnings
+            return self._walk_surely(run, options._replace(view=taken.view))
+
+    def _walk_surely(self, run: Transaction, options: Options) -> Captured:
         try:
             return self._walk(run, options, Scan(self._scan_path()))
         except (Damaged, Unsupported):
@@ -322,6 +337,7 @@ class Creator:
             store_id=None,
             copies=[],
             dumps=self._dumps,
+            snapshots=self._snapshots,
         )
         sidecar.update(verdict.marks())
         manifest = Manifest(
@@ -372,8 +388,9 @@ class Creator:
         if unstable:
             found.append(
                 f"{len(unstable)} file(s) changed during the backup, first {show(unstable[0])}: the backup is unstable, and these files may be inconsistent;"
-                " stop or dump the application with `pre_command`, or back up a snapshot."
+                " stop the application with `pre_command`, or set `dumps` or `snapshot`."
             )
+        found += self._told
         found += databases.advice(notes.databases, show, {dump["kind"] for dump in self._dumps})
         unread = [item for item in notes.skipped if item.makes_incomplete]
         if unread:
@@ -419,6 +436,11 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     options = Options(Exclusions(backup["exclude"]), backup["exclude_caches"], backup["one_file_system"], _identities(*apart))
     Capture(run, options, Scan(os.devnull), None, unwatched)(AskedSource(backup["source_path"]).real)
     run.finish()
+
+
+def check_snapshot(way: str) -> None:
+    if way not in ("none", "auto", "require"):
+        raise UsageError(f"Option `snapshot` must be none, auto or require (got {way!r}).")
 
 
 def scan_name(source: bytes) -> str:

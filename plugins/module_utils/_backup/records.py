@@ -56,6 +56,13 @@ class DumpRecord(t.TypedDict):
     database: t.Optional[str]
 
 
+class SnapshotRecord(t.TypedDict):
+    """A file system of the source, by its path, and how it was kept still: "btrfs", or "none" where it was not."""
+
+    path: str
+    kind: str
+
+
 class Sidecar(t.TypedDict, total=False):
     """What people ask about a backup; the keys of its file in their order. Where a record cannot be read, all but `id` may be null."""
 
@@ -108,6 +115,7 @@ class Sidecar(t.TypedDict, total=False):
     store_id: t.Optional[str]  # of the store that its content is in; likewise
     copies: t.List[CopyRecord]  # where else it is
     dumps: t.List[DumpRecord]  # what databases wrote into it
+    snapshots: t.List[SnapshotRecord]  # of which file systems it has one moment; empty where none was asked for
 
 
 class Listed(Sidecar, total=False):
@@ -138,13 +146,13 @@ LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
     "suspect": False, "suspect_reason": None, "lost_counts": [], "file_counts": [], "accepted_by": None, "accepted_at": None,
     "protected": False, "protected_by": None, "protected_at": None, "directory_id": None, "store_id": None, "copies": [],
-    "dumps": [],
+    "dumps": [], "snapshots": [],
 }  # fmt: skip
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
     "exclude", "exclude_caches", "one_file_system", "unstable", "unstable_paths", "unstable_count", "source_asked", "source_links", "mounts",
-    "suspect", "suspect_reason", "lost_counts", "file_counts", "directory_id", "dumps",
+    "suspect", "suspect_reason", "lost_counts", "file_counts", "directory_id", "dumps", "snapshots",
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100
@@ -282,6 +290,10 @@ def _dumps(value: t.Any) -> bool:
     )
 
 
+def _snapshots(value: t.Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) and _text(item.get("path")) and _text(item.get("kind")) for item in value)
+
+
 def _id_or_none(value: t.Any) -> bool:
     return value is None or isinstance(value, str) and _RANDOM.match(value) is not None
 
@@ -309,6 +321,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     "skipped": _paths,
     "copies": _copies,
     "dumps": _dumps,
+    "snapshots": _snapshots,
     **dict.fromkeys(("directory_id", "store_id"), _id_or_none),
 }
 

@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""System calls that Python's standard library lacks: syncfs, renameat2, openat2, prctl, and the ioctls for clones.
+"""System calls that Python's standard library lacks: syncfs, renameat2, openat2, prctl, mount, unshare, and the ioctls for clones.
 
-Sources: syncfs(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2).
+Sources: syncfs(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2).
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _PDEATHSIG = 1
 _FICLONE = 0x40049409
 _FICLONERANGE = 0x4020940D
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_CLONE_NEWNS = 0x00020000
+_READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _SLAVE = 1, 32, 4096, 16384, 1 << 19
+_DETACH, _NO_FOLLOW = 2, 8
 _PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i686": 353, "ppc64le": 357, "s390x": 347}
 
@@ -147,3 +150,30 @@ def birth(directory: int, name: t.Union[str, bytes], inode: int) -> int:
         return -1
     seconds, nanos = _BIRTH.unpack_from(room)
     return t.cast(int, seconds * 1_000_000_000 + nanos)
+
+
+def own_mounts() -> None:
+    """Give this thread, and those that it starts, mounts of their own; what others mount still shows. They end with the process."""
+    _check(_libc.unshare(ctypes.c_int(_CLONE_NEWNS)))
+    _mount(None, b"/", None, _RECURSIVE | _SLAVE)
+
+
+def bind(source: bytes, target: bytes) -> None:
+    """Show a directory at another one as well, read-only."""
+    _mount(source, target, None, _BIND)
+    _mount(None, target, None, _BIND | _REMOUNT | _READ_ONLY)
+
+
+def mount_read_only(device: bytes, target: bytes, kind: str, options: str) -> None:
+    """Mount a device."""
+    _mount(device, target, kind.encode(), _READ_ONLY, options.encode())
+
+
+def unmount(target: bytes) -> None:
+    """Take a mount away; what is still open in it stays until it is closed."""
+    _check(_libc.umount2(ctypes.c_char_p(target), ctypes.c_int(_DETACH | _NO_FOLLOW)))
+
+
+def _mount(source: t.Optional[bytes], target: bytes, kind: t.Optional[bytes], flags: int, options: t.Optional[bytes] = None) -> None:
+    words = (ctypes.c_char_p(source), ctypes.c_char_p(target), ctypes.c_char_p(kind), ctypes.c_ulong(flags), ctypes.c_char_p(options))
+    _check(_libc.mount(*words))

@@ -24,7 +24,7 @@ from .._format.walk import join
 from .._fs import metadata
 from .._fs.descent import Item, Moved, Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG, Exclusions, Skipped, is_cache
-from .._fs.mounts import PSEUDO, Kinds, Mount, MountsBelow, answers
+from .._fs.mounts import PSEUDO, SNAPSHOTS, SUBVOLUME, Kinds, Mount, MountsBelow, answers
 from .._store.transaction import Transaction
 from . import stat_cache
 from .file_saver import FileSaver, count_chunks
@@ -41,6 +41,19 @@ class SourceMoved(SourceError):
     """What was walked is not what the source's path leads to any more."""
 
 
+class View(t.NamedTuple):
+    """Where a source is read, if not where it lies: snapshots, shown together.
+
+    :ivar place: a directory that shows them. :ivar mounts: of the source itself. :ivar identities: of the file systems, by the devices of the snapshots.
+    :ivar moment: before the first snapshot, in ns.
+    """
+
+    place: bytes
+    mounts: MountsBelow
+    identities: t.Mapping[int, int]
+    moment: int
+
+
 class Options(t.NamedTuple):
     """What to leave out. `apart` are (st_dev, st_ino) of the store and the backup directory. `streams` come instead of what has their names."""
 
@@ -49,6 +62,7 @@ class Options(t.NamedTuple):
     one_file_system: bool = False
     apart: t.FrozenSet[t.Tuple[int, int]] = frozenset()
     streams: Streams = Streams()
+    view: t.Optional[View] = None
 
 
 class Captured(t.NamedTuple):
@@ -78,7 +92,8 @@ class Capture:
         self._new = new
         self._notes = Notes()
         self._file_saver = FileSaver(run, self._notes, progress)
-        self._kinds = Kinds()
+        self._view = options.view
+        self._kinds = Kinds(self._view.identities if self._view is not None else None)
         self._mounts: t.Optional[MountsBelow] = None
         self._check: t.Optional[LinkCheck] = None
         self._synced: t.Set[int] = set()
@@ -86,18 +101,20 @@ class Capture:
 
     def __call__(self, source: bytes) -> Captured:
         """:param source: a real path. :raises SourceMoved: it leads elsewhere by the time the walk has ended."""
+        view = self._view
+        place = source if view is None else view.place
         try:
-            trail = Trail(open_real(source))
+            trail = Trail(open_real(place))
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise SourceMoved(f"Source {show(source)}: a symbolic link was created in its path; find out who created it, then run again.") from None
             raise SourceError(f"Source {show(source)} cannot be opened: {reason(error)}; fix that, then run again.") from None
         with trail:
             info = os.fstat(trail.fd)
-            self._mounts = MountsBelow(source, info.st_dev)
+            self._mounts = MountsBelow(source, info.st_dev) if view is None else view.mounts
             self._notes.mounts.update(self._mounts.own())
             self._sync(trail.fd, info.st_dev)
-            writer = stat_cache.Writer(self._new, time.time_ns()) if self._new is not None else None
+            writer = stat_cache.Writer(self._new, time.time_ns() if view is None else view.moment) if self._new is not None else None
             tree_saver = TreeSaver(self._run, self._notes, writer, self._options.streams)
             root = Directory(b"", None, self._old.root(), info.st_dev, self._kinds.identity(trail.fd, info.st_dev))
             entry = describe(info, tree.DIRECTORY, b"", self._root_attributes(trail.fd))
@@ -107,7 +124,7 @@ class Capture:
             with LinkCheck(self._run, self._notes, self._file_saver, trail.fd) as check:
                 self._check = check
                 groups, entry, grown = check.settle(entry)
-            self._check_place(source, trail.fd)
+            self._check_place(source, place, trail.fd)
         self._notes.add_owners([entry])
         groups, long = links.fitting(groups)
         for group in long:
@@ -147,10 +164,10 @@ class Capture:
             return ()
 
     @staticmethod
-    def _check_place(source: bytes, fd: int) -> None:
+    def _check_place(source: bytes, place: bytes, fd: int) -> None:
         """SourceMoved if the directory that was walked is not the source any more: a deployment replaced or removed it meanwhile."""
         try:
-            if os.path.samestat(os.fstat(fd), os.lstat(source)):
+            if os.path.samestat(os.fstat(fd), os.lstat(place)):
                 return
             what = "another directory took its place"
         except OSError as error:
@@ -363,8 +380,9 @@ class Capture:
             keep = [names.index(CACHEDIR_TAG)]
         else:
             keep = []
+            ours = SNAPSHOTS if SNAPSHOTS in names and os.fstat(fd).st_ino == SUBVOLUME else b"/"
             for position, (_name, info) in enumerate(items):
-                if stat.S_ISDIR(info.st_mode) and (info.st_dev, info.st_ino) in options.apart:
+                if stat.S_ISDIR(info.st_mode) and ((info.st_dev, info.st_ino) in options.apart or names[position] == ours):
                     self._notes.skipped.append(Skipped(join(here.path, names[position]), "store", ""))
                     continue
                 keep.append(position)

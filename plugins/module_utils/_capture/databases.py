@@ -97,6 +97,6 @@ def advice(databases: t.Mapping[bytes, Found], shown: t.Callable[[bytes], str], 
             kinds.setdefault(databases[path].kind, []).append(path)
     return [
         f"{len(paths)} file(s) of a {kind} database were open for writing during the backup, first {shown(paths[0])}; the copy may be inconsistent. Back up a"
-        " dump (`dumps`) or a file system snapshot, or stop the database during the backup."
+        " dump (`dumps`) or a snapshot (`snapshot`), or stop the database during the backup."
         for kind, paths in sorted(kinds.items())
     ]

@@ -115,9 +115,11 @@ def place_of(path: bytes, seen: t.Sequence[Mount]) -> t.Tuple[int, bytes]:
 class Kinds:
     """File systems by device number, read again when an unknown device turns up."""
 
-    def __init__(self) -> None:
+    def __init__(self, identities: t.Optional[t.Mapping[int, int]] = None) -> None:
+        """:param identities: of devices that stand for others, as those of snapshots do."""
         self._mounts: t.Dict[int, Mount] = {}
         self._untrusted: t.Dict[int, bool] = {}
+        self._identities = identities or {}
 
     def __call__(self, device: int) -> str:
         """The type, or nothing for a device that no mount has (a Btrfs subvolume)."""
@@ -146,6 +148,8 @@ class Kinds:
 
     def identity(self, fd: int, device: int) -> int:
         """A number for the file system of a directory (statfs(2): f_fsid), to mix with inode numbers; for an overlay, that of its layers."""
+        if device in self._identities:
+            return self._identities[device]
         number = os.fstatvfs(fd).f_fsid
         mount = self._mount(device)
         for layer in layers_of(mount.options) if mount.kind == "overlay" else ():
@@ -237,12 +241,14 @@ def below(path: bytes) -> t.Dict[bytes, int]:
 
 
 #: The inode of a subvolume's own directory (btrfs(5)).
-_SUBVOLUME = 256
+SUBVOLUME = 256
+#: The directory there that has the snapshots of backups.
+SNAPSHOTS = b".volt-snapshots"
 
 
 def is_subvolume(fd: int) -> bool:
     """Whether an open directory is a Btrfs subvolume: a file system of its own in most respects, without a mount."""
-    if os.fstat(fd).st_ino != _SUBVOLUME:
+    if os.fstat(fd).st_ino != SUBVOLUME:
         return False
     number = files.mount_id(fd)
     return any(mount.kind == "btrfs" for mount in mounts() if mount.id == number)

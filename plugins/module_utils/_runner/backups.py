@@ -45,6 +45,8 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--command-file", metavar="NAME", help="name of the file with that output (default: that of the program)")
     made.add_argument("--dump", dest="dumps", type=_dump, action="append", default=[], metavar="SYSTEM:KEY=VALUE,...",
                       help="dump a database into the backup, such as postgresql:database=shop (repeatable)")  # fmt: skip
+    made.add_argument("--snapshot", default="none", choices=("none", "auto", "require"),
+                      help="read file system snapshots: where possible, or fail (default: %(default)s)")  # fmt: skip
     made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")
     made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
     made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (repeatable)")

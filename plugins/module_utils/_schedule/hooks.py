@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from .._backup import host
-from .._base import VoltError, brief, process, reason
+from .._base import VoltError, brief, parse, process, reason
 from . import job as jobs, journal, public, systemd
 from .job import Job
 from .record import RunRecord
@@ -46,6 +46,7 @@ def pre(workload: str, complain: Complain) -> None:
         return
     record.begin(invocation(workload))
     begun(job, complain)
+    _tidy(job)
     try:
         call(job, "pre")
     except VoltError as error:
@@ -63,7 +64,16 @@ def post(workload: str, result: str, complain: Complain) -> str:
     try:
         return _post(job, record, result, complain)
     finally:
+        _tidy(job)
         public.publish(complain, ended=(workload,))
+
+
+def _tidy(job: Job) -> None:
+    """The directories for snapshots are there before a run, which may write nowhere else, and are empty after it."""
+    if job.snapshot != "none":
+        from .._sources import snapshot
+
+        snapshot.make_places(os.path.realpath(parse(job.source)))
 
 
 def _post(job: Job, record: RunRecord, result: str, complain: Complain) -> str:

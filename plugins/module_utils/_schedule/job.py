@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from .._backup import brake, host
+from .._backup import brake, create, host
 from .._backup.ids import check_workload, is_workload
 from .._backup.manager import Manager
 from .._backup.retention import parse_policy
@@ -49,7 +49,7 @@ _NAME = re.compile(r"[a-z_ -]{1,16}", re.IGNORECASE)
 #: Options that a job takes over as they are.
 _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "command", "command_file",
-    "dumps", "tags", "workload_mode",
+    "dumps", "snapshot", "tags", "workload_mode",
     "compression", "remote", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
 )  # fmt: skip
 
@@ -80,6 +80,7 @@ class Job(t.NamedTuple):
     command: t.Sequence[str] = ()
     command_file: t.Optional[str] = None
     dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
+    snapshot: str = "none"
     tags: t.Sequence[str] = ()
     workload_mode: t.Optional[str] = None
     compression: str = "auto"
@@ -106,7 +107,7 @@ class Job(t.NamedTuple):
     @property
     def has_pre(self) -> bool:
         """Whether there is anything to do before a run."""
-        return bool(self.pre_command or self.on_start_url)
+        return bool(self.pre_command or self.on_start_url or self.snapshot != "none")
 
     @property
     def slots(self) -> t.Optional[Slots]:
@@ -136,6 +137,7 @@ def check(job: Job) -> Job:
     Exclusions(job.unstable_ok)
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
+    create.check_snapshot(job.snapshot)
     if job.command or job.command_file or job.dumps:
         prepare(Asked(job.command, job.command_file, job.dumps), parse_path(job.source))
     if job.remote is not None:

@@ -221,6 +221,7 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
         command=job.command,
         command_file=job.command_file,
         dumps=job.dumps,
+        snapshot=job.snapshot,
         compression=job.compression,
     )
     made = manager.create(request, standing=standing)

@@ -127,18 +127,24 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     # the remote need not be mounted: the backup is made, and the copy fails
     places = (job.store, job.backup_dir, *([remote.path] if remote is not None and remote.path else []))
     text = hardened((*places, *_written(job)), state, network=network or bool(job.command or job.dumps), programs=bool(job.command or job.dumps))
+    if job.snapshot != "none":  # they are shown in mounts of the run's own
+        text = text.replace("RestrictNamespaces=yes\n", "RestrictNamespaces=mnt\n").replace("=@system-service\n", "=@system-service @mount\n")
     if job.command:  # it may be any program, and some compile code for themselves
         text = text.replace("MemoryDenyWriteExecute=yes\n", "")
     return "\n".join([*lines, text])
 
 
 def _written(job: Job) -> t.Iterator[str]:
-    """Where dumps write: SQLite beside each database, as any of its users must."""
+    """Where a backup writes outside of its store: snapshots into a directory of their own, SQLite beside each database, as any of its users must."""
     paths = [dump["sqlite"]["path"] for dump in job.dumps if dump.get("sqlite")]
     for path in paths:
         yield os.path.dirname(os.path.join(job.source, path))
     if paths:
         yield _SCRATCH
+    if job.snapshot != "none":
+        from .._sources import snapshot
+
+        yield from map(show, snapshot.places_of(os.path.realpath(parse(job.source))))
 
 
 def _remote(job: Job) -> t.Optional[url.Place]:

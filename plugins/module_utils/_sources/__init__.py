@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What a backup reads, made to stand still: streams beside the source, such as dumps of databases.
+"""What a backup reads, made to stand still: snapshots of the source, and dumps of databases beside it.
 
 ::
 
@@ -12,12 +12,15 @@
     for each dump and command, in the order given
         start the program; its output goes into the store as it comes, and becomes a file of the backup
         it fails, hangs, or writes nothing: the run fails, and there is no backup
-    read the source
+    make snapshots of the file systems of the source, if asked for, and show them together at a private place
+    read the source, or the snapshots in its place
+    remove the snapshots, whatever happened; the next run removes those of one that was killed
 
 Dumps come first, because they are of the moment at which their program began, and the source is read from then on.
 
 Files: `commands` (the output of a command as a file), `dumps` (which dumps there are, as users declare them), `databases` (the programs that write them),
-`sqlite` (copies of SQLite databases), `loading` (how a dump is loaded), `prepare` (all of it, around the reading of one source).
+`sqlite` (copies of SQLite databases), `loading` (how a dump is loaded), `prepare` (all that programs write into one backup), `snapshot` (a source at
+one moment), `btrfs` (snapshots of Btrfs subvolumes).
 """
 
 from __future__ import annotations

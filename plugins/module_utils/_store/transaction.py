@@ -128,6 +128,11 @@ class Transaction:
             except OSError as error:
                 raise store_failure("writing its features", error) from None
 
+    def directory(self, name: str) -> bytes:
+        """A new, empty directory that ends with the transaction."""
+        self._space.make_directory(name)
+        return os.fsencode(self._space.path(name))
+
     # ---- a stat cache on its way
 
     def open_cache(self) -> t.BinaryIO:

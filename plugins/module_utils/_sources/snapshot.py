@@ -1,0 +1,176 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""A source as it was at one moment: snapshots of its file systems, shown together at a private place.
+
+::
+
+    mounts of our own, which end with the process, however it ends
+    for the mount that the source is on, and each one below it that is read
+        it can make snapshots: make one
+        it cannot: the live directory; with `require` that is an error
+    show all of them at the place, as they lie in the source
+
+The place has the same names, inodes and times as the source, so paths are recorded as those of the source and the stat cache is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import typing as t
+
+from .._base import SourceError, kernel, reason, show
+from .._capture.capture import View
+from .._fs.exclusions import Exclusions
+from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, is_within, mounts
+from . import btrfs
+
+#: The kind of a part that is read while it is in use.
+NOT_STILL = "none"
+
+
+class Part(t.NamedTuple):
+    """A file system, or a subvolume, of a source: its path in the source, how it is kept still, and the directory to show."""
+
+    path: bytes
+    kind: str
+    shown: bytes
+
+
+class Taken(t.NamedTuple):
+    """`view` is None where the source is read as it lies. `parts` are for the backup's record; `warnings` name what is not of one moment."""
+
+    view: t.Optional[View]
+    parts: t.List[t.Dict[str, str]]
+    warnings: t.List[str]
+
+
+@contextlib.contextmanager
+def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusions]) -> t.Iterator[Taken]:
+    """A source at one moment, for as long as the context lasts.
+
+    :param source: a real path. :param place: an empty directory of ours. :param exclude: what is not read; None where only one file system is.
+    :param need: SourceError where something cannot be kept still; otherwise it is read as it lies, with a warning.
+    """
+    with contextlib.ExitStack() as stack:
+        why = ""
+        parts = [Part(b"", NOT_STILL, source)]
+        view = None
+        try:
+            on = _mounts_of(source, exclude)
+            moment = time.time_ns()
+            parts = [part for mount in on for part in _parts(stack, source, mount, exclude is not None)]
+            _refuse(source, parts if need else ())
+            if any(part.kind != NOT_STILL for part in parts):
+                view = _shown(stack, source, place, parts, moment)
+        except OSError as error:
+            stack.close()
+            why = f" ({reason(error)})"
+            parts = [Part(b"", NOT_STILL, source)]
+            _refuse(source, parts if need else (), why)
+        live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
+        told = [f"No snapshot could be made of {len(live)} file system(s), first {live[0]}{why}: it was read while it was in use."] if live else []
+        yield Taken(view, [{"path": _path(source, part), "kind": part.kind} for part in parts], told)
+
+
+def places_of(source: bytes) -> t.List[bytes]:
+    """The directories that snapshots of a source are made in. :param source: a real path."""
+    try:
+        tops = [_top(source, mount) for mount in _mounts_of(source, Exclusions(()))]
+    except OSError:  # the run will say so
+        return []
+    return [os.path.join(top, SNAPSHOTS) for top in tops if top is not None]
+
+
+def make_places(source: bytes) -> None:
+    """Make these directories, before the file system is read-only to the run, and remove what runs left that were killed."""
+    for place in places_of(source):
+        with contextlib.suppress(OSError):
+            btrfs.tidy(place)
+
+
+def _refuse(source: bytes, parts: t.Iterable[Part], why: str = "") -> None:
+    live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
+    if live:
+        raise SourceError(f"Source {show(source)}: no snapshot can be made of {', '.join(live)}{why}; move it to Btrfs, or set `snapshot: auto`.")
+
+
+def _path(source: bytes, part: Part) -> str:
+    return show(os.path.join(source, part.path) if part.path else source)
+
+
+def _shown(stack: contextlib.ExitStack, source: bytes, place: bytes, parts: t.Sequence[Part], moment: int) -> View:
+    """Show all parts at a place, as they lie in the source."""
+    view = View(place, MountsBelow(source, os.stat(source).st_dev), _identities(source, parts), moment)
+    kernel.own_mounts()
+    for part in parts:
+        target = os.path.join(place, part.path) if part.path else place
+        kernel.bind(part.shown, target)
+        stack.callback(kernel.unmount, target)
+    return view
+
+
+def _mounts_of(source: bytes, exclude: t.Optional[Exclusions]) -> t.List[Mount]:
+    """The mount that a source is on, and those below it that are read, in the order of mounting."""
+    seen = [mount for mount in mounts() if not mount.is_itself]
+    own = [mount for mount in seen if is_within(source, mount.point)]
+    top = max(own, key=lambda mount: (len(mount.point), seen.index(mount)))
+    found = [top]
+    for mount in seen if exclude is not None else ():
+        if mount is top or not is_within(mount.point, source) or mount.point == source or mount.kind in PSEUDO:
+            continue
+        names = os.path.relpath(mount.point, source).split(b"/")
+        if not any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names))):  # type: ignore[union-attr]
+            found.append(mount)
+    return found
+
+
+def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, more: bool) -> t.Iterator[Part]:
+    """What a mount shows of the source. :param more: with the subvolumes below, which are file systems of their own."""
+    start = _start(source, mount)
+    path = b"" if start == source else os.path.relpath(start, source)
+    top = _top(source, mount)
+    if top is None:
+        yield Part(path, NOT_STILL, start)
+        return
+    inside = os.path.relpath(start, top)
+    inside = b"" if inside == b"." else inside
+    below = [found for found in btrfs.nested(top) if more and _is_below(found, inside)]
+    if btrfs.is_read_only(top):  # it is still already, and no snapshot could be made in it
+        yield Part(path, "btrfs", start)
+        return
+    made = stack.enter_context(btrfs.snapshot(top, below))
+    yield Part(path, "btrfs", os.path.join(made[b""], inside))
+    for found in below:
+        yield Part(os.path.join(path, os.path.relpath(found, inside or b".")), "btrfs", made[found])
+
+
+def _start(source: bytes, mount: Mount) -> bytes:
+    """Where the part of a source begins that is on a mount."""
+    return source if is_within(source, mount.point) else mount.point
+
+
+def _top(source: bytes, mount: Mount) -> t.Optional[bytes]:
+    """The root of the subvolume that this part is in, None where there is none to be reached."""
+    return btrfs.top_of(_start(source, mount), mount.point) if mount.kind == "btrfs" else None
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return not top or path.startswith(top + b"/")
+
+
+def _identities(source: bytes, parts: t.Iterable[Part]) -> t.Dict[int, int]:
+    """By st_dev of what is shown: the identity of the live file system, as the stat cache knows it."""
+    kinds, found = Kinds(), {}
+    for part in parts:
+        live = os.open(os.path.join(source, part.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found[os.stat(part.shown).st_dev] = kinds.identity(live, os.fstat(live).st_dev)
+        finally:
+            os.close(live)
+    return found
