@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._remote import sealed
-from ansible_collections.volt.backup.tests.rigs import sample
+from ansible_collections.volt.backup.tests.rigs import mounts, sample
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "schedule.yml"
@@ -189,6 +193,65 @@ def test_a_unit_sees_what_a_run_outside_of_it_sees(schedules: Schedules) -> None
         assert ["trusted.volt", "user.volt"] in [sorted(entry["xattrs"]) for entry in shown]
         level = host.run("sh", "-c", "systemd-analyze security volt-backup-tree.service | tail -n 1").stdout
         assert float(level.split(":")[1].split()[0]) <= 3.0, level
+
+
+#: Makes a SQLite database with rows.
+DATABASE = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA journal_mode=wal'); c.execute('CREATE TABLE t AS SELECT 1'); c.commit()"
+#: Prints what SQLite says of one.
+SOUND = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone())"
+
+
+def init_of(host: Host) -> int:
+    """The process id, here, of the first process of a host."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            numbers = re.search(r"^NSpid:.*\t1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+            if numbers and os.path.samefile(f"/proc/{pid}/root/srv", host.srv):
+                return int(pid)
+    raise AssertionError(host.name)
+
+
+def test_dumps_and_snapshots_in_a_unit(schedules: Schedules, tmp_path: Path) -> None:
+    """The hardening leaves room for them: a database of another user, a program, a subvolume on a file system that is read-only to the run."""
+    app, disk = f"{schedules.place}/app", f"{schedules.place}/disk"
+    workloads = [
+        {"workload": "app", "source": app, "interval": "1d", "dumps": [{"sqlite": {"path": "app.db"}}], "command": ["sh", "-c", "id -u"], "command_file": "id"},
+        {"workload": "snap", "source": f"{disk}/sub", "interval": "1d", "snapshot": "require"},
+    ]
+
+    @schedules.each
+    def furnish(host: Host) -> None:
+        host.run("sh", "-c", f"mkdir -p {app} {disk} && python3 -c \"{DATABASE}\" {app}/app.db && chown -R 4242:4242 {app} && chmod 0700 {app}")
+        image = tmp_path / host.name
+        mounts.make("btrfs", image, 120 * mounts.MIB)
+        device = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True).stdout.strip()
+        inside = ["nsenter", "-t", str(init_of(host)), "-m", "sh", "-ec"]
+        number = os.stat(device).st_rdev
+        steps = f"mknod /volt-disk b {os.major(number)} {os.minor(number)}; mount /volt-disk {disk}; rm /volt-disk"
+        subprocess.run([*inside, steps], check=True)
+        subprocess.run(["losetup", "--detach", device], check=True)  # it ends with its mount
+        subprocess.run(["btrfs", "subvolume", "create", f"/proc/{init_of(host)}/root{disk}/sub"], check=True, capture_output=True)
+        host.run("sh", "-c", f"echo x >{disk}/sub/file")
+
+    schedules.declare(*workloads)
+
+    @schedules.each
+    def works(host: Host) -> None:
+        try:
+            for name in ("app", "snap"):
+                done = host.run("systemctl", "start", f"volt-backup-{name}.service", check=False)
+                assert not done.returncode, host.run("journalctl", "--no-pager", "-u", f"volt-backup-{name}").stdout
+            schedules.call(host, "restore", "app", "--target", f"{schedules.place}/out")
+            assert host.run("python3", "-c", SOUND, f"{schedules.place}/out/.volt-dumps/sqlite-app.db").stdout == "ok\n"
+            assert host.run("cat", f"{schedules.place}/out/id").stdout == "0\n"
+            found = json.loads(host.run("volt-backup", "list", "snap", "--json").stdout)["backups"][0]
+            assert found["snapshots"] == [{"path": f"{disk}/sub", "kind": "btrfs"}] and found["file_count"] == 1
+            assert host.run("ls", "-A", f"{disk}/sub/.volt-snapshots").stdout == "" == host.run("sh", "-c", "ls /var/tmp | grep volt-dump || :").stdout
+            for name, most in (("app", 4.0), ("snap", 3.5)):
+                level = host.run("sh", "-c", f"systemd-analyze security volt-backup-{name}.service | tail -n 1").stdout
+                assert float(level.split(":")[1].split()[0]) <= most, level
+        finally:
+            host.run("umount", disk)
 
 
 def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
