@@ -122,6 +122,22 @@ def test_one_file_takes_little_of_the_remote(place: Place) -> None:
     assert done.restore["fetched_bytes"] < sum(place.packs().values()) / 3
 
 
+def test_a_stream_travels_like_other_content(place: Place, tmp_path: Path) -> None:
+    """What a program wrote is restored from the remote alone, and pulled into a store, which gets the feature for it."""
+    rows = b"".join(b"%d\t%x\n" % (row, row * 2654435761 % (1 << 32)) for row in range(200_000))
+    (tmp_path / "rows").write_bytes(rows)
+    place.bench.create(command=["cat", str(tmp_path / "rows")], command_file="dump.sql")
+    place.push()
+    elsewhere = Elsewhere(place)
+    elsewhere.restore()
+    assert (elsewhere.target / "dump.sql").read_bytes() == rows and elsewhere.debris() == []
+    manager = Manager(str(tmp_path / "store2"), str(tmp_path / "backups2"))
+    assert Remote(manager, Settings(f"file://{place.top}")).pull(WORK).changed
+    assert "cdc" in json.loads((tmp_path / "store2/format.json").read_text())["features"]["required"]
+    manager.restore(None, RestoreRequest(str(tmp_path / "out")), Query())
+    assert (tmp_path / "out/dump.sql").read_bytes() == rows
+
+
 def test_one_file_of_a_large_backup(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large indexes, a few samples and lists are read; also where the newest of them does not have what is wanted."""
     monkeypatch.setattr(places, "_FIRST", 4 << 10)

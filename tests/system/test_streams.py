@@ -112,6 +112,16 @@ def test_a_dry_run_counts_and_stores_nothing(bench: Bench) -> None:
     assert not bench.store.exists()
 
 
+def test_a_dry_run_runs_no_command(bench: Bench) -> None:
+    bench.files(a=b"a")
+    command = ["sh", "-c", f"echo run >>{bench.top}/told; echo x"]
+    first = bench.create(command=command, command_file="out", dry=True)
+    assert not (bench.top / "told").exists() and "does not run commands" in first.warnings[-1]
+    bench.create(command=command, command_file="out")
+    again = bench.create(command=command, command_file="out", dry=True)
+    assert again.diff["counts"] == {"added": 0, "changed": 0, "removed": 0} and (bench.top / "told").read_text() == "run\n"
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".volt-dumps", "x" * 256, "\\x00"])
 def test_names(bench: Bench, name: str) -> None:
     bench.files(a=b"a")
@@ -139,6 +149,7 @@ def test_a_backup_without_a_source_wants_a_target(bench: Bench) -> None:
 
 def test_only_if_changed_and_a_collection(bench: Bench) -> None:
     first = alone(bench, ROWS).backup
+    time.sleep(1.1)  # equal content keeps the time that it has
     assert alone(bench, ROWS, only_if_changed=True).backup["id"] == first["id"]
     assert alone(bench, ROWS + b"x", only_if_changed=True).changed
     bench.manager.delete(first["id"])

@@ -41,7 +41,7 @@ from .._capture.stream import Streams
 from .._format import diff
 from .._format.diff import Changes
 from .._format.tree import Entry
-from .._format.walk import join
+from .._format.walk import find, join
 from .._fs import metadata
 from .._fs.exclusions import Exclusions
 from .._store import codec
@@ -144,7 +144,7 @@ class Creator:
                 refuse_emptied(self._source, lambda: self._last(known))
             base, passed = catalog.newest(request.workload, deep=False)
             passed = self._passed + [item for item in passed if item not in self._passed]
-            captured = self._capture(run)
+            captured = self._capture(run, lambda path: self._known(run, catalog, base, path))
             self._standing.phase = Phase("comparing with earlier backups", lambda: run.counts.steps)
             old = self._manifest(run, catalog, base)
             if base is not None and self._is_needless(base, old, known, captured):
@@ -213,12 +213,20 @@ class Creator:
     def _scan_path(self) -> str:
         return self._store.cache.path(scan_name(self._source))
 
-    def _capture(self, run: Transaction) -> Captured:
+    def _known(self, run: Transaction, catalog: Catalog, base: t.Optional[Sidecar], path: bytes) -> t.Optional[Entry]:
+        """What is at a path of the backup before, if that can be read."""
+        manifest = self._manifest(run, catalog, base)
+        try:
+            return None if manifest is None else find(catalog.load, manifest.root, path)
+        except (Damaged, Unsupported):
+            return None
+
+    def _capture(self, run: Transaction, known: t.Callable[[bytes], t.Optional[Entry]]) -> Captured:
         apart = _identities(self._store.path, self._directory)
         streams = self._streams
         options = Options(self._exclude, self._request.exclude_caches, self._request.one_file_system, apart, streams)
         self._standing.phase = Phase("reading dumps", lambda: run.counts.steps, lambda: streams.at)
-        streams.save(run, self._progress)
+        streams.save(run, self._progress, known, self._dry)
         if self._request.source is None:
             return only_streams(run, streams)
         if self._request.snapshot == "none" or self._dry:
@@ -391,6 +399,8 @@ class Creator:
                 " stop the application with `pre_command`, or set `dumps` or `snapshot`."
             )
         found += self._told
+        if self._streams.left_out:
+            found.append(f"A check does not run commands, so {show(self._streams.left_out[0])} is taken to be as in the newest backup.")
         found += databases.advice(notes.databases, show, {dump["kind"] for dump in self._dumps})
         unread = [item for item in notes.skipped if item.makes_incomplete]
         if unread:

@@ -29,16 +29,20 @@ Read = t.Callable[[int], bytes]
 
 
 class Stream(t.NamedTuple):
-    """A file to be. `path`: one name, or a directory and a name. `open`: begins to write it; its context ends with an error if it is not complete."""
+    """A file to be. `path`: one name, or a directory and a name. `open`: begins to write it; its context ends with an error if it is not complete.
+
+    `only_reads`: nothing else comes of it, so that a dry run may do it.
+    """
 
     path: bytes
     open: t.Callable[[], t.ContextManager[Read]]
+    only_reads: bool = True
 
 
 class Streams:
     """The streams of one backup, read into a store by `save`; then `entries` are those of the top of its tree, and `stats` their totals.
 
-    :ivar names: of `entries`. :ivar at: the path of the stream that is read.
+    :ivar names: of `entries`. :ivar at: the path of the stream that is read. :ivar left_out: paths of streams that a dry run did not read.
     """
 
     def __init__(self, streams: t.Sequence[Stream] = ()) -> None:
@@ -47,17 +51,29 @@ class Streams:
         self.entries: t.List[Entry] = []
         self.stats = Stats()
         self.at = b""
+        self.left_out: t.List[bytes] = []
 
-    def save(self, run: Transaction, progress: Progress) -> None:
-        """Read all, one after the other. Whatever fails here leaves no backup."""
+    def save(self, run: Transaction, progress: Progress, find: t.Callable[[bytes], t.Optional[Entry]], dry: bool = False) -> None:
+        """Read all, one after the other. Whatever fails here leaves no backup.
+
+        :param find: the entry at a path of the backup before: equal content keeps its time. :param dry: do only what changes nothing.
+        """
         self.entries, self.stats = [], Stats()
         below: t.Dict[bytes, t.List[Entry]] = {}
         for stream in self._streams:
             self.at = stream.path
             directory, _slash, name = stream.path.rpartition(b"/")
-            with stream.open() as read:
-                entry = self._saved(run, name, read, progress)
-            (below.setdefault(directory, []) if directory else self.entries).append(entry)
+            old = find(stream.path)
+            if dry and not stream.only_reads:
+                self.left_out.append(stream.path)
+                entry = old
+            else:
+                with stream.open() as read:
+                    entry = self._saved(run, name, read, progress)
+                if old is not None and (old.kind, old.size, old.content) == (entry.kind, entry.size, entry.content):
+                    entry = entry._replace(seconds=old.seconds)
+            if entry is not None:
+                (below.setdefault(directory, []) if directory else self.entries).append(entry)
             progress(1, 0)
         self.at = b""
         for name, entries in below.items():

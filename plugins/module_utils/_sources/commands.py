@@ -33,7 +33,7 @@ def of_command(words: t.Sequence[str], file: t.Optional[str], allow_empty: bool)
         raise UsageError("Option command must start with a program, and must not contain NUL characters.")
     name = check_name("command_file", os.path.basename(words[0]) if file is None else file)
     output = process.Output("Command", words)
-    return Stream(name, lambda: _filled(output, f"The command {words[0]}", allow_empty))
+    return Stream(name, lambda: _filled(output, f"The command {words[0]}", allow_empty), only_reads=False)
 
 
 def of_input(file: t.BinaryIO, text: str, allow_empty: bool) -> Stream:
