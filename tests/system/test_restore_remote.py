@@ -134,7 +134,7 @@ def test_a_stream_travels_like_other_content(place: Place, tmp_path: Path) -> No
     manager = Manager(str(tmp_path / "store2"), str(tmp_path / "backups2"))
     assert Remote(manager, Settings(f"file://{place.top}")).pull(WORK).changed
     assert "cdc" in json.loads((tmp_path / "store2/format.json").read_text())["features"]["required"]
-    manager.restore(None, RestoreRequest(str(tmp_path / "out")), Query())
+    manager.restore(None, RestoreRequest(str(tmp_path / "out")), Query(workload="work"))
     assert (tmp_path / "out/dump.sql").read_bytes() == rows
 
 
