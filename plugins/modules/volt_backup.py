@@ -181,6 +181,17 @@ options:
       - auto
       - require
     default: none
+  quiesce:
+    description:
+      - Pause or stop the containers of Docker and Podman that have O(source), or something in it, mounted. They are resumed after the backup, or, if all
+        of the source is in snapshots, after these.
+      - Dumps and O(command) run before that. If a container cannot be paused or stopped, or does not resume, there is no backup.
+    type: str
+    choices:
+      - none
+      - pause
+      - stop
+    default: none
   command:
     description:
       - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
@@ -715,6 +726,12 @@ backup:
         - kind: postgresql
           path: .volt-dumps/postgresql-shop.sql
           database: shop
+    quiesced:
+      description: Containers that were kept still, each with its V(runtime), its V(name), and how (V(way)), V(pause) or V(stop).
+      type: list
+      elements: dict
+      returned: always
+      sample: []
     snapshots:
       description:
         - The file systems and subvolumes that were read, each with its path and how it was kept still (V(kind)). V(none) is one that was read while it
@@ -991,6 +1008,7 @@ OPTIONS = dict(
     command_file=dict(type="str"),
     dumps=DUMPS,
     snapshot=dict(type="str", choices=["none", "auto", "require"], default="none"),
+    quiesce=dict(type="str", choices=["none", "pause", "stop"], default="none"),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),
     new_store=dict(type="bool", default=False),

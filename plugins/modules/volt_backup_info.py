@@ -437,6 +437,12 @@ backups:
         - kind: postgresql
           path: .volt-dumps/postgresql-shop.sql
           database: shop
+    quiesced:
+      description: Containers that were kept still, each with its V(runtime), its V(name), and how (V(way)), V(pause) or V(stop).
+      type: list
+      elements: dict
+      returned: always
+      sample: []
     snapshots:
       description:
         - The file systems and subvolumes that were read, each with its path and how it was kept still (V(kind)). V(none) is one that was read while it

@@ -168,6 +168,17 @@ options:
       - auto
       - require
     default: none
+  quiesce: &quiesce
+    description:
+      - Pause or stop the containers of Docker and Podman that have O(source), or something in it, mounted. They are resumed after the backup, or, if all
+        of the source is in snapshots, after these.
+      - Dumps and O(command) run before that. If a container cannot be paused or stopped, or does not resume, there is no backup.
+    type: str
+    choices:
+      - none
+      - pause
+      - stop
+    default: none
   command: &output_command
     description:
       - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
@@ -404,6 +415,7 @@ options:
       command_file: *command_file
       dumps: *dumps
       snapshot: *snapshot
+      quiesce: *quiesce
       remote: *remote
       push_to_cdn: *push_to_cdn
       tags: *tags
@@ -642,6 +654,7 @@ SCHEDULE = dict(
     command_file=dict(type="str"),
     dumps=DUMPS,
     snapshot=dict(type="str", choices=["none", "auto", "require"], default="none"),
+    quiesce=dict(type="str", choices=["none", "pause", "stop"], default="none"),
     remote=dict(type="str"),
     push_to_cdn=dict(type="bool", default=False),
     tags=dict(type="list", elements="str", default=[]),

@@ -53,7 +53,7 @@ from .guards import AskedSource, NoSource, refuse_emptied, refuse_missing_mounts
 from .ids import check_type, check_workload
 from .needs import Needs
 from .publish import publish
-from .records import DumpRecord, Listed, Manifest, Sidecar, SnapshotRecord
+from .records import DumpRecord, Listed, Manifest, Sidecar
 
 
 class CreateRequest(t.NamedTuple):
@@ -80,6 +80,7 @@ class CreateRequest(t.NamedTuple):
     dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
     stdin: t.Optional[t.Tuple[str, t.BinaryIO]] = None
     snapshot: str = "none"
+    quiesce: str = "none"
     diff_limit: int = 1000
 
 
@@ -103,7 +104,7 @@ class Creator:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)
-        check_snapshot(request.snapshot)
+        check_still(request.snapshot, request.quiesce)
         self._exclude, self._unstable_ok = Exclusions(request.exclude), Exclusions(request.unstable_ok)
         for name, value in (("max_shrink", request.max_shrink), ("max_churn", request.max_churn)):
             brake.check_percent(name, value)
@@ -120,7 +121,8 @@ class Creator:
         if os.path.lexists(backup_dir) and not os.path.isdir(backup_dir):
             raise UsageError(f"Backup directory {backup_dir} is not a directory; choose another `backup_dir`.")
         self._shown = show(self._source)
-        self._snapshots: t.List[SnapshotRecord] = []
+        self._snapshots: t.List[t.Any] = []
+        self._quiesced: t.List[t.Any] = []
         self._told: t.List[str] = []  # of snapshots
         self._read_all = False  # no stat cache told anything
         self._passed: t.List[t.Dict[str, str]] = []
@@ -229,15 +231,16 @@ class Creator:
         streams.save(run, self._progress, known, self._dry)
         if self._request.source is None:
             return only_streams(run, streams)
-        if self._request.snapshot == "none" or self._dry:
+        way, quiesce = self._request.snapshot, self._request.quiesce
+        if way == quiesce == "none" or self._dry:
             return self._walk_surely(run, options)
-        from .._sources import snapshot
+        from .._sources.prepare import kept_still
 
-        self._standing.phase = Phase("making a snapshot", lambda: run.counts.steps, lambda: self._source)
+        self._standing.phase = Phase("keeping the source still", lambda: run.counts.steps, lambda: self._source)
         exclude = None if self._request.one_file_system else self._exclude
-        with snapshot.taken(self._source, run.directory("view"), self._request.snapshot == "require", exclude) as taken:
-            self._snapshots, self._told = t.cast("t.List[SnapshotRecord]", taken.parts), taken.warnings
-            return self._walk_surely(run, options._replace(view=taken.view))
+        with kept_still(self._source, lambda: run.directory("view"), way, quiesce, exclude) as held:
+            self._snapshots, self._quiesced, self._told = held.snapshots, held.quiesced, held.warnings
+            return self._walk_surely(run, options._replace(view=held.view))
 
     def _walk_surely(self, run: Transaction, options: Options) -> Captured:
         try:
@@ -346,6 +349,7 @@ class Creator:
             copies=[],
             dumps=self._dumps,
             snapshots=self._snapshots,
+            quiesced=self._quiesced,
         )
         sidecar.update(verdict.marks())
         manifest = Manifest(
@@ -448,9 +452,11 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     run.finish()
 
 
-def check_snapshot(way: str) -> None:
-    if way not in ("none", "auto", "require"):
-        raise UsageError(f"Option `snapshot` must be none, auto or require (got {way!r}).")
+def check_still(snapshot: str, quiesce: str) -> None:
+    """UsageError for values of the two options that there are not."""
+    for name, value, ways in (("snapshot", snapshot, ("none", "auto", "require")), ("quiesce", quiesce, ("none", "pause", "stop"))):
+        if value not in ways:
+            raise UsageError(f"Option {name} must be one of {', '.join(ways)} (got {value!r}).")
 
 
 def scan_name(source: bytes) -> str:

@@ -56,6 +56,14 @@ class DumpRecord(t.TypedDict):
     database: t.Optional[str]
 
 
+class QuiescedRecord(t.TypedDict):
+    """A container that was kept still: its runtime, its name, and how: "pause" or "stop"."""
+
+    runtime: str
+    name: str
+    way: str
+
+
 class SnapshotRecord(t.TypedDict):
     """A file system of the source, by its path, and how it was kept still: "btrfs", or "none" where it was not."""
 
@@ -115,6 +123,7 @@ class Sidecar(t.TypedDict, total=False):
     store_id: t.Optional[str]  # of the store that its content is in; likewise
     copies: t.List[CopyRecord]  # where else it is
     dumps: t.List[DumpRecord]  # what databases wrote into it
+    quiesced: t.List[QuiescedRecord]  # the containers that were kept still
     snapshots: t.List[SnapshotRecord]  # of which file systems it has one moment; empty where none was asked for
 
 
@@ -146,13 +155,13 @@ LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,
     "suspect": False, "suspect_reason": None, "lost_counts": [], "file_counts": [], "accepted_by": None, "accepted_at": None,
     "protected": False, "protected_by": None, "protected_at": None, "directory_id": None, "store_id": None, "copies": [],
-    "dumps": [], "snapshots": [],
+    "dumps": [], "quiesced": [], "snapshots": [],
 }  # fmt: skip
 #: Keys that a manifest repeats.
 REPEATED = (
     "id", "workload_name", "workload_mode", "type", "tags", "created_at", "source_path", "notes", "host", "host_id", "complete",
     "exclude", "exclude_caches", "one_file_system", "unstable", "unstable_paths", "unstable_count", "source_asked", "source_links", "mounts",
-    "suspect", "suspect_reason", "lost_counts", "file_counts", "directory_id", "dumps", "snapshots",
+    "suspect", "suspect_reason", "lost_counts", "file_counts", "directory_id", "dumps", "quiesced", "snapshots",
 )  # fmt: skip
 #: Paths that a sidecar names; the manifest has them all.
 NAMED = 100
@@ -279,19 +288,9 @@ def _paths(value: t.Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
 
 
-def _copies(value: t.Any) -> bool:
-    keys = CopyRecord.__annotations__
-    return isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
-
-
-def _dumps(value: t.Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(item, dict) and _text(item.get("kind")) and _text(item.get("path")) and _text_or_none(item.get("database")) for item in value
-    )
-
-
-def _snapshots(value: t.Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) and _text(item.get("path")) and _text(item.get("kind")) for item in value)
+def _objects(*keys: str) -> t.Callable[[t.Any], bool]:
+    """Whether a value is a list of objects that have texts under these keys."""
+    return lambda value: isinstance(value, list) and all(isinstance(item, dict) and all(_text(item.get(key)) for key in keys) for item in value)
 
 
 def _id_or_none(value: t.Any) -> bool:
@@ -319,9 +318,10 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     **dict.fromkeys(("file_counts", "lost_counts"), lambda value: isinstance(value, list) and all(map(_number, value))),
     "source_path": _absolute,  # where a restore goes by itself must not depend on where it is started
     "skipped": _paths,
-    "copies": _copies,
-    "dumps": _dumps,
-    "snapshots": _snapshots,
+    "copies": _objects(*CopyRecord.__annotations__),
+    "dumps": lambda value: _objects("kind", "path")(value) and all(_text_or_none(item.get("database")) for item in value),
+    "quiesced": _objects("runtime", "name", "way"),
+    "snapshots": _objects("path", "kind"),
     **dict.fromkeys(("directory_id", "store_id"), _id_or_none),
 }
 

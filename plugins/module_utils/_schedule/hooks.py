@@ -69,11 +69,15 @@ def post(workload: str, result: str, complain: Complain) -> str:
 
 
 def _tidy(job: Job) -> None:
-    """The directories for snapshots are there before a run, which may write nowhere else, and are empty after it."""
+    """The directories for snapshots are there before a run, which may write nowhere else, and are empty after it. No container stays paused."""
     if job.snapshot != "none":
         from .._sources import snapshot
 
         snapshot.make_places(os.path.realpath(parse(job.source)))
+    if job.quiesce != "none":
+        from .._sources import quiesce
+
+        quiesce.resume_left()
 
 
 def _post(job: Job, record: RunRecord, result: str, complain: Complain) -> str:

@@ -4,16 +4,21 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""All that is done around the reading of one source."""
+"""All that is done around the reading of one source: what programs write into the backup, and how the source is kept still."""
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from .._base import UsageError, show
+from .._capture.capture import View
 from .._capture.stream import Stream, Streams
+from .._fs.exclusions import Exclusions
 from . import commands, dumps
 from .dumps import Dump
+from .quiesce import Container, Quiesced, quiesced
+from .snapshot import NOT_STILL, Taken, taken
 
 
 class Asked(t.NamedTuple):
@@ -24,6 +29,35 @@ class Asked(t.NamedTuple):
     dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
     stdin: t.Optional[t.Tuple[str, t.BinaryIO]] = None
     allow_empty: bool = False
+
+
+class Held(t.NamedTuple):
+    """A source that is kept still. `view` is where it is read, None for where it lies; the others are for the backup's record, and its warnings."""
+
+    view: t.Optional[View]
+    snapshots: t.List[t.Dict[str, str]]
+    quiesced: t.List[t.Dict[str, str]]
+    warnings: t.List[str]
+
+
+@contextlib.contextmanager
+def kept_still(source: bytes, place: t.Callable[[], bytes], way: str, quiesce: str, exclude: t.Optional[Exclusions]) -> t.Iterator[Held]:
+    """Keep a source still while it is read, by its containers, by snapshots, or by both: then the containers only wait for the snapshots.
+
+    :param source: a real path. :param place: makes an empty directory, for the snapshots. :param way: as option `snapshot`.
+    :param exclude: what is not read; None where only one file system is.
+    """
+    with contextlib.ExitStack() as stack:
+        still: t.Optional[Quiesced] = None
+        containers: t.List[Container] = []
+        if quiesce != "none":
+            still, containers = stack.enter_context(quiesced(quiesce, source))
+        found = Taken(None, [], [])
+        if way != "none":
+            found = stack.enter_context(taken(source, place(), way == "require", exclude))
+            if still is not None and all(part["kind"] != NOT_STILL for part in found.parts):
+                still.resume()
+        yield Held(found.view, found.parts, [{"runtime": one.runtime, "name": one.name, "way": quiesce} for one in containers], found.warnings)
 
 
 def prepare(asked: Asked, source: bytes) -> t.Tuple[Streams, t.List[t.Any]]:

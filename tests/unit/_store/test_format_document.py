@@ -74,7 +74,7 @@ def make(directory: Path, compression: str = "none") -> Path:
         new_bytes=run.counts.new_bytes, stored_bytes=run.counts.stored_bytes, skipped=[], skipped_count=0, changed_while_read=[], changed_while_read_count=0,
         unstable=False, unstable_paths=[], unstable_count=0, source_asked="/srv/example", source_links=[], mounts=[], suspect=False,
         lost_counts=[0], file_counts=[5], protected=False, directory_id="c4b1f2a07d6e4f0e8a9b1c2d3e4f5061", store_id="5f0c3d2e9a64e1c7b3b4d0c1f7a14a0e",
-        copies=[], dumps=[], snapshots=[],
+        copies=[], dumps=[], quiesced=[], snapshots=[],
     )  # fmt: skip
     manifest = Manifest(
         backup={key: sidecar[key] for key in records.REPEATED},

@@ -1,0 +1,210 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Containers that use a source, paused or stopped while it is read, or for the moment of its snapshot.
+
+::
+
+    ask Docker and Podman which running containers have something of the source mounted, or lie in it
+    write down which ones, so that they can be resumed if this process is killed
+    pause or stop each; if one fails, resume those before it, and the run fails
+    resume all, whatever happened in between; forget what was written down
+
+A container that is paused already is left alone. What a killed run left paused is resumed by its unit at once, else by the next run. Which container
+uses a source is told by the mounts that the runtime made, not by labels, which an image can bring. In a unit of systemd, the programs run in a
+transient service, outside of the unit's hardening: Podman writes to many places. Sources: docker-pause(1), podman-pause(1), systemd-run(1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import threading
+import typing as t
+
+from .._base import SourceError, create_file, files, held, open_file, process, reason
+
+#: Where it is written down what is to be resumed, and how the names of these files begin. It does not outlast the host, as a pause does not.
+_PLACE, _PREFIX = "/run/volt", "quiesced-"
+_RUNTIMES = ("docker", "podman")
+_UP = {"pause": "unpause", "stop": "start"}
+#: Seconds that a program may take, and for which containers may be kept still.
+_PATIENCE, LONGEST = 300.0, 3600.0
+_MOST = 1 << 20
+
+
+class Container(t.NamedTuple):
+    """A running container: its runtime, id and name."""
+
+    runtime: str
+    id: str
+    name: str
+
+
+class Quiesced:
+    """Containers that are kept still, one after the other."""
+
+    def __init__(self, way: str) -> None:
+        self._way = way
+        self._down: t.List[Container] = []
+        self._lock = threading.Lock()
+        self._late = ""
+        self._timer = threading.Timer(LONGEST, self._end)
+        self._timer.daemon = True
+
+    def keep(self, container: Container) -> None:
+        """SourceError if it goes on running."""
+        if not self._down:
+            self._timer.start()
+        self._down.insert(0, container)  # before: a signal may come while it is under way
+        why = _attempt(container, self._way)
+        if why:
+            raise SourceError(f"Container {container.name} cannot be kept still: {why}; correct that, or set `quiesce: none`.")
+
+    def resume(self) -> None:
+        """Resume all that are kept still. SourceError if one does not, or if it took so long that they were resumed before."""
+        self._timer.cancel()
+        failed = self._up()
+        if failed:
+            raise SourceError(failed[0])
+        if self._late:
+            raise SourceError(f"Container {self._late} was kept still for {LONGEST:.0f} seconds, which is the limit; set `snapshot`.")
+
+    def _end(self) -> None:
+        self._late = self._down[-1].name if self._down else ""
+        self._up()
+
+    def _up(self) -> t.List[str]:
+        """Resume what is still down; what went wrong. The timer's thread may do the same."""
+        failed = []
+        with self._lock:
+            while self._down:
+                container = self._down[0]
+                why = _attempt(container, _UP[self._way])
+                del self._down[0]
+                if why:
+                    failed.append(f"Container {container.name} does not resume: {why}; run {container.runtime} {_UP[self._way]} {container.name}.")
+        return failed
+
+
+@contextlib.contextmanager
+def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Container]]]:
+    """Keep the containers still that use a source. SourceError where one cannot be, or does not resume. :param source: a real path."""
+    resume_left()
+    containers = using(source)
+    still = Quiesced(way)
+    with _noted(way, containers) if containers else contextlib.nullcontext():
+        try:
+            for container in containers:
+                still.keep(container)
+            yield still, containers
+        finally:
+            with held():
+                still.resume()
+
+
+def using(source: bytes) -> t.List[Container]:
+    """Running containers that have a directory of the source, or one above it, mounted, or whose root lies in it; not those that are paused."""
+    found = []
+    for runtime in filter(shutil.which, _RUNTIMES):
+        ids = _ask([runtime, "ps", "--quiet", "--no-trunc"]).split()
+        for told in json.loads(_ask([runtime, "inspect", "--type", "container", *ids])) if ids else ():
+            state = told.get("State") or {}
+            if state.get("Paused") or str(state.get("Status")).lower() not in ("running", "up"):
+                continue
+            layers = (told.get("GraphDriver") or {}).get("Data") or {}
+            paths = [mount.get("Source") for mount in told.get("Mounts") or ()] + [layers.get("MergedDir"), layers.get("UpperDir")]
+            if any(_meet(os.path.realpath(os.fsencode(path)), source) for path in paths if path):
+                found.append(Container(runtime, told["Id"], str(told["Name"]).lstrip("/")))
+    return found
+
+
+def _meet(path: bytes, source: bytes) -> bool:
+    return path == source or path.startswith(source.rstrip(b"/") + b"/") or source.startswith(path.rstrip(b"/") + b"/")
+
+
+def resume_left() -> None:
+    """Resume what runs kept still that were killed. What does not resume stays noted, for the next time."""
+    for place in (_PLACE, "/run"):
+        for path in (os.path.join(place, name) for name in files.names_in(place) if name.startswith(_PREFIX)):
+            _resume_noted(path)
+
+
+def _resume_noted(path: str) -> None:
+    with contextlib.suppress(OSError):
+        fd = open_file(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or its run lives
+            noted = json.loads(files.read_file(path, _MOST))
+            left = [item for item in noted["containers"] if _is_down(Container(*item)) and _attempt(Container(*item), _UP[noted["way"]])]
+            if not left:
+                os.unlink(path)
+        finally:
+            os.close(fd)
+
+
+def _is_down(container: Container) -> bool:
+    """Whether a container is there and does not run."""
+    done = process.run([*_apart(), container.runtime, "inspect", "--type", "container", container.id], patience=_PATIENCE, capture=True)
+    if done.status:
+        return False
+    state = json.loads(done.output)[0]["State"]
+    return bool(state.get("Paused")) or not state.get("Running")
+
+
+@contextlib.contextmanager
+def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[None]:
+    """Written down for as long as the context lasts, and locked for as long as this process lives."""
+    place = _PLACE if os.path.isdir(_PLACE) else "/run"
+    path = os.path.join(place, f"{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
+    beside = os.path.join(place, f".{os.path.basename(path)}")
+    try:
+        fd = create_file(beside)
+    except OSError as error:
+        raise SourceError(f"{beside} cannot be written: {reason(error)}; run as root.") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        files.write_all(fd, json.dumps({"way": way, "containers": containers}).encode())
+        os.rename(beside, path)  # locked, so that no other run takes it for one of a dead process
+        yield
+        os.unlink(path)
+    finally:
+        os.close(fd)
+
+
+def _ask(words: t.Sequence[str]) -> str:
+    try:
+        done = process.run([*_apart(), *words], patience=_PATIENCE, capture=True)
+    except (OSError, subprocess.TimeoutExpired):
+        raise SourceError(f"{words[0]} did not answer; start it, or set `quiesce: none`.") from None
+    if done.status:
+        raise SourceError(f"{words[0]} did not answer ({_last(done)}); start it, or set `quiesce: none`.")
+    return done.output
+
+
+def _attempt(container: Container, word: str) -> str:
+    """Why something could not be done with a container; empty where it could."""
+    try:
+        done = process.run([*_apart(), container.runtime, word, container.id], patience=_PATIENCE, capture=True)
+    except subprocess.TimeoutExpired:
+        return f"{container.runtime} {word} did not end in {_PATIENCE:.0f} seconds"
+    except OSError as error:
+        return reason(error)
+    return _last(done) if done.status else ""
+
+
+def _last(done: process.Ended) -> str:
+    return done.errors.strip().rpartition("\n")[2] or done.how
+
+
+def _apart() -> t.List[str]:
+    """In a unit of systemd: what starts a program outside of it."""
+    within = "INVOCATION_ID" in os.environ and os.geteuid() == 0 and os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")
+    return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--"] if within else []

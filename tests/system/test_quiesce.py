@@ -1,0 +1,163 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers that wait while their data is read: real ones of Docker and Podman, which write all the time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import SourceError
+from ansible_collections.volt.backup.plugins.module_utils._sources import quiesce
+from ansible_collections.volt.backup.tests.rigs import containers
+from ansible_collections.volt.backup.tests.system.conftest import Bench
+from ansible_collections.volt.backup.tests.unit.kit import command
+
+#: Writes the same number into two files, one after the other.
+COUNT = "n=0; trap 'exit 0' TERM; while :; do n=$((n + 1)); for f in a z; do echo $n >/data/new; /bin/busybox mv /data/new /data/$f; done; done"
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def runtime(request: pytest.FixtureRequest) -> Iterator[containers.Runtime]:
+    with tempfile.TemporaryDirectory(prefix="volt-containers-", dir="/var/tmp") as place, getattr(containers, request.param)(Path(place)) as found:
+        yield found
+
+
+@pytest.fixture
+def shop(bench: Bench, runtime: containers.Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A bench whose source a container named shop writes to; another one has nothing to do with it."""
+    for name, value in runtime.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(quiesce, "_RUNTIMES", (runtime.name,))
+    bench.files(**{f"m__{number}": b"x" * 1000 for number in range(1500)})
+    other = bench.top / "other"
+    other.mkdir()
+    runtime.start("shop", bench.source, COUNT)
+    runtime.start("other", other, "sleep 1000")
+    deadline = time.monotonic() + 30
+    while not (bench.source / "z").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield bench
+    for name in ("shop", "other"):
+        subprocess.run([runtime.name, "unpause", name], capture_output=True, check=False)
+        runtime("rm", "--force", name)
+
+
+def numbers(bench: Bench) -> list[int]:
+    return [int((bench.target / name).read_text()) for name in "az"]
+
+
+def noted() -> list[Path]:
+    """What is to be resumed, as runs have written it down."""
+    return [path for place in ("/run", quiesce._PLACE) for path in Path(place).glob(f"{quiesce._PREFIX}*")]
+
+
+@pytest.mark.parametrize("way", ["pause", "stop"])
+def test_it_waits_and_goes_on(shop: Bench, runtime: containers.Runtime, way: str) -> None:
+    states: list[str] = []
+    looking = ["sh", "-c", f"{runtime.name} inspect --format '{{{{.State.Status}}}}' shop"]
+    backup = shop.create(quiesce=way, command=looking, command_file="state").backup
+    assert backup["quiesced"] == [{"runtime": runtime.name, "name": "shop", "way": way}] and not backup["unstable"]
+    shop.restore()
+    one, other = numbers(shop)
+    assert 0 <= one - other <= 1, states
+    assert (shop.target / "state").read_text() == "running\n"  # commands and dumps come before
+    assert runtime.state("shop") == runtime.state("other") == "running"
+    last = (shop.source / "a").read_text()
+    deadline = time.monotonic() + 30
+    while (shop.source / "a").read_text() == last and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (shop.source / "a").read_text() != last
+    assert not noted()
+
+
+def test_while_it_is_read_it_waits(shop: Bench, runtime: containers.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the reading fails."""
+    from ansible_collections.volt.backup.plugins.module_utils._capture import capture
+
+    states: list[str] = []
+
+    def fail(*_words: Any) -> None:
+        states.append(runtime.state("shop"))
+        raise SourceError("It failed; try again.")
+
+    monkeypatch.setattr(capture.Capture, "_check_place", fail)
+    with pytest.raises(SourceError, match="It failed"):
+        shop.create(quiesce="pause")
+    assert states == ["paused"] and runtime.state("shop") == "running" and shop.found() == []
+
+
+def test_one_that_is_paused_stays_so(shop: Bench, runtime: containers.Runtime) -> None:
+    runtime("pause", "shop")
+    assert shop.create(quiesce="pause").backup["quiesced"] == []
+    assert runtime.state("shop") == "paused"
+
+
+def test_a_dry_run_and_other_sources_keep_nothing_still(shop: Bench, runtime: containers.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiesce, "_attempt", lambda *_words: pytest.fail("a container was touched"))
+    assert shop.create(quiesce="pause", dry=True).backup["quiesced"] == []
+    elsewhere = shop.top / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "x").write_text("x")
+    assert shop.create(quiesce="pause", source=elsewhere).backup["quiesced"] == []
+
+
+def test_what_a_killed_run_left_the_next_one_resumes(shop: Bench, runtime: containers.Runtime) -> None:
+    archive = shop.top / "volt-backup"
+    archive.write_bytes(command())
+    places = ["--store", str(shop.store), "--backup-dir", str(shop.backups), "--json"]
+    words = [sys.executable, str(archive), "create", "work", "--source", str(shop.source), "--quiesce", "pause", *places]
+    before = noted()
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while noted() == before and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.001)
+    child.send_signal(signal.SIGSTOP)
+    while runtime.state("shop") != "paused" and time.monotonic() < deadline:  # it goes on by small steps, and stands while we look
+        child.send_signal(signal.SIGCONT)
+        time.sleep(0.02)
+        child.send_signal(signal.SIGSTOP)
+    child.kill()
+    child.wait()
+    assert runtime.state("shop") == "paused" and noted()
+    quiesce.resume_left()
+    assert runtime.state("shop") == "running"
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["backup"]["quiesced"][0]["name"] == "shop" and runtime.state("shop") == "running"
+
+
+def test_it_is_resumed_after_a_limit(shop: Bench, runtime: containers.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.volt.backup.plugins.module_utils._capture import capture
+
+    monkeypatch.setattr(quiesce, "LONGEST", 0.5)
+    genuine = capture.Capture._check_place
+
+    def late(*words: Any) -> None:
+        deadline = time.monotonic() + 30
+        while runtime.state("shop") != "running" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        genuine(*words)
+
+    monkeypatch.setattr(capture.Capture, "_check_place", staticmethod(late))
+    with pytest.raises(SourceError, match="was kept still for 0 seconds, which is the limit"):
+        shop.create(quiesce="pause")
+    assert runtime.state("shop") == "running" and shop.found() == []
+
+
+def test_a_runtime_that_does_not_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{bench.top}/none")
+    monkeypatch.setattr(quiesce, "_RUNTIMES", ("docker",))
+    bench.files(a=b"a")
+    with pytest.raises(SourceError, match="docker did not answer"):
+        bench.create(quiesce="pause")
+    assert bench.found() == []
