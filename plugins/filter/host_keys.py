@@ -44,12 +44,14 @@ _value:
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
-from ansible_collections.volt.backup.plugins.module_utils._remote import sealed
 
 
 def host_keys(recovery: Any, host: Any) -> str:
     """The content of a key file."""
+    # only here: Ansible loads all filters of a collection to find one, and this takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
+    from ansible_collections.volt.backup.plugins.module_utils._remote import sealed
+
     if not (isinstance(recovery, str) and isinstance(host, str)):
         raise AnsibleFilterError("host_keys needs two texts: the content of the recovery key, and the name of the host.")
     try:

@@ -77,7 +77,7 @@ def tasks_of(node: object) -> Iterator[str]:
 def messages() -> list[str]:
     """A line a text: its file and the text."""
     found = set()
-    for folder in ("module_utils", "modules", "filter"):
+    for folder in ("module_utils", "modules", "plugin_utils", "filter"):
         for path in (ROOT / "plugins" / folder).rglob("*.py"):
             found.update(f"{path.relative_to(ROOT / 'plugins')}: {text}" for text in texts_of(path.read_text(encoding="utf-8")))
     for folder in ("roles", "playbooks"):
