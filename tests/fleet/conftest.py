@@ -24,7 +24,7 @@ from typing import Any, Callable
 from uuid import uuid4
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import Unavailable, control
+from ansible_collections.volt.backup.tests.rigs import Unavailable, control, warm
 from ansible_collections.volt.backup.tests.rigs.fleet import SUITES, Fleet
 
 
@@ -174,9 +174,15 @@ def place(fleet: Fleet) -> Iterator[str]:
     yield f"/srv/{name}"
 
 
+@pytest.fixture(scope="session")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[warm.Ansible]:
+    with warm.Ansible(tmp_path_factory.mktemp("controller")) as ansible:
+        yield ansible
+
+
 @pytest.fixture
-def node(fleet: Fleet, tmp_path: Path) -> control.Node:
-    return control.Node(fleet, tmp_path / "ansible")
+def node(fleet: Fleet, tmp_path: Path, controller: warm.Ansible) -> control.Node:
+    return control.Node(fleet, tmp_path / "ansible", controller)
 
 
 @pytest.fixture

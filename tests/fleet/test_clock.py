@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._schedule.slots import DAY, Slots
-from ansible_collections.volt.backup.tests.rigs import control, virtual
+from ansible_collections.volt.backup.tests.rigs import control, virtual, warm
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
 
 STORE = ["--store", "/srv/cas", "--backup-dir", "/srv/backups", "--json"]
@@ -53,7 +53,7 @@ class Clockwork:
     def __init__(self, fleet: Fleet) -> None:
         self.host = fleet.boot("clockwork", "bookworm", virtual.Machine)
         self.host.run("sh", "-c", "ln -sf /usr/share/zoneinfo/Europe/Berlin /etc/localtime; mkdir -p /srv/app; echo 1 >/srv/app/a")
-        self._node = control.Node(fleet, fleet.room / "ansible")
+        self._fleet = fleet
         self.slots: dict[str, Slots] = {}
 
     def declare(self) -> None:
@@ -62,7 +62,9 @@ class Clockwork:
             "volt_schedule_store": "/srv/cas",
             "volt_schedule_backup_dir": "/srv/backups",
         }
-        done = self._node.play("- import_playbook: volt.backup.schedule\n", "-e", json.dumps(given))
+        room = self._fleet.room
+        with warm.Ansible(room / "controller") as ansible:
+            done = control.Node(self._fleet, room / "ansible", ansible).play("- import_playbook: volt.backup.schedule\n", "-e", json.dumps(given))
         assert done.returncode == 0, done.stdout
         for name in WORKLOADS:
             job = json.loads(self.host.run("cat", f"/etc/volt/backup/{name}.json").stdout)

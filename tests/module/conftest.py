@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
@@ -24,7 +25,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.volt.backup.plugins.module_utils._backup import host as backup_host
 from ansible_collections.volt.backup.plugins.module_utils._schedule import declare
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
-from ansible_collections.volt.backup.tests.rigs import model
+from ansible_collections.volt.backup.tests.rigs import model, warm
 from ansible_collections.volt.backup.tests.unit import kit
 
 PACKAGE = "ansible_collections.volt.backup.plugins.modules"
@@ -171,6 +172,14 @@ class Host:
     def everything(self) -> dict[bytes, tuple[int, ...]]:
         """All there is, the tree included, with what changes where something is written."""
         return model.states(os.fsencode(self.top))
+
+
+@pytest.fixture(scope="session")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[warm.Ansible]:
+    """Ansible's programs, with nothing of the user's."""
+    room = tmp_path_factory.mktemp("controller")
+    with warm.Ansible(room, HOME=str(room / "home"), ANSIBLE_REMOTE_TMP=str(room / "remote")) as ansible:
+        yield ansible
 
 
 @pytest.fixture

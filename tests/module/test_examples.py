@@ -11,7 +11,6 @@ is taken for the future.
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -23,13 +22,13 @@ import yaml
 from ansible_collections.volt.backup.plugins.module_utils._remote import about
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
+from ansible_collections.volt.backup.tests.rigs import warm
 
 from .conftest import PACKAGE
 
 MODULES = ("volt_backup", "volt_backup_info", "volt_backup_prune", "volt_cas_gc", "volt_cas_verify", "volt_restore", "volt_restore_drill", "volt_runner")
 TOP = Path(__file__).parents[2]
 GUIDES = ("README.md", "docs/first-steps.md", "docs/schedules.md", "docs/predeploy.md", "docs/restore.md")
-PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 _YAML = re.compile(r"(?P<mark><!-- not run: [^>]* -->\n)?```yaml\n(?P<text>.*?)```", re.DOTALL)
 DEPLOYS = {
     "good": "- ansible.builtin.copy: {dest: /srv/app/app.conf, content: 'release 42', mode: '0644'}\n",
@@ -40,8 +39,8 @@ DEPLOYS = {
 class Machine:
     """A place where the paths of the examples are."""
 
-    def __init__(self, top: Path) -> None:
-        self.top = top
+    def __init__(self, top: Path, ansible: warm.Ansible) -> None:
+        self.top, self._ansible = top, ansible
         for name in ("srv/app/conf", "srv/app/tmp", "var/lib/machines/web/etc", "srv/backup", "bin", "mnt/nas/backup"):
             (top / name).mkdir(parents=True)
         about.begin(Directory(f"{top}/mnt/nas/backup"), Keys())
@@ -65,12 +64,7 @@ class Machine:
         (self.top / "inventory").write_text(
             f"[app]\nnode1 ansible_connection=local ansible_become=false ansible_python_interpreter={sys.executable} release=42\n"
         )
-        own = {"HOME": str(self.top / "home"), "ANSIBLE_REMOTE_TMP": str(self.top / "remote"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
-        environment = {**os.environ, **own}
-        command = [str(PLAYBOOK), "-i", "inventory", "play.yml", "-D", *arguments]
-        return subprocess.run(
-            command, cwd=self.top, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
+        return self._ansible.run("ansible-playbook", "-i", "inventory", "play.yml", "-D", *arguments, cwd=self.top)
 
     def files(self) -> dict[str, Any]:
         """What is below the paths of the examples."""
@@ -82,8 +76,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path, controller: warm.Ansible) -> Machine:
+    return Machine(tmp_path, controller)
 
 
 def guides() -> list[str]:

@@ -6,23 +6,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import sample
+from ansible_collections.volt.backup.tests.rigs import sample, warm
 
 
 class Node:
     """A control node whose hosts `one` and `two` are this machine."""
 
-    def __init__(self, room: Path) -> None:
-        self.room = room
-        (room / "ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="ascii")
+    def __init__(self, room: Path, ansible: warm.Ansible) -> None:
+        self.room, self._ansible = room, ansible
         local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
         (room / "inventory").write_text(f"one {local}\ntwo {local}\n", encoding="utf-8")
         for name in ("app", "db"):
@@ -31,10 +28,8 @@ class Node:
 
     def run(self, playbook: str, *arguments: str, status: int = 0, **variables: Any) -> str:
         """Run one that ends with this status; its output."""
-        settings = {"ANSIBLE_CONFIG": str(self.room / "ansible.cfg"), "ANSIBLE_HOME": str(self.room / "home"), "LC_ALL": "C.UTF-8"}
-        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.room / "inventory"), playbook, "-e", json.dumps(variables)]
-        done = subprocess.run([*words, *arguments], env={**os.environ, **settings}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=300, check=False)  # fmt: skip
+        words = ["-i", str(self.room / "inventory"), playbook, "-e", json.dumps(variables)]
+        done = self._ansible.run("ansible-playbook", *words, *arguments, timeout=300)
         assert done.returncode == status, done.stdout
         return done.stdout
 
@@ -54,8 +49,8 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path)
+def node(tmp_path: Path, controller: warm.Ansible) -> Node:
+    return Node(tmp_path, controller)
 
 
 @pytest.mark.parametrize("role", ["volt_schedule", "volt_runner", "volt_predeploy"])

@@ -15,7 +15,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.create import 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._remote import sealed
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
-from ansible_collections.volt.backup.tests.rigs import need
+from ansible_collections.volt.backup.tests.rigs import need, warm
 
 from .test_plays import Node
 
@@ -25,9 +25,9 @@ LOST = "web1"
 class Lost:
     """A host that pushed three backups of app and one of db, and is lost with its store."""
 
-    def __init__(self, room: Path) -> None:
+    def __init__(self, room: Path, ansible: warm.Ansible) -> None:
         need("age")
-        self.room, self.node, self.nas = room, Node(room), room / "nas"
+        self.room, self.node, self.nas = room, Node(room, ansible), room / "nas"
         self.seen, self.recovery = room / "seen.json", sealed.new_recovery()
         (room / "web1.keys").write_text(self.recovery.of_host(LOST).text(), encoding="utf-8")
         self.nas.mkdir()
@@ -60,8 +60,8 @@ class Lost:
 
 
 @pytest.fixture
-def lost(tmp_path: Path) -> Lost:
-    return Lost(tmp_path)
+def lost(tmp_path: Path, controller: warm.Ansible) -> Lost:
+    return Lost(tmp_path, controller)
 
 
 def test_a_lost_host_comes_back(lost: Lost) -> None:

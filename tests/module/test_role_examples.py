@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.volt.backup.plugins.modules import volt_backup_schedule
+from ansible_collections.volt.backup.tests.rigs import warm
 
 TOP = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (TOP / "roles").iterdir())
@@ -66,15 +65,12 @@ def test_the_example_of_schedules_has_options_that_the_module_takes() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_an_example_is_a_playbook(role: str, tmp_path: Path) -> None:
+def test_an_example_is_a_playbook(role: str, tmp_path: Path, controller: warm.Ansible) -> None:
     for number, specification in enumerate(entry_points(role).values()):
         plays = yaml.safe_load(specification["examples"])
         if "hosts" not in plays[0]:
             plays = [{"hosts": "all", "tasks": plays}]
         (tmp_path / f"{number}.yml").write_text(yaml.safe_dump(plays))
     playbooks = sorted(str(path) for path in tmp_path.glob("*.yml"))
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "--syntax-check", *playbooks],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
+    done = controller.run("ansible-playbook", "-i", "localhost,", "--syntax-check", *playbooks)
     assert done.returncode == 0, done.stdout

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A control node: the programs of Ansible, with a configuration and a home of their own.
 
-    node = control.Node(hosts, tmp_path)                       # a fleet and a directory
+    node = control.Node(hosts, tmp_path, ansible)              # a fleet, a directory and a warm.Ansible
     node.run("ansible-playbook", "volt.backup.status")
     node.play("- hosts: all\\n  tasks: [...]\\n", "--check")    # a playbook's text or path
 
@@ -12,28 +12,24 @@ A program runs in a process namespace of its own: when the tests die, so do its 
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
-from .fleet import APART, Fleet
+from .fleet import Fleet
+from .warm import Ansible
 
 
 class Node:
-    def __init__(self, fleet: Fleet, room: Path) -> None:
-        self._fleet, self._room = fleet, room
+    def __init__(self, fleet: Fleet, room: Path, ansible: Ansible) -> None:
+        self._fleet, self._room, self._ansible = fleet, room, ansible
         self._inventory = room / "inventory"
         room.mkdir(parents=True, exist_ok=True)
-        (room / "ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="ascii")  # nothing of the user's
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program of Ansible against all hosts that are on. What comes back is not judged."""
         self._fleet.inventory(self._inventory)  # anew: a test may have booted a host of its own
-        settings = {"ANSIBLE_HOME": str(self._room), "ANSIBLE_CONFIG": str(self._room / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
-        return subprocess.run([*APART, str(Path(sys.executable).with_name(program)), "-i", str(self._inventory), *arguments], env={**os.environ, **settings},
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False)
+        return self._ansible.run(program, "-i", str(self._inventory), *arguments)
 
     def play(self, playbook: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         if isinstance(playbook, str):
