@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 import sysconfig
+import warnings
 
 #: What the programs import in any case, and plugins that nearly all runs use, by the names that Ansible gives them.
 MODULES = (
@@ -34,6 +35,7 @@ def main(requests: socket.socket) -> None:
     sys.path[0] = sysconfig.get_path("scripts")  # as for the programs themselves
     for name in MODULES:
         importlib.import_module(name)
+    prime()
     gc.disable()
     gc.freeze()
     while True:
@@ -47,6 +49,16 @@ def main(requests: socket.socket) -> None:
             os.close(descriptor)
         while reap():
             pass
+
+
+def prime() -> None:
+    """What each program does before its first play: install the importer, read the metadata of Ansible, and the documentation of such plugins."""
+    from ansible.plugins import loader
+
+    loader.init_plugin_loader()
+    for plugins in (loader.connection_loader, loader.shell_loader, loader.become_loader, loader.callback_loader):
+        list(plugins.all(class_only=True))
+    warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")  # by `prime`
 
 
 def reap() -> bool:
