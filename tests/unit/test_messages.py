@@ -122,6 +122,10 @@ def errors() -> list[tuple[str, str, str]]:
     return sorted((str(path.relative_to(folder)), *error) for path in paths for error in errors_of(path.read_text(encoding="utf-8"), names))
 
 
+#: What is made once, before the first test where each test has a process of its own; see conftest.py.
+ONCE = (messages, errors)
+
+
 def test_the_list_is_that_of_the_sources() -> None:
     text = "\n".join([*messages(), ""])
     if _WRITE:

@@ -24,6 +24,8 @@ from ansible_collections.volt.backup.plugins.module_utils._runner import archive
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job
 from ansible_collections.volt.backup.plugins.module_utils._store import features
 
+from .. import kit
+
 ROOT = Path(__file__).parents[3]
 ENGINE = ROOT / "plugins" / "module_utils"
 PYTHONS = [path for path in os.environ.get("VOLT_PYTHONS", "").split(":") if path] or [sys.executable]
@@ -37,7 +39,7 @@ sys.stdout.buffer.write(archive.build())
 
 @pytest.fixture(scope="module")
 def built() -> bytes:
-    return archive.build()
+    return kit.command()
 
 
 @pytest.fixture
