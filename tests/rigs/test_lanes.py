@@ -53,6 +53,16 @@ def test_order_needs_and_places(tmp_path: Path) -> None:
     assert "All gates passed" in said
 
 
+def test_a_lane_that_is_done_lends_its_places(tmp_path: Path) -> None:
+    """Three gates of a lane with two places wait for each other; the third one can only begin when the other lane is done."""
+    meet = f"echo $$ >>{tmp_path}/here; until [ $(wc -l <{tmp_path}/here) = 4 ]; do sleep 0.05; done"
+    gates = [("other", "one", (), f"until [ -s {tmp_path}/here ] && [ $(wc -l <{tmp_path}/here) = 2 ]; do sleep 0.05; done; echo done >>{tmp_path}/here")]
+    gates += [(name, "two", (), meet) for name in ("first", "second", "third")]
+    with program(tmp_path, gates) as running:
+        said = running.communicate(timeout=60)[0]
+    assert running.returncode == 0, said
+
+
 def test_a_failure_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     (tmp_path / "tests.xml").write_text(JUNIT)
     gates = [

@@ -10,8 +10,9 @@
     python3 gates.py NAME...    some gates, one after the other, their output in front
     python3 gates.py pytest ... pytest as the gates call it, with arguments of one's own
 
-Lanes: `hosts` waits for machines that boot and timers that tick; `compute` has a place for each of this machine's cores. What is made lies
-in .cache of the checkout (mirrors, logs, reports) and in the user's cache (environments, homes of tools, trees of hosts).
+Lanes: `hosts` waits for machines that boot and timers that tick; `compute` has a place for each of this machine's cores, and that of `hosts` once
+these are done. What is made lies in .cache of the checkout (mirrors, logs, reports) and in the user's cache (environments, homes of tools, trees
+of hosts).
 """
 
 from __future__ import annotations

@@ -100,7 +100,10 @@ def _run(gates: Sequence[Gate], places: Mapping[str, int], logs: Path) -> list[O
 
 
 def _startable(waiting: Sequence[Gate], running: Mapping[str, _Running], ended: Mapping[str, Outcome], places: Mapping[str, int]) -> list[Gate]:
-    free = {lane: number - sum(one.gate.lane == lane for one in running.values()) for lane, number in places.items()}
+    # A lane that has done all of its work lends its places, so that as many gates run side by side to the end.
+    done = {outcome.gate.lane for outcome in ended.values()} - {gate.lane for gate in waiting} - {one.gate.lane for one in running.values()}
+    lent = sum(places[lane] for lane in done)
+    free = {lane: number + lent - sum(one.gate.lane == lane for one in running.values()) for lane, number in places.items()}
     found = []
     for gate in waiting:
         if free[gate.lane] > 0 and all(need in ended and ended[need].status == 0 for need in gate.needs):
