@@ -53,6 +53,7 @@ _value:
   elements: str
 """
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -109,6 +110,7 @@ def nearest(name: str, options: Iterable[str], slips: int = 2) -> str:
     return min(found)[1] if found else ""
 
 
+@functools.cache
 def _letters(name: str) -> str:
     return _NO_LETTER.sub("", name.lower())
 

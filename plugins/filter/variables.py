@@ -33,6 +33,7 @@ _value:
   elements: str
 """
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def internal() -> list[str]:
     return sorted(words - options)
 
 
+@functools.cache
 def _read(playbook: str) -> tuple[set[str], set[str]]:
     options: set[str] = set()
     words: set[str] = set()
