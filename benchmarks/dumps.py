@@ -29,10 +29,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent)]
 
-import zstandard  # noqa: E402
-
 import peers as tools  # noqa: E402  # pylint: disable=wrong-import-position
 import report  # noqa: E402  # pylint: disable=wrong-import-position
+import zstandard  # noqa: E402
 
 from tests.rigs import databases  # noqa: E402  # pylint: disable=wrong-import-position
 
@@ -82,8 +81,8 @@ class Maker:
             as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "pg_dump", "-h", str(server.socket), "shop"]
             for day in range(DAYS):
                 if day:
-                    text = "".join(series(one, shape) for one in statements(day)).replace("INTO orders SELECT n,", "INTO orders (id, customer, note, day) SELECT n,")
-                    server(text, "-d", "shop")
+                    text = "".join(series(one, shape) for one in statements(day))
+                    server(text.replace("INTO orders SELECT n,", "INTO orders (id, customer, note, day) SELECT n,"), "-d", "shop")
                 self.keep("PostgreSQL, plain SQL", as_user)
                 self.keep("PostgreSQL, custom format", [*as_user, "--format=custom", "--compress=0"])
 
@@ -95,7 +94,8 @@ class Maker:
             words = ["mariadb-dump", "--no-defaults", f"--socket={server.socket}", "--single-transaction", "--skip-dump-date", "--databases", "shop"]
             for day in range(DAYS):
                 if day:
-                    text = "".join(series(one, shape) for one in statements(day)).replace("INTO orders SELECT n, n %", "INTO orders (id, customer, note, day) SELECT seq, seq %")
+                    text = "".join(series(one, shape) for one in statements(day))
+                    text = text.replace("INTO orders SELECT n, n %", "INTO orders (id, customer, note, day) SELECT seq, seq %")
                     server("USE shop;" + text.replace("concat(n,", "concat(seq,"))
                 self.keep("MariaDB", words)
                 self.keep("MariaDB, a row a line", [*words, "--skip-extended-insert"])
@@ -188,7 +188,8 @@ def main() -> None:
     facts.update({"volt.backup": volt.version(), "restic": restic})
     text = "\n".join([
         f"# Dumps of {DAYS} days, {time.strftime('%Y-%m-%d')}", "",
-        "Each day 1% of the rows change, among the youngest tenth, 1% are new, and five go anywhere. MiB; CPU seconds of all days together, user and system.", "",
+        "Each day 1% of the rows change, among the youngest tenth, 1% are new, and five go anywhere. MiB; CPU seconds of all days together, user and",
+        "system.", "",
         "| dump | one day | stored, volt | stored, restic | chunks of 1 MiB | CPU, volt | CPU, restic |", "|---|--:|--:|--:|--:|--:|--:|", *rows, "",
         *(f"- {key}: {value}" for key, value in facts.items()), ""])  # fmt: skip
     print(text)

@@ -20,7 +20,15 @@ IMAGE = "volt-test"
 _PATIENCE = 60
 _STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "{place}/podman"\nrunroot = "{place}/podman-run"\n'
 #: Where cgroups are of both versions, runc is the runtime that works. Limits are those of the test itself.
-_CONTAINERS = '[engine]\ncgroup_manager = "cgroupfs"\nruntime = "runc"\nevents_logger = "none"\n[containers]\nnetns = "none"\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n'
+_CONTAINERS = """\
+[engine]
+cgroup_manager = "cgroupfs"
+runtime = "runc"
+events_logger = "none"
+[containers]
+netns = "none"
+default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
+"""
 
 
 class Runtime:

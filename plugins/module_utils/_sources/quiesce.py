@@ -34,6 +34,7 @@ from .._base import SourceError, create_file, files, held, open_file, process, r
 #: Where it is written down what is to be resumed, and how the names of these files begin. It does not outlast the host, as a pause does not.
 _PLACE, _PREFIX = "/run/volt", "quiesced-"
 _RUNTIMES = ("docker", "podman")
+_SOCKET = "/var/run/docker.sock"
 _UP = {"pause": "unpause", "stop": "start"}
 #: Seconds that a program may take, and for which containers may be kept still.
 _PATIENCE, LONGEST = 300.0, 3600.0
@@ -113,7 +114,7 @@ def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Con
 def using(source: bytes) -> t.List[Container]:
     """Running containers that have a directory of the source, or one above it, mounted, or whose root lies in it; not those that are paused."""
     found = []
-    for runtime in filter(shutil.which, _RUNTIMES):
+    for runtime in filter(_is_used, _RUNTIMES):
         ids = _ask([runtime, "ps", "--quiet", "--no-trunc"]).split()
         for told in json.loads(_ask([runtime, "inspect", "--type", "container", *ids])) if ids else ():
             state = told.get("State") or {}
@@ -124,6 +125,12 @@ def using(source: bytes) -> t.List[Container]:
             if any(_meet(os.path.realpath(os.fsencode(path)), source) for path in paths if path):
                 found.append(Container(runtime, told["Id"], str(told["Name"]).lstrip("/")))
     return found
+
+
+def _is_used(runtime: str) -> bool:
+    """Whether a runtime is here. Docker's command may be installed without its daemon, which has a socket."""
+    daemon = runtime != "docker" or "DOCKER_HOST" in os.environ or os.path.lexists(_SOCKET)
+    return daemon and shutil.which(runtime) is not None
 
 
 def _meet(path: bytes, source: bytes) -> bool:

@@ -267,7 +267,8 @@ FITTING = {
     **dict.fromkeys(("tags", "exclude", "changed_while_read", "unstable_paths"), LISTS),
     **dict.fromkeys(("pushed_to_cdn", "complete", "exclude_caches", "one_file_system", "unstable", "suspect", "protected"), FLAGS),
     "source_links": (0, *LISTS), "mounts": (0, *LISTS), "created_at": (7,), "skipped": (9, 16), "format": (), "source_path": (), "directory_id": (0, 17),
-    "store_id": (0, 17), "copies": (9,), "accepted_at": (0, 7), "protected_at": (0, 7), "file_counts": (9, 11), "lost_counts": (9, 11),
+    "store_id": (0, 17), "accepted_at": (0, 7), "protected_at": (0, 7), "file_counts": (9, 11), "lost_counts": (9, 11),
+    **dict.fromkeys(("copies", "dumps", "quiesced", "snapshots"), (9,)),
 }  # fmt: skip
 
 
