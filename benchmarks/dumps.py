@@ -97,7 +97,8 @@ class Maker:
                     text = "".join(series(one, shape) for one in statements(day))
                     text = text.replace("INTO orders SELECT n, n %", "INTO orders (id, customer, note, day) SELECT seq, seq %")
                     server("USE shop;" + text.replace("concat(n,", "concat(seq,"))
-                self.keep("MariaDB", words)
+                self.keep("MariaDB, statements of 1 MiB (its default)", words)
+                self.keep("MariaDB, statements of 4 KiB", [*words, "--net-buffer-length=4096"])
                 self.keep("MariaDB, a row a line", [*words, "--skip-extended-insert"])
 
     def redis(self) -> None:
