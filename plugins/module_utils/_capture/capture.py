@@ -323,7 +323,7 @@ class Capture:
         taken = options.streams.names if here.parent is None else frozenset()
 
         def omit(found: os.DirEntry[str]) -> bool:
-            return os.fsencode(found.name) in taken or self._is_omitted(path, found, mounted)
+            return bool(taken) and os.fsencode(found.name) in taken or self._is_omitted(path, found, mounted)
 
         def failed(name: bytes, error: OSError) -> None:
             self._notes.skipped.append(Skipped(join(here.path, name), "unreadable", reason(error)))
