@@ -141,6 +141,8 @@ def test_subvolumes_and_mounts_below(btrfs: Btrfs) -> None:
         assert btrfs.run("require", "--exclude", "/other")["backup"]["complete"]
         one = btrfs.run("require", "--one-file-system")["backup"]
         assert [part["path"] for part in one["snapshots"]] == [str(btrfs.source)] and one["mounts"] == made["backup"]["mounts"]
+        plain = btrfs.run("none", "--one-file-system")  # the same is left out and noted, and what a mount hides stays hidden
+        assert plain["diff"]["counts"] == {"added": 0, "changed": 0, "removed": 0} and plain["backup"]["skipped"] == one["skipped"]
     finally:
         subprocess.run(["umount", str(other)], check=True)
     assert btrfs.left() == [] and {item["reason"] for item in made["backup"]["skipped"]} == {"store"}

@@ -27,11 +27,13 @@ import typing as t
 from .._base import SourceError, kernel, reason, show
 from .._capture.capture import View
 from .._fs.exclusions import Exclusions
-from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, is_within, mounts
+from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts
 from . import btrfs
 
-#: The kind of a part that is read while it is in use.
-NOT_STILL = "none"
+#: The kind of a part that is read while it is in use; and of one that is shown without being read, so that the walk sees what is mounted there.
+NOT_STILL, UNREAD = "none", ""
+#: Seconds that a mount may take to answer.
+_ANSWER = 60.0
 
 
 class Part(t.NamedTuple):
@@ -62,11 +64,10 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
         parts = [Part(b"", NOT_STILL, source)]
         view = None
         try:
-            on = _mounts_of(source, exclude)
             moment = time.time_ns()
-            parts = [part for mount in on for part in _parts(stack, source, mount, exclude is not None)]
+            parts = [part for mount in _mounts_of(source) for part in _parts(stack, source, mount, exclude)]
             _refuse(source, parts if need else ())
-            if any(part.kind != NOT_STILL for part in parts):
+            if any(part.kind not in (NOT_STILL, UNREAD) for part in parts):
                 view = _shown(stack, source, place, parts, moment)
         except OSError as error:
             stack.close()
@@ -75,13 +76,13 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
             _refuse(source, parts if need else (), why)
         live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
         told = [f"No snapshot could be made of {len(live)} file system(s), first {live[0]}{why}: it was read while it was in use."] if live else []
-        yield Taken(view, [{"path": _path(source, part), "kind": part.kind} for part in parts], told)
+        yield Taken(view, [{"path": _path(source, part), "kind": part.kind} for part in parts if part.kind != UNREAD], told)
 
 
 def places_of(source: bytes) -> t.List[bytes]:
     """The directories that snapshots of a source are made in. :param source: a real path."""
     try:
-        tops = [_top(source, mount) for mount in _mounts_of(source, Exclusions(()))]
+        tops = [_top(source, mount) for mount in _mounts_of(source)]
     except OSError:  # the run will say so
         return []
     return [os.path.join(top, SNAPSHOTS) for top in tops if top is not None]
@@ -115,39 +116,53 @@ def _shown(stack: contextlib.ExitStack, source: bytes, place: bytes, parts: t.Se
     return view
 
 
-def _mounts_of(source: bytes, exclude: t.Optional[Exclusions]) -> t.List[Mount]:
-    """The mount that a source is on, and those below it that are read, in the order of mounting."""
+def _mounts_of(source: bytes) -> t.List[Mount]:
+    """The mount that a source is on, and those below it, in the order of mounting."""
     seen = [mount for mount in mounts() if not mount.is_itself]
     own = [mount for mount in seen if is_within(source, mount.point)]
     top = max(own, key=lambda mount: (len(mount.point), seen.index(mount)))
-    found = [top]
-    for mount in seen if exclude is not None else ():
-        if mount is top or not is_within(mount.point, source) or mount.point == source or mount.kind in PSEUDO:
-            continue
-        names = os.path.relpath(mount.point, source).split(b"/")
-        if not any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names))):  # type: ignore[union-attr]
-            found.append(mount)
-    return found
+    return [top, *(mount for mount in seen if mount.point != source and is_within(mount.point, source))]
 
 
-def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, more: bool) -> t.Iterator[Part]:
-    """What a mount shows of the source. :param more: with the subvolumes below, which are file systems of their own."""
+def _is_read(source: bytes, mount: Mount, exclude: t.Optional[Exclusions]) -> bool:
+    """Whether the walk reads what is on a mount below the source. :param exclude: None where it reads one file system only."""
+    if exclude is None or mount.kind in PSEUDO:
+        return False
+    return not _is_excluded(source, mount, exclude)
+
+
+def _is_excluded(source: bytes, mount: Mount, exclude: Exclusions) -> bool:
+    names = os.path.relpath(mount.point, source).split(b"/")
+    return any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names)))
+
+
+def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.Optional[Exclusions]) -> t.Iterator[Part]:
+    """What a mount shows of the source. Subvolumes below are file systems of their own."""
     start = _start(source, mount)
     path = b"" if start == source else os.path.relpath(start, source)
+    if path and not _is_read(source, mount, exclude):
+        excluded = exclude is not None and _is_excluded(source, mount, exclude)
+        if not excluded and not mount.is_remote:  # others are never accessed, neither by the walk nor here
+            yield Part(path, UNREAD, start)
+        return
+    if mount.is_remote and not answers(mount.point, _ANSWER):
+        return  # the walk finds that out, too, and says so
     top = _top(source, mount)
     if top is None:
         yield Part(path, NOT_STILL, start)
         return
     inside = os.path.relpath(start, top)
     inside = b"" if inside == b"." else inside
-    below = [found for found in btrfs.nested(top) if more and _is_below(found, inside)]
+    below = [found for found in btrfs.nested(top) if _is_below(found, inside)]
     if btrfs.is_read_only(top):  # it is still already, and no snapshot could be made in it
-        yield Part(path, "btrfs", start)
-        return
-    made = stack.enter_context(btrfs.snapshot(top, below))
+        made = {found: os.path.join(top, found) for found in [b"", *below]}
+    else:
+        made = stack.enter_context(btrfs.snapshot(top, below if exclude is not None else ()))
     yield Part(path, "btrfs", os.path.join(made[b""], inside))
     for found in below:
-        yield Part(os.path.join(path, os.path.relpath(found, inside or b".")), "btrfs", made[found])
+        shown = made.get(found)
+        where = os.path.join(path, os.path.relpath(found, inside or b"."))
+        yield Part(where, "btrfs", shown) if shown is not None else Part(where, UNREAD, os.path.join(top, found))
 
 
 def _start(source: bytes, mount: Mount) -> bytes:
@@ -168,6 +183,8 @@ def _identities(source: bytes, parts: t.Iterable[Part]) -> t.Dict[int, int]:
     """By st_dev of what is shown: the identity of the live file system, as the stat cache knows it."""
     kinds, found = Kinds(), {}
     for part in parts:
+        if part.kind == UNREAD:
+            continue
         live = os.open(os.path.join(source, part.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             found[os.stat(part.shown).st_dev] = kinds.identity(live, os.fstat(live).st_dev)
