@@ -28,10 +28,10 @@ from .._restore.target import resolve
 from .._store.store import Store
 from . import names
 from .catalog import Catalog, of_future, trouble_of
-from .ids import check_id
+from .listing import inside
 from .origin import LocalOrigin
 from .records import Listed, Manifest, Sidecar
-from .restore import Restorer, inside
+from .restore import Restorer
 
 
 class Difference(t.NamedTuple):
@@ -42,22 +42,11 @@ class Difference(t.NamedTuple):
     diff: t.Dict[str, t.Any]
 
 
-def chosen(catalog: Catalog, text: str) -> Sidecar:
-    """The backup that people mean by a text (see `names`): of a workload its newest good one."""
-    backup, workload = names.meant(catalog, text)
-    if workload is None:
-        return catalog.sidecar(check_id(backup or ""))
-    found = catalog.newest(workload, False)[0]
-    if found is None:
-        raise NotFound(f"Workload {workload} has no complete, undamaged backup in {catalog.where}; list its backups and give one's id.")
-    return found
-
-
 def between(store: Store, catalog: Catalog, old: str, new: str, paths: t.Sequence[str], limit: int) -> Difference:
     """What leads from one backup to another; with `paths`, what of it is there or below."""
-    older = chosen(catalog, old)
+    older = names.chosen(catalog, old, False)
     try:
-        sidecars = [older, chosen(catalog, new)]
+        sidecars = [older, names.chosen(catalog, new, False)]
     except NotFound:
         if not os.path.isdir(new):
             raise
@@ -93,7 +82,7 @@ def _topmost(pairs: t.Iterable[t.Tuple[bytes, ...]]) -> t.List[t.Tuple[bytes, ..
 
 def live(store: Store, catalog: Catalog, backup_dir: str, old: str, target: t.Optional[str], paths: t.Sequence[str], verify: bool, limit: int) -> Difference:
     """What leads from a backup to a directory as it is now. :param target: None for the source. :param verify: compare content, too."""
-    sidecar = chosen(catalog, old)
+    sidecar = names.chosen(catalog, old, False)
     request = RestoreRequest(target=target, paths=paths, verify=verify, diff_limit=limit)
     return Difference(sidecar["id"], *_Live(LocalOrigin(store, catalog, backup_dir, sidecar), request, True, False, unwatched).differences())
 

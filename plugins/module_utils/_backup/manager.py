@@ -12,10 +12,8 @@ Each action imports what it needs when it is called. A listing, which people wai
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import gc
-import itertools
 import os
 import typing as t
 
@@ -37,14 +35,13 @@ from .._base import (
     unwatched,
 )
 from .._format import tree
-from .._format.walk import Load, walk
 from .._store.store import WALKER, Store
 from . import directory, host, names, presence
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .copies import Copies
 from .ids import check_id, check_workload
 from .query import Query, accepts
-from .records import Listed, Manifest
+from .records import Listed
 
 if t.TYPE_CHECKING:
     from .._restore.plan import RestoreRequest
@@ -52,8 +49,6 @@ if t.TYPE_CHECKING:
     from .origin import Origin
     from .records import CopyRecord
     from .retention import Keep
-
-_KINDS = {"f": "file", "F": "file", "d": "directory", "l": "symlink", "p": "fifo", "s": "socket", "c": "character", "b": "block"}
 
 
 @contextlib.contextmanager
@@ -444,12 +439,25 @@ class Manager:
 
     def contents(self, backup: str, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
         """What is in a backup: at most `limit` entries (None: all) in walk order, and how many more there are."""
+        from .listing import contents
+
         store, catalog = self._open()
         with store.lock():
             sidecar = catalog.sidecar(check_id(backup))
             manifest = catalog.manifest(sidecar)
             with catalog.reading(sidecar):
                 return contents(manifest, lambda digest: tree.load(store.read, digest), limit)
+
+    @contextlib.contextmanager
+    def opened(self, text: str) -> t.Iterator[Origin]:
+        """A backup to read from, as people name it: of a workload the newest that is complete and undamaged (see `names`)."""
+        from .origin import LocalOrigin
+
+        store, catalog = self._open()
+        with store.lock(), no_cycles():
+            sidecar = names.chosen(catalog, text, True)
+            with catalog.reading(sidecar):
+                yield LocalOrigin(store, catalog, self._directory, sidecar)
 
     def usage(self) -> t.Dict[str, t.Any]:
         """What the store holds and what that costs, in all and by workload."""
@@ -458,35 +466,3 @@ class Manager:
         store, catalog = self._open(room=WALKER, proves=False)
         with store.lock(), no_cycles():
             return usage.usage(store, catalog)
-
-
-def contents(manifest: Manifest, load: Load, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
-    """What is in a backup: at most `limit` entries (None: all) in walk order, and how many more there are."""
-    total = 1 + sum(manifest.totals[key] for key in ("files", "directories", "symlinks", "others"))
-    listed = [_describe(path, item, manifest) for path, item in itertools.islice(walk(load, manifest.root), limit)]
-    return {"entries": listed, "count": total, "more": total - len(listed)}
-
-
-def _describe(path: bytes, item: tree.Entry, manifest: Manifest) -> t.Dict[str, t.Any]:
-    return {
-        "path": show(path) or ".",
-        "type": _KINDS[chr(item.kind)],
-        "mode": f"{item.mode:04o}",
-        "uid": item.uid,
-        "gid": item.gid,
-        "user": manifest.users.get(item.uid),
-        "group": manifest.groups.get(item.gid),
-        "size": item.size,
-        "mtime": _moment(item),
-        "target": show(item.extra.target) if item.extra.target else None,
-        "xattrs": [show(name) for name, _value in item.extra.xattrs],
-    }
-
-
-def _moment(item: tree.Entry) -> str:
-    """The modification time as text: a year that datetime does not know is given in seconds."""
-    try:
-        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=item.seconds)
-        return f"{moment:%Y-%m-%dT%H:%M:%S}.{item.nanos:09d}Z"
-    except OverflowError:
-        return f"@{item.seconds}.{item.nanos:09d}"

@@ -16,7 +16,8 @@ import typing as t
 
 from .._base import NotFound, UsageError, show
 from .catalog import Catalog, trouble_of, workload_of
-from .ids import is_id, is_workload
+from .ids import check_id, is_id, is_workload
+from .records import Sidecar
 
 LATEST = "latest"
 #: As many are named in a message.
@@ -62,6 +63,17 @@ def meant(catalog: Catalog, text: str) -> t.Tuple[t.Optional[str], t.Optional[st
     if not catalog.exists(found):
         raise NotFound(f"There is no backup or workload {show(os.fsencode(text))} in {catalog.where}; list the backups.")
     return found, None
+
+
+def chosen(catalog: Catalog, text: str, deep: bool) -> Sidecar:
+    """The backup that people mean by a text: of a workload its newest good one. :param deep: as of `Catalog.newest`."""
+    backup, workload = meant(catalog, text)
+    if workload is None:
+        return catalog.sidecar(check_id(backup or ""))
+    found = catalog.newest(workload, deep)[0]
+    if found is None:
+        raise NotFound(f"Workload {workload} has no complete, undamaged backup in {catalog.where}; list its backups and give one's id.")
+    return found
 
 
 def _only(catalog: Catalog) -> str:

@@ -44,6 +44,10 @@ class Origin(t.Protocol):
     def load(self) -> walk.Load:
         """The entries of a directory, by the digest of its tree."""
 
+    @property
+    def troubles(self) -> t.Sequence[str]:
+        """What is wrong and does not keep the backup from being read, as sentences."""
+
     def manifest(self) -> Manifest:
         """Its manifest; Damaged where that is missing or altered."""
 
@@ -73,6 +77,7 @@ class LocalOrigin:
         self.cache: t.Optional[Cache] = store.cache
         self.load: walk.Load = catalog.load
         self.check, self.groups = catalog.check, catalog.groups
+        self.troubles: t.Sequence[str] = ()
 
     def manifest(self) -> Manifest:
         return self._catalog.manifest(self.sidecar)

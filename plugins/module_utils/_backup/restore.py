@@ -44,6 +44,7 @@ from .._restore.salvage import Salvage, named
 from .._restore.target import Target, resolve
 from .._sources import loading
 from .guards import NO_SOURCE
+from .listing import inside
 from .origin import Origin
 from .records import Manifest
 
@@ -67,17 +68,6 @@ class _Work(t.NamedTuple):
     comparer: Comparer
     groups: t.List[t.List[bytes]]
     comparison: Comparison
-
-
-def inside(load: walk.Load, manifest: t.Callable[[], Manifest], source: str, path: bytes) -> bytes:
-    """A path of a backup, which may be given with the source in front of it. What the backup has under that very name counts first."""
-    below = os.path.relpath(b"/" + path.lstrip(b"/"), parse(source)) if path and b".." not in path.split(b"/") else b".."
-    if below.partition(b"/")[0] == b"..":
-        return path
-    with contextlib.suppress(Damaged):
-        if walk.find(load, manifest().root, Selection.clean(path)) is not None:
-            return path
-    return below
 
 
 class Restorer:

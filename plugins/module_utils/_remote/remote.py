@@ -16,7 +16,8 @@ import typing as t
 from .._backup.catalog import made_at, selects, unreadable, with_state
 from .._backup.copies import Copies, Original, copy_on
 from .._backup.ids import check_id, check_workload
-from .._backup.manager import Manager, contents, no_cycles
+from .._backup.listing import contents
+from .._backup.manager import Manager, no_cycles
 from .._backup.names import LATEST
 from .._backup.query import Query, accepts
 from .._backup.records import CopyRecord, Listed, Sidecar
@@ -234,6 +235,12 @@ class Remote:
         """What is in a backup of the remote, as of `Manager.contents`."""
         with no_cycles(), self._opened(self._choose(meant, Query(), None), False) as origin:
             return contents(origin.manifest(), origin.load, limit)
+
+    @contextlib.contextmanager
+    def opened(self, text: str, everything: bool = False) -> t.Iterator[RemoteOrigin]:
+        """A backup of the remote to read from, as people name it (see `meant`). :param everything: all of it will be read."""
+        with no_cycles(), self._opened(self._choose(self.meant(text), Query(), None), everything) as origin:
+            yield origin
 
     def _opened(self, chosen: choice.Chosen, everything: bool) -> RemoteOrigin:
         from .origin import RemoteOrigin

@@ -10,8 +10,8 @@ It parses arguments and prints results; the engine does the work. With `--json` 
 failed, 2 wrong usage, 3 backup incomplete, 4 no store, 5 unknown workload or id, 6 backup suspect, 7 written by a newer version, 130 interrupted.
 
 Files: `cli` (the command line), `manual` (examples and exit statuses), `page` (the manual page), `completion` (for shells), `backups` (commands about
-backups), `upkeep` (prune, gc, verify), `remotes` (push), `scheduled` (run, hook, status, drill, notify), `screen` (all that prints: tables, sizes, the
-progress bar), `archive` (the command as one file), `beside` (what is installed beside it).
+backups), `look` (commands that look into backups), `upkeep` (prune, gc, verify), `remotes` (push), `scheduled` (run, hook, status, drill, notify),
+`screen` (all that prints: tables, sizes, the progress bar), `archive` (the command as one file), `beside` (what is installed beside it).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.query import Query
 from .._base import NotFound, VoltError, one_line
-from . import screen
+from . import look, screen
 from .remotes import opened, remote_option
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect
 
@@ -257,20 +257,8 @@ def _unchecked(backup: Backup) -> str:
 
 
 def _contents(contents: t.Dict[str, t.Any]) -> str:
-    rows = [
-        (
-            entry["type"],
-            entry["mode"],
-            entry["user"] or entry["uid"],
-            entry["group"] or entry["gid"],
-            screen.size(entry["size"]) if entry["type"] == "file" else "",
-            entry["mtime"][:19].replace("T", " "),
-            one_line(entry["path"]) + (f" -> {one_line(entry['target'])}" if entry["target"] else ""),
-        )
-        for entry in contents["entries"]
-    ]
     more = f"... and {contents['more']} more (--diff-limit)\n" if contents["more"] else ""
-    return "\n" + screen.fitted(("TYPE", "MODE", "USER", "GROUP", "SIZE", "MODIFIED (UTC)", "PATH"), rows, right=(4,), wrap=False) + more
+    return "\n" + look.entries(contents["entries"]) + more
 
 
 # ---- diff

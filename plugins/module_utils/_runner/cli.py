@@ -33,7 +33,7 @@ from .._base import (
     show,
     unexpected,
 )
-from . import backups, manual, remotes, scheduled, screen, upkeep
+from . import backups, look, manual, remotes, scheduled, screen, upkeep
 from .upkeep import Command
 
 #: Exit status by error, the first that fits; all others are FAILED.
@@ -49,7 +49,7 @@ _STATUS = {
     Unsupported: upkeep.UNSUPPORTED,
 }
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
-_PATHS = ("store", "backup_dir", "source", "target", "paths", "exclude")
+_PATHS = ("store", "backup_dir", "source", "target", "path", "paths", "exclude")
 #: What needs the options of all commands.
 _ALL = ("help", "completion")
 _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}
@@ -121,7 +121,7 @@ def parser(said: t.Optional[t.Collection[str]] = None) -> argparse.ArgumentParse
         Command("completion", "print a script that completes commands, options and ids", _completion_options,
                 lambda args, _manager: _completion(top, args), reads=False),
     )  # fmt: skip
-    for command in (*backups.COMMANDS, *upkeep.COMMANDS, *remotes.COMMANDS, *scheduled.COMMANDS, *ours):
+    for command in (*backups.COMMANDS, *look.COMMANDS, *upkeep.COMMANDS, *remotes.COMMANDS, *scheduled.COMMANDS, *ours):
         made = words.add_parser(
             command.name, help=command.about, description=command.about, parents=[_shared({})], epilog=manual.epilog(command.name),
             formatter_class=_Formatter,

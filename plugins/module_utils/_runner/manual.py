@@ -35,6 +35,8 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
         "restore app --dry-run", "restore app --force", "restore app-20261123-10 --target /srv/app-restored", "restore app --path /srv/app/conf --force",
         "restore web1/app --remote offsite --target /srv/app",
     ),
+    "ls": ("ls app", "ls app-20261123-10 conf", "ls web1/app /srv/app/conf --recursive --remote offsite"),
+    "cat": ("cat app conf/app.conf", "cat app-20261122 /srv/app/data/app.db"),
     "delete": ("delete app-20261123-10 --dry-run",),
     "accept": ("accept app-20261123-10", "accept app"),
     "protect": ("protect app-20261123-10",),

@@ -144,9 +144,25 @@ def out(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer must not fail once more
-        if not isinstance(error, BrokenPipeError):
-            raise VoltError(f"The output cannot be written: {reason(error)}; fix that, then run again.") from None
+        _end_output(error)
+
+
+def _end_output(error: OSError) -> None:
+    """Print nothing more. VoltError unless it was the reader who ended it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer must not fail once more
+    if not isinstance(error, BrokenPipeError):
+        raise VoltError(f"The output cannot be written: {reason(error)}; fix that, then run again.") from None
+
+
+def write(data: bytes) -> bool:
+    """Write bytes of a file as they are; False where they are not read any more."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return True
+    except OSError as error:
+        _end_output(error)
+        return False
 
 
 def as_json(value: t.Any) -> None:
