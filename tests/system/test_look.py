@@ -76,8 +76,11 @@ def test_unknown_paths_and_ids(bench: Any, run: Run) -> None:
     for words in (["ls", backup, "none"], ["cat", backup, "conf/none"], ["cat", backup, "conf/app/below"]):
         assert run(*words) == (upkeep.UNKNOWN, b"", f"volt-backup: Backup {backup} has no path {words[2]}; list its contents.\n")
     assert run("ls", "nothing")[0] == run("cat", "nothing", "x")[0] == upkeep.UNKNOWN
-    for path, said in (("conf", "conf is a directory; give"), ("link", "link is a symbolic link to conf/app; give"), ("socket", "socket is a socket, which has no"),
-                       (str(bench.source), "The source is a directory; give"), ("../x", "contains `..`")):  # fmt: skip
+    refused = {
+        "conf": "conf is a directory; give", "link": "link is a symbolic link to conf/app; give", "socket": "socket is a socket, which has no",
+        str(bench.source): "The source is a directory; give", "../x": "contains `..`",
+    }  # fmt: skip
+    for path, said in refused.items():
         status, out, error = run("cat", backup, path)
         assert (status, out) == (upkeep.USAGE, b"") and said in error
 

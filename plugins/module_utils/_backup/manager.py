@@ -49,6 +49,7 @@ if t.TYPE_CHECKING:
     from .origin import Origin
     from .records import CopyRecord
     from .retention import Keep
+    from .search import Search
 
 
 @contextlib.contextmanager
@@ -458,6 +459,15 @@ class Manager:
             sidecar = names.chosen(catalog, text, True)
             with catalog.reading(sidecar):
                 yield LocalOrigin(store, catalog, self._directory, sidecar)
+
+    @contextlib.contextmanager
+    def searched(self, query: Query, dry: bool = False) -> t.Iterator[Search]:
+        """A search through the backups that match (see `search`)."""
+        from . import search
+
+        store, catalog = self._open(dry, proves=False)
+        with store.lock(), no_cycles():
+            yield search.local(catalog, query)
 
     def usage(self) -> t.Dict[str, t.Any]:
         """What the store holds and what that costs, in all and by workload."""

@@ -7,21 +7,28 @@
 """Exclusion patterns as in gitignore(5), on bytes.
 
 A pattern without a slash, except at its end, matches at every level; any other is anchored at the source. A slash at the end matches only
-directories, `**` spans levels, `!` includes again, the last match counts. Paths below an excluded directory are never read.
+directories, `**` spans levels, `!` includes again, the last match counts. Paths below an excluded directory are never read. Beyond gitignore, `\\xNN` is the
+byte of that number, as paths are shown.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import typing as t
 
-from .._base import UsageError, is_regular, open_file
+from .._base import UsageError, is_regular, one_line, open_file
 
 #: How a cache directory marks itself: https://bford.info/cachedir/
 CACHEDIR_TAG = b"CACHEDIR.TAG"
 CACHEDIR_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 
+
+#: A byte as paths are shown with it, where that is not UTF-8.
+_BYTE = re.compile(rb"\\x([0-9a-fA-F]{2})")
+#: What makes a name in a pattern more than a name.
+_SPECIAL = re.compile(rb"[*?\[\\]")
 
 #: Reasons of what is in the backup but for something.
 PARTLY = ("attributes", "links")
@@ -49,6 +56,7 @@ class _Rule(t.NamedTuple):
     by_name: bool
     only_directories: bool
     takes_back: bool
+    body: bytes
 
 
 class Exclusions:
@@ -77,12 +85,37 @@ class Exclusions:
         return False
 
 
-def _compile(text: str) -> t.Optional[_Rule]:
+class Pattern:
+    """One pattern, to find paths with: what it would exclude, it finds. UsageError for one that can find nothing.
+
+    :ivar above: the directories that all it finds are in, one below the other. :ivar depth: the most names that a path it finds has; None for any number.
+    """
+
+    def __init__(self, text: str) -> None:
+        rule = _compile(text, "Pattern")
+        if rule is None or rule.takes_back:
+            raise UsageError(f"Pattern {one_line(text)} matches nothing; write a name or a path. A # or ! at its start needs a backslash in front.")
+        self._rule = rule
+        names = rule.body.split(b"/")
+        literal = list(itertools.takewhile(lambda name: not _SPECIAL.search(name), names[:-1]))
+        self.above: t.List[bytes] = [] if rule.by_name else literal
+        self.depth = None if rule.by_name or b"**" in names else len(names)
+
+    def matches(self, parent: bytes, name: bytes, is_directory: bool) -> bool:
+        """Whether it finds `name` in the directory `parent`, which is relative to the source, and empty for the source."""
+        rule = self._rule
+        if rule.only_directories and not is_directory:
+            return False
+        return bool(rule.regex.match(name if rule.by_name or not parent else parent + b"/" + name))
+
+
+def _compile(text: str, what: str = "Exclusion") -> t.Optional[_Rule]:
+    """:param what: the text is, at the start of a message. Only exclusions are kept, so only they must be UTF-8."""
     if "\n" in text or "\0" in text:
-        raise UsageError(f"Exclusion {text!r} contains a line break or NUL; write one pattern per list item.")
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError(f"{what} {text!r} contains a line break or NUL; write one pattern per list item.")
+    if what == "Exclusion" and not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         # records are UTF-8, and a pattern that comes back from them as another would protect other things
-        raise UsageError(f"Exclusion {os.fsencode(text)!r} is not UTF-8; write ? for each byte that is not valid.")
+        raise UsageError(f"Exclusion {os.fsencode(text)!r} is not UTF-8; write ? or its escape, such as \\xff, for each byte that is not valid.")
     pattern = os.fsencode(text)
     stripped = pattern.rstrip(b" ")
     if (len(stripped) - len(stripped.rstrip(b"\\"))) % 2 and stripped != pattern:
@@ -96,12 +129,12 @@ def _compile(text: str) -> t.Optional[_Rule]:
     by_name = b"/" not in body
     body = body.lstrip(b"/")
     if not body:
-        raise UsageError(f"Exclusion {text!r} matches the source itself; exclude paths below it.")
+        raise UsageError(f"{what} {text!r} matches the source itself; write a path below it.")
     try:
         regex = re.compile(_translate(body) + rb"\Z", re.DOTALL)
     except (re.error, IndexError):
-        raise UsageError(f"Exclusion {text!r} is not a valid pattern; see gitignore(5).") from None
-    return _Rule(regex, by_name, only_directories, takes_back)
+        raise UsageError(f"{what} {text!r} is not a valid pattern; see gitignore(5).") from None
+    return _Rule(regex, by_name, only_directories, takes_back, body)
 
 
 def _translate(body: bytes) -> bytes:
@@ -128,12 +161,22 @@ def _translate(body: bytes) -> bytes:
             out.append(piece)
             i += length
         elif rest[:1] == b"\\":
-            out.append(re.escape(body[i + 1 : i + 2]) or _bad())
-            i += 2
+            char, length = _escaped(rest)
+            out.append(char)
+            i += length
         else:
             out.append(re.escape(rest[:1]))
             i += 1
     return b"".join(out)
+
+
+def _escaped(rest: bytes) -> t.Tuple[bytes, int]:
+    """What a backslash stands for, and how long that is written."""
+    byte = _BYTE.match(rest)
+    char = bytes([int(byte[1], 16)]) if byte else rest[1:2]
+    if not char or byte and char in b"/\0":
+        _bad()
+    return re.escape(char), byte.end() if byte else 2
 
 
 def _bracket(rest: bytes) -> t.Tuple[bytes, int]:
@@ -153,8 +196,9 @@ def _bracket(rest: bytes) -> t.Tuple[bytes, int]:
             inside += _classes(rest[i + 2 : end])
             i = end + 2
         elif rest[i : i + 1] == b"\\":
-            inside += re.escape(rest[i + 1 : i + 2])
-            i += 2
+            char, length = _escaped(rest[i:])
+            inside += char
+            i += length
         else:
             char = rest[i : i + 1]
             inside += char if char == b"-" and start < i and inside[-1:] != b"-" else re.escape(char)

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import typing as t
 
 from .._backup import records
@@ -27,6 +28,14 @@ class Chosen(t.NamedTuple):
     sidecar: records.Sidecar
     #: Newer ones that cannot be used, and why.
     passed: t.List[t.Dict[str, str]]
+
+
+def manifest(keys: Keys, commit: commits.Read, sidecar: records.Sidecar) -> records.Manifest:
+    """The manifest in a commit; Damaged where it is not the one that its record names."""
+    data = keys.open_data(commit.manifest)
+    if hashlib.sha256(data).hexdigest() != sidecar["manifest_sha256"]:
+        raise Damaged(f"The manifest of {commit.commit.push} on the remote is not the one that its record names; use another backup.")
+    return records.decode_manifest(data)
 
 
 def by_id(transport: Transport, keys: Keys, host: str, backup: str) -> Chosen:

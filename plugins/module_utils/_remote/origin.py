@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import typing as t
 
 from .._backup import records
-from .._base import Damaged, Interrupted, RemoteError, TargetFull, VoltError
+from .._base import Interrupted, RemoteError, TargetFull, VoltError
 from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._restore import spool
 from .._restore.target import Target
 from .._store.cache import Cache
 from .._store.store import Store
-from . import known
+from . import choice, known
 from .blobs import RemoteBlobs
 from .choice import Chosen
 from .fetcher import Fetcher
@@ -79,10 +78,7 @@ class RemoteOrigin:
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  the origin lives as long as the restore
     def manifest(self) -> records.Manifest:
-        data = self._keys.open_data(self._chosen.commit.manifest)
-        if hashlib.sha256(data).hexdigest() != self.sidecar["manifest_sha256"]:
-            raise Damaged(f"The manifest of {self._chosen.commit.commit.push} on the remote is not the one that its record names; use another backup.")
-        return records.decode_manifest(data)
+        return choice.manifest(self._keys, self._chosen.commit, self.sidecar)
 
     def check(self, manifest: records.Manifest) -> None:
         Reachability(self._read, self.blobs.present)(manifest.root.content, manifest.links)

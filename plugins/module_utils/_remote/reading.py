@@ -31,6 +31,7 @@ class Copy(t.NamedTuple):
     trouble: t.Optional[str]
     #: SHA-256 of the commit, in hex.
     sha256: t.Optional[str] = None
+    read: t.Optional[commits.Read] = None
 
 
 class Listing(t.NamedTuple):
@@ -106,7 +107,7 @@ def _read_all(transport: Transport, keys: Keys, host: str) -> t.Tuple[t.List[Cop
             continue
         found, sidecar = item
         whole.append(found)
-        copies.append(Copy(push, found.commit.seq, sidecar, None, found.sha256))
+        copies.append(Copy(push, found.commit.seq, sidecar, None, found.sha256, found))
     return copies, whole
 
 

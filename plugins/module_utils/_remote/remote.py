@@ -21,7 +21,7 @@ from .._backup.manager import Manager, no_cycles
 from .._backup.names import LATEST
 from .._backup.query import Query, accepts
 from .._backup.records import CopyRecord, Listed, Sidecar
-from .._base import Damaged, NoStore, NotFound, Progress, Standing, UsageError, VoltError, parse_time, show_time, unwatched
+from .._base import Damaged, NoStore, NotFound, Progress, Standing, Unsupported, UsageError, VoltError, parse_time, show_time, unwatched
 from . import about, choice, known, names, policy, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory
@@ -33,6 +33,8 @@ from .transport import Transport
 if t.TYPE_CHECKING:
     from .._backup.pull import Pulled
     from .._backup.restore import Restored
+    from .._backup.search import Search
+    from .._format.walk import Load
     from .._restore.plan import RestoreRequest
     from .._store.store import Store
     from .origin import RemoteOrigin
@@ -242,6 +244,52 @@ class Remote:
         with no_cycles(), self._opened(self._choose(self.meant(text), Query(), None), everything) as origin:
             yield origin
 
+    @contextlib.contextmanager
+    def searched(self, query: Query, everything: bool) -> t.Iterator[Search]:
+        """A search through the backups of the remote that match, as of `find`. :param everything: all of their trees will be read."""
+        from .._backup.search import Search, Searched
+
+        listed, warnings = self._listing(query)
+        with no_cycles(), contextlib.ExitStack() as stack:
+            loads: t.Dict[str, Load] = {}
+            backups: t.Dict[str, Searched] = {}
+            unsearched: t.List[t.Dict[str, str]] = []
+            for item, copy in listed:
+                host = copy.push.host
+                try:
+                    if copy.read is None or copy.sidecar is None:
+                        raise Damaged(copy.trouble or "")
+                    manifest = choice.manifest(self._keys, copy.read, copy.sidecar)
+                except (Damaged, Unsupported) as error:
+                    unsearched.append({"id": item["id"], "reason": error.message})
+                    continue
+                if host not in loads:
+                    loads[host] = stack.enter_context(self._reading(host, everything, warnings))
+                backups.setdefault(item["id"], Searched(item, manifest, loads[host]))  # of several copies the newest
+            newest_first = sorted(backups.values(), key=lambda backup: (backup.sidecar["created_at"], backup.sidecar["id"]), reverse=True)
+            search = Search(newest_first, unsearched, _current)
+            search.troubles = warnings
+            yield search
+
+    @contextlib.contextmanager
+    def _reading(self, host: str, everything: bool, troubles: t.List[str]) -> t.Iterator[Load]:
+        """What gives the trees of all backups of a host. :param troubles: is added to."""
+        from .._format.tree import Loader
+        from .._restore.spool import Spool
+        from .blobs import RemoteBlobs
+        from .fetcher import Fetcher
+        from .places import Places
+
+        with Fetcher(self.transport, self._keys, self._settings.jobs, Spool()) as fetcher:
+
+            @functools.lru_cache(maxsize=1)
+            def blobs() -> RemoteBlobs:
+                places = Places(self.transport, self._keys, known.all_indexes(self.transport, host, self._keys), None, True, fetcher.contents)
+                troubles.extend(places.troubles)
+                return RemoteBlobs(fetcher, self._keys, places, everything, self._local()[0])
+
+            yield Loader(lambda digest, limit: blobs().read(digest, limit))
+
     def _opened(self, chosen: choice.Chosen, everything: bool) -> RemoteOrigin:
         from .origin import RemoteOrigin
 
@@ -313,13 +361,24 @@ class Remote:
 
         The host of a query is what a host is called on the remote; without one, it is every host. Ids are `<host>/<id>`.
         """
+        found, warnings = self._listing(query)
+        listed = [item for item, _copy in found]
+        for item in listed:
+            item["pushed_to_cdn"] = True
+        return (listed[: query.limit] if query.limit else listed), warnings
+
+    def _listing(self, query: Query) -> t.Tuple[t.List[t.Tuple[Listed, reading.Copy]], t.List[str]]:
+        """The same with the copies."""
         accept = accepts(query._replace(host=None))
         about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
         found = reading.listing(self.transport, self._keys, query.host)
-        listed = [item for item in map(_listed, found.copies) if accept(item) and query.id in (None, item["id"].partition("/")[2])]
-        for item in listed:
-            item["pushed_to_cdn"] = True
-        return (listed[: query.limit] if query.limit else listed), found.warnings
+        listed = [(_listed(copy), copy) for copy in found.copies]
+        return [pair for pair in listed if accept(pair[0]) and query.id in (None, pair[0]["id"].partition("/")[2])], found.warnings
+
+
+def _current(_sidecar: Listed) -> bool:
+    """Whether a backup is still on the remote: commits are never changed, and what is lost there is told."""
+    return True
 
 
 def told(done: t.Iterable[t.Tuple[Sidecar, t.Optional[Pushed]]]) -> t.List[t.Dict[str, t.Any]]:

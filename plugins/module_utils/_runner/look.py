@@ -4,23 +4,26 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The commands that look into backups: ls and cat. Each is an entry of COMMANDS."""
+"""The commands that look into backups: ls, cat, find and history. Each is an entry of COMMANDS."""
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import functools
 import typing as t
 
 from .._backup.manager import Manager
+from .._backup.query import Query
 from .._base import UsageError, one_line
 from . import screen
 from .remotes import opened, remote_option
-from .upkeep import Arguments, Command, Outcome
+from .upkeep import DONE, INCOMPLETE, Arguments, Command, Outcome, count, expect
 
 if t.TYPE_CHECKING:
     from .._backup.origin import Origin
+    from .._backup.search import Search
 
 #: Bytes of a file that a result in JSON may have.
 _JSON_MOST = 16 << 20
@@ -66,7 +69,7 @@ def entries(listed: t.Sequence[t.Mapping[str, t.Any]]) -> str:
             entry["group"] or entry["gid"],
             screen.size(entry["size"]) if entry["type"] == "file" else "",
             entry["mtime"][:19].replace("T", " "),
-            one_line(entry["path"]) + (f" -> {one_line(entry['target'])}" if entry["target"] else ""),
+            _path(entry),
         )
         for entry in listed
     ]
@@ -107,7 +110,107 @@ def _check(_data: bytes) -> bool:
     return True
 
 
+# ---- find, history
+
+
+def _filters(made: argparse.ArgumentParser) -> None:
+    """Which backups are searched."""
+    made.add_argument("--workload", metavar="WORKLOAD", help="search only this workload's backups")
+    made.add_argument("--host", metavar="NAME", help="search only backups made on this host")
+    made.add_argument("--since", metavar="TIME", help="started at or after this time, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
+    made.add_argument("--until", metavar="TIME", help="started at or before this time")
+    remote_option(made)
+
+
+@contextlib.contextmanager
+def _searched(args: Arguments, manager: Manager, everything: bool) -> t.Iterator[Search]:
+    """A search through the backups that match. :param everything: all of their trees will be read."""
+    query = Query(workload=args.workload, host=args.host, since=args.since, until=args.until)
+    if args.remote is None:
+        expect(manager, args.workload)
+        with manager.searched(query) as search:
+            yield search
+        return
+    with opened(args, manager).searched(query, everything) as search:
+        yield search
+
+
+def _searching(search: Search, **found: t.Any) -> t.Tuple[t.Dict[str, t.Any], int]:
+    """The result of a search, and the exit status: incomplete if a backup could not be searched."""
+    missed = search.unsearched
+    told = [f"Backup {item['id']} was not searched completely: {item['reason']}" for item in missed]
+    value = {**found, "searched": search.count, "not_searched": missed, "changed": False, "warnings": [*search.troubles, *told]}
+    return value, INCOMPLETE if missed else DONE
+
+
+def _find_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("pattern", metavar="PATTERN", help="a name or a path as in .gitignore, such as '*.conf' or /conf/app.conf")
+    _filters(made)
+    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+
+
+def _find(args: Arguments, manager: Manager) -> Outcome:
+    with _searched(args, manager, True) as search:
+        found = search.find(args.pattern, args.diff_limit)
+        value, status = _searching(search, matches=found.rows, count=found.number, more=found.number - len(found.rows))
+    return Outcome(value, lambda: _matches(value), status=status)
+
+
+def _matches(value: t.Mapping[str, t.Any]) -> str:
+    rows = [
+        (_bytes(row), row["mtime"][:19].replace("T", " "), row["count"], _time(row["first_at"]), row["last_id"], _path(row))
+        for row in value["matches"]
+    ]
+    if not rows:
+        return f"Nothing found in {value['searched']} backups.\n"
+    more = f"... and {value['more']} more (--diff-limit)\n" if value["more"] else ""
+    return screen.fitted(("SIZE", "MODIFIED (UTC)", "BACKUPS", "FIRST BACKUP (UTC)", "NEWEST BACKUP", "PATH"), rows, right=(0, 2), wrap=False) + more
+
+
+def _history_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("path", metavar="PATH", help="a path, with or without the source in front")
+    _filters(made)
+
+
+def _history(args: Arguments, manager: Manager) -> Outcome:
+    with _searched(args, manager, False) as search:
+        rows = search.history(args.path)
+        value, status = _searching(search, history=rows, count=len(rows))
+    return Outcome(value, lambda: _versions(rows), status=status)
+
+
+def _versions(found: t.Sequence[t.Mapping[str, t.Any]]) -> str:
+    rows = [
+        (
+            row["first_id"],
+            row["count"],
+            _bytes(row),
+            (row["mtime"] or "")[:19].replace("T", " "),
+            row["mode"],
+            row["user"] or row["uid"],
+            row["group"] or row["gid"],
+            ", ".join(row["changes"]),
+        )
+        for row in found
+    ]
+    return screen.fitted(("FIRST BACKUP", "BACKUPS", "SIZE", "MODIFIED (UTC)", "MODE", "USER", "GROUP", "CHANGES"), rows, right=(1, 2)) if rows else ""
+
+
+def _bytes(row: t.Mapping[str, t.Any]) -> str:
+    return screen.size(row["size"]) if row["type"] == "file" else row["type"] or ""
+
+
+def _time(text: str) -> str:
+    return text[:16].replace("T", " ")
+
+
+def _path(row: t.Mapping[str, t.Any]) -> str:
+    return one_line(row["path"]) + (f" -> {one_line(row['target'])}" if row["target"] else "")
+
+
 COMMANDS = (
     Command("ls", "list a directory of a backup", _ls_options, _ls),
     Command("cat", "print a file of a backup", _cat_options, _cat),
+    Command("find", "find files in all backups", _find_options, _find),
+    Command("history", "list the versions of a path in all backups", _history_options, _history),
 )

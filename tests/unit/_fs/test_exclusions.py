@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._fs.exclusions import Exclusions
+from ansible_collections.volt.backup.plugins.module_utils._fs.exclusions import Exclusions, Pattern
 from hypothesis import given, settings, strategies as st
 
 from ..kit import within
@@ -210,6 +210,37 @@ def comparable(pattern: str) -> bool:
 @given(patterns=st.lists(st.builds(str.__add__, st.sampled_from(["", "", "!", "/"]), PATTERN).filter(comparable), min_size=1, max_size=4))
 def test_generated_as_git_does(git: Judge, ours: Judge, patterns: list[str]) -> None:
     assert ours(patterns) == git(patterns)
+
+
+@settings(max_examples=150)
+@given(text=st.builds(str.__add__, st.sampled_from(["", "/"]), PATTERN))
+def test_a_pattern_finds_what_it_would_exclude(text: str) -> None:
+    try:
+        pattern, rules = Pattern(text), Exclusions([text])
+    except UsageError:
+        return
+    for parent in (b"", b"a", b"b", b"a/b", b"a/b/foo"):
+        for name in NAMES:
+            for is_directory in (False, True):
+                found = pattern.matches(parent, name, is_directory)
+                assert found == rules.excludes(parent, name, is_directory)
+                path = [*parent.split(b"/"), name] if parent else [name]
+                assert not found or path[: len(pattern.above)] == pattern.above and (pattern.depth is None or len(path) <= pattern.depth)
+
+
+@pytest.mark.parametrize("text", ["!a", "#a", "", " ", *REFUSED, "a\nb", "a\0b"])
+def test_a_pattern_that_finds_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Pattern(text)
+
+
+def test_bytes_as_paths_are_shown() -> None:
+    assert Pattern(r"a\xff*").matches(b"", b"a\xffb", False) and not Pattern(r"a\xff*").matches(b"", b"axffb", False)
+    assert Pattern(r"[\xfe-\xff]").matches(b"", b"\xff", False) and Pattern("\udcff").matches(b"a", b"\xff", False)
+    assert Pattern(r"a\\b").matches(b"", b"a\\b", False) and Pattern(r"\xf").matches(b"", b"xf", False)
+    for text in (r"a\x2fb", r"\x00", r"[\x2f]"):
+        with pytest.raises(UsageError, match="not a valid pattern"):
+            Exclusions([text])
 
 
 def test_truth() -> None:
