@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from typing import Any
 
@@ -84,13 +85,13 @@ def test_which_backups_are_searched(bench: Any, run: Run, four: list[str]) -> No
 
 def test_a_shared_tree_is_read_once(bench: Any, run: Run, four: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
-    real = tree.load
+    real = tree.pick
 
-    def load(reader: tree.Read, digest: bytes) -> list[tree.Entry]:
-        read.append(digest)
-        return real(reader, digest)
+    def pick(blob: bytes, names: re.Pattern[bytes]) -> tree.Picked:
+        read.append(blob)
+        return real(blob, names)
 
-    monkeypatch.setattr(tree, "load", load)
+    monkeypatch.setattr(tree, "pick", pick)
     assert run.json("find", "x")["count"] == 1
     assert len(read) == len(set(read)) == 4 + 4 + 4, "four roots, four of conf, and data with what is below it once"
     read.clear()

@@ -467,7 +467,7 @@ class Manager:
 
         store, catalog = self._open(dry, proves=False)
         with store.lock(), no_cycles():
-            yield search.local(catalog, query)
+            yield search.local(store, catalog, query)
 
     def usage(self) -> t.Dict[str, t.Any]:
         """What the store holds and what that costs, in all and by workload."""

@@ -12,13 +12,18 @@ set of backups is a number with a bit for each, the newest first.
 
 from __future__ import annotations
 
+import collections
+import hashlib
+import re
 import typing as t
 
-from .._base import Damaged, NotFound, Unsupported, parse, show
-from .._format import walk
+from .._base import Damaged, NotFound, Unsupported, VoltError, parse, show
+from .._format import tree, walk
 from .._format.tree import DIRECTORY, Entry
-from .._fs.exclusions import Pattern
+from .._fs.exclusions import Pattern, framed
+from .._restore.blobs import Blobs
 from .._restore.compare import Selection
+from .._store.store import Store
 from .catalog import Catalog, trouble_of
 from .listing import describe, inside, kind
 from .query import Query, accepts
@@ -26,16 +31,51 @@ from .records import Listed, Manifest
 
 
 class Searched(t.NamedTuple):
-    """A backup that can be searched. :ivar load: gives its trees."""
+    """A backup that can be searched. :ivar blobs: have its trees."""
 
     sidecar: Listed
     manifest: Manifest
-    load: walk.Load
+    blobs: Blobs
 
     @property
     def group(self) -> t.Tuple[str, str]:
         """Whose files it has: the host on a remote, else nothing, and the workload."""
         return self.sidecar["id"].rpartition("/")[0], self.sidecar["workload_name"]
+
+
+class _Trees:
+    """Reads trees. Packs of trees have little else, so all of a pack is kept when one of its trees is read."""
+
+    _ROOM = 64 << 20
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._kept: t.Dict[bytes, memoryview] = {}
+        self._packs: t.Deque[t.Tuple[t.List[bytes], int]] = collections.deque()
+        self._size = 0
+
+    def read(self, digest: bytes, limit: int) -> bytes:
+        """A blob, hashed; Damaged as of `Blobs.read`."""
+        if digest not in self._kept:
+            self._unpack(digest)
+        view = self._kept.get(digest)
+        if view is not None and len(view) <= limit:
+            blob = bytes(view)
+            if hashlib.sha256(blob).digest() == digest:
+                return blob
+        return self._blobs.read(digest, limit)
+
+    def _unpack(self, digest: bytes) -> None:
+        found = {name: blob for name, blob in self._blobs.unpack(digest) if name not in self._kept}
+        size = sum(map(len, found.values()))
+        self._kept.update(found)
+        self._packs.append((list(found), size))
+        self._size += size
+        while self._size > self._ROOM and len(self._packs) > 1:
+            names, size = self._packs.popleft()
+            self._size -= size
+            for name in names:
+                del self._kept[name]
 
 
 class Found(t.NamedTuple):
@@ -56,9 +96,9 @@ class Search:
         self._backups, self._is_current = backups, is_current
         self.troubles: t.List[str] = []
         self._unsearched = {item["id"]: item for item in unsearched}
-        self._loads: t.List[t.Tuple[walk.Load, int]] = []
-        for load in dict.fromkeys(backup.load for backup in backups):
-            self._loads.append((load, _bits(backup.load == load for backup in backups)))
+        places = dict.fromkeys(backup.blobs for backup in backups)
+        self._reads = [(_Trees(blobs).read, _bits(backup.blobs is blobs for backup in backups)) for blobs in places]
+        self._loads = {blobs: tree.Loader(blobs.read) for blobs in places}
         groups = dict.fromkeys(backup.group for backup in backups)
         self._groups = [_bits(backup.group == group for backup in backups) for group in groups]
 
@@ -104,42 +144,69 @@ class Search:
         for at, backup in enumerate(self._backups):
             if wanted >> at & 1:
                 roots[backup.manifest.root.content] = roots.get(backup.manifest.root.content, 0) | 1 << at
+        on_the_way = [framed(re.escape(name)) for name in pattern.above]
         todo: t.List[t.Tuple[walk.Above, int, t.Dict[bytes, int]]] = [(walk.Above(b"", None), 0, roots)]
         while todo:
             above, depth, trees = todo.pop()
             path = above.path
-            only = pattern.above[depth] if depth < len(pattern.above) else None
+            is_above = depth < len(on_the_way)
+            only: t.List[t.Tuple[Entry, int]] = []  # of a tree that all backups here share
             versions: t.Dict[t.Tuple[t.Any, ...], t.Tuple[Entry, int]] = {}
             below: t.Dict[bytes, t.Dict[bytes, int]] = {}
-            for digest, having in trees.items():
-                for entry in self._load(digest, having, path):
-                    name, is_directory = entry.name, entry.kind == DIRECTORY
-                    if only is not None and name != only:
+            for having, found in self._picked(trees, path, on_the_way[depth] if is_above else pattern.names):
+                for entry in () if is_above else found.entries:
+                    if not pattern.matches(path, entry.name, entry.kind == DIRECTORY):
                         continue
-                    if is_directory:
-                        children = below.setdefault(name, {})
-                        children[entry.content] = children.get(entry.content, 0) | having
-                    if only is None and pattern.matches(path, name, is_directory):
+                    if len(trees) == 1:
+                        only.append((entry, having))
+                    else:
                         key = _version(entry)
-                        versions[key] = versions[key][0] if key in versions else entry, (versions[key][1] if key in versions else 0) | having
-            for entry, having in sorted(versions.values(), key=lambda found: (found[0].name, found[1] & -found[1])):
+                        known, others = versions.get(key, (entry, 0))
+                        versions[key] = known, others | having
+                for name, digest in found.directories:
+                    if not is_above or name == pattern.above[depth]:
+                        children = below.setdefault(name, {})
+                        children[digest] = children.get(digest, 0) | having
+            for entry, having in only or sorted(versions.values(), key=lambda found: (found[0].name, found[1] & -found[1])):
                 yield walk.join(path, entry.name), entry, having
             if pattern.depth is None or depth + 1 < pattern.depth:
                 todo += [(walk.Above(name, above), depth + 1, below[name]) for name in sorted(below, reverse=True)]
 
-    def _load(self, digest: bytes, having: int, path: bytes) -> t.Sequence[Entry]:
-        """The entries of a directory; none where it cannot be read, which is noted for the backups that have it."""
-        trouble = ""
-        for load, backups in self._loads:
+    def _picked(self, trees: t.Dict[bytes, int], path: bytes, names: t.Pattern[bytes]) -> t.Iterator[t.Tuple[int, tree.Picked]]:
+        """(backups, what they have of these names) of each part of the trees at a path."""
+        parts: t.Dict[bytes, int] = {}
+        for digest, having in trees.items():
+            try:
+                blob = self._read(digest, having)
+                listed = tree.part_digests(blob)
+                if listed is None:
+                    yield having, tree.pick(blob, names)
+                for part in listed or ():
+                    parts[part] = parts.get(part, 0) | having
+            except (Damaged, Unsupported) as error:
+                self._lost(having, path, error)
+        for part, having in parts.items():
+            try:
+                yield having, tree.pick(self._read(part, having), names)
+            except (Damaged, Unsupported) as error:
+                self._lost(having, path, error)
+
+    def _read(self, digest: bytes, having: int) -> bytes:
+        """A tree that some backups have; Damaged or Unsupported where none of them gives it."""
+        trouble: t.Union[Damaged, Unsupported] = Damaged("It is in no backup.")
+        for read, backups in self._reads:
             if having & backups:
                 try:
-                    return load(digest)
+                    return read(digest, tree.BLOB_LIMIT)
                 except (Damaged, Unsupported) as error:
-                    trouble = error.message
+                    trouble = error
+        raise trouble
+
+    def _lost(self, having: int, path: bytes, error: VoltError) -> None:
+        """Note for some backups that a directory cannot be listed."""
         for at, backup in enumerate(self._backups):
             if having >> at & 1:
-                self._miss(backup.sidecar, f"{show(path) or 'The source'} cannot be listed: {trouble}")
-        return []
+                self._miss(backup.sidecar, f"{show(path) or 'The source'} cannot be listed: {error.message}")
 
     def _miss(self, sidecar: Listed, reason: str) -> None:
         """Note that a backup could not be searched as a whole, unless it was deleted meanwhile: a collection may have taken what it needed."""
@@ -168,7 +235,7 @@ class Search:
     def _follow(self, backup: Searched, text: str, versions: t.List[_Version]) -> None:
         """Look at the path in the next backup of a workload."""
         try:
-            path, entry = self._at(backup.load, backup.manifest, backup.sidecar["source_path"], text)
+            path, entry = self._at(self._loads[backup.blobs], backup.manifest, backup.sidecar["source_path"], text)
         except (Damaged, Unsupported) as error:
             self._miss(backup.sidecar, error.message)
             return
@@ -205,7 +272,7 @@ class _Version(t.NamedTuple):
 _FACTS = ("path", "type", "mode", "uid", "gid", "user", "group", "size", "mtime", "target", "xattrs")
 
 
-def local(catalog: Catalog, query: Query) -> Search:
+def local(store: Store, catalog: Catalog, query: Query) -> Search:
     """A search through the backups of the local directory that match. Those of the original Volt command, which have no trees, are left out."""
     accept = accepts(query)
     backups: t.List[Searched] = []
@@ -216,7 +283,7 @@ def local(catalog: Catalog, query: Query) -> Search:
         trouble = trouble_of(sidecar)
         try:
             if trouble is None:
-                backups.append(Searched(sidecar, catalog.manifest(sidecar), catalog.load))
+                backups.append(Searched(sidecar, catalog.manifest(sidecar), store))
         except NotFound:
             continue  # deleted meanwhile
         except (Damaged, Unsupported) as error:

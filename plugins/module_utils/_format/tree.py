@@ -33,6 +33,7 @@ whose CRC-32 has its low 12 bits zero, and at 1 MiB in any case: a new file chan
 from __future__ import annotations
 
 import contextlib
+import operator
 import struct
 import typing as t
 import zlib
@@ -161,6 +162,47 @@ def references(blob: bytes) -> References:
     return References(found[FILE], found[CHUNKED], [digest for digest, _size in found[DIRECTORY]], names[0], names[-1])
 
 
+class Picked(t.NamedTuple):
+    """What was looked for in a tree (or part), and its subdirectories."""
+
+    entries: t.List[Entry]
+    directories: t.List[t.Tuple[bytes, bytes]]  # name, digest
+
+
+_NOTHING_PICKED = Picked([], [])
+
+
+def pick(blob: bytes, names: t.Pattern[bytes]) -> Picked:
+    """The entries with certain names. Most trees of a backup have none, nor a subdirectory: of these, only the names are looked at.
+
+    :param names: is searched in all names, with a NUL before the first and after each; a match begins with the NUL before a name and ends before the next.
+    """
+    with _reading():
+        magic.check(blob, magic.TREE, "A tree")
+        _magic, count, size, digests, extras = _HEADER.unpack_from(blob)
+        start = _HEADER.size
+        framed = b"\0" + blob[start : start + size]
+        found = names.search(framed)
+        if found is None:
+            kinds = blob[start + size : start + size + count]
+            if DIRECTORY not in kinds:
+                return _NOTHING_PICKED
+            if digests == count:  # so each entry has one
+                first = len(blob) - extras - 32 * count
+                places = zip(kinds, _names(framed[1:], count), range(first, len(blob), 32))
+                return Picked([], [(name, blob[place : place + 32]) for kind, name, place in places if kind == DIRECTORY])
+        columns = _columns(blob)
+        numbers, number, end = [], 0, 0
+        for match in names.finditer(framed) if found is not None else ():
+            number, end = number + framed.count(b"\0", end, match.start()), match.start()
+            numbers.append(number)
+        if len(numbers) < count:
+            entries = [Entry._make(column[number] for column in columns) for number in numbers]
+        else:
+            entries = list(map(Entry, *columns))
+        return Picked(entries, [pair for kind, *pair in zip(columns.kinds, columns.names, columns.contents) if kind == DIRECTORY])  # type: ignore[misc]
+
+
 @contextlib.contextmanager
 def _reading() -> t.Iterator[None]:
     try:
@@ -194,14 +236,9 @@ def _columns(blob: bytes) -> _Columns:
     offset += block_size
     names = _names(block, count)
 
-    def column(code: str, width: int) -> t.Tuple[int, ...]:
-        nonlocal offset
-        values = struct.unpack_from(f"<{count}{code}", blob, offset)
-        offset += width * count
-        return values
-
-    kinds, modes, uids, gids = column("B", 1), column("H", 2), column("I", 4), column("I", 4)
-    seconds, nanos, sizes = column("q", 8), column("I", 4), column("Q", 8)
+    values = struct.unpack_from(f"<{count}B{count}H{count}I{count}I{count}q{count}I{count}Q", blob, offset)
+    kinds, modes, uids, gids, seconds, nanos, sizes = (values[at * count : (at + 1) * count] for at in range(7))
+    offset += _FIXED * count
     if not _KINDS.issuperset(kinds):
         if all(chr(kind).isalpha() for kind in kinds):
             raise newer("A tree with an unknown type of entry")
@@ -210,7 +247,7 @@ def _columns(blob: bytes) -> _Columns:
         raise ValueError("a value out of range")
     contents = []
     for kind, size in zip(kinds, sizes):
-        if kind == FILE and size or kind == DIRECTORY or kind == CHUNKED:
+        if size and kind == FILE or kind == DIRECTORY or kind == CHUNKED:
             contents.append(blob[offset : offset + 32])
             offset += 32
         else:
@@ -220,7 +257,7 @@ def _columns(blob: bytes) -> _Columns:
     extras = [NOTHING] * count
     for position, extra in _extras(blob, offset):
         extras[position] = extra
-    for kind, size, extra in zip(kinds, sizes, extras):
+    for kind, size, extra in zip(kinds, sizes, extras) if extras_size or SYMLINK in kinds else ():
         if extra.holes:
             check_holes(extra.holes, size)
         if kind == SYMLINK and not extra.target:
@@ -238,7 +275,7 @@ def _names(block: bytes, count: int) -> t.List[bytes]:
     if block[-1:] != b"\0" or b"/" in block or b"\0\0" in framed or b"\0.\0" in framed or b"\0..\0" in framed:
         raise ValueError("an invalid name")
     names = block[:-1].split(b"\0")
-    if len(names) != count or any(a >= b for a, b in zip(names, names[1:])):
+    if len(names) != count or not all(map(operator.lt, names, names[1:])):
         raise ValueError("names are not sorted")
     return names
 

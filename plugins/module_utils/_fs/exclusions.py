@@ -89,6 +89,7 @@ class Pattern:
     """One pattern, to find paths with: what it would exclude, it finds. UsageError for one that can find nothing.
 
     :ivar above: the directories that all it finds are in, one below the other. :ivar depth: the most names that a path it finds has; None for any number.
+    :ivar names: finds the names that may match, as of `tree.pick`.
     """
 
     def __init__(self, text: str) -> None:
@@ -100,6 +101,7 @@ class Pattern:
         literal = list(itertools.takewhile(lambda name: not _SPECIAL.search(name), names[:-1]))
         self.above: t.List[bytes] = [] if rule.by_name else literal
         self.depth = None if rule.by_name or b"**" in names else len(names)
+        self.names = framed(rb"[^\0]+" if names[-1] == b"**" else _translate(names[-1]))
 
     def matches(self, parent: bytes, name: bytes, is_directory: bool) -> bool:
         """Whether it finds `name` in the directory `parent`, which is relative to the source, and empty for the source."""
@@ -107,6 +109,11 @@ class Pattern:
         if rule.only_directories and not is_directory:
             return False
         return bool(rule.regex.match(name if rule.by_name or not parent else parent + b"/" + name))
+
+
+def framed(name: bytes) -> t.Pattern[bytes]:
+    """What finds names in a list of them, as of `tree.pick`. :param name: a regular expression that matches no NUL."""
+    return re.compile(rb"\0(?:" + name + rb")(?=\0)", re.DOTALL)
 
 
 def _compile(text: str, what: str = "Exclusion") -> t.Optional[_Rule]:
@@ -149,12 +156,12 @@ def _translate(body: bytes) -> bytes:
             out.append(rb".+")
             i += 2
         elif rest[:1] == b"*":
-            out.append(rb"[^/]*")
+            out.append(rb"[^/\0]*")
             i += 1
             while body[i : i + 1] == b"*":
                 i += 1
         elif rest[:1] == b"?":
-            out.append(rb"[^/]")
+            out.append(rb"[^/\0]")
             i += 1
         elif rest[:1] == b"[":
             piece, length = _bracket(rest)
@@ -203,7 +210,7 @@ def _bracket(rest: bytes) -> t.Tuple[bytes, int]:
             char = rest[i : i + 1]
             inside += char if char == b"-" and start < i and inside[-1:] != b"-" else re.escape(char)
             i += 1
-    return b"(?!/)[" + (b"^" if negated else b"") + inside + b"]", i + 1
+    return b"(?![/\0])[" + (b"^" if negated else b"") + inside + b"]", i + 1
 
 
 def _classes(name: bytes) -> bytes:

@@ -34,7 +34,7 @@ if t.TYPE_CHECKING:
     from .._backup.pull import Pulled
     from .._backup.restore import Restored
     from .._backup.search import Search
-    from .._format.walk import Load
+    from .._restore.blobs import Blobs
     from .._restore.plan import RestoreRequest
     from .._store.store import Store
     from .origin import RemoteOrigin
@@ -251,7 +251,7 @@ class Remote:
 
         listed, warnings = self._listing(query)
         with no_cycles(), contextlib.ExitStack() as stack:
-            loads: t.Dict[str, Load] = {}
+            there: t.Dict[str, Blobs] = {}
             backups: t.Dict[str, Searched] = {}
             unsearched: t.List[t.Dict[str, str]] = []
             for item, copy in listed:
@@ -260,35 +260,29 @@ class Remote:
                     if copy.read is None or copy.sidecar is None:
                         raise Damaged(copy.trouble or "")
                     manifest = choice.manifest(self._keys, copy.read, copy.sidecar)
+                    if host not in there:
+                        there[host] = stack.enter_context(self._reading(host, everything, warnings))
                 except (Damaged, Unsupported) as error:
                     unsearched.append({"id": item["id"], "reason": error.message})
                     continue
-                if host not in loads:
-                    loads[host] = stack.enter_context(self._reading(host, everything, warnings))
-                backups.setdefault(item["id"], Searched(item, manifest, loads[host]))  # of several copies the newest
+                backups.setdefault(item["id"], Searched(item, manifest, there[host]))  # of several copies the newest
             newest_first = sorted(backups.values(), key=lambda backup: (backup.sidecar["created_at"], backup.sidecar["id"]), reverse=True)
             search = Search(newest_first, unsearched, _current)
             search.troubles = warnings
             yield search
 
     @contextlib.contextmanager
-    def _reading(self, host: str, everything: bool, troubles: t.List[str]) -> t.Iterator[Load]:
+    def _reading(self, host: str, everything: bool, troubles: t.List[str]) -> t.Iterator[Blobs]:
         """What gives the trees of all backups of a host. :param troubles: is added to."""
-        from .._format.tree import Loader
         from .._restore.spool import Spool
         from .blobs import RemoteBlobs
         from .fetcher import Fetcher
         from .places import Places
 
         with Fetcher(self.transport, self._keys, self._settings.jobs, Spool()) as fetcher:
-
-            @functools.lru_cache(maxsize=1)
-            def blobs() -> RemoteBlobs:
-                places = Places(self.transport, self._keys, known.all_indexes(self.transport, host, self._keys), None, True, fetcher.contents)
-                troubles.extend(places.troubles)
-                return RemoteBlobs(fetcher, self._keys, places, everything, self._local()[0])
-
-            yield Loader(lambda digest, limit: blobs().read(digest, limit))
+            places = Places(self.transport, self._keys, known.all_indexes(self.transport, host, self._keys), None, True, fetcher.contents)
+            troubles.extend(places.troubles)
+            yield RemoteBlobs(fetcher, self._keys, places, everything, self._local()[0])
 
     def _opened(self, chosen: choice.Chosen, everything: bool) -> RemoteOrigin:
         from .origin import RemoteOrigin

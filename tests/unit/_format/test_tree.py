@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import struct
 import zlib
 
@@ -59,6 +61,22 @@ def test_round_trip(found: list[Entry]) -> None:
     blob = tree.encode(found)
     assert tree.decode(blob) == found
     assert tree.encode(tree.decode(blob)) == blob
+
+
+@given(entries(), st.sampled_from([rb"[^\0]*", rb"[^\0]", rb"none of these"]), st.booleans())
+def test_picked_by_name(found: list[Entry], name: bytes, only_directories: bool) -> None:
+    found = [entry for entry in found if entry.kind == tree.DIRECTORY or not only_directories]
+    picked = tree.pick(tree.encode(found), re.compile(rb"\0(?:" + name + rb")(?=\0)", re.DOTALL))
+    assert picked.entries == [entry for entry in found if re.fullmatch(name, entry.name, re.DOTALL)]
+    assert [tuple(pair) for pair in picked.directories] == [(entry.name, entry.content) for entry in found if entry.kind == tree.DIRECTORY]
+
+
+@given(st.binary(max_size=200))
+def test_rubbish_is_not_picked_from(data: bytes) -> None:
+    for blob in (data, b"VOLTTREE" + data, b"VOLTTREE" + struct.pack("<IIII", 1, 2, 1, 0) + b"a\0" + b"d" + data):
+        with contextlib.suppress(Damaged, Unsupported):
+            tree.pick(blob, re.compile(rb"\0[^\0]*(?=\0)"))
+            tree.pick(blob, re.compile(rb"\0none(?=\0)"))
 
 
 def test_form() -> None:
