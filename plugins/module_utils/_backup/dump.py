@@ -58,16 +58,21 @@ def digests(blobs: Blobs, entry: Entry) -> t.List[bytes]:
 
 def pieces(blobs: Blobs, entry: Entry) -> t.Iterator[bytes]:
     """The content of a file, holes as zeros; Damaged where it cannot be had as it was backed up."""
-    if entry.kind != CHUNKED:
-        if entry.size:
-            yield _exactly(blobs.read if entry.size <= chunks.PACKED_MOST else blobs.read_object_first, entry.content, entry.size)
-        return
     at = 0
-    for offset, length, digest in _chunk_list(blobs, entry).chunks():
+    for offset, data in spans(blobs, entry):
         yield from _zeros(offset - at)
-        yield _exactly(blobs.read_object_first, digest, length)
-        at = offset + length
+        yield data
+        at = offset + len(data)
     yield from _zeros(entry.size - at)
+
+
+def spans(blobs: Blobs, entry: Entry) -> t.Iterator[t.Tuple[int, bytes]]:
+    """(offset, bytes) of the content of a file, without what lies between chunks."""
+    if entry.kind == CHUNKED:
+        for offset, length, digest in _chunk_list(blobs, entry).chunks():
+            yield offset, exactly(blobs.read_object_first, digest, length)
+    elif entry.size:
+        yield 0, exactly(blobs.read if entry.size <= chunks.PACKED_MOST else blobs.read_object_first, entry.content, entry.size)
 
 
 def holes(blobs: Blobs, entry: Entry) -> chunks.Holes:
@@ -79,7 +84,8 @@ def _chunk_list(blobs: Blobs, entry: Entry) -> chunks.ChunkList:
     return chunks.decode(blobs.read(entry.content, chunks.LIST_LIMIT), entry.size)
 
 
-def _exactly(read: t.Callable[[bytes, int], bytes], digest: bytes, size: int) -> bytes:
+def exactly(read: t.Callable[[bytes, int], bytes], digest: bytes, size: int) -> bytes:
+    """A blob of so many bytes; Damaged where it has others."""
     data = read(digest, size)
     if len(data) != size:
         raise Damaged(f"Blob {digest.hex()} does not have the size of its file.")

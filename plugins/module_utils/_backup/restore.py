@@ -46,7 +46,7 @@ from .._sources import loading
 from .guards import NO_SOURCE
 from .listing import inside
 from .origin import Origin
-from .records import Manifest
+from .records import Manifest, Sidecar
 
 
 class Restored(t.NamedTuple):
@@ -68,6 +68,16 @@ class _Work(t.NamedTuple):
     comparer: Comparer
     groups: t.List[t.List[bytes]]
     comparison: Comparison
+
+
+def keeps_numbers(sidecar: Sidecar, load: walk.Load, manifest: Manifest) -> bool:
+    """Whether owners are numbers that the host's names say nothing of: those of a container, or of a system with users of its own."""
+    if sidecar["workload_mode"] == "container":
+        return True
+    try:
+        return walk.find(load, manifest.root, b"etc/passwd") is not None
+    except Damaged:
+        return False
 
 
 class Restorer:
@@ -150,7 +160,8 @@ class Restorer:
         lost = self._check(manifest)
         rules = Rules(manifest.backup["exclude"], manifest.backup["exclude_caches"], [*manifest.skipped, *lost])
         preserve = self._preserve(rules)
-        owners = Owners({}, {}) if self._keeps_numbers(manifest) else Owners(manifest.users, manifest.groups)
+        by_number = self._request.numeric_owner or keeps_numbers(self._sidecar, self._load, manifest)
+        owners = Owners({}, {}) if by_number else Owners(manifest.users, manifest.groups)
         holder = Holder(not self._dry)
         known = self._known()
         if known is not None and not self._dry:
@@ -236,15 +247,6 @@ class Restorer:
         path = self._target.path
         ours = [os.path.relpath(os.path.realpath(os.fsencode(place)), path) for place in self._origin.places]
         return [Skipped(point, "mount", "") for point in self._target.mounted] + [Skipped(place, "store", "") for place in ours]
-
-    def _keeps_numbers(self, manifest: Manifest) -> bool:
-        """Whether owners are numbers that the host's names say nothing of: those of a container, or of a system with users of its own."""
-        if self._request.numeric_owner or self._sidecar["workload_mode"] == "container":
-            return True
-        try:
-            return walk.find(self._load, manifest.root, b"etc/passwd") is not None
-        except Damaged:
-            return False
 
     def _compare(self, manifest: Manifest, comparer: Comparer, preserve: Preserve, groups: t.List[t.List[bytes]]) -> Comparison:
         request, target = self._request, self._target

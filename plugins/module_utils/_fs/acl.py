@@ -13,6 +13,7 @@ import typing as t
 
 ACCESS, DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
 _USER, _GROUP = 0x02, 0x08
+_WORDS = {0x01: "user", _USER: "user", 0x04: "group", _GROUP: "group", 0x10: "mask", 0x20: "other"}
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")  # tag, permissions, id
 
@@ -29,6 +30,19 @@ def ids(xattrs: Xattrs) -> t.Tuple[t.Set[int], t.Set[int]]:
                 if tag in (_USER, _GROUP):
                     (users if tag == _USER else groups).add(number)
     return users, groups
+
+
+def text(value: bytes) -> t.Optional[bytes]:
+    """An ACL as text with numbers, an entry a line; None for what does not read as an ACL. Source: acl(5), LONG TEXT FORM."""
+    if not _is_acl(value):
+        return None
+    lines = []
+    for tag, permissions, number in _ENTRY.iter_unpack(value[4:]):
+        if tag not in _WORDS or permissions > 7:
+            return None
+        letters = "".join(letter if permissions & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
+        lines.append(f"{_WORDS[tag]}:{number if tag in (_USER, _GROUP) else ''}:{letters}\n")
+    return "".join(lines).encode()
 
 
 def renumbered(xattrs: Xattrs, user: t.Callable[[int], int], group: t.Callable[[int], int]) -> Xattrs:

@@ -49,7 +49,7 @@ _STATUS = {
     Unsupported: upkeep.UNSUPPORTED,
 }
 #: Arguments that hold paths, whose bytes may be any; all other texts are UTF-8.
-_PATHS = ("store", "backup_dir", "source", "target", "path", "paths", "pattern", "exclude")
+_PATHS = ("store", "backup_dir", "source", "target", "path", "paths", "output", "pattern", "exclude")
 #: What needs the options of all commands.
 _ALL = ("help", "completion")
 _CALLED = {"ids": "id", "workload_mode": "mode", "tags": "tag", "keep_tags": "tag", "old": "id", "new": "id"}

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The commands that look into backups: ls, cat, find and history. Each is an entry of COMMANDS."""
+"""The commands that look into backups: ls, cat, export, find and history. Each is an entry of COMMANDS."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import argparse
 import base64
 import contextlib
 import functools
+import itertools
+import os
+import sys
 import typing as t
 
 from .._backup.manager import Manager
 from .._backup.query import Query
-from .._base import UsageError, one_line
+from .._base import UsageError, VoltError, files, one_line, reason, show
 from . import screen
 from .remotes import opened, remote_option
 from .upkeep import DONE, INCOMPLETE, Arguments, Command, Outcome, count, expect
@@ -108,6 +111,38 @@ def _keep(kept: t.List[bytes], data: bytes) -> bool:
 def _check(_data: bytes) -> bool:
     """It was hashed, and is not printed."""
     return True
+
+
+# ---- export
+
+
+def _export_options(made: argparse.ArgumentParser) -> None:
+    _backup_option(made)
+    made.add_argument("--tar", action="store_true", default=True, help="as a tar archive in the format pax (the default)")
+    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
+    made.add_argument("--output", metavar="FILE", help="write the archive to this file (default: to standard output)")
+
+
+def _export(args: Arguments, manager: Manager) -> Outcome:
+    from .._backup.export import Exporter, result
+
+    if args.output is None and (args.json or sys.stdout.isatty()):
+        raise UsageError("An archive cannot be printed on a terminal or with --json; redirect it, or name a file with --output.")
+    if args.output is not None and os.path.lexists(args.output) and not os.path.isfile(args.output):
+        raise UsageError(f"Archive {show(args.output)} exists and is no file; name another one, or redirect the output.")
+    with _opened(args, manager, not args.paths) as origin:
+        exporter = Exporter(origin, args.paths)
+        if args.output is None:
+            for _piece in itertools.takewhile(screen.write, exporter):
+                pass
+        else:
+            try:
+                files.write_file(os.path.abspath(args.output), exporter)
+            except OSError as error:
+                raise VoltError(f"Archive {show(args.output)} cannot be written: {reason(error)}; fix that, then run again.") from None
+        value = {**result(exporter, origin), "changed": args.output is not None}
+    text = f"Wrote {value['members']} members, {screen.size(value['size'])}, of {value['backup_id']}.\n"
+    return Outcome(value, lambda: "" if args.output is None else text)
 
 
 # ---- find, history
@@ -211,6 +246,7 @@ def _path(row: t.Mapping[str, t.Any]) -> str:
 COMMANDS = (
     Command("ls", "list a directory of a backup", _ls_options, _ls),
     Command("cat", "print a file of a backup", _cat_options, _cat),
+    Command("export", "write a backup as a tar archive", _export_options, _export),
     Command("find", "find files in all backups", _find_options, _find),
     Command("history", "list the versions of a path in all backups", _history_options, _history),
 )

@@ -37,6 +37,7 @@ EXAMPLES: t.Dict[str, t.Sequence[str]] = {
     ),
     "ls": ("ls app", "ls app-20261123-10 conf", "ls web1/app /srv/app/conf --recursive --remote offsite"),
     "cat": ("cat app conf/app.conf", "cat app-20261122 /srv/app/data/app.db"),
+    "export": ("export app --tar --output /srv/app.tar", "export app-20261122 --tar --path conf --output /tmp/conf.tar"),
     "find": ("find '*.conf'", "find /srv/app/conf/app.conf --workload app --since 2026-11-01", "find '*.sql' --remote offsite"),
     "history": ("history conf/app.conf", "history /srv/app/conf/app.conf --workload app --json"),
     "delete": ("delete app-20261123-10 --dry-run",),
