@@ -149,3 +149,43 @@ def test_what_is_mounted_below(bench: Any, disk: Any, run: Run, one_file_system:
     (bench.source / "data/second").write_bytes(b"2")
     (bench.source / "data/first").write_bytes(b"2")
     assert run.diff(first, str(bench.source)) == (([], [], []) if one_file_system else (["data/second"], ["data/first"], []))
+
+
+def test_the_text_of_a_file(bench: Any, run: Run) -> None:
+    """Of one file that was asked for. What it says controls no terminal."""
+    bench.files(conf=b"one\ntwo\nthree\n", gone=b"gone\n", other=b"o", binary=b"a\0b", large=b"x\n" * (600 << 10), moved__to=b"")
+    first = bench.create().backup["id"]
+    bench.files(conf=b"one\n2\ttwo\x1b[31m\nthree", other=b"p", binary=b"a\0c", large=b"y\n" * (600 << 10))
+    (bench.source / "gone").unlink()
+    (bench.source / "moved/to").chmod(0o600)
+    second = bench.create().backup["id"]
+    printed = run("diff", first, second, "--path", f"{bench.source}/conf").splitlines()
+    assert printed == ["~conf", f"--- {first}:conf", f"+++ {second}:conf", "@@ -1,3 +1,3 @@", " one", "-two", "-three", "+2\ttwo\\x1b[31m", "+three",
+                       "\\ No newline at end of file", f"0 added, 1 changed, 0 removed, from {first} to {second}"]  # fmt: skip
+    assert run("diff", first, second, "--path", "gone").splitlines()[1:5] == [f"--- {first}:gone", "+++ /dev/null", "@@ -1 +0,0 @@", "-gone"]
+    told = {
+        "binary": "The content of binary differs, and it is not text.", "large": "The text of large was not compared, because it is larger than 1 MiB.",
+        "moved/to": None, "moved": None,
+    }  # fmt: skip
+    for path, reason in told.items():
+        found = json.loads(run("diff", first, second, "--path", path, "--json"))
+        assert (found["text"], found["text_reason"]) == (None, reason), path
+        assert reason is None or reason in run("diff", first, second, "--path", path).splitlines()
+    assert json.loads(run("diff", first, second, "--path", "conf", "--path", "other", "--json"))["text"] is None
+    assert json.loads(run("diff", first, second, "--json"))["text"] is None
+
+
+def test_backups_of_a_remote(bench: Any, run: Run) -> None:
+    bench.files(conf=b"one\n", other=b"o")
+    first = bench.create().backup["id"]
+    bench.files(conf=b"two\n")
+    second = bench.create().backup["id"]
+    place = bench.top / "remote"
+    place.mkdir()
+    run("remote", "init", f"file://{place}")
+    run("push", "--all", "--remote", f"file://{place}")
+    local = run("diff", first, second, "--path", "conf")
+    shutil.move(bench.store, bench.top / "away")
+    assert "-one\n+two\n" in local and run("diff", first, second, "--path", "conf", "--remote", f"file://{place}") == local
+    assert run("diff", first, "work", "--remote", f"file://{place}").endswith(f"~conf\n0 added, 1 changed, 0 removed, from {first} to {second}\n")
+    run("diff", first, "--remote", f"file://{place}", status=upkeep.USAGE)

@@ -12,7 +12,6 @@ A directory is compared as a restore compares its target: by content, and withou
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
 import typing as t
@@ -26,12 +25,13 @@ from .._restore.equal import Basics, Comparer
 from .._restore.plan import RestoreRequest
 from .._restore.target import resolve
 from .._store.store import Store
-from . import names
+from . import names, text_diff
 from .catalog import Catalog, of_future, trouble_of
 from .listing import inside
-from .origin import LocalOrigin
+from .origin import LocalOrigin, Origin
 from .records import Listed, Manifest, Sidecar
 from .restore import Restorer
+from .text_diff import TextDiff
 
 
 class Difference(t.NamedTuple):
@@ -40,37 +40,41 @@ class Difference(t.NamedTuple):
     old: str
     new: str
     diff: t.Dict[str, t.Any]
+    #: Of one file: what changed in it, or why that is not told.
+    text: t.Optional[str] = None
+    text_reason: t.Optional[str] = None
 
 
-def between(store: Store, catalog: Catalog, old: str, new: str, paths: t.Sequence[str], limit: int) -> Difference:
-    """What leads from one backup to another; with `paths`, what of it is there or below."""
+def pair(catalog: Catalog, old: str, new: str) -> t.Tuple[Sidecar, Sidecar]:
+    """The two backups that are meant. NotFound tells how to name a directory instead."""
     older = names.chosen(catalog, old, False)
     try:
-        sidecars = [older, names.chosen(catalog, new, False)]
+        return older, names.chosen(catalog, new, False)
     except NotFound:
         if not os.path.isdir(new):
             raise
         shown = show(os.fsencode(new))
         raise NotFound(f"There is no backup or workload {shown}; for the directory of that name, write ./{shown}.") from None
-    with catalog.reading(*sidecars):
-        return Difference(sidecars[0]["id"], sidecars[1]["id"], _between(store, catalog, sidecars, paths, limit).as_dict())
 
 
-def _between(store: Store, catalog: Catalog, sidecars: t.Sequence[Sidecar], paths: t.Sequence[str], limit: int) -> diff.Changes:
-    before, after = (catalog.manifest(sidecar).root for sidecar in sidecars)
+def between(old: Origin, new: Origin, paths: t.Sequence[str], limit: int) -> Difference:
+    """What leads from one backup to another; with `paths`, what of it is there or below, and of a single file also what changed in its text."""
+    before, after = old.manifest().root, new.manifest().root
     changes = diff.Changes(limit)
-    selected = [
-        [inside(catalog.load, functools.partial(catalog.manifest, sidecar), sidecar["source_path"], parse(path)) for path in paths] for sidecar in sidecars
-    ]
-    for one, other in _topmost(zip(*selected)) if paths else [(b"", b"")]:
-        a, b = (walk.find(catalog.load, root, path) for root, path in ((before, one), (after, other)))
+    text = TextDiff()
+    selected = [[inside(origin.load, origin.manifest, origin.sidecar["source_path"], parse(path)) for path in paths] for origin in (old, new)]
+    places = _topmost(zip(*selected)) if paths else [(b"", b"")]
+    for one, other in places:
+        a, b = walk.find(old.load, before, one), walk.find(new.load, after, other)
         if a is None and b is None:
             raise UsageError(f"Neither backup has path {show(one)}; list their contents.", paths=[show(one)])
         if a is not None and b is not None and a.kind == b.kind == DIRECTORY:
-            diff.diff(store.read, store.read, a, b, changes, one)
+            diff.diff(old.blobs.read, new.blobs.read, a, b, changes, one)
         elif a != b:
-            diff.note(store.read, store.read, one, a, b, changes)
-    return changes
+            diff.note(old.blobs.read, new.blobs.read, one, a, b, changes)
+            if len(places) == 1:
+                text = text_diff.compare(text_diff.Side(old, one, a), text_diff.Side(new, other, b))
+    return Difference(old.sidecar["id"], new.sidecar["id"], changes.as_dict(), *text)
 
 
 def _topmost(pairs: t.Iterable[t.Tuple[bytes, ...]]) -> t.List[t.Tuple[bytes, ...]]:

@@ -415,10 +415,14 @@ class Manager:
     def diff(self, old: str, new: str, paths: t.Sequence[str] = (), limit: int = 1000) -> differ.Difference:
         """What leads from one backup to another, each as people name it (see `names`)."""
         from . import differ
+        from .origin import LocalOrigin
 
         store, catalog = self._open()
         with store.lock(), no_cycles():
-            return differ.between(store, catalog, old, new, paths, limit)
+            sidecars = differ.pair(catalog, old, new)
+            with catalog.reading(*sidecars):
+                before, after = (LocalOrigin(store, catalog, self._directory, sidecar) for sidecar in sidecars)
+                return differ.between(before, after, paths, limit)
 
     def diff_live(
         self, old: str, target: t.Optional[str] = None, paths: t.Sequence[str] = (), verify: bool = True, limit: int = 1000

@@ -17,7 +17,7 @@ from .._backup.catalog import workload_of
 from .._backup.ids import TYPES
 from .._backup.manager import Manager
 from .._backup.query import Query
-from .._base import NotFound, VoltError, one_line
+from .._base import NotFound, UsageError, VoltError, one_line
 from . import look, screen
 from .remotes import opened, remote_option
 from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect
@@ -268,16 +268,30 @@ def _diff_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("old", metavar="ID|WORKLOAD|latest", help="the older state: a backup's id, or a workload (its newest good backup)")
     made.add_argument("new", nargs="?", metavar="ID|WORKLOAD|DIR", help="the newer state: a backup, or a directory, with a slash in it (default: the source)")
     made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
+    remote_option(made)
     made.add_argument("--no-verify", dest="verify", action="store_false", help="with a directory: trust size and time of its files")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
 
 
 def _diff(args: Arguments, manager: Manager) -> Outcome:
-    if args.new is None or is_path(args.new):
+    if args.remote is not None:
+        found = _diff_on_remote(args, manager)
+    elif args.new is None or is_path(args.new):
         found = manager.diff_live(args.old, args.new, args.paths, args.verify, args.diff_limit)
     else:
         found = manager.diff(args.old, args.new, args.paths, args.diff_limit)
     return Outcome({**found._asdict(), "changed": False}, lambda: _differences(found))
+
+
+def _diff_on_remote(args: Arguments, manager: Manager) -> Difference:
+    """Two backups of a remote."""
+    from .._backup import differ
+
+    if args.new is None:
+        raise UsageError("With --remote, two backups of it are compared; give the second one.")
+    remote = opened(args, manager)
+    with remote.opened(args.old) as old, remote.opened(args.new) as new:
+        return differ.between(old, new, args.paths, args.diff_limit)
 
 
 def is_path(text: str) -> bool:
@@ -287,7 +301,8 @@ def is_path(text: str) -> bool:
 
 def _differences(found: Difference) -> str:
     counts = ", ".join(f"{number} {kind}" for kind, number in found.diff["counts"].items())
-    return f"{found.diff['prepared']}{counts}, from {found.old} to {one_line(found.new)}\n"
+    text = found.text or (f"{found.text_reason}\n" if found.text_reason else "")
+    return f"{found.diff['prepared']}{text}{counts}, from {found.old} to {one_line(found.new)}\n"
 
 
 # ---- restore

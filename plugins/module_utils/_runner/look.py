@@ -129,7 +129,7 @@ def _export(args: Arguments, manager: Manager) -> Outcome:
     if args.output is None and (args.json or sys.stdout.isatty()):
         raise UsageError("An archive cannot be printed on a terminal or with --json; redirect it, or name a file with --output.")
     if args.output is not None and os.path.lexists(args.output) and not os.path.isfile(args.output):
-        raise UsageError(f"Archive {show(args.output)} exists and is no file; name another one, or redirect the output.")
+        raise UsageError(f"Archive {show(args.output)} exists and is not a file; name another one, or redirect the output.")
     with _opened(args, manager, not args.paths) as origin:
         exporter = Exporter(origin, args.paths)
         if args.output is None:
