@@ -71,7 +71,7 @@ options:
         C(<host>/<id>).
       - O(host) is then the name of a host on the remote. O(id) may be with or without the host.
       - What a remote lost, or what was replaced there, is a warning, and in RV(faults).
-      - Of O(include), only V(contents) and V(schedules) are possible.
+      - Of O(include), only V(contents), V(schedules) and V(search) are possible.
     type: str
   include:
     description:
@@ -80,6 +80,7 @@ options:
       - V(changes) has for each backup the differences from the previous one of the same workload.
       - V(store) has statistics of the store.
       - V(schedules) has the schedules of the host and their state.
+      - V(search) has what O(search) finds in the backups.
     type: list
     elements: str
     choices:
@@ -87,7 +88,24 @@ options:
       - changes
       - store
       - schedules
+      - search
     default: []
+  search:
+    description:
+      - What to search in all backups that match the filters, whatever O(limit) is. Needs V(search) in O(include).
+      - Exactly one of O(search.pattern) and O(search.path) is required.
+      - Of what is found, the first O(diff_limit) versions are returned.
+    type: dict
+    suboptions:
+      pattern:
+        description:
+          - Find what matches this pattern, for example V(*.conf) or V(/conf/app.conf). Patterns are those of O(volt.backup.volt_backup#module:exclude). The
+            source may be in front.
+        type: str
+      path:
+        description:
+          - List the versions of this path, relative to the source or with the source in front.
+        type: str
 seealso:
   - module: volt.backup.volt_backup
   - module: volt.backup.volt_restore
@@ -134,6 +152,24 @@ EXAMPLES = r"""
       - store
   register: looked_into
   when: not ansible_check_mode # no backup was made, so there is no id
+
+- name: Find the dumps of the last days
+  volt.backup.volt_backup_info:
+    since: "2026-11-20"
+    include:
+      - search
+    search:
+      pattern: "*.sql"
+  register: dumps
+
+- name: List the versions of a file
+  volt.backup.volt_backup_info:
+    workload: app
+    include:
+      - search
+    search:
+      path: conf/app.conf
+  register: versions
 
 - name: Fail if a backup is damaged
   ansible.builtin.assert:
@@ -538,52 +574,52 @@ contents:
           type: str
           returned: always
           sample: etc/app/app.conf
-        type:
+        type: &entry_type
           description: One of V(file), V(directory), V(symlink), V(fifo), V(socket), V(character) and V(block).
           type: str
           returned: always
           sample: file
-        mode:
+        mode: &entry_mode
           description: Permissions, in octal.
           type: str
           returned: always
           sample: '0644'
-        uid:
+        uid: &entry_uid
           description: Number of the owner.
           type: int
           returned: always
           sample: 0
-        gid:
+        gid: &entry_gid
           description: Number of the group.
           type: int
           returned: always
           sample: 0
-        user:
+        user: &entry_user
           description: Name of the owner when the backup was made, or null if there was none.
           type: str
           returned: always
           sample: root
-        group:
+        group: &entry_group
           description: Name of the group when the backup was made, or null if there was none.
           type: str
           returned: always
           sample: root
-        size:
+        size: &entry_size
           description: Size of a file in bytes.
           type: int
           returned: always
           sample: 1204
-        mtime:
+        mtime: &entry_mtime
           description: Time of the last modification, in UTC to the nanosecond. Beyond the years 1 to 9999 V(@) and the seconds since 1970.
           type: str
           returned: always
           sample: '2026-11-20T08:15:00.000000000Z'
-        target:
+        target: &entry_target
           description: What a symbolic link points to, else null.
           type: str
           returned: always
           sample: null
-        xattrs:
+        xattrs: &entry_xattrs
           description: Names of extended attributes.
           type: list
           elements: str
@@ -599,6 +635,140 @@ contents:
       type: int
       returned: always
       sample: 8876
+search:
+  description:
+    - What O(search) found. A version is what backups have in common with the same content, size and time of modification.
+  returned: O(include) has V(search)
+  type: dict
+  contains:
+    matches:
+      description: The first O(diff_limit) versions of what the pattern matches, by path, the newest version of each path first.
+      type: list
+      elements: dict
+      returned: with O(search.pattern)
+      contains:
+        path: &search_path
+          description: The path, relative to the source.
+          type: str
+          returned: always
+          sample: conf/app.conf
+        type: *entry_type
+        mode: *entry_mode
+        uid: *entry_uid
+        gid: *entry_gid
+        user: *entry_user
+        group: *entry_group
+        size: *entry_size
+        mtime: *entry_mtime
+        target: *entry_target
+        xattrs: *entry_xattrs
+        workload_name: &search_workload
+          description: Workload of the backups.
+          type: str
+          returned: always
+          sample: app
+        host: &search_host
+          description: Host of the backups, with O(remote) by its name there.
+          type: str
+          returned: always
+          sample: web1
+        first_id: &search_first_id
+          description: Id of the first backup that has this version.
+          type: str
+          returned: always
+          sample: app-20261123-100000-manual
+        first_at: &search_first_at
+          description: When that backup was started.
+          type: str
+          returned: always
+          sample: '2026-11-23T10:00:00.123456Z'
+        last_id: &search_last_id
+          description: Id of the last backup that has this version.
+          type: str
+          returned: always
+          sample: app-20261124-100000-manual
+        last_at: &search_last_at
+          description: When that backup was started.
+          type: str
+          returned: always
+          sample: '2026-11-24T10:00:00.123456Z'
+        count: &search_count
+          description: How many backups have this version.
+          type: int
+          returned: always
+          sample: 2
+    history:
+      description:
+        - The first O(diff_limit) versions of the path, the newest of each workload first. Here, owner, mode and attributes make a version, too.
+        - If RV(search.history[].present) is false, no backup from the first to the last one has the path, and what describes it is null.
+      type: list
+      elements: dict
+      returned: with O(search.path)
+      contains:
+        path: *search_path
+        type: *entry_type
+        mode: *entry_mode
+        uid: *entry_uid
+        gid: *entry_gid
+        user: *entry_user
+        group: *entry_group
+        size: *entry_size
+        mtime: *entry_mtime
+        target: *entry_target
+        xattrs: *entry_xattrs
+        present:
+          description: Whether the backups have the path.
+          type: bool
+          returned: always
+          sample: true
+        changes:
+          description:
+            - What differs from the version before. V(new), V(gone) and V(type), or some of V(content), V(size), V(mtime), V(mode), V(owner), V(target),
+              V(device) and V(attributes).
+          type: list
+          elements: str
+          returned: always
+          sample:
+            - content
+            - mtime
+        workload_name: *search_workload
+        host: *search_host
+        first_id: *search_first_id
+        first_at: *search_first_at
+        last_id: *search_last_id
+        last_at: *search_last_at
+        count: *search_count
+    count:
+      description: Total number of versions.
+      type: int
+      returned: always
+      sample: 3
+    more:
+      description: How many of them are not returned because of O(diff_limit).
+      type: int
+      returned: always
+      sample: 0
+    searched:
+      description: How many backups were searched.
+      type: int
+      returned: always
+      sample: 100
+    not_searched:
+      description: Backups that could not be searched completely, because they are damaged or a newer version wrote them.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        id:
+          description: Id of the backup.
+          type: str
+          returned: always
+          sample: app-20261122-100000-manual
+        reason:
+          description: Why, as a sentence.
+          type: str
+          returned: always
+          sample: Manifest app-20261122-100000-manual-1f0c3b2e4d5f is missing from the store.
 changes:
   description:
     - For each backup's id, the differences from the previous one of the same workload.
@@ -1057,11 +1227,16 @@ code:
   sample: usage
 """
 
+import typing as t
+
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, NoStore, NotFound, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey
+
+if t.TYPE_CHECKING:
+    from ansible_collections.volt.backup.plugins.module_utils._backup.search import Search
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -1076,7 +1251,11 @@ OPTIONS = dict(
     remote=dict(type="str"),
     remote_credentials=CREDENTIALS,
     identity=dict(type="str", no_log=True),
-    include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules"], default=[]),
+    include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules", "search"], default=[]),
+    search=dict(
+        type="dict", options=dict(pattern=dict(type="str"), path=dict(type="str")), mutually_exclusive=[("pattern", "path")],
+        required_one_of=[("pattern", "path")],
+    ),  # fmt: skip
 )
 
 
@@ -1088,6 +1267,8 @@ def work(task: Task) -> Result:
     manager, params = task.manager, task.params
     if "contents" in params["include"] and params["id"] is None:
         raise UsageError("`include: contents` needs one backup; set `id`.")
+    if ("search" in params["include"]) != (params["search"] is not None):
+        raise UsageError("A search needs `include: search` and what to search; set both, or none.")
     schedules = _schedules(task) if "schedules" in params["include"] else {}
     if params["remote"] is not None:
         return {**_on_remote(task), **schedules}
@@ -1106,7 +1287,23 @@ def work(task: Task) -> Result:
         result["changes"] = manager.changes(found, params["diff_limit"])
     if "store" in params["include"]:
         result["store"] = manager.usage()
+    if "search" in params["include"]:
+        with manager.searched(task.pick(Query), task.dry) as searched:
+            result["search"] = _search(task, searched)
     return result
+
+
+def _search(task: Task, searched: Search, told: t.Sequence[str] = ()) -> Result:
+    """What is asked for. A path that no backup has gives an empty list, as an unknown id does. :param told: what was warned of."""
+    params, limit = task.params["search"], task.params["diff_limit"]
+    try:
+        found = searched.find(params["pattern"], limit) if params["pattern"] is not None else searched.trace(params["path"], limit)
+    except NotFound:
+        return {"history": [], "count": 0, "more": 0, "searched": searched.count, "not_searched": []}
+    for text in found.pop("warnings"):
+        if text not in told:
+            task.warn(text)
+    return found
 
 
 def _on_remote(task: Task) -> Result:
@@ -1114,19 +1311,23 @@ def _on_remote(task: Task) -> Result:
     from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
     from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
 
-    if set(task.params["include"]) - {"schedules", "contents"}:
-        raise UsageError("Option `include` can only be contents and schedules with `remote`; omit the others, or omit `remote`.")
+    if set(task.params["include"]) - {"schedules", "contents", "search"}:
+        raise UsageError("Option `include` can only be contents, schedules and search with `remote`; omit the others, or omit `remote`.")
     host, _slash, backup = (task.params["id"] or "").rpartition("/")
     query = task.pick(Query)._replace(id=backup or None)
     settings = resolve(task.params["remote"], task.params["remote_credentials"])
     remote = Remote(task.manager, settings, recovery_of(task.params["identity"]))
-    found, faults = remote.find(query._replace(host=host) if host else query)
+    query = query._replace(host=host) if host else query
+    found, faults = remote.find(query)
     for text in faults:
         task.warn(text)
     read = {"store": remote.transport.where, "backup_dir": remote.transport.where}
     result = {"changed": False, "backups": found, "count": len(found), "answer": "backups" if found else "nothing", "read": read, "faults": faults}
     if "contents" in task.params["include"]:
         result["contents"] = remote.contents(remote.meant(found[0]["id"]), task.params["diff_limit"]) if found else None
+    if "search" in task.params["include"]:
+        with remote.searched(query, task.params["search"]["pattern"] is not None) as searched:
+            result["search"] = _search(task, searched, faults)
     return result
 
 

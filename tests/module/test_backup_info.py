@@ -128,3 +128,33 @@ def test_what_an_empty_list_means(host: Host) -> None:
                           ({"workload": "app", "type": "snapshot"}, "nothing"), ({"id": "unknown"}, "nothing")):  # fmt: skip
         found = host.info(**asked)
         assert not found.get("failed") and found["answer"] == answer and found["read"] == {"store": str(host.store), "backup_dir": str(host.backups)}, asked
+
+
+def test_search(host: Host, three: list[dict[str, Any]]) -> None:
+    one, two, other = (backup["id"] for backup in three)
+    found = host.info(include="search", search={"pattern": "app.conf"})["search"]
+    assert [(row["path"], row["count"], row["first_id"], row["last_id"], row["workload_name"]) for row in found["matches"]] == [
+        ("app.conf", 1, other, other, "other"), ("conf/app.conf", 1, two, two, "app"), ("conf/app.conf", 1, one, one, "app"),
+    ]  # fmt: skip
+    assert (found["count"], found["more"], found["searched"], found["not_searched"]) == (3, 0, 3, [])
+    everything = host.info(workload="app", limit=1, include=["search"], search={"pattern": "*"}, diff_limit=2)
+    assert everything["count"] == 1 and everything["search"]["searched"] == 2 and len(everything["search"]["matches"]) == 2
+    assert everything["search"]["more"] == everything["search"]["count"] - 2 > 10
+    history = host.info(workload="app", include=["search"], search={"path": f"{host.tree}/conf/app.conf"})["search"]["history"]
+    assert [(row["first_id"], row["changes"]) for row in history] == [(two, ["content", "size", "mtime"]), (one, [])]
+    nothing = {"count": 0, "more": 0, "searched": 3, "not_searched": []}
+    assert host.info(include=["search"], search={"path": "none"})["search"] == {"history": [], **nothing}
+    assert host.info(include=["search"], search={"pattern": ODD[:3] + "?none"})["search"] == {"matches": [], **nothing}
+    (host.backups / f"{one}.json").write_text("{}")
+    damaged = host.info(include=["search"], search={"pattern": "app.conf"})
+    assert [item["id"] for item in damaged["search"]["not_searched"]] == [one] and f"Backup {one} was not searched" in str(damaged["warnings"][0])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"include": ["search"]}, {"search": {"pattern": "x"}}, {"include": ["search"], "search": {}}, {"include": ["search"], "search": {"pattern": "!x"}},
+     {"include": ["search"], "search": {"pattern": "x", "path": "x"}}, {"include": ["search"], "search": {"path": "../x"}}],
+)  # fmt: skip
+def test_a_search_for_nothing(host: Host, three: list[dict[str, Any]], parameters: dict[str, Any]) -> None:
+    failed = host.run("volt_backup_info", **parameters)
+    assert failed["failed"] and failed["code"] == "usage"

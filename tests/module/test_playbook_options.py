@@ -29,7 +29,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
     ("backup.yml", "volt_backup"): {"state": _ALONE, "id": _ALONE, "diff_limit": _DIFF},
     ("backup.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
     ("recover.yml", "volt_backup_info"): {
-        **dict.fromkeys(("workload", "type", "tags", "id", "since", "until", "limit", "include"), "it is about all that a lost host had"),
+        **dict.fromkeys(("workload", "type", "tags", "id", "since", "until", "limit", "include", "search"), "it is about all that a lost host had"),
         **dict.fromkeys((*PLACES, "lock_timeout"), "a remote is read"), "diff_limit": _DIFF,
     },
     ("recover.yml", "volt_restore"): {
@@ -39,7 +39,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
     },
     ("restore.yml", "volt_restore"): {"diff_limit": _DIFF},
     ("status.yml", "volt_backup_info"): {
-        **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit"), "it is about all of a host"),
+        **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit", "search"), "it is about all of a host"),
         **dict.fromkeys(("remote", "remote_credentials", "identity"), "it is about what the host itself has"),
         **dict.fromkeys(PLACES, "it is about the host's schedules, which say where they back up to"),
         "diff_limit": _DIFF,

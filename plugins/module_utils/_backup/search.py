@@ -111,9 +111,26 @@ class Search:
     def unsearched(self) -> t.List[t.Dict[str, str]]:
         return list(self._unsearched.values())
 
+    def find(self, pattern: str, limit: int) -> t.Dict[str, t.Any]:
+        """What a pattern matches, for JSON. :param pattern: as of `matching`. :param limit: as many rows are given, all are counted."""
+        found = self.matching(pattern, limit)
+        return self._result("matches", found.rows, found.number)
+
+    def trace(self, path: str, limit: t.Optional[int] = None) -> t.Dict[str, t.Any]:
+        """The history of a path, for JSON. :param limit: as many rows are given; None: all."""
+        rows = self.history(path)
+        return self._result("history", rows[:limit], len(rows))
+
+    def _result(self, name: str, rows: t.List[t.Dict[str, t.Any]], number: int) -> t.Dict[str, t.Any]:
+        told = [f"Backup {item['id']} was not searched completely: {item['reason']}" for item in self.unsearched]
+        return {
+            name: rows, "count": number, "more": number - len(rows), "searched": self.count, "not_searched": self.unsearched,
+            "warnings": [*self.troubles, *told],
+        }  # fmt: skip
+
     # ---- by a pattern
 
-    def find(self, text: str, limit: int) -> Found:
+    def matching(self, text: str, limit: int) -> Found:
         """The versions of all that a pattern matches, as rows: a path, and which backups have it with the same content, size and time.
 
         :param text: as an exclusion of a backup; it may have the source in front. :param limit: as many rows are given, all are counted.

@@ -170,12 +170,9 @@ def _searched(args: Arguments, manager: Manager, everything: bool) -> t.Iterator
         yield search
 
 
-def _searching(search: Search, **found: t.Any) -> t.Tuple[t.Dict[str, t.Any], int]:
-    """The result of a search, and the exit status: incomplete if a backup could not be searched."""
-    missed = search.unsearched
-    told = [f"Backup {item['id']} was not searched completely: {item['reason']}" for item in missed]
-    value = {**found, "searched": search.count, "not_searched": missed, "changed": False, "warnings": [*search.troubles, *told]}
-    return value, INCOMPLETE if missed else DONE
+def _searching(found: t.Dict[str, t.Any], text: t.Callable[[t.Mapping[str, t.Any]], str]) -> Outcome:
+    """The outcome of a search: incomplete if a backup could not be searched."""
+    return Outcome({**found, "changed": False}, lambda: text(found), status=INCOMPLETE if found["not_searched"] else DONE)
 
 
 def _find_options(made: argparse.ArgumentParser) -> None:
@@ -186,9 +183,7 @@ def _find_options(made: argparse.ArgumentParser) -> None:
 
 def _find(args: Arguments, manager: Manager) -> Outcome:
     with _searched(args, manager, True) as search:
-        found = search.find(args.pattern, args.diff_limit)
-        value, status = _searching(search, matches=found.rows, count=found.number, more=found.number - len(found.rows))
-    return Outcome(value, lambda: _matches(value), status=status)
+        return _searching(search.find(args.pattern, args.diff_limit), _matches)
 
 
 def _matches(value: t.Mapping[str, t.Any]) -> str:
@@ -209,12 +204,10 @@ def _history_options(made: argparse.ArgumentParser) -> None:
 
 def _history(args: Arguments, manager: Manager) -> Outcome:
     with _searched(args, manager, False) as search:
-        rows = search.history(args.path)
-        value, status = _searching(search, history=rows, count=len(rows))
-    return Outcome(value, lambda: _versions(rows), status=status)
+        return _searching(search.trace(args.path), _versions)
 
 
-def _versions(found: t.Sequence[t.Mapping[str, t.Any]]) -> str:
+def _versions(value: t.Mapping[str, t.Any]) -> str:
     rows = [
         (
             row["first_id"],
@@ -226,7 +219,7 @@ def _versions(found: t.Sequence[t.Mapping[str, t.Any]]) -> str:
             row["group"] or row["gid"],
             ", ".join(row["changes"]),
         )
-        for row in found
+        for row in value["history"]
     ]
     return screen.fitted(("FIRST BACKUP", "BACKUPS", "SIZE", "MODIFIED (UTC)", "MODE", "USER", "GROUP", "CHANGES"), rows, right=(1, 2)) if rows else ""
 
