@@ -106,6 +106,7 @@ options:
     description:
       - Patterns to exclude, as in V(.gitignore). A pattern with a slash at its start or in its middle is relative to O(source). One without a slash
         matches a name at any depth. One that ends with a slash matches directories only. V(!) at the start includes again what an earlier pattern excluded.
+        C(\xNN) is the byte of that number, as in paths of results.
       - A restore does not change paths in its target that match these patterns.
     type: list
     elements: str

@@ -1326,7 +1326,9 @@ def _on_remote(task: Task) -> Result:
     if "contents" in task.params["include"]:
         result["contents"] = remote.contents(remote.meant(found[0]["id"]), task.params["diff_limit"]) if found else None
     if "search" in task.params["include"]:
-        with remote.searched(query, task.params["search"]["pattern"] is not None) as searched:
+        from ansible_collections.volt.backup.plugins.module_utils._backup.search import reads_all
+
+        with remote.searched(query, reads_all(task.params["search"]["pattern"])) as searched:
             result["search"] = _search(task, searched, faults)
     return result
 

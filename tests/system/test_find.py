@@ -99,6 +99,19 @@ def test_a_shared_tree_is_read_once(bench: Any, run: Run, four: list[str], monke
     assert len(read) == 4 + 4, "a pattern of a path reads no directory beside it"
 
 
+def test_a_directory_in_parts(bench: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that two backups share are read once; what is found is the same."""
+    monkeypatch.setattr(tree, "_PART_SIZE", 500)
+    bench.files(**{f"many__{number:03d}": b"%d" % number for number in range(60)})
+    first = made(bench)
+    bench.files(many__000=b"changed")
+    second = made(bench)
+    found = rows(run.json("find", "0*"))
+    assert len(found) == 61 and found[:2] == [("many/000", 7, 1, second, second), ("many/000", 1, 1, first, first)]
+    assert all(number == 2 for _path, _size, number, _first, _last in found[2:])
+    assert [path for path, *_rest in rows(run.json("find", "many/05?"))] == [f"many/05{number}" for number in range(10)]
+
+
 def test_history(bench: Any, run: Run, four: list[str]) -> None:
     one, two, three, last = four
     for path in ("conf/app", f"{bench.source}/conf/app", "./conf//app"):

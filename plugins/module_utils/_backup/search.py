@@ -67,6 +67,8 @@ class _Trees:
 
     def _unpack(self, digest: bytes) -> None:
         found = {name: blob for name, blob in self._blobs.unpack(digest) if name not in self._kept}
+        if not found:
+            return  # an object, or a pack that cannot be read: `Blobs.read` tells why
         size = sum(map(len, found.values()))
         self._kept.update(found)
         self._packs.append((list(found), size))
@@ -308,6 +310,11 @@ def local(store: Store, catalog: Catalog, query: Query) -> Search:
         if trouble is not None:
             unsearched.append({"id": sidecar["id"], "reason": trouble})
     return Search(backups, unsearched, catalog.is_current)
+
+
+def reads_all(pattern: t.Optional[str]) -> bool:
+    """Whether a search reads most trees of the backups. UsageError for an invalid pattern. :param pattern: None for the history of a path."""
+    return pattern is not None and not Pattern(pattern).above
 
 
 def _bits(flags: t.Iterable[bool]) -> int:

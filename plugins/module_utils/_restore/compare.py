@@ -47,7 +47,7 @@ class Selection:
     def clean(path: bytes) -> bytes:
         """A path below the root as its parts joined; UsageError for one that leads out, or says nothing."""
         if not path:
-            raise UsageError("A path is empty; use paths as listed in the backup's contents, or none to restore everything.")
+            raise UsageError("A path is empty; use paths as listed in the backup's contents, or none for everything.")
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
             raise UsageError(f"Path {show(path)} contains `..`; use paths as listed in the backup's contents.")

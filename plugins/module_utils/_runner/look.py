@@ -158,8 +158,11 @@ def _filters(made: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def _searched(args: Arguments, manager: Manager, everything: bool) -> t.Iterator[Search]:
-    """A search through the backups that match. :param everything: all of their trees will be read."""
+def _searched(args: Arguments, manager: Manager, pattern: t.Optional[str]) -> t.Iterator[Search]:
+    """A search through the backups that match. :param pattern: what will be searched; None for a path."""
+    from .._backup.search import reads_all
+
+    everything = reads_all(pattern)
     query = Query(workload=args.workload, host=args.host, since=args.since, until=args.until)
     if args.remote is None:
         expect(manager, args.workload)
@@ -182,7 +185,7 @@ def _find_options(made: argparse.ArgumentParser) -> None:
 
 
 def _find(args: Arguments, manager: Manager) -> Outcome:
-    with _searched(args, manager, True) as search:
+    with _searched(args, manager, args.pattern) as search:
         return _searching(search.find(args.pattern, args.diff_limit), _matches)
 
 
@@ -203,7 +206,7 @@ def _history_options(made: argparse.ArgumentParser) -> None:
 
 
 def _history(args: Arguments, manager: Manager) -> Outcome:
-    with _searched(args, manager, False) as search:
+    with _searched(args, manager, None) as search:
         return _searching(search.trace(args.path), _versions)
 
 
