@@ -56,6 +56,8 @@ def test_a_backup_is_copied(host: Host, nas: Path) -> None:
         found = host.run("volt_backup_info", remote=f"file://{nas}", id=asked)
         assert [item["id"] for item in found["backups"]] == [listed["id"]] and found["answer"] == "backups"
     assert host.run("volt_backup_info", remote=f"file://{nas}", workload="other")["answer"] == "nothing"
+    searched = host.run("volt_backup_info", remote=f"file://{nas}", include=["search"], search={"pattern": "app.conf"})["search"]
+    assert [(row["path"], row["last_id"]) for row in searched["matches"]] == [("conf/app.conf", listed["id"])]
 
 
 def test_a_copy_that_failed_is_made_by_the_next_run(host: Host, nas: Path) -> None:

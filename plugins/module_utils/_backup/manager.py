@@ -454,11 +454,11 @@ class Manager:
                 return contents(manifest, lambda digest: tree.load(store.read, digest), limit)
 
     @contextlib.contextmanager
-    def opened(self, text: str) -> t.Iterator[Origin]:
+    def opened(self, text: str, dry: bool = False) -> t.Iterator[Origin]:
         """A backup to read from, as people name it: of a workload the newest that is complete and undamaged (see `names`)."""
         from .origin import LocalOrigin
 
-        store, catalog = self._open()
+        store, catalog = self._open(dry)
         with store.lock(), no_cycles():
             sidecar = names.chosen(catalog, text, True)
             with catalog.reading(sidecar):

@@ -20,7 +20,7 @@ import typing as t
 
 from .._backup.manager import Manager
 from .._backup.names import LATEST
-from .._base import VoltError
+from .._base import VoltError, one_line
 from . import manual
 
 SHELLS = ("bash", "zsh", "fish")
@@ -37,7 +37,7 @@ _volt_backup() {
         case $name in
             :directories) compopt -o filenames; mapfile -t candidates < <(compgen -d -- "$2") ;;
             :files) compopt -o filenames; mapfile -t candidates < <(compgen -f -- "$2") ;;
-            *) candidates=("$name") ;;
+            *) candidates=("$name"); [[ $name != */ ]] || compopt -o nospace ;;
         esac
         COMPREPLY+=("${candidates[@]}")
     done < <("${1/#\\~\\//$HOME/}" completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
@@ -105,6 +105,8 @@ def answer(top: argparse.ArgumentParser, typed: t.Sequence[str]) -> t.List[str]:
     else:
         place = _place(parser, len(operands))
         found = _values(place, top, before) if place is not None else []
+        if place is not None and place.metavar == "PATH":
+            found = _paths(operands[0], before, begun) if operands else [(FILES, "")]
     return [f"{name if name.startswith(':') else lead + name}\t{about}".rstrip("\t") for name, about in found if name.startswith((begun, ":"))]
 
 
@@ -186,6 +188,20 @@ def _named(kind: str, before: t.Sequence[str]) -> t.List[t.Tuple[str, str]]:
 
         workloads |= set(job.declared()) if store is None else set()
     return [(name, "workload") for name in sorted(workloads)]
+
+
+def _paths(backup: str, before: t.Sequence[str], begun: str) -> t.List[t.Tuple[str, str]]:
+    """What is in the directory of a backup that a path leads to so far. Of a remote, nothing: that takes too long for a key."""
+    from .._backup import listing
+
+    above = begun[: begun.rfind("/") + 1]
+    with contextlib.suppress(VoltError, OSError):
+        if _given("--remote", before) is None:
+            with Manager(_given("--store", before), _given("--backup-dir", before)).opened(backup, True) as origin:
+                entries = listing.listed(origin, above or None, False)["entries"]
+            kinds = [(one_line(entry["path"].rpartition("/")[2]), entry["type"]) for entry in entries]
+            return [(f"{above}{name}/" if kind == "directory" else above + name, kind) for name, kind in kinds]
+    return []
 
 
 def _given(flag: str, before: t.Sequence[str]) -> t.Optional[str]:

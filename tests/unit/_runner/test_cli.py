@@ -97,7 +97,8 @@ def test_nothing_is_found_for_three_reasons(tmp_path: Path, monkeypatch: pytest.
         return status, captured.out + captured.err
 
     reading = [["list"], ["list", "app"], ["show", "x"], ["diff", "x", "y"], ["restore", "x"], ["delete", "x"], ["accept", "app"], ["protect", "x"],
-               ["unprotect", "x"], ["prune", "app", "--keep", "1"], ["gc"], ["verify"], ["drill"], ["adopt"], ["import-volt"]]  # fmt: skip
+               ["unprotect", "x"], ["prune", "app", "--keep", "1"], ["gc"], ["verify"], ["drill"], ["adopt"], ["import-volt"],
+               ["ls", "x"], ["cat", "x", "y"], ["export", "x", "--output", "y"], ["find", "x"], ["history", "x"]]  # fmt: skip
     for words in reading:
         status, said = call(*words)
         assert status == upkeep.NO_STORE == 4 and f"There is no {named}" in said, words

@@ -71,6 +71,22 @@ def test_backups_and_workloads(place: Path) -> None:
     assert words("adopt", *store, found[0], "app") == [found[1]]
 
 
+def test_paths_of_a_backup(tmp_path: Path) -> None:
+    """With the source in front, too. Where no backup is named, a path of the host may be meant."""
+    source, store = tmp_path / "source", named(tmp_path)
+    for name in ("conf/app.conf", "conf/deep/x", "a\nb", "data"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("")
+    assert cli.main(["create", "app", "--source", str(source), "--quiet", *store]) == upkeep.DONE
+    before = sorted(tmp_path.rglob("*"))
+    assert words("ls", *store, "app", "") == ["a\\x0ab", "conf/", "data"] and words("cat", *store, "latest", "d") == ["data"]
+    assert words("cat", *store, "app", "conf/") == ["conf/app.conf", "conf/deep/"]
+    assert words("cat", *store, "app", f"{source}/conf/a") == [f"{source}/conf/app.conf"]
+    assert words("cat", *store, "app", "none/") == words("cat", *store, "other", "") == words("cat", *store, "--remote", "x", "app", "") == []
+    assert words("history", *store, "c") == [completion.FILES]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_asks_nothing_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where there is no store, or none may be read, nothing is complained of."""
     (tmp_path / "file").write_text("")
