@@ -1297,7 +1297,7 @@ def _search(task: Task, searched: Search, told: t.Sequence[str] = ()) -> Result:
     """What is asked for. A path that no backup has gives an empty list, as an unknown id does. :param told: what was warned of."""
     params, limit = task.params["search"], task.params["diff_limit"]
     try:
-        found = searched.find(params["pattern"], limit) if params["pattern"] is not None else searched.trace(params["path"], limit)
+        found = searched.find(params["pattern"], limit) if params["pattern"] is not None else searched.history(params["path"], limit)
     except NotFound:
         return {"history": [], "count": 0, "more": 0, "searched": searched.count, "not_searched": []}
     for text in found.pop("warnings"):

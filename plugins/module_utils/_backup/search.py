@@ -80,13 +80,6 @@ class _Trees:
                 del self._kept[name]
 
 
-class Found(t.NamedTuple):
-    """What a search found: rows for JSON, and how many there are in all."""
-
-    rows: t.List[t.Dict[str, t.Any]]
-    number: int
-
-
 class Search:
     """A search through backups.
 
@@ -113,16 +106,6 @@ class Search:
     def unsearched(self) -> t.List[t.Dict[str, str]]:
         return list(self._unsearched.values())
 
-    def find(self, pattern: str, limit: int) -> t.Dict[str, t.Any]:
-        """What a pattern matches, for JSON. :param pattern: as of `matching`. :param limit: as many rows are given, all are counted."""
-        found = self.matching(pattern, limit)
-        return self._result("matches", found.rows, found.number)
-
-    def trace(self, path: str, limit: t.Optional[int] = None) -> t.Dict[str, t.Any]:
-        """The history of a path, for JSON. :param limit: as many rows are given; None: all."""
-        rows = self.history(path)
-        return self._result("history", rows[:limit], len(rows))
-
     def _result(self, name: str, rows: t.List[t.Dict[str, t.Any]], number: int) -> t.Dict[str, t.Any]:
         told = [f"Backup {item['id']} was not searched completely: {item['reason']}" for item in self.unsearched]
         return {
@@ -132,16 +115,16 @@ class Search:
 
     # ---- by a pattern
 
-    def matching(self, text: str, limit: int) -> Found:
-        """The versions of all that a pattern matches, as rows: a path, and which backups have it with the same content, size and time.
+    def find(self, pattern: str, limit: int) -> t.Dict[str, t.Any]:
+        """For JSON, the versions of all that a pattern matches: a path, and which backups have it with the same content, size and time.
 
-        :param text: as an exclusion of a backup; it may have the source in front. :param limit: as many rows are given, all are counted.
+        :param pattern: as an exclusion of a backup; it may have the source in front. :param limit: as many rows are given, all are counted.
         """
         rows: t.List[t.Dict[str, t.Any]] = []
         count = 0
         texts: t.Dict[str, int] = {}
         for at, backup in enumerate(self._backups):
-            below = _below(text, backup.sidecar["source_path"])
+            below = _below(pattern, backup.sidecar["source_path"])
             texts[below] = texts.get(below, 0) | 1 << at
         for below, wanted in texts.items():
             for path, entry, having in self._matches(Pattern(below), wanted):
@@ -151,7 +134,7 @@ class Search:
                         count += 1
                         if len(rows) < limit:
                             rows.append(self._row(path, entry, having_here))
-        return Found(rows, count)
+        return self._result("matches", rows, count)
 
     def _row(self, path: bytes, entry: Entry, having: int) -> t.Dict[str, t.Any]:
         newest, oldest = self._backups[(having & -having).bit_length() - 1], self._backups[having.bit_length() - 1]
@@ -234,22 +217,22 @@ class Search:
 
     # ---- by a path
 
-    def history(self, text: str) -> t.List[t.Dict[str, t.Any]]:
-        """The versions of one path, of each workload from the newest to the oldest, and when it was gone. NotFound where all backups lack it.
+    def history(self, path: str, limit: t.Optional[int] = None) -> t.Dict[str, t.Any]:
+        """For JSON, the versions of one path, of each workload from the newest to the oldest, and when it was gone. NotFound where all backups lack it.
 
-        :param text: the path, which may have the source in front.
+        :param path: it may have the source in front. :param limit: as many rows are given; None: all.
         """
-        parse(text)  # before a backup is looked at
+        parse(path)  # before a backup is looked at
         rows: t.List[t.Dict[str, t.Any]] = []
         for group in self._groups:
             versions: t.List[_Version] = []
             for at in range(len(self._backups) - 1, -1, -1):
                 if group >> at & 1:
-                    self._follow(self._backups[at], text, versions)
+                    self._follow(self._backups[at], path, versions)
             rows += reversed([version.row() for version in versions])
         if not rows and not self._unsearched:
-            raise NotFound(f"No backup has path {show(parse(text))}; search for its name with a pattern.", path=show(parse(text)))
-        return rows
+            raise NotFound(f"No backup has path {show(parse(path))}; search for its name with a pattern.", path=show(parse(path)))
+        return self._result("history", rows[:limit], len(rows))
 
     def _follow(self, backup: Searched, text: str, versions: t.List[_Version]) -> None:
         """Look at the path in the next backup of a workload."""

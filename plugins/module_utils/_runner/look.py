@@ -194,7 +194,7 @@ def _matches(value: t.Mapping[str, t.Any]) -> str:
         (_bytes(row), row["mtime"][:19].replace("T", " "), row["count"], _time(row["first_at"]), row["last_id"], _path(row))
         for row in value["matches"]
     ]
-    if not rows:
+    if not value["count"]:
         return f"Nothing found in {value['searched']} backups.\n"
     more = f"... and {value['more']} more (--diff-limit)\n" if value["more"] else ""
     return screen.fitted(("SIZE", "MODIFIED (UTC)", "BACKUPS", "FIRST BACKUP (UTC)", "NEWEST BACKUP", "PATH"), rows, right=(0, 2), wrap=False) + more
@@ -207,7 +207,7 @@ def _history_options(made: argparse.ArgumentParser) -> None:
 
 def _history(args: Arguments, manager: Manager) -> Outcome:
     with _searched(args, manager, None) as search:
-        return _searching(search.trace(args.path), _versions)
+        return _searching(search.history(args.path), _versions)
 
 
 def _versions(value: t.Mapping[str, t.Any]) -> str:
