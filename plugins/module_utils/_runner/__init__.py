@@ -7,7 +7,7 @@
 """The volt-backup command, for timers and for use by hand.
 
 It parses arguments and prints results; the engine does the work. With `--json` a command prints what the module of that name returns. Exit status: 0 done, 1
-failed, 2 wrong usage, 3 backup incomplete, 4 no store, 5 unknown workload or id, 6 backup suspect, 7 written by a newer version, 130 interrupted.
+failed, 2 wrong usage, 3 backup incomplete, 4 no store, 5 unknown workload, id or path, 6 backup suspect, 7 written by a newer version, 130 interrupted.
 
 Files: `cli` (the command line), `manual` (examples and exit statuses), `page` (the manual page), `completion` (for shells), `backups` (commands about
 backups), `look` (commands that look into backups), `upkeep` (prune, gc, verify), `remotes` (push), `scheduled` (run, hook, status, drill, notify),

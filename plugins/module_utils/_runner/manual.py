@@ -70,7 +70,7 @@ FIRST = "examples:"
 #: As the constants of `upkeep`.
 STATUSES = {
     0: "success, also if the list is empty", 1: "failed", 2: "wrong usage", 3: "incomplete: something could not be read or restored", 4: "there is no store",
-    5: "unknown backup or workload", 6: "the backup is suspect", 7: "written by a newer version", 130: "interrupted",
+    5: "unknown backup, workload or path", 6: "the backup is suspect", 7: "written by a newer version", 130: "interrupted",
 }  # fmt: skip
 
 
