@@ -44,31 +44,36 @@ class Searched(t.NamedTuple):
 
 
 class _Trees:
-    """Reads trees. Packs of trees have little else, so all of a pack is kept when one of its trees is read."""
+    """Reads trees. Packs of trees have little else, so when one of its trees is read, all small ones of a pack are kept.
 
-    _ROOM = 64 << 20
+    A walk comes to the packs of all backups at each path, and looking a blob up takes longer than reading it. Large trees would fill the room for the others.
+    """
+
+    _ROOM, _SMALL = 64 << 20, 64 << 10
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._kept: t.Dict[bytes, memoryview] = {}
+        self._kept: t.Dict[bytes, bytes] = {}
+        self._large: t.Set[bytes] = set()
         self._packs: t.Deque[t.Tuple[t.List[bytes], int]] = collections.deque()
         self._size = 0
 
     def read(self, digest: bytes, limit: int) -> bytes:
         """A blob, hashed; Damaged as of `Blobs.read`."""
-        if digest not in self._kept:
+        if digest not in self._kept and digest not in self._large:
             self._unpack(digest)
-        view = self._kept.get(digest)
-        if view is not None and len(view) <= limit:
-            blob = bytes(view)
-            if hashlib.sha256(blob).digest() == digest:
-                return blob
+        blob = self._kept.get(digest)
+        if blob is not None and hashlib.sha256(blob).digest() == digest:
+            return blob
         return self._blobs.read(digest, limit)
 
     def _unpack(self, digest: bytes) -> None:
-        found = {name: blob for name, blob in self._blobs.unpack(digest) if name not in self._kept}
-        if not found:
-            return  # an object, or a pack that cannot be read: `Blobs.read` tells why
+        found: t.Dict[bytes, bytes] = {}
+        for name, blob in self._blobs.unpack(digest):  # nothing where it is an object, or its pack cannot be read: `Blobs.read` tells why
+            if len(blob) > self._SMALL:
+                self._large.add(name)
+            elif name not in self._kept:
+                found[name] = bytes(blob)
         size = sum(map(len, found.values()))
         self._kept.update(found)
         self._packs.append((list(found), size))
