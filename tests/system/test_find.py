@@ -71,6 +71,7 @@ def test_patterns_are_those_of_exclusions(bench: Any, run: Run, four: list[str])
         assert run("find", pattern)[0] == upkeep.USAGE, pattern
     assert run("find", "none") == (upkeep.DONE, b"Nothing found in 4 backups.\n", "")
     assert run.json("find", "*", "--diff-limit", "3")["count"] == run.json("find", "*")["count"] == len(run.json("find", "*")["matches"])
+    assert run("find", "*", "--diff-limit", "0")[1] == b"... and 11 more (--diff-limit)\n"
     assert run("find", "*", "--diff-limit", "3")[1].endswith(b"... and 8 more (--diff-limit)\n")
 
 

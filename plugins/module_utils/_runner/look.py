@@ -197,7 +197,8 @@ def _matches(value: t.Mapping[str, t.Any]) -> str:
     if not value["count"]:
         return f"Nothing found in {value['searched']} backups.\n"
     more = f"... and {value['more']} more (--diff-limit)\n" if value["more"] else ""
-    return screen.fitted(("SIZE", "MODIFIED (UTC)", "BACKUPS", "FIRST BACKUP (UTC)", "NEWEST BACKUP", "PATH"), rows, right=(0, 2), wrap=False) + more
+    head = ("SIZE", "MODIFIED (UTC)", "BACKUPS", "FIRST BACKUP (UTC)", "NEWEST BACKUP", "PATH")
+    return (screen.fitted(head, rows, right=(0, 2), wrap=False) if rows else "") + more
 
 
 def _history_options(made: argparse.ArgumentParser) -> None:
