@@ -184,8 +184,8 @@ options:
     default: none
   quiesce:
     description:
-      - Pause or stop the containers of Docker and Podman that have O(source), or something in it, mounted. They are resumed after the backup, or, if all
-        of the source is in snapshots, after these.
+      - Pause or stop the containers of Docker and Podman that have O(source), something in it, or a directory above it mounted read-write. They are resumed
+        after the backup, or, if all of the source is in snapshots, after these.
       - Dumps and O(command) run before that. If a container cannot be paused or stopped, or does not resume, there is no backup.
     type: str
     choices:
@@ -195,7 +195,8 @@ options:
     default: none
   command:
     description:
-      - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
+      - A program with its arguments. Its output becomes the file O(command_file) in the directory C(.volt-dumps) of the backup, or, without
+        O(source), at the top of it. It is stored as it comes, so it needs no space elsewhere.
       - If the program fails, or writes nothing, there is no backup.
     type: list
     elements: str
@@ -205,7 +206,8 @@ options:
     type: str
   dumps:
     description:
-      - Dumps of databases. Each becomes a file in the directory C(.volt-dumps) of the backup. Each item has one key, the database system.
+      - Dumps of databases. Each becomes a file in the directory C(.volt-dumps) of the backup. A directory of that name in O(source) is left out.
+      - Each item has one key, the database system.
       - Dumps are made before O(source) is read. If one fails, there is no backup.
       - A restore returns how to load them.
     type: list

@@ -170,8 +170,8 @@ options:
     default: none
   quiesce: &quiesce
     description:
-      - Pause or stop the containers of Docker and Podman that have O(source), or something in it, mounted. They are resumed after the backup, or, if all
-        of the source is in snapshots, after these.
+      - Pause or stop the containers of Docker and Podman that have O(source), something in it, or a directory above it mounted read-write. They are resumed
+        after the backup, or, if all of the source is in snapshots, after these.
       - Dumps and O(command) run before that. If a container cannot be paused or stopped, or does not resume, there is no backup.
     type: str
     choices:
@@ -181,7 +181,8 @@ options:
     default: none
   command: &output_command
     description:
-      - A program with its arguments. Its output becomes a file of the backup, O(command_file). It is stored as it comes, so it needs no space elsewhere.
+      - A program with its arguments. Its output becomes the file O(command_file) in the directory C(.volt-dumps) of the backup. It is stored as it
+        comes, so it needs no space elsewhere.
       - If the program fails, or writes nothing, there is no backup.
     type: list
     elements: str
@@ -191,7 +192,8 @@ options:
     type: str
   dumps: &dumps
     description:
-      - Dumps of databases. Each becomes a file in the directory C(.volt-dumps) of the backup. Each item has one key, the database system.
+      - Dumps of databases. Each becomes a file in the directory C(.volt-dumps) of the backup. A directory of that name in O(source) is left out.
+      - Each item has one key, the database system.
       - Dumps are made before O(source) is read. If one fails, there is no backup.
       - A restore returns how to load them.
     type: list

@@ -376,7 +376,9 @@ restore:
         - kind: postgresql
           path: /srv/app/.volt-dumps/postgresql-shop.sql
           database: shop
-          load: createdb shop && psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=shop --file=/srv/app/.volt-dumps/postgresql-shop.sql
+          load: >-
+            runuser -u postgres -- createdb shop && runuser -u postgres -- psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=shop
+            < /srv/app/.volt-dumps/postgresql-shop.sql
     previous:
       description: >-
         Path of the old tree. It is kept with O(keep_previous), and, with a warning, if it has excluded paths that could not be moved into the new tree.

@@ -115,5 +115,3 @@ def redis(place: Path, data: Path | None = None, password: str = "") -> Iterator
     client = [*login, "redis-cli", "-s", str(socket)]
     with _running(words, [*client, "-e", "PING"], place / "log"):
         yield Server(socket, "redis", client)
-
-

@@ -93,9 +93,6 @@ def load(bench: Bench, dumped: dict[str, Any], how: Callable[[str], str]) -> str
     """Restore, and run what the restore says loads the dump, with the client told where the new server is."""
     restore = bench.restore(force=True).restore
     assert [{key: dump[key] for key in dumped} for dump in restore["dumps"][:1]] == [dumped]
-    for path in bench.target.rglob("*"):
-        path.chmod(0o755)
-    bench.target.chmod(0o755)
     words = how(restore["dumps"][0]["load"])
     done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False, cwd="/")
     assert not done.returncode, done.stderr
@@ -109,8 +106,8 @@ def test_postgresql(public_path: Path, servers: dict[str, databases.Server]) -> 
         backup = bench.create(dumps=[{"postgresql": {"database": "shop", **socket_of(server)}}]).backup
     assert [dump["kind"] for dump in backup["dumps"]] == ["postgresql"] * 2 and backup["complete"]
     server("", "-d", "postgres", "-c", "DROP DATABASE IF EXISTS restored")
-    as_user = f"PGHOST={server.socket} setpriv --reuid=postgres --regid=postgres --clear-groups sh -c"
-    load(bench, {"kind": "postgresql", "database": "shop"}, lambda words: f'{as_user} "{words.replace("shop &", "restored &").replace("=shop", "=restored")}"')
+    there = f"export PGHOST={server.socket}; "
+    load(bench, {"kind": "postgresql", "database": "shop"}, lambda words: there + words.replace("shop &", "restored &").replace("=shop", "=restored"))
     assert server("SELECT sum(amount), count(*) FROM ledger;", "-d", "restored") == f"{TOTAL}|{ACCOUNTS}\n"
     done = subprocess.run(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", str(databases._postgresql_bin() / "pg_amcheck"), "-h",
                            str(server.socket), "--install-missing", "restored"], capture_output=True, text=True, check=False, cwd="/")  # fmt: skip
@@ -152,6 +149,7 @@ def test_redis(bench: Bench, servers: dict[str, databases.Server]) -> None:
         assert sum(map(int, other("HVALS ledger").split())) == TOTAL
 
 
+_HOLD = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(600)"
 _TRANSFER = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None).executescript(sys.stdin.read())"
 
 
@@ -198,9 +196,42 @@ def test_sqlite_is_opened_by_its_owner(public_path: Path) -> None:
     for path in bench.source.iterdir():
         assert path.lstat().st_uid == NOBODY, path
     bench.files(text=b"no database")
-    for path, said in (("none.db", "no such file"), ("text", "not a database")):
+    os.chown(bench.source / "text", NOBODY, NOBODY)
+    for path, said in (("none.db", "no such file"), ("text", "not a database"), ("link.db", "symbolic link of another user"), (".", "not a regular file")):
         with pytest.raises(SourceError, match=f"{path}.*{said}"):
             bench.create(dumps=[{"sqlite": {"path": path}}])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_database_that_others_could_replace_is_refused(public_path: Path) -> None:
+    """SQLite deletes what a journal names beside the file that it opens: root's file in a user's directory, or a link to one, would obey that user."""
+    bench = Bench(public_path)
+    bench.source.mkdir()
+    ledger(bench.source / "roots.db", "delete")
+    os.chown(bench.source, NOBODY, NOBODY)
+    with pytest.raises(SourceError, match="other users than its owner can write to"):
+        bench.create(dumps=[{"sqlite": {"path": "roots.db"}}])
+    os.chown(bench.source, 0, 0)
+    bench.source.chmod(0o777)
+    with pytest.raises(SourceError, match="other users than its owner can write to"):
+        bench.create(dumps=[{"sqlite": {"path": "roots.db"}}])
+    bench.source.chmod(0o755)
+    assert bench.create(dumps=[{"sqlite": {"path": "roots.db"}}]).backup["complete"]
+
+
+def test_a_database_that_is_locked_ends_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_PATIENCE", 1)
+    bench.source.mkdir()
+    ledger(bench.source / "app.db", "delete")
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD, bench.source / "app.db"], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(SourceError, match="database is locked"):
+            bench.create(dumps=[{"sqlite": {"path": "app.db"}}])
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert bench.found() == [] and not [name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)]
 
 
 def test_a_password_is_in_no_command_line_and_no_message(bench: Bench, servers: dict[str, databases.Server], tmp_path: Path) -> None:

@@ -130,12 +130,12 @@ def test_a_stream_travels_like_other_content(place: Place, tmp_path: Path) -> No
     place.push()
     elsewhere = Elsewhere(place)
     elsewhere.restore()
-    assert (elsewhere.target / "dump.sql").read_bytes() == rows and elsewhere.debris() == []
+    assert (elsewhere.target / ".volt-dumps/dump.sql").read_bytes() == rows and elsewhere.debris() == []
     manager = Manager(str(tmp_path / "store2"), str(tmp_path / "backups2"))
     assert Remote(manager, Settings(f"file://{place.top}")).pull(WORK).changed
     assert "cdc" in json.loads((tmp_path / "store2/format.json").read_text())["features"]["required"]
     manager.restore(None, RestoreRequest(str(tmp_path / "out")), Query(workload="work"))
-    assert (tmp_path / "out/dump.sql").read_bytes() == rows
+    assert (tmp_path / "out/.volt-dumps/dump.sql").read_bytes() == rows
 
 
 def test_one_file_of_a_large_backup(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

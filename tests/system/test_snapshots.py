@@ -190,6 +190,33 @@ def test_what_a_killed_run_leaves_the_next_one_removes(btrfs: Btrfs) -> None:
     assert not [mount for mount in Path("/proc/self/mountinfo").read_text().splitlines() if str(btrfs.store) in mount]
 
 
+def test_a_store_inside_of_the_source_stays_out(btrfs: Btrfs) -> None:
+    btrfs.files(a=b"a", d__b=b"b")
+    btrfs.store, btrfs.backups = btrfs.source / "cas", btrfs.source / "records"
+    counts = [btrfs.run(snapshot)["backup"]["file_count"] for snapshot in ("require", "require", "none")]
+    assert counts == [2, 2, 2]
+
+
+def test_a_directory_of_snapshots_of_another_user_is_not_used(btrfs: Btrfs) -> None:
+    """Its owner could put another directory in the place of a snapshot."""
+    btrfs.files(a=b"a")
+    place = btrfs.source / ".volt-snapshots"
+    place.mkdir()
+    os.chown(place, 65534, 65534)
+    assert "belongs to another user" in btrfs.run("require")["msg"]
+    assert "belongs to another user" in btrfs.run("auto")["warnings"][0] and os.listdir(place) == []
+
+
+def test_what_is_below_a_read_only_subvolume(btrfs: Btrfs) -> None:
+    btrfs.subvolume(btrfs.source / "nested")
+    btrfs.files(nested__n=b"n")
+    subprocess.run(["btrfs", "property", "set", str(btrfs.source), "ro", "true"], check=True)
+    made = btrfs.run("require")
+    assert [part["path"].removeprefix(str(btrfs.source)) for part in made["backup"]["snapshots"]] == ["", "/nested"]
+    assert os.listdir(btrfs.source / "nested/.volt-snapshots") == []
+    subprocess.run(["btrfs", "property", "set", "-f", str(btrfs.source), "ro", "false"], check=True)
+
+
 def test_two_runs_share_a_subvolume(btrfs: Btrfs) -> None:
     """One must not take away the snapshot of the other."""
     btrfs.files(**{f"d__{number}": os.urandom(200_000) for number in range(30)})

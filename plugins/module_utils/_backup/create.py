@@ -112,6 +112,8 @@ class Creator:
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress, self._standing = dry, progress, standing
         standing.phase = Phase("checking the source", path=lambda: parse(request.source or ""))
+        if request.source is None and not request.snapshot == request.quiesce == "none":
+            raise UsageError("Options `snapshot` and `quiesce` need a `source`; set it, or omit them.")
         if request.source is None and not (request.command or request.stdin or request.dumps):
             raise UsageError("There is nothing to back up; set `source`, `command` or `dumps`.")
         self._asked = NoSource() if request.source is None else AskedSource(request.source)
@@ -176,7 +178,7 @@ class Creator:
             return Streams(), []
         from .._sources.prepare import Asked, prepare
 
-        return prepare(Asked(*(getattr(request, name) for name in Asked._fields)), self._source)
+        return prepare(Asked(*(getattr(request, name) for name in Asked._fields)), self._source, request.source is None)
 
     def _young_enough(self, catalog: Catalog, created: datetime.datetime) -> t.Optional[Created]:
         """With `max_age`: this host's newest backup of the same source and rules, if it is young enough."""
@@ -234,13 +236,16 @@ class Creator:
         way, quiesce = self._request.snapshot, self._request.quiesce
         if way == quiesce == "none" or self._dry:
             return self._walk_surely(run, options)
-        from .._sources.prepare import kept_still
+        from .._sources.prepare import kept_still, shown_at
 
         self._standing.phase = Phase("keeping the source still", lambda: run.counts.steps, lambda: self._source)
         exclude = None if self._request.one_file_system else self._exclude
         with kept_still(self._source, lambda: run.directory("view"), way, quiesce, exclude) as held:
             self._snapshots, self._quiesced, self._told = held.snapshots, held.quiesced, held.warnings
-            return self._walk_surely(run, options._replace(view=held.view))
+            if held.view is not None:
+                shown = _identities(*shown_at(held.view.place, self._source, self._store.path, self._directory))
+                options = options._replace(view=held.view, apart=apart | shown)
+            return self._walk_surely(run, options)
 
     def _walk_surely(self, run: Transaction, options: Options) -> Captured:
         try:

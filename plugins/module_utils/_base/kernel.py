@@ -159,14 +159,13 @@ def own_mounts() -> None:
 
 
 def bind(source: bytes, target: bytes) -> None:
-    """Show a directory at another one as well, read-only."""
+    """Show a directory or file at another one as well."""
     _mount(source, target, None, _BIND)
+
+
+def make_read_only(target: bytes) -> None:
+    """Let nothing be written through a mount."""
     _mount(None, target, None, _BIND | _REMOUNT | _READ_ONLY)
-
-
-def mount_read_only(device: bytes, target: bytes, kind: str, options: str) -> None:
-    """Mount a device."""
-    _mount(device, target, kind.encode(), _READ_ONLY, options.encode())
 
 
 def unmount(target: bytes) -> None:
@@ -174,6 +173,5 @@ def unmount(target: bytes) -> None:
     _check(_libc.umount2(ctypes.c_char_p(target), ctypes.c_int(_DETACH | _NO_FOLLOW)))
 
 
-def _mount(source: t.Optional[bytes], target: bytes, kind: t.Optional[bytes], flags: int, options: t.Optional[bytes] = None) -> None:
-    words = (ctypes.c_char_p(source), ctypes.c_char_p(target), ctypes.c_char_p(kind), ctypes.c_ulong(flags), ctypes.c_char_p(options))
-    _check(_libc.mount(*words))
+def _mount(source: t.Optional[bytes], target: bytes, kind: t.Optional[bytes], flags: int) -> None:
+    _check(_libc.mount(ctypes.c_char_p(source), ctypes.c_char_p(target), ctypes.c_char_p(kind), ctypes.c_ulong(flags), None))

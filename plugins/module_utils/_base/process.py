@@ -16,6 +16,7 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 import typing as t
 
 from .errors import SourceError, reason
@@ -26,6 +27,8 @@ _GRACE = 10.0
 #: Bytes of an error output that are kept, from its end.
 _SAID = 4096
 _PIPE_SIZE = 1 << 20
+#: What another user's program may know of our environment, which may have secrets.
+_PLAIN = frozenset(("PATH", "LANG", "LC_ALL", "TZ"))
 
 
 class Ended(t.NamedTuple):
@@ -120,7 +123,8 @@ class Output:
         others = user is not None and user.uid != os.geteuid()
         more = {"user": user.uid, "group": user.gid, "extra_groups": [], "cwd": "/"} if user is not None and others else {}
         try:
-            self._child = _Process(self._words, {**os.environ, **(self._environment or {})}, False, True, None, **more)
+            inherited = {name: value for name, value in os.environ.items() if not others or name in _PLAIN or name.startswith("PG")}
+            self._child = _Process(self._words, {**inherited, **(self._environment or {})}, False, True, None, **more)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             why = reason(error) if isinstance(error, OSError) else str(error)
             raise SourceError(f"{self._what}: {self._words[0]} could not be started: {why}; correct that, then run again.") from None
@@ -133,8 +137,9 @@ class Output:
     def __call__(self, most: int) -> bytes:
         """Up to `most` bytes; none at the end."""
         watched = [self._out, self._err]
+        deadline = time.monotonic() + self._patience
         while True:
-            ready = select.select(watched, [], [], self._patience)[0]
+            ready = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]
             if not ready:
                 raise SourceError(f"{self._what}: {self._words[0]} wrote nothing for {self._patience:.0f} seconds; find out what it waits for.")
             if self._err in ready and not self._hear():
@@ -157,13 +162,17 @@ class Output:
         done = None
         try:
             if kind is None and self._ended:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    done = self._child.wait(self._patience)
+                deadline = time.monotonic() + self._patience
+                done = self._child.poll()
+                while done is None and time.monotonic() < deadline:  # a full pipe would keep it from ending
+                    if not (select.select([self._err], [], [], 0.05)[0] and self._hear()):
+                        time.sleep(0.01)
+                    done = self._child.poll()
                 while select.select([self._err], [], [], 0)[0] and self._hear():
                     pass
         finally:
             self._child.end()
         if kind is None and done != 0:
             how = "did not end" if done is None else f"failed with {Ended(done, '', '').how}"
-            said = brief(self._said.decode("utf-8", "replace").strip().rpartition("\n")[2], 300)
+            said = brief(" ".join(self._said.decode("utf-8", "replace").split())[-300:], 300)
             raise SourceError(f"{self._what}: {self._words[0]} {how}{f' ({said})' if said else ''}; correct that, then run again.")

@@ -6,7 +6,8 @@
 
 """Files of a backup that are not in its source: what a program writes, such as the dump of a database. They are read once, and never kept whole.
 
-They become entries at the top of the backup's tree. An entry of the source with the same name is left out, as after a restore, which creates it.
+They become entries at the top of the backup's tree: beside a source, one directory, which a restore creates, and which is left out of the source. Without
+a source, files.
 """
 
 from __future__ import annotations

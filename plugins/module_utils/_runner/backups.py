@@ -80,7 +80,12 @@ def _dump(text: str) -> t.Dict[str, t.Dict[str, t.Any]]:
     """A dump as the modules' option has it."""
     system, _colon, options = text.partition(":")
     pairs = [pair.partition("=") for pair in options.split(",") if pair]
-    return {system: {key: {"yes": True, "no": False}.get(value, value) if key == "globals" else value for key, _equals, value in pairs}}
+    found: t.Dict[str, t.Any] = {key: value for key, _equals, value in pairs}
+    if "globals" in found:
+        if found["globals"].lower() not in ("yes", "true", "no", "false"):
+            raise argparse.ArgumentTypeError("globals must be yes or no")
+        found["globals"] = found["globals"].lower() in ("yes", "true")
+    return {system: found}
 
 
 def _create(args: Arguments, manager: Manager) -> Outcome:

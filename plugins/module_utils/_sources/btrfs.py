@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import struct
 import typing as t
 
@@ -25,6 +26,7 @@ from .._fs.mounts import SNAPSHOTS, SUBVOLUME
 
 #: How the names of our snapshots begin.
 _OURS = b"volt-"
+_NAME = re.compile(rb"volt-[0-9a-f]{16}-[0-9]+\Z")
 _READ_ONLY = 2
 _SNAP_CREATE_V2, _SNAP_DESTROY, _SUBVOL_GETFLAGS = 0x50009417, 0x5000940F, 0x80089419
 _ROOTREFS, _LOOKUP_USER = 0xD000943D, 0xD000943E
@@ -95,15 +97,14 @@ def _children(top: bytes) -> t.Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def snapshot(top: bytes, below: t.Sequence[bytes]) -> t.Iterator[t.Dict[bytes, bytes]]:
-    """Read-only snapshots of a subvolume and of some below it; their roots, by the paths of the subvolumes. They are gone when the context ends.
+def snapshot(top: bytes, below: t.Sequence[bytes]) -> t.Iterator[t.Dict[bytes, int]]:
+    """Read-only snapshots of a subvolume and of some below it; descriptors of their roots, by the paths of the subvolumes. They are gone when the context
+    ends.
 
     :param top: the root of the subvolume. :param below: relative paths of the others.
     """
-    place = os.path.join(top, SNAPSHOTS)
-    _make(place)
     made: t.List[t.Tuple[bytes, int]] = []
-    with _opened(place) as directory:
+    with _place(os.path.join(top, SNAPSHOTS)) as directory:
         try:
             with _turn(directory):
                 _sweep(directory)
@@ -116,7 +117,7 @@ def snapshot(top: bytes, below: t.Sequence[bytes]) -> t.Iterator[t.Dict[bytes, b
                     made.append((name, -1))
                     made[-1] = (name, open_directory(name, directory))
                     fcntl.flock(made[-1][1], fcntl.LOCK_EX)
-                    found[path] = os.path.join(place, name)
+                    found[path] = made[-1][1]
             yield found
         finally:
             for name, fd in reversed(made):
@@ -127,19 +128,25 @@ def snapshot(top: bytes, below: t.Sequence[bytes]) -> t.Iterator[t.Dict[bytes, b
 
 def tidy(place: bytes) -> None:
     """Make the directory of snapshots, if it is missing, and remove those of runs that were killed."""
-    _make(place)
-    with _opened(place) as directory, _turn(directory):
+    with _place(place) as directory, _turn(directory):
         _sweep(directory)
 
 
-def _make(place: bytes) -> None:
+@contextlib.contextmanager
+def _place(path: bytes) -> t.Iterator[int]:
+    """The directory of snapshots, made if it is missing; PermissionError for one that another user made or can write to."""
     with contextlib.suppress(FileExistsError):
-        os.mkdir(place, 0o700)
+        os.mkdir(path, 0o700)
+    with _opened(path) as directory:
+        info = os.fstat(directory)
+        if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+            raise PermissionError(errno.EPERM, f"{os.fsdecode(SNAPSHOTS)} belongs to another user")
+        yield directory
 
 
 def _sweep(directory: int) -> None:
     for name in os.listdir(directory):
-        if os.fsencode(name).startswith(_OURS):
+        if _NAME.match(os.fsencode(name)):
             with contextlib.suppress(OSError):
                 fd = open_directory(name, directory)
                 try:

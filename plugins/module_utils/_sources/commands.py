@@ -27,18 +27,18 @@ def check_name(option: str, text: str) -> bytes:
     return name
 
 
-def of_command(words: t.Sequence[str], file: t.Optional[str], allow_empty: bool) -> Stream:
-    """A command of the user's. :param file: the name of the file; None for that of the program."""
+def of_command(words: t.Sequence[str], file: t.Optional[str], allow_empty: bool, above: bytes) -> Stream:
+    """A command of the user's. :param file: the name of the file; None for that of the program. :param above: its directory, with a slash, or nothing."""
     if not words[0] or any("\0" in word for word in words):
         raise UsageError("Option command must start with a program, and must not contain NUL characters.")
     name = check_name("command_file", os.path.basename(words[0]) if file is None else file)
     output = process.Output("Command", words)
-    return Stream(name, lambda: _filled(output, f"The command {words[0]}", allow_empty), only_reads=False)
+    return Stream(above + name, lambda: _filled(output, f"The command {words[0]}", allow_empty), only_reads=False)
 
 
-def of_input(file: t.BinaryIO, text: str, allow_empty: bool) -> Stream:
+def of_input(file: t.BinaryIO, text: str, allow_empty: bool, above: bytes) -> Stream:
     """What is piped in, as a file."""
-    return Stream(check_name("stdin", text), lambda: _filled(contextlib.nullcontext(file.read), "The program that is piped in", allow_empty))
+    return Stream(above + check_name("stdin", text), lambda: _filled(contextlib.nullcontext(file.read), "The program that is piped in", allow_empty))
 
 
 @contextlib.contextmanager

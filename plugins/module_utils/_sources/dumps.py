@@ -33,7 +33,7 @@ def parse(item: t.Mapping[str, t.Any], source: bytes) -> t.Iterator[Dump]:
     :param source: real path of the source, where relative paths begin.
     """
     given = {kind: value for kind, value in item.items() if value is not None}
-    if len(given) != 1 or next(iter(given)) not in _KINDS:
+    if len(given) != 1 or not set(given) <= set(_KINDS):
         raise UsageError(f"Each item of `dumps` must have one key, and that one of {', '.join(_KINDS)} (got {', '.join(given) or 'nothing'}).")
     ((kind, options),) = given.items()
     if not isinstance(options, t.Mapping):
@@ -47,7 +47,8 @@ def parse(item: t.Mapping[str, t.Any], source: bytes) -> t.Iterator[Dump]:
         made[0] = made[0]._replace(file=options["name"])
     for one in made:
         name = commands.check_name("name", _UNFIT.sub("_", one.file) if options.get("name") is None else one.file)
-        yield Dump(kind, one.database, Stream(commands.DUMPS + b"/" + name, one.open), kind == "postgresql" and one.database is None)
+        stream = Stream(commands.DUMPS + b"/" + name, one.open, only_reads=kind != "sqlite")  # SQLite tidies up what a crash left
+        yield Dump(kind, one.database, stream, kind == "postgresql" and one.database is None)
 
 
 class Made(t.NamedTuple):

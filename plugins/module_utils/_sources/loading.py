@@ -12,13 +12,13 @@ import shlex
 import typing as t
 
 _HOW: t.Dict[str, str] = {
-    "postgresql": "createdb {database} && psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname={database} --file={path}",
+    "postgresql": "runuser -u postgres -- createdb {database} && runuser -u postgres -- psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname={database} < {path}",
     "mariadb": "mariadb < {path}",
-    "sqlite": "stop the application, then: cp {path} {database}",
+    "sqlite": "stop the application, then: rm -f {database}-wal {database}-shm {database}-journal && cp {path} {database}",
     "redis": "stop the server, then copy {path} to the file that its settings dir and dbfilename name (without an append-only file)",
 }
 #: Of all databases of a server, where that is another way.
-_HOW_ALL: t.Dict[str, str] = {"postgresql": "psql --no-psqlrc --dbname=postgres --file={path}"}
+_HOW_ALL: t.Dict[str, str] = {"postgresql": "runuser -u postgres -- psql --no-psqlrc --dbname=postgres < {path}"}
 
 
 def of_restore(dumps: t.Iterable[t.Mapping[str, t.Any]], target: str) -> t.List[t.Dict[str, t.Any]]:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import typing as t
 
 from .._base import UsageError, show
@@ -60,10 +61,11 @@ def kept_still(source: bytes, place: t.Callable[[], bytes], way: str, quiesce: s
         yield Held(found.view, found.parts, [{"runtime": one.runtime, "name": one.name, "way": quiesce} for one in containers], found.warnings)
 
 
-def prepare(asked: Asked, source: bytes) -> t.Tuple[Streams, t.List[t.Any]]:
+def prepare(asked: Asked, source: bytes, is_alone: bool = False) -> t.Tuple[Streams, t.List[t.Any]]:
     """What programs are to write into a backup, and what its record says of the dumps. Nothing is started yet.
 
-    :param source: real path of the source. :raises UsageError: what is asked for cannot be meant.
+    :param source: real path of the source. :param is_alone: there is no source, so that files need no directory of their own beside its entries.
+    :raises UsageError: what is asked for cannot be meant.
     """
     found: t.List[Stream] = []
     declared: t.List[Dump] = []
@@ -71,10 +73,11 @@ def prepare(asked: Asked, source: bytes) -> t.Tuple[Streams, t.List[t.Any]]:
         if not dump.of_server or all(dump.stream.path != other.stream.path for other in declared):
             declared.append(dump)
     found += [dump.stream for dump in declared]
+    above = b"" if is_alone else commands.DUMPS + b"/"
     if asked.stdin is not None:
-        found.append(commands.of_input(asked.stdin[1], asked.stdin[0], asked.allow_empty))
+        found.append(commands.of_input(asked.stdin[1], asked.stdin[0], asked.allow_empty, above))
     if asked.command:
-        found.append(commands.of_command(asked.command, asked.command_file, asked.allow_empty))
+        found.append(commands.of_command(asked.command, asked.command_file, asked.allow_empty, above))
     elif asked.command_file is not None:
         raise UsageError("Option `command_file` has no effect without `command`; set that, or omit it.")
     _refuse_twice([stream.path for stream in found])
@@ -89,3 +92,11 @@ def _refuse_twice(paths: t.Sequence[bytes]) -> None:
     for path in paths:
         if paths.count(path) > 1:
             raise UsageError(f"Two files of the backup would be {show(path)}; give one of them another name.")
+
+
+def shown_at(place: bytes, source: bytes, *paths: str) -> t.Iterator[str]:
+    """Those of some paths that lie in a source, as they lie at the place that shows it."""
+    for path in paths:
+        below = os.path.relpath(os.path.realpath(os.fsencode(path)), source)
+        if below.split(b"/")[0] != b"..":
+            yield os.fsdecode(os.path.join(place, below))

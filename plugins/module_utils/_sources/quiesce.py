@@ -8,6 +8,7 @@
 
 ::
 
+    wait for other runs that keep containers still
     ask Docker and Podman which running containers have something of the source mounted, or lie in it
     write down which ones, so that they can be resumed if this process is killed
     pause or stop each; if one fails, resume those before it, and the run fails
@@ -27,9 +28,10 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 import typing as t
 
-from .._base import SourceError, create_file, files, held, open_file, process, reason
+from .._base import SourceError, create_file, files, held, lock_file, open_file, process, reason
 
 #: Where it is written down what is to be resumed, and how the names of these files begin. It does not outlast the host, as a pause does not.
 _PLACE, _PREFIX = "/run/volt", "quiesced-"
@@ -42,11 +44,12 @@ _MOST = 1 << 20
 
 
 class Container(t.NamedTuple):
-    """A running container: its runtime, id and name."""
+    """A running container: its runtime, id and name. `passing`: its runtime removes it once it stops."""
 
     runtime: str
     id: str
     name: str
+    passing: bool = False
 
 
 class Quiesced:
@@ -54,6 +57,7 @@ class Quiesced:
 
     def __init__(self, way: str) -> None:
         self._way = way
+        self._mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)  # what is started later must not live in mounts of our own
         self._down: t.List[Container] = []
         self._lock = threading.Lock()
         self._late = ""
@@ -62,6 +66,8 @@ class Quiesced:
 
     def keep(self, container: Container) -> None:
         """SourceError if it goes on running."""
+        if self._way == "stop" and container.passing:
+            raise SourceError(f"Container {container.name} would be removed by {container.runtime} when it stops; set `quiesce: pause`.")
         if not self._down:
             self._timer.start()
         self._down.insert(0, container)  # before: a signal may come while it is under way
@@ -88,7 +94,7 @@ class Quiesced:
         with self._lock:
             while self._down:
                 container = self._down[0]
-                why = _attempt(container, _UP[self._way])
+                why = _attempt(container, _UP[self._way], self._mounts)
                 del self._down[0]
                 if why:
                     failed.append(f"Container {container.name} does not resume: {why}; run {container.runtime} {_UP[self._way]} {container.name}.")
@@ -98,10 +104,16 @@ class Quiesced:
 @contextlib.contextmanager
 def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Container]]]:
     """Keep the containers still that use a source. SourceError where one cannot be, or does not resume. :param source: a real path."""
-    resume_left()
-    containers = using(source)
-    still = Quiesced(way)
-    with _noted(way, containers) if containers else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_turn())
+        resume_left()
+        containers = using(source)
+        still = Quiesced(way)
+        if not containers:
+            stack.close()  # others need not wait
+            yield still, []
+            return
+        done = stack.enter_context(_noted(way, containers))
         try:
             for container in containers:
                 still.keep(container)
@@ -109,11 +121,24 @@ def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Con
         finally:
             with held():
                 still.resume()
+                done()
+
+
+@contextlib.contextmanager
+def _turn() -> t.Iterator[None]:
+    """One run at a time keeps containers still: a second one would take those of the first for paused by others."""
+    path = os.path.join(_PLACE if os.path.isdir(_PLACE) else "/run", "quiesce.lock")
+    fd = lock_file(path, fcntl.LOCK_EX, time.monotonic() + LONGEST, "a backup that keeps containers still")
+    try:
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def using(source: bytes) -> t.List[Container]:
-    """Running containers that have a directory of the source, or one above it, mounted, or whose root lies in it; not those that are paused."""
-    found = []
+    """Running containers that can write to a directory of the source, or to one above it, or whose root lies in it; not those that are paused."""
+    found: t.List[Container] = []
     for runtime in filter(_is_used, _RUNTIMES):
         ids = _ask([runtime, "ps", "--quiet", "--no-trunc"]).split()
         for told in json.loads(_ask([runtime, "inspect", "--type", "container", *ids])) if ids else ():
@@ -121,9 +146,11 @@ def using(source: bytes) -> t.List[Container]:
             if state.get("Paused") or str(state.get("Status")).lower() not in ("running", "up"):
                 continue
             layers = (told.get("GraphDriver") or {}).get("Data") or {}
-            paths = [mount.get("Source") for mount in told.get("Mounts") or ()] + [layers.get("MergedDir"), layers.get("UpperDir")]
-            if any(_meet(os.path.realpath(os.fsencode(path)), source) for path in paths if path):
-                found.append(Container(runtime, told["Id"], str(told["Name"]).lstrip("/")))
+            paths = [mount.get("Source") for mount in told.get("Mounts") or () if mount.get("RW")] + [layers.get("MergedDir"), layers.get("UpperDir")]
+            known = any(container.id == told["Id"] for container in found)  # docker may be another name of podman
+            if not known and any(_meet(os.path.realpath(os.fsencode(path)), source) for path in paths if path):
+                passing = bool((told.get("HostConfig") or {}).get("AutoRemove"))
+                found.append(Container(runtime, told["Id"], str(told["Name"]).lstrip("/"), passing))
     return found
 
 
@@ -145,30 +172,36 @@ def resume_left() -> None:
 
 
 def _resume_noted(path: str) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, SourceError):
         fd = open_file(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or its run lives
             noted = json.loads(files.read_file(path, _MOST))
-            left = [item for item in noted["containers"] if _is_down(Container(*item)) and _attempt(Container(*item), _UP[noted["way"]])]
-            if not left:
+            if noted["where"] != _where():
+                return  # other containers, which this process does not see
+            containers = [Container(*item) for item in noted["containers"]]
+            if not any(_is_down(container) and _attempt(container, _UP[noted["way"]]) for container in containers):
                 os.unlink(path)
         finally:
             os.close(fd)
 
 
+def _where() -> t.List[str]:
+    """What in our environment tells the programs which containers there are."""
+    return [os.environ.get(name, "") for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINERS_STORAGE_CONF", "CONTAINER_HOST")]
+
+
 def _is_down(container: Container) -> bool:
-    """Whether a container is there and does not run."""
-    done = process.run([*_apart(), container.runtime, "inspect", "--type", "container", container.id], patience=_PATIENCE, capture=True)
-    if done.status:
+    """Whether a container is there and does not run. SourceError where its runtime does not answer."""
+    if container.id not in _ask([container.runtime, "ps", "--all", "--quiet", "--no-trunc"]).split():
         return False
-    state = json.loads(done.output)[0]["State"]
+    state = json.loads(_ask([container.runtime, "inspect", "--type", "container", container.id]))[0]["State"]
     return bool(state.get("Paused")) or not state.get("Running")
 
 
 @contextlib.contextmanager
-def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[None]:
-    """Written down for as long as the context lasts, and locked for as long as this process lives."""
+def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[t.Callable[[], None]]:
+    """Written down until what is yielded is called: all are resumed. Locked for as long as the context lasts, so at most as long as this process."""
     place = _PLACE if os.path.isdir(_PLACE) else "/run"
     path = os.path.join(place, f"{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
     beside = os.path.join(place, f".{os.path.basename(path)}")
@@ -178,10 +211,9 @@ def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[None]:
         raise SourceError(f"{beside} cannot be written: {reason(error)}; run as root.") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        files.write_all(fd, json.dumps({"way": way, "containers": containers}).encode())
+        files.write_all(fd, json.dumps({"way": way, "where": _where(), "containers": containers}).encode())
         os.rename(beside, path)  # locked, so that no other run takes it for one of a dead process
-        yield
-        os.unlink(path)
+        yield lambda: os.unlink(path)
     finally:
         os.close(fd)
 
@@ -196,10 +228,13 @@ def _ask(words: t.Sequence[str]) -> str:
     return done.output
 
 
-def _attempt(container: Container, word: str) -> str:
-    """Why something could not be done with a container; empty where it could."""
+def _attempt(container: Container, word: str, mounts: int = -1) -> str:
+    """Why something could not be done with a container; empty where it could. :param mounts: a descriptor of the namespace to do it in; -1 for ours."""
+    within = _apart()
+    if not within and mounts >= 0 and shutil.which("nsenter"):
+        within = ["nsenter", f"--mount=/proc/{os.getpid()}/fd/{mounts}", "--"]
     try:
-        done = process.run([*_apart(), container.runtime, word, container.id], patience=_PATIENCE, capture=True)
+        done = process.run([*within, container.runtime, word, container.id], patience=_PATIENCE, capture=True)
     except subprocess.TimeoutExpired:
         return f"{container.runtime} {word} did not end in {_PATIENCE:.0f} seconds"
     except OSError as error:

@@ -24,7 +24,7 @@ import os
 import time
 import typing as t
 
-from .._base import SourceError, kernel, reason, show
+from .._base import SourceError, kernel, open_real, reason, show
 from .._capture.capture import View
 from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts
@@ -37,11 +37,11 @@ _ANSWER = 60.0
 
 
 class Part(t.NamedTuple):
-    """A file system, or a subvolume, of a source: its path in the source, how it is kept still, and the directory to show."""
+    """A file system, or a subvolume, of a source: its path in the source, how it is kept still, and a descriptor of the directory to show, -1 before."""
 
     path: bytes
     kind: str
-    shown: bytes
+    shown: int = -1
 
 
 class Taken(t.NamedTuple):
@@ -59,11 +59,13 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
     :param source: a real path. :param place: an empty directory of ours. :param exclude: what is not read; None where only one file system is.
     :param need: SourceError where something cannot be kept still; otherwise it is read as it lies, with a warning.
     """
+    place = os.path.realpath(place)
     with contextlib.ExitStack() as stack:
         why = ""
-        parts = [Part(b"", NOT_STILL, source)]
+        parts = [Part(b"", NOT_STILL)]
         view = None
         try:
+            kernel.own_mounts()  # first: what is opened before belongs to other mounts, and cannot be shown in ours
             moment = time.time_ns()
             parts = [part for mount in _mounts_of(source) for part in _parts(stack, source, mount, exclude)]
             _refuse(source, parts if need else ())
@@ -71,8 +73,8 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
                 view = _shown(stack, source, place, parts, moment)
         except OSError as error:
             stack.close()
-            why = f" ({reason(error)})"
-            parts = [Part(b"", NOT_STILL, source)]
+            why = f" ({reason(error) if error.strerror == os.strerror(error.errno or 0) else error.strerror})"
+            parts = [Part(b"", NOT_STILL)]
             _refuse(source, parts if need else (), why)
         live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
         told = [f"No snapshot could be made of {len(live)} file system(s), first {live[0]}{why}: it was read while it was in use."] if live else []
@@ -98,7 +100,7 @@ def make_places(source: bytes) -> None:
 def _refuse(source: bytes, parts: t.Iterable[Part], why: str = "") -> None:
     live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
     if live:
-        raise SourceError(f"Source {show(source)}: no snapshot can be made of {', '.join(live)}{why}; move it to Btrfs, or set `snapshot: auto`.")
+        raise SourceError(f"Source {show(source)}: no snapshot can be made of {', '.join(live)}{why}; exclude it, move it to Btrfs, or set `snapshot: auto`.")
 
 
 def _path(source: bytes, part: Part) -> str:
@@ -106,14 +108,41 @@ def _path(source: bytes, part: Part) -> str:
 
 
 def _shown(stack: contextlib.ExitStack, source: bytes, place: bytes, parts: t.Sequence[Part], moment: int) -> View:
-    """Show all parts at a place, as they lie in the source."""
+    """Show all parts at a place, as they lie in the source. By descriptors: users may exchange what paths lead to."""
     view = View(place, MountsBelow(source, os.stat(source).st_dev), _identities(source, parts), moment)
-    kernel.own_mounts()
-    for part in parts:
-        target = os.path.join(place, part.path) if part.path else place
-        kernel.bind(part.shown, target)
-        stack.callback(kernel.unmount, target)
+    _show(place, -1, parts[0].shown)
+    stack.callback(kernel.unmount, place)  # with all that is mounted below it
+    top = _hold(place)
+    stack.callback(os.close, top)
+    for part in parts[1:]:
+        _show(part.path, top, part.shown)
     return view
+
+
+def _show(path: bytes, top: int, shown: int) -> None:
+    """Show a directory or file at a path, read-only."""
+    for call in (lambda target: kernel.bind(_link(shown), target), kernel.make_read_only):  # the second is of what lies on top by then
+        fd = _hold(path, top)
+        try:
+            call(_link(fd))
+        finally:
+            os.close(fd)
+
+
+def _hold(path: bytes, top: int = -1) -> int:
+    """A descriptor of a file or directory, which is not opened itself. No link is followed."""
+    above, _slash, name = path.rpartition(b"/")
+    if not name:
+        return os.open(b"/", os.O_PATH | os.O_CLOEXEC)
+    directory = open_real(above, top, os.O_PATH)
+    try:
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _link(fd: int) -> bytes:
+    return b"/proc/self/fd/%d" % fd
 
 
 def _mounts_of(source: bytes) -> t.List[Mount]:
@@ -143,26 +172,43 @@ def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.
     if path and not _is_read(source, mount, exclude):
         excluded = exclude is not None and _is_excluded(source, mount, exclude)
         if not excluded and not mount.is_remote:  # others are never accessed, neither by the walk nor here
-            yield Part(path, UNREAD, start)
+            yield _live(stack, path, UNREAD, start)
         return
     if mount.is_remote and not answers(mount.point, _ANSWER):
         return  # the walk finds that out, too, and says so
     top = _top(source, mount)
     if top is None:
-        yield Part(path, NOT_STILL, start)
+        yield _live(stack, path, NOT_STILL, start)
         return
     inside = os.path.relpath(start, top)
     inside = b"" if inside == b"." else inside
     below = [found for found in btrfs.nested(top) if _is_below(found, inside)]
-    if btrfs.is_read_only(top):  # it is still already, and no snapshot could be made in it
-        made = {found: os.path.join(top, found) for found in [b"", *below]}
-    else:
+    made: t.Dict[bytes, int] = {}
+    if not btrfs.is_read_only(top):
         made = stack.enter_context(btrfs.snapshot(top, below if exclude is not None else ()))
-    yield Part(path, "btrfs", os.path.join(made[b""], inside))
+    if b"" in made:
+        shown = open_real(inside, made[b""])
+        stack.callback(os.close, shown)
+        yield Part(path, "btrfs", shown)
+    else:  # it is still already, and no snapshot could be made in it
+        yield _live(stack, path, "btrfs", start)
     for found in below:
-        shown = made.get(found)
-        where = os.path.join(path, os.path.relpath(found, inside or b"."))
-        yield Part(where, "btrfs", shown) if shown is not None else Part(where, UNREAD, os.path.join(top, found))
+        where, live = os.path.join(path, os.path.relpath(found, inside or b".")), os.path.join(top, found)
+        if exclude is None:
+            yield _live(stack, where, UNREAD, live)
+        elif found in made:
+            yield Part(where, "btrfs", made[found])
+        elif btrfs.is_read_only(live):
+            yield _live(stack, where, "btrfs", live)
+        else:  # below a subvolume that is read-only
+            yield Part(where, "btrfs", stack.enter_context(btrfs.snapshot(live, ()))[b""])
+
+
+def _live(stack: contextlib.ExitStack, path: bytes, kind: str, where: bytes) -> Part:
+    """A part that is shown as it lies."""
+    fd = _hold(where)
+    stack.callback(os.close, fd)
+    return Part(path, kind, fd)
 
 
 def _start(source: bytes, mount: Mount) -> bytes:
@@ -185,9 +231,9 @@ def _identities(source: bytes, parts: t.Iterable[Part]) -> t.Dict[int, int]:
     for part in parts:
         if part.kind == UNREAD:
             continue
-        live = os.open(os.path.join(source, part.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        live = _hold(os.path.join(source, part.path) if part.path else source)
         try:
-            found[os.stat(part.shown).st_dev] = kinds.identity(live, os.fstat(live).st_dev)
+            found[os.fstat(part.shown).st_dev] = kinds.identity(live, os.fstat(live).st_dev)
         finally:
             os.close(live)
     return found

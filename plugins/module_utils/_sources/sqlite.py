@@ -18,6 +18,7 @@ import gc
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import time
 import typing as t
@@ -30,6 +31,8 @@ _PREFIX = "volt-dump-"
 _PLACE = "/var/tmp"
 #: Seconds that SQLite waits for a lock, and bytes of what the process has to say.
 _PATIENCE, _SAID = 300, 4096
+#: Seconds that a copy may take.
+_LONGEST = 6 * 3600
 
 
 @contextlib.contextmanager
@@ -37,7 +40,11 @@ def copied(path: bytes) -> t.Iterator[Read]:
     """A copy of a database, to be read."""
     what = f"Dump of SQLite database {show(path)}"
     try:
-        info = os.stat(path)
+        path = _real(what, path)
+        info = os.lstat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise SourceError(f"{what}: it is not a regular file; set `path` to the file of the database.")
+        _refuse_exposed(what, path, info)
         _sweep()
         place = tempfile.mkdtemp(prefix=_PREFIX, dir=_PLACE)
     except OSError as error:
@@ -60,6 +67,41 @@ def copied(path: bytes) -> t.Iterator[Read]:
             os.fchown(lock, os.geteuid(), os.getegid())  # in a unit, root may not write to directories of others
         os.close(lock)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _real(what: str, path: bytes) -> bytes:
+    """A path with its symbolic links followed, if they are ours or root's: another user's may lead to a database that is not for this backup."""
+    todo, at = list(reversed(os.path.abspath(path).split(b"/"))), b"/"
+    for _step in range(1000):
+        if not todo:
+            return at
+        name = todo.pop()
+        if name in (b"", b"."):
+            continue
+        here = os.path.dirname(at) if name == b".." else os.path.join(at, name)
+        info = os.lstat(here)
+        if not stat.S_ISLNK(info.st_mode):
+            at = here
+            continue
+        if info.st_uid not in (0, os.geteuid()):
+            raise SourceError(f"{what}: {show(here)} is a symbolic link of another user; set `path` to the file that is meant.")
+        leads = os.readlink(here)
+        at = b"/" if leads.startswith(b"/") else at
+        todo += reversed(leads.split(b"/"))
+    raise SourceError(f"{what}: its path has too many symbolic links; set `path` to the file that is meant.")
+
+
+def _refuse_exposed(what: str, path: bytes, info: os.stat_result) -> None:
+    """SourceError where others than the owner and root can replace the file on its way to SQLite: it obeys a journal that it finds beside the file."""
+    above = os.path.dirname(path)
+    while True:
+        found = os.stat(above)
+        group = stat.S_IWGRP if found.st_gid not in (0, info.st_gid) else 0
+        if found.st_uid not in (0, info.st_uid) or found.st_mode & (stat.S_IWOTH | group) and not found.st_mode & stat.S_ISVTX:
+            raise SourceError(f"{what}: other users than its owner can write to {show(above)}, above it; give both to one user.")
+        if above == b"/":
+            return
+        above = os.path.dirname(above)
 
 
 def _by_owner(owner: os.stat_result, path: bytes, copy: str) -> str:
@@ -106,6 +148,9 @@ def _child(parent: int, writer: int, owner: os.stat_result, path: bytes, copy: s
             os.setgroups([])
             os.setgid(owner.st_gid)
             os.setuid(owner.st_uid)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):  # SQLite waits in C, where no handler of Python's runs
+            signal.signal(number, signal.SIG_DFL)
+        signal.alarm(_LONGEST)
         kernel.end_with_parent(parent)  # only now: a change of user takes it back
         os.umask(0o077)
         _copy(path, copy)
@@ -122,11 +167,21 @@ def _copy(path: bytes, copy: str) -> None:
 
     source = _opened(sqlite3.connect, path, "rw")
     try:
-        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:  # on a read-only file system, it can only be read
-        source = _opened(sqlite3.connect, path, "ro")
+        _begin(source)
+    except sqlite3.OperationalError as error:
+        if "lock" in str(error):
+            raise
+        source = _opened(sqlite3.connect, path, "ro")  # on a read-only file system, it can only be read
+        _begin(source)
     with contextlib.closing(source), contextlib.closing(_opened(sqlite3.connect, os.fsencode(copy), "rwc")) as target:
         source.backup(target)
+
+
+def _begin(source: t.Any) -> None:
+    """Begin to read. The backup interface itself would wait for a lock for ever."""
+    source.isolation_level = None
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _opened(connect: t.Callable[..., t.Any], path: bytes, mode: str) -> t.Any:
@@ -145,6 +200,7 @@ def _sweep() -> None:
                 if time.time() - os.fstat(fd).st_mtime < 3600:
                     continue
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.fchown(fd, os.geteuid(), os.getegid())
                 shutil.rmtree(path)
             finally:
                 os.close(fd)

@@ -71,7 +71,7 @@ def test_output_as_it_comes() -> None:
 
 
 @pytest.mark.parametrize("script, said", [
-    ("echo half; echo first >&2; echo no room >&2; exit 3", r"sh failed with exit status 3 \(no room\); "),
+    ("echo half; echo first >&2; echo no room >&2; exit 3", r"sh failed with exit status 3 \(first no room\); "),
     ("echo half; kill -9 $$", "sh failed with signal 9; "),
     ("exit 1", "sh failed with exit status 1; "),
     ("exec sleep 60", "wrote nothing for 0 seconds; "),

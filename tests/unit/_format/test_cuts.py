@@ -38,7 +38,7 @@ def test_lengths(data: bytes) -> None:
 def test_what_is_inserted_costs_the_chunks_it_touches(data: bytes) -> None:
     chance = random.Random(1)
     old = set(pieces(data))
-    for at in [0, len(data) // 2, *(chance.randrange(len(data)) for _ in range(3))]:
+    for at in [0, len(data) // 2, *(chance.randrange(len(data)) for _place in range(3))]:
         new = [piece for piece in pieces(data[:at] + b"a new row\n" + data[at:]) if piece not in old]
         assert sum(map(len, new)) < 3 * MIB, at
 
