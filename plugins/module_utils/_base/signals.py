@@ -4,13 +4,21 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Signals as exceptions, so that a run that is stopped cleans up."""
+"""Signals as exceptions, so that a run that is stopped cleans up.
+
+An exception that is raised in the midst of `Condition.__enter__` or `__exit__`, which are written in Python, leaves the lock of the condition taken for
+good. Semaphores, events and futures have one, so a worker would wait for ever. A signal that comes there is sent once more a moment later.
+"""
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import os
 import signal
 import threading
+import time
+import types
 import typing as t
 
 from .errors import Interrupted, VoltError
@@ -26,12 +34,25 @@ def _ignore(_number: int, _frame: object) -> None:
     pass
 
 
-def _stop(number: int, _frame: object) -> None:
+def _stop(number: int, frame: t.Optional[types.FrameType]) -> None:
     if _held:
         _pending.append(lambda: _stop(number, None))
         return
+    if _takes_lock(frame):
+        _thread.start_new_thread(_once_more, (number,))
+        return
     _ignore_others()
     raise Interrupted(f"Interrupted by {signal.Signals(number).name}; no partial result was left.", signal=number)
+
+
+def _takes_lock(frame: t.Optional[types.FrameType]) -> bool:
+    """Whether a signal came while a condition of `threading` takes its lock, or gives it back."""
+    return frame is not None and frame.f_code.co_name in ("__enter__", "__exit__") and frame.f_globals.get("__name__") == "threading"
+
+
+def _once_more(number: int) -> None:
+    time.sleep(0.001)
+    os.kill(os.getpid(), number)
 
 
 def _ignore_others() -> t.Dict[int, t.Any]:
@@ -59,9 +80,11 @@ def stoppable() -> t.Iterator[t.Callable[[VoltError], None]]:
     why: t.List[VoltError] = []
     before: t.Dict[int, t.Any] = {}
 
-    def raise_it(_number: int, _frame: object) -> None:
+    def raise_it(_number: int, frame: t.Optional[types.FrameType]) -> None:
         if _held:
             _pending.append(lambda: raise_it(_OURS, None))
+        elif _takes_lock(frame):
+            _thread.start_new_thread(_once_more, (_OURS,))
         elif why:
             before.update(_ignore_others())
             raise why.pop()

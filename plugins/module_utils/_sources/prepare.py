@@ -98,5 +98,5 @@ def shown_at(place: bytes, source: bytes, *paths: str) -> t.Iterator[str]:
     """Those of some paths that lie in a source, as they lie at the place that shows it."""
     for path in paths:
         below = os.path.relpath(os.path.realpath(os.fsencode(path)), source)
-        if below.split(b"/")[0] != b"..":
+        if below.split(b"/", 1)[0] != b"..":
             yield os.fsdecode(os.path.join(place, below))
