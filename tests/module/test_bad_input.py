@@ -73,7 +73,11 @@ BACKUP = {
     "absent, id with a slash": ({"state": "absent", "id": "a/b"}, "usage", "is not a valid backup id"),
     "absent, id that leads out": ({"state": "absent", "id": "../x"}, "usage", "is not a valid backup id"),
     "absent, id with a line break": ({"state": "absent", "id": "x\n"}, "usage", "is not a valid backup id"),
-    "option of a later version": ({"quiesce": "pause"}, "usage", "Unsupported parameters"),
+    "option of a later version": ({"level": "fast"}, "usage", "Unsupported parameters"),
+    "dump of an unknown system": ({"dumps": [{"oracle": {"database": "x"}}]}, "usage", "Unsupported parameters"),
+    "dump without a database": ({"dumps": [{"postgresql": {}}]}, "usage", "missing required arguments: database"),
+    "dump of two systems": ({"dumps": [{"redis": {}, "sqlite": {"path": "x"}}]}, "usage", "must have one key"),
+    "file of a command without one": ({"command_file": "x"}, "usage", "no effect without"),
     **{f"keep {name}": ({"keep": keep}, "usage", says) for name, (keep, says) in KEEP.items()},
 }
 
