@@ -6,8 +6,9 @@
 
 """Signals as exceptions, so that a run that is stopped cleans up.
 
-An exception that is raised in the midst of `Condition.__enter__` or `__exit__`, which are written in Python, leaves the lock of the condition taken for
-good. Semaphores, events and futures have one, so a worker would wait for ever. A signal that comes there is sent once more a moment later.
+An exception that is raised while a condition of `threading` takes its lock or gives it back, which is written in Python, leaves the lock taken for good.
+Semaphores, events and futures have one, so a worker would wait for ever. One that is raised while a thread starts spoils that thread. A signal that comes
+there is sent once more a moment later.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .errors import Interrupted, VoltError
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: By which a thread of ours stops the main one. One that comes too late is ignored, as the system does by itself.
 _OURS = signal.SIGURG
+_LOCKING = frozenset(("__enter__", "__exit__", "_acquire_restore", "_release_save"))
 _held = 0
 _pending: t.List[t.Callable[[], None]] = []
 
@@ -38,16 +40,28 @@ def _stop(number: int, frame: t.Optional[types.FrameType]) -> None:
     if _held:
         _pending.append(lambda: _stop(number, None))
         return
-    if _takes_lock(frame):
+    if _is_bad_moment(frame):
         _thread.start_new_thread(_once_more, (number,))
         return
     _ignore_others()
     raise Interrupted(f"Interrupted by {signal.Signals(number).name}; no partial result was left.", signal=number)
 
 
-def _takes_lock(frame: t.Optional[types.FrameType]) -> bool:
-    """Whether a signal came while a condition of `threading` takes its lock, or gives it back."""
-    return frame is not None and frame.f_code.co_name in ("__enter__", "__exit__") and frame.f_globals.get("__name__") == "threading"
+def _is_bad_moment(frame: t.Optional[types.FrameType]) -> bool:
+    """Whether a signal came while a condition of `threading` takes its lock, or gives it back, or while a thread starts."""
+    if frame is not None and _is_in_threading(frame, _LOCKING):
+        return True
+    for _level in range(6):  # `start` waits for an event
+        if frame is None:
+            return False
+        if _is_in_threading(frame, ("start",)):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_in_threading(frame: types.FrameType, functions: t.Container[str]) -> bool:
+    return frame.f_code.co_name in functions and frame.f_globals.get("__name__") == "threading"
 
 
 def _once_more(number: int) -> None:
@@ -83,7 +97,7 @@ def stoppable() -> t.Iterator[t.Callable[[VoltError], None]]:
     def raise_it(_number: int, frame: t.Optional[types.FrameType]) -> None:
         if _held:
             _pending.append(lambda: raise_it(_OURS, None))
-        elif _takes_lock(frame):
+        elif _is_bad_moment(frame):
             _thread.start_new_thread(_once_more, (_OURS,))
         elif why:
             before.update(_ignore_others())
