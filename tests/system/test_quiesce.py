@@ -156,7 +156,7 @@ def test_it_is_resumed_after_a_limit(shop: Bench, runtime: containers.Runtime, m
     monkeypatch.setattr(capture.Capture, "_check_place", staticmethod(late))
     with pytest.raises(SourceError, match="was kept still for 0 seconds, which is the limit"):
         shop.create(quiesce="pause")
-    assert runtime.state("shop") == "running" and shop.found() == []
+    assert runtime.state("shop") == "running" and shop.found() == [] and not noted()
 
 
 def test_a_container_that_would_be_removed_is_not_stopped(shop: Bench, runtime: containers.Runtime) -> None:
@@ -169,6 +169,23 @@ def test_a_container_that_would_be_removed_is_not_stopped(shop: Bench, runtime: 
         assert len(shop.create(quiesce="pause").backup["quiesced"]) == 2
     finally:
         runtime("rm", "--force", "passing")
+
+
+def test_one_that_does_not_resume_keeps_no_other_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a killed run left are tried, and the note stays until the last one is up."""
+    tried: list[str] = []
+
+    def attempt(container: quiesce.Container, _word: str) -> str:
+        tried.append(container.name)
+        return "it is broken" if container.name == "first" else ""
+
+    monkeypatch.setattr(quiesce, "_PLACE", str(tmp_path))
+    monkeypatch.setattr(quiesce, "_is_down", lambda _container: True)
+    monkeypatch.setattr(quiesce, "_attempt", attempt)
+    note = tmp_path / f"{quiesce._PREFIX}1"
+    note.write_text(json.dumps({"way": "pause", "where": quiesce._where(), "containers": [["docker", "1", "first"], ["docker", "2", "second"]]}))
+    quiesce.resume_left()
+    assert tried == ["first", "second"] and note.exists()
 
 
 def test_a_runtime_that_does_not_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def _sweep(directory: int) -> None:
 
 @contextlib.contextmanager
 def _turn(directory: int) -> t.Iterator[None]:
-    """A snapshot is locked a moment after it is made: nobody sweeps in between."""
+    """A snapshot is locked a moment after it is made. No other run sweeps in between."""
     fcntl.flock(directory, fcntl.LOCK_EX)
     try:
         yield

@@ -53,11 +53,15 @@ class Container(t.NamedTuple):
 
 
 class Quiesced:
-    """Containers that are kept still, one after the other."""
+    """Containers that are kept still, one after the other.
 
-    def __init__(self, way: str) -> None:
-        self._way = way
-        self._mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)  # what is started later must not live in mounts of our own
+    :param mounts: a descriptor of the mount namespace to resume them in: what is started must not live in mounts of a run.
+    :ivar failed: why some did not resume.
+    """
+
+    def __init__(self, way: str, mounts: int) -> None:
+        self._way, self._mounts = way, mounts
+        self.failed: t.List[str] = []
         self._down: t.List[Container] = []
         self._lock = threading.Lock()
         self._late = ""
@@ -78,9 +82,9 @@ class Quiesced:
     def resume(self) -> None:
         """Resume all that are kept still. SourceError if one does not, or if it took so long that they were resumed before."""
         self._timer.cancel()
-        failed = self._up()
-        if failed:
-            raise SourceError(failed[0])
+        self._up()
+        if self.failed:
+            raise SourceError(self.failed[0])
         if self._late:
             raise SourceError(f"Container {self._late} was kept still for {LONGEST:.0f} seconds, which is the limit; set `snapshot`.")
 
@@ -88,17 +92,15 @@ class Quiesced:
         self._late = self._down[-1].name if self._down else ""
         self._up()
 
-    def _up(self) -> t.List[str]:
-        """Resume what is still down; what went wrong. The timer's thread may do the same."""
-        failed = []
+    def _up(self) -> None:
+        """Resume what is still down. The timer's thread may do the same."""
         with self._lock:
             while self._down:
                 container = self._down[0]
                 why = _attempt(container, _UP[self._way], self._mounts)
                 del self._down[0]
                 if why:
-                    failed.append(f"Container {container.name} does not resume: {why}; run {container.runtime} {_UP[self._way]} {container.name}.")
-        return failed
+                    self.failed.append(f"Container {container.name} does not resume: {why}; run {container.runtime} {_UP[self._way]} {container.name}.")
 
 
 @contextlib.contextmanager
@@ -108,11 +110,13 @@ def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Con
         stack.enter_context(_turn())
         resume_left()
         containers = using(source)
-        still = Quiesced(way)
         if not containers:
             stack.close()  # others need not wait
-            yield still, []
+            yield Quiesced(way, -1), []
             return
+        mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, mounts)
+        still = Quiesced(way, mounts)
         done = stack.enter_context(_noted(way, containers))
         try:
             for container in containers:
@@ -120,8 +124,11 @@ def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Con
             yield still, containers
         finally:
             with held():
-                still.resume()
-                done()
+                try:
+                    still.resume()
+                finally:
+                    if not still.failed:
+                        done()
 
 
 @contextlib.contextmanager
@@ -180,7 +187,8 @@ def _resume_noted(path: str) -> None:
             if noted["where"] != _where():
                 return  # other containers, which this process does not see
             containers = [Container(*item) for item in noted["containers"]]
-            if not any(_is_down(container) and _attempt(container, _UP[noted["way"]]) for container in containers):
+            left = [container for container in containers if _is_down(container) and _attempt(container, _UP[noted["way"]])]
+            if not left:
                 os.unlink(path)
         finally:
             os.close(fd)
