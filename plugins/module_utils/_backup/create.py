@@ -409,7 +409,8 @@ class Creator:
             )
         found += self._told
         if self._streams.left_out:
-            found.append(f"A check does not run commands, so {show(self._streams.left_out[0])} is taken to be as in the newest backup.")
+            first = show(self._streams.left_out[0])
+            found.append(f"A check runs no commands and copies no SQLite databases, so {first} is taken to be as in the newest backup.")
         found += databases.advice(notes.databases, show, {dump["kind"] for dump in self._dumps})
         unread = [item for item in notes.skipped if item.makes_incomplete]
         if unread:
