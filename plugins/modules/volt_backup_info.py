@@ -980,7 +980,8 @@ schedules:
     state:
       description:
         - State of the schedule. In trouble are V(failed), V(overdue), V(stopped), V(unreadable), V(unsupported), V(store missing),
-          V(records missing) if the record of its runs is lost, V(source missing), and V(damaged) if any backup of the workload is damaged.
+          V(records missing) if the record of its runs is lost, V(source missing), V(damaged) if any backup of the workload is damaged, and
+          V(not proved) if the last drill failed.
         - Not in trouble are V(running), V(ok), V(waiting) for a first backup that is not overdue yet, and V(disabled).
       type: str
       returned: always

@@ -330,8 +330,16 @@ options:
     type: list
     elements: str
     default: []
+  drill_command: &drill_command
+    description:
+      - A command that checks the tree that a drill restored, as a list of words that starts with an absolute path. M(volt.backup.volt_restore_drill) and
+        C(volt-backup drill) run it, never the schedule itself. The backup is only proved if it succeeds.
+      - See O(volt.backup.volt_restore_drill#module:command) for the rights of the command.
+    type: list
+    elements: str
+    default: []
   command_timeout: &command_timeout
-    description: Timeout of O(pre_command) and O(post_command) in seconds.
+    description: Timeout of O(pre_command), O(post_command) and O(drill_command) in seconds.
     type: int
     default: 600
   timeout: &timeout
@@ -425,6 +433,7 @@ options:
       compression: *compression
       pre_command: *pre_command
       post_command: *post_command
+      drill_command: *drill_command
       command_timeout: *command_timeout
       timeout: *timeout
       stall: *stall
@@ -664,6 +673,7 @@ SCHEDULE = dict(
     compression=dict(type="str", choices=["auto", "none", "zstd", "zlib"], default="auto"),
     pre_command=dict(type="list", elements="str", default=[]),
     post_command=dict(type="list", elements="str", default=[]),
+    drill_command=dict(type="list", elements="str", default=[]),
     command_timeout=dict(type="int", default=600),
     timeout=dict(type="str"),
     stall=dict(type="str", default="15m"),

@@ -13,6 +13,8 @@ version_added: 0.1.0
 description:
   - For each workload, restores the newest backup that is complete, undamaged and not suspect to a scratch directory. It then reads that tree, compares
     it byte by byte with the backup, and removes it.
+  - Before that, it loads the dumps of databases in it into servers of their own, and runs the command of O(command) or of the workload's schedule on the
+    tree. Both happen in a sandbox, which needs root.
   - If the workload has a schedule, the time and the backup are recorded. M(volt.backup.volt_backup_info) with
     O(volt.backup.volt_backup_info#module:include=schedules) and C(volt-backup status) show them.
   - The task fails with RV(code=drill) if the backup of any workload is not proved. The other workloads are tested before it fails.
@@ -49,6 +51,21 @@ options:
       - It needs space for the largest workload, unless it shares blocks with the store (Btrfs, XFS). Without enough space nothing is written.
     type: path
     default: /var/lib/volt/drill
+  command:
+    description:
+      - A command that checks each restored tree, as a list of words that starts with an absolute path. The backup is only proved if it succeeds. The default
+        is the O(volt.backup.volt_backup_schedule#module:drill_command) of the workload's schedule. An empty list runs none.
+      - It runs as root in a sandbox, in the directory of the restored tree. It can write to the tree, to C(/tmp) and to C(/run), which are removed afterwards.
+        Everything else is read-only. It has no network but a loopback interface of its own, no devices and none of the sockets in C(/run), so it cannot
+        reach the services of the host. Processes that it leaves are ended.
+      - In a tree that is the root of a system (it has C(etc/os-release) or C(usr/lib/os-release)), it runs inside, in C(systemd-nspawn) without network.
+      - Its environment has E(VOLT_DRILL_TREE), the tree, E(VOLT_WORKLOAD) and E(VOLT_BACKUP_ID).
+    type: list
+    elements: str
+  command_timeout:
+    description: How many seconds O(command) may take.
+    type: int
+    default: 600
 seealso:
   - module: volt.backup.volt_restore
   - module: volt.backup.volt_cas_verify
@@ -65,6 +82,13 @@ EXAMPLES = r"""
     workloads:
       - app
   when: not ansible_check_mode # no backup was made
+
+- name: Prove that a file of it came back with something in it
+  volt.backup.volt_restore_drill:
+    workloads:
+      - app
+    command: [/usr/bin/test, -s, app.conf]
+  when: not ansible_check_mode
 
 - name: Prove it for every workload of the host, in a directory with more space
   volt.backup.volt_restore_drill:
@@ -105,7 +129,8 @@ drills:
       returned: always
       sample: 1834000000
     noted:
-      description: Whether it was recorded as the last proof of the workload's schedule.
+      description:
+        - Whether it was recorded as the last proof of the workload's schedule. A failure is recorded, too, and M(volt.backup.volt_backup_info) shows it.
       type: bool
       returned: always
       sample: true
@@ -114,6 +139,43 @@ drills:
       type: int
       returned: always
       sample: 0
+    dumps:
+      description: The dumps of databases in the backup. A dump for which the host has no server is not loaded, with a warning.
+      type: list
+      elements: dict
+      returned: always
+      sample: []
+      contains:
+        kind:
+          description: The database system.
+          type: str
+          returned: always
+          sample: postgresql
+        database:
+          description: The database, or null for all, or for what belongs to the server.
+          type: str
+          returned: always
+          sample: shop
+        path:
+          description: The dump, below the restored tree.
+          type: str
+          returned: always
+          sample: .volt-dumps/postgresql-shop.sql
+        loaded:
+          description: Whether it was loaded.
+          type: bool
+          returned: always
+          sample: true
+        reason:
+          description: Why it was not loaded. Null if it was.
+          type: str
+          returned: always
+          sample: null
+    command:
+      description: The outcome of the command, V(passed) or V(failed). Null if none ran.
+      type: str
+      returned: always
+      sample: passed
     passed_over:
       description: >-
         Newer backups that were skipped because they are incomplete, damaged, suspect, have a time in the future (the clock was wrong) or belong to another
@@ -149,22 +211,29 @@ code:
 
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._proof import trial
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 
 OPTIONS = dict(
     workloads=dict(type="list", elements="str", default=[]),
     scratch_dir=dict(type="path", default=drill.SCRATCH),
+    command=dict(type="list", elements="str"),
+    command_timeout=dict(type="int", default=600),
 )
 
 
 def work(task: Task) -> Result:
-    done = drill.Driller(task.manager, task.params["scratch_dir"], task.dry)(task.params["workloads"])
+    words = task.params["command"]
+    command = None if words is None else trial.Command(words, task.params["command_timeout"])
+    done = drill.Driller(task.manager, task.params["scratch_dir"], task.dry, command=command)(task.params["workloads"])
     failure = drill.failure(done)
     if failure is not None:
         raise failure
     for one in done:
         if one.passed_over:
             task.warn(f"Workload {one.workload}: {drill.passed_over(one)}.")
+        if drill.unloaded(one):
+            task.warn(f"Workload {one.workload}: {drill.unloaded(one)}.")
     return {"changed": False, "drills": [one._asdict() for one in done]}
 
 

@@ -45,6 +45,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         "diff_limit": _DIFF,
     },
     ("status.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
+    ("verify.yml", "volt_restore_drill"): dict.fromkeys(("command", "command_timeout"), "each schedule has its own, drill_command"),
     ("volt_predeploy", "volt_backup"): {
         "state": _ALONE, "id": _ALONE, "diff_limit": _DIFF,
         "only_if_changed": "no other backup stands in for that of the guard", "max_age": "the same",

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import NotFound, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._proof import trial
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, job as jobs
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
+from ansible_collections.volt.backup.plugins.module_utils._schedule.survey import survey
 from ansible_collections.volt.backup.tests.rigs import need, torture
 
 ENGINE = "ansible_collections.volt.backup.plugins.module_utils"
@@ -37,8 +39,12 @@ class Ground:
         made = jobs.Job("work", str(self.bench.source), 3600, **{"store": str(self.bench.store), "backup_dir": str(self.bench.backups), **options})
         (self.jobs / "work.json").write_text(made.text())
 
-    def drill(self, *workloads: str, dry: bool = False) -> list[drill.Drill]:
-        return drill.Driller(self.bench.manager, str(self.scratch), dry, str(self.jobs), str(self.records))(workloads)
+    def drill(self, *workloads: str, dry: bool = False, command: trial.Command | None = None) -> list[drill.Drill]:
+        return drill.Driller(self.bench.manager, str(self.scratch), dry, str(self.jobs), str(self.records), command)(workloads)
+
+    def row(self) -> Any:
+        """What status says of the schedule."""
+        return survey(str(self.jobs), str(self.records), str(self.bench.top / "units"), str(self.bench.top / "no-command")).schedules[0]
 
     def proved(self) -> Any:
         return RunRecord("work", str(self.records)).read().get("proved", {}).get("backup_id")
@@ -101,6 +107,52 @@ def test_the_newest_backup_is_proved_and_nothing_stays(ground: Ground) -> None:
     (ground.scratch / "mine").touch()
     assert ground.drill("work")[0].reason is None
     assert os.listdir(ground.scratch) == ["mine"]
+
+
+def test_the_command_of_the_schedule_judges(ground: Ground) -> None:
+    """A backup whose application refuses it is not proved, and that is shown until a drill succeeds."""
+    need(root=True)
+    bench = ground.bench
+    bench.files(users=b"broken")
+    broken = bench.create().backup["id"]
+    words = ["/bin/sh", "-c", 'grep -q sound users && test "$VOLT_WORKLOAD" = work && test -n "$VOLT_BACKUP_ID"']
+    ground.declare(drill_command=words)
+    (done,) = ground.drill()
+    why = "Its drill command /bin/sh: it failed with exit status 1; fix that, then run the drill again."
+    assert (done.command, done.noted, done.reason) == ("failed", False, why)
+    (noted,) = RunRecord("work", str(ground.records)).read()["drills"]
+    assert (noted["backup_id"], noted["reason"], noted["command"]) == (broken, done.reason, "failed") and ground.proved() is None
+    row = ground.row()
+    assert row["state"] == "not proved" and f"failed: {done.reason}" in row["reason"]
+
+    bench.files(users=b"sound")
+    sound = bench.create().backup["id"]
+    (done,) = ground.drill()
+    assert (done.command, done.noted, done.reason, ground.proved()) == ("passed", True, None, sound)
+    assert ground.row()["state"] != "not proved" and len(RunRecord("work", str(ground.records)).read()["drills"]) == 2
+    (done,) = ground.drill(command=trial.Command(["/bin/false"], 10))
+    assert (done.command, ground.proved()) == ("failed", sound)
+    (done,) = ground.drill(command=trial.Command([], 10))
+    assert (done.command, done.reason) == (None, None)
+    assert not ground.scratch.exists() and not bench.debris()
+
+
+def test_a_command_that_cannot_run_is_refused_before_anything_is_restored(ground: Ground) -> None:
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    for words, limit, said in ((["test"], 1, "absolute path"), (["/bin/test", "a\0"], 1, "NUL"), (["/bin/true"], 0, "at least 1 second")):
+        with pytest.raises(UsageError, match=said):
+            ground.drill(command=trial.Command(words, limit))
+    assert not ground.scratch.exists()
+
+
+def test_drills_are_remembered_for_two_months(ground: Ground) -> None:
+    record = RunRecord("work", str(ground.records))
+    for number in range(80):
+        record.drilled({"backup_id": f"work-{number}", "reason": None if number % 2 else "broken"})
+    note = record.read()
+    assert [one["backup_id"] for one in note["drills"]] == [f"work-{number}" for number in range(10, 80)]
+    assert note["proved"]["backup_id"] == "work-79"
 
 
 @pytest.mark.parametrize("other", [{}, {"store": "/elsewhere"}, {"backup_dir": "/elsewhere"}], ids=["no schedule", "another store", "other backups"])

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import SourceError, UsageError
+from ansible_collections.volt.backup.plugins.module_utils._proof import loads
+from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 from ansible_collections.volt.backup.plugins.module_utils._sources import prepare, sqlite
 from ansible_collections.volt.backup.tests.rigs import Unavailable, databases
 from ansible_collections.volt.backup.tests.system.conftest import Bench
@@ -147,6 +149,53 @@ def test_redis(bench: Bench, servers: dict[str, databases.Server]) -> None:
     subprocess.run(["redis-check-rdb", str(data / "dump.rdb")], check=True, capture_output=True)
     with databases.redis(data.with_name("redis-restored"), data) as other:
         assert sum(map(int, other("HVALS ledger").split())) == TOTAL
+
+
+def drilled(bench: Bench) -> drill.Drill:
+    (done,) = drill.Driller(bench.manager, str(bench.top / "scratch"), False, str(bench.top), str(bench.top))([])
+    return done
+
+
+def test_a_drill_loads_them(public_path: Path, servers: dict[str, databases.Server]) -> None:
+    """Into servers of its own; what the database itself refuses is not proved."""
+    bench = Bench(public_path)
+    bench.source.mkdir()
+    ledger(bench.source / "app.db", "wal")
+    of = {kind: socket_of(servers[kind]) for kind in servers}
+    dumps = [{"postgresql": {"database": "shop", **of["postgresql"]}}, {"mariadb": of["mariadb"]}, {"redis": of["redis"]}, {"sqlite": {"path": "app.db"}}]
+    bench.create(dumps=dumps)
+    done = drilled(bench)
+    assert done.reason is None and [dump["kind"] for dump in done.dumps] == ["postgresql", "postgresql", "mariadb", "redis", "sqlite"]
+    assert all(dump["loaded"] and dump["reason"] is None for dump in done.dumps)
+
+    servers["postgresql"]("CREATE DATABASE odd;", "-d", "postgres")
+    odd = "CREATE TABLE a (n INT); CREATE FUNCTION f(i INT) RETURNS BOOL LANGUAGE sql AS 'SELECT count(*) < 9 FROM a';"
+    servers["postgresql"](f"{odd} CREATE TABLE b (n INT CHECK (f(n))); INSERT INTO b VALUES (1);", "-d", "odd")
+    bench.create(dumps=[{"postgresql": {"database": "odd", **of["postgresql"]}}])
+    done = drilled(bench)
+    assert done.reason and "psql failed of database odd" in done.reason and 'relation "a" does not exist' in done.reason
+    assert not any(dump["loaded"] for dump in done.dumps)
+
+
+def test_a_drill_finds_a_damaged_database(bench: Bench) -> None:
+    bench.source.mkdir()
+    ledger(bench.source / "app.db", "delete")
+    with open(bench.source / "app.db", "r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xff" * 4096)
+    bench.create(dumps=[{"sqlite": {"path": "app.db"}}])
+    done = drilled(bench)
+    assert done.reason and done.reason.startswith("Its dumps of sqlite cannot be loaded: ") and not done.dumps[0]["loaded"]
+
+
+def test_a_dump_that_no_server_here_can_load_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.source.mkdir()
+    ledger(bench.source / "app.db", "delete")
+    bench.create(dumps=[{"sqlite": {"path": "app.db"}}])
+    monkeypatch.setattr(loads, "lack", lambda kind: f"the server of {kind} is not installed on this host")
+    done = drilled(bench)
+    assert (done.reason, done.dumps[0]["loaded"]) == (None, False)
+    assert drill.unloaded(done) == "1 dump(s) were not loaded: .volt-dumps/sqlite-app.db (the server of sqlite is not installed on this host)"
 
 
 _HOLD = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(600)"

@@ -6,7 +6,8 @@
 
 """System calls that Python's standard library lacks: syncfs, renameat2, openat2, prctl, mount, unshare, and the ioctls for clones.
 
-Sources: syncfs(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2).
+Sources: syncfs(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2), capabilities(7),
+netdevice(7).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import struct
 import threading
 import typing as t
 
-_PDEATHSIG = 1
+_PDEATHSIG, _CAPBSET_DROP = 1, 24
 _FICLONE = 0x40049409
 _FICLONERANGE = 0x4020940D
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
-_CLONE_NEWNS = 0x00020000
-_READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _SLAVE = 1, 32, 4096, 16384, 1 << 19
+_CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x08000000, 0x20000000, 0x40000000
+_READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXEC, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE, _SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18, 1 << 19
+#: SIOCSIFFLAGS and IFF_UP
+_SET_FLAGS, _UP = 0x8914, 1
 _DETACH, _NO_FOLLOW = 2, 8
 _PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i686": 353, "ppc64le": 357, "s390x": 347}
@@ -109,9 +112,7 @@ def open_on_mount(name: t.Union[str, bytes], directory: int, flags: int) -> int:
     if _OPENAT2 < 0:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     how = _OPEN_HOW.pack(flags, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS)
-    fd = _libc.syscall(
-        ctypes.c_long(_OPENAT2), ctypes.c_int(directory), ctypes.c_char_p(os.fsencode(name)), ctypes.c_char_p(how), ctypes.c_size_t(len(how))
-    )
+    fd = _libc.syscall(ctypes.c_long(_OPENAT2), ctypes.c_int(directory), ctypes.c_char_p(os.fsencode(name)), ctypes.c_char_p(how), ctypes.c_size_t(len(how)))
     if fd < 0:
         _check(fd)
     return t.cast(int, fd)
@@ -158,6 +159,36 @@ def own_mounts() -> None:
     _mount(None, b"/", None, _RECURSIVE | _SLAVE)
 
 
+def isolate() -> None:
+    """Give this process mounts and IPC of its own, and a network that is only a loopback interface. The next process that it starts, and those that this
+    starts, see no other processes; they end with it."""
+    import socket  # only here: it takes time to import
+
+    _check(_libc.unshare(ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWPID | _CLONE_NEWNET)))
+    _mount(None, b"/", None, _RECURSIVE | _PRIVATE)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sH14x", b"lo", _UP))
+
+
+def drop_capabilities(keep: t.Container[int]) -> None:
+    """Let no program that this process starts have other capabilities than these, by their numbers."""
+    for number in range(64):
+        if number not in keep and _libc.prctl(_CAPBSET_DROP, ctypes.c_ulong(number)) != 0:
+            if ctypes.get_errno() == errno.EINVAL:  # the kernel knows no more
+                return
+            _check(-1)
+
+
+def mount_tmpfs(target: bytes) -> None:
+    """Cover a directory with an empty one in memory."""
+    _mount(b"tmpfs", target, b"tmpfs", _NO_SUID | _NO_DEVICES)
+
+
+def mount_proc(target: bytes) -> None:
+    """Show the processes of the caller's own namespace."""
+    _mount(b"proc", target, b"proc", _NO_SUID | _NO_DEVICES | _NO_EXEC)
+
+
 def bind(source: bytes, target: bytes) -> None:
     """Show a directory or file at another one as well."""
     _mount(source, target, None, _BIND)
@@ -165,7 +196,18 @@ def bind(source: bytes, target: bytes) -> None:
 
 def make_read_only(target: bytes) -> None:
     """Let nothing be written through a mount."""
-    _mount(None, target, None, _BIND | _REMOUNT | _READ_ONLY)
+    _restrict(target, _READ_ONLY)
+
+
+def forbid_devices(target: bytes) -> None:
+    """Let no device be opened through a mount."""
+    _restrict(target, _NO_DEVICES)
+
+
+def _restrict(target: bytes, flag: int) -> None:
+    """Set a flag of a mount; what it forbids besides stays forbidden."""
+    kept = os.statvfs(target).f_flag & (_READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_EXEC)  # the numbers are the same, statfs(2)
+    _mount(None, target, None, _BIND | _REMOUNT | kept | flag)
 
 
 def unmount(target: bytes) -> None:

@@ -44,15 +44,31 @@ class Ended(t.NamedTuple):
         return f"exit status {self.status}" if self.status >= 0 else f"signal {-self.status}"
 
 
+class Account(t.NamedTuple):
+    """A user that a program runs as."""
+
+    uid: int
+    gid: int
+
+
 class _Process(subprocess.Popen[bytes]):
     """A program in a session of its own, so that its process group is that of all it starts."""
 
     def __init__(
-        self, words: t.Sequence[str], environment: t.Mapping[str, str], stdin: bool, capture: bool, errors: t.Optional[int], **more: t.Any
+        self,
+        words: t.Sequence[str],
+        environment: t.Mapping[str, str],
+        stdin: t.Union[bytes, int],
+        capture: t.Union[bool, int],
+        errors: t.Optional[int],
+        account: t.Optional[Account] = None,
     ) -> None:
-        pipe = subprocess.PIPE if capture else None
-        source = subprocess.PIPE if stdin else subprocess.DEVNULL
+        pipe = (subprocess.PIPE if capture else None) if isinstance(capture, bool) else capture
+        source = stdin if isinstance(stdin, int) else subprocess.PIPE if stdin else subprocess.DEVNULL
         errors = pipe if errors is None else errors
+        more: t.Dict[str, t.Any] = {}
+        if account is not None and account.uid != os.geteuid():
+            more = {"user": account.uid, "group": account.gid, "extra_groups": [], "cwd": "/"}
         super().__init__(list(words), stdin=source, stdout=pipe, stderr=errors, env=environment, start_new_session=True, **more)
 
     def end(self) -> None:
@@ -70,30 +86,29 @@ class _Process(subprocess.Popen[bytes]):
 def run(
     words: t.Sequence[str],
     environment: t.Optional[t.Mapping[str, str]] = None,
-    stdin: bytes = b"",
+    stdin: t.Union[bytes, int] = b"",
     patience: t.Optional[float] = None,
     capture: bool = False,
     errors: t.Optional[int] = None,
+    account: t.Optional[Account] = None,
 ) -> Ended:
     """Run a program to its end. OSError or ValueError if it cannot be started, subprocess.TimeoutExpired if it timed out.
 
-    :param patience: seconds; None for no limit. :param capture: else its output goes to ours.
-    :param errors: a descriptor for its error output instead.
+    :param stdin: what it reads, or a descriptor of it. :param patience: seconds; None for no limit. :param capture: else its output goes to ours.
+    :param errors: a descriptor for its error output instead. :param account: the user that it runs as; None for ours.
     """
-    child = _Process(words, os.environ if environment is None else environment, bool(stdin), capture, errors)
+    child = _Process(words, os.environ if environment is None else environment, stdin, capture, errors, account)
     try:
-        output, complaints = child.communicate(stdin or None, patience)
+        output, complaints = child.communicate((None if isinstance(stdin, int) else stdin) or None, patience)
     except BaseException:
         child.end()
         raise
     return Ended(child.returncode, *((text or b"").decode("utf-8", "replace") for text in (output, complaints)))
 
 
-class Account(t.NamedTuple):
-    """A user that a program runs as."""
-
-    uid: int
-    gid: int
+def start(words: t.Sequence[str], environment: t.Mapping[str, str], log: int, account: t.Optional[Account] = None) -> _Process:
+    """Start a program that goes on until its `end` is called. :param log: a descriptor for all its output."""
+    return _Process(words, environment, b"", log, log, account)
 
 
 class Output:
@@ -121,10 +136,9 @@ class Output:
             raise SourceError(f"{self._what}: the program {self._words[0]} is not installed; install it, or correct its name.")
         user = self._account
         others = user is not None and user.uid != os.geteuid()
-        more = {"user": user.uid, "group": user.gid, "extra_groups": [], "cwd": "/"} if user is not None and others else {}
         try:
             inherited = {name: value for name, value in os.environ.items() if not others or name in _PLAIN or name.startswith("PG")}
-            self._child = _Process(self._words, {**inherited, **(self._environment or {})}, False, True, None, **more)
+            self._child = _Process(self._words, {**inherited, **(self._environment or {})}, b"", True, None, user)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             why = reason(error) if isinstance(error, OSError) else str(error)
             raise SourceError(f"{self._what}: {self._words[0]} could not be started: {why}; correct that, then run again.") from None

@@ -32,13 +32,13 @@ import typing as t
 import zipfile
 from importlib.machinery import ModuleSpec
 
-from .. import _backup, _base, _capture, _format, _fs, _remote, _restore, _runner, _schedule, _sources, _store, _version
+from .. import _backup, _base, _capture, _format, _fs, _proof, _remote, _restore, _runner, _schedule, _sources, _store, _version
 from .._base import VoltError
 from .._schedule import command, declare, job
 from .._store import features
 from . import cli
 
-_PACKAGES = (_backup, _base, _capture, _format, _fs, _remote, _restore, _runner, _schedule, _sources, _store)
+_PACKAGES = (_backup, _base, _capture, _format, _fs, _proof, _remote, _restore, _runner, _schedule, _sources, _store)
 #: Their imports lead to all of those packages: what the command can do, and what it is told by.
 _ROOTS = (cli, declare)
 _TOP = "volt_backup"

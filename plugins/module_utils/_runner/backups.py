@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import typing as t
 
@@ -20,7 +19,7 @@ from .._backup.query import Query
 from .._base import NotFound, UsageError, VoltError, one_line
 from . import look, screen
 from .remotes import opened, remote_option
-from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect
+from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect, words
 
 if t.TYPE_CHECKING:
     from .._backup.create import Created
@@ -41,7 +40,7 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("workload", metavar="WORKLOAD", help="name of what is backed up")
     made.add_argument("--source", metavar="DIR", help="the directory to back up")
     made.add_argument("--stdin", metavar="NAME", help="back up what is piped in, as a file of this name")
-    made.add_argument("--command", type=_words, default=(), metavar="WORDS", help="back up the output of a program, fail if it fails (quoted as in a shell)")
+    made.add_argument("--command", type=words, default=(), metavar="WORDS", help="back up the output of a program, fail if it fails (quoted as in a shell)")
     made.add_argument("--command-file", metavar="NAME", help="name of the file with that output (default: that of the program)")
     made.add_argument("--dump", dest="dumps", type=_dump, action="append", default=[], metavar="SYSTEM:KEY=VALUE,...",
                       help="dump a database into the backup, such as postgresql:database=shop (repeatable)")  # fmt: skip
@@ -67,13 +66,6 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--allow-incomplete", action="store_true", help="exit 0 even if something could not be read")
     made.add_argument("--dry-run", action="store_true", help="list what would change, write nothing")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
-
-
-def _words(text: str) -> t.List[str]:
-    try:
-        return shlex.split(text) or [""]
-    except ValueError:
-        raise argparse.ArgumentTypeError("has a quote without its end") from None
 
 
 def _dump(text: str) -> t.Dict[str, t.Dict[str, t.Any]]:

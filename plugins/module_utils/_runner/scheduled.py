@@ -26,7 +26,7 @@ from .._backup.manager import Manager
 from .._base import NoStore, StoreError, UsageError, VoltError
 from .._version import VERSION
 from . import screen
-from .upkeep import Arguments, Command, Outcome, expect
+from .upkeep import Arguments, Command, Outcome, expect, words
 
 if t.TYPE_CHECKING:
     from .._schedule import drill, survey
@@ -159,15 +159,19 @@ def _drill_options(made: argparse.ArgumentParser) -> None:
 
     made.add_argument("workloads", metavar="WORKLOAD", nargs="*", help="workloads (default: all with backups)")
     made.add_argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="scratch directory (default: %(default)s)")
+    made.add_argument("--command", type=words, metavar="WORDS", help="judge each tree by a command (default: that of the schedule; quoted as in a shell)")
+    made.add_argument("--command-timeout", type=int, default=600, metavar="SECONDS", help="how long that may take (default: %(default)s)")
     made.add_argument("--dry-run", action="store_true", help="show what would be restored, write nothing")
 
 
 def _drill(args: Arguments, manager: Manager) -> Outcome:
+    from .._proof import trial
     from .._schedule import drill
 
     if len(args.workloads) == 1:  # one of several keeps no other from its turn
         expect(manager, args.workloads[0])
-    done = drill.Driller(manager, args.scratch, args.dry_run)(args.workloads)
+    command = None if args.command is None else trial.Command(args.command, args.command_timeout)
+    done = drill.Driller(manager, args.scratch, args.dry_run, command=command)(args.workloads)
     value = {"drills": [one._asdict() for one in done], "changed": False}
     return Outcome(value, lambda: _drilled(done, args.dry_run), drill.failure(done))
 
@@ -179,6 +183,7 @@ def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
              screen.span(one.duration), screen.speak(one.reason or "")) for one in done]  # fmt: skip
     notes = [f"{one.workload}: {screen.speak(drill.passed_over(one))}.\n" for one in done if one.passed_over]
+    notes += [f"{one.workload}: {screen.speak(t.cast(str, drill.unloaded(one)))}.\n" for one in done if drill.unloaded(one)]
     return screen.fitted(("WORKLOAD", "BACKUP", "", "SIZE", "TOOK", "WHY"), rows, right=(3, 4)) + "".join(notes)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import typing as t
 
 from .._backup.ids import TYPES
@@ -60,6 +61,14 @@ def _is_declared(workload: str) -> bool:
     from .._schedule import job
 
     return job.is_declared(workload)
+
+
+def words(text: str) -> t.List[str]:
+    """An argument that is a command, quoted as in a shell."""
+    try:
+        return shlex.split(text) or [""]
+    except ValueError:
+        raise argparse.ArgumentTypeError("has a quote without its end") from None
 
 
 def count(text: str) -> int:

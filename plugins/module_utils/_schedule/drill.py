@@ -6,9 +6,10 @@
 
 """The restore drill: only a restored backup is proved.
 
-The newest backup of a workload is restored into its own directory. That tree is read again, compared with the store byte by byte, and
-removed. A success is recorded with the schedule's runs, for `status`. A drill that was killed leaves its directory, and the next one in the
-same place removes it, because no process holds a lock on it any more.
+The newest backup of a workload is restored into its own directory. That tree is read again, and compared with the store byte by byte. Then dumps in
+it are loaded, and a command of the user's checks it, both in a sandbox (`_proof`). The tree is removed. The outcome is recorded with the schedule's
+runs, for `status`. A drill that was killed leaves its directory, and the next one in the same place removes it, because no process holds a lock on it
+any more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import typing as t
 from .._backup.ids import check_workload
 from .._backup.manager import Manager
 from .._backup.query import Query
-from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, files, held, is_at, open_directory, parse, reason, show
+from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, brief, files, held, is_at, open_directory, parse, reason, show
+from .._proof import trial
 from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover
 from . import job as jobs
@@ -35,12 +37,15 @@ SCRATCH = "/var/lib/volt/drill"
 _ROOM = re.compile(r"volt-drill-[0-9a-f]{16}\Z")
 #: Bytes that stay free beside what is restored.
 _SPARE = 64 << 20
+#: Dumps that a record names, and characters of a reason in it.
+_NAMED, _BRIEF = 20, 300
 
 
 class Drill(t.NamedTuple):
-    """The result for a workload: `backup_id` is proved, unless `reason` has a failure. `noted`: recorded with its schedule's runs.
+    """The result for a workload: `backup_id` is proved, unless `reason` has a failure. `noted`: recorded as the last proof of its schedule.
 
-    `unstable_count`: files that may be inconsistent, because they changed during the backup; they are not proved.
+    `unstable_count`: files that may be inconsistent, because they changed during the backup; they are not proved. `dumps` and `command`: as
+    `_proof.trial.Tried`.
     """
 
     workload: str
@@ -51,6 +56,8 @@ class Drill(t.NamedTuple):
     noted: bool
     unstable_count: int
     passed_over: t.List[t.Dict[str, str]]
+    dumps: t.List[t.Dict[str, t.Any]]
+    command: t.Optional[str]
 
 
 def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
@@ -68,6 +75,12 @@ def passed_over(drill: Drill) -> str:
     return f"{len(drill.passed_over)} newer backup(s) were skipped and not tested: {each}"
 
 
+def unloaded(drill: Drill) -> t.Optional[str]:
+    """The dumps that no server of this host could load: these are not proved."""
+    each = [f"{dump['path']} ({dump['reason']})" for dump in drill.dumps if not dump["loaded"] and dump["reason"]]
+    return f"{len(each)} dump(s) were not loaded: {'; '.join(each)}" if each and drill.reason is None else None
+
+
 class DrillFailed(VoltError):
     """A backup could not be restored as it should be."""
 
@@ -78,12 +91,24 @@ class Driller:
     """Drills of one store.
 
     :param scratch: a directory with space for the largest workload; created and removed again if it does not exist.
-    :param dry: report what would be restored, and write nothing.
+    :param dry: report what would be restored, and write nothing. :param command: instead of those that the schedules declare.
     """
 
-    def __init__(self, manager: Manager, scratch: str, dry: bool, directory: str = jobs.DIRECTORY, records: str = RECORDS) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        scratch: str,
+        dry: bool,
+        directory: str = jobs.DIRECTORY,
+        records: str = RECORDS,
+        command: t.Optional[trial.Command] = None,
+    ) -> None:
         if not os.path.isabs(parse(scratch)):
             raise UsageError(f"The scratch directory must be an absolute path (got {scratch!r}).")
+        if command is not None:
+            trial.check(command.words, "command")
+            if command.limit < 1:
+                raise UsageError("Option `command_timeout` must be at least 1 second.")
         self._manager, self._scratch, self._dry = manager, os.fsdecode(parse(scratch)), dry
         if os.path.lexists(self._scratch) and not os.path.isdir(self._scratch):
             raise UsageError(f"{scratch} is not a directory; choose another.")
@@ -91,7 +116,7 @@ class Driller:
         for kept in manager.places:
             if f"{real}/".startswith(f"{kept}/"):
                 raise UsageError(f"The scratch directory {scratch} is inside {show(os.fsencode(kept))}, where backups are kept; choose another.")
-        self._directory, self._records = directory, records
+        self._directory, self._records, self._command = directory, records, command
 
     def __call__(self, workloads: t.Sequence[str]) -> t.List[Drill]:
         """Each of these workloads, or of all that have backups. One that fails keeps no other from its turn."""
@@ -102,24 +127,34 @@ class Driller:
 
     def _drill(self, workload: str) -> Drill:
         began = time.monotonic_ns()
-        backup, size, passed, noted, unstable = None, 0, [], False, 0
-        why: t.Optional[str] = None
+        backup, size, unstable = None, 0, 0
+        passed: t.List[t.Dict[str, str]] = []
+        found, why = trial.Tried([], None, None), None
+        job = None
         try:
             with self._room() as place:
                 target = show(os.fsencode(place))
                 foreseen, passed = self._foresee(workload, target)
                 backup, size = foreseen["backup_id"], foreseen["total_size"]
-                unstable = sum(found["unstable_count"] or 0 for found in self._manager.find(Query(id=backup)))
+                (record,) = self._manager.find(Query(id=backup))
+                unstable, job = record["unstable_count"] or 0, self._job(workload, record)
                 if not self._dry:
                     self._prove(backup, target)
-            noted = not self._dry and self._note(workload, t.cast(str, backup))
+                    found = self._try(workload, record, place, job)
+            why = found.reason
         except VoltError as error:
             if error.code == "interrupted":
                 raise
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
             why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; choose another directory."
-        return Drill(workload, backup, why, size, time.monotonic_ns() - began, noted, unstable, passed)
+        if backup is None and why is not None:
+            job = self._job(workload, None)
+        noted = job is not None and not self._dry
+        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, noted and why is None, unstable, passed, found.dumps, found.command)
+        if noted:
+            self._note(drill)
+        return drill
 
     def _foresee(self, workload: str, target: str) -> t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
         """What would be restored, and what is skipped; fails if there is not enough space."""
@@ -139,14 +174,33 @@ class Driller:
         if again.changed:
             raise Damaged(f"The files restored from {backup} differ from the backup ({again.diff['prepared'].strip()}); verify the store, and check the disk.")
 
-    def _note(self, workload: str, backup: str) -> bool:
-        """Note the proof with the schedule's runs, if it is of a backup of the schedule."""
+    def _try(self, workload: str, record: t.Mapping[str, t.Any], place: str, job: t.Optional[jobs.Job]) -> trial.Tried:
+        """Load the dumps, and run the command. :param place: the restored tree."""
+        command = self._command
+        if command is None and job is not None:
+            command = trial.Command(job.drill_command, job.command_timeout)
+        if command is not None:
+            command = command._replace(environment={"VOLT_WORKLOAD": workload, "VOLT_BACKUP_ID": record["id"]})
+        return trial.tried(os.path.dirname(place), record["dumps"], command, trial.is_root(place))
+
+    def _job(self, workload: str, backup: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[jobs.Job]:
+        """The schedule of a workload, if the backup is one of it. :param backup: None if there is none that could be restored."""
         with contextlib.suppress(NotFound):
             job = jobs.load(workload, self._directory)
-            if self._manager.places == Manager(job.store, job.backup_dir).places and any(map(of_job(job), self._manager.find(Query(id=backup)))):
-                RunRecord(workload, self._records).prove(backup)
-                return True
-        return False
+            if self._manager.places == Manager(job.store, job.backup_dir).places and (backup is None or of_job(job)(backup)):
+                return job
+        return None
+
+    def _note(self, drill: Drill) -> None:
+        outcome = {
+            "backup_id": drill.backup_id,
+            "reason": None if drill.reason is None else brief(drill.reason, _BRIEF),
+            "command": drill.command,
+            "loaded": [dump["path"] for dump in drill.dumps if dump["loaded"]][:_NAMED],
+            "not_loaded": brief(unloaded(drill), _BRIEF) if unloaded(drill) else None,
+            **{name: getattr(drill, name) for name in ("total_size", "duration", "unstable_count")},
+        }
+        RunRecord(drill.workload, self._records).drilled(outcome)
 
     # ---- room to restore to
 

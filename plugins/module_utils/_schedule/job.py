@@ -50,7 +50,7 @@ _NAME = re.compile(r"[a-z_ -]{1,16}", re.IGNORECASE)
 _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "command", "command_file",
     "dumps", "snapshot", "quiesce", "tags", "workload_mode",
-    "compression", "remote", "pre_command", "post_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
+    "compression", "remote", "pre_command", "post_command", "drill_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
 )  # fmt: skip
 
 
@@ -88,6 +88,7 @@ class Job(t.NamedTuple):
     remote: t.Optional[str] = None
     pre_command: t.Sequence[str] = ()
     post_command: t.Sequence[str] = ()
+    drill_command: t.Sequence[str] = ()
     command_timeout: int = 600
     timeout: int = 0
     stall: int = 900
@@ -152,7 +153,7 @@ def check(job: Job) -> Job:
             raise UsageError(f"Option {name} of workload {job.workload} must be at most 366d; write it like 90m or 6h, or 0 for none.")
     if not all(isinstance(getattr(job, name), (str, type(None))) for name in URLS):
         raise TypeError(URLS)
-    for name, command in (("pre_command", job.pre_command), ("post_command", job.post_command)):
+    for name, command in (("pre_command", job.pre_command), ("post_command", job.post_command), ("drill_command", job.drill_command)):
         if command and not os.path.isabs(command[0]):
             raise UsageError(f"Option {name} of workload {job.workload} must start with the absolute path of a program (got {command[0]!r}).")
         if any("\0" in word for word in command):

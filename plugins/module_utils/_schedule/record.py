@@ -30,6 +30,8 @@ DIRECTORY = "/var/lib/volt/schedules"
 #: No record has more bytes.
 _MOST = 1 << 20
 _PATIENCE, AHEAD = 60.0, 60.0
+#: Drills that are remembered: more than two months of them, one a day.
+_DRILLS = 70
 #: What became of a run that noted its beginning and nothing else.
 STOPPED = "It was stopped before it could record a reason."
 
@@ -49,7 +51,8 @@ class RunRecord:
         """What is noted; empty before the first run. Times are in seconds since 1970.
 
         `since`: when the times were declared. `asked`, `began`, `ended`, and `run`, which tells runs of a unit apart, of the last run.
-        `success`, `earlier` (the success before it), `failure`, each with `at` and `invocation`; `failures` since the last success; `proved`.
+        `success`, `earlier` (the success before it), `failure`, each with `at` and `invocation`; `failures` since the last success; `proved`, and
+        `drills`, of which it is the last that found nothing wrong.
         A damaged file counts as empty, and the next run rewrites it.
         """
         try:
@@ -110,10 +113,13 @@ class RunRecord:
                 _fail(note, failure.message, invocation, failure.code, failure.details.get("backup", {}).get("id"))
             return first
 
-    def prove(self, backup: str) -> None:
-        """A backup was restored and had no difference."""
+    def drilled(self, outcome: Note) -> None:
+        """A backup was restored: `backup_id`, and `reason` if that proved nothing."""
         with self._noting() as note:
-            note.update(proved={"at": time.time(), "backup_id": backup})
+            done = {**outcome, "at": time.time()}
+            note["drills"] = [*note.get("drills", []), done][-_DRILLS:]
+            if done["reason"] is None:
+                note["proved"] = {key: done[key] for key in ("at", "backup_id")}
 
     def due(self, slots: t.Optional[Slots]) -> bool:
         """Whether a run is wanted: a slot has begun since the last run did, or it was asked for."""
@@ -200,7 +206,9 @@ def _fail(note: Note, why: str, invocation: str, code: str, backup: t.Optional[s
 
 def _is_sound(note: t.Any) -> bool:
     """Whether a note has the shape that we give it."""
-    return isinstance(note, dict) and all(map(_is_part, (note, *(note.get(key, {}) for key in ("success", "earlier", "failure", "proved")))))
+    if not isinstance(note, dict) or not isinstance(note.get("drills", []), list):
+        return False
+    return all(map(_is_part, (note, *(note.get(key, {}) for key in ("success", "earlier", "failure", "proved")), *note.get("drills", []))))
 
 
 def _is_part(part: t.Any) -> bool:

@@ -27,8 +27,8 @@ from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_du
 
 #: Worst first, in which order they are listed.
 STATES = (
-    "failed", "overdue", "stopped", "unreadable", "unsupported", "store missing", "records missing", "source missing", "damaged", "stale",
-    "running", "ok", "waiting", "disabled", "no schedule",
+    "failed", "overdue", "stopped", "unreadable", "unsupported", "store missing", "records missing", "source missing", "damaged", "not proved",
+    "stale", "running", "ok", "waiting", "disabled", "no schedule",
 )  # fmt: skip
 TROUBLE = frozenset(STATES[: STATES.index("running")])
 
@@ -220,6 +220,9 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
         yield from _missing(seen)
     if seen.held is not None and seen.held.harm:
         yield Trouble("damaged", seen.held.harm, sorted(seen.held.damaged))
+    last = (note.get("drills") or [{}])[-1]
+    if last.get("reason"):
+        yield Trouble("not proved", f"The drill of {_shown(last.get('at'))} failed: {last['reason']}", [str(last.get("at"))])
 
 
 def _failures(seen: _Seen) -> t.Iterator[Trouble]:

@@ -61,7 +61,7 @@ def test_the_version_is_that_of_the_collection() -> None:
 
 def test_holds_the_sources(built: bytes) -> None:
     """All of the engine as it is, in order, without anything that comes from this machine."""
-    packages = ("_backup", "_base", "_capture", "_format", "_fs", "_remote", "_restore", "_runner", "_schedule", "_sources", "_store")
+    packages = ("_backup", "_base", "_capture", "_format", "_fs", "_proof", "_remote", "_restore", "_runner", "_schedule", "_sources", "_store")
     sources = [ENGINE / "_version.py", *(path for package in packages for path in (ENGINE / package).glob("*.py") if path.name != "__main__.py")]
     with zipfile.ZipFile(io.BytesIO(built)) as file:
         entries = file.infolist()

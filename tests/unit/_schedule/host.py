@@ -24,7 +24,8 @@ DEFAULTS: dict[str, Any] = {
     "exclude": [], "exclude_caches": False, "one_file_system": False, "unstable_ok": [], "fail_on_unstable": False, "max_shrink": 50, "max_churn": 5,
     "command": [], "command_file": None, "dumps": [], "snapshot": "none", "quiesce": "none",
     "tags": [], "remote": None, "push_to_cdn": False,
-    "workload_mode": None, "compression": "auto", "pre_command": [], "post_command": [], "command_timeout": 600, "timeout": None, "stall": "15m",
+    "workload_mode": None, "compression": "auto", "pre_command": [], "post_command": [], "drill_command": [],
+    "command_timeout": 600, "timeout": None, "stall": "15m",
     "nice": 10, "io_class": "idle", "first_run": "slot", "requires_mounts": True, "on_start_url": None, "on_success_url": None, "on_failure_url": None,
 }  # fmt: skip
 
@@ -43,9 +44,7 @@ class Host:
         given = {**DEFAULTS, "workload": workload, "source": str(self.source), **options}
         return jobs.from_options(given, store=str(self.top / "cas"), backup_dir=str(self.top / "backups"), lock_timeout=300)
 
-    def plan(
-        self, *present: Job, absent: tuple[str, ...] = (), purge: bool = False, force: bool = False, wide: HostWide | None = None
-    ) -> Declaration:
+    def plan(self, *present: Job, absent: tuple[str, ...] = (), purge: bool = False, force: bool = False, wide: HostWide | None = None) -> Declaration:
         declaration = Declaration(present, absent, purge, sys.executable, False, force, self.places, wide)
         declaration.plan()
         return declaration

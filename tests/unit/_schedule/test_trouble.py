@@ -178,7 +178,7 @@ def test_a_removal_that_was_killed_is_finished(host: Host, monkeypatch: pytest.M
     for purge in (True, False):
         for number in range(1, 100):
             host.declare(*(host.job(name)._replace(metrics=str(path)) for name in ("app", "db")))
-            host.record().prove("x")
+            host.record().drilled({"backup_id": "x", "reason": None})
             with monkeypatch.context() as patch:
                 death = Death(number)
                 patch.setattr(command, "remove", death.at(command.remove))
