@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A test that meets a lack of this machine is skipped, naming what is missing. Tests mount in a namespace of their own.
 
-No test knows where the backups of this machine are.
+No test knows where the backups of this machine are, or writes to its journal.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
+from ansible_collections.volt.backup.plugins.module_utils._base import journal
 from ansible_collections.volt.backup.tests.rigs import Unavailable, mounts, sample
 
 PRIVATE = pytest.StashKey[bool]()
@@ -69,3 +70,9 @@ def host_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     path = tmp_path_factory.mktemp("etc") / "backup.json"
     monkeypatch.setattr(host, "PATH", str(path))
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_journal(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests leave no entries in the journal of this machine."""
+    monkeypatch.setattr(journal, "SOCKET", str(tmp_path_factory.mktemp("run") / "journal"))

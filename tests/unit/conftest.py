@@ -11,10 +11,13 @@ from __future__ import annotations
 import gc
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 from ansible_collections.volt.backup.plugins import module_utils
+from ansible_collections.volt.backup.plugins.module_utils._base import journal
 
 from . import kit
 
@@ -35,3 +38,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             pass
     gc.collect()
     gc.freeze()  # or each fork's first collection would copy all that there is
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[kit.Journal]:
+    """The journal that entries go to."""
+    monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "journal"))
+    with kit.Journal(journal.SOCKET) as end:
+        yield end

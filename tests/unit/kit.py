@@ -11,9 +11,11 @@ import hashlib
 import multiprocessing
 import os
 import resource
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive
@@ -96,3 +98,40 @@ class Child:
     def __exit__(self, *_exception: object) -> None:
         self.kill()
         self.lines.close()
+
+
+class Journal:
+    """A journal: the receiving end of its socket. Use as a context."""
+
+    def __init__(self, path: str) -> None:
+        self.end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.end.bind(path)
+        self.end.setblocking(False)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.end.close()
+
+    def taken(self) -> list[dict[str, list[str]]]:
+        """The entries since it was last asked, each with the values of its fields."""
+        found = []
+        with suppress(BlockingIOError):
+            while True:
+                found.append(_fields(self.end.recv(1 << 20)))
+        return found
+
+
+def _fields(data: bytes) -> dict[str, list[str]]:
+    """An entry, read as systemd's "Journal Native Protocol" says: a field is NAME=value, or NAME, its length in 8 bytes, and that many bytes."""
+    found: dict[str, list[str]] = {}
+    while data:
+        head, _newline, data = data.partition(b"\n")
+        name, equals, value = head.partition(b"=")
+        if not equals:
+            (length,) = struct.unpack_from("<Q", data)
+            value, after, data = data[8 : 8 + length], data[8 + length : 9 + length], data[9 + length :]
+            assert after == b"\n"
+        found.setdefault(name.decode("ascii"), []).append(value.decode())
+    return found

@@ -17,8 +17,8 @@ step), `guards` (what keeps a new backup from being worse than none), `brake` (w
 the place of files, and how lost ones look), `listing` (what is in a backup), `dump` (the content of a file), `export` and `tar` (a backup as an archive),
 `search` (files in many backups), `marks` (what people say of a backup), `copies` (on remotes), `pull` (a copy comes back), `origin` (a backup as a
 restore sees it), `restore` (the target is compared, a strategy chosen), `differ` (what changed between backups, or since one), `text_diff` (what changed
-in a file), `retention` (what a policy keeps), `prune` (deleting the rest), `garbage` (what collection must keep), `verify`, `repair`, `usage`, and
-`manager`, the door through which modules and the command come.
+in a file), `retention` (what a policy keeps), `prune` (deleting the rest), `garbage` (what collection must keep), `verify`, `repair`, `usage`, `acts`
+(what was done, for the journal), and `manager`, the door through which modules and the command come.
 """
 
 from __future__ import annotations

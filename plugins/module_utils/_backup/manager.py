@@ -36,7 +36,7 @@ from .._base import (
 )
 from .._format import tree
 from .._store.store import WALKER, Store
-from . import directory, host, names, presence
+from . import acts, directory, host, names, presence
 from .catalog import Catalog, of_future, parse_created, selects, trouble_of, unreadable
 from .copies import Copies
 from .ids import check_id, check_workload
@@ -64,6 +64,7 @@ def no_cycles() -> t.Iterator[None]:
             gc.enable()
 
 
+@acts.noted(acts.LOCAL, lambda manager: {"store": manager.shown[0]})
 class Manager:
     """All that can be done with the backups of one store.
 

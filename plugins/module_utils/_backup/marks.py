@@ -11,11 +11,10 @@ Each is kept in the sidecar, with who said it and when. A manifest is never chan
 
 from __future__ import annotations
 
-import os
-import pwd
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, UsageError, newer, now, parse, show, show_time
+from .._base import Damaged, Foreign, NotFound, UsageError, newer, now, parse, show_time
+from .acts import who
 from .catalog import Catalog, trouble_of
 from .guards import missing_mounts, without_mounts, witnesses
 from .records import Listed, Sidecar
@@ -42,7 +41,7 @@ def accept(catalog: Catalog, backup: str, dry: bool) -> Marked:
     def change(sidecar: Sidecar) -> Sidecar:
         # its loss is no measure for the next ones: what they have is counted from here
         counts = sidecar["file_counts"][:1]
-        return t.cast(Sidecar, {**sidecar, "file_counts": counts, "suspect": False, "accepted_by": _who(), "accepted_at": show_time(now())})
+        return t.cast(Sidecar, {**sidecar, "file_counts": counts, "suspect": False, "accepted_by": who(), "accepted_at": show_time(now())})
 
     return _marked(catalog, found, change, dry)
 
@@ -54,7 +53,7 @@ def protect(catalog: Catalog, backup: str, wanted: bool, dry: bool) -> Marked:
         return Marked(found, False)
 
     def change(sidecar: Sidecar) -> Sidecar:
-        return t.cast(Sidecar, {**sidecar, "protected": wanted, "protected_by": _who(), "protected_at": show_time(now())})
+        return t.cast(Sidecar, {**sidecar, "protected": wanted, "protected_by": who(), "protected_at": show_time(now())})
 
     return _marked(catalog, found, change, dry)
 
@@ -99,13 +98,3 @@ def accept_mounts(catalog: Catalog, workload: str, dry: bool) -> t.List[str]:
         for found in witnesses(source, known) if missing and not dry else ():
             catalog.change(found["id"], without_mounts(missing))
     return sorted(forgotten)
-
-
-def _who() -> str:
-    """The user who acts; also the one who became root to do so."""
-    try:
-        name = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        name = str(os.geteuid())
-    asked = os.environ.get("SUDO_USER", name)
-    return name if asked == name else f"{show(os.fsencode(asked))} as {name}"

@@ -12,8 +12,8 @@ becomes a sentence. Bytes become text that can be converted back.
 
 Files: `errors` (the exceptions), `text` (paths as shown, and back), `speech` (option names in messages, as the reader knows them), `time`
 (times and durations), `files` (open, read, write, sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python lacks),
-`signals` (a signal as an exception), `progress` (progress of the work), `process` (started programs). Other packages import the names below from
-here, and `files`, `kernel` and `process` as modules.
+`signals` (a signal as an exception), `progress` (progress of the work), `process` (started programs), `journal`
+(entries in systemd's journal). Other packages import the names below from here, and `files`, `kernel`, `process` and `journal` as modules.
 """
 
 from __future__ import annotations

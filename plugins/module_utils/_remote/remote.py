@@ -13,6 +13,7 @@ import functools
 import socket
 import typing as t
 
+from .._backup import acts
 from .._backup.catalog import made_at, selects, unreadable, with_state
 from .._backup.copies import Copies, Original, copy_on
 from .._backup.ids import check_id, check_workload
@@ -84,6 +85,7 @@ class Which(t.NamedTuple):
         return f"{self.workload}/{self.type}" if self.ids is None else "ids"
 
 
+@acts.noted(acts.REMOTE, lambda remote: {"remote": remote.transport.where, "store": remote._manager.shown[0]})
 class Remote:
     """A remote as this host uses it.
 
@@ -150,6 +152,7 @@ class Remote:
                 failed = self._push_all(copies, pusher, others, False, done)
         except VoltError as error:
             error.details["warnings"] = self.warnings = _losses(self.transport.where, done, pusher.missing, dry)
+            error.details["pushed"] = told(done)
             raise
         self.warnings = _losses(self.transport.where, done, pusher.missing, dry)
         if failed:

@@ -6,8 +6,8 @@
 
 """One entry in systemd's journal for each run, with a field for each fact.
 
-`journalctl VOLT_WORKLOAD=app VOLT_RESULT=failure -o json` finds them without parsing text. Only runs whose output goes to the
-journal write one; a run by hand prints a line. Source: systemd's "Journal Native Protocol".
+`journalctl VOLT_ACTION=run VOLT_WORKLOAD=app VOLT_RESULT=failure -o json` finds them without parsing text. Only runs whose output goes to the
+journal write one; a run by hand prints a line. What a run did with backups has entries of its own (`_backup.acts`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 import typing as t
 
-SOCKET, STREAM = "/run/systemd/journal/socket", "/run/systemd/journal/stdout"
-#: By what journalctl -t finds our lines, and those of the user's commands.
-IDENTIFIER = "volt-backup"
-WARNING = 4
+from .._base import journal
+from .._base.journal import IDENTIFIER, WARNING
+
+STREAM = "/run/systemd/journal/stdout"
 #: What each kind of entry is known by, for good.
 IDS = {"success": "5e1c0a6f0d0f4a5f8c3b7d2b9a64e1c7", "failure": "b3b4d0c1f7a14a0e9d1e6c2f58a97d43"}
-_PRIORITIES = {"success": 6, "failure": 3}
+_PRIORITIES = {"success": journal.INFO, "failure": journal.ERROR}
+#: Facts that other entries know by another name.
+_NAMES = {"backup": "backup_id", "new": "new_bytes"}
 
 
 def connected() -> bool:
@@ -56,29 +57,10 @@ def stream(path: str = STREAM) -> t.Iterator[t.Optional[int]]:
         yield to.fileno()
 
 
-def send(result: str, message: str, facts: t.Mapping[str, t.Any], path: str = SOCKET) -> bool:
+def send(result: str, message: str, facts: t.Mapping[str, t.Any]) -> bool:
     """Make an entry; whether the journal took it.
 
-    :param result: success or failure. :param facts: become fields, their names in capitals after VOLT_.
+    :param result: success or failure. :param facts: see `_base.journal`.
     """
-    fields = {
-        "MESSAGE": message,
-        "MESSAGE_ID": IDS[result],
-        "PRIORITY": _PRIORITIES[result],
-        "SYSLOG_IDENTIFIER": IDENTIFIER,
-        "VOLT_RESULT": result,
-        **{f"VOLT_{name.upper()}": fact for name, fact in facts.items()},
-    }
-    data = b"".join(_field(name, str(value).encode("utf-8", "surrogateescape")) for name, value in fields.items())
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
-            to.sendto(data, path)
-        return True
-    except OSError:
-        return False
-
-
-def _field(name: str, value: bytes) -> bytes:
-    if b"\n" not in value:
-        return name.encode("ascii") + b"=" + value + b"\n"
-    return name.encode("ascii") + b"\n" + struct.pack("<Q", len(value)) + value + b"\n"
+    named = {_NAMES.get(name, name): fact for name, fact in facts.items()}
+    return journal.send(message, IDS[result], _PRIORITIES[result], {"action": "run", "result": result, **named})

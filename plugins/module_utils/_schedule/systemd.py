@@ -149,7 +149,7 @@ def last_words(invocation: str, *options: str) -> t.Optional[str]:
     if not invocation:
         return None
     words = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=1", f"--identifier={journal.IDENTIFIER}", *options]
-    words.append(f"_SYSTEMD_INVOCATION_ID={invocation}")
+    words += [f"_SYSTEMD_INVOCATION_ID={invocation}", "_TRANSPORT=stdout"]  # no entries, which were not printed
     try:
         done = _run(*words, patience=_SHORT)
     except SystemdError:

@@ -9,7 +9,6 @@ import http.server
 import json
 import socket
 import socketserver
-import struct
 import sys
 import threading
 import time
@@ -20,6 +19,8 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import journal, notification, notify, send
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
+
+from .. import kit
 
 FACTS = {
     "text": "Backup of app failed on node1: Source /srv/app\ndoes not exist.", "event": "failure", "host": "node1", "unit": "volt-backup-app",
@@ -217,25 +218,11 @@ def test_facts_are_one_line_each_of_limited_length(tmp_path: Path, monkeypatch: 
     assert facts["reason"].startswith("It said:\\x0a\\x1b[31mhost: other\\x00xxx") and len(facts["reason"]) == 4000 and facts["text"].isprintable()
 
 
-def test_an_entry_of_the_journal(tmp_path: Path) -> None:
-    """Fields as the protocol wants them, those with line breaks by their length."""
-    path = str(tmp_path / "socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-        end.bind(path)
-        assert journal.send("failure", "line one\nline two", {"workload": "app", "seconds": 1.5}, path)
-        data = end.recv(1 << 16)
-    lines = {}
-    while data:
-        head, _newline, data = data.partition(b"\n")
-        if b"=" in head:
-            name, _equals, value = head.partition(b"=")
-        else:
-            name, (length,) = head, struct.unpack_from("<Q", data)
-            value, data = data[8 : 8 + length], data[9 + length :]
-        lines[name.decode()] = value.decode()
-    assert lines["MESSAGE"] == "line one\nline two" and lines["PRIORITY"] == "3" and len(lines["MESSAGE_ID"]) == 32
-    assert (lines["VOLT_RESULT"], lines["VOLT_WORKLOAD"], lines["VOLT_SECONDS"]) == ("failure", "app", "1.5")
-    assert not journal.send("success", "x", {}, str(tmp_path / "none"))
+def test_an_entry_of_a_run(log: kit.Journal) -> None:
+    assert journal.send("failure", "line one", {"workload": "app", "seconds": 1.5, "backup": "app-1", "new": 5})
+    (entry,) = log.taken()
+    assert entry["MESSAGE_ID"] == ["b3b4d0c1f7a14a0e9d1e6c2f58a97d43"] and entry["PRIORITY"] == ["3"] and entry["VOLT_RESULT"] == ["failure"]
+    assert (entry["VOLT_ACTION"], entry["VOLT_BACKUP_ID"], entry["VOLT_NEW_BYTES"], entry["VOLT_SECONDS"]) == (["run"], ["app-1"], ["5"], ["1.5"])
 
 
 @pytest.mark.parametrize("stream", [None, "", "1", "1:2", "x:y"])
