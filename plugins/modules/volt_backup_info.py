@@ -1021,6 +1021,11 @@ schedules:
       type: str
       returned: always
       sample: null
+    remote:
+      description: The remote that its backups are copied to, or null.
+      type: str
+      returned: always
+      sample: offsite
     last_success:
       description: When the last successful run ended, in UTC, or null.
       type: str
@@ -1161,6 +1166,11 @@ workloads:
       sample: 1795457021.0
     backup_count: *backup_count
     damaged_count: *damaged_count
+    suspect_count:
+      description: How many suspect backups are newer than the newest good one.
+      type: int
+      returned: always
+      sample: 0
 problems:
   description:
     - Trouble of the host itself. This is a unit for garbage collection, verification or notifications that failed or was stopped, a store or records

@@ -11,6 +11,7 @@ A backup belongs to a schedule if this host made it from the schedule's source: 
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import typing as t
@@ -52,6 +53,7 @@ class Held(t.NamedTuple):
     :ivar good: those to rely on: when each was made, in seconds since 1970. :ivar newest: the newest of them. :ivar copied: the newest of them
         that has a copy on a remote. :ivar damaged: ids of those that are.
     :ivar others: how many of the same name a schedule cannot rely on, since they are of another host or source.
+    :ivar suspect: how many suspect ones are newer than the newest good one.
     """
 
     good: t.Mapping[str, float] = {}
@@ -61,6 +63,7 @@ class Held(t.NamedTuple):
     count: int = 0
     others: int = 0
     copied: t.Optional[Backup] = None
+    suspect: int = 0
 
     @property
     def newest_at(self) -> t.Optional[float]:
@@ -166,4 +169,7 @@ def _held(found: t.Sequence[t.Tuple[Place, Backup]], wanted: t.Callable[[Place, 
     damaged = [backup for _place, backup in found if backup["damaged"]]
     why = damaged[0]["damage"] if damaged else None
     copied = next((backup for backup in own if backup["copies"]), None)
-    return Held(good, own[0] if own else None, [backup["id"] for backup in damaged], why, len(found), len(sound) - len(own), copied)
+    newest = own[0] if own else None
+    newer = itertools.takewhile(lambda one: one[1] is not newest, found)
+    suspect = sum(bool(backup["suspect"]) and wanted(place, backup) for place, backup in newer)
+    return Held(good, newest, [backup["id"] for backup in damaged], why, len(found), len(sound) - len(own), copied, suspect)

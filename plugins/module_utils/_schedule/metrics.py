@@ -8,18 +8,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import typing as t
 
-from .._base import UsageError, VoltError, files, parse, show
+from .._base import UsageError, VoltError, files, one_line, parse, show
 from . import command
 from .record import DIRECTORY as RECORDS, Note, RunRecord, unwritten
 from .status import TROUBLE
 from .survey import Survey
 
 _NAME = "volt_backup_"
-_WRITTEN = f"{_NAME}written_timestamp_seconds"
 #: How each file of ours begins.
 _HEAD = f"# HELP {_NAME}".encode()
 
@@ -44,12 +44,20 @@ _METRICS = (
 _ROWS = (
     ("interval_seconds", "Time from one scheduled run to the next.", lambda row: row.get("interval")),
     ("enabled", "Whether its schedule is enabled.", lambda row: int(row["enabled"]) if row["source"] is not None else None),
+    ("has_remote", "Whether its schedule copies backups to a remote.", lambda row: int(row["remote"] is not None) if row["source"] is not None else None),
+    ("overdue", "Whether a backup was overdue when this was written.", lambda row: int(row["overdue"])),
     ("trouble", "Whether it had a problem when this was written.", lambda row: int(row["state"] in TROUBLE)),
 )
 _BACKUPS = (
     ("newest_timestamp_seconds", "When the newest good backup was made, scheduled or not.", lambda row: row["newest_timestamp"]),
     ("copied_timestamp_seconds", "When the newest good backup that a remote has was made.", lambda row: row["copied_timestamp"]),
     ("damaged", "Backups that are damaged.", lambda row: row["damaged_count"]),
+    ("suspect", "Suspect backups that are newer than the newest good one.", lambda row: row["suspect_count"]),
+)
+#: Of a store's file system.
+_STORES: t.Tuple[t.Tuple[str, str, t.Callable[[os.statvfs_result], int]], ...] = (
+    ("store_size_bytes", "Size of the file system of a store.", lambda found: found.f_blocks * found.f_frsize),
+    ("store_free_bytes", "Space that is free there.", lambda found: found.f_bavail * found.f_frsize),
 )
 
 
@@ -70,8 +78,21 @@ def text(there: Survey, records: str = RECORDS) -> str:
     for metric, about, value in _BACKUPS:
         lines += _gauge(metric, about, {row["workload"]: value(row) for row in there.workloads})
     lines += _gauge("host_trouble", "Problems of the host itself, 1 for each.", {problem.what: 1 for problem in there.problems}, "what")
-    lines += [f"# HELP {_WRITTEN} When this was written.", f"# TYPE {_WRITTEN} gauge", f"{_WRITTEN} {time.time()}"]
+    stores = _stores(there)
+    for metric, about, number in _STORES:
+        lines += _gauge(metric, about, {store: number(found) for store, found in stores.items()}, "store")
+    lines += _gauge("valid_until_timestamp_seconds", "Until when this is to be written again.", {"": there.deadline})
+    lines += _gauge("written_timestamp_seconds", "When this was written.", {"": time.time()})
     return "\n".join(lines) + "\n"
+
+
+def _stores(there: Survey) -> t.Dict[str, os.statvfs_result]:
+    """The file systems of the stores that are there, by their shown paths."""
+    found = {}
+    for store in sorted({store for store, _backup_dir in there.places}):
+        with contextlib.suppress(OSError):
+            found[show(os.fsencode(store))] = os.statvfs(store)
+    return found
 
 
 def is_foreign(path: str) -> bool:
@@ -114,6 +135,14 @@ def remove(path: str) -> None:
 
 
 def _gauge(metric: str, about: str, values: t.Mapping[str, t.Any], label: str = "workload") -> t.List[str]:
+    """:param values: by the label's values; by none at all, an empty one."""
     name = f"{_NAME}{metric}"
     head = [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
-    return head + [f'{name}{{{label}="{key}"}} {value}' for key, value in values.items() if value is not None]
+    return head + [f"{name}{_label(label, key)} {value}" for key, value in values.items() if value is not None]
+
+
+def _label(label: str, value: str) -> str:
+    if not value:
+        return ""
+    escaped = one_line(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'{{{label}="{escaped}"}}'

@@ -112,7 +112,8 @@ def _workloads(there: t.Mapping[str, Held], scheduled: t.Container[str], now: fl
     for name, held in sorted(there.items()):
         troubles = [Trouble("damaged", held.harm, sorted(held.damaged))] if held.harm else []
         more = {"state": "damaged" if held.harm else "no schedule", "reason": held.harm, "troubles": troubles, "scheduled": name in scheduled}
-        rows.append({"workload": name, **more, **status.of_held(held, now), "newest_timestamp": held.newest_at, "copied_timestamp": held.copied_at})
+        times = {"newest_timestamp": held.newest_at, "copied_timestamp": held.copied_at}
+        rows.append({"workload": name, **more, **status.of_held(held, now), **times, "suspect_count": held.suspect})
     return sorted(rows, key=status.rank)
 
 
