@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from ansible_collections.volt.backup.tests.rigs import mounts, sample
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "schedule.yml"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "monitoring.md"
 PLACES = (
     "/etc/volt /etc/systemd/system/volt-* /etc/systemd/system/timers.target.wants/volt-* /var/lib/systemd/timers/stamp-volt-backup-*"
     " /usr/local/bin/volt-backup /var/lib/volt/schedules/*.lock /run/volt"
@@ -254,6 +256,29 @@ def test_dumps_and_snapshots_in_a_unit(schedules: Schedules, tmp_path: Path) -> 
             host.run("umount", disk)
 
 
+def entries(host: Host, *query: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in host.run("journalctl", "--no-pager", "-o", "json", *query).stdout.splitlines()]
+
+
+def tells_who_did_what(schedules: Schedules, host: Host, backup: str, began: int) -> None:
+    """The journal has what a unit and what the command did; each query of the document is one."""
+    for words in (("restore", backup, "--target", f"{schedules.place}/restored"), ("delete", backup)):
+        assert schedules.call(host, *words)["changed"]
+    host.run("journalctl", "--sync")
+    made, gone = (entries(host, f"--since=@{began}", f"VOLT_ACTION={action}", f"VOLT_BACKUP_ID={backup}") for action in ("create", "delete"))
+    assert [(entry["VOLT_RESULT"], entry["VOLT_WORKLOAD"], entry["VOLT_STORE"]) for entry in (*made, *gone)] == [
+        ("success", "good", f"{schedules.place}/cas")
+    ] * 2
+    assert gone[0]["VOLT_ACTOR"] == "root" and gone[0]["PRIORITY"] == "6" and gone[0]["MESSAGE"] == f"delete {backup}: success"
+    assert [entry["VOLT_CODE"] for entry in entries(host, f"--since=@{began}", "VOLT_ACTION=create", "VOLT_WORKLOAD=vanished")] == ["source"]
+    queries = re.findall(r"^\$ (journalctl .*)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(queries) > 3
+    for query in queries:
+        query = re.sub(r"VOLT_BACKUP_ID=app-\S+", f"VOLT_BACKUP_ID={backup}", query).replace("VOLT_WORKLOAD=app", "VOLT_WORKLOAD=bad")
+        found = host.run("sh", "-c", f"{query} --no-pager").stdout
+        assert "VOLT_" in found or "volt-backup" in found, query
+
+
 def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
     """A pre command that fails or hangs fails the run; the post command runs in any case and learns how it went; somebody is told."""
     told, began = f"{schedules.place}/told", int(time.time())
@@ -312,13 +337,15 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         assert "SeCrEt" not in host.run("sh", "-c", "journalctl --no-pager; cat /etc/systemd/system/volt-*; volt-backup status --json").stdout + tested.stderr
         assert host.run("stat", "-c", "%a", "/etc/volt/notify.json").stdout == "600\n"
         metrics = host.run("cat", f"{schedules.place}/volt.prom").stdout
+        if shutil.which("promtool"):
+            assert subprocess.run(["promtool", "check", "metrics"], input=metrics, capture_output=True, text=True, check=True).stdout == ""
         assert 'last_success_timestamp_seconds{workload="good"}' in metrics and 'failures{workload="bad"} 1' in metrics
         assert not any(f'success_timestamp_seconds{{workload="{name}"}}' in metrics for name in ("bad", "slow", "vanished")), metrics
+        host.run("journalctl", "--sync")
         units = set()
         for name, result in (("good", "success"), ("bad", "failure"), ("slow", "failure"), ("vanished", "failure")):
             unit = f"volt-backup-{name}.service"
-            found = host.run("journalctl", "--no-pager", "-o", "json", f"--since=@{began}", f"VOLT_WORKLOAD={name}").stdout.splitlines()
-            (entry,) = (json.loads(line) for line in found)
+            (entry,) = entries(host, f"--since=@{began}", "VOLT_ACTION=run", f"VOLT_WORKLOAD={name}")
             # The journal asks whose process it was. On a busy machine one may have ended by then, but not all.
             assert (entry["VOLT_RESULT"], entry.get("_SYSTEMD_UNIT", unit)) == (result, unit), entry
             units.add(entry.get("_SYSTEMD_UNIT"))
@@ -331,6 +358,7 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         assert host.run("volt-backup", "run", "good").returncode == 0  # by hand, hooks and all
         assert host.run("tail", "-n", "1", told).stdout == "good success\n"
         assert host.run("volt-backup", "run", "bad", check=False).returncode == 1
+        tells_who_did_what(schedules, host, states["good"]["backup_id"], began)
 
 
 def test_a_changed_schedule_starts_nothing_at_once_and_if_due_waits_for_a_slot(schedules: Schedules) -> None:
