@@ -912,7 +912,7 @@ store_id:
   sample: 0d8f3a7c5b6e49d2a1f0c3b2e4d5f697
 pushed:
   description: What was copied to O(remote), the oldest backup first.
-  returned: on success with O(push_to_cdn)
+  returned: on success with O(push_to_cdn), and on failure of a copy
   type: list
   elements: dict
   contains:

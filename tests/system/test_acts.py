@@ -236,8 +236,9 @@ def test_a_push_that_fails_in_the_middle(bench, log, monkeypatch: pytest.MonkeyP
         return real(copies, pusher, before)
 
     monkeypatch.setattr(Remote, "_push_one", staticmethod(fail))
-    with pytest.raises(RemoteError):
+    with pytest.raises(RemoteError) as broken:
         remote.push(Which())
+    assert [copy["id"] for copy in broken.value.details["pushed"]] == [first]
     done, failed = told(log)
     assert (done["backup_id"], done["result"]) == (first, "success") and (failed["result"], failed["reason"]) == ("failure", "It broke; try again.")
 

@@ -445,3 +445,22 @@ def test_more_damage_is_notified_even_if_a_run_failed(host: Host) -> None:
         told = watch.new_trouble(there._replace(schedules=[row]), host.places.records)
         assert (told is not None) == tells and (told is None or told.message == f"app is damaged: {len(ids)} are."), ids
         watch.note_told("volt-cas-status", None, "", host.places.records)
+
+
+def test_suspect_backups_are_counted_until_a_good_one_comes(host: Host) -> None:
+    """Of a schedule and by hand; one that was accepted is good."""
+    for number in range(200):
+        (host.source / f"n{number}").write_text(str(number))
+    host.declare(host.job())
+    create(host), create(host)
+    assert [one["suspect_count"] for one in look(host).workloads] == [0]
+    host.source.rename(host.top / "kept")
+    host.source.mkdir()
+    (host.source / "0").write_text("x")
+    first, second = create(host), create(host)
+    found = look(host)
+    assert [one["suspect_count"] for one in found.workloads] == [2] and 'volt_backup_suspect{workload="app"} 2' in metrics.text(found, host.places.records)
+    manager = host.job().manager
+    manager.accept(second)
+    assert [one["suspect_count"] for one in look(host).workloads] == [0]
+    assert manager.find(Query(id=first))[0]["suspect"]
