@@ -71,7 +71,7 @@ options:
         C(<host>/<id>).
       - O(host) is then the name of a host on the remote. O(id) may be with or without the host.
       - What a remote lost, or what was replaced there, is a warning, and in RV(faults).
-      - Of O(include), only V(contents), V(schedules) and V(search) are possible.
+      - Of O(include), only V(contents), V(schedules), V(history) and V(search) are possible.
     type: str
   include:
     description:
@@ -80,6 +80,7 @@ options:
       - V(changes) has for each backup the differences from the previous one of the same workload.
       - V(store) has statistics of the store.
       - V(schedules) has the schedules of the host and their state.
+      - V(history) has the last 90 days of each workload, in brief.
       - V(search) has what O(search) finds in the backups.
     type: list
     elements: str
@@ -88,6 +89,7 @@ options:
       - changes
       - store
       - schedules
+      - history
       - search
     default: []
   search:
@@ -1026,6 +1028,11 @@ schedules:
       type: str
       returned: always
       sample: offsite
+    declared_at:
+      description: When the schedule was declared, or its times were last changed, in UTC, or null.
+      type: str
+      returned: always
+      sample: '2026-11-02T08:00:00.000000Z'
     last_success:
       description: When the last successful run ended, in UTC, or null.
       type: str
@@ -1194,6 +1201,61 @@ problems:
       type: str
       returned: always
       sample: volt-cas-verify.service failed (exit-code); see journalctl -u volt-cas-verify, fix it, then start volt-cas-verify.service.
+history:
+  description: The last 90 days of each workload that has a schedule or backups.
+  returned: O(include) has V(history); also on failure with RV(code=store)
+  type: list
+  elements: dict
+  contains:
+    workload:
+      description: Name of the workload.
+      type: str
+      returned: always
+      sample: app
+    day:
+      description: The last of the 90 days, which is today in UTC.
+      type: str
+      returned: always
+      sample: '2026-11-24'
+    days:
+      description:
+        - A letter for each of the 90 days, oldest first. V(g) is a good backup, V(u) only an unstable one, V(s) only one that is suspect, incomplete or
+          damaged, V(f) only failed runs, and V(-) nothing that is known.
+        - It counts backups that exist, and results of runs, also of those whose backups were deleted since.
+      type: str
+      returned: always
+      sample: '-----------------------------------------------------------------------------------ggfugg'
+    kept:
+      description: The same for the backups that exist.
+      type: str
+      returned: always
+      sample: '--------------------------------------------------------------------------------------u-gg'
+    recent:
+      description: The last 30 backups that exist, oldest first.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        created_at:
+          description: When the backup was started, in UTC.
+          type: str
+          returned: always
+          sample: '2026-11-24T00:03:41.000000Z'
+        state:
+          description: V(good), V(unstable), V(suspect), V(incomplete), V(damaged) or V(unsupported).
+          type: str
+          returned: always
+          sample: good
+        total_size:
+          description: Size of its content in bytes, or null.
+          type: int
+          returned: always
+          sample: 49283072
+        new_bytes:
+          description: Size of the content that was new, or null.
+          type: int
+          returned: always
+          sample: 1048576
 answer:
   description:
     - V(backups) if the list is not empty. For an empty list the reason, V(no_store) if there is no store, V(unknown_workload) if O(workload) has neither
@@ -1244,7 +1306,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup.manager import
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Foreign, NoStore, NotFound, StoreError, Unsupported, UsageError
 from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
-from ansible_collections.volt.backup.plugins.module_utils._schedule import job as jobs, survey
+from ansible_collections.volt.backup.plugins.module_utils._schedule import history, job as jobs, survey
 
 if t.TYPE_CHECKING:
     from ansible_collections.volt.backup.plugins.module_utils._backup.search import Search
@@ -1262,7 +1324,7 @@ OPTIONS = dict(
     remote=dict(type="str"),
     remote_credentials=CREDENTIALS,
     identity=dict(type="str", no_log=True),
-    include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules", "search"], default=[]),
+    include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules", "history", "search"], default=[]),
     search=dict(
         type="dict", options=dict(pattern=dict(type="str"), path=dict(type="str")), mutually_exclusive=[("pattern", "path")],
         required_one_of=[("pattern", "path")],
@@ -1280,7 +1342,7 @@ def work(task: Task) -> Result:
         raise UsageError("`include: contents` needs one backup; set `id`.")
     if ("search" in params["include"]) != (params["search"] is not None):
         raise UsageError("A search needs `include: search` and what to search; set both, or none.")
-    schedules = _schedules(task) if "schedules" in params["include"] else {}
+    schedules = _schedules(task) if {"schedules", "history"} & set(params["include"]) else {}
     if params["remote"] is not None:
         return {**_on_remote(task), **schedules}
     try:
@@ -1322,8 +1384,8 @@ def _on_remote(task: Task) -> Result:
     from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
     from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
 
-    if set(task.params["include"]) - {"schedules", "contents", "search"}:
-        raise UsageError("Option `include` can only be contents, schedules and search with `remote`; omit the others, or omit `remote`.")
+    if set(task.params["include"]) - {"schedules", "history", "contents", "search"}:
+        raise UsageError("Option `include` can only be contents, schedules, history and search with `remote`; omit the others, or omit `remote`.")
     host, _slash, backup = (task.params["id"] or "").rpartition("/")
     query = task.pick(Query)._replace(id=backup or None)
     settings = resolve(task.params["remote"], task.params["remote_credentials"])
@@ -1349,7 +1411,8 @@ def _schedules(task: Task) -> Result:
     for text in found.warnings:
         task.warn(text)
     told = found.value()
-    return {name: told[name] for name in ("schedules", "workloads", "problems")}
+    asked = {name: told[name] for name in ("schedules", "workloads", "problems")} if "schedules" in task.params["include"] else {}
+    return {**asked, "history": history.history(found.known, found.stock)} if "history" in task.params["include"] else asked
 
 
 def contents(task: Task) -> Result | None:

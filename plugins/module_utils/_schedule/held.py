@@ -108,6 +108,14 @@ class Stock(t.NamedTuple):
         place, wanted = job.manager.places, of_job(job)
         return _held(self.listed.get(job.workload, ()), lambda there, backup: there == place and wanted(backup))
 
+    def backups(self, workload: str, job: t.Optional[Job] = None) -> t.List[Backup]:
+        """All of a workload, newest first, whatever their state; with its schedule, those that are the schedule's."""
+        found = self.listed.get(workload, ())
+        if job is None:
+            return [backup for _place, backup in found]
+        place, wanted = job.manager.places, of_job(job)
+        return [backup for there, backup in found if there == place and (backup["manifest_sha256"] is None or wanted(backup))]
+
     def workloads(self, known: t.Sequence[Job]) -> t.Dict[str, Held]:
         """By name: the backups of a schedule, else all that bear a name."""
         scheduled = {job.workload: self.of(job) for job in known}

@@ -22,6 +22,7 @@ import typing as t
 
 from .._backup.ids import check_workload
 from .._base import VoltError, directory_lock, files, lock_file, reason, show
+from . import days
 from .command import remove
 from .slots import Slots
 
@@ -51,8 +52,8 @@ class RunRecord:
         """What is noted; empty before the first run. Times are in seconds since 1970.
 
         `since`: when the times were declared. `asked`, `began`, `ended`, and `run`, which tells runs of a unit apart, of the last run.
-        `success`, `earlier` (the success before it), `failure`, each with `at` and `invocation`; `failures` since the last success; `proved`, and
-        `drills`, of which it is the last that found nothing wrong.
+        `success`, `earlier` (the success before it), `failure`, each with `at` and `invocation`; `failures` since the last success; `drills`, and
+        `proved`, the last of them that found nothing wrong; `days`, see `days`.
         A damaged file counts as empty, and the next run rewrites it.
         """
         try:
@@ -99,6 +100,7 @@ class RunRecord:
         with self._noting() as note:
             now = time.time()
             note.update(ended=now, success={**success, "at": now, "invocation": invocation}, earlier=note.get("success", {}), failures=0)
+            note["days"] = days.noted(note.get("days"), _begun(note, now), "u" if success.get("unstable_count") else "g")
 
     def fail(self, failure: VoltError, invocation: str, after_all: bool = False) -> bool:
         """A run or its hooks failed. The first reason for a unit's run is kept; returns whether it is this one.
@@ -202,6 +204,13 @@ def _fail(note: Note, why: str, invocation: str, code: str, backup: t.Optional[s
     now, number = time.time(), note.get("failures")
     failure = {"at": now, "reason": why, "invocation": invocation, "code": code, "backup_id": backup}
     note.update(ended=now, failure=failure, failures=(number if isinstance(number, int) else 0) + 1)
+    note["days"] = days.noted(note.get("days"), _begun(note, now), "s" if backup is not None else "f")
+
+
+def _begun(note: Note, now: float) -> float:
+    """When the run that ends began, as far as that can be believed."""
+    began = note.get("began")
+    return began if began is not None and now - 86400 * days.DAYS < began <= now else now
 
 
 def _is_sound(note: t.Any) -> bool:

@@ -110,8 +110,8 @@ def _outdated(store: str, command: str) -> t.Optional[str]:
 
 
 def _empty(workload: str) -> t.Dict[str, t.Any]:
-    keys = ("source", "interval", "on_calendar", "remote", "reason", "last_success", "last_failure", "last_proved", "proved_id", "next_elapse")
-    keys += ("backup_id", "duration", "new_bytes", "total_size", "unstable_count", *of_held(None, 0))
+    keys = ("source", "interval", "on_calendar", "remote", "reason", "declared_at", "last_success", "last_failure", "last_proved", "proved_id")
+    keys += ("next_elapse", "backup_id", "duration", "new_bytes", "total_size", "unstable_count", *of_held(None, 0))
     return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, "troubles": [], **dict.fromkeys(keys)}
 
 
@@ -190,6 +190,7 @@ def _judge(seen: _Seen) -> Row:
         "interval": job.interval,
         "on_calendar": job.on_calendar,
         "remote": job.remote,
+        "declared_at": _shown(note.get("since")),
         "last_success": _shown(success.get("at")),
         "last_failure": _shown(failure.get("at")),
         "last_proved": _shown(proved.get("at")),

@@ -15,7 +15,7 @@ import typing as t
 from .._backup.manager import Manager
 from .._base import parse
 from . import command as commands, job as jobs, status, systemd, upkeep
-from .held import Held, Problem, Trouble, take_stock
+from .held import Held, Problem, Stock, Trouble, take_stock
 from .ledger import Ledger
 from .record import DIRECTORY as RECORDS
 from .status import Row
@@ -30,6 +30,7 @@ class Survey(t.NamedTuple):
     :ivar schedules: a row each, those in trouble first. :ivar workloads: a row for each workload that has backups.
     :ivar problems: of the host itself. :ivar metrics: files that its jobs name. :ivar at: when that was.
     :ivar deadline: until when it is valid without further runs. :ivar places: the stores of the schedules, as `Manager.places`.
+    :ivar known: the schedules that can be read. :ivar stock: the existing backups.
     """
 
     schedules: t.List[Row]
@@ -39,6 +40,8 @@ class Survey(t.NamedTuple):
     at: float
     deadline: float
     places: t.List[t.Tuple[str, str]]
+    known: t.List[jobs.Job]
+    stock: Stock
 
     @property
     def unscheduled(self) -> t.List[Row]:
@@ -104,6 +107,8 @@ def survey(
         now,
         min(until, default=now + _ALONE),
         [job.manager.places for job in known],
+        known,
+        stock,
     )
 
 
