@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: volt.backup contributors (!UNKNOWN)
 description:
   - Makes one table from the results of M(volt.backup.volt_backup_info) on each host, problems first. The playbook C(volt.backup.status) shows it.
-positional: _input, declared
+positional: _input, declared, objectives
 options:
   _input:
     description:
@@ -27,12 +27,26 @@ options:
         reported as a problem.
     type: dict
     default: {}
+  objectives:
+    description:
+      - What is demanded of the schedules of each host, by host name. Each value is a dictionary with any of the keys C(rpo) for the age of the newest good
+        backup, C(drill_every) for the time since it was last proved that one can be restored, and C(copy_within) for the age of the newest backup that has
+        a copy elsewhere. Their values are durations, such as V(26h) or V(7d).
+      - A schedule that misses one is a problem, in the state V(too old), V(not proved) or V(not copied). Schedules that are disabled, and workloads that have
+        backups but no schedule, are not judged.
+      - A schedule without a backup has missed C(rpo) if it was declared longer ago. Without a backup, there is nothing to prove or copy.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
 - name: Show the state of the schedules of two hosts
   ansible.builtin.debug:
     msg: "{{ {'node1': hostvars.node1.asked, 'node2': hostvars.node2.asked} | volt.backup.fleet_status }}"
+
+- name: Show which schedules have no good backup of the last 26 hours
+  ansible.builtin.debug:
+    msg: "{{ ({'node1': asked} | volt.backup.fleet_status(objectives={'node1': {'rpo': '26h'}})).trouble }}"
 
 - name: Fail if a schedule of the host is missing or has a problem
   ansible.builtin.assert:
@@ -71,14 +85,16 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 
-def fleet_status(results: Any, declared: Any = None) -> dict[str, Any]:
+def fleet_status(results: Any, declared: Any = None, objectives: Any = None) -> dict[str, Any]:
     """One table of all hosts' schedules."""
     from ansible_collections.volt.backup.plugins.plugin_utils.fleet_table import fleet_table  # only here: it takes time to import
 
-    meant = {} if declared is None else declared
-    if not (isinstance(results, dict) and isinstance(meant, dict)):
-        raise AnsibleFilterError("fleet_status needs two dictionaries with host names as keys: the results of volt_backup_info, and the declared schedules.")
-    return fleet_table(results, meant)
+    given = (results, {} if declared is None else declared, {} if objectives is None else objectives)
+    if not all(isinstance(one, dict) for one in given):
+        raise AnsibleFilterError(
+            "fleet_status needs dictionaries with host names as keys: the results of volt_backup_info, the declared schedules, and the objectives."
+        )
+    return fleet_table(*given)
 
 
 class FilterModule:
