@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import re
 from typing import Any, Callable
 
@@ -32,9 +31,9 @@ def text(value: Any, most: int = _NAME) -> str | None:
 
 def number(value: Any) -> int | None:
     """A whole number from 0, or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value <= _MOST_NUMBER:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return int(value)
+    return int(value) if 0 <= value <= _MOST_NUMBER else None  # which NaN is not either
 
 
 def moment(value: Any) -> str | None:

@@ -16,6 +16,8 @@ s3_servers.py   S3 servers: moto, rclone's, Ceph's gateway
 http_faults.py  a proxy in front of one, that spoils what passes
 apart.py     a transport of remotes in a process of its own: with an old client, or another clock
 oracle.py    are two trees the same?
+fleet_answers.py   what volt_backup_info would return from hosts that are not there
+browser.py   Chromium, and axe-core in it
 picture.py   pictures of a terminal in docs/pictures, and whether programs still print that
 
 Where the machine lacks a tool or a right, `Unavailable` is raised: a test turns it into a skip that names what is missing.
