@@ -25,7 +25,7 @@ class Objectives:
         self.limits: dict[str, int] = {}
         self.faults: list[str] = []
         if not isinstance(given, dict):
-            self.faults.append("The objectives are no dictionary; give rpo, drill_every and copy_within.")
+            self.faults.append("The objectives are not a dictionary; give rpo, drill_every and copy_within.")
             return
         self._texts = {name: str(given[name]).strip() for name in MISSED if given.get(name) not in (None, "")}
         self.faults += [f"Objective {name} is unknown; use {', '.join(MISSED)}." for name in map(told.text, map(str, given)) if name not in MISSED]

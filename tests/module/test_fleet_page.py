@@ -249,6 +249,6 @@ def test_pictures(chromium: Browser, tmp_path: Path, dark: bool) -> None:
     """What the README shows; VOLT_PICTURES=write makes it anew."""
     path = picture.PICTURES / f"fleet-{'dark' if dark else 'light'}.png"
     if os.environ.get("VOLT_PICTURES") == "write":
-        with browser.opened(chromium, write(tmp_path / "fleet.html", *fleet_answers.pictured()), (1200, 860), dark) as page:
+        with browser.opened(chromium, write(tmp_path / "fleet.html", *fleet_answers.pictured()), (1200, 900), dark) as page:
             page.screenshot(path=path)
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size < 150_000

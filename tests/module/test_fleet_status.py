@@ -139,7 +139,7 @@ def test_objectives_are_of_each_host_and_of_schedules() -> None:
         ({"rpo": "soon"}, "volt_rpo: Duration 'soon' is invalid; write it like 90m, 6h, 1d or 1d12h."),
         ({"drill_every": 7}, "volt_drill_every: Duration '7' is invalid"), ({"copy_within": "0h"}, "volt_copy_within: Duration 0 is too short"),
         ({"rpo": {"hours": 3}}, "volt_rpo: Duration"), ({"rpo": "9" * 30 + "w"}, "is too long"), ({"rto": "1h"}, "Objective rto is unknown"),
-        ("26h", "no dictionary"),
+        ("26h", "not a dictionary"),
     ],
 )  # fmt: skip
 def test_an_objective_that_cannot_be_read(given: Any, why: str) -> None:
