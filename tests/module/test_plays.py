@@ -174,3 +174,24 @@ def test_what_a_host_is_meant_to_have_is_known(node: Node) -> None:
         (node.room / "host_vars/one.yml").write_text(f"volt_schedule_workloads: {wrong}\n", encoding="utf-8")
         said = node.run("volt.backup.status", status=2)
         assert re.search(r"one +: .*failed=1", said) and re.search(r"two +: .*failed=0", said), (wrong, said)
+
+
+def test_a_page_of_the_fleet(node: Node) -> None:
+    """Beside it the same as JSON, for those who own it; nothing in check mode, and nothing where it cannot be."""
+    page, data = node.room / "fleet.html", node.room / "fleet.json"
+    (node.room / "host_vars").mkdir()
+    (node.room / "host_vars/two.yml").write_text("volt_rpo: 1d\nvolt_schedule_workloads:\n  - {workload: !unsafe '{{ 6 * 7 }}<b>', source: /srv}\n", encoding="utf-8")
+    node.run("volt.backup.status", "--check", "--limit", "one", volt_page=str(page))
+    assert not page.exists() and not data.exists()
+    said = node.run("volt.backup.status", "-v", "--diff", status=2, volt_page=str(page))
+    assert "not scheduled; the table above says why" in said and "<!DOCTYPE" not in said
+    assert page.stat().st_mode & 0o777 == data.stat().st_mode & 0o777 == 0o640
+    text, told = page.read_text(encoding="utf-8"), json.loads(data.read_text(encoding="utf-8"))
+    assert text.startswith("<!DOCTYPE html>") and "{{ 6 * 7 }}&lt;b&gt;" in text and "42&lt;b" not in text
+    assert told["format"] == 1 and told["hosts"] == 2 and [row["workload"] for row in told["rows"] if row["trouble"]] == ["{{ 6 * 7 }}<b>"]
+    for wrong in (f"{node.room}/fleet.txt", f"{node.room}/nowhere/fleet.html", f"{node.room}/.html"):
+        assert "set a file whose name ends in .html, in a directory that exists on the controller" in node.run("volt.backup.status", status=2, volt_page=wrong)
+    assert "destination directory '/proc' is not writable" in node.run("volt.backup.status", "--limit", "one", status=2, volt_page="/proc/fleet.html")
+    (node.room / "host_vars/two.yml").write_text("volt_rpo: soon\n", encoding="utf-8")
+    assert "volt_rpo: Duration 'soon' is invalid; write it like 90m" in node.run("volt.backup.status", status=2)
+    assert "use volt_page" in node.run("volt.backup.status", status=2, volt_pag="x.html")
