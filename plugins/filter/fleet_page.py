@@ -59,8 +59,8 @@ _value:
       type: str
     json:
       description:
-        - The same for programs, with C(format), C(made_at), C(hosts), C(trouble) and C(rows). The rows are those of P(volt.backup.fleet_status#filter), each also
-          with C(trouble), and with C(history) as in RV(volt.backup.volt_backup_info#module:history).
+        - The same for programs, with C(format), C(made_at), C(hosts), C(trouble) and C(rows). The rows are those of P(volt.backup.fleet_status#filter).
+          Each also has C(trouble), and C(history) as in RV(volt.backup.volt_backup_info#module:history).
       type: dict
 """
 

@@ -73,19 +73,27 @@ def _value(rows: list[dict[str, Any]], hosts: int, made: datetime.datetime) -> d
 
 
 def _html(rows: list[dict[str, Any]], hosts: int, made: datetime.datetime) -> str:
+    """For people."""
     import jinja2  # only here: who asks for the table alone does not wait for it
+    import markupsafe
 
     maker = jinja2.Environment(loader=jinja2.FileSystemLoader(str(_TEMPLATES)), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    parts = {name: _part(f"fleet.{name}") for name in ("css", "js")}
-    bad = [row for row in rows if row["trouble"]]
-    plain = [{**row, "newest": age(row.get("newest_age")), "kind": _kind(row)} for row in rows[:_PLAIN]]
+    style, script = (_part(f"fleet.{name}") for name in ("css", "js"))
+    rules = ("default-src 'none'", f"style-src {_hash(style)}", f"script-src {_hash(script)}", "base-uri 'none'", "form-action 'none'")
+    bad = [(at, row) for at, row in enumerate(rows) if row["trouble"]]
     return maker.get_template("fleet.html.j2").render(
-        made=f"{made:%Y-%m-%d %H:%M} UTC", hosts=hosts, count=sum(row["workload"] is not None for row in rows), bad=len(bad), bad_hosts=len({row["host"] for row in bad}),
-        listed=[{**row, "at": at, "advice": _advice(row)} for at, row in enumerate(rows) if row["trouble"]][:_LISTED], kinds={row["state"]: _kind(row) for row in rows}, 
-        plain=plain, left=len(rows) - len(plain),
-        css=_safe(parts["css"]), js=_safe(parts["js"]), data=_safe(_embedded(_compact(rows, made))),
-        policy="; ".join(("default-src 'none'", f"style-src {_hash(parts['css'])}", f"script-src {_hash(parts['js'])}", "base-uri 'none'", "form-action 'none'")),
-    )  # fmt: skip
+        made=f"{made:%Y-%m-%d %H:%M} UTC",
+        hosts=hosts,
+        count=sum(row["workload"] is not None for row in rows),
+        bad=len(bad),
+        bad_hosts=len({row["host"] for _at, row in bad}),
+        kinds={row["state"]: _kind(row) for row in rows},
+        listed=[{**row, "at": at, "advice": _advice(row)} for at, row in bad[:_LISTED]],
+        plain=[{**row, "newest": age(row.get("newest_age"))} for row in rows[:_PLAIN]],
+        left=max(0, len(rows) - _PLAIN),
+        policy="; ".join(rules),
+        **{name: markupsafe.Markup(text) for name, text in (("css", style), ("js", script), ("data", _embedded(_compact(rows, made))))},
+    )
 
 
 def _advice(row: dict[str, Any]) -> str | None:
@@ -103,12 +111,6 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _safe(text: str) -> Any:
-    import jinja2
-
-    return jinja2.utils.markupsafe.Markup(text)
-
-
 def _embedded(value: Any) -> str:
     """JSON that HTML leaves alone, whatever the texts in it are."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
@@ -119,13 +121,13 @@ def _kind(row: dict[str, Any]) -> str:
     """How a state is drawn."""
     if row["state"] in _UNKNOWN:
         return "unknown"
-    return "bad" if row.get("trouble") or is_trouble(row) else {"ok": "good", "running": "busy"}.get(row["state"], "calm")
+    return "bad" if row["trouble"] else {"ok": "good", "running": "busy"}.get(row["state"], "calm")
 
 
 #: The keys of a row in the page, in their order; see `_short`.
 _KEYS = (
-    "host", "workload", "state", "trouble", "reason", "newest", "next", "proved", "copied", "rpo", "drill", "copy", "size", "fresh", "sizes", "news", "days", "kept",
-    "count", "damaged", "source", "every", "success", "failure", "failures", "newest_id", "what", "missed",
+    "host", "workload", "state", "trouble", "reason", "newest", "next", "proved", "copied", "rpo", "drill", "copy", "size", "fresh", "sizes", "news", "days",
+    "kept", "count", "damaged", "source", "every", "success", "failure", "failures", "newest_id", "what", "missed",
 )  # fmt: skip
 
 

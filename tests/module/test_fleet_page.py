@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROWS = "tbody tr"
-EVIL = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "<!--<script>", "\u2028${alert(3)}{{ 1 + 1 }}", "a\u202eb\x00\x1b[2J", "' onclick='alert(4)")
+EVIL = (
+    "<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "<!--<script>", "\u2028${alert(3)}{{ 1 + 1 }}", "a\u202eb\x00\x1b[2J",
+    "' onclick='alert(4)",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,8 @@ def test_the_same_as_json() -> None:
     assert (told["format"], told["hosts"], told["hosts_in_trouble"], told["trouble"], told["days"]) == (1, 4, 4, 6, 90)
     shop = told["rows"][1]
     assert (shop["host"], shop["workload"], shop["state"], shop["trouble"], shop["missed"]) == ("web1", "shop", "failed", True, ["rpo"])
-    assert len(shop["history"]["days"]) == 90 and len(shop["history"]["recent"]) == 28 and shop["objectives"] == {"rpo": 93600, "copy_within": 172800, "drill_every": 2592000}
+    assert len(shop["history"]["days"]) == 90 and len(shop["history"]["recent"]) == 28
+    assert shop["objectives"] == {"rpo": 93600, "copy_within": 172800, "drill_every": 2592000}
 
 
 def test_filters(chromium: Browser, three: Path) -> None:
@@ -153,7 +157,8 @@ def test_without_scripts_and_on_paper(chromium: Browser, three: Path) -> None:
 def liar(at: int, text: str) -> dict[str, Any]:
     """A host all of whose texts are this one, and whose numbers are none."""
     wild = {"newest_age": -5, "copied_age": float("nan"), "last_proved": "9999-12-31", "next_elapse": "9999-12-31", "interval": text, "total_size": -1}
-    schedule = {**fleet_answers.row(text), **wild, **dict.fromkeys(("reason", "source", "newest_id", "on_calendar"), text * 50), "state": [text, "failed", "ok"][at % 3]}
+    texts = dict.fromkeys(("reason", "source", "newest_id", "on_calendar"), text * 50)
+    schedule = {**fleet_answers.row(text), **wild, **texts, "state": [text, "failed", "ok"][at % 3]}
     recent = [{"created_at": "9999-01-01", "state": text, "total_size": 10**400 if at % 2 else float("inf"), "new_bytes": "x"}, text, {"total_size": 2**62}]
     past = {"workload": text, "day": "9999-01-01" if at % 2 else fleet_answers.time(0)[:10], "days": text * 90, "kept": ["g"] * 90, "recent": recent * 100}
     return {"schedules": [schedule], "history": [past, 3, {"workload": [text]}], "problems": [{"what": text, "state": text, "reason": text}], "workloads": text}
@@ -213,8 +218,8 @@ def test_days_of_yesterday() -> None:
     """A host that was asked before midnight, or whose clock is ahead."""
     today = datetime.date(2026, 11, 24)
     row = {"days": "u" + "g" * 88 + "f", "kept": "-" * 90}
-    for day, days in (("2026-11-24", row["days"]), ("2026-11-23", "g" * 88 + "f-"), ("2026-11-25", "-u" + "g" * 88), ("2026-08-01", None), ("2027-01-01", None)):
-        assert maker._history({**row, "day": day}, today)["days"] == days
+    wanted = {"2026-11-24": row["days"], "2026-11-23": "g" * 88 + "f-", "2026-11-25": "-u" + "g" * 88, "2026-08-01": None, "2027-01-01": None}
+    assert {day: maker._history({**row, "day": day}, today)["days"] for day in wanted} == wanted
 
 
 def test_a_thousand_hosts(chromium: Browser, tmp_path: Path, record_property: Any) -> None:

@@ -180,7 +180,8 @@ def test_a_page_of_the_fleet(node: Node) -> None:
     """Beside it the same as JSON, for those who own it; nothing in check mode, and nothing where it cannot be."""
     page, data = node.room / "fleet.html", node.room / "fleet.json"
     (node.room / "host_vars").mkdir()
-    (node.room / "host_vars/two.yml").write_text("volt_rpo: 1d\nvolt_schedule_workloads:\n  - {workload: !unsafe '{{ 6 * 7 }}<b>', source: /srv}\n", encoding="utf-8")
+    given = "volt_rpo: 1d\nvolt_schedule_workloads:\n  - {workload: !unsafe '{{ 6 * 7 }}<b>', source: /srv}\n"
+    (node.room / "host_vars/two.yml").write_text(given, encoding="utf-8")
     node.run("volt.backup.status", "--check", "--limit", "one", volt_page=str(page))
     assert not page.exists() and not data.exists()
     said = node.run("volt.backup.status", "-v", "--diff", status=2, volt_page=str(page))

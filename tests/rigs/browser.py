@@ -36,8 +36,8 @@ def started() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        # no sandbox: Chromium has none as root; no coloured edges of letters, which make pictures large
-        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking", "--disable-lcd-text"])
+        # Chromium has no sandbox as root
+        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"])
         try:
             yield chromium
         finally:

@@ -24,8 +24,8 @@ def row(workload: str, state: str = "ok", newest: float | None = 7300, **more: A
         "workload": workload, "state": state, "overdue": False, "reason": None, "enabled": True, "source": f"/srv/{workload}", "interval": 21600,
         "on_calendar": None, "declared_at": time(80 * DAY), "last_success": None if newest is None else time(newest), "last_failure": None, "failures": 0,
         "last_proved": time(3 * DAY), "next_elapse": time(-14000), "newest_id": None if newest is None else f"{workload}-20261127-180341-scheduled",
-        "newest_at": None if newest is None else time(newest), "newest_age": newest, "copied_age": None, "copied_at": None, "backup_count": 28, "damaged_count": 0,
-        "new_bytes": 1 << 20, "total_size": 49283072, **more,
+        "newest_at": None if newest is None else time(newest), "newest_age": newest, "copied_age": None, "copied_at": None, "backup_count": 28,
+        "damaged_count": 0, "new_bytes": 1 << 20, "total_size": 49283072, **more,
     }  # fmt: skip
 
 
@@ -59,10 +59,12 @@ def three() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
             problems=[{"what": "volt-cas-gc.timer", "state": "stopped", "reason": "volt-cas-gc.timer is not active; start it, or declare the schedule again."}],
         ),
         "web1": answer(
-            row("shop", "failed", newest=3 * DAY + 9000, reason=gone, failures=11, last_failure=time(2000), **copied), row("mail", **copied), row("wiki", **copied),
-            failing=("shop",), seed=7,
+            row("shop", "failed", newest=3 * DAY + 9000, reason=gone, failures=11, last_failure=time(2000), **copied),
+            row("mail", **copied), row("wiki", **copied), failing=("shop",), seed=7,
         ),
-        "web2": answer(row("shop", newest=4000, **copied), row("media", "running", newest=20000), row("builds", "waiting", newest=None, last_proved=None), seed=5),
+        "web2": answer(
+            row("shop", newest=4000, **copied), row("media", "running", newest=20000), row("builds", "waiting", newest=None, last_proved=None), seed=5,
+        ),
         "nas": {"unreachable": True, "msg": "ssh: connect to host nas port 22: No route to host"},
     }  # fmt: skip
     wanted = {"rpo": "26h", "drill_every": "30d", "copy_within": "2d"}

@@ -22,8 +22,9 @@ A schedule is a job file (what to back up and how) and a timer with its service 
 Files: `slots` (when), `job` (the job file), `units` (the units' texts), `systemd` (calls to systemd), `command` (the volt-backup file on a
 host), `declare` (brings a host to the declared state), `destination` (the store of its schedules), `first` (a workload's first backup),
 `leftovers` (files that a removal would leave), `run` (a scheduled backup), `apart` (the process that makes it), `watchdog` (ends one that is
-too slow or stalls), `hooks` (commands and URLs around a run), `record` (results of runs), `days` (what came of each day), `history` (the last 90 days), `ledger` (notes about the host itself), `journal`,
-`status` (the state of each schedule), `held` (the existing backups), `upkeep` (units of the host itself),
+too slow or stalls), `hooks` (commands and URLs around a run), `record` (results of runs), `days` (what came of each day), `ledger` (notes about
+the host itself), `journal`, `status` (the state of each schedule), `held` (the existing backups), `history` (the last 90 days), `upkeep` (units
+of the host itself),
 `survey` (all of these), `metrics`, `public` (the status for users without root), `drill` (restores as a test), `notification` (the settings
 of notifications), `notify` (sends them), `watch` (problems that no run finds), `send` (command, mail, webhook; imported only when needed).
 

@@ -66,7 +66,9 @@ def test_days_whose_backups_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(record.read()["days"]) == 90
 
 
-@pytest.mark.parametrize("log", [None, 3, [], {"2026-11-24": 3}, {"2026-11-24": "gg"}, {"2026-11-24": ""}, {"yesterday": "g"}, {"20261124": "g"}, {"9999-99-99": "g"}])
+@pytest.mark.parametrize(
+    "log", [None, 3, [], {"2026-11-24": 3}, {"2026-11-24": "gg"}, {"2026-11-24": ""}, {"yesterday": "g"}, {"20261124": "g"}, {"9999-99-99": "g"}]
+)
 def test_a_log_that_cannot_be_read(tmp_path: Path, log: Any) -> None:
     (tmp_path / "app.json").write_text(json.dumps({"days": log}))
     assert told(tmp_path)["days"] == "-" * 90
