@@ -1231,31 +1231,33 @@ history:
       returned: always
       sample: '--------------------------------------------------------------------------------------u-gg'
     recent:
-      description: The last 30 backups that exist, oldest first.
-      type: list
-      elements: dict
+      description: The last 30 backups that exist, oldest first. Each list has one value for each of them.
+      type: dict
       returned: always
       contains:
         created_at:
-          description: When the backup was started, in UTC.
+          description: When they were started, in UTC.
+          type: list
+          elements: str
+          returned: always
+          sample: ['2026-11-23T18:03:41Z', '2026-11-24T00:03:41Z']
+        states:
+          description: Their letters, as in RV(history[].kept).
           type: str
           returned: always
-          sample: '2026-11-24T00:03:41.000000Z'
-        state:
-          description: V(good), V(unstable), V(suspect), V(incomplete), V(damaged) or V(unsupported).
-          type: str
-          returned: always
-          sample: good
+          sample: ug
         total_size:
-          description: Size of its content in bytes, or null.
-          type: int
+          description: Sizes of their content in bytes. Null if unknown.
+          type: list
+          elements: int
           returned: always
-          sample: 49283072
+          sample: [49283072, 49283072]
         new_bytes:
-          description: Size of the content that was new, or null.
-          type: int
+          description: Sizes of the content that was new. Null if unknown.
+          type: list
+          elements: int
           returned: always
-          sample: 1048576
+          sample: [1048576, 524288]
 answer:
   description:
     - V(backups) if the list is not empty. For an empty list the reason, V(no_store) if there is no store, V(unknown_workload) if O(workload) has neither

@@ -146,8 +146,8 @@ def _compact(rows: list[dict[str, Any]], made: datetime.datetime) -> dict[str, A
 
 def _short(row: dict[str, Any], host: int, state: int, made: int) -> list[Any]:
     limits, past = row.get("objectives") or {}, row.get("history") or {}
-    recent = past.get("recent") or []
-    sizes, news = ([one[key] for one in recent] for key in ("total_size", "new_bytes"))
+    recent = past.get("recent") or {}
+    sizes, news = recent.get("total_size") or [], recent.get("new_bytes") or []
     times = [told.seconds(row.get(key)) for key in ("next_elapse", "last_proved", "last_success", "last_failure")]
     upcoming, proved, success, failure = times
     passed = proved is not None and proved <= made + 60
@@ -186,13 +186,15 @@ def _histories(result: Any, today: datetime.date) -> dict[str, dict[str, Any]]:
 
 
 def _history(row: dict[str, Any], today: datetime.date) -> dict[str, Any]:
-    found = [
-        {
-            "created_at": told.moment(one.get("created_at")), "state": told.text(one.get("state")),
-            "total_size": told.number(one.get("total_size")), "new_bytes": told.number(one.get("new_bytes")),
-        }
-        for one in told.dicts(row.get("recent"))[-RECENT:]
-    ]  # fmt: skip
+    recent = row.get("recent")
+    lists = recent if isinstance(recent, dict) else {}
+    states = told.text(lists.get("states"), RECENT) or ""
+    found = {
+        "created_at": [told.moment(value) for value in told.items(lists.get("created_at"))[-RECENT:]],
+        "states": states if set(states) <= _DAY else "",
+        "total_size": [told.number(value) for value in told.items(lists.get("total_size"))[-RECENT:]],
+        "new_bytes": [told.number(value) for value in told.items(lists.get("new_bytes"))[-RECENT:]],
+    }
     return {"days": _shifted(row, "days", today), "kept": _shifted(row, "kept", today), "recent": found}
 
 

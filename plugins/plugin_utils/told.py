@@ -53,7 +53,12 @@ def seconds(value: Any) -> int | None:
 
 def dicts(value: Any) -> list[dict[str, Any]]:
     """The dictionaries in a list, as many as a host may have. Hosts with older versions return none."""
-    return [item for item in value[:MOST] if isinstance(item, dict)] if isinstance(value, list) else []
+    return [item for item in items(value) if isinstance(item, dict)]
+
+
+def items(value: Any) -> list[Any]:
+    """A list, as long as one may be; an empty one for anything else."""
+    return value[:MOST] if isinstance(value, list) else []
 
 
 def _flag(value: Any) -> bool | None:

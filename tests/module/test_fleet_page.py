@@ -81,7 +81,7 @@ def test_the_same_as_json() -> None:
     assert (told["format"], told["hosts"], told["hosts_in_trouble"], told["trouble"], told["days"]) == (1, 4, 4, 6, 90)
     shop = told["rows"][1]
     assert (shop["host"], shop["workload"], shop["state"], shop["trouble"], shop["missed"]) == ("web1", "shop", "failed", True, ["rpo"])
-    assert len(shop["history"]["days"]) == 90 and len(shop["history"]["recent"]) == 28
+    assert len(shop["history"]["days"]) == 90 and [len(values) for values in shop["history"]["recent"].values()] == [28] * 4
     assert shop["objectives"] == {"rpo": 93600, "copy_within": 172800, "drill_every": 2592000}
 
 
@@ -159,15 +159,15 @@ def liar(at: int, text: str) -> dict[str, Any]:
     wild = {"newest_age": -5, "copied_age": float("nan"), "last_proved": "9999-12-31", "next_elapse": "9999-12-31", "interval": text, "total_size": -1}
     texts = dict.fromkeys(("reason", "source", "newest_id", "on_calendar"), text * 50)
     schedule = {**fleet_answers.row(text), **wild, **texts, "state": [text, "failed", "ok"][at % 3]}
-    recent = [{"created_at": "9999-01-01", "state": text, "total_size": 10**400 if at % 2 else float("inf"), "new_bytes": "x"}, text, {"total_size": 2**62}]
-    past = {"workload": text, "day": "9999-01-01" if at % 2 else fleet_answers.time(0)[:10], "days": text * 90, "kept": ["g"] * 90, "recent": recent * 100}
+    recent = {"created_at": ["9999-01-01", 3, text], "states": text, "total_size": [10**400, float("inf"), 2**62, -1] * 100, "new_bytes": "x" if at % 2 else [text]}
+    past = {"workload": text, "day": "9999-01-01" if at % 2 else fleet_answers.time(0)[:10], "days": text * 90, "kept": ["g"] * 90, "recent": recent if at else [recent] * 100}
     return {"schedules": [schedule], "history": [past, 3, {"workload": [text]}], "problems": [{"what": text, "state": text, "reason": text}], "workloads": text}
 
 
 def test_a_host_that_lies(chromium: Browser, tmp_path: Path) -> None:
     """Its texts are texts. Nothing runs, nothing is loaded, and the page stays small."""
     hosts = {f"host{at}{text}": liar(at, text) for at, text in enumerate(EVIL)}
-    flood = {"schedules": [fleet_answers.row("w")] * 50000, "history": [{"workload": "w", "days": "g" * 10**6, "recent": [{}] * 10**5}] * 5000}
+    flood = {"schedules": [fleet_answers.row("w")] * 50000, "history": [{"workload": "w", "days": "g" * 10**6, "recent": {"total_size": [1] * 10**6}}] * 5000}
     hosts["deep"] = {"schedules": [fleet_answers.row("w", reason="x" * 10**6, state="y" * 10**6)], "history": {"w": []}}
     path = write(tmp_path / "fleet.html", {**hosts, "flood": flood}, {}, dict.fromkeys(hosts, {"rpo": "1d", "drill_every": "1d", "copy_within": "1d"}))
     assert path.stat().st_size < 900_000 and path.read_text(encoding="utf-8").count("<script") == 2

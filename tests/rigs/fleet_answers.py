@@ -35,11 +35,13 @@ def past(workload: str, dice: random.Random, declared: int = 80, until: int = 0,
     letters = ("-" * (90 - declared) + letters[90 - declared :]) if days is None else days
     kept = "".join(letter if at >= 78 - until and letter != "f" or letter == "g" and at % 7 == 0 else "-" for at, letter in enumerate(letters))
     size = dice.randrange(10 << 20, 80 << 30)
-    recent = []
+    sizes, news = [], []
     for number in range(28, 0, -1):
         size += dice.randrange(-size // 40, size // 22)
         new = dice.randrange(size // 200) * (9 if number % 7 == 0 else 1)
-        recent.append({"created_at": time(number * 21600), "state": "good", "total_size": size, "new_bytes": new})
+        sizes.append(size)
+        news.append(new)
+    recent = {"created_at": [f"{time(at * 21600)[:19]}Z" for at in range(28, 0, -1)], "states": "g" * 28, "total_size": sizes, "new_bytes": news}
     return {"workload": workload, "day": time(0)[:10], "days": letters, "kept": kept, "recent": recent}
 
 

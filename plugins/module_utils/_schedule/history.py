@@ -12,7 +12,7 @@ import contextlib
 import typing as t
 
 from .._backup.catalog import parse_created
-from .._base import VoltError
+from .._base import VoltError, show_time
 from . import days
 from .held import Backup, Stock
 from .job import Job
@@ -39,30 +39,28 @@ def _of(workload: str, backups: t.Sequence[Backup], now: float, records: str) ->
     with contextlib.suppress(VoltError):  # a workload of that name never had a schedule, or its record cannot be read, which the status tells
         log = days.sound(RunRecord(workload, records).read().get("days"))
     there: days.Log = {}
-    recent: t.List[Row] = []
+    recent: t.List[t.Tuple[str, str, t.Any, t.Any]] = []
     for backup in backups:
-        state = _state(backup)
-        if state == "future" or backup["created_at"] is None:
+        letter = _letter(backup)
+        if letter is None or backup["created_at"] is None:
             continue
-        at = days.day(parse_created(t.cast(t.Any, backup)).timestamp())
+        moment = parse_created(t.cast(t.Any, backup))
+        at = days.day(moment.timestamp())
         if (last - at).days >= days.DAYS and len(recent) >= MOST:
             break
-        there[at.isoformat()] = days.better(_LETTERS[state], there.get(at.isoformat(), days.NOTHING))
+        there[at.isoformat()] = days.better(letter, there.get(at.isoformat(), days.NOTHING))
         if len(recent) < MOST:
-            recent.append({"created_at": backup["created_at"], "state": state, "total_size": backup["total_size"], "new_bytes": backup["new_bytes"]})
+            recent.append((f"{show_time(moment)[:19]}Z", letter, backup["total_size"], backup["new_bytes"]))
     made = {at: days.better(log.get(at, days.NOTHING), there.get(at, days.NOTHING)) for at in {*log, *there}}
-    return {"workload": workload, "day": last.isoformat(), "days": days.row(made, last), "kept": days.row(there, last), "recent": recent[::-1]}
+    times, letters, sizes, news = (list(column) for column in zip(*recent[::-1])) if recent else ([], [], [], [])
+    value = {"created_at": times, "states": "".join(letters), "total_size": sizes, "new_bytes": news}
+    return {"workload": workload, "day": last.isoformat(), "days": days.row(made, last), "kept": days.row(there, last), "recent": value}
 
 
-#: By state, the letter of a day that had nothing better.
-_LETTERS = {"good": "g", "unstable": "u", "suspect": "s", "incomplete": "s", "damaged": "s", "unsupported": "s"}
-
-
-def _state(backup: Backup) -> str:
-    """The state of a backup in a word, the worst first."""
-    for word in ("unsupported", "damaged", "future", "suspect"):
-        if backup[word]:
-            return word
-    if not backup["complete"]:
-        return "incomplete"
-    return "unstable" if backup["unstable"] else "good"
+def _letter(backup: Backup) -> t.Optional[str]:
+    """The letter of a day that had nothing better; None for a backup of the future, which is of no day."""
+    if backup["future"]:
+        return None
+    if not backup["complete"] or any(backup[word] for word in ("unsupported", "damaged", "suspect")):
+        return "s"
+    return "u" if backup["unstable"] else "g"
