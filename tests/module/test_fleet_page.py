@@ -159,8 +159,10 @@ def liar(at: int, text: str) -> dict[str, Any]:
     wild = {"newest_age": -5, "copied_age": float("nan"), "last_proved": "9999-12-31", "next_elapse": "9999-12-31", "interval": text, "total_size": -1}
     texts = dict.fromkeys(("reason", "source", "newest_id", "on_calendar"), text * 50)
     schedule = {**fleet_answers.row(text), **wild, **texts, "state": [text, "failed", "ok"][at % 3]}
-    recent = {"created_at": ["9999-01-01", 3, text], "states": text, "total_size": [10**400, float("inf"), 2**62, -1] * 100, "new_bytes": "x" if at % 2 else [text]}
-    past = {"workload": text, "day": "9999-01-01" if at % 2 else fleet_answers.time(0)[:10], "days": text * 90, "kept": ["g"] * 90, "recent": recent if at else [recent] * 100}
+    numbers = [10**400, float("inf"), 2**62, -1] * 100
+    recent = {"created_at": ["9999-01-01", 3, text], "states": text, "total_size": numbers, "new_bytes": "x" if at % 2 else [text]}
+    day = "9999-01-01" if at % 2 else fleet_answers.time(0)[:10]
+    past = {"workload": text, "day": day, "days": text * 90, "kept": ["g"] * 90, "recent": recent if at else [recent] * 100}
     return {"schedules": [schedule], "history": [past, 3, {"workload": [text]}], "problems": [{"what": text, "state": text, "reason": text}], "workloads": text}
 
 
