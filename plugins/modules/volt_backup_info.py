@@ -71,7 +71,7 @@ options:
         C(<host>/<id>).
       - O(host) is then the name of a host on the remote. O(id) may be with or without the host.
       - What a remote lost, or what was replaced there, is a warning, and in RV(faults).
-      - Of O(include), only V(contents), V(schedules), V(history) and V(search) are possible.
+      - Of O(include), only V(contents), V(schedules), V(history), V(drills) and V(search) are possible.
     type: str
   include:
     description:
@@ -81,6 +81,7 @@ options:
       - V(store) has statistics of the store.
       - V(schedules) has the schedules of the host and their state.
       - V(history) has the last 90 days of each workload, in brief.
+      - V(drills) has the recorded drills of each schedule, at most the last 70.
       - V(search) has what O(search) finds in the backups.
     type: list
     elements: str
@@ -90,6 +91,7 @@ options:
       - store
       - schedules
       - history
+      - drills
       - search
     default: []
   search:
@@ -1258,6 +1260,69 @@ history:
           elements: int
           returned: always
           sample: [1048576, 524288]
+drills:
+  description: The recorded drills of each schedule, as made by M(volt.backup.volt_restore_drill) or C(volt-backup drill).
+  returned: O(include) has V(drills); also on failure with RV(code=store)
+  type: list
+  elements: dict
+  contains:
+    workload:
+      description: Name of the workload.
+      type: str
+      returned: always
+      sample: app
+    drills:
+      description: The last 70 drills, oldest first.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        at:
+          description: When it ended, in UTC.
+          type: str
+          returned: always
+          sample: '2026-11-24T02:00:41.000000Z'
+        backup_id:
+          description: The backup that was restored, or null if there was none to restore.
+          type: str
+          returned: always
+          sample: app-20261123-100000-scheduled
+        reason:
+          description: Why it is not proved, as a sentence. Null if it is proved.
+          type: str
+          returned: always
+          sample: null
+        command:
+          description: The outcome of the command, V(passed) or V(failed). Null if none ran.
+          type: str
+          returned: always
+          sample: passed
+        loaded:
+          description: The dumps that were loaded, at most 20 of them.
+          type: list
+          elements: str
+          returned: always
+          sample: [.volt-dumps/postgresql-shop.sql]
+        not_loaded:
+          description: Dumps for which the host has no server, as a sentence, or null.
+          type: str
+          returned: always
+          sample: null
+        total_size:
+          description: Sum of the sizes of all files in bytes.
+          type: int
+          returned: always
+          sample: 485123456
+        duration:
+          description: How long it took, in nanoseconds.
+          type: int
+          returned: always
+          sample: 1834000000
+        unstable_count:
+          description: How many files were unstable, and are not proved.
+          type: int
+          returned: always
+          sample: 0
 answer:
   description:
     - V(backups) if the list is not empty. For an empty list the reason, V(no_store) if there is no store, V(unknown_workload) if O(workload) has neither
@@ -1326,7 +1391,7 @@ OPTIONS = dict(
     remote=dict(type="str"),
     remote_credentials=CREDENTIALS,
     identity=dict(type="str", no_log=True),
-    include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules", "history", "search"], default=[]),
+    include=dict(type="list", elements="str", choices=["contents", "changes", "store", "schedules", "history", "drills", "search"], default=[]),
     search=dict(
         type="dict", options=dict(pattern=dict(type="str"), path=dict(type="str")), mutually_exclusive=[("pattern", "path")],
         required_one_of=[("pattern", "path")],
@@ -1344,7 +1409,7 @@ def work(task: Task) -> Result:
         raise UsageError("`include: contents` needs one backup; set `id`.")
     if ("search" in params["include"]) != (params["search"] is not None):
         raise UsageError("A search needs `include: search` and what to search; set both, or none.")
-    schedules = _schedules(task) if {"schedules", "history"} & set(params["include"]) else {}
+    schedules = _schedules(task) if {"schedules", "history", "drills"} & set(params["include"]) else {}
     if params["remote"] is not None:
         return {**_on_remote(task), **schedules}
     try:
@@ -1386,8 +1451,8 @@ def _on_remote(task: Task) -> Result:
     from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
     from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
 
-    if set(task.params["include"]) - {"schedules", "history", "contents", "search"}:
-        raise UsageError("Option `include` can only be contents, schedules, history and search with `remote`; omit the others, or omit `remote`.")
+    if {"changes", "store"} & set(task.params["include"]):
+        raise UsageError("Option `include` cannot be changes or store with `remote`; omit these, or omit `remote`.")
     host, _slash, backup = (task.params["id"] or "").rpartition("/")
     query = task.pick(Query)._replace(id=backup or None)
     settings = resolve(task.params["remote"], task.params["remote_credentials"])
@@ -1413,8 +1478,13 @@ def _schedules(task: Task) -> Result:
     for text in found.warnings:
         task.warn(text)
     told = found.value()
-    asked = {name: told[name] for name in ("schedules", "workloads", "problems")} if "schedules" in task.params["include"] else {}
-    return {**asked, "history": history.history(found.known, found.stock)} if "history" in task.params["include"] else asked
+    include = task.params["include"]
+    asked = {name: told[name] for name in ("schedules", "workloads", "problems")} if "schedules" in include else {}
+    if "history" in include:
+        asked["history"] = history.history(found.known, found.stock)
+    if "drills" in include:
+        asked["drills"] = history.drills(found.known)
+    return asked
 
 
 def contents(task: Task) -> Result | None:

@@ -6,16 +6,12 @@
 
 The rows are JSON in the page, in a short form, and a script makes as much of a table of them as is looked at: a table of 5,000 rows with their charts takes
 a browser seconds. Without scripts, the page has the problems and a plain table. What hosts returned is checked by `told`. It goes into the page only as
-escaped text, or as JSON without the signs that HTML knows. The script and the style run by their hashes, and nothing else does.
+escaped text, or as JSON without the signs that HTML knows.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
-import json
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.volt.backup.plugins.module_utils._base import now, show_time
@@ -23,10 +19,9 @@ from ansible_collections.volt.backup.plugins.module_utils._runner.scheduled impo
 from ansible_collections.volt.backup.plugins.module_utils._schedule import days
 from ansible_collections.volt.backup.plugins.module_utils._schedule.history import MOST as RECENT
 
-from . import told
+from . import pages, told
 from .fleet_table import fleet_rows, is_trouble
 
-_TEMPLATES = Path(__file__).parents[2] / "playbooks" / "templates"
 #: How many problems, and how many rows of the plain table, are in the page as HTML.
 _LISTED, _PLAIN = 100, 1000
 #: Heights in a small chart, a digit each, and a missing value.
@@ -74,14 +69,11 @@ def _value(rows: list[dict[str, Any]], hosts: int, made: datetime.datetime) -> d
 
 def _html(rows: list[dict[str, Any]], hosts: int, made: datetime.datetime) -> str:
     """For people."""
-    import jinja2  # only here: who asks for the table alone does not wait for it
-    import markupsafe
-
-    maker = jinja2.Environment(loader=jinja2.FileSystemLoader(str(_TEMPLATES)), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    style, script = (_part(f"fleet.{name}") for name in ("css", "js"))
-    rules = ("default-src 'none'", f"style-src {_hash(style)}", f"script-src {_hash(script)}", "base-uri 'none'", "form-action 'none'")
     bad = [(at, row) for at, row in enumerate(rows) if row["trouble"]]
-    return maker.get_template("fleet.html.j2").render(
+    return pages.rendered(
+        "fleet.html.j2",
+        "fleet.js",
+        _compact(rows, made),
         made=f"{made:%Y-%m-%d %H:%M} UTC",
         hosts=hosts,
         count=sum(row["workload"] is not None for row in rows),
@@ -91,8 +83,6 @@ def _html(rows: list[dict[str, Any]], hosts: int, made: datetime.datetime) -> st
         listed=[{**row, "at": at, "advice": _advice(row)} for at, row in bad[:_LISTED]],
         plain=[{**row, "newest": age(row.get("newest_age"))} for row in rows[:_PLAIN]],
         left=max(0, len(rows) - _PLAIN),
-        policy="; ".join(rules),
-        **{name: markupsafe.Markup(text) for name, text in (("css", style), ("js", script), ("data", _embedded(_compact(rows, made))))},
     )
 
 
@@ -100,21 +90,6 @@ def _advice(row: dict[str, Any]) -> str | None:
     """What to do. The script makes the same of it."""
     text = _ADVICE.get(row["state"]) if row["workload"] or row["state"] in _UNKNOWN else None
     return text and text.replace("WORKLOAD", row["workload"] or "").replace("HOST", row["host"])
-
-
-def _part(name: str) -> str:
-    """The style or the script, without the licence at its head."""
-    return (_TEMPLATES / name).read_text(encoding="utf-8").split("*/\n", 1)[1]
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _embedded(value: Any) -> str:
-    """JSON that HTML leaves alone, whatever the texts in it are."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _kind(row: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ _UNKNOWN = "Which schedules this host should have is unknown; correct volt_sched
 _INVALID = "invalid"
 _SILENT = ("unreachable", "not known", _INVALID, _MISSING)
 _FINE = STATES.index("running")
-_ORDER = (*_SILENT, *STATES[:_FINE], *MISSED.values(), *STATES[_FINE:], "no schedules")
+_ORDER = (*_SILENT, *(state for state in STATES[:_FINE] if state not in MISSED.values()), *MISSED.values(), *STATES[_FINE:], "no schedules")
 _HEAD = ("HOST", "WORKLOAD", "STATE", "NEWEST", "COPIED", "PROVED", "NEXT", "WHY")
 _COPIED = _HEAD.index("COPIED")
 

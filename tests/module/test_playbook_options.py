@@ -44,6 +44,11 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         **dict.fromkeys(PLACES, "it is about the host's schedules, which say where they back up to"),
         "diff_limit": _DIFF,
     },
+    ("report.yml", "volt_backup_info"): {
+        **dict.fromkeys(("workload", "type", "tags", "id", "host", "until", "limit", "search"), "it is about all drills of a host"),
+        **dict.fromkeys(("remote", "remote_credentials", "identity"), "a host records its own drills"),
+        **dict.fromkeys((*PLACES, "lock_timeout"), "the schedules say where they back up to"), "diff_limit": _DIFF,
+    },
     ("status.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
     ("verify.yml", "volt_restore_drill"): dict.fromkeys(("command", "command_timeout"), "each schedule has its own, drill_command"),
     ("volt_predeploy", "volt_backup"): {

@@ -176,6 +176,20 @@ def test_what_a_host_is_meant_to_have_is_known(node: Node) -> None:
         assert re.search(r"one +: .*failed=1", said) and re.search(r"two +: .*failed=0", said), (wrong, said)
 
 
+def test_a_report_of_drills(node: Node) -> None:
+    """In the end there is a file, also of hosts that have nothing to tell; none in check mode."""
+    page = node.room / "drills.html"
+    node.run("volt.backup.report", "--check", volt_report=str(page))
+    assert not page.exists()
+    node.run("volt.backup.report", "--diff", volt_report=str(page), volt_report_days="7")
+    told = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (told["format"], told["hosts"], told["days"], told["drills"]) == (1, 2, 7, 0)
+    assert page.stat().st_mode & 0o777 == 0o640 and page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    for wrong in ({}, {"volt_report": f"{node.room}/drills.txt"}, {"volt_report": f"{node.room}/nowhere/drills.html"}):
+        assert "set a file whose name ends in .html, in a directory that exists on the controller" in node.run("volt.backup.report", status=2, **wrong)
+    assert "a number of days from 1 to 3660" in node.run("volt.backup.report", status=2, volt_report=str(page), volt_report_days="none")
+
+
 def test_a_page_of_the_fleet(node: Node) -> None:
     """Beside it the same as JSON, for those who own it; nothing in check mode, and nothing where it cannot be."""
     page, data = node.room / "fleet.html", node.room / "fleet.json"

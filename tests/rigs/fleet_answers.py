@@ -81,6 +81,35 @@ def pictured() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     return hosts, {}, {name: wanted[name] for name in hosts}
 
 
+def drill(backup: str, ago: float, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    """A recorded drill. :param ago: how many seconds ago it ended."""
+    return {
+        "at": time(ago), "backup_id": backup, "reason": reason, "command": None, "loaded": [], "not_loaded": None, "total_size": 49283072,
+        "duration": 12_400_000_000, "unstable_count": 0, **more,
+    }  # fmt: skip
+
+
+def drilled() -> dict[str, Any]:
+    """The three hosts and one that is off, with what their drills were."""
+    hosts, _declared, _wanted = three()
+    broken = "Its drill command /usr/local/sbin/check-shop: it failed with exit status 3 (table orders is empty); fix that, then run the drill again."
+    dumped = {"loaded": [".volt-dumps/postgresql-shop.sql", ".volt-dumps/postgresql-globals.sql"]}
+    drills = {
+        "db1": {"postgres": [drill("postgres-1", 30 * DAY, **dumped), drill("postgres-2", 3 * DAY, **dumped)], "etc": [drill("etc-1", 41 * DAY)]},
+        "web1": {
+            "shop": [drill("shop-1", 32 * DAY), drill("shop-2", 3 * DAY, broken, command="failed")],
+            "mail": [drill("mail-1", 4 * DAY, "Its dumps of redis cannot be loaded: the server ended; find out why, a restore would fail there too."),
+                     drill("mail-2", 3 * DAY, command="passed", unstable_count=2)],
+            "wiki": [drill("wiki-1", 3 * DAY, not_loaded="1 dump(s) were not loaded: .volt-dumps/mariadb.sql (no server)")],
+        },
+        "web2": {},
+    }  # fmt: skip
+    for name, found in drills.items():
+        hosts[name]["drills"] = [{"workload": workload, "drills": each} for workload, each in found.items()]
+        hosts[name]["workloads"] = [{"workload": "old", "state": "no schedule"}]
+    return hosts
+
+
 def many(number: int, each: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A fleet of so many hosts with so many workloads each; one in fifty hosts has a problem."""
     names = ("app", "db", "etc", "mail", "media", "wiki", "shop", "builds")

@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What each workload's last 90 days were like, in a form of a few hundred bytes: for a page that shows a whole fleet."""
+"""What each workload's last 90 days were like, in a form of a few hundred bytes: for a page that shows a whole fleet. And its drills, for a report."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from . import days
 from .held import Backup, Stock
 from .job import Job
 from .record import DIRECTORY as RECORDS, RunRecord
+from .status import shown
 
 #: How many backups are listed one by one: what a small chart can show.
 MOST = 30
+_DRILL = ("backup_id", "reason", "command", "loaded", "not_loaded", "total_size", "duration", "unstable_count")
 
 Row = t.Dict[str, t.Any]
 
@@ -31,6 +33,20 @@ def history(known: t.Sequence[Job], stock: Stock, records: str = RECORDS) -> t.L
     """
     by_name = {job.workload: job for job in known}
     return [_of(name, stock.backups(name, by_name.get(name)), stock.at, records) for name in sorted({*by_name, *stock.listed})]
+
+
+def drills(known: t.Sequence[Job], records: str = RECORDS) -> t.List[Row]:
+    """The recorded drills of each schedule, oldest first.
+
+    :returns: `workload` and `drills`; each of these has `at` in UTC and what `RunRecord.drilled` was given.
+    """
+    rows = []
+    for job in known:
+        with contextlib.suppress(VoltError):  # a record that cannot be read is told by the status
+            noted = RunRecord(job.workload, records).read().get("drills", [])
+            found = [{**{key: drill.get(key) for key in _DRILL}, "at": shown(drill["at"])} for drill in noted if drill.get("at") is not None]
+            rows.append({"workload": job.workload, "drills": found})
+    return rows
 
 
 def _of(workload: str, backups: t.Sequence[Backup], now: float, records: str) -> Row:

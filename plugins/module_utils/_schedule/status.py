@@ -190,10 +190,10 @@ def _judge(seen: _Seen) -> Row:
         "interval": job.interval,
         "on_calendar": job.on_calendar,
         "remote": job.remote,
-        "declared_at": _shown(note.get("since")),
-        "last_success": _shown(success.get("at")),
-        "last_failure": _shown(failure.get("at")),
-        "last_proved": _shown(proved.get("at")),
+        "declared_at": shown(note.get("since")),
+        "last_success": shown(success.get("at")),
+        "last_failure": shown(failure.get("at")),
+        "last_proved": shown(proved.get("at")),
         "proved_id": proved.get("backup_id"),
         "next_elapse": next_elapse(job, seen.timer, note, now) if job.enabled else None,
         "failures": note.get("failures", 0),
@@ -211,9 +211,9 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
             yield Trouble("unsupported", seen.outdated)
         good = note.get("success", {}).get("at")
         if seen.late and not (seen.runs and _past(note.get("began"), seen.now) >= t.cast(float, seen.due)):  # a hanging run does not count
-            yield Trouble("overdue", " ".join(filter(None, (f"No backup was made since the one due at {_shown(seen.due)}.", _others(seen)))))
+            yield Trouble("overdue", " ".join(filter(None, (f"No backup was made since the one due at {shown(seen.due)}.", _others(seen)))))
         elif not (seen.late or seen.runs) and good and seen.held is not None and not (seen.held.harm or seen.made) and good < seen.held_at:
-            why = f"No good backup of {job.workload} is left, although a run succeeded at {_shown(good)}; run volt-backup run {job.workload}."
+            why = f"No good backup of {job.workload} is left, although a run succeeded at {shown(good)}; run volt-backup run {job.workload}."
             yield Trouble("overdue", why)
         if seen.timer is not None:
             again = "declare the schedule again"
@@ -224,7 +224,7 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
         yield Trouble("damaged", seen.held.harm, sorted(seen.held.damaged))
     last = (note.get("drills") or [{}])[-1]
     if last.get("reason"):
-        yield Trouble("not proved", f"The drill of {_shown(last.get('at'))} failed: {last['reason']}", [str(last.get("at"))])
+        yield Trouble("not proved", f"The drill of {shown(last.get('at'))} failed: {last['reason']}", [str(last.get("at"))])
 
 
 def _failures(seen: _Seen) -> t.Iterator[Trouble]:
@@ -276,11 +276,11 @@ def of_held(held: t.Optional[Held], now: float) -> Row:
     copied, copied_at = (None, None) if held is None else (held.copied, held.copied_at)
     return {
         "newest_id": newest["id"] if newest else None,
-        "newest_at": _shown(at),
+        "newest_at": shown(at),
         "newest_type": newest["type"] if newest else None,
         "newest_age": None if at is None else max(0, int(now - at)),
         "copied_id": copied["id"] if copied else None,
-        "copied_at": _shown(copied_at),
+        "copied_at": shown(copied_at),
         "copied_age": None if copied_at is None else max(0, int(now - copied_at)),
         "backup_count": held.count if held is not None else None,
         "damaged_count": len(held.damaged) if held is not None else None,
@@ -351,9 +351,10 @@ def next_elapse(job: Job, timer: t.Optional[t.Dict[str, str]], note: Note, now: 
     if timer is not None and (timer.get("ActiveState") != "active" or timer.get("SubState") == "elapsed"):
         return None
     if job.slots is not None:
-        return _shown((job.slots.timer if is_due(note, job.slots, now) else job.slots).coming(now))
-    return _shown(systemd.moment((timer or {}).get("NextElapseUSecRealtime", "")))
+        return shown((job.slots.timer if is_due(note, job.slots, now) else job.slots).coming(now))
+    return shown(systemd.moment((timer or {}).get("NextElapseUSecRealtime", "")))
 
 
-def _shown(moment: t.Optional[float]) -> t.Optional[str]:
+def shown(moment: t.Optional[float]) -> t.Optional[str]:
+    """A time in seconds since 1970 as it is shown."""
     return None if moment is None else show_time(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))

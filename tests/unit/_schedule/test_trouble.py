@@ -97,7 +97,7 @@ def test_next_is_when_the_timer_starts_a_run(host: Host, clock: Clock) -> None:
 
     def following() -> float:
         text = host.rows()["app"]["next_elapse"]
-        return next(moment for moment in (slots.timer.coming(clock.now), slots.coming(clock.now)) if status._shown(moment) == text)
+        return next(moment for moment in (slots.timer.coming(clock.now), slots.coming(clock.now)) if status.shown(moment) == text)
 
     clock.now = float(slots.begun(clock.now))  # so that tick and slot differ
     assert following() == slots.timer.coming(clock.now) < slots.coming(clock.now)
