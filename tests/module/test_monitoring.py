@@ -17,7 +17,7 @@ import yaml
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import VoltError
 from ansible_collections.volt.backup.plugins.module_utils._schedule import metrics, status
-from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem
+from ansible_collections.volt.backup.plugins.module_utils._schedule.held import Problem, take_stock
 from ansible_collections.volt.backup.plugins.module_utils._schedule.survey import Survey
 from ansible_collections.volt.backup.tests.rigs import need
 from ansible_collections.volt.backup.tests.unit._schedule.host import Host
@@ -156,7 +156,7 @@ def test_the_dashboard_s_expressions_parse(tmp_path: Path) -> None:
 
 
 def written() -> set[str]:
-    text = metrics.text(Survey([], [], [], [], 0.0, 0.0, []))
+    text = metrics.text(Survey([], [], [], [], 0.0, 0.0, [], [], take_stock([])))
     return set(re.findall(r"^# TYPE (\S+) gauge$", text, re.MULTILINE))
 
 
@@ -181,7 +181,7 @@ def test_promtool_takes_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
         host.record(note).begin()
         made = job.manager.create(CreateRequest(workload=note, source=str(host.source))).backup
         host.record(note).succeed({"backup_id": made["id"], **{key: made[key] for key in ("duration", "total_size", "new_bytes", "unstable_count")}}, "")
-    host.record("app").prove(made["id"])
+    host.record("app").drilled({"backup_id": made["id"], "reason": None})
     host.record("failed").begin()
     host.record("failed").fail(VoltError("It broke."), "")
     odd = tmp_path / 'a "quoted"\\ \n place'
