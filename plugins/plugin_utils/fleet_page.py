@@ -149,7 +149,7 @@ def _heights(values: list[int | None], from_zero: bool) -> str | None:
     if not known:
         return None
     top = max(known)
-    low = 0 if from_zero else min(min(known), top - top // 10)
+    low = 0 if from_zero else min(*known, top - top // 10)
     steps = len(_HEIGHTS) - 1
     return "".join(_GAP if value is None else _HEIGHTS[steps * (value - low) // (top - low) if top > low else 0] for value in values)
 

@@ -120,6 +120,21 @@ def test_damage(host: Host, three: list[dict[str, Any]]) -> None:
     assert into["backups"][0]["damaged"] and into["contents"] is None and "cannot be listed" in str(into["warnings"][0])
 
 
+def test_history(host: Host, three: list[dict[str, Any]]) -> None:
+    """The last 90 days of each workload, whatever the filters are. Of a backup whose record cannot be read, only the name is known."""
+    (host.backups / "app-20260101-000000-manual.json").write_text("{")
+    told = host.info(include="history", since="9999-12-31")
+    assert told["backups"] == [] and "schedules" not in told
+    app, other = told["history"]
+    assert (app["workload"], other["workload"]) == ("app", "other") and len(app["days"]) == 90 and app["days"] == app["kept"]
+    assert set(app["days"][-2:]) <= {"g", "-"} and "g" in app["days"][-2:] and set(app["days"][:-2]) == {"-"}
+    recent = app["recent"]
+    assert recent["states"] == "sgg" and recent["total_size"] == [None, *(backup["total_size"] for backup in three[:2])]
+    assert recent["new_bytes"] == [None, *(backup["new_bytes"] for backup in three[:2])]
+    assert recent["created_at"] == ["2026-01-01T00:00:00Z", *(f"{backup['created_at'][:19]}Z" for backup in three[:2])]
+    assert {"schedules", "history"} <= set(host.info(include=["schedules", "history"]))
+
+
 def test_what_an_empty_list_means(host: Host) -> None:
     """No store, an unknown workload, nothing that matches: three answers, and each says where was looked."""
     assert (host.info()["answer"], host.info(workload="app")["answer"]) == ("no_store", "no_store")

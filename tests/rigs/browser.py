@@ -36,8 +36,9 @@ def started() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        # Chromium has no sandbox as root
-        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"])
+        # Chromium has no sandbox as root, and a chroot may have no /dev/shm
+        options = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         try:
             yield chromium
         finally:
