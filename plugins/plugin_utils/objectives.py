@@ -15,7 +15,7 @@ from . import told
 
 #: By objective, the state of a schedule that misses it. The worst first.
 MISSED = {"rpo": "too old", "copy_within": "not copied", "drill_every": "not proved"}
-_PUSH = "run volt-backup push --all, and declare a remote for the schedule if it has none"
+_PUSH = "run volt-backup push --all --remote REMOTE, and declare a remote for the schedule if it has none"
 
 
 class Objectives:
