@@ -23,7 +23,7 @@ from . import pages, told
 from .fleet_table import fleet_rows, is_trouble
 
 #: How many problems, and how many rows of the plain table, are in the page as HTML.
-_LISTED, _PLAIN = 100, 1000
+_LISTED, _PLAIN = 20, 1000
 #: Heights in a small chart, a digit each, and a missing value.
 _HEIGHTS, _GAP = "0123456789abcdefghijklmnopqrstuvwxyz", "_"
 _AGE_MOST = 100 * 366 * 86400
