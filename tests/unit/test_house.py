@@ -124,35 +124,32 @@ def test_there_are_sources() -> None:
     assert {room(path) for path in SOURCES.values()} <= FLOORS.keys()
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_imports_run_downward(name: str) -> None:
-    assert faults(SOURCES[name]) == []
+def test_imports_run_downward() -> None:
+    assert [f"{name}:{fault}" for name, path in SOURCES.items() for fault in faults(path)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("filter/")])
-def test_a_filter_is_quick_to_load(name: str) -> None:
+def test_a_filter_is_quick_to_load() -> None:
     """To find one filter, Ansible loads all of a collection, and does so for each task and host: the engine is imported when a filter is called."""
-    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
-    named = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
-    assert not [module for module in named if module.split(".")[-1].startswith("_") and module != "__future__" or "_utils" in module]
+    filters = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items() if name.startswith("filter/")}
+    named = [(name, node.module or "") for name, tree in filters.items() for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert not [one for one in named if one[1].split(".")[-1].startswith("_") and one[1] != "__future__" or "_utils" in one[1]]
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_opening(name: str) -> None:
+def test_opening() -> None:
     """The licence's three lines first; then a docstring, for which modules have their DOCUMENTATION; and no room too large to see."""
-    text = SOURCES[name].read_text(encoding="utf-8")
-    lines = text.splitlines()
-    assert [line for line in lines[:6] if line and not line.startswith("#!")][:3] == HEADER
-    if ENGINE in SOURCES[name].parents:
-        assert ast.get_docstring(ast.parse(text))
-        assert len(lines) <= MOST
+    for name, path in SOURCES.items():
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        assert [line for line in lines[:6] if line and not line.startswith("#!")][:3] == HEADER, name
+        if ENGINE in path.parents:
+            assert ast.get_docstring(ast.parse(text)), name
+            assert len(lines) <= MOST, name
 
 
-@pytest.mark.parametrize("name", [name for name, path in SOURCES.items() if ENGINE in path.parents])
-def test_functions_fit_a_screen(name: str) -> None:
-    tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= LONGEST] == []
+def test_functions_fit_a_screen() -> None:
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items() if ENGINE in path.parents}
+    functions = [(name, node) for name, tree in trees.items() for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert [f"{name}: {node.name}" for name, node in functions if (node.end_lineno or 0) - node.lineno >= LONGEST] == []
 
 
 ROOMS = sorted({path.parent for path in SOURCES.values() if path.parent.parent == ENGINE})
@@ -185,9 +182,8 @@ def trespasses(text: str) -> list[str]:
     return [f"{what}: {line.strip()}" for line in ast.unparse(tree).splitlines() for what, pattern in INSIDE.items() if re.search(pattern, line)]
 
 
-@pytest.mark.parametrize("name", OUTSIDE_THE_STORE)
-def test_only_the_store_knows_its_paths(name: str) -> None:
-    assert trespasses(SOURCES[name].read_text(encoding="utf-8")) == []
+def test_only_the_store_knows_its_paths() -> None:
+    assert [f"{name}: {one}" for name in OUTSIDE_THE_STORE for one in trespasses(SOURCES[name].read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(
