@@ -28,7 +28,7 @@ ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["gr
 DAY = 86400
 #: What a healthy workload has; times are relative to the start of a test.
 HEALTHY = {
-    "overdue": 0, "trouble": 0, "enabled": 1, "has_remote": 1, "failures": 0, "damaged": 0, "suspect": 0, "interval_seconds": 21600,
+    "overdue": 0, "trouble": 0, "enabled": 1, "has_remote": 1, "failures": 0, "damaged": 0, "suspect": 0, "drill_failed": 0, "interval_seconds": 21600,
     "declared_timestamp_seconds": -90 * DAY, "newest_timestamp_seconds": 0, "copied_timestamp_seconds": 0, "last_proved_timestamp_seconds": -20 * DAY,
 }  # fmt: skip
 HOST = {"host_trouble": None, "written_timestamp_seconds": 0, "valid_until_timestamp_seconds": 5 * 3600, "store_size_bytes": 1000, "store_free_bytes": 500}
@@ -75,6 +75,7 @@ CASES = {
     "damaged": ({"damaged": 3, "trouble": 1}, {"VoltBackupDamaged"}),
     "proved long ago": ({"last_proved_timestamp_seconds": -36 * DAY}, {"VoltBackupUnproved"}),
     "never proved": ({"last_proved_timestamp_seconds": None}, {"VoltBackupUnproved"}),
+    "a drill failed": ({"drill_failed": 1, "trouble": 1}, {"VoltBackupDrillFailed"}),
     "copied long ago": ({"copied_timestamp_seconds": -13 * 3600}, {"VoltBackupNotCopied"}),
     "never copied": ({"copied_timestamp_seconds": None}, {"VoltBackupNotCopied"}),
     "without a remote": ({"copied_timestamp_seconds": None, "has_remote": 0}, set()),
