@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
-from ansible_collections.volt.backup.plugins.filter.drill_report import drill_report
+from ansible_collections.volt.backup.plugins.plugin_utils.drill_report import drill_report
 from ansible_collections.volt.backup.tests.rigs import browser, fleet_answers
 
 if TYPE_CHECKING:
@@ -28,19 +27,19 @@ def chromium() -> Iterator[Browser]:
         yield found
 
 
-def write(path: Path, results: dict[str, Any], days: Any = 31) -> Path:
+def write(path: Path, results: dict[str, Any], days: int = 31) -> Path:
     made = drill_report(results, days)
     json.dumps(made["json"], allow_nan=False)
     path.write_text(made["html"], encoding="utf-8")
     return path
 
 
-def states(results: dict[str, Any], days: Any = 31) -> dict[tuple[str, Any], str]:
+def states(results: dict[str, Any], days: int = 31) -> dict[tuple[str, Any], str]:
     return {(row["host"], row["workload"]): row["state"] for row in drill_report(results, days)["json"]["rows"]}
 
 
 def test_what_was_proved_and_what_was_not() -> None:
-    found = drill_report(fleet_answers.drilled())["json"]
+    found = drill_report(fleet_answers.drilled(), 31)["json"]
     assert found["counts"] == {"failed": 1, "not_known": 1, "not_tried": 7, "proved": 3} and found["workloads"] == 12 and found["hosts"] == 4
     rows = {(row["host"], row["workload"]): row for row in found["rows"]}
     assert [row["state"] for row in found["rows"][:2]] == ["failed", "not known"]
@@ -104,13 +103,5 @@ def test_a_large_fleet_is_bounded(tmp_path: Path) -> None:
             "schedules": [fleet_answers.row("app")], "workloads": [],
             "drills": [{"workload": "app", "drills": [fleet_answers.drill("app-1", at * 3600) for at in range(70, 0, -1)]}],
         }  # fmt: skip
-    made = drill_report(hosts)
+    made = drill_report(hosts, 31)
     assert made["json"]["drills"] == 21_000 and made["html"].count("<tr>") == 1_302 and "20000 earlier drills are in the JSON file" in made["html"]
-
-
-@pytest.mark.parametrize("days", [0, -1, "x", 1e9, None])
-def test_periods_that_are_none(days: Any) -> None:
-    with pytest.raises(AnsibleFilterError, match="a number of days from 1 to 3660"):
-        drill_report({}, days)
-    with pytest.raises(AnsibleFilterError, match="a dictionary with host names"):
-        drill_report([], 31)

@@ -34,13 +34,13 @@ from importlib.machinery import ModuleSpec
 
 from .. import _backup, _base, _capture, _format, _fs, _proof, _remote, _restore, _runner, _schedule, _sources, _store, _version
 from .._base import VoltError
-from .._schedule import command, declare, job
+from .._schedule import command, declare, history, job
 from .._store import features
 from . import cli
 
 _PACKAGES = (_backup, _base, _capture, _format, _fs, _proof, _remote, _restore, _runner, _schedule, _sources, _store)
-#: Their imports lead to all of those packages: what the command can do, and what it is told by.
-_ROOTS = (cli, declare)
+#: Their imports lead to all of those packages: what the command can do, what it is told by, and what only modules return.
+_ROOTS = (cli, declare, history)
 _TOP = "volt_backup"
 #: Flags of bytecode that names its source by a hash, and is taken without a look at that source.
 _UNCHECKED = 0b01
