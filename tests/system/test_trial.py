@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -19,7 +22,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import kernel
 from ansible_collections.volt.backup.plugins.module_utils._proof import sandbox, trial
-from ansible_collections.volt.backup.tests.rigs import need
+from ansible_collections.volt.backup.tests.rigs import Unavailable, need
 
 OF, AGAIN = "Its drill command ", "; fix that, then run the drill again."
 ENGINE = "ansible_collections.volt.backup.plugins.module_utils"
@@ -79,6 +82,30 @@ def test_a_command_can_change_nothing_else(room: Path, tmp_path_factory: pytest.
         tried = attempt(room, "/bin/sh", "-c", f"if {words}; then exit 3; fi")
         assert tried.command == "passed", (words, tried.reason)
     assert not list(other.iterdir()) and not Path("/etc/volt-evil").exists()
+
+
+#: Opens a directory of the host by its handle, through what the drill may write to (open_by_handle_at(2)), and makes a file there.
+BY_HANDLE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+handle = ctypes.create_string_buffer(bytes.fromhex(sys.argv[1]))
+fd = libc.open_by_handle_at(os.open(sys.argv[2], os.O_RDONLY), handle, os.O_RDONLY)
+if fd < 0:
+    sys.exit(0 if ctypes.get_errno() in (1, 116) else os.strerror(ctypes.get_errno()))
+os.close(os.open("escaped", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=fd))
+"""
+
+
+@pytest.mark.parametrize("through", ["/tmp", "."])
+def test_a_command_opens_nothing_of_the_host_by_its_handle(room: Path, tmp_path_factory: pytest.TempPathFactory, through: str) -> None:
+    """All of the file system that the tree is on could be written to through the tree, whatever is mounted where."""
+    other = tmp_path_factory.mktemp("other")
+    handle, mount = ctypes.create_string_buffer(struct.pack("I132x", 128)), ctypes.c_int()
+    if ctypes.CDLL(None).name_to_handle_at(-100, os.fsencode(other), handle, ctypes.byref(mount), 0):
+        raise Unavailable("this file system has no handles")
+    tried = attempt(room, sys.executable, "-c", BY_HANDLE, handle.raw.hex(), through)
+    assert not list(other.iterdir())
+    assert tried.command == "passed", tried.reason
 
 
 def test_a_command_reaches_no_service_of_the_host(room: Path) -> None:
@@ -145,8 +172,9 @@ def test_a_drill_that_is_killed_leaves_no_process(room: Path, number: int) -> No
         assert not processes(mark)
 
 
-def test_in_the_root_of_a_container(room: Path) -> None:
-    """The command is the container's, and so are its users and its names."""
+@pytest.fixture
+def container(room: Path) -> Path:
+    """The root of a small system as the tree."""
     need("systemd-nspawn", "busybox")
     tree = room / "tree"
     for name in ("bin", "etc", "usr/lib", "proc", "sys", "dev", "run", "tmp", "var"):
@@ -154,14 +182,27 @@ def test_in_the_root_of_a_container(room: Path) -> None:
     shutil.copy(shutil.which("busybox") or "", tree / "bin/busybox")
     (tree / "usr/lib/os-release").write_text("ID=volt\n")
     (tree / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nshop:x:777:777::/:/bin/sh\n")
-    script = "test -e /usr/lib/os-release && grep -q shop /etc/passwd && test $VOLT_DRILL_TREE = / && touch /tmp/x /var/y && ! ip route | grep ."
-    (tree / "bin/sh").symlink_to("busybox")
-    for name in ("test", "grep", "touch", "ip"):
+    for name in ("sh", "test", "grep", "touch", "ip", "mknod", "mount", "mkdir"):
         (tree / "bin" / name).symlink_to("busybox")
+    return tree
+
+
+def test_in_the_root_of_a_container(room: Path, container: Path) -> None:
+    """The command is the container's, and so are its users and its names."""
+    script = "test -e /usr/lib/os-release && grep -q shop /etc/passwd && test $VOLT_DRILL_TREE = / && touch /tmp/x /var/y && ! ip route | grep ."
     assert attempt(room, "/bin/sh", "-c", script) == trial.Tried([], "passed", None)
-    assert (tree / "var/y").exists()
+    assert (container / "var/y").exists()
     failed = attempt(room, "/bin/busybox", "sh", "-c", "echo 'no such table'; exit 4")
     assert failed.reason == OF + "/bin/busybox: it failed with exit status 4 (no such table)" + AGAIN
+
+
+def test_the_root_of_a_container_is_not_root_of_the_host(room: Path, container: Path) -> None:
+    """It cannot make devices of disks, nor mount what has settings of the kernel."""
+    for words in ("mknod /dev/d b 7 0", "mount -t proc proc /var", "mount -t tmpfs none /var", "mount -o remount,rw /proc/sys"):
+        tried = attempt(room, "/bin/sh", "-c", f"if {words}; then exit 3; fi")
+        assert tried.command == "passed", (words, tried.reason)
+    told = re.search(r"CapBnd:\s+([0-9a-f]+)", attempt(room, "/bin/sh", "-c", "grep CapBnd /proc/self/status; exit 3").reason or "")
+    assert told and not int(told[1], 16) & ~sum(1 << number for number in sandbox.CAPABILITIES)
 
 
 def test_only_root_can_run_one(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:

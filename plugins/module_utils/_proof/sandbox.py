@@ -38,8 +38,9 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _CGROUPS = ("cgroup", "cgroup2")
 #: Writable in a new /proc, and of the whole host.
 _OF_HOST = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi")
-#: To own, read and write any file of the tree, to change users, to end processes; capabilities(7).
-_CAPABILITIES = frozenset((0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 15, 18, 24, 31))
+#: To own, read and write any file of the tree, to change users, to end processes; capabilities(7). Not CAP_DAC_READ_SEARCH: with open_by_handle_at(2),
+#: it opens any file of the file system that the tree is on, and writes to it through the tree.
+CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 14, 15, 18, 31))
 
 
 class NoSandbox(Exception):
@@ -153,7 +154,7 @@ def _first(room: str, tmp: str, work: t.Callable[[], None], nested: bool) -> Non
     os.umask(0o022)
     _furnish(os.path.join(room, "tree"), tmp, _CGROUPS if nested else ())
     if not nested:
-        kernel.drop_capabilities(_CAPABILITIES)
+        kernel.drop_capabilities(CAPABILITIES)
     os.chdir(TREE)
     work()
 

@@ -19,6 +19,8 @@ import typing as t
 from .._base import UsageError, brief, process, reason
 from . import loads, sandbox
 
+#: What the root of a container could undo its walls with: devices, mounts, settings of the kernel. All numbers of Linux 3.16, as any systemd-nspawn(1).
+_LOST = ",".join(str(number) for number in range(38) if number not in sandbox.CAPABILITIES)
 #: Seconds that loading the dumps of one kind may take.
 _LONGEST = 6 * 3600
 _SAID = 300
@@ -85,7 +87,7 @@ def _command(room: str, command: Command, is_root: bool) -> str:
             return "it runs in the root of a container by systemd-nspawn, which is missing; install the package systemd-container"
         words = [
             *(nspawn, "--quiet", f"--directory={sandbox.TREE}", "--private-network", "--register=no", "--keep-unit", "--pipe", "--as-pid2"),
-            *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+            *("--link-journal=no", "--resolv-conf=off", "--timezone=off", f"--drop-capability={_LOST}"),
             *(f"--setenv={name}={value}" for name, value in given.items()),
             *("--", *words),
         ]
