@@ -113,24 +113,24 @@ def _remove_cgroups() -> None:
 def _run(words: t.Sequence[str], environment: t.Mapping[str, str]) -> None:
     """In the sandbox. What the command leaves running is not waited for; only the last that it said is kept."""
     reader, writer = os.pipe()
-    said = bytearray()
+    said, end = bytearray(), os.urandom(16)
 
     def hear() -> None:
-        for data in iter(lambda: os.read(reader, 1 << 16), b""):
-            said[:] = (said + data)[-_SAID:]
+        while end not in said:
+            said[:] = said[-_SAID - len(end) :] + os.read(reader, 1 << 16)
 
-    threading.Thread(target=hear, daemon=True).start()
+    hearing = threading.Thread(target=hear, daemon=True)
+    hearing.start()
     for number in (1, 2):
         os.dup2(writer, number)
-    os.close(writer)
     try:
         ended = process.run(words, environment)
     except (OSError, ValueError) as error:
         raise sandbox.Failed(f"it could not be started: {reason(error) if isinstance(error, OSError) else error}") from None
-    for number in (1, 2):
-        os.dup2(0, number)
+    os.write(writer, end)  # after all that the command said itself
+    hearing.join()
     if ended.status:
-        last = brief(" ".join(bytes(said).decode("utf-8", "replace").split()), _SAID)
+        last = brief(" ".join(bytes(said).partition(end)[0][-_SAID:].decode("utf-8", "replace").split()), _SAID)
         raise sandbox.Failed(f"it failed with {ended.how}{f' ({last})' if last else ''}")
 
 
