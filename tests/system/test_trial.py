@@ -78,7 +78,7 @@ def test_a_command_can_change_nothing_else(room: Path, tmp_path_factory: pytest.
     os.mknod(room / "tree" / "disk", 0o600 | 0o060000, os.makedev(7, 0))
     for words in (f"touch {other}/x", f"mount -o remount,bind,rw {other}", "mount -o remount,rw /", "echo x >/etc/volt-evil", "mknod /tmp/d b 7 0",
                   "echo 0 >/proc/sys/kernel/sysrq", "echo h >/proc/sysrq-trigger", "head -c 1 disk", "ls /dev | grep -E 'loop|sd|vd|kmsg|mem'",
-                  "umount /run", "mount -t tmpfs none /mnt"):  # fmt: skip
+                  "umount /run", "mount -t tmpfs none /mnt", "echo x >/proc/self/comm", "echo 0 >/proc/self/oom_score_adj"):  # fmt: skip
         tried = attempt(room, "/bin/sh", "-c", f"if {words}; then exit 3; fi")
         assert tried.command == "passed", (words, tried.reason)
     assert not list(other.iterdir()) and not Path("/etc/volt-evil").exists()
@@ -108,11 +108,13 @@ def test_a_command_opens_nothing_of_the_host_by_its_handle(room: Path, tmp_path_
     assert tried.command == "passed", tried.reason
 
 
-def test_a_command_reaches_no_service_of_the_host(room: Path) -> None:
+@pytest.mark.parametrize("where", ["/run", "/var/lib"])
+def test_a_command_reaches_no_service_of_the_host(room: Path, where: str) -> None:
+    """Those of databases and of managers of containers often have their sockets elsewhere than in /run."""
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as local:
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
-        path = f"/run/volt-test-{os.getpid()}"
+        path = f"{where}/volt-test-{os.getpid()}"
         local.bind(path)
         try:
             local.listen()
@@ -187,6 +189,44 @@ def container(room: Path) -> Path:
     return tree
 
 
+def test_nothing_outlives_the_process_between(room: Path) -> None:
+    """The kernel may end it for want of memory."""
+    mark = f"volt-orphan-{os.getpid()}"
+    with drilling(room, mark) as child:
+        (guardian,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        os.kill(int(guardian), signal.SIGKILL)
+        child.wait(30)
+        assert not processes(mark)
+
+
+def test_a_tree_without_bottom_is_removed(room: Path) -> None:
+    """Deeper than Python's calls may be."""
+    deep = "import os\nos.chdir('/tmp')\nfor number in range(3000):\n    os.mkdir('d')\n    os.chdir('d')"
+    try:
+        assert python(room, deep).command == "passed"
+        assert [path.name for path in room.iterdir()] == ["tree"]
+    finally:
+        subprocess.run(["rm", "-rf", room], check=True)
+
+
+def test_a_command_that_fills_the_disk_is_ended(room: Path) -> None:
+    """Services of the host may need that space."""
+    need("mount")
+    small = room / "small"
+    (small / "tree").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", small], check=True)
+    try:
+        (small / "tree").mkdir()
+        tried = attempt(small, "/bin/sh", "-c", "head -c 60000000 /dev/zero >/tmp/much; sleep 600")
+        assert tried.reason == OF + f"/bin/sh: less than {sandbox.LEAST} bytes were left in {small}, and it was ended" + AGAIN
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_the_kernel_ends_a_drill_first_when_memory_runs_out(room: Path) -> None:
+    assert attempt(room, "/bin/grep", "-x", "1000", "/proc/self/oom_score_adj", "/proc/1/oom_score_adj").command == "passed"
+
+
 def test_in_the_root_of_a_container(room: Path, container: Path) -> None:
     """The command is the container's, and so are its users and its names."""
     script = "test -e /usr/lib/os-release && grep -q shop /etc/passwd && test $VOLT_DRILL_TREE = / && touch /tmp/x /var/y && ! ip route | grep ."
@@ -213,11 +253,13 @@ def test_only_root_can_run_one(room: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise PermissionError(1, "")
 
     for where, name, value, why in ((kernel, "isolate", refuse, "this host allows none (operation not permitted)"),
+                                    (kernel, "mount_proc", lambda _: refuse(), "this host allows none (operation not permitted)"),
                                     (os, "geteuid", lambda: 1000, "only root can make; run as root")):  # fmt: skip
         monkeypatch.setattr(where, name, value)
         tried = trial.tried(str(room), [dump], trial.Command(["/bin/true"], 5), False)
         assert tried.command == "failed" and tried.reason and why in tried.reason
         assert not tried.dumps[0]["loaded"] and tried.dumps[0]["reason"].endswith(why)
+        monkeypatch.undo()
 
 
 def test_a_bug_in_it_is_no_proof(room: Path) -> None:

@@ -59,11 +59,11 @@ def _check(result: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def end_with_parent(parent: int) -> None:
-    """Let SIGTERM come to this process once its parent has ended, which may have happened."""
-    _libc.prctl(_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+def end_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
+    """Let a signal come to this process once its parent has ended, which may have happened. :param parent: 0 for one in another PID namespace."""
+    _libc.prctl(_PDEATHSIG, ctypes.c_ulong(number))
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
 
 def syncfs(fd: int) -> None:
@@ -180,8 +180,8 @@ def drop_capabilities(keep: t.Container[int]) -> None:
 
 
 def mount_tmpfs(target: bytes) -> None:
-    """Cover a directory with an empty one in memory."""
-    _mount(b"tmpfs", target, b"tmpfs", _NO_SUID | _NO_DEVICES)
+    """Cover a directory with an empty one in memory, of which it takes a fifth at most."""
+    _mount(b"tmpfs", target, b"tmpfs", _NO_SUID | _NO_DEVICES, b"size=20%,mode=0755")
 
 
 def mount_proc(target: bytes) -> None:
@@ -215,5 +215,5 @@ def unmount(target: bytes) -> None:
     _check(_libc.umount2(ctypes.c_char_p(target), ctypes.c_int(_DETACH | _NO_FOLLOW)))
 
 
-def _mount(source: t.Optional[bytes], target: bytes, kind: t.Optional[bytes], flags: int) -> None:
-    _check(_libc.mount(ctypes.c_char_p(source), ctypes.c_char_p(target), ctypes.c_char_p(kind), ctypes.c_ulong(flags), None))
+def _mount(source: t.Optional[bytes], target: bytes, kind: t.Optional[bytes], flags: int, options: t.Optional[bytes] = None) -> None:
+    _check(_libc.mount(ctypes.c_char_p(source), ctypes.c_char_p(target), ctypes.c_char_p(kind), ctypes.c_ulong(flags), ctypes.c_char_p(options)))

@@ -10,7 +10,7 @@
 
     fork a process that isolates itself: mounts, processes, IPC and network of its own
     show the tree at one place; give it a /tmp on the disk that the tree is on; make everything else read-only
-    take away the devices, the sockets in /run, and the capabilities that undo such things
+    take away the devices, the sockets of services, and the capabilities that undo such things
     in there, as the first process
         start a database server for each kind of dump, load the dumps of that kind, stop it
         run the command; for the root of a container, in systemd-nspawn

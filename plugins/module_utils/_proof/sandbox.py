@@ -7,7 +7,8 @@
 """A process that can change nothing but one tree, and leaves no other behind.
 
 Everything that it sees is read-only, but the tree, /tmp and /run, which are its own. It has no network but its own loopback interface, no devices of
-hardware, no sockets of the services in /run, and lacks the capabilities to undo this. What it starts ends with it.
+hardware, no sockets of services, and lacks the capabilities to undo this. What it starts ends with it. It is ended before it fills the disk, and the
+kernel ends it first when memory runs out.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import errno
 import gc
 import os
 import select
-import shutil
 import signal
 import stat
 import tempfile
 import time
 import typing as t
 
-from .._base import brief, forked, held, kernel, open_directory, reason, show
+from .._base import VoltError, brief, forked, held, kernel, open_directory, reason, show
 from .._fs.mounts import is_within, mounts
+from .._restore.remove import Remover
 
 #: Where the tree is, for what runs inside.
 TREE = "/run/volt-drill"
+#: Bytes that stay free on the disk, and seconds between two looks.
+LEAST, _LOOK = 32 << 20, 0.1
 #: Bytes that the process may say.
 _SAID = 4096
 #: What it says first where it could not be made.
@@ -36,8 +39,6 @@ _NONE = b"\1"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 #: What a container's manager writes to.
 _CGROUPS = ("cgroup", "cgroup2")
-#: Writable in a new /proc, and of the whole host.
-_OF_HOST = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi")
 #: To own, read and write any file of the tree, to change users, to end processes; capabilities(7). Not CAP_DAC_READ_SEARCH: with open_by_handle_at(2),
 #: it opens any file of the file system that the tree is on, and writes to it through the tree.
 CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 14, 15, 18, 31))
@@ -61,6 +62,7 @@ def run(room: str, work: t.Callable[[], None], patience: float, nested: bool = F
         raise NoSandbox("it needs a sandbox, which only root can make; run as root")
     tmp = tempfile.mkdtemp(prefix="tmp-", dir=room)
     os.chmod(tmp, 0o1777)
+    services = _services()
     reader, writer = os.pipe()
     us, child = os.getpid(), 0
     try:
@@ -68,10 +70,9 @@ def run(room: str, work: t.Callable[[], None], patience: float, nested: bool = F
             child = os.fork()
             if not child:
                 forked()
-                _guardian(us, writer, lambda: _first(room, tmp, work, nested))
+                _guardian(us, writer, lambda: _first(room, tmp, work, nested, services))
             os.close(writer)
-        said = _hear(reader, patience)
-        return f"it was not done after {patience:.0f} seconds, and was ended" if said is None else said
+        return _hear(reader, patience, room)
     finally:
         if os.getpid() != us:
             os._exit(1)  # whatever happened there must not happen twice
@@ -80,15 +81,36 @@ def run(room: str, work: t.Callable[[], None], patience: float, nested: bool = F
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)
             os.waitpid(child, 0)
-        shutil.rmtree(tmp, ignore_errors=True)  # space for the next; the room goes in any case
+        _remove(tmp)
 
 
-def _hear(reader: int, patience: float) -> t.Optional[str]:
-    """What the process says until it ends; None if it is not done in time."""
+def _services() -> t.Set[bytes]:
+    """The sockets of this network that have a path: another network does not keep them away."""
+    with open("/proc/self/net/unix", "rb") as file:
+        return {fields[7] for fields in (line.rstrip(b"\n").split(None, 7) for line in file) if len(fields) == 8 and fields[7].startswith(b"/")}
+
+
+def _remove(tmp: str) -> None:
+    """Space for the next; what cannot be removed goes with the room."""
+    room = open_directory(os.path.dirname(tmp), follow=True)
+    try:
+        with contextlib.suppress(VoltError, OSError):
+            Remover(None).remove(room, os.fsencode(os.path.basename(tmp)), b"")
+    finally:
+        os.close(room)
+
+
+def _hear(reader: int, patience: float, room: str) -> str:
+    """What the process says until it ends, or why it must end."""
     said, deadline = b"", time.monotonic() + patience
     while len(said) < _SAID:
-        if not select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return None
+        disk = os.statvfs(room)
+        if disk.f_bavail * disk.f_frsize < LEAST:
+            return f"less than {LEAST} bytes were left in {show(os.fsencode(room))}, and it was ended"
+        if time.monotonic() > deadline:
+            return f"it was not done after {patience:.0f} seconds, and was ended"
+        if not select.select([reader], [], [], _LOOK)[0]:
+            continue
         more = os.read(reader, _SAID)
         if not more:
             break
@@ -131,11 +153,15 @@ def _guardian(parent: int, writer: int, first: t.Callable[[], None]) -> None:
 
 def _inside(writer: int, first: t.Callable[[], None]) -> None:
     try:
+        kernel.end_with_parent(0, signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         why = ""
         try:
             first()
+        except NoSandbox as error:
+            os.write(writer, _NONE + str(error).encode("utf-8", "replace")[: _SAID - 1])
+            return
         except Failed as error:
             why = str(error)
         except OSError as error:
@@ -147,20 +173,25 @@ def _inside(writer: int, first: t.Callable[[], None]) -> None:
         os._exit(0)
 
 
-def _first(room: str, tmp: str, work: t.Callable[[], None], nested: bool) -> None:
+def _first(room: str, tmp: str, work: t.Callable[[], None], nested: bool, services: t.Iterable[bytes]) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
     os.umask(0o022)
-    _furnish(os.path.join(room, "tree"), tmp, _CGROUPS if nested else ())
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+        _furnish(os.path.join(room, "tree"), tmp, services, nested)
+    except OSError as error:
+        raise NoSandbox(f"{error.filename}: {reason(error)}" if error.filename else reason(error)) from None
     if not nested:
         kernel.drop_capabilities(CAPABILITIES)
     os.chdir(TREE)
     work()
 
 
-def _furnish(top: str, space: str, writable: t.Sequence[str]) -> None:
-    """Mount what is to be seen: the tree, and a place for /tmp. :param writable: types of file systems that stay so."""
+def _furnish(top: str, space: str, services: t.Iterable[bytes], nested: bool) -> None:
+    """Mount what is to be seen: the tree, and a place for /tmp."""
     tree, tmp = open_directory(top, follow=True), open_directory(space, follow=True)
     kernel.mount_tmpfs(b"/run")
     os.chmod("/run", 0o755)
@@ -171,14 +202,14 @@ def _furnish(top: str, space: str, writable: t.Sequence[str]) -> None:
     kernel.forbid_devices(own[0])
     os.close(tree)
     os.close(tmp)
-    _protect_all_but([b"/run", *map(os.path.realpath, own)], ("autofs", *writable))
+    _protect_all_but([b"/run", *map(os.path.realpath, own)], ("autofs", *(_CGROUPS if nested else ())))
     _dev()
     kernel.mount_proc(b"/proc")
-    for name in _OF_HOST:
-        path = os.fsencode(f"/proc/{name}")
-        if os.path.lexists(path):
-            kernel.bind(path, path)
-            kernel.make_read_only(path)
+    if not nested:
+        kernel.make_read_only(b"/proc")  # also what is of the whole host: sys, sysrq-trigger, scsi
+    for path in map(os.path.realpath, services):
+        if stat.S_ISSOCK(_mode(path)) and not any(is_within(path, top) for top in own):
+            kernel.bind(b"/dev/null", path)
 
 
 def _protect_all_but(own: t.Sequence[bytes], kinds: t.Sequence[str]) -> None:
@@ -199,7 +230,7 @@ def _protect_all_but(own: t.Sequence[bytes], kinds: t.Sequence[str]) -> None:
         if mount.kind not in kinds and not any(is_within(mount.point, path) for path in own):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if not os.statvfs(mount.point).f_flag & os.ST_RDONLY:
-                    raise Failed(f"{show(mount.point)} cannot be made read-only")
+                    raise NoSandbox(f"{show(mount.point)} cannot be made read-only")
 
 
 def _away(point: bytes) -> None:
@@ -225,7 +256,7 @@ def _dev() -> None:
         os.symlink(leads, f"/dev/{name}")
 
 
-def _mode(path: str) -> int:
+def _mode(path: t.Union[str, bytes]) -> int:
     try:
         return os.stat(path).st_mode
     except OSError:
