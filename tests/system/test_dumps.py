@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import SourceError, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._proof import loads
+from ansible_collections.volt.backup.plugins.module_utils._proof import loads, trial
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 from ansible_collections.volt.backup.plugins.module_utils._sources import prepare, sqlite
-from ansible_collections.volt.backup.tests.rigs import Unavailable, databases
+from ansible_collections.volt.backup.tests.rigs import Unavailable, databases, need
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 
 #: Accounts of a ledger, and what all of them together have at any moment.
@@ -175,6 +175,30 @@ def test_a_drill_loads_them(public_path: Path, servers: dict[str, databases.Serv
     done = drilled(bench)
     assert done.reason and "psql failed of database odd" in done.reason and 'relation "a" does not exist' in done.reason
     assert not any(dump["loaded"] for dump in done.dumps)
+
+
+SPACE = "CREATE TABLESPACE \"fast ssd\" OWNER postgres LOCATION '/srv/volt-none/ssd';\n"
+
+
+@pytest.mark.parametrize(
+    ("database", "text", "why"),
+    [
+        ("-x", "SELECT 1;", None),
+        ("template1", "SELECT 1;", None),
+        ("sh'o\"p", "SET default_tablespace = 'fast ssd';\nCREATE TABLE stock (id integer);\n", None),
+        (None, 'CREATE ROLE "postgres";\nCREATE ROLE shop;\n', None),
+        (None, "CREATE ROLL shop;\nCREATE ROLE other;\n", 'ERROR: syntax error at or near "ROLL"'),
+    ],
+)
+def test_odd_names_tablespaces_and_roles(tmp_path: Path, database: str | None, text: str, why: str | None) -> None:
+    """None of the errors that there are while roles are made goes unseen, but those of roles that there are."""
+    need("psql", root=True)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "roles").write_text(SPACE)
+    (tmp_path / "tree" / "dump").write_text(text)
+    dumps = [{"kind": "postgresql", "database": name, "path": path} for name, path in ((database, "dump"), (None, "roles"))]
+    tried = trial.tried(str(tmp_path), dumps, None, False)
+    assert (tried.reason is None) == (why is None) and (why or "") in (tried.reason or ""), tried.reason
 
 
 def test_a_drill_finds_a_damaged_database(bench: Bench) -> None:

@@ -27,6 +27,7 @@ _PLACE = "/tmp/volt-server"
 #: Seconds until a server answers.
 _PATIENCE = 300
 _PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp", "TMPDIR": "/tmp"}
+_TABLESPACE = re.compile(r'CREATE TABLESPACE ((?:"(?:[^"]|"")*"|[^" ])+) ')
 _CHECK = """
 import sqlite3, sys, urllib.parse
 base = sqlite3.connect("file:" + urllib.parse.quote(sys.argv[1]) + "?mode=ro&immutable=1", uri=True)
@@ -68,7 +69,7 @@ def load(kind: str, copies: t.Sequence[Copy]) -> None:
 
 
 def _postgresql(copies: t.Sequence[Copy]) -> None:
-    """Roles come first. Those that there are already, such as the owner of the server, are no failure."""
+    """Roles and tablespaces come first. Those that there are already, such as the owner of the server, are no failure."""
     user = _place("postgres")
     data = f"{_PLACE}/data"
     _do("initdb", f"--pgdata={data}", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", account=user)
@@ -78,11 +79,22 @@ def _postgresql(copies: t.Sequence[Copy]) -> None:
         for copy in sorted(copies, key=lambda copy: copy.database is not None):
             psql = ["psql", "--no-psqlrc", "--quiet", "--output=/dev/null", *login]
             if copy.database is None:
-                _do(*psql, "--dbname=postgres", source=copy)
+                _do(*psql, "--dbname=postgres", *_tablespaces(copy))
+                said = _do(*psql, "--dbname=postgres", source=copy).errors
+                refused = [line for line in said.splitlines() if line.startswith("ERROR:") and not line.endswith("already exists")]
+                if refused:
+                    raise Failed(f"psql failed ({_last(refused[0])})")
                 continue
-            if copy.database != "postgres":
-                _do("createdb", *login, "--template=template0", copy.database)
+            if copy.database not in ("postgres", "template1"):
+                _do("createdb", *login, "--template=template0", "--", copy.database)
             _do(*psql, "--set=ON_ERROR_STOP=1", f"--dbname={copy.database}", source=copy)
+
+
+def _tablespaces(copy: Copy) -> t.List[str]:
+    """What makes the tablespaces of a dump inside the server's own directory: those of the real server cannot be written to."""
+    with open(open_file(copy.path), encoding="utf-8", errors="surrogateescape") as file:
+        names = [match[1] for match in map(_TABLESPACE.match, file) if match]
+    return [word for name in names for word in ("--command=SET allow_in_place_tablespaces = on", f"--command=CREATE TABLESPACE {name} LOCATION ''")]
 
 
 def _mariadb(copies: t.Sequence[Copy]) -> None:
@@ -146,7 +158,7 @@ def _server(*words: str, account: process.Account) -> t.Iterator[_Running]:
         child.end()
 
 
-def _do(*words: str, source: t.Optional[Copy] = None, account: t.Optional[process.Account] = None) -> None:
+def _do(*words: str, source: t.Optional[Copy] = None, account: t.Optional[process.Account] = None) -> process.Ended:
     """Run a program, which may read a dump. Failed if it fails."""
     stdin = os.open("/dev/null", os.O_RDONLY) if source is None else open_file(source.path)
     try:
@@ -156,6 +168,7 @@ def _do(*words: str, source: t.Optional[Copy] = None, account: t.Optional[proces
     if done.status:
         of = f" of database {source.database}" if source is not None and source.database is not None else ""
         raise Failed(f"{os.path.basename(words[0])} failed{of} ({_last(done.errors or done.output)})")
+    return done
 
 
 def _place(user: str) -> process.Account:
