@@ -39,6 +39,9 @@ STOPPED = "It was stopped before it could record a reason."
 Note = t.Dict[str, t.Any]
 #: Values in a note and in its parts that are numbers, and those that are texts, where they are there.
 _NUMBERS = ("since", "asked", "began", "ended", "at", "duration", "total_size", "new_bytes", "unstable_count", "failures")
+_TIMES = ("since", "began", "ended", "at")
+#: No number is as great, and no time, which is in the year 5138.
+_MOST_NUMBER, _LAST = 1 << 63, 10**11
 _TEXTS = ("run", "invocation", "reason", "code", "backup_id")
 
 
@@ -223,5 +226,6 @@ def _is_sound(note: t.Any) -> bool:
 def _is_part(part: t.Any) -> bool:
     if not isinstance(part, dict):
         return False
-    numbers = all(part.get(key) is None or isinstance(part[key], (int, float)) for key in _NUMBERS)
-    return numbers and all(part.get(key) is None or isinstance(part[key], str) for key in _TEXTS)
+    numbers = all(part.get(key) is None or isinstance(part[key], (int, float)) and 0 <= part[key] < _MOST_NUMBER for key in _NUMBERS)
+    times = numbers and all(part.get(key) is None or part[key] < _LAST for key in _TIMES)
+    return times and all(part.get(key) is None or isinstance(part[key], str) for key in _TEXTS)

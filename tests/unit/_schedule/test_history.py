@@ -77,3 +77,11 @@ def test_a_log_that_cannot_be_read(tmp_path: Path, log: Any) -> None:
     assert told(tmp_path)["days"] == "-" * 90
     assert days.noted(log, NOW, "f") == {"2026-11-24": "f"}
     assert days.noted({"2026-11-25": "g", "2026-08-26": "g", "2026-08-27": "g"}, NOW, "f") == {"2026-08-27": "g", "2026-11-24": "f"}
+
+
+@pytest.mark.parametrize("at", [1e30, -1e12, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_of_a_damaged_record(tmp_path: Path, at: float) -> None:
+    """The record counts as empty, and what reads it goes on."""
+    for note in ({"drills": [{"at": at}]}, {"success": {"at": at}}, {"proved": {"at": at, "backup_id": "app-1"}}):
+        (tmp_path / "app.json").write_text(json.dumps(note))
+        assert RunRecord("app", str(tmp_path)).read() == {}
