@@ -62,6 +62,7 @@ def _judged(host: str, schedule: dict[str, Any], drills: list[dict[str, Any]], f
     proved = schedule.get("last_proved")
     if not within:
         return _row(host, schedule["workload"], UNTRIED, _NO_DRILL, proved, [])
+    within.sort(key=lambda drill: told.seconds(drill["at"]) or 0)
     last = within[-1]
     return _row(host, schedule["workload"], PROVED if last["reason"] is None else FAILED, last["reason"], proved, within)
 

@@ -70,6 +70,7 @@ CASES = {
     "declared a moment ago": ({"newest_timestamp_seconds": None, "declared_timestamp_seconds": 0, "copied_timestamp_seconds": None}, set()),
     "declared again after a long time": ({"newest_timestamp_seconds": -90 * DAY, "declared_timestamp_seconds": 0}, set()),
     "disabled": ({"newest_timestamp_seconds": -90 * DAY, "copied_timestamp_seconds": -90 * DAY, "last_proved_timestamp_seconds": None, "enabled": 0}, set()),
+    "failed, and disabled since": ({"failures": 2, "enabled": 0}, set()),
     "failed": ({"failures": 2, "trouble": 1}, {"VoltBackupFailed"}),
     "suspect": ({"suspect": 1}, {"VoltBackupSuspect"}),
     "damaged": ({"damaged": 3, "trouble": 1}, {"VoltBackupDamaged"}),

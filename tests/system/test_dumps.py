@@ -194,11 +194,26 @@ def test_odd_names_tablespaces_and_roles(tmp_path: Path, database: str | None, t
     """None of the errors that there are while roles are made goes unseen, but those of roles that there are."""
     need("psql", root=True)
     (tmp_path / "tree").mkdir()
-    (tmp_path / "tree" / "roles").write_text(SPACE)
-    (tmp_path / "tree" / "dump").write_text(text)
+    for name, said in (("roles", SPACE), ("dump", text)):
+        (tmp_path / "tree" / name).write_text(f"{said}\n-- PostgreSQL database dump complete\n")
     dumps = [{"kind": "postgresql", "database": name, "path": path} for name, path in ((database, "dump"), (None, "roles"))]
     tried = trial.tried(str(tmp_path), dumps, None, False)
     assert (tried.reason is None) == (why is None) and (why or "") in (tried.reason or ""), tried.reason
+
+
+def test_a_dump_without_its_end_is_not_proved(public_path: Path, servers: dict[str, databases.Server]) -> None:
+    """A client takes what is there, and says nothing."""
+    for kind in ("postgresql", "mariadb"):
+        (public_path / kind).mkdir()
+        bench = Bench(public_path / kind)
+        bench.files(a=b"a")
+        bench.create(dumps=[{kind: {"database": "shop", "name": "shop.sql", **socket_of(servers[kind])}}])
+        bench.restore()
+        room = bench.top / "room"
+        (room / "tree").mkdir(parents=True)
+        (room / "tree/shop.sql").write_bytes((bench.target / ".volt-dumps/shop.sql").read_bytes()[:-200])
+        tried = trial.tried(str(room), [{"kind": kind, "database": "shop", "path": "shop.sql"}], None, False)
+        assert tried.reason and tried.reason.startswith(f"Its dumps of {kind} cannot be loaded: the last line is missing in the dump of database shop; ")
 
 
 def test_a_drill_finds_a_damaged_database(bench: Bench) -> None:

@@ -24,8 +24,8 @@ from .._base import brief, files, open_directory, open_file, process, reason
 from .sandbox import Failed
 
 _PLACE = "/tmp/volt-server"
-#: Seconds until a server answers.
-_PATIENCE = 300
+#: Seconds until a server answers, and bytes at the end of a dump in which its last line is.
+_PATIENCE, _END = 300, 4096
 _PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp", "TMPDIR": "/tmp"}
 _TABLESPACE = re.compile(r'CREATE TABLESPACE ((?:"(?:[^"]|"")*"|[^" ])+) ')
 _CHECK = """
@@ -77,17 +77,26 @@ def _postgresql(copies: t.Sequence[Copy]) -> None:
         login = [f"--host={_PLACE}", "--username=postgres"]
         running.until_answer("psql", "--no-psqlrc", *login, "--dbname=postgres", "--command=SELECT 1")
         for copy in sorted(copies, key=lambda copy: copy.database is not None):
+            _refuse_cut(copy, b"dump complete")
             psql = ["psql", "--no-psqlrc", "--quiet", "--output=/dev/null", *login]
             if copy.database is None:
-                _do(*psql, "--dbname=postgres", *_tablespaces(copy))
-                said = _do(*psql, "--dbname=postgres", source=copy).errors
+                _do(*psql, "--dbname=postgres", *_tablespaces(copy), account=user)
+                said = _do(*psql, "--dbname=postgres", source=copy, account=user).errors
                 refused = [line for line in said.splitlines() if line.startswith("ERROR:") and not line.endswith("already exists")]
                 if refused:
                     raise Failed(f"psql failed ({_last(refused[0])})")
                 continue
             if copy.database not in ("postgres", "template1"):
-                _do("createdb", *login, "--template=template0", "--", copy.database)
-            _do(*psql, "--set=ON_ERROR_STOP=1", f"--dbname={copy.database}", source=copy)
+                _do("createdb", *login, "--template=template0", "--", copy.database, account=user)
+            _do(*psql, "--set=ON_ERROR_STOP=1", f"--dbname={copy.database}", source=copy, account=user)
+
+
+def _refuse_cut(copy: Copy, last: bytes) -> None:
+    """Failed for a dump without its last line: a client takes what is there, and says nothing."""
+    with open(open_file(copy.path), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
+        if last not in file.read():
+            raise Failed(f"the last line is missing in the dump{_of(copy)}")
 
 
 def _tablespaces(copy: Copy) -> t.List[str]:
@@ -106,7 +115,8 @@ def _mariadb(copies: t.Sequence[Copy]) -> None:
         client = ["mariadb", "--no-defaults", f"--socket={socket}", "--user=root"]
         running.until_answer(*client, "--execute=SELECT 1")
         for copy in copies:
-            _do(*client, source=copy)
+            _refuse_cut(copy, b"-- Dump completed")
+            _do(*client, source=copy, account=user)
 
 
 def _redis(copies: t.Sequence[Copy]) -> None:
@@ -166,9 +176,12 @@ def _do(*words: str, source: t.Optional[Copy] = None, account: t.Optional[proces
     finally:
         os.close(stdin)
     if done.status:
-        of = f" of database {source.database}" if source is not None and source.database is not None else ""
-        raise Failed(f"{os.path.basename(words[0])} failed{of} ({_last(done.errors or done.output)})")
+        raise Failed(f"{os.path.basename(words[0])} failed{_of(source)} ({_last(done.errors or done.output)})")
     return done
+
+
+def _of(copy: t.Optional[Copy]) -> str:
+    return "" if copy is None or copy.database is None else f" of database {copy.database}"
 
 
 def _place(user: str) -> process.Account:

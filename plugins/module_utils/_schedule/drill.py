@@ -181,7 +181,7 @@ class Driller:
             command = trial.Command(job.drill_command, job.command_timeout)
         if command is not None:
             command = command._replace(environment={"VOLT_WORKLOAD": workload, "VOLT_BACKUP_ID": record["id"]})
-        return trial.tried(os.path.dirname(place), record["dumps"], command, trial.is_root(place))
+        return trial.tried(os.path.dirname(place), record["dumps"], command, record["workload_mode"] == "container" and trial.is_root(place))
 
     def _job(self, workload: str, backup: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[jobs.Job]:
         """The schedule of a workload, if the backup is one of it. :param backup: None if there is none that could be restored."""

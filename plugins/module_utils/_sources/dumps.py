@@ -43,10 +43,11 @@ def parse(item: t.Mapping[str, t.Any], source: bytes) -> t.Iterator[Dump]:
     if unknown:
         raise UsageError(f"Option {unknown[0]} of {kind} in `dumps` is unknown; use one of {', '.join((*known, 'name'))}.")
     made = list(make({**dict.fromkeys(known), **options}, source))
+    made = [one._replace(file=_UNFIT.sub("_", one.file)) for one in made]
     if options.get("name") is not None:
         made[0] = made[0]._replace(file=options["name"])
     for one in made:
-        name = commands.check_name("name", _UNFIT.sub("_", one.file) if options.get("name") is None else one.file)
+        name = commands.check_name("name", one.file)
         stream = Stream(commands.DUMPS + b"/" + name, one.open, only_reads=kind != "sqlite")  # SQLite tidies up what a crash left
         yield Dump(kind, one.database, stream, kind == "postgresql" and one.database is None)
 
