@@ -58,6 +58,7 @@ options:
       - It runs as root in a sandbox, in the directory of the restored tree. It can write to the tree, to C(/tmp) and to C(/run), which are removed afterwards.
         Everything else is read-only. It has no network but a loopback interface of its own, no devices and none of the sockets in C(/run), so it cannot
         reach the services of the host. Processes that it leaves are ended.
+      - If it fails, the end of its output is in the reason, which is recorded and shown. So it should print no secrets.
       - For a workload whose O(volt.backup.volt_backup#module:workload_mode) is V(container) and whose tree is the root of a system (it has
         C(etc/os-release) or C(usr/lib/os-release)), it runs inside, in C(systemd-nspawn) without network.
       - Its environment has E(VOLT_DRILL_TREE), the tree, E(VOLT_WORKLOAD) and E(VOLT_BACKUP_ID).
