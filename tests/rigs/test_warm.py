@@ -47,6 +47,12 @@ def test_a_run_is_that_of_the_program(ansible: warm.Ansible, tmp_path: Path) -> 
     assert not own.exists()
 
 
+def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
+    with warm.Ansible(tmp_path / "room", PYTHONHOME="/nonexistent") as server:
+        with pytest.raises(RuntimeError, match="was not run: its server ended with 1: (.|\n)*nonexistent"):
+            server.run("ansible-playbook", "--version")
+
+
 def test_what_runs_too_long_is_ended(ansible: warm.Ansible, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

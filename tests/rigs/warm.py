@@ -12,6 +12,7 @@ of the first one. Nothing of the collection is imported before.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -40,10 +41,11 @@ class Ansible:
         own = {"ANSIBLE_HOME": str(room), "ANSIBLE_CONFIG": str(room / "ansible.cfg"), "LC_ALL": "C.UTF-8", **settings}
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
+        self._complaints = tempfile.TemporaryFile(dir=room)
         with theirs:
             prefix = APART if os.geteuid() == 0 else MORTAL
             self._process = subprocess.Popen([*prefix, sys.executable, str(_SERVER), str(theirs.fileno())], env={**os.environ, **own},
-                                             stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])  # fmt: skip
+                                             stdin=subprocess.DEVNULL, stderr=self._complaints, pass_fds=[theirs.fileno()])  # fmt: skip
 
     def __enter__(self) -> Ansible:
         return self
@@ -65,7 +67,7 @@ class Ansible:
         request = json.dumps({"program": program, "words": words, "cwd": os.path.abspath(cwd)}).encode()
         end, theirs = os.pipe()
         with tempfile.TemporaryFile(dir=self._room) as output, open(end, "rb") as answer:
-            with self._lock:
+            with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a server that has ended gives no status
                 socket.send_fds(self._requests, [request], [output.fileno(), theirs])
             os.close(theirs)
             if not select.select([answer], [], [], timeout)[0]:
@@ -75,5 +77,14 @@ class Ansible:
             output.seek(0)
             text = output.read().decode("utf-8")
         if not status:
-            raise RuntimeError(f"{program} was not run: its server ended")
+            raise RuntimeError(f"{program} was not run: {self._how()}")
         return subprocess.CompletedProcess([program, *words], int(status), text)
+
+    def _how(self) -> str:
+        """What became of the server."""
+        try:
+            ended = f"its server ended with {self._process.wait(_GRACE)}"
+        except subprocess.TimeoutExpired:
+            ended = "its server's child ended"
+        self._complaints.seek(0)
+        return f"{ended}: {self._complaints.read().decode('utf-8', 'replace')[-4000:]}"
