@@ -146,6 +146,32 @@ def test_a_command_that_cannot_run_is_refused_before_anything_is_restored(ground
     assert not ground.scratch.exists()
 
 
+def test_a_record_that_cannot_be_written_keeps_no_other_from_its_turn(ground: Ground) -> None:
+    """Nor does a job file that cannot be read; both are why nothing is proved."""
+    bench = ground.bench
+    bench.files(a=b"1")
+    bench.create()
+    bench.manager.create(CreateRequest("zoo", str(bench.source)))
+    ground.declare()
+    ground.records.write_text("not a directory")
+    work, zoo = ground.drill()
+    assert (work.workload, work.noted, zoo.workload, zoo.reason) == ("work", False, "zoo", None)
+    assert work.reason and "cannot be written" in work.reason
+    (ground.jobs / "work.json").write_text("{")
+    for path in bench.store.rglob("*.pack*"):
+        path.unlink()  # nothing can be restored, so only the job file can tell whose failure this is
+    work, zoo = ground.drill()
+    assert work.reason and zoo.reason and not work.noted
+
+
+def test_a_backup_that_is_deleted_as_the_drill_begins(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground.bench.files(a=b"1")
+    ground.bench.create()
+    monkeypatch.setattr(ground.bench.manager, "find", lambda *_query: [])
+    (done,) = ground.drill()
+    assert done.reason and "was deleted while the drill began; run the drill again" in done.reason and not ground.scratch.exists()
+
+
 def test_drills_are_remembered_for_two_months(ground: Ground) -> None:
     record = RunRecord("work", str(ground.records))
     for number in range(80):

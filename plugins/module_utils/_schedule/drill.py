@@ -136,7 +136,10 @@ class Driller:
                 target = show(os.fsencode(place))
                 foreseen, passed = self._foresee(workload, target)
                 backup, size = foreseen["backup_id"], foreseen["total_size"]
-                (record,) = self._manager.find(Query(id=backup))
+                records = self._manager.find(Query(id=backup))
+                if not records:
+                    raise NotFound(f"Backup {backup} was deleted while the drill began; run the drill again.")
+                record = records[0]
                 unstable, job = record["unstable_count"] or 0, self._job(workload, record)
                 if not self._dry:
                     self._prove(backup, target)
@@ -148,13 +151,16 @@ class Driller:
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
             why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; choose another directory."
-        if backup is None and why is not None:
-            job = self._job(workload, None)
-        noted = job is not None and not self._dry
-        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, noted and why is None, unstable, passed, found.dumps, found.command)
-        if noted:
+        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, False, unstable, passed, found.dumps, found.command)
+        try:
+            if backup is None and why is not None:
+                job = self._job(workload, None)
+            if job is None or self._dry:
+                return drill
             self._note(drill)
-        return drill
+            return drill._replace(noted=why is None)
+        except VoltError as error:
+            return drill._replace(reason=why or error.message)
 
     def _foresee(self, workload: str, target: str) -> t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
         """What would be restored, and what is skipped; fails if there is not enough space."""
