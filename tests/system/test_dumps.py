@@ -216,6 +216,15 @@ def test_a_dump_without_its_end_is_not_proved(public_path: Path, servers: dict[s
         assert tried.reason and tried.reason.startswith(f"Its dumps of {kind} cannot be loaded: the last line is missing in the dump of database shop; ")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_drill_finds_a_dump_whatever_its_name_is(bench: Bench) -> None:
+    bench.source.mkdir()
+    ledger(bench.source / "app.db", "delete")
+    bench.create(dumps=[{"sqlite": {"path": "app.db", "name": "a\\\\ b.db"}}])
+    done = drilled(bench)
+    assert done.reason is None and done.dumps[0]["loaded"]
+
+
 def test_a_drill_finds_a_damaged_database(bench: Bench) -> None:
     bench.source.mkdir()
     ledger(bench.source / "app.db", "delete")

@@ -21,12 +21,12 @@ import time
 import typing as t
 
 from .._base import brief, files, open_directory, open_file, process, reason
-from .sandbox import Failed
+from .sandbox import PLAIN, Failed
 
 _PLACE = "/tmp/volt-server"
 #: Seconds until a server answers, and bytes at the end of a dump in which its last line is.
 _PATIENCE, _END = 300, 4096
-_PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp", "TMPDIR": "/tmp"}
+_PLAIN = {**PLAIN, "HOME": "/tmp", "TMPDIR": "/tmp"}
 _TABLESPACE = re.compile(r'CREATE TABLESPACE ((?:"(?:[^"]|"")*"|[^" ])+) ')
 _CHECK = """
 import sqlite3, sys, urllib.parse

@@ -30,6 +30,8 @@ from .._restore.remove import Remover
 
 #: Where the tree is, for what runs inside.
 TREE = "/run/volt-drill"
+#: The environment of what runs inside: nothing of ours, which may have secrets.
+PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 #: Bytes that stay free on the disk, and seconds between two looks.
 LEAST, _LOOK = 32 << 20, 0.1
 #: Bytes that the process may say.

@@ -16,7 +16,7 @@ import stat
 import threading
 import typing as t
 
-from .._base import UsageError, brief, process, reason
+from .._base import UsageError, brief, parse, process, reason
 from . import loads, sandbox
 
 #: What the root of a container could undo its walls with: devices, mounts, settings of the kernel. All numbers of Linux 3.16, as any systemd-nspawn(1).
@@ -24,7 +24,6 @@ _LOST = ",".join(str(number) for number in range(38) if number not in sandbox.CA
 #: Seconds that loading the dumps of one kind may take.
 _LONGEST = 6 * 3600
 _SAID = 300
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Command(t.NamedTuple):
@@ -60,7 +59,7 @@ def tried(room: str, dumps: t.Sequence[t.Mapping[str, t.Any]], command: t.Option
     """
     found, reasons = [], []
     for kind in dict.fromkeys(dump["kind"] for dump in dumps):
-        copies = [loads.Copy(dump["database"], os.path.join(os.fsencode(sandbox.TREE), os.fsencode(dump["path"]))) for dump in dumps if dump["kind"] == kind]
+        copies = [loads.Copy(dump["database"], os.path.join(os.fsencode(sandbox.TREE), parse(dump["path"]))) for dump in dumps if dump["kind"] == kind]
         why = loads.lack(kind)
         try:
             failed = "" if why else sandbox.run(room, lambda kind=kind, copies=copies: loads.load(kind, copies), _LONGEST)  # type: ignore[misc]
@@ -91,7 +90,7 @@ def _command(room: str, command: Command, is_root: bool) -> str:
             *(f"--setenv={name}={value}" for name, value in given.items()),
             *("--", *words),
         ]
-    environment = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **given}
+    environment = {**sandbox.PLAIN, "HOME": "/root", **given}
     try:
         return sandbox.run(room, lambda: _run(words, environment), command.limit, nested=is_root)
     except sandbox.NoSandbox as error:
