@@ -102,6 +102,10 @@ class Schedules:
         where = ["--store", f"{self.place}/cas", "--backup-dir", f"{self.place}/backups", "--json"]
         return json.loads(host.run("volt-backup", *words, *where, check=False).stdout)
 
+    def unmount(self, host: Host, path: str) -> None:
+        """What tells of a failure begins by itself, after `systemctl start` has answered, and keeps each mount busy for a moment."""
+        host.run("sh", "-c", f"{TOLD}umount {path}")
+
     def states(self, host: Host) -> dict[str, dict[str, Any]]:
         return {row["workload"]: row for row in self.call(host, "status")["schedules"]}
 
@@ -253,7 +257,7 @@ def test_dumps_and_snapshots_in_a_unit(schedules: Schedules, tmp_path: Path) -> 
                 level = host.run("sh", "-c", f"systemd-analyze security volt-backup-{name}.service | tail -n 1").stdout
                 assert float(level.split(":")[1].split()[0]) <= most, level
         finally:
-            host.run("umount", disk)
+            schedules.unmount(host, disk)
 
 
 def entries(host: Host, *query: str) -> list[dict[str, Any]]:
@@ -439,12 +443,15 @@ def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -
         stopped = host.run("sh", "-c", stop, check=False)
         assert stopped.returncode == 0 and json.loads(stopped.stdout)["backup"]["complete"] and time.monotonic() - began > 2, stopped
         assert schedules.states(host)["daily"]["state"] == "ok"
-        host.run("sh", "-c", "cp -r /var/lib/volt/schedules /root/kept && mount -t tmpfs -o size=64k none /var/lib/volt/schedules"
-                 " && cp /root/kept/* /var/lib/volt/schedules/ && cat /dev/zero >/var/lib/volt/schedules/full", check=False)  # fmt: skip
-        assert host.run("systemctl", "start", "volt-backup-daily.service", check=False).returncode == 1
-        assert host.run("tail", "-n", "1", told).stdout == "daily failure\n"
-        assert schedules.states(host)["daily"]["state"] == "failed"
-        host.run("umount", "/var/lib/volt/schedules")
+        records = "/var/lib/volt/schedules"
+        host.run("sh", "-ec", f"cp -r {records} /root/kept; mount -t tmpfs -o size=64k none {records}; cp /root/kept/* {records}/")
+        try:
+            assert "No space" in host.run("sh", "-c", f"cat /dev/zero >{records}/full", check=False).stderr
+            assert host.run("systemctl", "start", "volt-backup-daily.service", check=False).returncode == 1
+            assert host.run("tail", "-n", "1", told).stdout == "daily failure\n"
+            assert schedules.states(host)["daily"]["state"] == "failed"
+        finally:
+            schedules.unmount(host, records)
         assert host.run("volt-backup", "run", "daily").returncode == 0 and schedules.states(host)["daily"]["state"] == "ok"
         host.run("mv", "/usr/local/bin/volt-backup", "/root/away")
         for name in ("daily", "ticking"):
@@ -536,7 +543,7 @@ def test_a_disk_that_is_away(schedules: Schedules) -> None:
         known = json.loads(host.run("cat", "/etc/volt/backup.json").stdout)
         assert (known["store"], known["backup_dir"]) == (f"{disk}/cas", f"{disk}/backups") and known["store_id"]
         host.run("systemctl", "start", "volt-backup-app.service", "volt-cas-gc.service")
-        host.run("umount", disk)
+        schedules.unmount(host, disk)
         assert schedules.states(host)["app"]["state"] == "store missing"
         for unit in ("volt-backup-app", "volt-cas-gc"):
             assert host.run("systemctl", "start", f"{unit}.service", check=False).returncode == 1
@@ -557,7 +564,7 @@ def test_a_disk_that_is_away(schedules: Schedules) -> None:
         host.run("systemctl", "start", "volt-backup-app.service")
         assert schedules.states(host)["app"]["state"] == "ok"
         assert json.loads(host.run("volt-backup", "list", "--json").stdout)["count"] == 2
-        host.run("umount", disk)
+        schedules.unmount(host, disk)
 
 
 #: Has a lease of a file, and does not give it back when it is asked to.

@@ -78,6 +78,7 @@ def test_a_failure_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     assert "needy: not run, since what it needs failed" in said and "good: passed" in said
     assert "assert 1 == 2" in said and "tests.x::test_bad" in said and "1 in tests: not installed: tool" in said
     assert "FAILED: tests, plain, needy after" in said
+    assert "\n=== failed, in the order of each gate\ntests: x::test_bad: assert 1 == 2\n" in said
     assert said.splitlines()[-1] == "1 passed, 1 failed, 1 skipped"
 
 

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run of gates ends with: times, the slowest tests, what was skipped and why, and of each failure its last lines."""
+"""What a run of gates ends with: times, the slowest tests, what was skipped and why, and of each failure its last lines.
+
+Where many fail, the first one is the cause of most others. So the end names all of them in their order, in a line each.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from lanes import Outcome
 
 #: Lines of a failing test, lines of a failing gate's log, and how many failing tests of a gate are shown.
 _TEST, _LOG, _SHOWN = 40, 60, 10
+#: How many failing tests the end names, and the longest line of one.
+_NAMED, _NAME = 15, 240
 _SLOWEST = 10
 #: What ansible-test and the maker of images say of what they leave out.
 _LACKS = re.compile(r"^WARNING: .*(not found|could not be found|[Ss]kipping|[Ee]xcluding)|^no (tree of|integration tests)")
@@ -69,6 +74,7 @@ def tell(outcomes: Sequence[Outcome], reports: Mapping[str, Path], logs: Path, w
     bad = [outcome for outcome in outcomes if outcome.status != 0]
     for outcome in bad:
         _failure(outcome, found.get(outcome.gate.name, []), logs)
+    _names(found)
     counts = Counter(case.state for case in everything)
     print(f"\n{'FAILED: ' + ', '.join(outcome.gate.name for outcome in bad) if bad else 'All gates passed'} after {wall / 60:.1f} minutes.")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped", flush=True)
@@ -98,3 +104,13 @@ def _failure(outcome: Outcome, found: Sequence[Case], logs: Path) -> None:
         print("\n".join(_log(outcome, logs)[-_LOG:]))
     if len(failed) > _SHOWN:
         print(f"\n=== {outcome.gate.name}: {len(failed) - _SHOWN} more tests failed; see its log")
+
+
+def _names(found: Mapping[str, Sequence[Case]]) -> None:
+    """A line for each of the first failing tests: its gate, its name, and what pytest takes for its error."""
+    failed = [(gate, case) for gate, some in found.items() for case in some if case.state == "failed"]
+    if failed:
+        print("\n=== failed, in the order of each gate")
+    for gate, case in failed[:_NAMED]:
+        said = [line[1:].strip() for line in case.text.splitlines() if re.match(r"E\s+\S", line)] or case.text.split("\n")[-1:]
+        print(f"{gate}: {case.name.rpartition('.')[2]}: {said[0]}"[:_NAME])
