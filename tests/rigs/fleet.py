@@ -100,7 +100,7 @@ class Host:
     """One machine of a fleet. Whatever talks to it waits until it is up."""
 
     #: What its tree has beside Debian's smallest base.
-    packages: tuple[str, ...] = (*debian.HOST_PACKAGES, "rsync")
+    packages: tuple[str, ...] = (*debian.HOST_PACKAGES, "rsync", "systemd-container")
     #: What its end of the link is called.
     link = "host0"
     #: Seconds that it may take to answer one try to connect, and to be up.
