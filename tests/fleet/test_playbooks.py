@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import model, picture
+from ansible_collections.volt.backup.tests.rigs import browser, model, picture
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
+
+#: The root of a container, as small as it can be: a shell with what it needs, and what the drill command asks for.
+ROOT = """
+cd "$1"
+mkdir -p usr/bin usr/lib srv
+ln -s usr/bin bin
+cp /usr/lib/os-release usr/lib/
+for program in /bin/sh /bin/cat; do cp -L $program usr/bin/; done
+for library in $(ldd /bin/sh /bin/cat | grep -o '/lib[^ ]*' | sort -u); do mkdir -p .${library%/*}; cp -L $library .$library; done
+echo good >srv/state
+"""
+DATABASE = "import sqlite3, sys; made = sqlite3.connect(sys.argv[1]); made.execute('CREATE TABLE orders AS SELECT 1 AS number'); made.commit()"
 
 
 class Books:
@@ -38,6 +50,13 @@ class Books:
         assert done.returncode == status, done.stdout
         assert done.stdout.count("[WARNING]") == done.stdout.count("[WARNING]: Host") and "[DEPRECATION" not in done.stdout, done.stdout
         return done.stdout
+
+    def report(self, place: Path, status: int = 0, **variables: Any) -> tuple[dict[str, Any], Path, Path]:
+        """The report of drills as data; and the page of the fleet and the report, which browsers show."""
+        page, report = place / "fleet.html", place / "drills.html"
+        self.run("status", status=status, volt_page=str(page), **variables)
+        self.run("report", volt_report=str(report), **variables)
+        return json.loads(report.with_suffix(".json").read_text()), page, report
 
     def backups(self) -> list[int]:
         return [len(list((room / "backups").glob("[!.]*.json"))) for room in self.rooms]
@@ -87,6 +106,44 @@ def test_backup_restore_verify(books: Books) -> None:
     assert not any((room / "scratch").exists() for room in books.rooms)
     nothing = books.run("backup", volt_schedule_workloads=[])
     assert "No workload is declared for this host" in nothing and changes(nothing) == [0, 0, 0]
+
+
+def test_drills_and_their_report(books: Books, tmp_path: Path) -> None:
+    """Applications, the root of a container and a database are tried on each host; the month's report says what was not proved first."""
+    app = {"dumps": [{"sqlite": {"path": "shop.db"}}], "drill_command": ["/bin/sh", "-c", "grep app $VOLT_DRILL_TREE/below/file"]}
+    box = {"workload_mode": "container", "drill_command": ["/bin/sh", "-c", "state=$(cat /srv/state); test \"$state\" = good || { echo $state; exit 1; }"]}
+    given = {"volt_schedule_workloads": [
+        {"workload": "app", "source": f"{books.place}/app", **app}, {"workload": "box", "source": f"{books.place}/box", **box},
+    ]}  # fmt: skip
+    for host in books.hosts:
+        host.run("python3", "-c", DATABASE, f"{books.place}/app/shop.db")
+        host.run("sh", "-ec", f"mkdir {books.place}/box; set -- {books.place}/box; {ROOT}")
+    books.run("schedule", **given)
+    try:
+        books.run("backup", **given)
+        assert books.run("verify", **given).count('"box-') == 3
+        first, page, report = books.report(tmp_path, **given)
+        assert first["counts"] == {"failed": 0, "not_known": 0, "not_tried": 0, "proved": 6} and first["hosts"] == 3
+        assert {(row["workload"], drill["command"], *drill["loaded"]) for row in first["rows"] for drill in row["drills"]} == {
+            ("app", "passed", ".volt-dumps/sqlite-shop.db"), ("box", "passed"),
+        }, first  # fmt: skip
+        books.rooms[0].joinpath("app/below/file").write_text("other")
+        books.rooms[1].joinpath("box/srv/state").write_text("broken")
+        books.run("backup", **given)
+        said = books.run("verify", status=2, **given)
+        assert "it failed with exit status 1 (broken)" in said and changes(said) == [0, 0, 0], said
+        second, page, report = books.report(tmp_path, status=2, **given)
+        assert {(row["host"], row["workload"], len(row["drills"])) for row in second["rows"][:2] if row["state"] == "failed"} == {
+            (books.hosts[0].name, "app", 2), (books.hosts[1].name, "box", 2),
+        }  # fmt: skip
+        with browser.started() as chromium:
+            with browser.opened(chromium, report) as found:
+                assert found.get_by_text("4 of 6 workloads proved").is_visible() and browser.faults(found) == []
+                assert "broken" in found.get_by_role("region", name="Not proved").inner_text()
+            with browser.opened(chromium, page) as found:
+                assert found.get_by_text("not proved").first.is_visible() and browser.faults(found) == []
+    finally:
+        books.run("schedule", volt_schedule_state="absent", volt_runner_state="absent")
 
 
 def test_status(books: Books, tmp_path: Path) -> None:
