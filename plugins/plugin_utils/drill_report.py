@@ -54,7 +54,8 @@ def _rows(host: str, result: Any, first: datetime.datetime, made: datetime.datet
     rows = [_judged(host, row, [_drill(one) for one in told.dicts(noted.get(row["workload"]))], first, made) for row in schedules]
     there = {row["workload"] for row in schedules}
     others = {told.text(row.get("workload")) for row in told.dicts(found.get("workloads"))} - there - {None}
-    return rows + [{**_row(host, name, UNTRIED, _NO_SCHEDULE, None, []), "scheduled": False} for name in sorted(map(str, others))]
+    rows += [{**_row(host, name, UNTRIED, _NO_SCHEDULE, None, []), "scheduled": False} for name in sorted(map(str, others))]
+    return rows + [_row(host, None, UNKNOWN, text, None, []) for text in told.cut(found, "schedules", "workloads", "drills")]
 
 
 def _judged(host: str, schedule: dict[str, Any], drills: list[dict[str, Any]], first: datetime.datetime, made: datetime.datetime) -> dict[str, Any]:

@@ -77,14 +77,8 @@ def _rows(host: str, result: dict[str, Any], declared: Any) -> list[dict[str, An
     for problem in map(told.row, told.dicts(result.get("problems"))):
         rows.append({**_host(host, problem.get("state") or "not known", problem.get("reason")), "what": problem.get("what")})
     rows += [{**_host(host, _MISSING, "The host has no such schedule; run the playbook volt.backup.schedule."), "workload": name} for name in missing]
-    rows += [_host(host, "not known", text) for text in _cut(result)]
+    rows += [_host(host, "not known", text) for text in told.cut(result, "schedules", "workloads", "problems")]
     return rows or [_host(host, "no schedules", None)]
-
-
-def _cut(result: dict[str, Any]) -> list[str]:
-    """What a host returned too many of, as sentences."""
-    counts = {name: len(value) for name, value in result.items() if name in ("schedules", "workloads", "problems") and isinstance(value, list)}
-    return [f"The host returned {count} {name}; the first {told.MOST} are shown." for name, count in counts.items() if count > told.MOST]
 
 
 def _host(host: str, state: str, why: Any) -> dict[str, Any]:

@@ -61,6 +61,12 @@ def items(value: Any) -> list[Any]:
     return value[:MOST] if isinstance(value, list) else []
 
 
+def cut(result: dict[str, Any], *names: str) -> list[str]:
+    """Of which lists of these names a host returned more than is read, as sentences."""
+    counts = {name: len(result[name]) for name in names if isinstance(result.get(name), list)}
+    return [f"The host returned {count} {name}; the first {MOST} are shown." for name, count in counts.items() if count > MOST]
+
+
 def _flag(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 

@@ -96,6 +96,12 @@ def test_nothing_to_report(chromium: Browser, tmp_path: Path) -> None:
             assert page.get_by_text("There are no workloads.").is_visible()
 
 
+def test_a_host_with_more_than_is_read() -> None:
+    many = {"schedules": [fleet_answers.row(f"w{number}") for number in range(1001)], "drills": [], "workloads": []}
+    rows = drill_report({"a": many}, 31)["json"]["rows"]
+    assert len(rows) == 1001 and rows[0]["state"] == "not known" and rows[0]["reason"] == "The host returned 1001 schedules; the first 1000 are shown."
+
+
 def test_a_large_fleet_is_bounded(tmp_path: Path) -> None:
     hosts = {}
     for number in range(300):
