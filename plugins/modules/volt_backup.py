@@ -184,9 +184,11 @@ options:
     default: none
   quiesce:
     description:
-      - Pause or stop the containers of Docker and Podman that have O(source), something in it, or a directory above it mounted read-write. They are resumed
-        after the backup, or, if all of the source is in snapshots, after these.
-      - Dumps and O(command) run before that. If a container cannot be paused or stopped, or does not resume, there is no backup.
+      - Pause or stop the containers of Docker and Podman and the machines of systemd-nspawn that have O(source), something in it, or a directory above it
+        mounted read-write. They are resumed after the backup, or, if all of the source is in snapshots, after these.
+      - Dumps and O(command) run before that. If one cannot be paused or stopped, or does not resume, there is no backup.
+      - A machine is paused by control groups of version 2, and stopped only if a service that systemd has a file of, such as C(systemd-nspawn@.service),
+        runs it.
     type: str
     choices:
       - none
@@ -730,7 +732,9 @@ backup:
           path: .volt-dumps/postgresql-shop.sql
           database: shop
     quiesced:
-      description: Containers that were kept still, each with its V(runtime), its V(name), and how (V(way)), V(pause) or V(stop).
+      description:
+        - Containers and machines that were kept still, each with its V(runtime) (V(docker), V(podman) or V(nspawn)), its V(name), and how (V(way)),
+          V(pause) or V(stop).
       type: list
       elements: dict
       returned: always

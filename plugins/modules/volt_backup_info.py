@@ -478,7 +478,9 @@ backups:
           path: .volt-dumps/postgresql-shop.sql
           database: shop
     quiesced:
-      description: Containers that were kept still, each with its V(runtime), its V(name), and how (V(way)), V(pause) or V(stop).
+      description:
+        - Containers and machines that were kept still, each with its V(runtime) (V(docker), V(podman) or V(nspawn)), its V(name), and how (V(way)),
+          V(pause) or V(stop).
       type: list
       elements: dict
       returned: always

@@ -170,9 +170,11 @@ options:
     default: none
   quiesce: &quiesce
     description:
-      - Pause or stop the containers of Docker and Podman that have O(source), something in it, or a directory above it mounted read-write. They are resumed
-        after the backup, or, if all of the source is in snapshots, after these.
-      - Dumps and O(command) run before that. If a container cannot be paused or stopped, or does not resume, there is no backup.
+      - Pause or stop the containers of Docker and Podman and the machines of systemd-nspawn that have O(source), something in it, or a directory above it
+        mounted read-write. They are resumed after the backup, or, if all of the source is in snapshots, after these.
+      - Dumps and O(command) run before that. If one cannot be paused or stopped, or does not resume, there is no backup.
+      - A machine is paused by control groups of version 2, and stopped only if a service that systemd has a file of, such as C(systemd-nspawn@.service),
+        runs it.
     type: str
     choices:
       - none

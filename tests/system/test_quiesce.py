@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import SourceError
-from ansible_collections.volt.backup.plugins.module_utils._sources import quiesce
+from ansible_collections.volt.backup.plugins.module_utils._sources import quiesce, runtimes
 from ansible_collections.volt.backup.tests.rigs import containers
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 from ansible_collections.volt.backup.tests.unit.kit import command
@@ -38,7 +38,7 @@ def shop(bench: Bench, runtime: containers.Runtime, monkeypatch: pytest.MonkeyPa
     """A bench whose source a container named shop writes to; another one has nothing to do with it."""
     for name, value in runtime.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(quiesce, "_RUNTIMES", (runtime.name,))
+    monkeypatch.setattr(runtimes, "_RUNTIMES", (runtime.name,))
     bench.files(**{f"m__{number}": b"x" * 1000 for number in range(1500)})
     other = bench.top / "other"
     other.mkdir()
@@ -180,7 +180,7 @@ def test_one_that_does_not_resume_keeps_no_other_down(tmp_path: Path, monkeypatc
         return "it is broken" if container.name == "first" else ""
 
     monkeypatch.setattr(quiesce, "_PLACE", str(tmp_path))
-    monkeypatch.setattr(quiesce, "_is_down", lambda _container: True)
+    monkeypatch.setattr(quiesce, "_is_down", lambda _container, _way: True)
     monkeypatch.setattr(quiesce, "_attempt", attempt)
     note = tmp_path / f"{quiesce._PREFIX}1"
     note.write_text(json.dumps({"way": "pause", "where": quiesce._where(), "containers": [["docker", "1", "first"], ["docker", "2", "second"]]}))
@@ -190,7 +190,7 @@ def test_one_that_does_not_resume_keeps_no_other_down(tmp_path: Path, monkeypatc
 
 def test_a_runtime_that_does_not_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{bench.top}/none")
-    monkeypatch.setattr(quiesce, "_RUNTIMES", ("docker",))
+    monkeypatch.setattr(runtimes, "_RUNTIMES", ("docker",))
     bench.files(a=b"a")
     with pytest.raises(SourceError, match="docker did not answer"):
         bench.create(quiesce="pause")

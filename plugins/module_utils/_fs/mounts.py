@@ -43,7 +43,7 @@ class Mount(t.NamedTuple):
 
     `is_itself`: a directory is mounted over itself, so that it shows the directory without another mount. systemd does that in the units of schedules.
     `root`: which directory of the file system is mounted. `place`: where it is mounted, as the device and the path in the file system
-    there; that is the same in each mount namespace. `id`: the kernel's number, as of fdinfo.
+    there; that is the same in each mount namespace. `id`: the kernel's number, as of fdinfo. `writable`: this mount allows it.
     """
 
     device: int
@@ -54,6 +54,7 @@ class Mount(t.NamedTuple):
     root: bytes = b"/"
     place: t.Tuple[int, bytes] = (0, b"/")
     id: int = 0
+    writable: bool = True
 
     @property
     def is_remote(self) -> bool:
@@ -70,13 +71,17 @@ def mounts(process: str = "self") -> t.List[Mount]:
     """All mounts that a process sees, in the order of mounting. OSError if another process has ended, or we may not read it."""
     try:
         with open(f"/proc/{process}/mountinfo", "rb") as file:
-            lines = file.read().splitlines()
+            return parsed(file.read())
     except OSError as error:
         if process != "self":
             raise
         raise SourceError(f"/proc/self/mountinfo cannot be read: {reason(error)}; mount /proc first.") from None
+
+
+def parsed(content: bytes) -> t.List[Mount]:
+    """The mounts in the content of such a file."""
     found: t.Dict[bytes, Mount] = {}
-    for line in lines:
+    for line in content.splitlines():
         left, _dash, right = line.partition(b" - ")
         fields = left.split(b" ")
         major, minor = fields[2].split(b":")
@@ -84,7 +89,8 @@ def mounts(process: str = "self") -> t.List[Mount]:
         kind, _source, options = (*right.split(b" "), b"", b"")[:3]
         above = found.get(fields[1])
         place = (0, b"/") if above is None else (above.device, _moved(point, above.point, above.root))
-        found[fields[0]] = Mount(device, point, os.fsdecode(kind), options, place == (device, root) and above is not None, root, place, int(fields[0]))
+        is_itself, writable = place == (device, root) and above is not None, b"rw" in fields[5].split(b",")
+        found[fields[0]] = Mount(device, point, os.fsdecode(kind), options, is_itself, root, place, int(fields[0]), writable)
     return list(found.values())
 
 

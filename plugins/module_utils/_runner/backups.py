@@ -47,7 +47,7 @@ def _create_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--snapshot", default="none", choices=("none", "auto", "require"),
                       help="read file system snapshots: where possible, or fail (default: %(default)s)")  # fmt: skip
     made.add_argument("--quiesce", default="none", choices=("none", "pause", "stop"),
-                      help="keep the containers still that use the source (default: %(default)s)")  # fmt: skip
+                      help="keep the containers and machines still that use the source (default: %(default)s)")  # fmt: skip
     made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")
     made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
     made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (repeatable)")

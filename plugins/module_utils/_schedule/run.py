@@ -285,6 +285,7 @@ def _facts(ran: t.Optional[Ran], job: Job) -> t.Dict[str, t.Any]:
         "seconds": f"{backup['duration'] / 1e9:.3f}",
         "pruned": ran.value["pruned"],
         **({"pushed": len(ran.value["pushed"])} if job.remote is not None else {}),
+        **({"quiesced": len(backup["quiesced"])} if job.quiesce != "none" else {}),
     }
 
 

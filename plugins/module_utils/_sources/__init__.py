@@ -12,18 +12,19 @@
     for each dump and command, in the order given
         start the program; its output goes into the store as it comes, and becomes a file of the backup
         it fails, hangs, or writes nothing: the run fails, and there is no backup
-    pause or stop the containers that use the source, if asked for
+    pause or stop the containers and machines that use the source, if asked for
     make snapshots of the file systems of the source, if asked for, and show them together at a private place
-    resume the containers, if all of the source is in snapshots
+    resume them, if all of the source is in snapshots
     read the source, or the snapshots in its place
-    resume the containers in any case
+    resume them in any case
     remove the snapshots, whatever happened; the next run removes those of one that was killed
 
 Dumps come first, because they are of the moment at which their program began, and the source is read from then on.
 
 Files: `commands` (the output of a command as a file), `dumps` (which dumps there are, as users declare them), `databases` (the programs that write them),
 `sqlite` (copies of SQLite databases), `loading` (how a dump is loaded), `prepare` (all that programs write into one backup), `snapshot` (a source at
-one moment), `btrfs` (snapshots of Btrfs subvolumes), `quiesce` (containers that wait).
+one moment), `btrfs` (snapshots of Btrfs subvolumes), `quiesce` (containers and machines that wait), `runtimes` (those of Docker and
+Podman), `machines` (those of systemd-nspawn).
 """
 
 from __future__ import annotations
