@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import SourceError
-from ansible_collections.volt.backup.plugins.module_utils._sources import quiesce, runtimes
-from ansible_collections.volt.backup.tests.rigs import containers
+from ansible_collections.volt.backup.plugins.module_utils._sources import machines, quiesce, runtimes
+from ansible_collections.volt.backup.tests.rigs import containers, mounts, need
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 from ansible_collections.volt.backup.tests.unit.kit import command
 
@@ -195,3 +196,80 @@ def test_a_runtime_that_does_not_answer(bench: Bench, monkeypatch: pytest.Monkey
     with pytest.raises(SourceError, match="docker did not answer"):
         bench.create(quiesce="pause")
     assert bench.found() == []
+
+
+class Machine:
+    """A process with a root of its own, and what systemd-machined would write of it as a machine named box. tests/fleet/test_machines.py has real ones."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = place / "machines"
+        self.place.mkdir()
+        (place / "root").mkdir()
+        monkeypatch.setattr(machines, "_MACHINES", str(self.place))
+
+    @contextlib.contextmanager
+    def running(self, mount: str, *words: str, service: str = "systemd-nspawn") -> Iterator[None]:
+        """:param mount: what mounts something at `data`, in the shell."""
+        inside = "/bin/busybox umount -l /old; echo; exec /bin/busybox cat"
+        script = (
+            f'mount -t tmpfs none "{self.place.parent}/root"; cd "{self.place.parent}/root"; mkdir bin old data; cp /bin/busybox bin; {mount};'
+            f" pivot_root . old; exec bin/busybox chroot . /bin/busybox sh -c '{inside}'"
+        )
+        child = subprocess.Popen(
+            ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert child.stdout and child.stdout.readline() == b"\n"
+        (self.place / "box").write_text(f"# This is private data.\nNAME=box\nSERVICE={service}\nLEADER={child.pid}\n")
+        (self.place / "unit:machine-box.scope").symlink_to("box")
+        (self.place / ".#box").write_text("half of it")
+        try:
+            yield
+        finally:
+            child.communicate()
+            for path in self.place.iterdir():
+                path.unlink()
+
+    def uses(self, source: Path, way: str = "pause") -> bool:
+        """Whether the machine is found: it has no control group and no service, so that is an error."""
+        try:
+            return bool(machines.using(os.fsencode(source), way))
+        except SourceError as error:
+            assert error.message.startswith(f"Machine box cannot be {'paused' if way == 'pause' else 'stopped'}: ")
+            return True
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    need("unshare", "busybox", root=True)
+    return Machine(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", [b"plain", b"a b\\134", b"\xff\xc3 \n"])
+def test_a_machine_uses_what_it_can_write_to(machine: Machine, tmp_path: Path, name: bytes) -> None:
+    shared, other = tmp_path / os.fsdecode(name), tmp_path / "other"
+    (shared / "below").mkdir(parents=True)
+    other.mkdir()
+    bound = 'mount --bind "$1" data; mount -o "remount,bind,$2" data'
+    with machine.running(bound, os.fsdecode(shared), "rw"):
+        assert [machine.uses(path) for path in (shared, shared / "below", tmp_path, other)] == [True, True, True, False]
+        assert machine.uses(shared, "stop")
+    assert not machine.uses(shared)
+    with machine.running(bound, os.fsdecode(shared), "ro"):
+        assert not machine.uses(shared)
+    with machine.running(bound, os.fsdecode(shared), "rw", service="libvirt-qemu"):
+        assert not machine.uses(shared)
+
+
+def test_a_machine_uses_its_disk_image(machine: Machine, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    mounts.make("ext4", images / "box.raw", 16 * mounts.MIB)
+    with machine.running('mount -o loop "$1" data', str(images / "box.raw")):
+        assert machine.uses(images) and not machine.uses(tmp_path / "machines")
+
+
+def test_a_machine_uses_the_layer_that_it_writes_to(machine: Machine, tmp_path: Path) -> None:
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    with machine.running('mount -t overlay none -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" data', str(tmp_path)):
+        assert machine.uses(tmp_path / "upper") and not machine.uses(tmp_path / "lower")
