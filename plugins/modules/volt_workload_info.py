@@ -78,6 +78,10 @@ notes:
   - Volumes with data on a network or in memory are left out. A Docker volume on its own disk is found while that disk is mounted, and left out with a
     warning while it is not. For Podman, no file has this information, so an unmounted volume is found as an empty directory.
   - A backup of such a volume while its disk is not mounted is a backup of an empty directory.
+  - A volume or project of root's Docker is left out if each of its containers, running or not, has the label C(volt.backup=false). With the label
+    C(volt.backup.quiesce=stop) or C(volt.backup.quiesce=pause) on one of them, its backups keep its containers still. If they differ, V(stop) has priority.
+  - Only labels that were set when a container was created count, not those that its image has with the same value. If the image's labels are in no file, as
+    with Docker's containerd image store, none counts, and there is a warning. Podman has labels in a database, which is not read.
   - If containers of one Compose project name different directories, none is used, with a warning, unless exactly one of them still has a Compose file.
 seealso:
   - module: volt.backup.volt_backup
@@ -252,6 +256,11 @@ workloads:
           elements: str
           returned: for a disk image
           sample: ["/*", "!/old.raw"]
+        quiesce:
+          description: What the labels of its containers say about O(volt.backup.volt_backup_schedule#module:quiesce).
+          type: str
+          returned: if a container has such a label
+          sample: stop
 left_out:
   description:
     - What was found, but is not a workload. There is also a warning if something should be fixed.

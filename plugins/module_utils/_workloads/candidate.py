@@ -37,6 +37,8 @@ class Candidate(t.NamedTuple):
     is_image: bool = False
     #: The directory is one of disk images.
     has_images: bool = False
+    #: How the labels of its containers want it kept still during a backup.
+    quiesce: t.Optional[str] = None
 
     @property
     def workload(self) -> str:

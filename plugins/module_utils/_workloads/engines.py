@@ -20,6 +20,7 @@ import os
 import re
 import typing as t
 
+from . import labels as labels_of
 from .candidate import CONTAINER, VOLUME, Candidate, Search
 from .disk import AWAY, Disk, Unfit, inner
 
@@ -37,7 +38,6 @@ _LABEL = "com.docker.compose.project"
 #: What follows that, of labels that say which directory is whose.
 _ENDS = ("", ".working_dir", ".config_files")
 _SERVICE, _NUMBER, _IMAGE = "com.docker.compose.service", "com.docker.compose.container-number", "com.docker.compose.image"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 #: What a file of Compose calls a container, where it does.
 _CONTAINER = r"^\s+[\"']?container_name[\"']?\s*:\s*[\"']?([A-Za-z0-9][A-Za-z0-9_.-]*)"
 _FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -99,9 +99,17 @@ def docker_volumes(search: Search) -> t.Iterator[Candidate]:
     for user, root in docker_roots(search):
         used = _used(search, root)
         for name, place in _volumes(search, f"{root}/volumes"):
-            path = _docker_data(search, place)
+            users = used.get(name, {})
+            wish = labels_of.agreed([labels_of.wish(search.disk, root, value) for value in users.values()] if user is None else ())
+            path = None if _is_out(search, place, wish) else _docker_data(search, place)
             if path is not None and _is_here(search, path):
-                yield Candidate("docker", name, VOLUME, path, user=user, containers=sorted(used.get(name, ())))
+                yield Candidate("docker", name, VOLUME, path, user=user, containers=sorted(users), quiesce=wish.quiesce)
+
+
+def _is_out(search: Search, path: str, wish: labels_of.Wish) -> bool:
+    if wish.out:
+        search.disk.leave(path, labels_of.OUT, trouble=False)
+    return wish.out
 
 
 def podman_volumes(search: Search) -> t.Iterator[Candidate]:
@@ -157,15 +165,15 @@ def _is_here(search: Search, path: str) -> bool:
     return False
 
 
-def _used(search: Search, root: str) -> t.Dict[str, t.Set[str]]:
-    """Which containers have a volume mounted, running or not."""
-    used: t.Dict[str, t.Set[str]] = {}
+def _used(search: Search, root: str) -> t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]]:
+    """Which containers have a volume mounted, running or not: their descriptions by their names."""
+    used: t.Dict[str, t.Dict[str, t.Dict[str, t.Any]]] = {}
     for value in search.described(root):
         points, name = value.get("MountPoints"), value.get("Name")
         for point in points.values() if isinstance(points, dict) else ():
             volume = inner(point, "Name")
             if inner(point, "Type") == "volume" and isinstance(volume, str) and isinstance(name, str):
-                used.setdefault(volume, set()).add(name.lstrip("/"))
+                used.setdefault(volume, {})[name.lstrip("/")] = value
     return used
 
 
@@ -175,18 +183,20 @@ def compose(search: Search) -> t.Iterator[Candidate]:
     The name of a project may come from Compose's environment at that time, which is in no file.
     """
     labelled = set()
-    for candidate in _labelled(search):
+    for candidate, wish in _labelled(search):
         labelled.add(_reached(search.disk, candidate.path))
-        yield candidate
+        if not _is_out(search, candidate.path, wish):
+            yield candidate._replace(quiesce=wish.quiesce)
     yield from _filed(search, labelled)
 
 
-def _labelled(search: Search) -> t.List[Candidate]:
-    """The directories of a project in its containers' labels that have its file. `find` rejects more than one.
+def _labelled(search: Search) -> t.List[t.Tuple[Candidate, labels_of.Wish]]:
+    """The directories of a project in its containers' labels that have its file, and what these want. `find` rejects more than one.
 
     Nor does the newest container decide: it could send another directory to the project's history.
     """
     found: t.Dict[t.Tuple[str, str], Candidate] = {}
+    wishes: t.Dict[t.Tuple[str, str], t.List[labels_of.Wish]] = {}
     gone: t.Dict[str, str] = {}
     doubtful: t.Dict[t.Tuple[str, str], str] = {}
     for user, root in docker_roots(search):
@@ -202,6 +212,7 @@ def _labelled(search: Search) -> t.List[Candidate]:
                 gone[project] = directory
             else:
                 found[project, directory] = Candidate("compose", project, CONTAINER, directory, config=config)
+                wishes.setdefault((project, directory), []).append(labels_of.wish(search.disk, root, value))
     for project in sorted(gone.keys() - {project for project, _directory in found}):
         search.disk.leave(gone[project], f"Compose project {project} has containers, but no Compose file was found")
     for project, directory in sorted(doubtful.keys() - found.keys()):
@@ -211,7 +222,7 @@ def _labelled(search: Search) -> t.List[Candidate]:
             f"container {container} has the labels of Compose project {project}, which may come from its image; if it is a project, list its directory in"
             " `compose_dirs`, or declare it yourself",
         )
-    return [found[key] for key in sorted(found)]
+    return [(found[key], labels_of.agreed(wishes[key])) for key in sorted(found)]
 
 
 def _wrote_labels(search: Search, root: str, value: t.Dict[str, t.Any], config: t.Optional[str]) -> bool:
@@ -222,10 +233,10 @@ def _wrote_labels(search: Search, root: str, value: t.Dict[str, t.Any], config: 
     """
     labels = t.cast("t.Dict[str, t.Any]", inner(value, "Config", "Labels"))
     image = value.get("Image")
-    if isinstance(image, str) and _DIGEST.match(image):
+    if isinstance(image, str) and labels_of.DIGEST.match(image):
         if labels.get(_IMAGE) == image:
             return True
-        own = _image_labels(search.disk, root, image)
+        own = labels_of.of_image(search.disk, root, image)
         if own is not None:
             return all(own.get(_LABEL + end) != labels.get(_LABEL + end) for end in _ENDS)
     project, directory, service, number = (labels.get(key) for key in (_LABEL, _LABEL + ".working_dir", _SERVICE, _NUMBER))
@@ -236,17 +247,6 @@ def _wrote_labels(search: Search, root: str, value: t.Dict[str, t.Any], config: 
         return True
     said = re.findall(_CONTAINER, search.disk.text(config), re.MULTILINE) if config is not None else []
     return name in said
-
-
-def _image_labels(disk: Disk, root: str, image: str) -> t.Optional[t.Dict[str, t.Any]]:
-    """The labels of an image; None if no file has them."""
-    place, drivers = disk.names(f"{root}/image")
-    for driver in drivers:
-        described = disk.table(f"{place}/{driver}/imagedb/content/sha256/{image[7:]}")
-        if described:
-            labels = inner(described, "config", "Labels")
-            return labels if isinstance(labels, dict) else {}
-    return None
 
 
 def _compose_file(disk: Disk, directory: str, names: t.Iterable[str]) -> t.Optional[str]:

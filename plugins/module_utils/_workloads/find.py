@@ -195,5 +195,6 @@ def _tell(disk: Disk, candidate: Candidate, spot: Spot, measure: t.Optional[Meas
             "source": source,
             "workload_mode": candidate.kind,
             **({"exclude": list(spot.exclude)} if spot.exclude else {}),  # an empty list would override the default exclusions
+            **({"quiesce": candidate.quiesce} if candidate.quiesce else {}),
         },
     }

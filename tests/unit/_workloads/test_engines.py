@@ -314,6 +314,64 @@ def test_labels_that_compose_wrote(root: Root, why: str) -> None:
     assert root.sources() == {"compose-shop": "/opt/shop"} and root.find().complete
 
 
+LEFT_OUT = "its containers have the label volt.backup=false"
+#: Labels of the containers of a workload, those of their image, and what comes of them: whether it is left out, and the option `quiesce`.
+LABELLED: dict[str, tuple[list[dict[str, Any]], dict[str, str], bool, str | None]] = {
+    "none": ([{}], {}, False, None),
+    "out": ([{"volt.backup": "false"}], {}, True, None),
+    "one of two is out": ([{"volt.backup": "false"}, {}], {}, False, None),
+    "both are out": ([{"volt.backup": "false"}, {"volt.backup": "false"}], {}, True, None),
+    "of the image": ([{"volt.backup": "false", "volt.backup.quiesce": "stop"}], {"volt.backup": "false", "volt.backup.quiesce": "stop"}, False, None),
+    "against the image": ([{"volt.backup": "true", "volt.backup.quiesce": "none"}], {"volt.backup": "false", "volt.backup.quiesce": "stop"}, False, "none"),
+    "stop comes first": ([{"volt.backup.quiesce": "pause"}, {"volt.backup.quiesce": "stop"}, {"volt.backup.quiesce": "none"}], {}, False, "stop"),
+    "pause": ([{"volt.backup.quiesce": "pause"}, {}], {"volt.backup.quiesce": "stop"}, False, "pause"),
+}
+
+
+@pytest.mark.parametrize("case", LABELLED)
+@pytest.mark.parametrize("kind", ["volume", "project"])
+def test_labels_about_backups(root: Root, case: str, kind: str) -> None:
+    wanted, of_image, out, way = LABELLED[case]
+    root.file(KEPT, {"config": {"Labels": of_image or None}})
+    place = root.volume("data") if kind == "volume" else root.file("/opt/shop/compose.yaml", "services: {}\n").rpartition("/")[0]
+    project = root.project("shop", place, f"{place}/compose.yaml") if kind == "project" else {}
+    points = {"/data": {"Type": "volume", "Name": "data"}} if kind == "volume" else {}
+    for number, labels in enumerate(wanted):
+        root.container(str(number), points=points, Config={"Labels": {**project, **labels}}, Image=IMAGE)
+    found = root.find(compose_dirs=["/opt"] if kind == "project" else [])
+    assert [item["schedule"].get("quiesce") for item in found.workloads] == ([] if out else [way])
+    assert [item["reason"] for item in found.left_out] == ([LEFT_OUT] if out else [])
+    assert found.complete and not found.warnings
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept", "told"),
+    [
+        ({"volt.backup": "false"}, False, "which may come from its image"),
+        ({"volt.backup": "no"}, True, "volt.backup=no, which must be one of false, true"),
+        ({"volt.backup.quiesce": ["stop", "\n"]}, True, "it does not count"),
+        ({"volt.backup.quiesce": "stop\nExecStart=/bin/false"}, True, "must be one of stop, pause, none"),
+    ],
+)
+def test_labels_about_backups_that_do_not_count(root: Root, labels: Any, kept: bool, told: str) -> None:
+    if kept:
+        root.file(KEPT, {"config": {}})
+    root.volume("data")
+    root.container("a", points={"/data": {"Type": "volume", "Name": "data"}}, Config={"Labels": labels}, Image=IMAGE)
+    found = root.find()
+    assert [item["schedule"].get("quiesce", "not") for item in found.workloads] == ["not"]
+    (warning,) = found.warnings
+    assert told in warning and "\n" not in warning and found.complete
+
+
+def test_labels_of_a_users_docker_do_not_count(root: Root) -> None:
+    place = "/home/jo/.local/share/docker"
+    root.file(f"{place}{KEPT[len(DOCKER):]}", {"config": {}})
+    root.volume("data", place)
+    root.container("a", points={"/data": {"Type": "volume", "Name": "data"}}, root=place, Config={"Labels": {"volt.backup": "false"}}, Image=IMAGE)
+    assert root.sources(users=["jo"]) == {"docker.jo.data": f"{place}/volumes/data/_data"}
+
+
 def test_projects_by_their_files(root: Root) -> None:
     root.file("/opt/stacks/My Shop/compose.yaml", "services: {}\n")
     root.file("/opt/stacks/b/docker-compose.yml", 'name: "named" # so\nservices:\n')

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""What the labels of Docker's containers say about their backups.
+
+A container also has the labels of its image. Only those count that its image does not have with the same value: these were set when the container was
+created. Where the image's own labels are in no file, none counts.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from .._base import brief, show
+from .disk import Disk, inner
+
+_BACKUP = "volt.backup"
+_QUIESCE = f"{_BACKUP}.quiesce"
+#: What a label can say; the first ones of quiesce have priority where containers of one workload differ.
+_VALUES = {_BACKUP: ("false", "true"), _QUIESCE: ("stop", "pause", "none")}
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+
+
+class Wish(t.NamedTuple):
+    """What a container, or all of a workload, want. `out`: no backup. `quiesce`: as the option."""
+
+    out: bool = False
+    quiesce: t.Optional[str] = None
+
+
+def of_image(disk: Disk, root: str, image: t.Any) -> t.Optional[t.Dict[str, t.Any]]:
+    """The labels of an image; None if no file has them. :param root: Docker's directory. :param image: its id in the description of a container."""
+    place, drivers = disk.names(f"{root}/image") if isinstance(image, str) and DIGEST.match(image) else ("", [])
+    for driver in drivers:
+        described = disk.table(f"{place}/{driver}/imagedb/content/sha256/{image[7:]}")
+        if described:
+            labels = inner(described, "config", "Labels")
+            return labels if isinstance(labels, dict) else {}
+    return None
+
+
+def wish(disk: Disk, root: str, container: t.Dict[str, t.Any]) -> Wish:
+    """What the labels of a container say, which Docker describes so."""
+    labels = inner(container, "Config", "Labels")
+    said = {name: labels[name] for name in _VALUES if name in labels} if isinstance(labels, dict) else {}
+    if not said:
+        return Wish()
+    place = f"{root}/containers/{container.get('ID')}"
+    own = of_image(disk, root, container.get("Image"))
+    if own is None:
+        disk.warn(place, f"has the label {min(said)}, which may come from its image, as no file has the labels of that; it does not count")
+        return Wish()
+    said = {name: value for name, value in said.items() if own.get(name) != value}
+    for name, value in list(said.items()):
+        if value not in _VALUES[name]:
+            disk.warn(place, f"has the label {name}={brief(show(str(value)))}, which must be one of {', '.join(_VALUES[name])}; it does not count")
+            del said[name]
+    return Wish(said.get(_BACKUP) == "false", said.get(_QUIESCE))
+
+
+def agreed(wishes: t.Sequence[Wish]) -> Wish:
+    """What the containers of one workload want together: no backup only if none of them needs one."""
+    asked = [one.quiesce for one in wishes]
+    return Wish(bool(wishes) and all(one.out for one in wishes), next((way for way in _VALUES[_QUIESCE] if way in asked), None))
+
+
+#: Why such a workload is left out.
+OUT = f"its containers have the label {_BACKUP}=false"
