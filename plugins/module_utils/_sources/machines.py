@@ -55,7 +55,7 @@ def using(source: bytes, way: str) -> t.List[Container]:
     for name, leader in leaders:
         if not any(one[0] == other[0] and meet(one[1], other[1]) for one in _written_spots(leader, seen) for other in read):
             continue
-        unit, group = _place(name, leader)
+        unit, group = _place(name, leader, seen)
         if "frozen 1" not in _events(group):
             found.append(Container(NSPAWN, _freezable(name, unit, group) if way == "pause" else _service(name, leader), name, group=group))
     return found
@@ -142,9 +142,9 @@ def _plain(path: bytes) -> bytes:
     return path.decode("utf-8", "replace").encode()
 
 
-def _place(name: str, leader: str) -> t.Tuple[str, str]:
+def _place(name: str, leader: str, seen: t.Sequence[Mount]) -> t.Tuple[str, str]:
     """The unit of a machine's processes, and the directory of their control group; empty where they have none that is theirs alone."""
-    top = next((os.fsdecode(mount.point) for mount in mounts() if mount.kind == "cgroup2" and mount.root == b"/"), "")
+    top = next((os.fsdecode(mount.point) for mount in seen if mount.kind == "cgroup2" and mount.root == b"/"), "")
     for line in _lines(f"/proc/{leader}/cgroup"):
         hierarchy, _controllers, path = (*line.split(":", 2), "", "")[:3]
         parts = path.split("/")
