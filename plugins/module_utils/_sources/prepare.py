@@ -18,7 +18,8 @@ from .._capture.stream import Stream, Streams
 from .._fs.exclusions import Exclusions
 from . import commands, dumps
 from .dumps import Dump
-from .quiesce import Container, Quiesced, quiesced
+from .quiesce import Quiesced, quiesced
+from .runtimes import Container
 from .snapshot import NOT_STILL, Taken, taken
 
 
