@@ -173,7 +173,8 @@ options:
     default: 5
   snapshot:
     description:
-      - Read O(source) as it was at one moment. Btrfs makes read-only snapshots of the subvolume and of those below it. They are removed after the backup.
+      - Read O(source) as it was at one moment. Btrfs makes read-only snapshots of the subvolume and of those below it,
+        LVM makes snapshots of the logical volumes (ext4 and XFS). They are removed after the backup.
       - V(auto) uses snapshots where they are possible, and warns of file systems that were read while they were in use. V(require) fails for these.
       - Check mode makes no snapshot.
     type: str
@@ -182,6 +183,13 @@ options:
       - auto
       - require
     default: none
+  snapshot_size:
+    description:
+      - Space that a classic snapshot of LVM takes in the volume group, as a percentage of the volume or in M, G or T. What is overwritten on the volume
+        during the backup must fit into it, or there is no backup.
+      - The default is 20% of the volume, or what is free in the volume group, if that is less.
+      - Thin volumes, whose snapshots take their space from the pool, and Btrfs have no use for it.
+    type: str
   quiesce:
     description:
       - Pause or stop the containers of Docker and Podman and the machines of systemd-nspawn that have O(source), something in it, or a directory above it
@@ -1015,6 +1023,7 @@ OPTIONS = dict(
     command_file=dict(type="str"),
     dumps=DUMPS,
     snapshot=dict(type="str", choices=["none", "auto", "require"], default="none"),
+    snapshot_size=dict(type="str"),
     quiesce=dict(type="str", choices=["none", "pause", "stop"], default="none"),
     allow_incomplete=dict(type="bool", default=False),
     allow_empty=dict(type="bool", default=False),

@@ -159,7 +159,8 @@ options:
     default: 5
   snapshot: &snapshot
     description:
-      - Read O(source) as it was at one moment. Btrfs makes read-only snapshots of the subvolume and of those below it. They are removed after the backup.
+      - Read O(source) as it was at one moment. Btrfs makes read-only snapshots of the subvolume and of those below it,
+        LVM makes snapshots of the logical volumes (ext4 and XFS). They are removed after the backup.
       - V(auto) uses snapshots where they are possible, and warns of file systems that were read while they were in use. V(require) fails for these.
       - Check mode makes no snapshot.
     type: str
@@ -168,6 +169,13 @@ options:
       - auto
       - require
     default: none
+  snapshot_size: &snapshot_size
+    description:
+      - Space that a classic snapshot of LVM takes in the volume group, as a percentage of the volume or in M, G or T. What is overwritten on the volume
+        during the backup must fit into it, or there is no backup.
+      - The default is 20% of the volume, or what is free in the volume group, if that is less.
+      - Thin volumes, whose snapshots take their space from the pool, and Btrfs have no use for it.
+    type: str
   quiesce: &quiesce
     description:
       - Pause or stop the containers of Docker and Podman and the machines of systemd-nspawn that have O(source), something in it, or a directory above it
@@ -427,6 +435,7 @@ options:
       command_file: *command_file
       dumps: *dumps
       snapshot: *snapshot
+      snapshot_size: *snapshot_size
       quiesce: *quiesce
       remote: *remote
       push_to_cdn: *push_to_cdn
@@ -667,6 +676,7 @@ SCHEDULE = dict(
     command_file=dict(type="str"),
     dumps=DUMPS,
     snapshot=dict(type="str", choices=["none", "auto", "require"], default="none"),
+    snapshot_size=dict(type="str"),
     quiesce=dict(type="str", choices=["none", "pause", "stop"], default="none"),
     remote=dict(type="str"),
     push_to_cdn=dict(type="bool", default=False),

@@ -80,6 +80,7 @@ class CreateRequest(t.NamedTuple):
     dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
     stdin: t.Optional[t.Tuple[str, t.BinaryIO]] = None
     snapshot: str = "none"
+    snapshot_size: t.Optional[str] = None
     quiesce: str = "none"
     diff_limit: int = 1000
 
@@ -104,7 +105,7 @@ class Creator:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)
-        check_still(request.snapshot, request.quiesce)
+        check_still(request.snapshot, request.snapshot_size, request.quiesce)
         self._exclude, self._unstable_ok = Exclusions(request.exclude), Exclusions(request.unstable_ok)
         for name, value in (("max_shrink", request.max_shrink), ("max_churn", request.max_churn)):
             brake.check_percent(name, value)
@@ -240,7 +241,7 @@ class Creator:
 
         self._standing.phase = Phase("keeping the source still", lambda: run.counts.steps, lambda: self._source)
         exclude = None if self._request.one_file_system else self._exclude
-        with kept_still(self._source, lambda: run.directory("view"), way, quiesce, exclude) as held:
+        with kept_still(self._source, lambda: run.directory("view"), way, quiesce, exclude, self._request.snapshot_size) as held:
             self._snapshots, self._quiesced, self._told = held.snapshots, held.quiesced, held.warnings
             if held.view is not None:
                 shown = _identities(*shown_at(held.view.place, self._source, self._store.path, self._directory))
@@ -458,8 +459,13 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     run.finish()
 
 
-def check_still(snapshot: str, quiesce: str) -> None:
-    """UsageError for values of the two options that there are not."""
+def check_still(snapshot: str, size: t.Optional[str], quiesce: str) -> None:
+    """UsageError for values of options `snapshot`, `snapshot_size` and `quiesce` that there are not."""
+    if size is not None:
+        from .._sources.lvm import is_size
+
+        if snapshot == "none" or not is_size(size):
+            raise UsageError(f"Option snapshot_size must be like 20% or 10G, and needs `snapshot: auto` or `require` (got {size!r}).")
     for name, value, ways in (("snapshot", snapshot, ("none", "auto", "require")), ("quiesce", quiesce, ("none", "pause", "stop"))):
         if value not in ways:
             raise UsageError(f"Option {name} must be one of {', '.join(ways)} (got {value!r}).")

@@ -189,6 +189,11 @@ def mount_proc(target: bytes) -> None:
     _mount(b"proc", target, b"proc", _NO_SUID | _NO_DEVICES | _NO_EXEC)
 
 
+def mount_device(device: bytes, target: bytes, kind: bytes, options: t.Optional[bytes]) -> None:
+    """Show the file system of a block device, to be read only. The kernel may recover it from its log, which writes to the device."""
+    _mount(device, target, kind, _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_EXEC, options)
+
+
 def bind(source: bytes, target: bytes) -> None:
     """Show a directory or file at another one as well."""
     _mount(source, target, None, _BIND)

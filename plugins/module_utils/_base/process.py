@@ -111,6 +111,12 @@ def start(words: t.Sequence[str], environment: t.Mapping[str, str], log: int, ac
     return _Process(words, environment, b"", log, log, account)
 
 
+def apart() -> t.List[str]:
+    """In a unit of systemd: what starts a program outside of the unit's hardening, and waits for it (systemd-run(1)). Else nothing."""
+    within = "INVOCATION_ID" in os.environ and os.geteuid() == 0 and os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")
+    return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--"] if within else []
+
+
 class Output:
     """What a program writes, as it writes it. Use as a context: at its end, the program has ended well, or SourceError tells why not.
 

@@ -46,6 +46,7 @@ def _create_options(made: argparse.ArgumentParser) -> None:
                       help="dump a database into the backup, such as postgresql:database=shop (repeatable)")  # fmt: skip
     made.add_argument("--snapshot", default="none", choices=("none", "auto", "require"),
                       help="read file system snapshots: where possible, or fail (default: %(default)s)")  # fmt: skip
+    made.add_argument("--snapshot-size", metavar="SIZE", help="space of a classic LVM snapshot, such as 10G (default: 20%% of the volume, or what is free)")
     made.add_argument("--quiesce", default="none", choices=("none", "pause", "stop"),
                       help="keep the containers and machines still that use the source (default: %(default)s)")  # fmt: skip
     made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")

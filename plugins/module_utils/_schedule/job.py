@@ -49,7 +49,7 @@ _NAME = re.compile(r"[a-z_ -]{1,16}", re.IGNORECASE)
 #: Options that a job takes over as they are.
 _SAME = (
     "source", "exclude", "exclude_caches", "one_file_system", "unstable_ok", "fail_on_unstable", "max_shrink", "max_churn", "command", "command_file",
-    "dumps", "snapshot", "quiesce", "tags", "workload_mode",
+    "dumps", "snapshot", "snapshot_size", "quiesce", "tags", "workload_mode",
     "compression", "remote", "pre_command", "post_command", "drill_command", "command_timeout", "nice", "io_class", "enabled", "requires_mounts", *URLS,
 )  # fmt: skip
 
@@ -81,6 +81,7 @@ class Job(t.NamedTuple):
     command_file: t.Optional[str] = None
     dumps: t.Sequence[t.Mapping[str, t.Any]] = ()
     snapshot: str = "none"
+    snapshot_size: t.Optional[str] = None
     quiesce: str = "none"
     tags: t.Sequence[str] = ()
     workload_mode: t.Optional[str] = None
@@ -139,7 +140,7 @@ def check(job: Job) -> Job:
     Exclusions(job.unstable_ok)
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
-    create.check_still(job.snapshot, job.quiesce)
+    create.check_still(job.snapshot, job.snapshot_size, job.quiesce)
     if job.command or job.command_file or job.dumps:
         prepare(Asked(job.command, job.command_file, job.dumps), parse_path(job.source))
     if job.remote is not None:

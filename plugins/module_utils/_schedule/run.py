@@ -222,6 +222,7 @@ def _back_up(job: Job, standing: t.Optional[Standing] = None) -> Ran:
         command_file=job.command_file,
         dumps=job.dumps,
         snapshot=job.snapshot,
+        snapshot_size=job.snapshot_size,
         quiesce=job.quiesce,
         compression=job.compression,
     )

@@ -128,7 +128,11 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     places = (job.store, job.backup_dir, *([remote.path] if remote is not None and remote.path else []))
     text = hardened((*places, *_written(job)), state, network=network or bool(job.command or job.dumps), programs=bool(job.command or job.dumps))
     if job.snapshot != "none":  # they are shown in mounts of the run's own
+        from .._sources import snapshot
+
         text = text.replace("RestrictNamespaces=yes\n", "RestrictNamespaces=mnt\n").replace("=@system-service\n", "=@system-service @mount\n")
+        allowed = "".join(f"DeviceAllow={device}\n" for device in snapshot.devices_of(os.path.realpath(parse(job.source))))
+        text = text.replace("DevicePolicy=closed\n", f"DevicePolicy=closed\n{allowed}")
     if job.command:  # it may be any program, and some compile code for themselves
         text = text.replace("MemoryDenyWriteExecute=yes\n", "")
     return "\n".join([*lines, text])

@@ -43,11 +43,13 @@ class Held(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def kept_still(source: bytes, place: t.Callable[[], bytes], way: str, quiesce: str, exclude: t.Optional[Exclusions]) -> t.Iterator[Held]:
+def kept_still(
+    source: bytes, place: t.Callable[[], bytes], way: str, quiesce: str, exclude: t.Optional[Exclusions], size: t.Optional[str]
+) -> t.Iterator[Held]:
     """Keep a source still while it is read, by its containers, by snapshots, or by both: then the containers only wait for the snapshots.
 
     :param source: a real path. :param place: makes an empty directory, for the snapshots. :param way: as option `snapshot`.
-    :param exclude: what is not read; None where only one file system is.
+    :param exclude: what is not read; None where only one file system is. :param size: as option `snapshot_size`.
     """
     with contextlib.ExitStack() as stack:
         still: t.Optional[Quiesced] = None
@@ -56,7 +58,7 @@ def kept_still(source: bytes, place: t.Callable[[], bytes], way: str, quiesce: s
             still, containers = stack.enter_context(quiesced(quiesce, source))
         found = Taken(None, [], [])
         if way != "none":
-            found = stack.enter_context(taken(source, place(), way == "require", exclude))
+            found = stack.enter_context(taken(source, place(), way == "require", exclude, size))
             if still is not None and all(part["kind"] != NOT_STILL for part in found.parts):
                 still.resume()
         yield Held(found.view, found.parts, [{"runtime": one.runtime, "name": one.name, "way": quiesce} for one in containers], found.warnings)

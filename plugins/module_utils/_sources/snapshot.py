@@ -24,11 +24,11 @@ import os
 import time
 import typing as t
 
-from .._base import SourceError, kernel, open_real, reason, show
+from .._base import SourceError, VoltError, kernel, open_real, reason, show
 from .._capture.capture import View
 from .._fs.exclusions import Exclusions
-from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts
-from . import btrfs
+from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts, place_of
+from . import btrfs, lvm
 
 #: The kind of a part that is read while it is in use; and of one that is shown without being read, so that the walk sees what is mounted there.
 NOT_STILL, UNREAD = "none", ""
@@ -53,11 +53,12 @@ class Taken(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusions]) -> t.Iterator[Taken]:
+def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusions], size: t.Optional[str]) -> t.Iterator[Taken]:
     """A source at one moment, for as long as the context lasts.
 
     :param source: a real path. :param place: an empty directory of ours. :param exclude: what is not read; None where only one file system is.
     :param need: SourceError where something cannot be kept still; otherwise it is read as it lies, with a warning.
+    :param size: of a classic snapshot of LVM; None for the usual one.
     """
     place = os.path.realpath(place)
     with contextlib.ExitStack() as stack:
@@ -67,7 +68,8 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
         try:
             kernel.own_mounts()  # first: what is opened before belongs to other mounts, and cannot be shown in ours
             moment = time.time_ns()
-            parts = [part for mount in _mounts_of(source) for part in _parts(stack, source, mount, exclude)]
+            volumes = lvm.Snapshots(stack, place, size)
+            parts = [part for mount in _mounts_of(source) for part in _parts(stack, source, mount, exclude, volumes)]
             _refuse(source, parts if need else ())
             if any(part.kind not in (NOT_STILL, UNREAD) for part in parts):
                 view = _shown(stack, source, place, parts, moment)
@@ -95,12 +97,24 @@ def make_places(source: bytes) -> None:
     for place in places_of(source):
         with contextlib.suppress(OSError):
             btrfs.tidy(place)
+    with contextlib.suppress(OSError, VoltError):
+        for mount in _mounts_of(source):
+            lvm.tidy(mount.device)
+
+
+def devices_of(source: bytes) -> t.List[str]:
+    """What a unit must allow itself for snapshots of a source (systemd.resource-control(5), DeviceAllow=). :param source: a real path."""
+    with contextlib.suppress(OSError):  # the run will say so
+        if any(lvm.group_of(mount.device) is not None for mount in _mounts_of(source)):
+            return ["block-device-mapper r"]
+    return []
 
 
 def _refuse(source: bytes, parts: t.Iterable[Part], why: str = "") -> None:
     live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
     if live:
-        raise SourceError(f"Source {show(source)}: no snapshot can be made of {', '.join(live)}{why}; exclude it, move it to Btrfs, or set `snapshot: auto`.")
+        parts = ", ".join(live)
+        raise SourceError(f"Source {show(source)}: no snapshot can be made of {parts}{why}; exclude it, move it to Btrfs or LVM, or set `snapshot: auto`.")
 
 
 def _path(source: bytes, part: Part) -> str:
@@ -165,7 +179,7 @@ def _is_excluded(source: bytes, mount: Mount, exclude: Exclusions) -> bool:
     return any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names)))
 
 
-def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.Optional[Exclusions]) -> t.Iterator[Part]:
+def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.Optional[Exclusions], volumes: lvm.Snapshots) -> t.Iterator[Part]:
     """What a mount shows of the source. Subvolumes below are file systems of their own."""
     start = _start(source, mount)
     path = b"" if start == source else os.path.relpath(start, source)
@@ -176,6 +190,21 @@ def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.
         return
     if mount.is_remote and not answers(mount.point, _ANSWER):
         return  # the walk finds that out, too, and says so
+    if mount.kind == "btrfs":
+        yield from _subvolumes(stack, source, mount, path, exclude)
+        return
+    root = volumes.root(mount)
+    if root is None:
+        yield _live(stack, path, NOT_STILL, start)
+        return
+    shown = _hold(os.path.relpath(place_of(start, [mount])[1], b"/"), root)
+    stack.callback(os.close, shown)
+    yield Part(path, "lvm", shown)
+
+
+def _subvolumes(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: bytes, exclude: t.Optional[Exclusions]) -> t.Iterator[Part]:
+    """What a mount of Btrfs shows of the source. :param path: where that is in the source."""
+    start = _start(source, mount)
     top = _top(source, mount)
     if top is None:
         yield _live(stack, path, NOT_STILL, start)

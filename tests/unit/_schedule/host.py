@@ -22,7 +22,7 @@ from .. import kit
 DEFAULTS: dict[str, Any] = {
     "interval": "6h", "on_calendar": None, "max_keep": 0, "keep": None, "randomized_delay": "5m", "jitter_seed": "host", "enabled": True,
     "exclude": [], "exclude_caches": False, "one_file_system": False, "unstable_ok": [], "fail_on_unstable": False, "max_shrink": 50, "max_churn": 5,
-    "command": [], "command_file": None, "dumps": [], "snapshot": "none", "quiesce": "none",
+    "command": [], "command_file": None, "dumps": [], "snapshot": "none", "snapshot_size": None, "quiesce": "none",
     "tags": [], "remote": None, "push_to_cdn": False,
     "workload_mode": None, "compression": "auto", "pre_command": [], "post_command": [], "drill_command": [],
     "command_timeout": 600, "timeout": None, "stall": "15m",

@@ -1,0 +1,257 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Snapshots of logical volumes, by the programs of lvm2.
+
+::
+
+    the file system lies on a logical volume, which the kernel tells (/sys/dev/block/MAJOR:MINOR/dm)
+    one run at a time: remove the snapshots that killed runs left, make one, and mount it at a place of our own
+    read it
+    a snapshot that became full meanwhile is invalid, and the run fails
+    unmount it and remove it, whatever happened
+
+A thin snapshot takes its space from the pool. A classic one gets a size; what is written to the volume while the snapshot exists must fit into it.
+
+LVM freezes the file system for the moment of the snapshot. The mount recovers what its log still has, such as files that were deleted while they were
+open. It may write to the snapshot for that, and to nothing else.
+
+A snapshot of a run that lives is mounted, and LVM removes none that is in use; so one of ours that is not in use was left by a run that was killed.
+Its mount was in mounts of the run's own, which ended with it. In a unit of systemd, the programs run in a transient service, outside of the unit's
+hardening: they need all disks. Sources: lvcreate(8), lvs(8), lvmthin(7), xfs(5), systemd-run(1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import typing as t
+
+from .._base import SourceError, VoltError, held, kernel, lock_file, process, show
+from .._fs.mounts import Mount
+
+#: How much a classic snapshot can take of what is overwritten meanwhile, where nothing is said: a share of the volume, and of the group's free space
+#: what there is.
+USUAL = "20%"
+_SIZE = re.compile(r"([0-9]{1,9})(%|[MGT])\Z")
+_UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_NAME = re.compile(r"volt-[0-9a-f]{16}\Z")
+#: What a file system needs to be mounted beside the one that it is a snapshot of. Btrfs has snapshots of its own, and must not see the same one twice.
+_OPTIONS: t.Dict[str, t.Optional[bytes]] = {"ext2": None, "ext3": None, "ext4": None, "xfs": b"nouuid"}
+_PLACE = "/run/volt"
+#: Seconds for which another run may make or remove a snapshot.
+_PATIENCE = 600.0
+#: No copies of the metadata are kept for what exists so shortly, and dmeventd, if it does not run, is not started for it.
+_CONFIG = ("--config", "activation/monitoring=0 backup/archive=0 backup/backup=0")
+_FIELDS = (
+    "vg_name,lv_name,segtype,origin,pool_lv,lv_size,vg_extent_size,vg_free_count,data_percent,metadata_percent,lv_snapshot_invalid,lv_device_open,"
+    "lv_kernel_major,lv_kernel_minor"
+)
+
+
+class Volume(t.NamedTuple):
+    """A logical volume, as lvs describes it. Sizes are in bytes; `free`: extents of its group."""
+
+    group: str
+    name: str
+    kind: str
+    origin: str
+    pool: str
+    size: int
+    extent: int
+    free: int
+    full: float
+    metadata_full: float
+    is_invalid: bool
+    is_open: bool
+    device: int
+
+    @property
+    def path(self) -> str:
+        return f"{self.group}/{self.name}"
+
+
+def is_size(text: str) -> bool:
+    """Whether a text can be the size of a snapshot: 20%, 500M, 10G or 1T."""
+    found = _SIZE.match(text)
+    return found is not None and int(found[1]) > 0 and (found[2] != "%" or int(found[1]) <= 100)
+
+
+def group_of(device: int) -> t.Optional[str]:
+    """The volume group of a block device; None where it is no logical volume. :param device: as of stat."""
+    top = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/dm"
+    try:
+        with open(os.path.join(top, "uuid"), encoding="ascii") as uuid, open(os.path.join(top, "name"), encoding="utf-8") as name:
+            if not uuid.read().startswith("LVM-"):
+                return None
+            return name.read().strip().replace("--", "\0").split("-")[0].replace("\0", "-")  # hyphens of names are doubled
+    except OSError:
+        return None
+
+
+class Snapshots:
+    """The snapshots of a run, one of each volume, however often it is mounted.
+
+    :param stack: at its end they are removed. :param place: an empty directory of ours, in mounts of our own. :param size: of classic ones; None for USUAL.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, place: bytes, size: t.Optional[str]) -> None:
+        self._stack, self._place, self._size = stack, place, size
+        self._roots: t.Dict[int, int] = {}
+
+    def root(self, mount: Mount) -> t.Optional[int]:
+        """A descriptor of the root of the file system as it was; None where it is on no logical volume, or of a kind that is not supported.
+
+        :raises OSError: no snapshot could be made; `strerror` says why.
+        """
+        if mount.device not in self._roots:
+            group = group_of(mount.device)
+            if group is None or mount.kind not in _OPTIONS:
+                return None
+            self._roots[mount.device] = self._stack.enter_context(_snapshot(group, mount, self._place, self._size))
+        return self._roots[mount.device]
+
+
+def tidy(device: int) -> None:
+    """Remove what killed runs left in the volume group of a device, if it is of one."""
+    group = group_of(device)
+    if group is not None:
+        with _turn():
+            _sweep(_volumes(group))
+
+
+@contextlib.contextmanager
+def _snapshot(group: str, mount: Mount, place: bytes, size: t.Optional[str]) -> t.Iterator[int]:
+    name = f"volt-{os.urandom(8).hex()}"
+    with contextlib.ExitStack() as stack:
+        with held(), _turn():  # LVM is never interrupted: the volume could stay suspended
+            volumes = _sweep(_volumes(group))
+            origin = next((volume for volume in volumes if volume.device == mount.device), None)
+            if origin is None:
+                raise OSError(errno.ENOENT, f"lvs does not show the volume of {show(mount.point)}")
+            words = _room(origin, volumes, size)
+            stack.callback(_remove, f"{group}/{name}")
+            _lvm("lvcreate", "--yes", "--snapshot", "--name", name, *words, origin.path)
+            top = _mounted(stack, f"/dev/mapper/{_doubled(group)}-{_doubled(name)}", mount.kind, place)
+        try:
+            yield top
+        except (VoltError, OSError):
+            _refuse_full(group, name, mount)  # which is the cause, then
+            raise
+        _refuse_full(group, name, mount)
+
+
+def _mounted(stack: contextlib.ExitStack, device: str, kind: str, place: bytes) -> int:
+    """A descriptor of a device's file system, mounted over what is at the place."""
+    kernel.mount_device(os.fsencode(device), place, os.fsencode(kind), _OPTIONS[kind])
+    stack.callback(kernel.unmount, place)
+    top = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, top)
+    return top
+
+
+def _room(origin: Volume, volumes: t.Sequence[Volume], size: t.Optional[str]) -> t.List[str]:
+    """The words for lvcreate that say where a snapshot has its space. OSError where there is none."""
+    if origin.kind == "thin":
+        pool = next((volume for volume in volumes if volume.name == origin.pool), origin)
+        if pool.full >= 100 or pool.metadata_full >= 100:  # the volume would be suspended until LVM gives up
+            raise OSError(errno.ENOSPC, f"thin pool {pool.path} is full")
+        return ["--setactivationskip", "y", "--ignoreactivationskip", "--activate", "y"]  # after a crash of the host, it need not be active
+    if not origin.free:
+        raise OSError(errno.ENOSPC, f"volume group {origin.group} has no free space")
+    number, unit = t.cast("re.Match[str]", _SIZE.match(size or USUAL)).groups()
+    wanted = origin.size * int(number) // 100 if unit == "%" else int(number) * _UNITS[unit]
+    extents = max(1, -(-wanted // origin.extent))
+    if size is not None and extents > origin.free:
+        raise OSError(errno.ENOSPC, f"volume group {origin.group} has {origin.free * origin.extent >> 20} MiB free, less than snapshot_size")
+    return ["--extents", str(min(extents, origin.free))]
+
+
+def _refuse_full(group: str, name: str, mount: Mount) -> None:
+    """SourceError if a classic snapshot became full: what was read after that moment is wrong."""
+    found = next((volume for volume in _volumes(group) if volume.name == name), None)
+    if found is None or found.is_invalid or (found.kind != "thin" and found.full >= 100):
+        raise SourceError(
+            f"The snapshot of {show(mount.point)} became full while it was read, so nothing is stored; raise `snapshot_size`, or run when less is written."
+        )
+
+
+def _remove(path: str) -> None:
+    """Remove a snapshot. If that fails, the next run does."""
+    with held(), contextlib.suppress(OSError, VoltError), _turn():
+        _lvm("lvremove", "--yes", path)
+
+
+def _sweep(volumes: t.Sequence[Volume]) -> t.List[Volume]:
+    """Remove the snapshots that killed runs left; the other volumes."""
+    left = [volume for volume in volumes if _NAME.match(volume.name) and volume.origin and not volume.is_open]
+    for volume in left:
+        with contextlib.suppress(OSError):
+            _lvm("lvremove", "--yes", volume.path)
+    return _volumes(left[0].group) if left else list(volumes)
+
+
+def _volumes(group: str) -> t.List[Volume]:
+    said = _lvm("lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--binary", "--options", _FIELDS, group)
+    try:
+        return [_volume(row) for row in json.loads(said)["report"][0]["lv"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise OSError(errno.EPROTO, f"lvs answers in an unknown form ({type(error).__name__})") from None
+
+
+def _volume(row: t.Mapping[str, str]) -> Volume:
+    major, minor = int(row["lv_kernel_major"]), int(row["lv_kernel_minor"])
+    return Volume(
+        row["vg_name"],
+        row["lv_name"],
+        row["segtype"],
+        row["origin"],
+        row["pool_lv"],
+        int(row["lv_size"]),
+        int(row["vg_extent_size"]),
+        int(row["vg_free_count"]),
+        float(row["data_percent"] or 0),
+        float(row["metadata_percent"] or 0),
+        row["lv_snapshot_invalid"] == "1",
+        row["lv_device_open"] == "1",
+        os.makedev(major, minor) if major >= 0 else 0,
+    )
+
+
+def _doubled(name: str) -> str:
+    return name.replace("-", "--")
+
+
+@contextlib.contextmanager
+def _turn() -> t.Iterator[None]:
+    """A snapshot is mounted a moment after it is made. No other run sweeps in between."""
+    path = os.path.join(_PLACE if os.path.isdir(_PLACE) else "/run", "lvm.lock")
+    fd = t.cast(int, lock_file(path, fcntl.LOCK_EX, time.monotonic() + _PATIENCE, "a backup that makes a snapshot"))
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lvm(program: str, *words: str) -> str:
+    """The output of a program of lvm2; OSError with its complaint if it fails."""
+    if shutil.which(program) is None:
+        raise OSError(errno.ENOENT, f"{program} is missing; install lvm2")
+    try:
+        done = process.run([*process.apart(), program, *_CONFIG, *words], {**os.environ, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"}, capture=True)
+    except (ValueError, subprocess.SubprocessError) as error:
+        raise OSError(errno.EIO, f"{program} could not be started: {error}") from None
+    if done.status:
+        said = [line.strip() for line in done.errors.splitlines() if line.strip() and "WARNING" not in line]
+        raise OSError(errno.EIO, f"{program} says: {said[-1].rstrip('.') if said else done.how}")
+    return done.output
