@@ -93,6 +93,8 @@ def busy(top: str) -> Iterator[None]:
     finally:
         child.kill()
         child.wait()
+        for path in glob.glob(f"{top}/*.new"):
+            os.unlink(path)
 
 
 def make() -> None:
@@ -120,7 +122,7 @@ def all_is_of_one_moment(name: str) -> Callable[[], None]:
             backup = run.backup()
         assert backup["snapshots"] == [{"path": source, "kind": "lvm"}] and not backup["unstable"], backup
         places = ["--store", run.store, "--backup-dir", f"{run.store}-records"]
-        do(sys.executable, sys.argv[1], *places, "restore", backup["id"], "--target", "/run/restored", "--yes")
+        do(sys.executable, sys.argv[1], *places, "restore", backup["id"], "--target", "/run/restored")
         numbers = [int(open(f"/run/restored/{letter}", encoding="ascii").read()) for letter in "abcdefgh"]
         shutil.rmtree("/run/restored")
         assert numbers == sorted(numbers, reverse=True) and 0 <= numbers[0] - numbers[-1] <= 1 and numbers[0] > 0, numbers

@@ -462,10 +462,9 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
 def check_still(snapshot: str, size: t.Optional[str], quiesce: str) -> None:
     """UsageError for values of options `snapshot`, `snapshot_size` and `quiesce` that there are not."""
     if size is not None:
-        from .._sources.lvm import is_size
+        from .._sources.lvm import check_size
 
-        if snapshot == "none" or not is_size(size):
-            raise UsageError(f"Option snapshot_size must be like 20% or 10G, and needs `snapshot: auto` or `require` (got {size!r}).")
+        check_size(size, snapshot)
     for name, value, ways in (("snapshot", snapshot, ("none", "auto", "require")), ("quiesce", quiesce, ("none", "pause", "stop"))):
         if value not in ways:
             raise UsageError(f"Option {name} must be one of {', '.join(ways)} (got {value!r}).")

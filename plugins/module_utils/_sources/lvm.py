@@ -37,7 +37,7 @@ import subprocess
 import time
 import typing as t
 
-from .._base import SourceError, VoltError, held, kernel, lock_file, process, show
+from .._base import SourceError, UsageError, VoltError, held, kernel, lock_file, process, show
 from .._fs.mounts import Mount
 
 #: How much a classic snapshot can take of what is overwritten meanwhile, where nothing is said: a share of the volume, and of the group's free space
@@ -81,10 +81,13 @@ class Volume(t.NamedTuple):
         return f"{self.group}/{self.name}"
 
 
-def is_size(text: str) -> bool:
-    """Whether a text can be the size of a snapshot: 20%, 500M, 10G or 1T."""
+def check_size(text: str, way: str) -> None:
+    """UsageError unless a text is the size of a snapshot: 20%, 500M, 10G or 1T. :param way: as option `snapshot`."""
     found = _SIZE.match(text)
-    return found is not None and int(found[1]) > 0 and (found[2] != "%" or int(found[1]) <= 100)
+    if way == "none":
+        raise UsageError("Option `snapshot_size` has no effect without `snapshot`; set that, or omit it.")
+    if found is None or not int(found[1]) or (found[2] == "%" and int(found[1]) > 100):
+        raise UsageError(f"Option snapshot_size must be a percentage or a number with M, G or T, such as 20% or 10G (got {text!r}).")
 
 
 def group_of(device: int) -> t.Optional[str]:
