@@ -159,9 +159,17 @@ def mounts_below() -> None:
         do("umount", f"{source}/{name}")
 
 
+def much_to_read(source: str) -> None:
+    """Content that keeps the next run busy for longer than it takes to stop it."""
+    with open(f"{source}/content", "wb") as file:
+        file.write(os.urandom(8 << 20))
+    os.sync()
+
+
 def a_full_snapshot_fails() -> None:
     source = f"{TOP}/e-classic"
     for snapshot in ("require", "auto"):
+        much_to_read(source)
         run = Run(source, snapshot, "--snapshot-size", "4M")
         run.until_snapshot()
         run.process.send_signal(signal.SIGSTOP)
@@ -178,6 +186,7 @@ def a_full_snapshot_fails() -> None:
 
 def what_a_killed_run_left_is_removed() -> None:
     for name in ("e-classic", "x-thin"):
+        much_to_read(f"{TOP}/{name}")
         run = Run(f"{TOP}/{name}", "require")
         run.until_snapshot()
         run.process.kill()

@@ -189,7 +189,7 @@ def mount_proc(target: bytes) -> None:
     _mount(b"proc", target, b"proc", _NO_SUID | _NO_DEVICES | _NO_EXEC)
 
 
-def mount_device(device: bytes, target: bytes, kind: bytes, options: t.Optional[bytes]) -> None:
+def mount_device(device: bytes, target: bytes, kind: bytes, options: bytes) -> None:
     """Show the file system of a block device, to be read only. The kernel may recover it from its log, which writes to the device."""
     _mount(device, target, kind, _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_EXEC, options)
 

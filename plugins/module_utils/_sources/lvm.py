@@ -46,8 +46,9 @@ USUAL = "20%"
 _SIZE = re.compile(r"([0-9]{1,9})(%|[MGT])\Z")
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _NAME = re.compile(r"volt-[0-9a-f]{16}\Z")
-#: What a file system needs to be mounted beside the one that it is a snapshot of. Btrfs has snapshots of its own, and must not see the same one twice.
-_OPTIONS: t.Dict[str, t.Optional[bytes]] = {"ext2": None, "ext3": None, "ext4": None, "xfs": b"nouuid"}
+#: How a snapshot is mounted: XFS beside the one that it is a snapshot of, ext4 so that one that becomes full never ends the host (errors=panic, as its
+#: superblock may say). Btrfs has snapshots of its own, and must not see the same file system twice.
+_OPTIONS = {"ext2": b"errors=continue", "ext3": b"errors=continue", "ext4": b"errors=continue", "xfs": b"nouuid"}
 _PLACE = "/run/volt"
 #: Seconds for which another run may make or remove a snapshot.
 _PATIENCE = 600.0
@@ -125,12 +126,11 @@ class Snapshots:
         return self._roots[mount.device]
 
 
-def tidy(device: int) -> None:
-    """Remove what killed runs left in the volume group of a device, if it is of one."""
-    group = group_of(device)
-    if group is not None:
-        with _turn():
-            _sweep(_volumes(group))
+def tidy(devices: t.Iterable[int]) -> None:
+    """Remove what killed runs left in the volume groups of block devices, of those that are of one."""
+    for group in {group_of(device) for device in devices} - {None}:
+        with contextlib.suppress(OSError, VoltError), _turn():
+            _sweep(_volumes(t.cast(str, group)))
 
 
 @contextlib.contextmanager

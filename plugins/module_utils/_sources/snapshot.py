@@ -24,7 +24,7 @@ import os
 import time
 import typing as t
 
-from .._base import SourceError, VoltError, kernel, open_real, reason, show
+from .._base import SourceError, kernel, open_real, reason, show
 from .._capture.capture import View
 from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts, place_of
@@ -97,9 +97,8 @@ def make_places(source: bytes) -> None:
     for place in places_of(source):
         with contextlib.suppress(OSError):
             btrfs.tidy(place)
-    with contextlib.suppress(OSError, VoltError):
-        for mount in _mounts_of(source):
-            lvm.tidy(mount.device)
+    with contextlib.suppress(OSError):  # the run will say so
+        lvm.tidy(mount.device for mount in _mounts_of(source))
 
 
 def devices_of(source: bytes) -> t.List[str]:
