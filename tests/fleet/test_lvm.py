@@ -3,21 +3,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Snapshots of logical volumes, on a kernel of their own: that of this machine may have no device mapper, and its volumes are none of a test's business.
 
-The machine is User-Mode Linux. It starts from this machine's own file system, which it cannot write to, and does nothing but what rigs/volumes.py has.
+The first machine is User-Mode Linux. It starts from this machine's own file system, which it cannot write to, and does nothing but what rigs/volumes.py has.
+The second one is a host with systemd, for the units of schedules. It gets lvm2 without the scripts of its package: those are for udev, which it has not.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Callable
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import Unavailable, need, uml_kernel, volumes
+from ansible_collections.volt.backup.tests.rigs import Unavailable, debian, need, uml_kernel, virtual, volumes
 from ansible_collections.volt.backup.tests.rigs.fleet import APART, Fleet
 from ansible_collections.volt.backup.tests.unit.kit import command
 
@@ -96,4 +100,98 @@ def volumes_are_kept_still(fleet: Fleet) -> None:
 
 @pytest.mark.meanwhile(work=volumes_are_kept_still)
 def test_volumes_are_kept_still(outcome: Callable[[], None]) -> None:
+    outcome()
+
+
+PACKAGES = ("dmsetup", "libaio1", "libdevmapper-event1.02.1", "liblvm2cmd2.03", "lvm2", "thin-provisioning-tools")
+#: Makes a classic and a thin volume with a source on each.
+FURNISH = """\
+set -e
+python3 /root/load.py /root/modules/*
+vgcreate group /dev/ubdb
+lvcreate --yes --size 64M --name classic group
+lvcreate --type thin-pool --size 100M --name pool group
+lvcreate --virtualsize 64M --thinpool group/pool --name thin
+mkdir -p /run/volt /var/lib/volt/schedules /srv/cas /srv/backups
+for name in classic thin; do
+    mkfs.ext4 -q /dev/group/$name
+    mkdir /srv/$name
+    mount /dev/group/$name /srv/$name
+    mkdir /srv/$name/app
+    echo $name >/srv/$name/app/file
+done
+chmod 0755 /usr/local/bin/volt-backup
+"""
+#: Declares a schedule of each, which no timer starts.
+DECLARE = """\
+import os, sys
+sys.path.insert(0, "/usr/local/bin/volt-backup")
+from volt_backup._schedule import job, units
+os.makedirs("/etc/volt/backup", exist_ok=True)
+for name in ("classic", "thin"):
+    made = job.check(job.Job(name, f"/srv/{name}/app", 86400, snapshot="require", store="/srv/cas", backup_dir="/srv/backups"))
+    with open(job.path(name), "w") as file:
+        file.write(made.text())
+    with open(f"/etc/systemd/system/{made.unit}.service", "w") as file:
+        file.write(units.service(made, "/usr/bin/python3", "/usr/local/bin/volt-backup", "/var/lib/volt/schedules"))
+"""
+
+
+class WithDisk(virtual.Machine):
+    """A host with a disk for volumes."""
+
+    more_disks = (400,)
+
+
+def packed(room: Path, tree: Path) -> str:
+    """What the host needs, as the base64 of a tar: the packages, modules of its kernel, and volt-backup."""
+    drivers = next(MODULES.glob("*/kernel/drivers/md"), None)
+    if drivers is None:
+        raise Unavailable("the kernel of User-Mode Linux has no device mapper")
+    layer = room / "layer"
+    for package in debian.download(tree, PACKAGES, room / "packages"):
+        if package.name.split("_")[0] in PACKAGES:
+            subprocess.run(["dpkg-deb", "--extract", str(package), str(layer)], check=True)
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w:gz", compresslevel=1) as tar:
+        for top in layer.iterdir():  # what is a link in the host stays one
+            for path in top.rglob("*"):
+                if not path.is_dir() or path.is_symlink():
+                    name = str(path.relative_to(layer))
+                    tar.add(path, name if top.name in ("etc", "usr") else f"usr/{name}")
+        for number, module in enumerate(NEEDED):
+            tar.add(drivers / f"{module}.ko", f"root/modules/{number}.ko")
+        for name, content in {
+            "root/load.py": LOAD.encode(),
+            "usr/local/bin/volt-backup": command(),
+            "etc/lvm/lvmlocal.conf": b"activation { udev_sync = 0 udev_rules = 0 }",
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def units_read_volumes(fleet: Fleet) -> None:
+    """The hardening leaves room for what LVM needs, and no more: the programs run outside of it, and the unit may read devices of LVM."""
+    host = fleet.boot("volumes", "bookworm", WithDisk)
+    room = fleet.room / "packing"
+    room.mkdir()
+    host.run("sh", "-c", "base64 -d | tar xz --no-same-owner -C / && ldconfig", stdin=packed(room, host._tree), timeout=300)
+    host.run("sh", "-c", FURNISH, timeout=300)
+    host.run("python3", "-c", DECLARE)
+    host.run("systemctl", "daemon-reload")
+    host.run("volt-backup", "init", "--store", "/srv/cas", "--backup-dir", "/srv/backups")
+    for name in ("classic", "thin"):
+        unit = f"volt-backup-{name}.service"
+        assert "DeviceAllow=block-device-mapper r\n" in host.run("cat", f"/etc/systemd/system/{unit}").stdout
+        done = host.run("systemctl", "start", unit, check=False, timeout=300)
+        assert not done.returncode, host.run("journalctl", "--no-pager", "--unit", unit).stdout
+    made = json.loads(host.run("volt-backup", "list", "--store", "/srv/cas", "--backup-dir", "/srv/backups", "--json").stdout)["backups"]
+    wanted = {(f"/srv/{name}/app", "lvm", 1) for name in ("classic", "thin")}
+    assert {(part["path"], part["kind"], backup["file_count"]) for backup in made for part in backup["snapshots"]} == wanted
+    assert "volt-" not in host.run("lvs").stdout
+
+
+@pytest.mark.meanwhile(work=units_read_volumes)
+def test_units_read_volumes(outcome: Callable[[], None]) -> None:
     outcome()

@@ -57,11 +57,13 @@ class Machine(Host):
     """A host with a clock of its own.
 
     :ivar clock: what its clock shows when it is powered on, in UTC and without a zone; None for this machine's time.
+    :ivar more_disks: MiB of each disk that it has besides, /dev/ubdb and further. They are made empty when it is first powered on.
     """
 
     link = "eth0"
     answers, boots = 60, 900
     clock: str | None = None
+    more_disks: tuple[int, ...] = ()
 
     def __init__(self, fleet: Fleet, name: str, suite: str, number: int) -> None:
         need("linux.uml", "mkfs.ext4", "mount", root=True)
@@ -77,13 +79,20 @@ class Machine(Host):
             self._make_disk()
         self._disconnect()
         link = f"ve-{self._machine}"
+        more = [self._more_disk(number, size) for number, size in enumerate(self.more_disks, 1)]
         with open(self._console, "ab") as console:
             self._process = self.fleet.spawn(
-                *APART, sys.executable, uml_kernel.__file__, "linux.uml", "mem=512M", f"uml_dir={self._room}", f"ubd0={self._disk}", f"eth0=tuntap,{link}",
-                "con0=fd:0,fd:1", "con=null", "ssl=null", "root=/dev/ubda", "rw", "quiet", "init=/fleet-init", f"fleet_clock={self.clock or ''}",
+                *APART, sys.executable, uml_kernel.__file__, "linux.uml", "mem=512M", f"uml_dir={self._room}", f"ubd0={self._disk}", *more,
+                f"eth0=tuntap,{link}", "con0=fd:0,fd:1", "con=null", "ssl=null", "root=/dev/ubda", "rw", "quiet", "init=/fleet-init", f"fleet_clock={self.clock or ''}",
                 *uml_kernel.ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
         threading.Thread(target=self._wire, args=(link, self._process), daemon=True).start()
         self._up = False
+
+    def _more_disk(self, number: int, size: int) -> str:
+        path = self._room / f"disk{number}"
+        with open(path, "ab") as disk:
+            disk.truncate(size << 20)
+        return f"ubd{number}={path}"
 
     def _ended(self) -> None:
         """Some processors and containers are not for this kernel."""

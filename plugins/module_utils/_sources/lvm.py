@@ -88,7 +88,7 @@ def check_size(text: str, way: str) -> None:
     if way == "none":
         raise UsageError("Option `snapshot_size` has no effect without `snapshot`; set that, or omit it.")
     if found is None or not int(found[1]) or (found[2] == "%" and int(found[1]) > 100):
-        raise UsageError(f"Option snapshot_size must be a percentage or a number with M, G or T, such as 20% or 10G (got {text!r}).")
+        raise UsageError(f"Option `snapshot_size` must be a percentage or a number with M, G or T, such as 20% or 10G (got {text!r}).")
 
 
 def group_of(device: int) -> t.Optional[str]:
@@ -176,7 +176,7 @@ def _room(origin: Volume, volumes: t.Sequence[Volume], size: t.Optional[str]) ->
     wanted = origin.size * int(number) // 100 if unit == "%" else int(number) * _UNITS[unit]
     extents = max(1, -(-wanted // origin.extent))
     if size is not None and extents > origin.free:
-        raise OSError(errno.ENOSPC, f"volume group {origin.group} has {origin.free * origin.extent >> 20} MiB free, less than snapshot_size")
+        raise OSError(errno.ENOSPC, f"volume group {origin.group} has {origin.free * origin.extent >> 20} MiB free, less than `snapshot_size`")
     return ["--extents", str(min(extents, origin.free))]
 
 
