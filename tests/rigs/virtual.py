@@ -83,8 +83,8 @@ class Machine(Host):
         with open(self._console, "ab") as console:
             self._process = self.fleet.spawn(
                 *APART, sys.executable, uml_kernel.__file__, "linux.uml", "mem=512M", f"uml_dir={self._room}", f"ubd0={self._disk}", *more,
-                f"eth0=tuntap,{link}", "con0=fd:0,fd:1", "con=null", "ssl=null", "root=/dev/ubda", "rw", "quiet", "init=/fleet-init", f"fleet_clock={self.clock or ''}",
-                *uml_kernel.ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
+                f"eth0=tuntap,{link}", "con0=fd:0,fd:1", "con=null", "ssl=null", "root=/dev/ubda", "rw", "quiet", "init=/fleet-init",
+                f"fleet_clock={self.clock or ''}", *uml_kernel.ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT)  # fmt: skip
         threading.Thread(target=self._wire, args=(link, self._process), daemon=True).start()
         self._up = False
 
