@@ -87,7 +87,7 @@ def is_down(container: Container, way: str) -> bool:
 def ask(words: t.Sequence[str]) -> str:
     """The output of a program. SourceError if it fails."""
     try:
-        done = process.run([*_apart(), *words], patience=PATIENCE, capture=True)
+        done = process.run([*process.apart(), *words], patience=PATIENCE, capture=True)
     except (OSError, subprocess.TimeoutExpired):
         raise SourceError(f"{words[0]} did not answer; start it, or set `quiesce: none`.") from None
     if done.status:
@@ -97,7 +97,7 @@ def ask(words: t.Sequence[str]) -> str:
 
 def attempt(words: t.Sequence[str], mounts: int = -1, stdin: bytes = b"") -> str:
     """Run a program; why it failed, empty where it did not. :param mounts: a descriptor of the namespace to run it in; -1 for ours."""
-    within = _apart()
+    within = process.apart()
     if not within and mounts >= 0 and shutil.which("nsenter"):
         within = ["nsenter", f"--mount=/proc/{os.getpid()}/fd/{mounts}", "--"]
     try:
@@ -111,9 +111,3 @@ def attempt(words: t.Sequence[str], mounts: int = -1, stdin: bytes = b"") -> str
 
 def _last(done: process.Ended) -> str:
     return done.errors.strip().rpartition("\n")[2] or done.how
-
-
-def _apart() -> t.List[str]:
-    """In a unit of systemd: what starts a program outside of it."""
-    within = "INVOCATION_ID" in os.environ and os.geteuid() == 0 and os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")
-    return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--"] if within else []
