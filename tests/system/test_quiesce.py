@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -273,3 +274,28 @@ def test_a_machine_uses_the_layer_that_it_writes_to(machine: Machine, tmp_path: 
         (tmp_path / name).mkdir()
     with machine.running('mount -t overlay none -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" data', str(tmp_path)):
         assert machine.uses(tmp_path / "upper") and not machine.uses(tmp_path / "lower")
+
+
+def test_a_machine_that_is_being_frozen_waits_already(tmp_path: Path) -> None:
+    """The kernel says `frozen 1` once each process is, and one of them may wait for a disk."""
+    group = tmp_path / "machine-a b.scope" / "payload"
+    group.mkdir(parents=True)
+    (group / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    box = runtimes.Container(runtimes.NSPAWN, "machine-a\\x20b.scope", "a b", group=str(group))
+    for content, down in (("0\n", False), ("1\n", True)):
+        (group / "cgroup.freeze").write_text(content)
+        assert machines.is_down(box, "pause") is down
+    assert machines.attempt(box, "unpause") == "" and (group / "cgroup.freeze").read_text() == "0"
+    for word, words in (("unpause", ["echo", "0", f">{group}/cgroup.freeze"]), ("start", ["systemctl", "start", box.id])):
+        assert shlex.split(machines.remedy(box, word)) == words
+
+
+def test_an_ephemeral_machine_is_not_stopped(machine: Machine, tmp_path: Path) -> None:
+    """systemd-nspawn removes the copy that it runs in."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with machine.running('mount --bind "$1" data', str(shared)):
+        with open(machine.place / "box", "a") as told:
+            told.write("ROOT=/var/lib/machines/.#machine.box1234\n")
+        with pytest.raises(SourceError, match="it is ephemeral"):
+            machines.using(os.fsencode(shared), "stop")

@@ -250,8 +250,12 @@ def _lvm(program: str, *words: str) -> str:
     """The output of a program of lvm2; OSError with its complaint if it fails."""
     if shutil.which(program) is None:
         raise OSError(errno.ENOENT, f"{program} is missing; install lvm2")
+    environment = {**os.environ, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"}
+    patience = _PATIENCE if program == "lvs" else None  # the others suspend volumes, and must end by themselves
     try:
-        done = process.run([*process.apart(), program, *_CONFIG, *words], {**os.environ, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"}, capture=True)
+        done = process.run([*process.apart(), program, *_CONFIG, *words], environment, patience=patience, capture=True)
+    except subprocess.TimeoutExpired:
+        raise OSError(errno.ETIMEDOUT, f"{program} did not answer in {_PATIENCE:.0f} seconds") from None
     except (ValueError, subprocess.SubprocessError) as error:
         raise OSError(errno.EIO, f"{program} could not be started: {error}") from None
     if done.status:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import time
 import typing as t
 
@@ -34,7 +35,9 @@ _MACHINES = "/run/systemd/machines"
 #: The group of a machine's processes, in that of its unit.
 _PAYLOAD = "payload"
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:scope|service)\Z")
-_FACTS = "MainPID,LoadState,Transient,CanStart,CanStop,RequiredBy,BoundBy,ConsistsOf"
+#: Of a service: what it is, and which units stop with it.
+_STOP_TOO = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+_FACTS = ",".join(("MainPID", "LoadState", "Transient", "CanStart", "CanStop", *_STOP_TOO))
 #: Seconds that processes may take to freeze, or to end once their service has stopped.
 _PATIENCE = 30.0
 _MOST = 1 << 20
@@ -56,7 +59,7 @@ def using(source: bytes, way: str) -> t.List[Container]:
         if not any(one[0] == other[0] and meet(one[1], other[1]) for one in _written_spots(leader, seen) for other in read):
             continue
         unit, group = _place(name, leader, seen)
-        if "frozen 1" not in _events(group):
+        if not _is_frozen(group):
             found.append(Container(NSPAWN, _freezable(name, unit, group) if way == "pause" else _service(name, leader), name, group=group))
     return found
 
@@ -76,22 +79,27 @@ def attempt(machine: Container, word: str) -> str:
 def is_down(machine: Container, way: str) -> bool:
     """Whether a machine waits. SourceError where systemd does not answer. :param way: in which it was made to wait: pause or stop."""
     if way == "pause":
-        return "frozen 1" in _events(machine.group)
+        return _is_frozen(machine.group)
     return runtimes.ask(["systemctl", "show", "--property=ActiveState", "--value", "--", machine.id]).strip() in ("inactive", "failed", "deactivating")
 
 
 def remedy(machine: Container, word: str) -> str:
     """What a user runs to resume a machine."""
-    return f"systemctl start {machine.id}" if word == "start" else f"echo 0 >{machine.group}/cgroup.freeze"
+    return f"systemctl start {shlex.quote(machine.id)}" if word == "start" else f"echo 0 >{shlex.quote(f'{machine.group}/cgroup.freeze')}"
 
 
 def _leader(name: str) -> str:
     """The first process of a machine that systemd-nspawn runs, by its number; else nothing."""
     if name.startswith(".") or ":" in name:
         return ""  # a file that is being written, or a link
-    told = dict(line.partition("=")[::2] for line in _lines(f"{_MACHINES}/{name}"))
+    told = _told(name)
     leader = told.get("LEADER", "")
     return leader if told.get("SERVICE") == "systemd-nspawn" and leader.isdigit() else ""
+
+
+def _told(name: str) -> t.Dict[str, str]:
+    """What systemd-machined writes of a machine."""
+    return dict(line.partition("=")[::2] for line in _lines(f"{_MACHINES}/{name}"))
 
 
 def _lines(path: str) -> t.List[str]:
@@ -124,7 +132,7 @@ def _written_spots(leader: str, seen: t.Sequence[Mount]) -> t.List[Spot]:
     for mount in parsed(content.encode()):
         if mount.writable and mount.kind not in PSEUDO:
             spots.append((mount.device, mount.root))
-            spots += [(device, _plain(path)) for device, path in (place_of(os.path.realpath(file), seen) for file in _files_of(mount))]
+            spots += [(device, _plain(path)) for device, path in (place_of(os.path.normpath(file), seen) for file in _files_of(mount))]
     return spots
 
 
@@ -172,11 +180,13 @@ def _freezable(name: str, unit: str, group: str) -> str:
 
 def _service(name: str, leader: str) -> str:
     """The service that a machine is stopped and started with: its main process is the systemd-nspawn of the machine, and a file describes it."""
+    if os.path.basename(_told(name).get("ROOT", "")).startswith(".#"):  # a copy that systemd-nspawn removes when the machine stops
+        raise SourceError(f"Machine {name} cannot be stopped: it is ephemeral, so its files would be removed; set `quiesce: pause`.")
     (parent, *_more) = [line.split()[1] for line in _lines(f"/proc/{leader}/status") if line.startswith("PPid:")] or [""]
     groups = [part for line in _lines(f"/proc/{parent}/cgroup") for part in line.split("/") if _UNIT.match(part) and part.endswith(".service")]
     for service in groups[-1:]:
         told = dict(line.partition("=")[::2] for line in runtimes.ask(["systemctl", "show", f"--property={_FACTS}", "--", service]).splitlines())
-        others = " ".join(told.get(fact, "") for fact in ("RequiredBy", "BoundBy", "ConsistsOf")).split()
+        others = " ".join(told.get(fact, "") for fact in _STOP_TOO).split()
         if others:
             raise SourceError(f"Machine {name} cannot be stopped: {others[0]} would stop with {service}; set `quiesce: pause`.")
         if told.get("MainPID") == parent and [told.get(fact) for fact in ("LoadState", "Transient", "CanStart", "CanStop")] == ["loaded", "no", "yes", "yes"]:
@@ -187,6 +197,11 @@ def _service(name: str, leader: str) -> str:
 def _events(group: str) -> t.List[str]:
     """What the kernel tells of a control group; of one that has ended, as of an empty one."""
     return (_lines(f"{group}/cgroup.events") if group else []) or ["populated 0", "frozen 0"]
+
+
+def _is_frozen(group: str) -> bool:
+    """Whether a machine is to be frozen; "frozen 1" in its events comes only once each process is, and one that waits for a disk can take long."""
+    return bool(group) and _lines(f"{group}/cgroup.freeze") == ["1"]
 
 
 def _becomes(group: str, state: str) -> bool:

@@ -208,6 +208,7 @@ def _labelled(search: Search) -> t.List[t.Tuple[Candidate, labels_of.Wish]]:
             config = _compose_file(search.disk, directory, files.split(",") if isinstance(files, str) else [])
             if not _wrote_labels(search, root, value, config):
                 doubtful[project, directory] = str(value.get("Name")).lstrip("/")
+                wishes.setdefault((project, directory), []).append(labels_of.Wish())
             elif config is None:
                 gone[project] = directory
             else:

@@ -364,6 +364,17 @@ def test_labels_about_backups_that_do_not_count(root: Root, labels: Any, kept: b
     assert told in warning and "\n" not in warning and found.complete
 
 
+def test_a_container_whose_project_is_doubtful_wants_a_backup(root: Root) -> None:
+    """Others of its project cannot leave it out."""
+    root.file("/opt/shop/compose.yaml", "services: {}\n")
+    labels = root.project("shop", "/opt/shop", "/opt/shop/compose.yaml")
+    root.file(KEPT, {"config": {"Labels": None}})
+    root.container("a", Config={"Labels": {**labels, "volt.backup": "false"}}, Image=IMAGE)
+    assert root.find().workloads == []
+    root.container("b", labels, Name="/other", Image="sha256:" + "cd" * 32)
+    assert [item["workload"] for item in root.find().workloads] == ["compose-shop"]
+
+
 def test_labels_of_a_users_docker_do_not_count(root: Root) -> None:
     place = "/home/jo/.local/share/docker"
     root.file(f"{place}{KEPT[len(DOCKER):]}", {"config": {}})
