@@ -27,7 +27,7 @@ import os
 import time
 import typing as t
 
-from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, parse, reason, show_time
+from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, open_file, parse, reason, show_time
 from . import job as jobs, metrics, units
 from .apart import apart
 from .ledger import Ledger
@@ -95,6 +95,7 @@ def write(there: Survey, path: str = PATH) -> None:
             for gone in (path, os.path.join(directory, LOCK)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(gone)
+            _drop_locks(directory)
             with contextlib.suppress(OSError):  # not empty, or not there
                 os.rmdir(directory)
             return
@@ -109,6 +110,19 @@ def write(there: Survey, path: str = PATH) -> None:
     except OSError as error:
         files.quietly(os.unlink, path)
         raise unwritten(path, error) from None
+
+
+def _drop_locks(directory: str) -> None:
+    """Remove the locks that runs leave beside the status (`_sources`), but not those that a run holds."""
+    for name in files.names_in(directory):
+        with contextlib.suppress(OSError):
+            if name.endswith(".lock"):
+                fd = open_file(os.path.join(directory, name))
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(os.path.join(directory, name))
+                finally:
+                    os.close(fd)
 
 
 def _group() -> int:

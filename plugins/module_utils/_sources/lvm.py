@@ -238,7 +238,7 @@ def _doubled(name: str) -> str:
 @contextlib.contextmanager
 def _turn() -> t.Iterator[None]:
     """A snapshot is mounted a moment after it is made. No other run sweeps in between."""
-    path = os.path.join(_PLACE if os.path.isdir(_PLACE) else "/run", "lvm.lock")
+    path = f"{_PLACE}/lvm.lock" if os.path.isdir(_PLACE) else "/run/volt-lvm.lock"
     fd = t.cast(int, lock_file(path, fcntl.LOCK_EX, time.monotonic() + _PATIENCE, "a backup that makes a snapshot"))
     try:
         yield

@@ -122,7 +122,7 @@ def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Con
 @contextlib.contextmanager
 def _turn() -> t.Iterator[None]:
     """One run at a time keeps containers still: a second one would take those of the first for paused by others."""
-    path = os.path.join(_PLACE if os.path.isdir(_PLACE) else "/run", "quiesce.lock")
+    path = f"{_PLACE}/quiesce.lock" if os.path.isdir(_PLACE) else "/run/volt-quiesce.lock"
     fd = lock_file(path, fcntl.LOCK_EX, time.monotonic() + LONGEST, "a backup that keeps containers still")
     try:
         yield

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -464,3 +465,18 @@ def test_suspect_backups_are_counted_until_a_good_one_comes(host: Host) -> None:
     manager.accept(second)
     assert [one["suspect_count"] for one in look(host).workloads] == [0]
     assert manager.find(Query(id=first))[0]["suspect"]
+
+
+def test_locks_of_runs_go_with_the_last_schedule(host: Host) -> None:
+    """But not one that a run holds: a second run would not wait for it."""
+    directory = Path(host.places.public).parent
+    directory.mkdir(exist_ok=True)
+    there = look(host)._replace(schedules=[], problems=[])
+    for name in ("quiesce.lock", "lvm.lock"):
+        (directory / name).write_text("")
+    with open(directory / "quiesce.lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        public.write(there, host.places.public)
+        assert os.listdir(directory) == ["quiesce.lock"]
+    public.write(there, host.places.public)
+    assert not directory.exists()
