@@ -9,10 +9,12 @@ No test knows where the backups of this machine are, or writes to its journal.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
@@ -65,14 +67,11 @@ def public_path() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def host_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The host file of this test, which is not there."""
-    path = tmp_path_factory.mktemp("etc") / "backup.json"
-    monkeypatch.setattr(host, "PATH", str(path))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def no_journal(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests leave no entries in the journal of this machine."""
-    monkeypatch.setattr(journal, "SOCKET", str(tmp_path_factory.mktemp("run") / "journal"))
+def host_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The host file of this test, which is not there. Nothing gets into the journal of this machine."""
+    place = tmp_path_factory.getbasetemp() / f"host-{uuid4().hex}"  # `mktemp` would look at the directories of all tests before this one
+    place.mkdir()
+    monkeypatch.setattr(host, "PATH", str(place / "backup.json"))
+    monkeypatch.setattr(journal, "SOCKET", str(place / "journal"))
+    yield place / "backup.json"
+    shutil.rmtree(place)

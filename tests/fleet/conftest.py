@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Three real hosts for all tests of a run, one a suite, and Ansible to play on them.
 
-They boot when the first test asks for them, and are told apart by their suites' names. Tests share them: each works in a directory of
-its own (`place`), and a test that breaks a host boots one of its own: `fleet.boot(name, suite)`, to be ended by `Host.kill()`.
+They boot when the first test asks for them, and are told apart by their suites' names. A test plays on one of them (`hosts`), other tests on
+others; on all with the marker `everywhere`, and in the long mode. Tests share them: each works in a directory of its own (`place`), and a test
+that breaks a host boots one of its own: `fleet.boot(name, suite)`, to be ended by `Host.kill()`.
 
 Ansible plays on them in three ways. `play` and `ansible` run its programs. `modules` calls modules, by pytest-ansible. The Molecule scenarios
 in extensions/molecule are tests too, where pytest-ansible collects them: `pytest tests/fleet extensions/molecule --molecule`.
@@ -24,8 +25,8 @@ from typing import Any, Callable
 from uuid import uuid4
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import Unavailable, control, warm
-from ansible_collections.volt.backup.tests.rigs.fleet import SUITES, Fleet
+from ansible_collections.volt.backup.tests.rigs import Unavailable, control, sample, warm
+from ansible_collections.volt.backup.tests.rigs.fleet import SUITES, Fleet, Host
 
 
 class Lane:
@@ -117,10 +118,10 @@ class Lane:
 
     def _furnish(self, item: pytest.Item) -> None:
         """What a scenario finds in its environment. All that it writes lies in the fleet's room, and goes with it."""
-        hosts = self.hosts()
-        room = hosts.room / f"molecule-{item.path.parent.name}"
+        fleet, scenario = self.hosts(), item.path.parent.name
+        room = fleet.room / f"molecule-{scenario}"
         room.mkdir()
-        hosts.inventory(room / "inventory")
+        fleet.inventory(room / "inventory", sample.some(list(fleet.hosts.values()), 1, scenario))
         self._log = room / "log"
         for name, value in {
             "HOME": room,
@@ -140,6 +141,7 @@ OUTCOME = pytest.StashKey["Future[None]"]()
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "meanwhile(work): the test asks for the outcome of work(fleet), which is done while other tests run")
+    config.addinivalue_line("markers", "everywhere: the test plays on all hosts of the fleet, not on one alone")
     config.addinivalue_line("markers", "default: a Molecule scenario with the driver of this name")
     config.pluginmanager.register(Lane(config), "fleet-lane")
     if config.pluginmanager.has_plugin("ansible"):
@@ -162,13 +164,20 @@ def outcome(request: pytest.FixtureRequest) -> Callable[[], None]:
 
 
 @pytest.fixture
-def place(fleet: Fleet) -> Iterator[str]:
-    """The path, on every host, of a new directory that is no overlay; from outside it is `host.srv / Path(place).name`.
+def hosts(fleet: Fleet, request: pytest.FixtureRequest) -> list[Host]:
+    """The hosts that this test plays on."""
+    found = list(fleet.hosts.values())
+    return found if request.node.get_closest_marker("everywhere") else sample.some(found, 1, request.node.name)
+
+
+@pytest.fixture
+def place(hosts: list[Host]) -> Iterator[str]:
+    """The path, on each of these hosts, of a new directory that is no overlay; from outside it is `host.srv / Path(place).name`.
 
     Schedules of an earlier test are gone; here their history goes as well, which outlives them.
     """
     name = uuid4().hex[:8]
-    for host in fleet.hosts.values():
+    for host in hosts:
         (host.srv / name).mkdir()
         host.run("rm", "-rf", "/var/lib/volt/schedules")
     yield f"/srv/{name}"
@@ -181,13 +190,14 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[warm.Ansibl
 
 
 @pytest.fixture
-def node(fleet: Fleet, tmp_path: Path, controller: warm.Ansible) -> control.Node:
-    return control.Node(fleet, tmp_path / "ansible", controller)
+def node(fleet: Fleet, hosts: list[Host], tmp_path: Path, controller: warm.Ansible, request: pytest.FixtureRequest) -> control.Node:
+    chosen = None if request.node.get_closest_marker("everywhere") else hosts
+    return control.Node(fleet, tmp_path / "ansible", controller, chosen)
 
 
 @pytest.fixture
 def ansible(node: control.Node) -> Callable[..., Any]:
-    """Run a program of Ansible against the fleet: `ansible("ansible-playbook", "volt.backup.status")`."""
+    """Run a program of Ansible against these hosts: `ansible("ansible-playbook", "volt.backup.status")`."""
     return node.run
 
 
@@ -199,7 +209,7 @@ def play(node: control.Node) -> Callable[..., Any]:
 
 @pytest.fixture
 def modules(fleet: Fleet, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Call a module on all hosts, and have the results by their names: `modules.ping()["trixie"]["ping"]`."""
+    """Call a module on all hosts of the fleet, and have the results by their names: `modules.ping()["trixie"]["ping"]`."""
     if not request.config.pluginmanager.has_plugin("ansible"):
         raise Unavailable("pytest-ansible is not loaded: it calls the modules")
     fleet.inventory(tmp_path / "inventory")

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.volt.backup.tests.rigs import debian, oracle, torture
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, _groups
 
+pytestmark = pytest.mark.everywhere
 EXPECTED = {"bullseye": ("247", "3.9"), "bookworm": ("252", "3.11"), "trixie": ("257", "3.13")}
 
 

@@ -77,8 +77,8 @@ class Boxes:
 
 
 @pytest.fixture
-def boxes(fleet: Fleet, play: Callable[..., Any], place: str, tmp_path: Path) -> Iterator[Boxes]:
-    schedules = Schedules(fleet, play, place, tmp_path)
+def boxes(fleet: Fleet, hosts: list[Host], play: Callable[..., Any], place: str, tmp_path: Path) -> Iterator[Boxes]:
+    schedules = Schedules(fleet, hosts, play, place, tmp_path)
     schedules.each(lambda host: host.run("sh", "-ec", FURNISH.replace("{place}", place)))
     yield Boxes(schedules)
     schedules.declare(**GONE)

@@ -14,6 +14,8 @@ import pytest
 from ansible_collections.volt.backup.tests.rigs import browser, model, picture
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet
 
+pytestmark = pytest.mark.everywhere
+
 #: The root of a container, as small as it can be: a shell with what it needs, and what the drill command asks for.
 ROOT = """
 cd "$1"

@@ -63,7 +63,6 @@ class Deployment:
 
     def __init__(self, hosts: list[Any], play: Callable[..., Any], place: str, tmp_path: Path) -> None:
         self.hosts, self._play, self.place, self._tmp = hosts, play, place, tmp_path
-        self._limit = ("--limit", ",".join(host.name for host in hosts))
         self.rooms = {host.name: host.srv / Path(place).name for host in self.hosts}
         for room in self.rooms.values():
             top = room / "app"
@@ -97,50 +96,45 @@ class Deployment:
         return self.play(playbook, {**given, **variables}, *arguments)
 
     def play(self, playbook: str | Path, variables: dict[str, Any], *arguments: str) -> Any:
-        return self._play(playbook, "-e", json.dumps(variables), *self._limit, *arguments)
+        return self._play(playbook, "-e", json.dumps(variables), *arguments)
 
     def backups(self) -> dict[str, list[str]]:
         return {name: sorted(path.stem for path in (room / "backups").glob("[!.]*.json")) for name, room in self.rooms.items()}
 
 
 @pytest.fixture
-def everywhere(fleet: Any, play: Callable[..., Any], place: str, tmp_path: Path) -> Deployment:
-    """On all hosts."""
-    return Deployment(list(fleet.hosts.values()), play, place, tmp_path)
+def deployment(hosts: list[Any], play: Callable[..., Any], place: str, tmp_path: Path) -> Deployment:
+    return Deployment(hosts, play, place, tmp_path)
 
 
-@pytest.fixture
-def deployment(fleet: Any, play: Callable[..., Any], place: str, tmp_path: Path, request: pytest.FixtureRequest) -> Deployment:
-    """On one host, for what Ansible decides on the control node; on all in the long mode."""
-    return Deployment(sample.some(list(fleet.hosts.values()), 1, request.node.name), play, place, tmp_path)
-
-
+@pytest.mark.everywhere
 @pytest.mark.parametrize("playbook", [PLAYBOOK, HALVES], ids=["role", "halves"])
-def test_a_deployment_that_breaks_a_workload_is_undone(everywhere: Deployment, playbook: str | Path) -> None:
-    done = everywhere.run(playbook, BREAKS)
+def test_a_deployment_that_breaks_a_workload_is_undone(deployment: Deployment, playbook: str | Path) -> None:
+    done = deployment.run(playbook, BREAKS)
     assert done.returncode == 2, done.stdout
     assert done.stdout.count("failed=1") == 3 and "rescued=1" in done.stdout, done.stdout
-    made = everywhere.backups()
+    made = deployment.backups()
     assert [len(ids) for ids in made.values()] == [1, 1, 1]
     for name, (backup,) in made.items():
         assert backup.endswith("-pre-deploy") and f"{backup} is restored" in done.stdout, (name, done.stdout)
     assert "Start the service" in done.stdout
-    assert everywhere.as_before()
-    for room in everywhere.rooms.values():
+    assert deployment.as_before()
+    for room in deployment.rooms.values():
         assert sorted(path.name for path in (room / "app/uploads").iterdir()) == ["early", "later"]
         assert (room / "app/library").read_text() == "1111"
 
 
-def test_a_deployment_that_works_stays(everywhere: Deployment) -> None:
-    checked = everywhere.run(PLAYBOOK, WORKS, "--check")
+@pytest.mark.everywhere
+def test_a_deployment_that_works_stays(deployment: Deployment) -> None:
+    checked = deployment.run(PLAYBOOK, WORKS, "--check")
     assert checked.returncode == 0, checked.stdout
-    assert everywhere.as_before() and everywhere.backups() == {host.name: [] for host in everywhere.hosts}
-    failing = everywhere.run(PLAYBOOK, WORKS + "- ansible.builtin.fail:\n", "--check")
+    assert deployment.as_before() and deployment.backups() == {host.name: [] for host in deployment.hosts}
+    failing = deployment.run(PLAYBOOK, WORKS + "- ansible.builtin.fail:\n", "--check")
     assert failing.returncode == 2, failing.stdout
-    assert everywhere.as_before()
-    done = everywhere.run(PLAYBOOK, WORKS)
+    assert deployment.as_before()
+    done = deployment.run(PLAYBOOK, WORKS)
     assert done.returncode == 0, done.stdout
-    assert [(room / "app/config").read_text() for room in everywhere.rooms.values()] == ["new"] * len(everywhere.hosts)
+    assert [(room / "app/config").read_text() for room in deployment.rooms.values()] == ["new"] * len(deployment.hosts)
 
 
 def test_no_older_backup_is_the_guard(deployment: Deployment) -> None:
@@ -153,17 +147,18 @@ def test_no_older_backup_is_the_guard(deployment: Deployment) -> None:
     assert all(len(ids) == 2 and set(first[name]) < set(ids) for name, ids in deployment.backups().items())
 
 
-def test_where_the_backup_fails_nothing_is_deployed(everywhere: Deployment) -> None:
+@pytest.mark.everywhere
+def test_where_the_backup_fails_nothing_is_deployed(deployment: Deployment) -> None:
     """On the host where it fails; the others are deployed to."""
-    lost = everywhere.hosts[0]
-    everywhere.rooms[lost.name].joinpath("app").rename(everywhere.rooms[lost.name] / "elsewhere")
-    for variables in ({}, {"volt_predeploy_workloads": []}, {"volt_predeploy_workloads": [{"workload": "../x", "source": everywhere.place}]}):
-        done = everywhere.run(ROLE, WORKS, **variables)
+    lost = deployment.hosts[0]
+    deployment.rooms[lost.name].joinpath("app").rename(deployment.rooms[lost.name] / "elsewhere")
+    for variables in ({}, {"volt_predeploy_workloads": []}, {"volt_predeploy_workloads": [{"workload": "../x", "source": deployment.place}]}):
+        done = deployment.run(ROLE, WORKS, **variables)
         assert done.returncode == 2, done.stdout
-        assert not (everywhere.rooms[lost.name] / "app").exists()
+        assert not (deployment.rooms[lost.name] / "app").exists()
         assert "rescued=0" in done.stdout and "rescued=1" not in done.stdout
-    for host in everywhere.hosts[1:]:
-        assert (everywhere.rooms[host.name] / "app/config").read_text() == "new"
+    for host in deployment.hosts[1:]:
+        assert (deployment.rooms[host.name] / "app/config").read_text() == "new"
 
 
 def test_where_it_could_not_be_taken_back_nothing_is_deployed(deployment: Deployment) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._remote import sealed
-from ansible_collections.volt.backup.tests.rigs import mounts, sample
+from ansible_collections.volt.backup.tests.rigs import mounts
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "schedule.yml"
@@ -71,11 +71,15 @@ GONE = {"volt_schedule_state": "absent", "volt_runner_state": "absent"}
 
 
 class Schedules:
-    """What is declared for all hosts of the fleet, and how it fares. `each` does something with all of them at once."""
+    """What is declared for the hosts of a test, and how it fares."""
 
-    def __init__(self, fleet: Fleet, play: Callable[..., Any], place: str, tmp_path: Path) -> None:
-        self.hosts, self.each, self._play, self.place, self._vars = list(fleet.hosts.values()), fleet.each, play, place, tmp_path / "vars.json"
+    def __init__(self, fleet: Fleet, hosts: list[Host], play: Callable[..., Any], place: str, tmp_path: Path) -> None:
+        self._fleet, self.hosts, self._play, self.place, self._vars = fleet, hosts, play, place, tmp_path / "vars.json"
         self.gone = False
+
+    def each(self, work: Callable[[Host], object]) -> None:
+        """Do something with all hosts at once."""
+        self._fleet.each(work, self.hosts)
 
     def declare(self, *workloads: dict[str, Any], arguments: tuple[str, ...] = (), **variables: Any) -> str:
         """Run the playbook; what it printed."""
@@ -111,8 +115,8 @@ class Schedules:
 
 
 @pytest.fixture
-def schedules(fleet: Fleet, play: Callable[..., Any], place: str, tmp_path: Path) -> Iterator[Schedules]:
-    made = Schedules(fleet, play, place, tmp_path)
+def schedules(fleet: Fleet, hosts: list[Host], play: Callable[..., Any], place: str, tmp_path: Path) -> Iterator[Schedules]:
+    made = Schedules(fleet, hosts, play, place, tmp_path)
     for host in made.hosts:
         host.run("sh", "-c", f"mkdir -p {place}/app && echo 1 >{place}/app/a")
     yield made
@@ -124,6 +128,7 @@ def recap(output: str) -> list[str]:
     return [line.split("changed=")[1].split()[0] for line in output.splitlines() if "changed=" in line]
 
 
+@pytest.mark.everywhere
 def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
     """Check mode writes nothing; timers fire by themselves; a second run changes nothing; removal leaves no file and no unit behind."""
     app = {"workload": "app", "source": f"{schedules.place}/app", "interval": "1m", "randomized_delay": "0s", "max_keep": 1}
@@ -172,6 +177,7 @@ def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
         assert host.run("sh", "-c", UNITS).stdout == ""
 
 
+@pytest.mark.everywhere
 def test_a_unit_sees_what_a_run_outside_of_it_sees(schedules: Schedules) -> None:
     """Hardening hides nothing: trusted.* attributes, /tmp, /home, /dev, files that root may read by capability alone."""
     sources = {"tree": f"{schedules.place}/tree", "tmp": "/tmp", "home": "/home", "dev": "/dev", "etc": "/etc"}
@@ -628,7 +634,7 @@ def test_backups_are_copied_by_their_unit(schedules: Schedules) -> None:
 def test_a_lost_host_comes_back(schedules: Schedules, ansible: Callable[..., Any]) -> None:
     """Store, records, workload, schedule, remote and command are gone. A playbook brings all back from the copies, and the host copies under a new name."""
     nas = f"{schedules.place}/nas"
-    (host,) = sample.some(schedules.hosts, 1, "lost host")
+    host = schedules.hosts[0]
     host.run("mkdir", nas)
     schedules.remotes("present", nas, "--limit", host.name)
     app = {"workload": "app", "source": f"{schedules.place}/app", "on_calendar": "2040-01-01", "remote": "nas", "push_to_cdn": True}

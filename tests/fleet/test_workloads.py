@@ -31,7 +31,7 @@ PACKAGE = "ansible_collections.volt.backup.plugins.modules"
 
 
 @pytest.fixture
-def hosts(fleet: Fleet, ansible: Callable[..., Any]) -> Iterator[Callable[..., str]]:
+def playbook(fleet: Fleet, hosts: list[Host], ansible: Callable[..., Any]) -> Iterator[Callable[..., str]]:
     """Run a playbook of the collection, which must succeed, on hosts that have a workload of several kinds."""
 
     def run(name: str, *arguments: str, **variables: Any) -> str:
@@ -39,20 +39,20 @@ def hosts(fleet: Fleet, ansible: Callable[..., Any]) -> Iterator[Callable[..., s
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    fleet.each(lambda host: host.run("sh", "-c", FURNISH))
+    fleet.each(lambda host: host.run("sh", "-c", FURNISH), hosts)
     yield run
     run("volt.backup.schedule", volt_schedule_state="absent", volt_runner_state="absent")
-    fleet.each(lambda host: host.run("sh", "-c", REMOVE))
+    fleet.each(lambda host: host.run("sh", "-c", REMOVE), hosts)
 
 
-def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[..., str]) -> None:
+def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: list[Host], playbook: Callable[..., str]) -> None:
     defaults = {"interval": "1d", "max_keep": 7, "exclude": ["*.tmp"]}
     given = {"volt_schedule_find": True, "volt_schedule_defaults": defaults}
-    for host in fleet.hosts.values():
+    for host in hosts:
         host.run("touch", "/var/lib/machines/web/x.tmp")
-    hosts("volt.backup.schedule", **given)
-    assert set(re.findall(r"changed=(\d+)", hosts("volt.backup.schedule", **given))) == {"0"}
-    hosts("volt.backup.backup", **given)
+    playbook("volt.backup.schedule", **given)
+    assert set(re.findall(r"changed=(\d+)", playbook("volt.backup.schedule", **given))) == {"0"}
+    playbook("volt.backup.backup", **given)
 
     @fleet.each
     def all_is_backed_up(host: Host) -> None:
@@ -68,7 +68,7 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[
         host.run("rm", "-r", "/var/lib/volt/vms/db")
 
     own = {"workload": "volt-api", "source": "/etc", "on_calendar": "daily", "keep": {"weekly": 3}}
-    hosts("volt.backup.schedule", **given, volt_schedule_workloads=[own])
+    playbook("volt.backup.schedule", **given, volt_schedule_workloads=[own])
 
     @fleet.each
     def what_is_declared_comes_first(host: Host) -> None:
@@ -79,23 +79,23 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: Callable[
         assert len(rows) == 3
 
 
-def test_what_was_not_looked_at_keeps_its_schedule(fleet: Fleet, hosts: Callable[..., str], ansible: Callable[..., Any]) -> None:
+def test_what_was_not_looked_at_keeps_its_schedule(hosts: list[Host], playbook: Callable[..., str], ansible: Callable[..., Any]) -> None:
     given = {"volt_schedule_find": True, "volt_schedule_defaults": {"interval": "1d"}}
-    for host in fleet.hosts.values():
+    for host in hosts:
         host.run("sh", "-c", "mkdir -p /etc/docker && echo '{}' >/etc/docker/daemon.json")
-    assert "No schedule was removed" not in hosts("volt.backup.schedule", **given)
+    assert "No schedule was removed" not in playbook("volt.backup.schedule", **given)
 
     def scheduled() -> list[list[str]]:
-        return [sorted(host.run("ls", "/etc/volt/backup").stdout.split()) for host in fleet.hosts.values()]
+        return [sorted(host.run("ls", "/etc/volt/backup").stdout.split()) for host in hosts]
 
     before = scheduled()
-    for host in fleet.hosts.values():
+    for host in hosts:
         host.run("sh", "-c", "rm -r /var/lib/volt/vms/db && echo '{\"data-root\": \"/data\",}' >/etc/docker/daemon.json")
     for check in ("--diff", "--check"):
-        output = hosts("volt.backup.schedule", check, **given)
+        output = playbook("volt.backup.schedule", check, **given)
         assert set(re.findall(r"changed=(\d+)", output)) == {"0"} and scheduled() == before
         assert output.count("named and may still exist. /etc/docker/daemon.json is not JSON.") == len(before)
-    hosts("volt.backup.schedule", **given, volt_schedule_purge=False)
+    playbook("volt.backup.schedule", **given, volt_schedule_purge=False)
     # Started in the middle, or with a path that systemd does not understand, the role fails and touches nothing.
     for said, variables, arguments in (
         ("the task that finds what the host runs was skipped", {}, ["--start-at-task", "Declare the schedules and the host's own units"]),
@@ -103,28 +103,28 @@ def test_what_was_not_looked_at_keeps_its_schedule(fleet: Fleet, hosts: Callable
     ):
         done = ansible("ansible-playbook", "volt.backup.schedule", "-e", json.dumps({**given, **variables}), *arguments)
         assert done.returncode == 2 and done.stdout.count(said) >= len(before) and scheduled() == before, done.stdout
-    for host in fleet.hosts.values():
+    for host in hosts:
         host.run("rm", "-r", "/etc/docker")
-    hosts("volt.backup.schedule", **given)
+    playbook("volt.backup.schedule", **given)
     assert scheduled() == [[name for name in names if name != "vm-db.json"] for names in before]
 
 
-def test_the_command_may_be_elsewhere(fleet: Fleet, hosts: Callable[..., str]) -> None:
+def test_the_command_may_be_elsewhere(hosts: list[Host], playbook: Callable[..., str]) -> None:
     given = {"volt_runner_path": "/srv/app/volt-backup", "volt_schedule_workloads": [{"workload": "app", "source": "/srv/app", "interval": "1d"}]}
-    hosts("volt.backup.schedule", **given)
-    for host in fleet.hosts.values():
+    playbook("volt.backup.schedule", **given)
+    for host in hosts:
         assert "/srv/app/volt-backup" in host.run("systemctl", "cat", "volt-backup-app.service").stdout
         assert "/srv/app/volt-backup" in host.run("systemctl", "cat", "volt-cas-gc.service").stdout
-    hosts("volt.backup.schedule", **given, volt_schedule_state="absent", volt_runner_state="absent")
+    playbook("volt.backup.schedule", **given, volt_schedule_state="absent", volt_runner_state="absent")
 
 
 @pytest.mark.parametrize("module", ["volt_backup_schedule", "volt_workload_info"])
-def test_examples(hosts: Callable[..., str], tmp_path: Any, module: str) -> None:
+def test_examples(playbook: Callable[..., str], tmp_path: Any, module: str) -> None:
     """As they stand in the documentation, with a check before."""
     tasks = yaml.safe_load(importlib.import_module(f"{PACKAGE}.{module}").EXAMPLES)
     first = {"name": "Write the command", "volt.backup.volt_runner": {}}
     play = tmp_path / "play.yml"
     play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [first, *tasks]}], sort_keys=False))
-    hosts(str(play), "--check", "--diff")
-    output = hosts(str(play), "--diff")
+    playbook(str(play), "--check", "--diff")
+    output = playbook(str(play), "--diff")
     assert "[WARNING]" not in output and "[DEPRECATION" not in output, output

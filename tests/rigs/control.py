@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A control node: the programs of Ansible, with a configuration and a home of their own.
 
-    node = control.Node(hosts, tmp_path, ansible)              # a fleet, a directory and a warm.Ansible
+    node = control.Node(fleet, tmp_path, ansible)              # a directory and a warm.Ansible; or with some hosts of the fleet alone
     node.run("ansible-playbook", "volt.backup.status")
     node.play("- hosts: all\\n  tasks: [...]\\n", "--check")    # a playbook's text or path
 
@@ -16,19 +16,19 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from .fleet import Fleet
+from .fleet import Fleet, Host
 from .warm import Ansible
 
 
 class Node:
-    def __init__(self, fleet: Fleet, room: Path, ansible: Ansible) -> None:
-        self._fleet, self._room, self._ansible = fleet, room, ansible
+    def __init__(self, fleet: Fleet, room: Path, ansible: Ansible, hosts: list[Host] | None = None) -> None:
+        self._fleet, self._room, self._ansible, self._hosts = fleet, room, ansible, hosts
         self._inventory = room / "inventory"
         room.mkdir(parents=True, exist_ok=True)
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a program of Ansible against all hosts that are on. What comes back is not judged."""
-        self._fleet.inventory(self._inventory)  # anew: a test may have booted a host of its own
+        """Run a program of Ansible against its hosts that are on. What comes back is not judged."""
+        self._fleet.inventory(self._inventory, self._hosts)  # anew: a test may have booted a host of its own
         return self._ansible.run(program, "-i", str(self._inventory), *arguments)
 
     def play(self, playbook: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:

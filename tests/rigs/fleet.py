@@ -329,10 +329,10 @@ class Fleet:
         """
         return self._spawner.submit(subprocess.Popen, command, start_new_session=True, **options).result()
 
-    def inventory(self, path: str | os.PathLike[str]) -> None:
-        """Write an Ansible inventory of all hosts that are on, once they are up. The variable `suite` tells their suites."""
+    def inventory(self, path: str | os.PathLike[str], hosts: Iterable[Host] | None = None) -> None:
+        """Write an Ansible inventory of all hosts that are on, or of some, once they are up. The variable `suite` tells their suites."""
         lines = []
-        for host in self.hosts.values():
+        for host in self.hosts.values() if hosts is None else hosts:
             if host.on:
                 host.ready()
                 common = shlex.quote(shlex.join(host.ssh_options))

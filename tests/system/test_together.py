@@ -36,7 +36,7 @@ from ansible_collections.volt.backup.plugins.module_utils._store.transaction imp
 from ansible_collections.volt.backup.tests.rigs import forks, model
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
-RUSH = 180.0 if LONG else 25.0
+RUSH = 180.0 if LONG else 12.0
 VERSIONS = 4
 #: Ends of commands that are no fault while others work: the lock was taken for too long, a backup was deleted, a target busy; and at the
 #: beginning there is no store yet.

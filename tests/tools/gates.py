@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -51,6 +52,11 @@ SEED = os.environ.get("VOLT_SEED", "1")
 _DISTURBING = ("ANSIBLE_", "GIT_", "MOLECULE_", "PYTEST_", "PYTHON")
 
 Command = tuple[Sequence[str], Mapping[str, str], Path]
+
+
+def thorough() -> bool:
+    """Whether nothing is to be left out."""
+    return os.environ.get("VOLT_TESTS") == "long"
 
 
 def mirror(name: str) -> Path:
@@ -110,15 +116,30 @@ def ansible_test(end: str, what: str, *options: str) -> Callable[[], Command]:
         place = environments.environment(end)
         version = subprocess.run([place / "bin/python", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], stdout=subprocess.PIPE, text=True,
                                  check=True).stdout.strip()  # fmt: skip
-        python = ["--python", version] if what == "units" else []
+        python = ["--python", version, *some_units(end)] if what == "units" else []
         home = environments.cache() / "home" / end
         before: list[str] = []
         if what == "sanity":
             made = ["sh", "-ec", 'python "$0" "$1" "$2"; shift 2; exec "$@"', str(TOOLS / "quick.py"), str(home), str(environments.cache() / "quick")]
-            before = ["flock", "--no-fork", f"{home}.lock", *made]
+            before = ["flock", "--no-fork", f"{home}.lock", *made, *some_lint(end)]
         return [*before, "ansible-test", what, "--local", "--color", "no", *python, *options], env(end), mirror(end) / COLLECTION
 
     return command
+
+
+def some_units(end: str) -> list[str]:
+    """Files of unit tests for one end: a third, by the seed, for the oldest one, whose Python runs all other tests as well; for the newest one all."""
+    if end != "oldest" or thorough():
+        return []
+    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/unit/**/test_*.py"))
+    return sorted(random.Random(SEED).sample(files, len(files) // 3))
+
+
+def some_lint(end: str) -> list[str]:
+    """What stands before the words of ansible-test's sanity: on the oldest end its pylint, which takes half of the time, leaves tests alone."""
+    if end != "oldest" or thorough():
+        return []
+    return ["sh", "-ec", '"$@" --skip-test pylint; "$@" --test pylint plugins/', "sh"]
 
 
 def checkout(module: str, *arguments: str) -> Callable[[], Command]:
