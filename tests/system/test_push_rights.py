@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, RemoteRefused
 from ansible_collections.volt.backup.plugins.module_utils._remote import policy, s3, s3_client
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
 from ansible_collections.volt.backup.tests.rigs import need, s3_servers
 from ansible_collections.volt.backup.tests.unit.kit import noise
+
+REMOTES = (Path(__file__).parents[2] / "docs/remotes.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +29,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Serv
 
 
 def granted(server: s3_servers.Server, bucket: str, place: str, host: str) -> None:
-    """The policy of a host, as one of the bucket for the user `small`."""
+    """The policy of a host, as one of the bucket for the user `small`; and the document's statement for who recovers hosts, which is `owner` here."""
     wanted = policy.of_host(s3_client.parse_url(place), host)
     for statement in wanted["Statement"]:
         statement["Principal"] = {"AWS": ["arn:aws:iam:::user/small"]}
+    (recover,) = re.findall(r"```json\n(\{\n  \"Sid\": \"Recover\".*?)```", REMOTES, re.DOTALL)
+    wanted["Statement"].append(json.loads(recover.replace("user/recovery", "user/owner").replace(":::backups", f":::{bucket}")))
     server.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(wanted))
 
 
@@ -46,6 +52,8 @@ def test_a_host_can_push_and_do_nothing_else(bench: Any, server: s3_servers.Serv
     ((_sidecar, first), (_other, second)) = remote.push(Which([backup["id"] for backup in bench.found()]))
     assert pushed.push is not None and (first, second) == (None, None)
     assert [found.host for found in remote.look()[1]] == ["web1"]
+    recovering = Remote(bench.manager, Settings(place, credentials=server.keys["owner"]))
+    assert len(recovering.find(Query())[0]) == 2, "what a host wrote is not the bucket owner's, who reads it all the same"
 
     other = Remote(bench.manager, Settings(place, "web2", credentials=server.keys["small"]))
     with pytest.raises(RemoteRefused):

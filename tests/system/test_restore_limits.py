@@ -498,6 +498,17 @@ def test_salvage_of_a_lost_listing(bench: Any, monkeypatch: pytest.MonkeyPatch) 
     assert sorted(os.listdir(bench.target)) == ["a", "d", "z"]
 
 
+@pytest.mark.parametrize("salvage", [False, True])
+def test_a_lost_top_directory_costs_all(bench: Any, salvage: bool) -> None:
+    """No option restores any of it, so none is advised."""
+    bench.files(a=b"a")
+    bench.create()
+    shutil.rmtree(bench.store / "packs")
+    with pytest.raises(errors.Damaged, match=r"lacks the list of its top directory, .*; use another backup\. Blob \w+ is missing from the store\.$"):
+        bench.restore(salvage=salvage)
+    assert not bench.target.exists()
+
+
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
 def test_a_flipped_bit_does_not_come_through_a_clone(bench_on: Any, kind: str) -> None:
     bench = bench_on(kind)

@@ -217,8 +217,11 @@ class Restorer:
             except Damaged as error:
                 why = f" {error.message}"
         salvage = Salvage(self._blobs, self._load, manifest.root, self._selection)
-        lost = sorted(salvage.lost)
-        if b"" in salvage.lost or lost and not self._request.salvage:
+        lost, why = sorted(salvage.lost), why or f" {salvage.reason}".rstrip()
+        if b"" in salvage.lost:
+            what = f"Backup {self._sidecar['id']} lacks the list of its top directory"
+            raise Damaged(f"{what}, so nothing of it can be restored; use another backup.{why}", paths=["."])
+        if lost and not self._request.salvage:
             raise Damaged(
                 f"Backup {self._sidecar['id']} lacks the content of {len(lost)} path(s): {named(lost)}.{why}"
                 " Restore the rest with `salvage: true`, or select the paths you need.",

@@ -57,7 +57,8 @@ class RemoteBlobs:
     def present(self, digest: bytes, size: int) -> None:
         """Damaged unless `has` says so."""
         if not self.has(digest, size):
-            raise Damaged(f"Blob {digest.hex()} is not on the remote.")
+            place = self._places.find(self._keys.blob_id(digest))
+            raise self._fetcher.lacks(place[0]) if place is not None else Damaged(f"Blob {digest.hex()} is not on the remote.")
 
     def read(self, digest: bytes, limit: int) -> bytes:
         if self._local is not None and self._local.has(digest, -1):
@@ -156,6 +157,9 @@ class RemoteBlobs:
 
     def _opened(self, place: _Place, limit: int) -> _Opened:
         pack, number = place
-        contents, stored = self._fetcher.segment(pack, number, self._whole)
-        plain, lines = contents.open(number, stored, limit)
+        try:
+            contents, stored = self._fetcher.segment(pack, number, self._whole)
+            plain, lines = contents.open(number, stored, limit)
+        except Damaged as error:
+            raise self._fetcher.naming(pack, error) from None
         return plain, {digest: (offset, length) for digest, offset, length in lines}

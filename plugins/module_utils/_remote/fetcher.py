@@ -146,6 +146,16 @@ class Fetcher:
             raise self._short(pack)
         return found
 
+    def lacks(self, pack: names.Pack) -> Damaged:
+        """The error for a pack that the remote does not have."""
+        return Damaged(f"{self._transport.where}: {pack.name} is missing; restore that object from a copy of the remote.")
+
+    def naming(self, pack: names.Pack, error: Damaged) -> Damaged:
+        """An error of what is in a pack, with the name of the pack."""
+        if pack.name in error.message:
+            return error
+        return Damaged(f"{self._transport.where}: {pack.name} is altered: {error.message} Restore that object from a copy of the remote.")
+
     def _short(self, pack: names.Pack) -> Damaged:
         return Damaged(f"{self._transport.where}: {pack.name} is shorter than it should be; restore that object from a copy of the remote.")
 
@@ -267,7 +277,7 @@ class Fetcher:
         with self._lock:
             self.fetched += len(data or b"")
         if data is None:
-            raise Damaged(f"{self._transport.where}: {pack.name} is missing; restore that object from a copy of the remote.")
+            raise self.lacks(pack)
         return data
 
     def _keep(self, pack: names.Pack, loaded: _Loaded, offset: int, data: bytes) -> None:

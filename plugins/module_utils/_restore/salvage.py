@@ -30,6 +30,7 @@ class Salvage:
     """The sound rest of a backup, as far as it is asked for.
 
     :ivar lost: what is not in it: paths of files, and of directories of which the listing is lost; and which of these a path is.
+    :ivar reason: why the first of these listings cannot be had, as a sentence.
     """
 
     def __init__(self, store: Blobs, load: Load, root: Entry, selection: Selection) -> None:
@@ -37,6 +38,7 @@ class Salvage:
         self._sound: t.Dict[bytes, bool] = {}
         self._lost_trees: t.Set[bytes] = set()
         self.lost: t.Dict[bytes, bool] = {}
+        self.reason = ""
         self._find(root, selection)
 
     def load(self, digest: bytes) -> t.Sequence[Entry]:
@@ -56,7 +58,8 @@ class Salvage:
             path, directory, inside = todo.pop()
             try:
                 entries = self._load(directory.content)
-            except Damaged:
+            except Damaged as error:
+                self.reason = self.reason or error.message
                 self._lost_trees.add(directory.content)
                 self.lost[path] = True
                 continue
