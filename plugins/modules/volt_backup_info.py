@@ -1102,6 +1102,11 @@ schedules:
       type: str
       returned: always
       sample: app-20261122-060341-scheduled
+    copy_proved_at:
+      description: When M(volt.backup.volt_restore_drill) last did the same with the copy on a remote, in UTC, or null.
+      type: str
+      returned: always
+      sample: '2026-11-01T09:40:00.000000Z'
     next_elapse:
       description: When the next backup is due, in UTC, or null if there is none.
       type: str
@@ -1307,6 +1312,11 @@ drills:
           sample: [.volt-dumps/postgresql-shop.sql]
         not_loaded:
           description: Dumps for which the host has no server, as a sentence, or null.
+          type: str
+          returned: always
+          sample: null
+        remote:
+          description: The URL of the remote that the backup was restored from, or null for the store.
           type: str
           returned: always
           sample: null

@@ -15,6 +15,7 @@ description:
     it byte by byte with the backup, and removes it.
   - Before that, it loads the dumps of databases in it into servers of their own, and runs the command of O(command) or of the workload's schedule on the
     tree. Both happen in a sandbox, which needs root.
+  - With O(remote), it restores the copy there, and reads nothing from the store. This proves that the host can be recovered without its own disk.
   - If the workload has a schedule, the time and the backup are recorded. M(volt.backup.volt_backup_info) with
     O(volt.backup.volt_backup_info#module:include=schedules) and C(volt-backup status) show them.
   - The task fails with RV(code=drill) if the backup of any workload is not proved. The other workloads are tested before it fails.
@@ -24,6 +25,8 @@ extends_documentation_fragment:
   - volt.backup._attributes
   - volt.backup._attributes.actiongroup_volt
   - volt.backup._store
+  - volt.backup._remote
+  - volt.backup._remote.identity
 attributes:
   check_mode:
     support: full
@@ -48,7 +51,8 @@ options:
     description:
       - Directory to restore to. In it, a new directory is created that only the user of the task can enter. If O(scratch_dir) does not exist, it is created
         and removed again.
-      - It needs space for the largest workload, unless it shares blocks with the store (Btrfs, XFS). Without enough space nothing is written.
+      - It needs space for the largest workload, unless it shares blocks with the store (Btrfs, XFS). Without enough space nothing is written. With
+        O(remote), fetched packs take space in it as well, if there is any.
     type: path
     default: /var/lib/volt/drill
   command:
@@ -68,6 +72,16 @@ options:
     description: How many seconds O(command) may take.
     type: int
     default: 600
+  remote:
+    description:
+      - Restore from this remote, a declared name or a URL such as C(file:///mnt/nas/backup). Nothing is read from the store, even if it has the same data.
+      - Everything that the backup needs is fetched, so on S3 this costs requests and traffic.
+    type: str
+  host:
+    description:
+      - With O(remote), the name of the host there whose copies are restored, as in O(volt.backup.volt_restore#module:host). The copies of another host can be
+        proved too. That is not recorded.
+    type: str
 seealso:
   - module: volt.backup.volt_restore
   - module: volt.backup.volt_cas_verify
@@ -90,6 +104,13 @@ EXAMPLES = r"""
     workloads:
       - app
     command: [/usr/bin/test, -s, app.conf]
+  when: not ansible_check_mode
+
+- name: Prove that the copy on a remote can be restored
+  volt.backup.volt_restore_drill:
+    workloads:
+      - app
+    remote: file:///mnt/nas/backup
   when: not ansible_check_mode
 
 - name: Prove it for every workload of the host, in a directory with more space
@@ -178,6 +199,11 @@ drills:
       type: str
       returned: always
       sample: passed
+    remote:
+      description: The URL of the remote that it was restored from, or null for the store.
+      type: str
+      returned: always
+      sample: file:///mnt/nas/backup
     passed_over:
       description: >-
         Newer backups that were skipped because they are incomplete, damaged, suspect, have a time in the future (the clock was wrong) or belong to another
@@ -205,14 +231,18 @@ store_id:
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(drill) for backups that are not proved, V(not_found) if there are no backups,
-      V(usage) for invalid options, V(store) for a store that is missing.
+      V(usage) for invalid options, V(store) for a store that is missing, V(remote) for a remote that cannot be reached or does not fit its declaration,
+      V(damaged) if what the remote is cannot be read. A remote that fails while a workload is tested is a V(drill) failure.
   returned: failure
   type: str
   sample: drill
 """
 
+import typing as t
+
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
-from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._proof import trial
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 
@@ -221,13 +251,17 @@ OPTIONS = dict(
     scratch_dir=dict(type="path", default=drill.SCRATCH),
     command=dict(type="list", elements="str"),
     command_timeout=dict(type="int", default=600),
+    remote=dict(type="str"),
+    host=dict(type="str"),
+    identity=dict(type="str", no_log=True),
+    remote_credentials=CREDENTIALS,
 )
 
 
 def work(task: Task) -> Result:
     words = task.params["command"]
     command = None if words is None else trial.Command(words, task.params["command_timeout"])
-    done = drill.Driller(task.manager, task.params["scratch_dir"], task.dry, command=command)(task.params["workloads"])
+    done = drill.Driller(task.manager, task.params["scratch_dir"], task.dry, command=command, copies=copies(task))(task.params["workloads"])
     failure = drill.failure(done)
     if failure is not None:
         raise failure
@@ -237,6 +271,21 @@ def work(task: Task) -> Result:
         if drill.unloaded(one):
             task.warn(f"Workload {one.workload}: {drill.unloaded(one)}.")
     return {"changed": False, "drills": [one._asdict() for one in done]}
+
+
+def copies(task: Task) -> t.Optional[drill.Copies]:
+    params = task.params
+    if params["remote"] is None:
+        for name in ("host", "identity", "remote_credentials"):
+            if params[name] is not None:
+                raise UsageError(f"Option {name} only applies with remote; omit it.")
+        return None
+    from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # only here: it takes time to import
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
+    from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
+
+    remote = Remote(task.manager, resolve(params["remote"], params["remote_credentials"]), recovery_of(params["identity"]))
+    return drill.Copies(remote, params["host"])
 
 
 def main() -> None:

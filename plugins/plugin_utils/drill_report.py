@@ -82,6 +82,7 @@ def _drill(value: dict[str, Any]) -> dict[str, Any]:
         "command": command if command in ("passed", "failed") else None,
         "loaded": [text for text in map(told.text, told.items(value.get("loaded"))[:_DUMPS]) if text is not None],
         "not_loaded": told.text(value.get("not_loaded"), told.LONGEST),
+        "remote": told.text(value.get("remote")),
         **{key: told.number(value.get(key)) for key in ("total_size", "duration", "unstable_count")},
     }
 

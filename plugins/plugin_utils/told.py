@@ -80,7 +80,7 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("workload", "state", "source", "on_calendar", "newest_id", "newest_type", "copied_id", "proved_id", "backup_id", "what"), text),
     **dict.fromkeys(("newest_age", "copied_age", "backup_count", "damaged_count", "duration", "new_bytes", "total_size", "unstable_count"), number),
     **dict.fromkeys(("interval", "failures"), number),
-    **dict.fromkeys(("last_success", "last_failure", "last_proved", "newest_at", "copied_at", "next_elapse", "declared_at"), moment),
+    **dict.fromkeys(("last_success", "last_failure", "last_proved", "copy_proved_at", "newest_at", "copied_at", "next_elapse", "declared_at"), moment),
     **dict.fromkeys(("overdue", "enabled", "scheduled"), _flag),
     "reason": _reason,
 }

@@ -199,17 +199,19 @@ class Remote:
         before: t.Optional[str] = None,
         dry: bool = False,
         progress: Progress = unwatched,
+        alone: bool = False,
     ) -> t.Tuple[Restored, t.List[t.Dict[str, str]]]:
         """Restore a backup of the remote; also the newer ones that were passed over on the way to it.
 
         :param newest: for a workload: its type and tags. :param before: for a workload: only backups from before this time.
+        :param alone: read nothing from the store of this host, not even what is known of the target, so that the restore shows that the copy is whole.
         """
         from .._backup.restore import Restorer
 
         if request.link in ("reflink", "hardlink"):
             raise UsageError(f"Files cannot be linked with a remote; omit `link: {request.link}`.")
         chosen = self._choose(meant, newest or Query(), before)
-        with no_cycles(), self._opened(chosen, not request.paths) as origin:
+        with no_cycles(), self._opened(chosen, not request.paths, alone) as origin:
             done = Restorer(origin, request, dry, False, progress)()
             told = {**done.restore, "remote": self.transport.where, "fetched_bytes": origin.fetched_bytes}
             return done._replace(restore=told, warnings=[*origin.troubles, *done.warnings]), chosen.passed
@@ -221,12 +223,21 @@ class Remote:
             return Meant(host or None, backup=name)
         if name != LATEST:
             return Meant(host or None, workload=name)
-        found = reading.listing(self.transport, self._keys, self._whose(host or None)).copies
-        workloads = sorted({copy.sidecar["workload_name"] for copy in found if copy.sidecar is not None})
+        workloads = self.workloads(host or None)
         if len(workloads) != 1:
             which = f"there are several ({', '.join(workloads[:5])})" if workloads else "there are no backups"
             raise UsageError(f"The name latest is for hosts with one workload, and {which} on {self.transport.where}; name a workload or an id.")
         return Meant(host or None, workload=workloads[0])
+
+    def workloads(self, host: t.Optional[str] = None) -> t.List[str]:
+        """Names of all workloads of which a host has backups there, sorted. :param host: see `restore`."""
+        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
+        found = reading.listing(self.transport, self._keys, self._whose(host)).copies
+        return sorted({copy.sidecar["workload_name"] for copy in found if copy.sidecar is not None})
+
+    def record(self, meant: Meant) -> Sidecar:
+        """The record of a backup of the remote."""
+        return self._choose(meant, Query(), None).sidecar
 
     def pull(self, meant: Meant, dry: bool = False, progress: Progress = unwatched) -> Pulled:
         """Bring a backup of the remote into the store of this host."""
@@ -287,10 +298,11 @@ class Remote:
             troubles.extend(places.troubles)
             yield RemoteBlobs(fetcher, self._keys, places, everything, self._local()[0])
 
-    def _opened(self, chosen: choice.Chosen, everything: bool) -> RemoteOrigin:
+    def _opened(self, chosen: choice.Chosen, everything: bool, alone: bool = False) -> RemoteOrigin:
         from .origin import RemoteOrigin
 
-        return RemoteOrigin(self.transport, self._keys, chosen, everything, self._settings.jobs, *self._local())
+        local, places = self._local()
+        return RemoteOrigin(self.transport, self._keys, chosen, everything, self._settings.jobs, None if alone else local, places)
 
     @contextlib.contextmanager
     def giving(self) -> t.Iterator[t.Callable[[bytes, int], t.Optional[bytes]]]:

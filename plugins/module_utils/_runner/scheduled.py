@@ -11,7 +11,7 @@
     run W       the scheduled backup of a workload, in its unit or by hand (_schedule.run)
     hook ...    lines of a unit around a run (_schedule.hooks)
     status      all schedules of the host, its backups, and what is wrong with the host itself
-    drill       restore the newest backups to a scratch directory, and note that they could be
+    drill       restore the newest backups, or their copies on a remote, to a scratch directory, and note that they could be
     notify      tell people that a unit failed (_schedule.notify)
 """
 
@@ -26,6 +26,7 @@ from .._backup.manager import Manager
 from .._base import NoStore, StoreError, UsageError, VoltError
 from .._version import VERSION
 from . import screen
+from .remotes import opened, remote_option
 from .upkeep import Arguments, Command, Outcome, expect, words
 
 if t.TYPE_CHECKING:
@@ -161,6 +162,8 @@ def _drill_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="scratch directory (default: %(default)s)")
     made.add_argument("--command", type=words, metavar="WORDS", help="judge each tree by a command (default: that of the schedule; quoted as in a shell)")
     made.add_argument("--command-timeout", type=int, default=600, metavar="SECONDS", help="how long that may take (default: %(default)s)")
+    made.add_argument("--host", metavar="NAME", help="with --remote, whose copies are restored (default: those of this host)")
+    remote_option(made)
     made.add_argument("--dry-run", action="store_true", help="show what would be restored, write nothing")
 
 
@@ -168,10 +171,13 @@ def _drill(args: Arguments, manager: Manager) -> Outcome:
     from .._proof import trial
     from .._schedule import drill
 
-    if len(args.workloads) == 1:  # one of several keeps no other from its turn
+    copies = drill.Copies(opened(args, manager), args.host) if args.remote is not None else None
+    if copies is None and (args.host or args.identity):
+        raise UsageError("--host and --identity are for a remote; add --remote, or omit them.")
+    if copies is None and len(args.workloads) == 1:  # one of several keeps no other from its turn
         expect(manager, args.workloads[0])
     command = None if args.command is None else trial.Command(args.command, args.command_timeout)
-    done = drill.Driller(manager, args.scratch, args.dry_run, command=command)(args.workloads)
+    done = drill.Driller(manager, args.scratch, args.dry_run, command=command, copies=copies)(args.workloads)
     value = {"drills": [one._asdict() for one in done], "changed": False}
     return Outcome(value, lambda: _drilled(done, args.dry_run), drill.failure(done))
 
@@ -190,7 +196,7 @@ def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
 def _but(word: str, one: drill.Drill) -> str:
     unstable = f", except {one.unstable_count} unstable path(s)" if one.unstable_count else ""
     newer = f", but not {len(one.passed_over)} newer backup(s)" if one.passed_over else ""
-    return word + unstable + newer
+    return ("copy " if one.remote else "") + word + unstable + newer
 
 
 # ---- notify

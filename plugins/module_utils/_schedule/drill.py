@@ -8,8 +8,9 @@
 
 The newest backup of a workload is restored into its own directory. That tree is read again, and compared with the store byte by byte. Then dumps in
 it are loaded, and a command of the user's checks it, both in a sandbox (`_proof`). The tree is removed. The outcome is recorded with the schedule's
-runs, for `status`. A drill that was killed leaves its directory, and the next one in the same place removes it, because no process holds a lock on it
-any more.
+runs, for `status`. A drill from a remote does the same with the copy there, and reads nothing from the store.
+
+A drill that was killed leaves its directory, and the next one in the same place removes it, because no process holds a lock on it any more.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from . import job as jobs
 from .held import of_job
 from .record import DIRECTORY as RECORDS, RunRecord
 
+if t.TYPE_CHECKING:
+    from .._backup.restore import Restored
+    from .._remote.remote import Remote
+
 SCRATCH = "/var/lib/volt/drill"
 _ROOM = re.compile(r"volt-drill-[0-9a-f]{16}\Z")
 #: Bytes that stay free beside what is restored.
@@ -45,7 +50,7 @@ class Drill(t.NamedTuple):
     """The result for a workload: `backup_id` is proved, unless `reason` has a failure. `noted`: recorded as the last proof of its schedule.
 
     `unstable_count`: files that may be inconsistent, because they changed during the backup; they are not proved. `dumps` and `command`: as
-    `_proof.trial.Tried`.
+    `_proof.trial.Tried`. `remote`: where it was restored from; None for the store.
     """
 
     workload: str
@@ -58,6 +63,7 @@ class Drill(t.NamedTuple):
     passed_over: t.List[t.Dict[str, str]]
     dumps: t.List[t.Dict[str, t.Any]]
     command: t.Optional[str]
+    remote: t.Optional[str]
 
 
 def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
@@ -87,11 +93,24 @@ class DrillFailed(VoltError):
     code = "drill"
 
 
+class Copies(t.NamedTuple):
+    """Where the copies of a host are. `host`: what it is called there; None: as for `Remote.restore`."""
+
+    remote: Remote
+    host: t.Optional[str] = None
+
+    @property
+    def are_ours(self) -> bool:
+        """Whether this host has made them, as far as their name says."""
+        return self.host in (None, self.remote.host)
+
+
 class Driller:
     """Drills of one store.
 
     :param scratch: a directory with space for the largest workload; created and removed again if it does not exist.
     :param dry: report what would be restored, and write nothing. :param command: instead of those that the schedules declare.
+    :param copies: restore these, and read nothing from the store.
     """
 
     def __init__(
@@ -102,6 +121,7 @@ class Driller:
         directory: str = jobs.DIRECTORY,
         records: str = RECORDS,
         command: t.Optional[trial.Command] = None,
+        copies: t.Optional[Copies] = None,
     ) -> None:
         if not os.path.isabs(parse(scratch)):
             raise UsageError(f"The scratch directory must be an absolute path (got {scratch!r}).")
@@ -116,11 +136,16 @@ class Driller:
         for kept in manager.places:
             if f"{real}/".startswith(f"{kept}/"):
                 raise UsageError(f"The scratch directory {scratch} is inside {show(os.fsencode(kept))}, where backups are kept; choose another.")
-        self._directory, self._records, self._command = directory, records, command
+        self._directory, self._records, self._command, self._copies = directory, records, command, copies
+        self._where = copies.remote.transport.where if copies is not None else None
 
     def __call__(self, workloads: t.Sequence[str]) -> t.List[Drill]:
         """Each of these workloads, or of all that have backups. One that fails keeps no other from its turn."""
-        names = [check_workload(name) for name in workloads] or self._manager.workloads()
+        copies = self._copies
+        names = [check_workload(name) for name in workloads]
+        names = names or (self._manager.workloads() if copies is None else copies.remote.workloads(copies.host))
+        if not names and copies is not None:
+            raise NotFound(f"{self._where} has no backups of the host to restore; push one first, or set the right `host`.")
         if not names:
             raise NotFound("There are no backups to restore; make one first, or set the right `store`.")
         return [self._drill(name) for name in names]
@@ -136,10 +161,7 @@ class Driller:
                 target = show(os.fsencode(place))
                 foreseen, passed = self._foresee(workload, target)
                 backup, size = foreseen["backup_id"], foreseen["total_size"]
-                records = self._manager.find(Query(id=backup))
-                if not records:
-                    raise NotFound(f"Backup {backup} was deleted while the drill began; run the drill again.")
-                record = records[0]
+                record = self._record(backup)
                 unstable, job = record["unstable_count"] or 0, self._job(workload, record)
                 if not self._dry:
                     self._prove(backup, target)
@@ -151,7 +173,7 @@ class Driller:
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
             why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; choose another directory."
-        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, False, unstable, passed, found.dumps, found.command)
+        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, False, unstable, passed, found.dumps, found.command, self._where)
         try:
             if backup is None and why is not None:
                 job = self._job(workload, None)
@@ -164,7 +186,7 @@ class Driller:
 
     def _foresee(self, workload: str, target: str) -> t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, str]]]:
         """What would be restored, and what is skipped; fails if there is not enough space."""
-        found, passed = self._manager.restore(None, RestoreRequest(target), Query(workload=workload), dry=True)
+        found, passed = self._restore(None, RestoreRequest(target), workload, dry=True)
         place = os.statvfs(os.path.dirname(parse(target)))
         needed, free = found.restore["bytes_needed"] + _SPARE, place.f_bavail * place.f_frsize
         if needed > free:
@@ -174,11 +196,31 @@ class Driller:
             )
         return found.restore, passed
 
+    def _record(self, backup: str) -> t.Mapping[str, t.Any]:
+        if self._copies is not None:
+            from .._remote.remote import Meant
+
+            return self._copies.remote.record(Meant(self._copies.host, backup))
+        for record in self._manager.find(Query(id=backup)):
+            return record
+        raise NotFound(f"Backup {backup} was deleted while the drill began; run the drill again.")
+
+    def _restore(
+        self, backup: t.Optional[str], request: RestoreRequest, workload: t.Optional[str] = None, dry: bool = False
+    ) -> t.Tuple[Restored, t.List[t.Dict[str, str]]]:
+        """Restore a backup, or the newest good one of a workload; also what was passed over. What is at the target is read, whatever is known of it."""
+        if self._copies is not None:
+            from .._remote.remote import Meant  # only here: it takes time to import
+
+            return self._copies.remote.restore(Meant(self._copies.host, backup, workload), request, dry=dry, alone=True)
+        return self._manager.restore(backup, request, Query(workload=workload), dry=dry, reread=True)
+
     def _prove(self, backup: str, target: str) -> None:
-        self._manager.restore(backup, RestoreRequest(target), reread=True)
-        again, _passed = self._manager.restore(backup, RestoreRequest(target, force=True, delete=True, diff_limit=1), dry=True, reread=True)
+        self._restore(backup, RestoreRequest(target))
+        again, _passed = self._restore(backup, RestoreRequest(target, force=True, delete=True, diff_limit=1), dry=True)
         if again.changed:
-            raise Damaged(f"The files restored from {backup} differ from the backup ({again.diff['prepared'].strip()}); verify the store, and check the disk.")
+            differ, which = again.diff["prepared"].strip(), "store" if self._copies is None else "remote"
+            raise Damaged(f"The files restored from {backup} differ from the backup ({differ}); verify the {which}, and check the disk.")
 
     def _try(self, workload: str, record: t.Mapping[str, t.Any], place: str, job: t.Optional[jobs.Job]) -> trial.Tried:
         """Load the dumps, and run the command. :param place: the restored tree."""
@@ -191,6 +233,8 @@ class Driller:
 
     def _job(self, workload: str, backup: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[jobs.Job]:
         """The schedule of a workload, if the backup is one of it. :param backup: None if there is none that could be restored."""
+        if backup is None and self._copies is not None and not self._copies.are_ours:
+            return None
         with contextlib.suppress(NotFound):
             job = jobs.load(workload, self._directory)
             if self._manager.places == Manager(job.store, job.backup_dir).places and (backup is None or of_job(job)(backup)):
@@ -204,6 +248,7 @@ class Driller:
             "command": drill.command,
             "loaded": [dump["path"] for dump in drill.dumps if dump["loaded"]][:_NAMED],
             "not_loaded": brief(unloaded(drill), _BRIEF) if unloaded(drill) else None,
+            "remote": None if drill.remote is None else brief(drill.remote, _BRIEF),
             **{name: getattr(drill, name) for name in ("total_size", "duration", "unstable_count")},
         }
         RunRecord(drill.workload, self._records).drilled(outcome)

@@ -21,7 +21,7 @@ from .status import shown
 
 #: How many backups are listed one by one: what a small chart can show.
 MOST = 30
-_DRILL = ("backup_id", "reason", "command", "loaded", "not_loaded", "total_size", "duration", "unstable_count")
+_DRILL = ("backup_id", "reason", "command", "loaded", "not_loaded", "remote", "total_size", "duration", "unstable_count")
 
 Row = t.Dict[str, t.Any]
 

@@ -37,6 +37,7 @@ _METRICS = (
     ("last_new_bytes", "Content that was new in the last successful backup.", lambda note: note.get("success", {}).get("new_bytes")),
     ("last_unstable_files", "Files of the last successful backup that may be inconsistent.", lambda note: note.get("success", {}).get("unstable_count")),
     ("last_proved_timestamp_seconds", "When a restore drill last succeeded.", lambda note: note.get("proved", {}).get("at")),
+    ("last_copy_proved_timestamp_seconds", "When a drill from a remote last succeeded.", lambda note: note.get("copy_proved", {}).get("at")),
     ("drill_failed", "Whether the last restore drill failed.", lambda note: int(bool(note["drills"][-1].get("reason"))) if note.get("drills") else None),
     ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
     ("declared_timestamp_seconds", "When the times of its schedule last changed.", lambda note: note.get("since")),

@@ -44,7 +44,8 @@ _MOST = 16 << 20
 _PATIENCE = 60.0
 #: What of a row may be known.
 _ROW = (
-    "workload", "state", "overdue", "enabled", "interval", "on_calendar", "failures", "last_success", "last_failure", "last_proved", "next_elapse",
+    "workload", "state", "overdue", "enabled", "interval", "on_calendar", "failures", "last_success", "last_failure", "last_proved", "copy_proved_at",
+    "next_elapse",
     "newest_at", "newest_type", "newest_age", "copied_at", "copied_age", "backup_count", "damaged_count", "duration", "total_size", "scheduled",
 )  # fmt: skip
 

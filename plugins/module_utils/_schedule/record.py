@@ -42,7 +42,7 @@ _NUMBERS = ("since", "asked", "began", "ended", "at", "duration", "total_size", 
 _TIMES = ("since", "began", "ended", "at")
 #: No number is as great, and no time, which is in the year 5138.
 _MOST_NUMBER, _LAST = 1 << 63, 10**11
-_TEXTS = ("run", "invocation", "reason", "code", "backup_id")
+_TEXTS = ("run", "invocation", "reason", "code", "backup_id", "remote")
 
 
 class RunRecord:
@@ -56,7 +56,7 @@ class RunRecord:
 
         `since`: when the times were declared. `asked`, `began`, `ended`, and `run`, which tells runs of a unit apart, of the last run.
         `success`, `earlier` (the success before it), `failure`, each with `at` and `invocation`; `failures` since the last success; `drills`, and
-        `proved`, the last of them that found nothing wrong; `days`, see `days`.
+        `proved`, the last of them that found nothing wrong; `copy_proved`, the same of those from a remote; `days`, see `days`.
         A damaged file counts as empty, and the next run rewrites it.
         """
         try:
@@ -119,12 +119,14 @@ class RunRecord:
             return first
 
     def drilled(self, outcome: Note) -> None:
-        """A backup was restored: `backup_id`, and `reason` if that proved nothing."""
+        """A backup was restored: `backup_id`, and `reason` if that proved nothing; `remote`, unless it was from the store."""
         with self._noting() as note:
             done = {**outcome, "at": time.time()}
             note["drills"] = [*note.get("drills", []), done][-_DRILLS:]
             if done["reason"] is None:
                 note["proved"] = {key: done[key] for key in ("at", "backup_id")}
+                if done.get("remote") is not None:
+                    note["copy_proved"] = note["proved"]
 
     def due(self, slots: t.Optional[Slots]) -> bool:
         """Whether a run is wanted: a slot has begun since the last run did, or it was asked for."""
@@ -192,6 +194,12 @@ def noting(directory: str) -> t.Iterator[None]:
         yield
 
 
+def last_drills(note: Note) -> t.List[Note]:
+    """The last drill from the store and the last one from a remote, as far as there were any; the newer one last."""
+    last = {drill.get("remote") is None: number for number, drill in enumerate(note.get("drills", []))}
+    return [note["drills"][number] for number in sorted(last.values())]
+
+
 def is_due(note: Note, slots: t.Optional[Slots], now: float) -> bool:
     """The same as `Record.due`, of a record that was read. A time in the future comes from a wrong clock and does not delay a run."""
     began = note.get("began")
@@ -220,7 +228,7 @@ def _is_sound(note: t.Any) -> bool:
     """Whether a note has the shape that we give it."""
     if not isinstance(note, dict) or not isinstance(note.get("drills", []), list):
         return False
-    return all(map(_is_part, (note, *(note.get(key, {}) for key in ("success", "earlier", "failure", "proved")), *note.get("drills", []))))
+    return all(map(_is_part, (note, *(note.get(key, {}) for key in ("success", "earlier", "failure", "proved", "copy_proved")), *note.get("drills", []))))
 
 
 def _is_part(part: t.Any) -> bool:

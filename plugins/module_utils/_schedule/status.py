@@ -23,7 +23,7 @@ from .._base import Unsupported, VoltError, parse, show_time
 from . import command as commands, job as jobs, systemd, units as units_
 from .held import Held, Stock, Trouble
 from .job import Job
-from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due
+from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due, last_drills
 
 #: Worst first, in which order they are listed.
 STATES = (
@@ -111,7 +111,7 @@ def _outdated(store: str, command: str) -> t.Optional[str]:
 
 def _empty(workload: str) -> t.Dict[str, t.Any]:
     keys = ("source", "interval", "on_calendar", "remote", "reason", "declared_at", "last_success", "last_failure", "last_proved", "proved_id")
-    keys += ("next_elapse", "backup_id", "duration", "new_bytes", "total_size", "unstable_count", *of_held(None, 0))
+    keys += ("copy_proved_at", "next_elapse", "backup_id", "duration", "new_bytes", "total_size", "unstable_count", *of_held(None, 0))
     return {"workload": workload, "state": "", "overdue": False, "enabled": True, "failures": 0, "troubles": [], **dict.fromkeys(keys)}
 
 
@@ -195,6 +195,7 @@ def _judge(seen: _Seen) -> Row:
         "last_failure": shown(failure.get("at")),
         "last_proved": shown(proved.get("at")),
         "proved_id": proved.get("backup_id"),
+        "copy_proved_at": shown(note.get("copy_proved", {}).get("at")),
         "next_elapse": next_elapse(job, seen.timer, note, now) if job.enabled else None,
         "failures": note.get("failures", 0),
         **of_held(seen.held, now),
@@ -222,9 +223,12 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
         yield from _missing(seen)
     if seen.held is not None and seen.held.harm:
         yield Trouble("damaged", seen.held.harm, sorted(seen.held.damaged))
-    last = (note.get("drills") or [{}])[-1]
-    if last.get("reason"):
-        yield Trouble("not proved", f"The drill of {shown(last.get('at'))} failed: {last['reason']}", [str(last.get("at"))])
+    *before, last = last_drills(note) or [{}]
+    for drill in (last, *before):
+        # an old failure of a remote that the schedule no longer uses is no trouble
+        if drill.get("reason") and (drill is last or drill.get("remote") is None or job.remote is not None):
+            which = f"The drill of {shown(drill.get('at'))}{' from ' + drill['remote'] if drill.get('remote') else ''}"
+            yield Trouble("not proved", f"{which} failed: {drill['reason']}", [str(drill.get("at"))])
 
 
 def _failures(seen: _Seen) -> t.Iterator[Trouble]:

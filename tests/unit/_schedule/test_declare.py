@@ -373,7 +373,7 @@ def test_unknown_workloads(tmp_path: Path) -> None:
 def test_a_stray_file_among_the_jobs_does_no_harm(host: Host) -> None:
     host.declare(host.job())
     (Path(host.places.jobs) / "app (copy).json").write_text("{}")
-    assert list(host.rows()) == ["app"] and "copy" not in metrics.text(host.survey(), host.places.records)
+    assert list(host.rows()) == ["app"] and "(copy)" not in metrics.text(host.survey(), host.places.records)
     host.declare(purge=True)
     assert host.left() == ["jobs/app (copy).json"]
 

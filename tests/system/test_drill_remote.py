@@ -1,0 +1,139 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drills of the copies on a remote: they prove the copy, not the store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import NotFound
+from ansible_collections.volt.backup.plugins.module_utils._proof import trial
+from ansible_collections.volt.backup.plugins.module_utils._remote import packs, sealed as sealed_keys
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
+from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, history, job as jobs
+from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
+from ansible_collections.volt.backup.tests.rigs import need
+from ansible_collections.volt.backup.tests.unit.kit import noise
+
+from .test_drill import Ground
+from .test_push import HOST, Place, Tapped, made
+
+
+class Far(Ground):
+    """A ground with a remote, and drills of the copies on it."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.bench)
+        self.place, self.where = place, f"file://{place.top}"
+        self.requests: list[tuple[str, str]] = []
+
+    def far(self, *workloads: str, dry: bool = False, host: str | None = None, command: trial.Command | None = None) -> list[drill.Drill]:
+        remote = Remote(self.bench.manager, Settings(self.where))
+        remote.transport = Tapped(str(self.place.top))
+        self.requests = remote.transport.requests
+        copies = drill.Copies(remote, host)
+        return drill.Driller(self.bench.manager, str(self.scratch), dry, str(self.jobs), str(self.records), command, copies)(workloads)
+
+    def rotten(self) -> Path:
+        """A pack of the remote with content, which has rotted."""
+        path = max((self.place.top / "packs").rglob("*-*"), key=lambda path: path.stat().st_size)
+        data = bytearray(path.read_bytes())
+        data[-1000] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
+        return path
+
+
+@pytest.fixture
+def ground(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Far:
+    need("zstd")
+    monkeypatch.setattr(packs, "SIZE", 1 << 20)
+    bench.files(small=b"hello\n", some__noise=noise(300_000), image=noise(3 << 20, 2))
+    place = made(bench)
+    place.create()
+    place.push()
+    return Far(place)
+
+
+def test_the_copy_is_proved_and_that_is_recorded(ground: Far) -> None:
+    ground.declare(remote="offsite")
+    (done,) = ground.far()
+    assert (done.workload, done.reason, done.remote, done.noted) == ("work", None, ground.where, True)
+    assert {name for verb, name in ground.requests if verb == "get"} >= {f"packs/{HOST}/{path.parent.name}/{path.name}" for path in _packs(ground)}
+    assert not ground.scratch.exists()
+    row = ground.row()
+    assert row["copy_proved_at"] == row["last_proved"] is not None and row["proved_id"] == done.backup_id
+    ((one,),) = [found["drills"] for found in history.drills([jobs.load("work", str(ground.jobs))], str(ground.records))]
+    assert one["remote"] == ground.where and one["reason"] is None
+    (done,) = ground.drill()
+    assert done.remote is None and ground.row()["copy_proved_at"] == row["copy_proved_at"] < ground.row()["last_proved"]
+
+
+def _packs(ground: Far) -> list[Path]:
+    return [path for path in (ground.place.top / "packs").rglob("*") if path.is_file()]
+
+
+def test_nothing_comes_from_the_store(ground: Far) -> None:
+    shutil.rmtree(ground.bench.store)
+    (done,) = ground.far("work")
+    assert done.reason is None and done.total_size > 3 << 20
+
+
+def test_a_copy_that_rots_is_not_proved_although_the_store_is_whole(ground: Far) -> None:
+    ground.declare(remote="offsite")
+    ground.rotten()
+    (done,) = ground.far()
+    assert done.reason is not None and "altered" in done.reason and not done.noted and not ground.scratch.exists()
+    assert ground.drill()[0].reason is None
+    row = ground.row()
+    assert row["state"] == "not proved" and f"from {ground.where} failed" in row["reason"], "a drill from the store does not hide it"
+    ground.declare()
+    assert ground.row()["state"] != "not proved", "the schedule does not use a remote any more"
+
+
+def test_the_command_judges_the_copy(ground: Far) -> None:
+    need(root=True)
+    ground.declare(drill_command=["/usr/bin/test", "-s", "some/noise"])
+    assert ground.far()[0].command == "passed"
+    (done,) = ground.far(command=trial.Command(["/usr/bin/test", "-e", "missing"], 60))
+    assert done.command == "failed" and done.reason is not None
+
+
+def test_the_copies_of_another_host_are_not_recorded(ground: Far) -> None:
+    ground.declare()
+    (done,) = ground.far("lost", host=HOST)
+    assert done.reason is not None and not RunRecord("lost", str(ground.records)).read()
+    (done,) = ground.far("work", host="web2-00000000")
+    assert done.reason is not None and "web2-00000000" in done.reason and not RunRecord("work", str(ground.records)).read()
+    with pytest.raises(NotFound, match="has no backups of the host"):
+        ground.far(host="web2-00000000")
+
+
+def test_check_mode_fetches_no_content(ground: Far) -> None:
+    (done,) = ground.far(dry=True)
+    assert done.reason is None and not done.noted and not ground.scratch.exists()
+    assert len([name for verb, name in ground.requests if verb == "get" and name.startswith("packs/")]) < len(_packs(ground))
+
+
+def test_the_command_on_a_sealed_remote(ground: Far, tmp_path: Path, capsys: Any) -> None:
+    need("age")
+    recovery = sealed_keys.new_recovery()
+    (tmp_path / "keys").write_text(recovery.of_host("web1").text())
+    sealed_keys.write(str(tmp_path / "recovery"), recovery.text())
+    top = tmp_path / "sealed"
+    top.mkdir()
+    remote = Remote(ground.bench.manager, Settings(f"file://{top}", keys=str(tmp_path / "keys")))
+    remote.begin()
+    remote.push(Which())
+    at = ["--store", str(ground.bench.store), "--backup-dir", str(ground.bench.backups)]
+    words = ["drill", "work", *at, "--scratch", str(ground.scratch), "--remote", f"file://{top}", "--host", "web1"]
+    assert cli.main([*words, "--identity", str(tmp_path / "recovery")]) == 0
+    assert "copy proved" in capsys.readouterr().out
+    assert cli.main(words) != 0 and not os.path.lexists(ground.scratch)
+    assert cli.main(["drill", "work", *at, "--host", "web1"]) == 2
