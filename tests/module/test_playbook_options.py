@@ -50,7 +50,9 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
         **dict.fromkeys((*PLACES, "lock_timeout"), "the schedules say where they back up to"), "diff_limit": _DIFF,
     },
     ("status.yml", "volt_workload_info"): dict.fromkeys(PLACES, _FOUND),
-    ("verify.yml", "volt_restore_drill"): dict.fromkeys(("command", "command_timeout"), "each schedule has its own, drill_command"),
+    ("verify.yml", "volt_restore_drill"): {
+        **dict.fromkeys(("command", "command_timeout"), "each schedule has its own, drill_command"), "host": "each host proves its own copies",
+    },
     ("volt_predeploy", "volt_backup"): {
         "state": _ALONE, "id": _ALONE, "diff_limit": _DIFF,
         "only_if_changed": "no other backup stands in for that of the guard", "max_age": "the same",

@@ -60,6 +60,21 @@ def test_a_backup_is_copied(host: Host, nas: Path) -> None:
     assert [(row["path"], row["last_id"]) for row in searched["matches"]] == [("conf/app.conf", listed["id"])]
 
 
+def test_a_copy_is_proved(host: Host, nas: Path) -> None:
+    host.furnish()
+    where = f"file://{nas}"
+    made = host.back_up(remote=where, push_to_cdn=True)
+    scratch = str(host.top / "drill")
+    for check in (True, False):
+        (drill,) = host.run("volt_restore_drill", check, scratch_dir=scratch, remote=where)["drills"]
+        assert (drill["remote"], drill["reason"], drill["backup_id"]) == (where, None, made["backup"]["id"])
+    next(path for path in (nas / "packs").rglob("*") if path.is_file()).unlink()
+    failed = host.run("volt_restore_drill", scratch_dir=scratch, remote=where)
+    assert failed["code"] == "drill" and failed["drills"][0]["reason"] in failed["msg"]
+    assert host.run("volt_restore_drill", scratch_dir=scratch)["drills"][0]["remote"] is None
+    assert host.run("volt_restore_drill", scratch_dir=scratch, host="web1")["code"] == "usage"
+
+
 def test_a_copy_that_failed_is_made_by_the_next_run(host: Host, nas: Path) -> None:
     """The local backup stands, and is pruned by, whatever the remote does."""
     host.furnish()
