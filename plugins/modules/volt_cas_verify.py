@@ -15,7 +15,9 @@ description:
     store and compares their content with the SHA-256 in their names.
   - The task fails with RV(code=damaged) if something is damaged, and lists the affected backups and paths. With O(repair), it fails
     if something is still damaged after the repair.
-  - Damage is recorded. From then on, the affected backups are listed as damaged, and the next backup of the same content stores it again.
+  - With O(remote) and without O(repair), it does the same with the copies of a host on a remote. It reads commits, indexes, trees and lists there, and checks
+    that each blob of content is in a pack that exists.
+  - Damage of the store is recorded. From then on, the affected backups are listed as damaged, and the next backup of the same content stores it again.
 author:
   - volt.backup contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -69,8 +71,14 @@ options:
     default: false
   remote:
     description:
-      - With O(repair), a remote that has copies of this host's backups, a declared name or a URL. What the store has lost and its remains do not have is
+      - A remote, a declared name or a URL. Without O(repair), the copies on it are checked, and the store is not read. O(level) must be V(structure) then.
+        M(volt.backup.volt_restore_drill) checks the content of a copy.
+      - With O(repair), it has copies of this host's backups. What the store has lost and its remains do not have is
         fetched from there, before the directories that were backed up are read.
+    type: str
+  host:
+    description:
+      - With O(remote) and without O(repair), the name of the host there whose copies are checked, as in O(volt.backup.volt_restore#module:host).
     type: str
 seealso:
   - module: volt.backup.volt_backup_info
@@ -88,6 +96,10 @@ EXAMPLES = r"""
     level: content
     repair: true
   register: verified
+
+- name: Check that a remote has all that the copies of this host need
+  volt.backup.volt_cas_verify:
+    remote: file:///mnt/nas/backup
 
 - name: Repair with the copies on a NAS as well
   volt.backup.volt_cas_verify:
@@ -112,7 +124,8 @@ damage:
   returned: success, and on failure with RV(code=damaged)
   contains:
     id:
-      description: The backup, or null for a file of the store.
+      description:
+        - The backup, or null for a file of the store. On a remote C(<host>/<id>), or C(<host>/<push>) for a commit that cannot be read.
       type: str
       returned: always
       sample: app-20261123-100000-manual
@@ -124,7 +137,7 @@ damage:
       returned: always
       sample: etc/app/app.conf
     file:
-      description: The file of the store, relative to O(store), or null for a path of a backup.
+      description: The file of the store, relative to O(store), or the object of the remote. Null for a path of a backup.
       type: str
       returned: always
       sample: null
@@ -185,6 +198,24 @@ covered:
   type: float
   returned: success, and on failure with RV(code=damaged)
   sample: 45.0
+remote:
+  description: The URL of the remote whose copies were checked. Null for the store.
+  type: str
+  returned: success, and on failure with RV(code=damaged)
+  sample: null
+unreferenced:
+  description:
+    - With O(remote), packs and indexes of the host there that no backup needs, at most O(diff_limit) names. Pushes that were cut off or ended by others leave
+      such objects, they do no harm. Empty if something is damaged, and with O(ids).
+  type: list
+  elements: str
+  returned: success, and on failure with RV(code=damaged)
+  sample: []
+unreferenced_count:
+  description: How many these are in all.
+  type: int
+  returned: success, and on failure with RV(code=damaged)
+  sample: 0
 repaired:
   description: What O(repair) did, or would do in check mode. Null without it.
   type: dict
@@ -254,7 +285,7 @@ from ansible_collections.volt.backup.plugins.module_utils._base import UsageErro
 from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
 
 if t.TYPE_CHECKING:
-    from ansible_collections.volt.backup.plugins.module_utils._backup.repair import Elsewhere
+    from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
 
 OPTIONS = dict(
     DIFF_LIMIT,
@@ -263,14 +294,21 @@ OPTIONS = dict(
     ids=dict(type="list", elements="str", default=[]),
     repair=dict(type="bool", default=False),
     remote=dict(type="str"),
+    host=dict(type="str"),
     remote_credentials=CREDENTIALS,
     identity=dict(type="str", no_log=True),
 )
 
 
 def work(task: Task) -> Result:
-    with _elsewhere(task) as elsewhere:
-        found = task.manager.verify(task.pick(VerifyRequest), task.dry, elsewhere=elsewhere)
+    request = task.pick(VerifyRequest)
+    if task.params["host"] is not None and (task.params["remote"] is None or request.repair):
+        raise UsageError("Option host only applies with remote and without repair; omit it.")
+    if task.params["remote"] is not None and not request.repair:
+        found = _remote(task).verify(request, task.params["host"])
+    else:
+        with _remote(task).giving() if request.repair and task.params["remote"] is not None else contextlib.nullcontext() as elsewhere:
+            found = task.manager.verify(request, task.dry, elsewhere=elsewhere)
     for text in found.warnings:
         task.warn(text)
     failure = found.failure()
@@ -280,18 +318,13 @@ def work(task: Task) -> Result:
     return {key: value for key, value in found.result().items() if key != "warnings"}
 
 
-def _elsewhere(task: Task) -> t.ContextManager[t.Optional[Elsewhere]]:
-    """What gives the blobs that the store has lost, if a remote was named."""
+def _remote(task: Task) -> Remote:
     params = task.params
-    if params["remote"] is None:
-        return contextlib.nullcontext()
-    if not params["repair"]:
-        raise UsageError("Option `remote` is for a repair; set `repair: true`, or omit `remote`.")
     from ansible_collections.volt.backup.plugins.module_utils._remote.declared import resolve  # only here: it takes time to import
     from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote
     from ansible_collections.volt.backup.plugins.module_utils._remote.sealed import recovery_of
 
-    return Remote(task.manager, resolve(params["remote"], params["remote_credentials"]), recovery_of(params["identity"])).giving()
+    return Remote(task.manager, resolve(params["remote"], params["remote_credentials"]), recovery_of(params["identity"]))
 
 
 def main() -> None:

@@ -231,8 +231,8 @@ store_id:
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(drill) for backups that are not proved, V(not_found) if there are no backups,
-      V(usage) for invalid options, V(store) for a store that is missing, V(remote), V(no_remote), V(remote_refused) and V(remote_unreachable) for a remote that cannot
-      be used, V(damaged) if the remote cannot be identified. A remote that fails while a workload is tested is a V(drill) failure.
+      V(usage) for invalid options, V(store) for a store that is missing, V(remote), V(no_remote), V(remote_refused) and V(remote_unreachable) for a remote
+      that cannot be used, V(damaged) if the remote cannot be identified. A remote that fails while a workload is tested is a V(drill) failure.
   returned: failure
   type: str
   sample: drill

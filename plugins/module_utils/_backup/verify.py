@@ -54,7 +54,7 @@ class Verified(t.NamedTuple):
     those that only a newer version can judge, `foreign` those of another backup directory or of none that were not looked at, `unlisted` this directory's
     manifests without a sidecar. Counts are of backups looked at, and of files and bytes
     of the store that were read for their content. `covered` is how far the round has come that a budget divides, in percent. `repaired` is what
-    was done, or None.
+    was done, or None. `remote`: where copies were looked at, None for the store; then `unreferenced` are the first of its objects that no copy needs.
     """
 
     damage: t.List[t.Dict[str, t.Any]]
@@ -70,6 +70,9 @@ class Verified(t.NamedTuple):
     repaired: t.Optional[t.Dict[str, t.Any]]
     changed: bool
     warnings: t.List[str]
+    remote: t.Optional[str] = None
+    unreferenced: t.Sequence[str] = ()
+    unreferenced_count: int = 0
 
     def result(self) -> t.Dict[str, t.Any]:
         """As modules return it and --json prints it."""
@@ -90,8 +93,11 @@ class Verified(t.NamedTuple):
             )
         first = self.damage[0] if self.damage else {"reason": "see damaged"}
         where = " ".join(one_line(first[key]) for key in ("id", "path", "file") if first.get(key))
-        hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else "No backup is affected, but the store has damaged files"
-        if self.repaired is None:
+        where_at = "store" if self.remote is None else "remote"
+        hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else f"No backup is affected, but the {where_at} has damaged files"
+        if self.remote is not None:
+            way = "restore these objects from a copy of the remote, such as an older version in its bucket"
+        elif self.repaired is None:
             way = "run volt_cas_verify with repair: true to repair what can be repaired"
         elif self.damaged:
             way = "the missing data is not on this host; restore the store from another copy, or delete these backups"

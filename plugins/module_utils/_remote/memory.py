@@ -99,8 +99,8 @@ class Blobs:
                     return self._packs[number], segment
         return None
 
-    def add(self, pack: names.Pack, body: bytes) -> None:
-        """Learn what a pack has, by its list."""
+    def add(self, pack: names.Pack, body: bytes, over: bool = True) -> None:
+        """Learn what a pack has, by its list. :param over: of two packs with the same blob, believe in this one."""
         number = self._numbers.setdefault(pack, len(self._packs))
         if number == len(self._packs):
             self._packs.append(pack)
@@ -108,7 +108,8 @@ class Blobs:
             place = _PLACE.pack(number, segment)
             position = self._fresh.find(blob)
             if position >= 0:
-                self._fresh.replace(position, place)
+                if over:
+                    self._fresh.replace(position, place)
             else:
                 self._fresh.add(blob, place)
 

@@ -66,6 +66,11 @@ def likely_head(blobs: int) -> int:
     return _HEADER.size + _SEGMENT.size * _SEGMENTS + _BLOB.size * blobs
 
 
+def least(blobs: int) -> int:
+    """How long a pack with so many blobs is, at least; a sealed one is longer."""
+    return _HEADER.size + _SEGMENT.size + _BLOB.size * blobs
+
+
 def head_size(start: bytes) -> int:
     """How long everything before the segments is. :param start: the first 36 bytes of a pack; Damaged where these are none."""
     if len(start) < _HEADER.size:

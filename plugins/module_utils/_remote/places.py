@@ -36,8 +36,9 @@ class Places:
 
     :param named: names and digests of indexes. :param needs: as in a commit; None: whatever pack has a blob will do.
     :param everything: all that is needed will be asked for. :param head: reads the head of a pack that has about so many blobs.
-    :ivar missing: packs that the remote does not have. Only known of a whole backup.
-    :ivar troubles: what is wrong with the indexes, as sentences.
+    :ivar there: the packs that the remote has, with their sizes, and `missing`: those that it should have and has not, or that are too short to be what
+        they should. Both are only known of a whole backup.
+    :ivar faulty: the indexes that are missing or altered, and what is wrong with each. :ivar troubles: that alone.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Places:
         self._blobs = Blobs()
         self._counts: t.Dict[names.Pack, int] = {}
         self._indexes: t.List[_Index] = []
+        self.there: t.Dict[names.Pack, int] = {}
         self.missing: t.Set[names.Pack] = set()
+        self.faulty: t.Dict[str, str] = {}
         self.troubles: t.List[str] = []
         if everything:
             self._read_all(True)
@@ -88,28 +91,33 @@ class Places:
         """Whether the backup needs a pack, and its list was not read."""
         return pack not in self._counts and (self._needs is None or pack.number in self._needs.get(pack.push, ()))
 
-    def _learn(self, pack: names.Pack, body: bytes) -> None:
+    def _learn(self, pack: names.Pack, body: bytes, look: bool = False) -> None:
         if self._is_left(pack):
-            self._blobs.add(pack, body)
-            self._counts[pack] = len(body) // indexes.LINE.size
+            count = self._counts[pack] = len(body) // indexes.LINE.size
+            lost = look and self.there.get(pack, 0) < packs.least(count)
+            if lost:
+                self.missing.add(pack)
+            self._blobs.add(pack, body, over=not lost)  # of two packs with a blob, one that is there
 
     def _read_all(self, look: bool) -> None:
         """Read all lists. :param look: list which packs are there."""
         self._indexes = []
+        if look:
+            self.there = {pack: size for host in self._hosts() for pack, size in self._packs_of(host)}
         for name, digest in self._named:
             try:
                 lists = known.lists_of(known.index_bytes(self._transport, name, digest), self._keys, self._is_left)
             except Damaged as error:
+                self.faulty[name] = error.message
                 self.troubles.append(error.message)
                 continue
             for pack, body in lists:
-                self._learn(pack, body)
+                self._learn(pack, body, look)
         if look or self.troubles:
-            there = {pack for host in self._hosts() for pack in self._packs_of(host)}
+            there = self.there or dict(pair for host in self._hosts() for pair in self._packs_of(host))
             for pack in sorted(filter(self._is_left, there)):
                 with contextlib.suppress(Damaged):
                     self._learn(pack, self._listed_in(pack, 0))
-            self.missing = set(self._counts) - there if look else set()
 
     def _hosts(self) -> t.Set[str]:
         """The hosts that have written what is needed."""
@@ -117,8 +125,11 @@ class Places:
             return {push.host for push in self._needs}
         return {found[0].host for found in (names.parse_index(name) for name, _digest in self._named) if found is not None}
 
-    def _packs_of(self, host: str) -> t.Iterator[names.Pack]:
-        return (pack for pack in (names.parse_pack(entry.name) for entry in self._transport.list(f"{names.PACKS}{host}/")) if pack is not None)
+    def _packs_of(self, host: str) -> t.Iterator[t.Tuple[names.Pack, int]]:
+        for entry in self._transport.list(f"{names.PACKS}{host}/"):
+            pack = names.parse_pack(entry.name)
+            if pack is not None:
+                yield pack, entry.size
 
     def _listed_in(self, pack: names.Pack, count: int) -> bytes:
         """The list of a pack's blobs, by its own head; Damaged where it cannot be read. :param count: how many there are, about."""

@@ -35,6 +35,7 @@ if t.TYPE_CHECKING:
     from .._backup.pull import Pulled
     from .._backup.restore import Restored
     from .._backup.search import Search
+    from .._backup.verify import Verified, VerifyRequest
     from .._restore.blobs import Blobs
     from .._restore.plan import RestoreRequest
     from .._store.store import Store
@@ -246,6 +247,23 @@ class Remote:
         copy = CopyRecord(remote=about.read(self.transport).id, push=str(push), copied_at=show_time(names.moment(push.id)))
         with self._opened(chosen, True) as origin:
             return self._manager.pull(origin, copy, dry, progress)
+
+    def verify(self, request: VerifyRequest, host: t.Optional[str] = None) -> Verified:
+        """Look whether the remote has all that the copies of a host need. :param request: its level is structure, its ids are with or without `HOST/`.
+        :param host: see `restore`."""
+        from .structure import Survey
+
+        if request.level != "structure":
+            raise UsageError("Only the structure of a remote can be verified; omit `level`, or run a drill from the remote, which reads the content.")
+        parted = [backup.rpartition("/") for backup in request.ids]
+        hosts = {one for one, _slash, _id in parted if one}.union([host] if host is not None else [])
+        if len(hosts) > 1:
+            raise UsageError(f"The backups of one host are verified at a time, and there are several ({', '.join(sorted(hosts))}); name one.")
+        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
+        self._keys.check_opens()
+        survey = Survey(self.transport, self._keys, self._settings.jobs, self._whose(next(iter(hosts), None)), [check_id(one[2]) for one in parted])
+        with no_cycles():
+            return survey(request.diff_limit)
 
     def contents(self, meant: Meant, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
         """What is in a backup of the remote, as of `Manager.contents`."""

@@ -186,7 +186,7 @@ def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.
 def _call(command: upkeep.Command, args: upkeep.Arguments) -> int:
     """Run a command and print its result; returns the exit status."""
     manager = Manager(args.store, args.backup_dir, args.lock_timeout)
-    local = getattr(args, "remote", None) is None or command.name in ("push", "verify")
+    local = getattr(args, "remote", None) is None or command.name == "push" or command.name == "verify" and args.repair
     if command.reads and local:
         upkeep.expect(manager)
     for name in command.ids if local else ():

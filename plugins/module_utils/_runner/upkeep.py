@@ -174,7 +174,9 @@ def _verify_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--budget", metavar="SHARE", help="with --content, read only this much, such as 5%% or 30m, and continue there next time")
     made.add_argument("--id", dest="ids", action="append", default=[], metavar="ID", help="check only this backup (repeatable)")
     made.add_argument("--repair", action="store_true", help="repair what can be repaired")
-    made.add_argument("--remote", metavar="REMOTE", help="with --repair, fetch lost content from the copies of this host on this remote")
+    about = "check the copies of this host on this remote instead of the store; with --repair, fetch lost content from them"
+    made.add_argument("--remote", metavar="REMOTE", help=about)
+    made.add_argument("--host", metavar="NAME", help="with --remote, whose copies are checked (default: those of this host)")
     made.add_argument("--identity", metavar="FILE", help="the recovery key, if the remote is sealed")
     made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
     made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
@@ -184,14 +186,17 @@ def _verify(args: Arguments, manager: Manager) -> Outcome:
     from .._backup import verify
 
     request = verify.VerifyRequest(**{name: getattr(args, name) for name in verify.VerifyRequest._fields})
-    if args.remote is not None and not request.repair:
-        raise UsageError("--remote is for a repair; add --repair, or omit --remote.")
+    if args.host is not None and (args.remote is None or request.repair):
+        raise UsageError("--host is for checking copies on a remote; add --remote without --repair, or omit --host.")
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(screen.progress(args.quiet or args.json, lambda: 0))
         elsewhere = None
         if args.remote is not None:
             from .remotes import opened
 
+            if not request.repair:
+                found = opened(args, manager).verify(request, args.host)
+                return Outcome(found.result(), lambda: _verified(found, args.dry_run), found.failure())
             elsewhere = stack.enter_context(opened(args, manager).giving())
         found = manager.verify(request, args.dry_run, progress, elsewhere)
     return Outcome(found.result(), lambda: _verified(found, args.dry_run), found.failure())
@@ -207,6 +212,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
         ("unsupported", f"{len(found.unsupported)}, written by a newer version" if found.unsupported else ""),
         ("foreign", f"{len(found.foreign)}, of another backup directory, not checked" if found.foreign else ""),
         ("content", f"{found.file_count} files, {screen.size(found.byte_count)}" if found.file_count else ""),
+        ("unreferenced", f"{found.unreferenced_count} objects on the remote, which no backup needs" if found.unreferenced_count else ""),
         ("round", "" if found.covered is None else f"{found.covered}%"),
     ]
     done = found.repaired
