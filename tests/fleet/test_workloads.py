@@ -54,7 +54,6 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: list[Host
     assert set(re.findall(r"changed=(\d+)", playbook("volt.backup.schedule", **given))) == {"0"}
     playbook("volt.backup.backup", **given)
 
-    @fleet.each
     def all_is_backed_up(host: Host) -> None:
         rows = json.loads(host.run("volt-backup", "status", "--json").stdout)["schedules"]
         assert sorted(row["workload"] for row in rows) == FOUND
@@ -67,16 +66,18 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: list[Host
         assert {json.loads(host.run("cat", f"/etc/volt/backup/{name}.json").stdout)["exclude"][0] for name in FOUND} == {"*.tmp"}
         host.run("rm", "-r", "/var/lib/volt/vms/db")
 
+    fleet.each(all_is_backed_up, hosts)
     own = {"workload": "volt-api", "source": "/etc", "on_calendar": "daily", "keep": {"weekly": 3}}
     playbook("volt.backup.schedule", **given, volt_schedule_workloads=[own])
 
-    @fleet.each
     def what_is_declared_comes_first(host: Host) -> None:
         job = json.loads(host.run("cat", "/etc/volt/backup/volt-api.json").stdout)
         assert (job["interval"], job["on_calendar"], job["keep"]) == (None, "daily", {"weekly": 3})
         rows = json.loads(host.run("volt-backup", "status", "--json").stdout)["schedules"]
         assert {row["workload"]: row["source"] for row in rows}.items() >= {"volt-api": "/etc", "nspawn-web": "/var/lib/machines/web"}.items()
         assert len(rows) == 3
+
+    fleet.each(what_is_declared_comes_first, hosts)
 
 
 def test_what_was_not_looked_at_keeps_its_schedule(hosts: list[Host], playbook: Callable[..., str], ansible: Callable[..., Any]) -> None:
