@@ -11,6 +11,7 @@ import shlex
 import shutil
 import socket
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         yield Site(tmp_path, "", monkeypatch, None)
         return
     server = request.getfixturevalue(request.param)
-    bucket = f"drill-{tmp_path.name.replace('_', '-').strip('-')[-40:]}"
+    bucket = f"drill-{uuid.uuid4().hex}"
     server.make_bucket(bucket)
     yield Site(tmp_path, f"s3://{bucket}/PREFIX?endpoint={server.endpoint}", monkeypatch, server)
 
