@@ -15,7 +15,7 @@ import typing as t
 from .._backup import records
 from .._backup.catalog import doubt, parse_created
 from .._base import Damaged, Foreign, NotFound, Unsupported
-from . import commits, known, names
+from . import commits, names
 from .keys import Keys
 from .reading import read
 from .transport import Transport
@@ -38,10 +38,13 @@ def manifest(keys: Keys, commit: commits.Read, sidecar: records.Sidecar) -> reco
     return records.decode_manifest(data)
 
 
-def by_id(transport: Transport, keys: Keys, host: str, backup: str) -> Chosen:
-    """The backup of an id; of several copies the newest. NotFound where there is none, with what could not be read."""
+def by_id(transport: Transport, keys: Keys, host: str, pushes: t.Sequence[names.Push], backup: str) -> Chosen:
+    """The backup of an id; of several copies the newest. NotFound where there is none, with what could not be read.
+
+    :param pushes: the commits of the host, as of `known.committed`.
+    """
     passed = []
-    for push in reversed(known.committed(transport, host)):  # the newest first: an older copy may have been lost, and made again
+    for push in reversed(pushes):  # the newest first: an older copy may have been lost, and made again
         try:
             found = read(transport, keys, push)
         except (Damaged, Foreign, Unsupported) as error:
@@ -54,16 +57,17 @@ def by_id(transport: Transport, keys: Keys, host: str, backup: str) -> Chosen:
 
 
 def newest(
-    transport: Transport, keys: Keys, host: str, workload: str, accept: t.Callable[[records.Sidecar], bool], before: t.Optional[datetime.datetime]
+    transport: Transport, keys: Keys, host: str, pushes: t.Sequence[names.Push], workload: str, accept: t.Callable[[records.Sidecar], bool],
+    before: t.Optional[datetime.datetime],
 ) -> Chosen:  # fmt: skip
     """The newest complete backup of a workload, neither suspect nor of the future. NotFound where there is none.
 
-    :param before: only those that were made before this.
+    :param pushes: see `by_id`. :param before: only those that were made before this.
     """
     best: t.Optional[Chosen] = None
     moment = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
     passed: t.List[t.Dict[str, str]] = []
-    for push in reversed(known.committed(transport, host)):
+    for push in reversed(pushes):
         if best is not None and names.moment(push.id) < moment:
             break  # what was pushed before the best was made is older
         try:

@@ -33,6 +33,8 @@ from .transport import Transport
 _AHEAD, _FEW = 16, 2
 #: Ranges with less between them are fetched as one.
 _GAP = 512 << 10
+#: Of a pack of metadata, at least so much is read behind its head: trees of one path are near each other.
+_TREES = 768 << 10
 #: The first request of a pack that is read in parts, at least: all of a small pack. Its head is in there, unless it has thousands of blobs.
 _FIRST = 72 << 10
 
@@ -247,6 +249,8 @@ class Fetcher:
             start, end = places.pop(0)
             while places and places[0][0] - end < _GAP:
                 end = max(end, places.pop(0)[1])
+            if pack.metadata:
+                end = max(end, min(start + _TREES, contents.end))
             self._fetch_range(pack, loaded, start, end)
         return True
 

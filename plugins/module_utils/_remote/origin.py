@@ -64,7 +64,9 @@ class RemoteOrigin:
     @functools.cached_property
     def blobs(self) -> RemoteBlobs:
         commit = self._chosen.commit.commit
-        places = Places(self._transport, self._keys, commit.indexes, commit.needs, self._everything, self._fetcher.contents)
+        places = Places(
+            self._transport, self._keys, commit.indexes, commit.needs, self._everything, self._fetcher.contents, self._everything and self._local is None
+        )
         self.troubles = places.troubles
         return RemoteBlobs(self._fetcher, self._keys, places, self._everything, self._local, self._others)
 

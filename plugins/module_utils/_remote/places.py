@@ -25,8 +25,12 @@ from .transport import Transport
 
 #: What is read of an index at first. A smaller one is read as a whole.
 _FIRST = 256 << 10
+#: A pack that is not larger is read as a whole in any case, and has its own list.
+_SMALL = 72 << 10
 #: So many samples around the place where one is expected, times the square root of all.
 _AROUND = 4
+#: With more indexes, they are listed to begin with the largest.
+_FEW = 3
 #: How often a place is corrected. Ids are spread evenly, so once is enough as a rule.
 _TURNS = 8
 
@@ -36,6 +40,7 @@ class Places:
 
     :param named: names and digests of indexes. :param needs: as in a commit; None: whatever pack has a blob will do.
     :param everything: all that is needed will be asked for. :param head: reads the head of a pack that has about so many blobs.
+    :param fetches: and all that is needed will be fetched, so that small packs may be at once.
     :ivar there: the packs that the remote has, with their sizes, and `missing`: those that it should have and has not, or that are too short to be what
         they should. Both are only known of a whole backup.
     :ivar faulty: the indexes that are missing or altered, and what is wrong with each. :ivar troubles: that alone.
@@ -43,12 +48,13 @@ class Places:
 
     def __init__(
         self, transport: Transport, keys: Keys, named: t.Sequence[t.Tuple[str, str]], needs: t.Optional[t.Mapping[names.Push, t.Set[int]]], everything: bool,
-        head: t.Callable[[names.Pack, int], packs.Contents],
+        head: t.Callable[[names.Pack, int], packs.Contents], fetches: bool = False,
     ) -> None:  # fmt: skip
         self._transport, self._keys, self._named, self._needs, self._head = transport, keys, named, needs, head
         self._blobs = Blobs()
         self._counts: t.Dict[names.Pack, int] = {}
         self._indexes: t.List[_Index] = []
+        self._sorted, self._fetches = False, fetches
         self.there: t.Dict[names.Pack, int] = {}
         self.missing: t.Set[names.Pack] = set()
         self.faulty: t.Dict[str, str] = {}
@@ -64,7 +70,10 @@ class Places:
         if found is not None or not self._indexes:
             return found
         with contextlib.suppress(Damaged):
-            for index in self._indexes:
+            for number in range(len(self._indexes)):
+                if number == 1 and len(self._indexes) > _FEW:
+                    self._sort()
+                index = self._indexes[number]
                 for pack, body, count in index.packs_with(blob, self._is_left):
                     self._learn(pack, body if body is not None else self._listed_in(pack, count))
                 found = self._blobs.place(blob)
@@ -72,6 +81,14 @@ class Places:
                     return found
         self.doubt()  # before a blob counts as lost, all is read, and compared with its digest
         return self._blobs.place(blob)
+
+    def _sort(self) -> None:
+        """Behind the newest index, put the largest first: it has most of the blobs. One request, once."""
+        if self._sorted:
+            return
+        self._sorted = True
+        sizes = {entry.name: entry.size for host in {_host(index.name) for index in self._indexes} for entry in self._transport.list(f"{names.INDEXES}{host}/")}
+        self._indexes[1:] = sorted(self._indexes[1:], key=lambda index: -sizes.get(index.name, 0))
 
     def doubt(self) -> bool:
         """Believe nothing that was read of parts of indexes, but read them as a whole; False if that was done already."""
@@ -104,7 +121,11 @@ class Places:
         self._indexes = []
         if look:
             self.there = {pack: size for host in self._hosts() for pack, size in self._packs_of(host)}
-        for name, digest in self._named:
+        left = self._unlisted() if look else None
+        # first those of the pushes whose packs are needed: what others have, was folded into them later
+        for name, digest in sorted(self._named, key=lambda item: _push(item[0]) not in left) if left is not None else self._named:
+            if left is not None and not any(left.values()):
+                break  # all that is needed is known
             try:
                 lists = known.lists_of(known.index_bytes(self._transport, name, digest), self._keys, self._is_left)
             except Damaged as error:
@@ -113,11 +134,27 @@ class Places:
                 continue
             for pack, body in lists:
                 self._learn(pack, body, look)
+                if left is not None:
+                    left.get(pack.push, set()).discard(pack.number)
         if look or self.troubles:
             there = self.there or dict(pair for host in self._hosts() for pair in self._packs_of(host))
             for pack in sorted(filter(self._is_left, there)):
                 with contextlib.suppress(Damaged):
                     self._learn(pack, self._listed_in(pack, 0))
+
+    def _unlisted(self) -> t.Optional[t.Dict[names.Push, t.Set[int]]]:
+        """What the backup needs beside small packs, whose own lists are learned here; None where that is not known, or would take more requests."""
+        if self._needs is None or not self._fetches:
+            return None
+        small = sorted(pack for pack, size in self.there.items() if size <= _SMALL and self._is_left(pack))
+        if len(small) > len(self._named):
+            return None
+        left = {push: set(numbers) for push, numbers in self._needs.items()}
+        for pack in small:
+            with contextlib.suppress(Damaged):
+                self._learn(pack, self._listed_in(pack, 0), True)
+                left[pack.push].discard(pack.number)
+        return left
 
     def _hosts(self) -> t.Set[str]:
         """The hosts that have written what is needed."""
@@ -137,11 +174,22 @@ class Places:
         return b"".join(indexes.LINE.pack(segment, self._keys.blob_id(digest), length) for segment, digest, length in lines)
 
 
+def _push(index: str) -> t.Optional[names.Push]:
+    """The push of an index's name."""
+    found = names.parse_index(index)
+    return found[0] if found is not None else None
+
+
+def _host(index: str) -> str:
+    """The host of an index's name."""
+    return index[len(names.INDEXES) :].partition("/")[0]
+
+
 class _Index:
     """An index of which only parts are read."""
 
     def __init__(self, transport: Transport, keys: Keys, name: str) -> None:
-        self._transport, self._keys, self._name = transport, keys, name
+        self._transport, self._keys, self.name = transport, keys, name
         self._head: t.Optional[indexes.Head] = None
         self._windows: t.List[t.List[t.Tuple[bytes, int]]] = []  # samples, ascending
         self._lists: t.Dict[int, bytes] = {}  # those that were read, by the position of the pack
@@ -191,7 +239,7 @@ class _Index:
                 place += width
             else:
                 return samples
-        raise Damaged(f"{self._transport.where}: the samples of {self._name} are not sorted.")
+        raise Damaged(f"{self._transport.where}: the samples of {self.name} are not sorted.")
 
     def _list(self, position: int, place: indexes.Place) -> bytes:
         if position not in self._lists:
@@ -199,7 +247,7 @@ class _Index:
         return self._lists[position]
 
     def _get(self, start: int, length: int) -> bytes:
-        data = self._transport.get(self._name, start, length)
+        data = self._transport.get(self.name, start, length)
         if data is None:
-            raise Damaged(f"{self._transport.where}: {self._name} is missing.")
+            raise Damaged(f"{self._transport.where}: {self.name} is missing.")
         return data

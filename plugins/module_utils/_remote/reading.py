@@ -20,6 +20,9 @@ from . import commits, known, names
 from .keys import Keys
 from .transport import Transport
 
+#: So many names come with one request, as a rule.
+_PAGE = 1000
+
 
 class Copy(t.NamedTuple):
     """A backup on a remote."""
@@ -41,21 +44,23 @@ class Listing(t.NamedTuple):
     warnings: t.List[str]
 
 
-def hosts(transport: Transport) -> t.List[str]:
-    """The hosts that have commits on a remote."""
-    found: t.List[str] = []
-    last = ""
+def hosts(transport: Transport) -> t.Dict[str, t.Optional[t.List[names.Push]]]:
+    """The hosts that have commits on a remote, in order, each with the names of these as `known.committed`; None where it has many, and they were skipped."""
+    found: t.Dict[str, t.Optional[t.List[names.Push]]] = {}
+    last, host = "", ""
     while True:
-        # one request a host: what is after its last possible name
-        entry = next(iter(transport.list(names.COMMITS, after=last)), None)
-        push = names.parse_commit(entry.name) if entry is not None else None
-        if entry is None:
+        for number, entry in enumerate(transport.list(names.COMMITS, after=last)):
+            push = names.parse_commit(entry.name)
+            if push is None:
+                continue
+            if number >= _PAGE and push.host == host:
+                found[host] = None
+                break
+            host = push.host
+            t.cast(t.List[names.Push], found.setdefault(host, [])).append(push)
+        else:
             return found
-        if push is None:
-            last = entry.name
-            continue
-        found.append(push.host)
-        last = f"{names.COMMITS}{push.host}0"  # 0 comes after /
+        last = f"{names.COMMITS}{host}0"  # after its last possible name: 0 comes after /
 
 
 class Pushes(t.NamedTuple):

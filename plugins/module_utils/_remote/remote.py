@@ -352,24 +352,33 @@ class Remote:
     def _choose(self, meant: Meant, newest: Query, before: t.Optional[str]) -> choice.Chosen:
         about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
         limit = parse_time(before) if before else None
-        host = self._whose(meant.host)
-        if meant.backup is not None:
-            return choice.by_id(self.transport, self._keys, host, check_id(meant.backup))
+        backup = check_id(meant.backup) if meant.backup is not None else None
+        host, pushes = self._commits(meant.host)
+        if backup is not None:
+            return choice.by_id(self.transport, self._keys, host, pushes, backup)
         workload = check_workload(meant.workload or "")
-        return choice.newest(self.transport, self._keys, host, workload, selects(workload, newest.type, newest.tags), limit)
+        return choice.newest(self.transport, self._keys, host, pushes, workload, selects(workload, newest.type, newest.tags), limit)
 
     def _whose(self, host: t.Optional[str]) -> str:
         """The host whose backups are meant: the one that was named, or this one, or the only one that there is."""
-        named = host or self._settings.host or (self._keys.host if self._settings.keys is not None else None)
+        return self._named(host) or self._commits(None)[0]
+
+    def _named(self, host: t.Optional[str]) -> t.Optional[str]:
+        return host or self._settings.host or (self._keys.host if self._settings.keys is not None else None)
+
+    def _commits(self, host: t.Optional[str]) -> t.Tuple[str, t.Sequence[names.Push]]:
+        """The host that is meant, and its commits."""
+        named = self._named(host)
         if named is not None:
-            return named
+            return named, known.committed(self.transport, named)
         there = reading.hosts(self.transport)
+        chosen = next(iter(there)) if len(there) == 1 else None
         with contextlib.suppress(VoltError):
-            if self.host in there:
-                return self.host
-        if len(there) == 1:
-            return there[0]
-        which = f"it has those of {', '.join(there[:5])}{' and others' if len(there) > 5 else ''}" if there else "it has none"
+            chosen = self.host if self.host in there else chosen
+        if chosen is not None:
+            pushes = there[chosen]
+            return chosen, pushes if pushes is not None else known.committed(self.transport, chosen)
+        which = f"it has those of {', '.join([*there][:5])}{' and others' if len(there) > 5 else ''}" if there else "it has none"
         raise UsageError(f"{self.transport.where}: the host whose backups are meant was not named, and {which}; name it in front of the id, as HOST/ID.")
 
     def _local(self) -> t.Tuple[t.Optional[Store], t.List[str]]:
