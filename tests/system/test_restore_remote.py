@@ -295,6 +295,41 @@ def test_an_altered_pack_is_told_and_nothing_is_replaced(elsewhere: Elsewhere, h
     _rest_is_right(elsewhere, done)
 
 
+@pytest.mark.parametrize("paths", [[], ["image"]], ids=["all", "a file"])
+def test_what_a_second_pack_has_is_taken_from_there(place: Place, paths: list[str]) -> None:
+    """The host forgot what it had sent, and sent it again; then what it sent last was altered."""
+    place.create()
+    place.push()
+    away = place.top.parent / "away"
+    for name in ("indexes", "commits"):
+        (place.top / name).rename(away.with_name(f"away-{name}"))
+        (place.top / name).mkdir()
+    shutil.rmtree(place.bench.store / "cache")
+    first = set(place.packs())
+    (place.bench.source / "new").write_bytes(b"new")
+    place.create()
+    place.push()
+    for name in ("indexes", "commits"):
+        shutil.copytree(away.with_name(f"away-{name}"), place.top / name, dirs_exist_ok=True)
+    hurt = [path for path in (place.top / "packs").rglob("*") if path.is_file() and path.name not in first and IMAGE[-1000:] in path.read_bytes()]
+    assert len(hurt) == 1
+    data = bytearray(hurt[0].read_bytes())
+    data[data.index(IMAGE[-1000:]) + 5] ^= 1
+    hurt[0].chmod(0o600)
+    hurt[0].write_bytes(data)
+    elsewhere = Elsewhere(place)
+    elsewhere.restore(paths=paths)
+    assert (elsewhere.target / "image").read_bytes() == IMAGE and elsewhere.debris() == []
+
+
+def test_what_is_missing_for_a_path_is_known_before_a_file_is_written(elsewhere: Elsewhere) -> None:
+    os.unlink(_pack(elsewhere.place, IMAGE[-1000:]))
+    elsewhere.target.mkdir()
+    with pytest.raises(Damaged, match="lacks the content of 1 path"):
+        elsewhere.restore(paths=["other", "some", "image"], force=True)
+    assert list(elsewhere.target.iterdir()) == []
+
+
 @pytest.mark.parametrize("harm", ["lost", "altered"])
 def test_a_lost_index_costs_nothing_but_time(elsewhere: Elsewhere, harm: str) -> None:
     for path in (elsewhere.place.top / "indexes").rglob("*"):

@@ -52,7 +52,7 @@ class RemoteBlobs:
         if self._local is not None and self._local.has(digest, size):
             return True
         place = self._places.find(self._keys.blob_id(digest))
-        return place is not None and place[0] not in self._places.missing or self._elsewhere(digest, place) is not None
+        return place is not None and not self._places.lacks(place[0]) or self._elsewhere(digest, place) is not None
 
     def present(self, digest: bytes, size: int) -> None:
         """Damaged unless `has` says so."""
@@ -135,6 +135,8 @@ class RemoteBlobs:
         if callable(self._others):
             self._others = self._others()
         place = self._others.find(self._keys.blob_id(digest))
+        if place is not None and place == known and place[0] not in self._others.missing:  # it is there and not sound
+            return self._others.another(self._keys.blob_id(digest), place[0])
         return None if place is None or place == known or place[0] in self._others.missing else place
 
     def _blob(self, place: _Place, digest: bytes, limit: int) -> bytes:

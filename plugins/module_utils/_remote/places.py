@@ -42,7 +42,7 @@ class Places:
     :param everything: all that is needed will be asked for. :param head: reads the head of a pack that has about so many blobs.
     :param fetches: and all that is needed will be fetched, so that small packs may be at once.
     :ivar there: the packs that the remote has, with their sizes, and `missing`: those that it should have and has not, or that are too short to be what
-        they should. Both are only known of a whole backup.
+        they should. Of a part of a backup, both are only known of packs that `lacks` was asked for.
     :ivar faulty: the indexes that are missing or altered, and what is wrong with each. :ivar troubles: that alone.
     """
 
@@ -54,7 +54,11 @@ class Places:
         self._blobs = Blobs()
         self._counts: t.Dict[names.Pack, int] = {}
         self._indexes: t.List[_Index] = []
-        self._sorted, self._fetches = False, fetches
+        self._sorted, self._fetches, self._all = False, fetches, everything
+        self._seen: t.Set[names.Pack] = set()  # packs whose heads were read
+        self._pushes: t.Set[names.Push] = set()  # pushes whose packs were listed
+        self._bad: t.Set[names.Pack] = set()
+        self._second = Blobs()  # without these
         self.there: t.Dict[names.Pack, int] = {}
         self.missing: t.Set[names.Pack] = set()
         self.faulty: t.Dict[str, str] = {}
@@ -97,6 +101,29 @@ class Places:
         self._blobs, self._counts = Blobs(), {}
         self._read_all(False)
         return True
+
+    def another(self, blob: bytes, bad: names.Pack) -> t.Optional[t.Tuple[names.Pack, int]]:
+        """A place of a blob in another pack than this one, and than those that were bad before. All lists are read again for each bad pack."""
+        if bad not in self._bad:
+            self._bad.add(bad)
+            self._second = Blobs()
+            for name, digest in self._named:
+                with contextlib.suppress(Damaged):
+                    data = known.index_bytes(self._transport, name, digest)
+                    for pack, body in known.lists_of(data, self._keys, lambda pack: pack not in self._bad and pack not in self.missing):
+                        self._second.add(pack, body)
+        return self._second.place(blob)
+
+    def lacks(self, pack: names.Pack) -> bool:
+        """Whether the remote lacks a pack, or has less than all of it. Of a part of a backup, that is one request for each push, unless its head was read."""
+        if self._all or pack in self._seen or pack in self.missing:
+            return pack in self.missing
+        if pack.push not in self._pushes:
+            self._pushes.add(pack.push)
+            self.there.update(self._packs_of(str(pack.push)))
+        if self.there.get(pack, 0) < packs.least(self._counts[pack]):
+            self.missing.add(pack)
+        return pack in self.missing
 
     def count(self, pack: names.Pack) -> int:
         """How many blobs a pack has that was found."""
@@ -162,8 +189,9 @@ class Places:
             return {push.host for push in self._needs}
         return {found[0].host for found in (names.parse_index(name) for name, _digest in self._named) if found is not None}
 
-    def _packs_of(self, host: str) -> t.Iterator[t.Tuple[names.Pack, int]]:
-        for entry in self._transport.list(f"{names.PACKS}{host}/"):
+    def _packs_of(self, above: str) -> t.Iterator[t.Tuple[names.Pack, int]]:
+        """The packs of a host or a push that are there, with their sizes."""
+        for entry in self._transport.list(f"{names.PACKS}{above}/"):
             pack = names.parse_pack(entry.name)
             if pack is not None:
                 yield pack, entry.size
@@ -171,6 +199,7 @@ class Places:
     def _listed_in(self, pack: names.Pack, count: int) -> bytes:
         """The list of a pack's blobs, by its own head; Damaged where it cannot be read. :param count: how many there are, about."""
         lines = self._head(pack, count).blobs()
+        self._seen.add(pack)
         return b"".join(indexes.LINE.pack(segment, self._keys.blob_id(digest), length) for segment, digest, length in lines)
 
 
