@@ -205,7 +205,7 @@ def test_the_host_by_the_playbook(site: Site, controller: warm.Ansible) -> None:
 
 
 @on("directory")
-@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "plain"])
+@pytest.mark.parametrize("sealed", sample.some([True, False], 1, "commands"), ids=str)
 def test_the_host_by_commands(site: Site, sealed: bool, capsys: pytest.CaptureFixture[str]) -> None:
     pushed(site, sealed)
     site.lose_host()
@@ -219,8 +219,8 @@ def test_the_host_by_commands(site: Site, sealed: bool, capsys: pytest.CaptureFi
     assert not site.places["/run/recovery.key"].exists()
 
 
-@on("moto")
-@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "plain"])
+@on("directory")
+@pytest.mark.parametrize("sealed", sample.some([True, False], 1, "store"), ids=str)
 def test_the_store(site: Site, sealed: bool, capsys: pytest.CaptureFixture[str]) -> None:
     url = pushed(site, sealed)
     identity = ["--identity", str(site.room / "recovery.key")] if sealed else []
@@ -270,7 +270,7 @@ def test_the_recovery_key_and_a_host(site: Site, capsys: pytest.CaptureFixture[s
     assert not site.source.exists()
 
 
-@on("moto")
+@on("directory")
 @pytest.mark.parametrize("sealed", sample.some([True, False], 1, "bucket"), ids=str)
 def test_the_bucket_or_the_nas(site: Site, sealed: bool) -> None:
     url = pushed(site, sealed)
