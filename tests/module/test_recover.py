@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,31 @@ def test_a_lost_host_comes_back(lost: Lost) -> None:
     assert "volt_recover_force: true" in lost.recover(status=2)
     lost.recover(volt_recover_force=True, volt_recover_workloads=["app"])
     assert lost.found()["app"] == "app 3"
+
+
+def test_a_host_that_is_alive_is_told(lost: Lost, tmp_path: Path) -> None:
+    """It makes a backup while it is recovered: the workloads are back, and no second host begins to do its work."""
+    (tmp_path / "alive").mkdir()
+    (tmp_path / "alive/file").write_text("alive", encoding="utf-8")
+    manager = Manager(str(tmp_path / "cas2"), str(tmp_path / "list2"))
+    manager.create(CreateRequest("app", str(tmp_path / "alive")))
+    Remote(manager, Settings(f"file://{lost.nas}", keys=str(lost.room / "web1.keys"))).push(Which())
+    newest = lost.commits()[-1]
+    newest.rename(tmp_path / "held")
+
+    def make_it_while_the_second_workload_is_restored() -> None:
+        while not (lost.room / "app/file").exists():
+            time.sleep(0.005)
+        (tmp_path / "held").rename(newest)
+
+    other = threading.Thread(target=make_it_while_the_second_workload_is_restored, daemon=True)
+    other.start()
+    said = lost.recover(status=2)
+    other.join()
+    assert "web1 is alive: it made the backup web1/app-" in said and "volt_recover_accept_alive=true" in said
+    assert lost.found() == {"app": "app 3", "db": "db 1"} and newest.exists(), "nothing is lost"
+    lost.recover(volt_recover_force=True, volt_recover_workloads=["db"])
+    assert lost.found()["db"] == "db 1"
 
 
 def test_what_the_remote_hides_is_told(lost: Lost) -> None:
