@@ -183,7 +183,7 @@ def test_promtool_takes_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
         host.record(note).begin()
         made = job.manager.create(CreateRequest(workload=note, source=str(host.source))).backup
         host.record(note).succeed({"backup_id": made["id"], **{key: made[key] for key in ("duration", "total_size", "new_bytes", "unstable_count")}}, "")
-    host.record("app").drilled({"backup_id": made["id"], "reason": None})
+    host.record("app").drilled({"backup_id": made["id"], "reason": None, "remote": "file:///mnt/nas"})
     host.record("failed").begin()
     host.record("failed").fail(VoltError("It broke."), "")
     odd = tmp_path / 'a "quoted"\\ \n place'
