@@ -24,10 +24,24 @@ from ansible_collections.volt.backup.tests.rigs import Unavailable, mounts, samp
 PRIVATE = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest itself chooses a directory
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[PRIVATE] = mounts.private()
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        have_directory(config)
     os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers, and tables would fit it
     be_interruptible()
+
+
+def have_directory(config: pytest.Config) -> None:
+    """A directory of this run alone for `tmp_path`, which goes with it; `--basetemp=DIR` keeps one.
+
+    Runs side by side would share pytest's own choice. One that ends removes its directory and then, at its exit, the lock of the run that has taken the
+    same name since; a third run takes that one for dead, and removes its files while it works.
+    """
+    path = tempfile.mkdtemp(prefix="volt-pytest-")
+    config.option.basetemp = path
+    config.add_cleanup(lambda: shutil.rmtree(path, ignore_errors=True))
 
 
 def be_interruptible() -> None:
