@@ -206,7 +206,7 @@ remote:
 unreferenced:
   description:
     - With O(remote), packs and indexes of the host there that no backup needs, at most O(diff_limit) names. Pushes that were cut off or ended by others leave
-      such objects, they do no harm. Empty if something is damaged, and with O(ids).
+      such objects, they do no harm. Empty if something is damaged, if commits may have been lost, and with O(ids).
   type: list
   elements: str
   returned: success, and on failure with RV(code=damaged)

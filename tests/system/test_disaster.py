@@ -251,7 +251,7 @@ def test_the_recovery_key(site: Site) -> None:
     pushed(site, True)
     (site.room / "recovery.key").unlink()
     lines = steps("The recovery key is lost")
-    assert [line[1:3] for line in lines] == [["remote", "keys"]] * 2 + [["remote", "init"], ["push", "--all"], ["list", "--remote"]]
+    assert [line[1:3] for line in lines] == [["remote", "keys"]] * 2 + [["remote", "init"], ["push", "--all"], ["verify", "--remote"]]
     for line in lines:
         site.run(line)
     site.restored(site.url("file:///mnt/nas/sealed-2"), "--identity", str(site.room / "recovery-2.key"))

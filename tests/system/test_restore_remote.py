@@ -295,31 +295,73 @@ def test_an_altered_pack_is_told_and_nothing_is_replaced(elsewhere: Elsewhere, h
     _rest_is_right(elsewhere, done)
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("paths", [[], ["image"]], ids=["all", "a file"])
-def test_what_a_second_pack_has_is_taken_from_there(place: Place, paths: list[str]) -> None:
-    """The host forgot what it had sent, and sent it again; then what it sent last was altered."""
+def test_what_another_pack_has_is_taken_from_there(place: Place, paths: list[str], times: int) -> None:
+    """The host forgot what it had sent, and sent it again, also twice; then all packs but the first one were altered."""
     place.create()
     place.push()
-    away = place.top.parent / "away"
-    for name in ("indexes", "commits"):
-        (place.top / name).rename(away.with_name(f"away-{name}"))
-        (place.top / name).mkdir()
-    shutil.rmtree(place.bench.store / "cache")
     first = set(place.packs())
-    (place.bench.source / "new").write_bytes(b"new")
-    place.create()
-    place.push()
-    for name in ("indexes", "commits"):
-        shutil.copytree(away.with_name(f"away-{name}"), place.top / name, dirs_exist_ok=True)
+    for number in range(times):
+        kept = {}
+        for name in ("indexes", "commits"):
+            kept[name] = (place.top / name).rename(place.top.parent / f"away-{name}-{number}")
+            (place.top / name).mkdir()
+        shutil.rmtree(place.bench.store / "cache")
+        (place.bench.source / "new").write_bytes(b"%d" % number)
+        place.create()
+        place.push()
+        for name, path in kept.items():
+            shutil.copytree(path, place.top / name, dirs_exist_ok=True)
     hurt = [path for path in (place.top / "packs").rglob("*") if path.is_file() and path.name not in first and IMAGE[-1000:] in path.read_bytes()]
-    assert len(hurt) == 1
-    data = bytearray(hurt[0].read_bytes())
-    data[data.index(IMAGE[-1000:]) + 5] ^= 1
-    hurt[0].chmod(0o600)
-    hurt[0].write_bytes(data)
+    assert len(hurt) == times
+    for path in hurt:
+        data = bytearray(path.read_bytes())
+        data[data.index(IMAGE[-1000:]) + 5] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
     elsewhere = Elsewhere(place)
     elsewhere.restore(paths=paths)
     assert (elsewhere.target / "image").read_bytes() == IMAGE and elsewhere.debris() == []
+
+
+@pytest.mark.parametrize("at", [7, packs.HEADER + 8], ids=["magic", "form"])
+def test_a_rotten_head_of_a_small_pack_is_damage(bench: Any, at: int) -> None:
+    """Such packs say themselves what they have. What they lack is named, and the rest is salvaged."""
+    bench.files(a__tiny=noise(3000, 77))
+    place = made(bench)
+    place.create()
+    place.push()
+    small = [path for path in (place.top / "packs").rglob("*") if path.is_file()]
+    bench.files(b=b"other")
+    place.create()
+    place.push()
+    for path in small:
+        data = bytearray(path.read_bytes())
+        data[at] ^= 8
+        path.chmod(0o600)
+        path.write_bytes(data)
+    elsewhere = Elsewhere(place)
+    with pytest.raises(Damaged, match=r"lacks the content of 1 path\(s\): a"):
+        elsewhere.restore()
+    assert elsewhere.restore(salvage=True).restore["lost"] == ["a"]
+    assert (elsewhere.target / "b").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("paths", [[], ["a"]], ids=["all", "a path"])
+def test_a_rotten_magic_of_an_index_costs_nothing(bench: Any, paths: list[str]) -> None:
+    bench.files(a=noise(3000, 77), b=noise(400_000))
+    place = made(bench)
+    place.create()
+    place.push()
+    (index,) = [path for path in (place.top / "indexes").rglob("*") if path.is_file()]
+    data = bytearray(index.read_bytes())
+    data[7] ^= 8
+    index.chmod(0o600)
+    index.write_bytes(data)
+    elsewhere = Elsewhere(place)
+    elsewhere.restore(paths=paths)
+    assert (elsewhere.target / "a").read_bytes() == noise(3000, 77)
 
 
 def test_what_is_missing_for_a_path_is_known_before_a_file_is_written(elsewhere: Elsewhere) -> None:

@@ -116,19 +116,44 @@ def test_objects_of_a_backup(judge: Judge, kind: str, harm: str) -> None:
 
 
 def test_what_no_backup_needs(judge: Judge) -> None:
-    """What a push that ended left is told, and what one that is under way has sent is not."""
-    packs_of_the_last = {str(path.parent): None for path in judge.objects("packs")}
-    last = sorted(packs_of_the_last)[-1]
-    (judge.place.top / "commits" / Path(last).relative_to(judge.place.top / "packs")).unlink()
+    """What a push that was cut off left is told, and what one that is under way has sent is not."""
+    sent = judge.objects("packs")[0]
+    push = sent.parent.name
+    cut = push[:-16] + "0" * 16
+    left = []
+    for path in (sent, *(path for path in judge.objects("indexes") if path.name.startswith(push))):
+        copy = Path(str(path).replace(push, cut))
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+        left.append(name(judge, copy))
     found = judge()
-    left = [name(judge, path) for path in judge.objects("packs") if str(path.parent) == last]
-    assert [one for one in found.unreferenced if one.startswith("packs/")] == left
-    assert any(one.startswith("indexes/") for one in found.unreferenced) and found.unreferenced_count == len(found.unreferenced)
-    assert found.failure() is None and judge(limit=1).unreferenced == found.unreferenced[:1]
-    intent = judge.place.top / "intents" / Path(last).relative_to(judge.place.top / "packs")
+    assert found.unreferenced == sorted(left) and found.unreferenced_count == len(left) >= 2 and found.warnings == []
+    assert found.failure() is None and judge(limit=1).unreferenced == sorted(left)[:1]
+    intent = judge.place.top / "intents" / HOST / cut
     intent.parent.mkdir(parents=True, exist_ok=True)
     intent.write_bytes(b"")
     assert judge().unreferenced == []
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_what_a_lost_commit_needs_is_not_called_unneeded(judge: Judge, which: int) -> None:
+    lost = judge.objects("commits")[which]
+    lost.unlink()
+    found = judge()
+    assert found.unreferenced == [] and found.backup_count == 2 and len(found.warnings) == 1
+    assert lost.name in found.warnings[0] if which == 2 else f"Commit {which + 1} of host" in found.warnings[0]
+
+
+def test_altered_packs_are_not_taken_for_a_newer_version(judge: Judge) -> None:
+    """Also where their heads alone say what they have."""
+    judge.objects("indexes")[0].unlink()
+    for path in judge.objects("packs"):
+        data = bytearray(path.read_bytes())
+        data[7] ^= 8
+        path.chmod(0o600)
+        path.write_bytes(data)
+    found = judge()
+    assert found.unsupported == [] and len(found.damaged) == 3
 
 
 def test_a_blob_that_a_second_pack_has_is_not_lost(judge: Judge) -> None:
@@ -155,7 +180,10 @@ def test_ids_and_hosts(judge: Judge) -> None:
         judge("work-20200101-000000-manual")
     with pytest.raises(UsageError, match="one host"):
         judge(f"a/{backup[0]}", f"b/{backup[0]}")
-    assert judge(host="web2-00000000").backup_count == 0
+    with pytest.raises(NotFound, match="has no copies of web2-00000000; push a backup first, or set the right `host`"):
+        judge(host="web2-00000000")
+    with pytest.raises(UsageError, match="omit `level` and `budget`"):
+        Remote(judge.place.bench.manager, Settings(f"file://{judge.place.top}")).verify(VerifyRequest(budget="5%"))
     assert cli.main(["verify", "--store", str(judge.place.bench.store), "--backup-dir", str(judge.place.bench.backups), "--host", "web1"]) == 2
 
 

@@ -52,7 +52,7 @@ class RemoteBlobs:
         if self._local is not None and self._local.has(digest, size):
             return True
         place = self._places.find(self._keys.blob_id(digest))
-        return place is not None and not self._places.lacks(place[0]) or self._elsewhere(digest, place) is not None
+        return place is not None and not self._places.lacks(place[0]) or self._elsewhere(digest, {place}) is not None
 
     def present(self, digest: bytes, size: int) -> None:
         """Damaged unless `has` says so."""
@@ -66,16 +66,19 @@ class RemoteBlobs:
                 return self._local.read(digest, limit)
             except Damaged:
                 pass  # the remote has it, too
-        place = self._place(digest)
-        try:
-            return self._blob(place, digest, limit)
-        except Damaged as error:
-            if self._fetcher.forget(place[0]):
+        place: t.Optional[_Place] = self._place(digest)
+        tried: t.Set[t.Optional[_Place]] = set()
+        first: t.Optional[Damaged] = None
+        while place is not None:
+            try:
                 return self._blob(place, digest, limit)
-            other = self._elsewhere(digest, place)
-            if other is None:
-                raise error from None
-            return self._blob(other, digest, limit)
+            except Damaged as error:
+                if self._fetcher.forget(place[0]):
+                    continue
+                first = first or error
+            tried.add(place)
+            place = self._elsewhere(digest, tried)
+        raise first or Damaged(f"Blob {digest.hex()} is not on the remote.")
 
     read_object_first = read
 
@@ -119,25 +122,27 @@ class RemoteBlobs:
     def _place(self, digest: bytes) -> _Place:
         place = self._places.find(self._keys.blob_id(digest))
         if place is None or place[0] in self._places.missing:
-            place = self._elsewhere(digest, place) or place
+            place = self._elsewhere(digest, {place}) or place
         if place is None:
             raise Damaged(f"Blob {digest.hex()} is not on the remote.")
         return place
 
-    def _elsewhere(self, digest: bytes, known: t.Optional[_Place]) -> t.Optional[_Place]:
-        """Another place of a blob, which its backup does not need as far as its commit says, or which was lost and sent again."""
-        if known is not None and self._places.doubt():
+    def _elsewhere(self, digest: bytes, tried: t.Set[t.Optional[_Place]]) -> t.Optional[_Place]:
+        """Another place of a blob than these, which its backup does not need as far as its commit says, or which was lost and sent again."""
+        if tried != {None} and self._places.doubt():
             place = self._places.find(self._keys.blob_id(digest))
-            if place not in (None, known):
+            if place is not None and place not in tried:
                 return place
         if self._others is None:
             return None
         if callable(self._others):
             self._others = self._others()
         place = self._others.find(self._keys.blob_id(digest))
-        if place is not None and place == known and place[0] not in self._others.missing:  # it is there and not sound
-            return self._others.another(self._keys.blob_id(digest), place[0])
-        return None if place is None or place == known or place[0] in self._others.missing else place
+        if place is None or place[0] in self._others.missing:
+            return None
+        if place not in tried:
+            return place
+        return self._others.another(self._keys.blob_id(digest), {known[0] for known in tried if known is not None})  # it is there and not sound
 
     def _blob(self, place: _Place, digest: bytes, limit: int) -> bytes:
         opened = self._segments.get(place)

@@ -23,7 +23,7 @@ import hashlib
 import threading
 import typing as t
 
-from .._base import Damaged, Unsupported
+from .._base import Damaged, Unsupported, VoltError
 from .._restore.spool import Spool
 from . import names, packs
 from .keys import Keys, Parts
@@ -119,9 +119,7 @@ class Fetcher:
         except (Damaged, Unsupported) as error:
             if self.forget(pack):
                 return self._segment(pack, number, whole)
-            if isinstance(error, Unsupported) and hashlib.sha256(self._get(pack, 0, None)).hexdigest() != pack.sha256:
-                raise Damaged(f"{self._transport.where}: {pack.name} is altered; restore that object from a copy of the remote.") from None
-            raise
+            raise self._judged(pack, error) from None
 
     def _segment(self, pack: names.Pack, number: int, whole: bool) -> t.Tuple[packs.Contents, bytes]:
         found = self._here(pack, number)
@@ -161,8 +159,22 @@ class Fetcher:
     def _short(self, pack: names.Pack) -> Damaged:
         return Damaged(f"{self._transport.where}: {pack.name} is shorter than it should be; restore that object from a copy of the remote.")
 
+    def _judged(self, pack: names.Pack, error: VoltError) -> VoltError:
+        """What an error means: what looks like a newer version's, and is not what the name of the pack says, is altered."""
+        if isinstance(error, Unsupported) and hashlib.sha256(self._get(pack, 0, None)).hexdigest() != pack.sha256:
+            return Damaged(f"{self._transport.where}: {pack.name} is altered; restore that object from a copy of the remote.")
+        return error
+
     def contents(self, pack: names.Pack, blobs: int) -> packs.Contents:
         """What is in a pack, by its head; Damaged as of `segment`. :param blobs: how many there are, about; 0 where that is not known."""
+        try:
+            return self._head(pack, blobs)
+        except Unsupported as error:
+            if self.forget(pack):
+                return self._head(pack, blobs)
+            raise self._judged(pack, error) from None
+
+    def _head(self, pack: names.Pack, blobs: int) -> packs.Contents:
         loaded = self._of(pack)
         found = self._contents(pack, loaded) or self._fetch_head(pack, loaded, packs.likely_head(blobs))
         if found is None:

@@ -17,7 +17,7 @@ import contextlib
 import math
 import typing as t
 
-from .._base import Damaged
+from .._base import Damaged, Unsupported
 from . import indexes, known, names, packs
 from .keys import Keys
 from .memory import Blobs
@@ -73,7 +73,7 @@ class Places:
         found = self._blobs.place(blob)
         if found is not None or not self._indexes:
             return found
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(Damaged, Unsupported):  # what is altered may look like a newer version's
             for number in range(len(self._indexes)):
                 if number == 1 and len(self._indexes) > _FEW:
                     self._sort()
@@ -102,10 +102,10 @@ class Places:
         self._read_all(False)
         return True
 
-    def another(self, blob: bytes, bad: names.Pack) -> t.Optional[t.Tuple[names.Pack, int]]:
-        """A place of a blob in another pack than this one, and than those that were bad before. All lists are read again for each bad pack."""
-        if bad not in self._bad:
-            self._bad.add(bad)
+    def another(self, blob: bytes, bad: t.Set[names.Pack]) -> t.Optional[t.Tuple[names.Pack, int]]:
+        """A place of a blob in another pack than these, and than those that were bad before. All lists are read again where there are new ones."""
+        if not bad <= self._bad:
+            self._bad.update(bad)
             self._second = Blobs()
             for name, digest in self._named:
                 with contextlib.suppress(Damaged):
@@ -164,7 +164,7 @@ class Places:
                 if left is not None:
                     left.get(pack.push, set()).discard(pack.number)
         if look or self.troubles:
-            there = self.there or dict(pair for host in self._hosts() for pair in self._packs_of(host))
+            there = self.there if look else dict(pair for host in self._hosts() for pair in self._packs_of(host))
             for pack in sorted(filter(self._is_left, there)):
                 with contextlib.suppress(Damaged):
                     self._learn(pack, self._listed_in(pack, 0))

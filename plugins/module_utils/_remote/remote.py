@@ -253,8 +253,8 @@ class Remote:
         :param host: see `restore`."""
         from .structure import Survey
 
-        if request.level != "structure":
-            raise UsageError("Only the structure of a remote can be verified; omit `level`, or run a drill from the remote, which reads the content.")
+        if request.level != "structure" or request.budget is not None:
+            raise UsageError("Only the structure of a remote can be verified; omit `level` and `budget`, or run a drill from it, which reads the content.")
         parted = [backup.rpartition("/") for backup in request.ids]
         hosts = {one for one, _slash, _id in parted if one}.union([host] if host is not None else [])
         if len(hosts) > 1:

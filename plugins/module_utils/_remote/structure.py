@@ -12,8 +12,8 @@
     read the indexes, compare them with the digests in the commits, and list the packs
     read all trees and lists, from packs of metadata; for each blob of content, look whether a pack has it that is there
 
-What is listed and no commit needs is unreferenced, unless its push is under way. A pack of content that was altered and kept its length is only found by
-reading it, as a drill does.
+What is listed and no commit needs is unreferenced, unless its push is under way, or a commit that needs it may have been lost. A pack of content that was
+altered, or cut behind its list of blobs, is only found by reading it, as a drill does.
 """
 
 from __future__ import annotations
@@ -65,11 +65,21 @@ class Survey:
             blobs = RemoteBlobs(fetcher, self._keys, places, True, None)
             self._look(blobs, places)
             listed, count, hurt = self._damage(blobs, limit)
-        unreferenced = [] if self._ids else self._unreferenced(places, named)
+        warnings = [] if self._ids else reading.chain_faults(self._host, self._read)
+        unreferenced: t.List[str] = []
+        if not self._ids:
+            written = self._indexes_without(named)
+            uncommitted = self._uncommitted(written.values())
+            warnings += [
+                f"{push} on {self._transport.where} has an index and no commit; it was cut off, or its commit was lost. List the host's backups and compare."
+                for push in uncommitted
+            ]
+            if not warnings:
+                unreferenced = self._unreferenced(places, written)
         return Verified(
             damage=listed, damage_count=count, damaged=hurt, unsupported=sorted(self._unsupported), foreign=[], unlisted=[],
             backup_count=len({backup for backup, _manifest in self._whole}.union(hurt, self._unsupported)), file_count=0, byte_count=0, covered=None,
-            repaired=None, changed=False, warnings=[] if self._ids else reading.chain_faults(self._host, self._read), remote=self._transport.where,
+            repaired=None, changed=False, warnings=warnings, remote=self._transport.where,
             unreferenced=unreferenced[:limit], unreferenced_count=len(unreferenced),
         )  # fmt: skip
 
@@ -89,6 +99,8 @@ class Survey:
                 self._unsupported.add(str(push))
             except (Damaged, Foreign) as error:
                 self._files.append(_item(str(push), None, push.commit, error.message))
+        if not self._pushes:
+            raise NotFound(f"{self._transport.where} has no copies of {self._host}; push a backup first, or set the right `host`.")
         if missing:
             raise NotFound(f"{self._transport.where} has no backup {self._host}/{min(missing)}; list the backups there.")
 
@@ -128,7 +140,29 @@ class Survey:
                 listed += [_item(backup, show(path) or ".", None, reason) for path, reason in paths]
         return listed, count, sorted(hurt)
 
-    def _unreferenced(self, places: Places, named: t.Mapping[str, str]) -> t.List[str]:
+    def _indexes_without(self, named: t.Mapping[str, str]) -> t.Dict[str, names.Push]:
+        """The indexes that no commit names, with their pushes."""
+        found = {}
+        for entry in self._transport.list(f"{names.INDEXES}{self._host}/"):
+            index = names.parse_index(entry.name)
+            if index is not None and entry.name not in named:
+                found[entry.name] = index[0]
+        return found
+
+    def _under_way(self) -> t.Set[names.Push]:
+        """The pushes that have begun and not ended, and those that ended since the commits were read."""
+        # in this order: a push that ends now has had an intent, or has a commit
+        found = {names.parse_push(entry.name[len(names.INTENTS) :]) for entry in self._transport.list(f"{names.INTENTS}{self._host}/")}
+        found.update(set(known.committed(self._transport, self._host)) - self._pushes)
+        return {push for push in found if push is not None}
+
+    def _uncommitted(self, written: t.Iterable[names.Push]) -> t.List[names.Push]:
+        """Pushes that wrote an index after the last commit. The commits number each other, so of those before it none was lost unnoticed."""
+        last = max(self._pushes)
+        found = {push for push in written if push > last}
+        return sorted(found - self._under_way()) if found else []
+
+    def _unreferenced(self, places: Places, written: t.Mapping[str, names.Push]) -> t.List[str]:
         """Packs and indexes that no commit needs. None where a commit cannot be read, which may need them."""
         if len(self._whole) < len(self._read) or self._files or self._unsupported:
             return []
@@ -137,11 +171,6 @@ class Survey:
             for push, numbers in read.commit.needs.items():
                 needs.setdefault(push, set()).update(numbers)
         found = {pack.name: pack.push for pack in places.there if pack.number not in needs.get(pack.push, ())}
-        for entry in self._transport.list(f"{names.INDEXES}{self._host}/"):
-            index = names.parse_index(entry.name)
-            if index is not None and entry.name not in named:
-                found[entry.name] = index[0]
-        # in this order: a push that ends now has had an intent, or has a commit
-        under_way = {names.parse_push(entry.name[len(names.INTENTS) :]) for entry in self._transport.list(f"{names.INTENTS}{self._host}/")}
-        under_way.update(set(known.committed(self._transport, self._host)) - self._pushes)
+        found.update(written)
+        under_way = self._under_way()
         return sorted(name for name, push in found.items() if push not in under_way)
