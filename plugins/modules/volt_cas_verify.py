@@ -78,7 +78,8 @@ options:
     type: str
   host:
     description:
-      - With O(remote) and without O(repair), the name of the host there whose copies are checked, as in O(volt.backup.volt_restore#module:host).
+      - With O(remote) and without O(repair), the name of the host there whose copies are checked. By default this host, by the name under which it pushes. No
+        other host is taken instead, even if it is the only one.
     type: str
 seealso:
   - module: volt.backup.volt_backup_info
@@ -202,6 +203,11 @@ remote:
   description: The URL of the remote whose copies were checked. Null for the store.
   type: str
   returned: success, and on failure with RV(code=damaged)
+  sample: null
+host:
+  description: The name on the remote of the host whose copies were checked. Null for the store.
+  returned: success, and on failure with RV(code=damaged)
+  type: str
   sample: null
 unreferenced:
   description:

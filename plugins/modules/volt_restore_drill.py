@@ -79,8 +79,9 @@ options:
     type: str
   host:
     description:
-      - With O(remote), the name of the host there whose copies are restored, as in O(volt.backup.volt_restore#module:host). The copies of another host can be
-        proved too. That is not recorded.
+      - With O(remote), the name of the host there whose copies are restored. By default this host, by the name under which it pushes. No other host is taken
+        instead, even if it is the only one.
+      - The copies of another host can be proved too. That is not recorded.
     type: str
 seealso:
   - module: volt.backup.volt_restore
@@ -204,6 +205,11 @@ drills:
       type: str
       returned: always
       sample: file:///mnt/nas/backup
+    host:
+      description: The name on the remote of the host whose copy was restored, or null for the store.
+      type: str
+      returned: always
+      sample: web1-3f9a2c7d
     passed_over:
       description: >-
         Newer backups that were skipped because they are incomplete, damaged, suspect, have a time in the future (the clock was wrong) or belong to another

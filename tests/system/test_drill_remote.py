@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import NotFound
 from ansible_collections.volt.backup.plugins.module_utils._proof import trial
 from ansible_collections.volt.backup.plugins.module_utils._remote import packs, sealed as sealed_keys
@@ -33,8 +35,11 @@ class Far(Ground):
         self.place, self.where = place, f"file://{place.top}"
         self.requests: list[tuple[str, str]] = []
 
-    def far(self, *workloads: str, dry: bool = False, host: str | None = None, command: trial.Command | None = None) -> list[drill.Drill]:
-        remote = Remote(self.bench.manager, Settings(self.where))
+    def far(
+        self, *workloads: str, dry: bool = False, host: str | None = None, command: trial.Command | None = None, own: str | None = HOST
+    ) -> list[drill.Drill]:
+        """:param own: what this host is called there, as declared."""
+        remote = Remote(self.bench.manager, Settings(self.where, own))
         remote.transport = Tapped(str(self.place.top))
         self.requests = remote.transport.requests
         copies = drill.Copies(remote, host)
@@ -111,8 +116,37 @@ def test_the_copies_of_another_host_are_not_recorded(ground: Far) -> None:
     assert done.reason is not None and not RunRecord("lost", str(ground.records)).read()
     (done,) = ground.far("work", host="web2-00000000")
     assert done.reason is not None and "web2-00000000" in done.reason and not RunRecord("work", str(ground.records)).read()
-    with pytest.raises(NotFound, match="has no backups of the host"):
+    with pytest.raises(NotFound, match="no copies of host web2-00000000; it has those of " + HOST + "; set `host`"):
         ground.far(host="web2-00000000")
+
+
+@pytest.mark.parametrize("rotten", [False, True])
+def test_the_only_host_that_there_is_is_not_taken_for_this_one(ground: Far, rotten: bool) -> None:
+    ground.declare(remote="offsite")
+    for path in ground.bench.backups.glob("*.json"):  # this host's records have no copies
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "copies": [], "pushed_to_cdn": False}))
+    if rotten:
+        ground.rotten()
+    for workloads in ([], ["work"]):
+        with pytest.raises(NotFound, match=f"; it has those of {HOST}; set `host`"):
+            ground.far(*workloads, own=None)
+        assert ground.row()["copy_proved_at"] is None
+    remote = Remote(ground.bench.manager, Settings(ground.where))
+    with pytest.raises(NotFound, match=f"; it has those of {HOST}; set `host`"):
+        remote.verify(VerifyRequest())
+    assert remote.verify(VerifyRequest(), HOST).host == HOST
+    (done,) = ground.far("work", host=HOST, own=None)
+    assert (done.host, done.noted, done.reason is None) == (HOST, False, not rotten)
+    assert not RunRecord("work", str(ground.records)).read().get("drills")
+
+
+def test_a_host_is_known_by_its_records_as_well(ground: Far) -> None:
+    ground.declare(remote="offsite")
+    (done,) = ground.far(own=None)
+    assert (done.host, done.noted, done.reason) == (HOST, True, None)
+    assert ground.drill()[0].host is None
+    assert ground.row()["copy_proved_at"] is not None
 
 
 def test_check_mode_fetches_no_content(ground: Far) -> None:

@@ -216,13 +216,13 @@ def test_what_is_of_another_key(judge: Judge, tmp_path: Path, capsys: Any) -> No
     commit.write_bytes(text[:at] + (b"0" * 64) + text[at + 64 :])
     found = Remote(judge.place.bench.manager, settings, recovery).verify(VerifyRequest())
     assert found.damaged == [f"web1/{commit.name}"] and "signature" in found.damage[0]["reason"]
-    assert cli.main(["verify", "--remote", f"file://{top}", "--identity", str(tmp_path / "recovery")]) == 1
+    assert cli.main(["verify", "--remote", f"file://{top}", "--host", "web1", "--identity", str(tmp_path / "recovery")]) == 1
     assert "signature of its host" in "".join(capsys.readouterr())
 
 
 def test_the_command_needs_no_store(judge: Judge, tmp_path: Path, capsys: Any) -> None:
     shutil.rmtree(judge.place.bench.store)
-    where = ["--remote", f"file://{judge.place.top}"]
+    where = ["--remote", f"file://{judge.place.top}", "--host", HOST]
     assert cli.main(["verify", *where, "--store", str(tmp_path / "none"), "--backup-dir", str(tmp_path / "none-either")]) == 0
     assert "3" in capsys.readouterr().out
     assert cli.main(["verify", *where, "--content"]) == 2

@@ -54,7 +54,8 @@ class Verified(t.NamedTuple):
     those that only a newer version can judge, `foreign` those of another backup directory or of none that were not looked at, `unlisted` this directory's
     manifests without a sidecar. Counts are of backups looked at, and of files and bytes
     of the store that were read for their content. `covered` is how far the round has come that a budget divides, in percent. `repaired` is what
-    was done, or None. `remote`: where copies were looked at, None for the store; then `unreferenced` are the first of its objects that no copy needs.
+    was done, or None. `remote` and `host`: where copies were looked at, and those of which host; None for the store. `unreferenced` are the first objects there
+    that no copy needs.
     """
 
     damage: t.List[t.Dict[str, t.Any]]
@@ -73,6 +74,7 @@ class Verified(t.NamedTuple):
     remote: t.Optional[str] = None
     unreferenced: t.Sequence[str] = ()
     unreferenced_count: int = 0
+    host: t.Optional[str] = None
 
     def result(self) -> t.Dict[str, t.Any]:
         """As modules return it and --json prints it."""

@@ -23,7 +23,7 @@ from .._backup.names import LATEST
 from .._backup.query import Query, accepts
 from .._backup.records import CopyRecord, Listed, Sidecar
 from .._base import Damaged, NoStore, NotFound, Progress, Standing, Unsupported, UsageError, VoltError, parse_time, show_time, unwatched
-from . import about, choice, known, names, policy, reading, s3_client, url
+from . import about, choice, known, names, ours, policy, reading, s3_client, url
 from .declared import Settings, check
 from .directory import Directory
 from .keys import Keys
@@ -106,12 +106,28 @@ class Remote:
         named = self._settings.host or self._keys.host
         if self._keys.host not in (None, named):
             raise UsageError(f"The keys are those of host {self._keys.host}, and this host is called {named}; give it keys of its own, or omit the name.")
-        if named is not None:
-            return named
+        return named if named is not None else self._by_store()
+
+    def _by_store(self) -> str:
         store = self._manager.check_store()
         if store is None:
             raise NoStore("This host has no store and so no name on remotes; make a first backup, or give the name.")
         return names.host_name(socket.gethostname(), store[:8])
+
+    def ours(self) -> t.List[str]:
+        """What this host is called on the remote, as far as it can know: its name first, then those in its records."""
+        name = self._named(None)
+        with contextlib.suppress(VoltError):
+            name = name or self._by_store()
+        return ours.called(self._manager, name)
+
+    def whose(self, host: t.Optional[str]) -> str:
+        """The host whose copies are to be judged: the one that was named, or this one; NotFound where it has none.
+
+        No other is taken instead, unlike for `restore`: what is found says something of this host.
+        """
+        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
+        return ours.chosen(self.transport, self.ours() if host is None else [host])
 
     def begin(self, dry: bool = False) -> about.Begun:
         """Make the remote, unless it is there."""
@@ -250,7 +266,7 @@ class Remote:
 
     def verify(self, request: VerifyRequest, host: t.Optional[str] = None) -> Verified:
         """Look whether the remote has all that the copies of a host need. :param request: its level is structure, its ids are with or without `HOST/`.
-        :param host: see `restore`."""
+        :param host: see `whose`."""
         from .structure import Survey
 
         if request.level != "structure" or request.budget is not None:
@@ -259,11 +275,12 @@ class Remote:
         hosts = {one for one, _slash, _id in parted if one}.union([host] if host is not None else [])
         if len(hosts) > 1:
             raise UsageError(f"The backups of one host are verified at a time, and there are several ({', '.join(sorted(hosts))}); name one.")
+        chosen = next(iter(hosts), None) or self.whose(None)
         about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
         self._keys.check_opens()
-        survey = Survey(self.transport, self._keys, self._settings.jobs, self._whose(next(iter(hosts), None)), [check_id(one[2]) for one in parted])
+        survey = Survey(self.transport, self._keys, self._settings.jobs, chosen, [check_id(one[2]) for one in parted])
         with no_cycles():
-            return survey(request.diff_limit)
+            return survey(request.diff_limit)._replace(host=chosen)
 
     def contents(self, meant: Meant, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
         """What is in a backup of the remote, as of `Manager.contents`."""

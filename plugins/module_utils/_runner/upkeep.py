@@ -208,6 +208,7 @@ def _fetched(done: t.Mapping[str, t.Any]) -> str:
 
 def _verified(found: verify.Verified, dry: bool) -> str:
     rows = [
+        ("host", found.host or ""),
         ("backups", f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
         ("unsupported", f"{len(found.unsupported)}, written by a newer version" if found.unsupported else ""),
         ("foreign", f"{len(found.foreign)}, of another backup directory, not checked" if found.foreign else ""),

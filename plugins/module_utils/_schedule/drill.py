@@ -50,7 +50,7 @@ class Drill(t.NamedTuple):
     """The result for a workload: `backup_id` is proved, unless `reason` has a failure. `noted`: recorded as the last proof of its schedule.
 
     `unstable_count`: files that may be inconsistent, because they changed during the backup; they are not proved. `dumps` and `command`: as
-    `_proof.trial.Tried`. `remote`: where it was restored from; None for the store.
+    `_proof.trial.Tried`. `remote` and `host`: where it was restored from, and the copy of which host; None for the store.
     """
 
     workload: str
@@ -64,6 +64,7 @@ class Drill(t.NamedTuple):
     dumps: t.List[t.Dict[str, t.Any]]
     command: t.Optional[str]
     remote: t.Optional[str]
+    host: t.Optional[str]
 
 
 def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
@@ -94,7 +95,7 @@ class DrillFailed(VoltError):
 
 
 class Copies(t.NamedTuple):
-    """Where the copies of a host are. `host`: what it is called there; None: as for `Remote.restore`."""
+    """Where the copies of a host are. `host`: what it is called there; None for this host."""
 
     remote: Remote
     host: t.Optional[str] = None
@@ -102,7 +103,7 @@ class Copies(t.NamedTuple):
     @property
     def are_ours(self) -> bool:
         """Whether this host has made them, as far as their name says."""
-        return self.host in (None, self.remote.host)
+        return self.host is None or self.host in self.remote.ours()
 
 
 class Driller:
@@ -138,14 +139,15 @@ class Driller:
                 raise UsageError(f"The scratch directory {scratch} is inside {show(os.fsencode(kept))}, where backups are kept; choose another.")
         self._directory, self._records, self._command, self._copies = directory, records, command, copies
         self._where = copies.remote.transport.where if copies is not None else None
+        self._ours = copies is None or copies.are_ours
 
     def __call__(self, workloads: t.Sequence[str]) -> t.List[Drill]:
         """Each of these workloads, or of all that have backups. One that fails keeps no other from its turn."""
         copies = self._copies
         names = [check_workload(name) for name in workloads]
+        if copies is not None and (copies.host is None or not names):
+            self._copies = copies = copies._replace(host=copies.remote.whose(copies.host))
         names = names or (self._manager.workloads() if copies is None else copies.remote.workloads(copies.host))
-        if not names and copies is not None:
-            raise NotFound(f"{self._where} has no backups of the host to restore; push one first, or set the right `host`.")
         if not names:
             raise NotFound("There are no backups to restore; make one first, or set the right `store`.")
         return [self._drill(name) for name in names]
@@ -173,7 +175,8 @@ class Driller:
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
             why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; choose another directory."
-        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, False, unstable, passed, found.dumps, found.command, self._where)
+        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, False, unstable, passed, found.dumps, found.command, self._where,
+                      None if self._copies is None else self._copies.host)  # fmt: skip
         try:
             if backup is None and why is not None:
                 job = self._job(workload, None)
@@ -233,7 +236,7 @@ class Driller:
 
     def _job(self, workload: str, backup: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[jobs.Job]:
         """The schedule of a workload, if the backup is one of it. :param backup: None if there is none that could be restored."""
-        if backup is None and self._copies is not None and not self._copies.are_ours:
+        if not self._ours:
             return None
         with contextlib.suppress(NotFound):
             job = jobs.load(workload, self._directory)
