@@ -44,6 +44,8 @@ options:
   workloads:
     description:
       - Only test these workloads. By default all that have backups in O(backup_dir).
+      - With O(remote), by default all that have copies there, and for copies of this host also those that had some by the records of this host, or whose
+        schedules copy to it and have succeeded. A commit that cannot be read and is of none of these is a failure.
     type: list
     elements: str
     default: []
@@ -128,7 +130,8 @@ drills:
   elements: dict
   contains:
     workload:
-      description: Name of the workload.
+      description: >-
+        Name of the workload. Null for a failure of commits on O(remote) that cannot be read and may be of workloads that were not tested.
       type: str
       returned: always
       sample: app

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
-from ansible_collections.volt.backup.plugins.module_utils._base import NotFound
+from ansible_collections.volt.backup.plugins.module_utils._base import NotFound, VoltError
 from ansible_collections.volt.backup.plugins.module_utils._proof import trial
 from ansible_collections.volt.backup.plugins.module_utils._remote import packs, sealed as sealed_keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
@@ -128,17 +130,18 @@ def test_the_only_host_that_there_is_is_not_taken_for_this_one(ground: Far, rott
         path.write_text(json.dumps({**record, "copies": [], "pushed_to_cdn": False}))
     if rotten:
         ground.rotten()
-    for workloads in ([], ["work"]):
+    for count, workloads in enumerate(([], ["work"]), 1):
         with pytest.raises(NotFound, match=f"; it has those of {HOST}; set `host`"):
             ground.far(*workloads, own=None)
-        assert ground.row()["copy_proved_at"] is None
+        assert ground.row()["copy_proved_at"] is None and "no copies" in ground.row()["reason"]
+        assert len(RunRecord("work", str(ground.records)).read()["drills"]) == count, "it should have copies there"
     remote = Remote(ground.bench.manager, Settings(ground.where))
     with pytest.raises(NotFound, match=f"; it has those of {HOST}; set `host`"):
         remote.verify(VerifyRequest())
     assert remote.verify(VerifyRequest(), HOST).host == HOST
     (done,) = ground.far("work", host=HOST, own=None)
     assert (done.host, done.noted, done.reason is None) == (HOST, False, not rotten)
-    assert not RunRecord("work", str(ground.records)).read().get("drills")
+    assert len(RunRecord("work", str(ground.records)).read()["drills"]) == 2
 
 
 def test_a_host_is_known_by_its_records_as_well(ground: Far) -> None:
@@ -147,6 +150,114 @@ def test_a_host_is_known_by_its_records_as_well(ground: Far) -> None:
     assert (done.host, done.noted, done.reason) == (HOST, True, None)
     assert ground.drill()[0].host is None
     assert ground.row()["copy_proved_at"] is not None
+
+
+def _spoil(commit: Path) -> None:
+    data = bytearray(commit.read_bytes())
+    data[-5] ^= 1
+    commit.chmod(0o600)
+    commit.write_bytes(data)
+
+
+@pytest.fixture
+def second(ground: Far, tmp_path: Path) -> tuple[Far, Path]:
+    """A ground with a second workload, and the commit of its copy."""
+    ground.declare(remote=ground.where)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_bytes(b"x" * 1000)
+    before = set(_commits(ground))
+    ground.bench.manager.create(CreateRequest("second", str(tmp_path / "other")))
+    ground.place.push()
+    (commit,) = set(_commits(ground)) - before
+    assert [(one.workload, one.reason) for one in ground.far()] == [("second", None), ("work", None)]
+    return ground, commit
+
+
+def _commits(ground: Far) -> list[Path]:
+    return [path for path in (ground.place.top / "commits").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_workload_whose_copies_are_all_lost_is_not_left_out(second: tuple[Far, Path], lost: bool) -> None:
+    ground, commit = second
+    if lost:
+        commit.unlink()
+    else:
+        _spoil(commit)
+    done = ground.far()
+    assert [(one.workload, one.reason is None) for one in done] == [("second", False), ("work", True)]
+    assert drill.failure(done) is not None
+
+
+def test_a_commit_of_an_unknown_workload_that_cannot_be_read_fails_the_drill(second: tuple[Far, Path], capsys: Any) -> None:
+    ground, commit = second
+    for path in ground.bench.backups.glob("second-*.json"):
+        path.unlink()
+    _spoil(commit)
+    for own, host in ((HOST, None), (None, HOST)):
+        done = ground.far(own=own, host=host)
+        assert [(one.workload, one.reason is None) for one in done] == [("work", True), (None, False)]
+        failure = drill.failure(done)
+        assert failure is not None and f"1 commit(s) of host {HOST}" in failure.message and commit.name in failure.message
+    assert [one.reason for one in ground.far("work")] == [None]
+    at = ["--store", str(ground.bench.store), "--backup-dir", str(ground.bench.backups), "--scratch", str(ground.scratch)]
+    assert cli.main(["drill", *at, "--remote", ground.where, "--host", HOST]) == 1
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_a_schedule_that_has_copied_is_not_left_out_without_records(second: tuple[Far, Path]) -> None:
+    ground, commit = second
+    RunRecord("work", str(ground.records)).succeed({"backup_id": "x"}, "")
+    for path in (*ground.bench.backups.glob("work-*.json"), *(path for path in _commits(ground) if path != commit)):
+        path.unlink()
+    assert [(one.workload, one.reason is None) for one in ground.far()] == [("second", True), ("work", False)]
+    assert "not proved" in [trouble.state for trouble in ground.row()["troubles"]]
+
+
+@pytest.mark.parametrize("harm", ["unreadable", "empty", "away"])
+def test_copies_that_cannot_even_be_listed_are_not_proved(ground: Far, harm: str) -> None:
+    ground.declare(remote=ground.where)
+    assert ground.far()[0].reason is None and ground.row()["state"] != "not proved"
+    if harm == "unreadable":
+        _spoil(*_commits(ground))
+        assert drill.failure(ground.far()) is not None
+    else:
+        if harm == "empty":
+            shutil.rmtree(ground.place.top / "commits" / HOST)
+        else:
+            ground.place.top.rename(ground.place.top.with_name("away"))
+        with pytest.raises(VoltError):
+            ground.far(dry=True)
+        assert ground.row()["state"] != "not proved"
+        with pytest.raises(VoltError):
+            ground.far()
+    row = ground.row()
+    assert row["state"] == "not proved" and f"from {ground.where} failed" in row["reason"]
+    ground.declare(remote="file:///mnt/another")
+    ground.drill()
+    with pytest.raises(VoltError) if harm != "unreadable" else contextlib.nullcontext():
+        ground.far(host="web2-00000000" if harm == "empty" else None)
+    assert len(RunRecord("work", str(ground.records)).read()["drills"]) == (4 if harm == "unreadable" else 3)
+
+
+def test_a_sealed_copy_of_this_host_is_recorded_good_or_bad(ground: Far, tmp_path: Path) -> None:
+    need("age")
+    top = tmp_path / "sealed"
+    ground.declare(remote=f"file://{top}")
+    recovery = sealed_keys.new_recovery()
+    (tmp_path / "keys").write_text(recovery.of_host("web1").text())
+    top.mkdir()
+    remote = Remote(ground.bench.manager, Settings(f"file://{top}", keys=str(tmp_path / "keys")))
+    remote.begin()
+    remote.push(Which())
+    for count, lost in ((1, False), (2, True), (3, True)):
+        copies = drill.Copies(Remote(ground.bench.manager, Settings(f"file://{top}"), recovery), None if count == 3 else "web1")
+        if count == 2:
+            max((path for path in (top / "packs").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size).unlink()
+        (done,) = drill.Driller(ground.bench.manager, str(ground.scratch), False, str(ground.jobs), str(ground.records), None, copies)(["work"])
+        assert (done.host, done.reason is None) == ("web1", not lost)
+        assert len(RunRecord("work", str(ground.records)).read()["drills"]) == count
+        assert (ground.row()["state"] == "not proved") is lost
 
 
 def test_check_mode_fetches_no_content(ground: Far) -> None:

@@ -111,6 +111,14 @@ def resolve(text: str, credentials: t.Optional[t.Mapping[str, t.Optional[str]]] 
     return check(found._replace(credentials=given(credentials) or found.credentials))
 
 
+def may_mean(text: str, where: str) -> bool:
+    """Whether a name or URL means the remote of a URL; also True where that cannot be told, because it is not declared or that cannot be read."""
+    try:
+        return url.same(resolve(text).url, where)
+    except VoltError:
+        return True
+
+
 def read(name: str) -> t.Optional[Settings]:
     """A declared remote; None where there is none of this name."""
     place = path(name)

@@ -24,13 +24,16 @@ from . import known, names, reading
 from .transport import Transport
 
 
-def copied(manager: Manager) -> t.Dict[str, str]:
-    """The workloads of the copies that this host made, by `<host>/<push>`, as its records say; none where these cannot be read."""
+def copied(manager: Manager, remote: t.Optional[str] = None) -> t.Dict[str, str]:
+    """The workloads of the copies that this host made, by `<host>/<push>`, as its records say; none where these cannot be read.
+
+    :param remote: the id of one; None for all remotes.
+    """
     found: t.Dict[str, str] = {}
     own = made_here()
     with contextlib.suppress(VoltError):
         for sidecar in filter(own, manager.find(Query(), dry=True)):  # a backup that was pulled came with the copies of its host
-            found.update({copy["push"]: sidecar["workload_name"] for copy in sidecar["copies"] or ()})
+            found.update({copy["push"]: sidecar["workload_name"] for copy in sidecar["copies"] or () if remote in (None, copy["remote"])})
     return found
 
 

@@ -122,9 +122,7 @@ class Pusher:
     :param note: called with a backup's id, the SHA-256 of its manifest and `<host>/<push>` once the copy is there, and before that is forgotten.
     """
 
-    def __init__(
-        self, store: Store, request: PushRequest, note: Note, progress: Progress = unwatched, standing: t.Optional[Standing] = None
-    ) -> None:
+    def __init__(self, store: Store, request: PushRequest, note: Note, progress: Progress = unwatched, standing: t.Optional[Standing] = None) -> None:
         self._store, self._request, self._note, self._progress = store, request, note, progress
         self._transport, self._keys = request.transport, request.keys
         self._standing = standing or Standing()

@@ -249,8 +249,18 @@ class Remote:
     def workloads(self, host: t.Optional[str] = None) -> t.List[str]:
         """Names of all workloads of which a host has backups there, sorted. :param host: see `restore`."""
         about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
-        found = reading.listing(self.transport, self._keys, self._whose(host)).copies
-        return sorted({copy.sidecar["workload_name"] for copy in found if copy.sidecar is not None})
+        return self.stock(self._whose(host))[0]
+
+    def stock(self, host: str) -> t.Tuple[t.List[str], t.Dict[str, str]]:
+        """The workloads of which a host has backups there, sorted; and by `<host>/<push>` why a commit of it cannot be read."""
+        found = reading.listing(self.transport, self._keys, host).copies
+        unread = {str(copy.push): copy.trouble or "" for copy in found if copy.sidecar is None}
+        return sorted({copy.sidecar["workload_name"] for copy in found if copy.sidecar is not None}), unread
+
+    def copied(self, host: str) -> t.Dict[str, str]:
+        """The workloads of the copies that this host has there under a name, by `<host>/<push>`, as its own records say."""
+        remote = about.read(self.transport).id
+        return {push: workload for push, workload in ours.copied(self._manager, remote).items() if push.startswith(f"{host}/")}
 
     def record(self, meant: Meant) -> Sidecar:
         """The record of a backup of the remote."""

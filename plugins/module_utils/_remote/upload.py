@@ -224,9 +224,7 @@ class Uploader:
         data = self._keys.seal_data(builder.finish())
         pack = names.Pack(self._push, self._number(0), builder.kind == packs.METADATA, hashlib.sha256(data).hexdigest())
         body = b"".join(
-            indexes.LINE.pack(number, self._keys.blob_id(digest), length)
-            for number, segment in enumerate(builder.segments)
-            for digest, length in segment.blobs
+            indexes.LINE.pack(number, self._keys.blob_id(digest), length) for number, segment in enumerate(builder.segments) for digest, length in segment.blobs
         )
         self._blobs.add(pack, body)
         self._used.add(pack)

@@ -186,7 +186,7 @@ def _drilled(done: t.List[drill.Drill], dry: bool) -> str:
     from .._schedule import drill
 
     word = "would be restored" if dry else "proved"
-    rows = [(one.workload, one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
+    rows = [(one.workload or "-", one.backup_id or "-", "FAILED" if one.reason else _but(word, one), screen.size(one.total_size),
              screen.span(one.duration), screen.speak(one.reason or "")) for one in done]  # fmt: skip
     notes = [f"{one.workload}: {screen.speak(drill.passed_over(one))}.\n" for one in done if one.passed_over]
     notes += [f"{one.workload}: {screen.speak(t.cast(str, drill.unloaded(one)))}.\n" for one in done if drill.unloaded(one)]

@@ -49,11 +49,12 @@ _NAMED, _BRIEF = 20, 300
 class Drill(t.NamedTuple):
     """The result for a workload: `backup_id` is proved, unless `reason` has a failure. `noted`: recorded as the last proof of its schedule.
 
+    `workload`: None for commits of a remote that cannot be read, and may be of any.
     `unstable_count`: files that may be inconsistent, because they changed during the backup; they are not proved. `dumps` and `command`: as
     `_proof.trial.Tried`. `remote` and `host`: where it was restored from, and the copy of which host; None for the store.
     """
 
-    workload: str
+    workload: t.Optional[str]
     backup_id: t.Optional[str]
     reason: t.Optional[str]
     total_size: int
@@ -73,7 +74,8 @@ def failure(drills: t.Sequence[Drill]) -> t.Optional[VoltError]:
     if not bad:
         return None
     more = f" ({len(bad)} of {len(drills)} workloads failed)" if len(drills) > 1 else ""
-    return DrillFailed(f"The drill of workload {bad[0].workload} failed: {bad[0].reason}{more}", drills=[drill._asdict() for drill in drills])
+    what = f"The drill of workload {bad[0].workload} failed: " if bad[0].workload is not None else ""
+    return DrillFailed(f"{what}{bad[0].reason}{more}", drills=[drill._asdict() for drill in drills])
 
 
 def passed_over(drill: Drill) -> str:
@@ -143,14 +145,55 @@ class Driller:
 
     def __call__(self, workloads: t.Sequence[str]) -> t.List[Drill]:
         """Each of these workloads, or of all that have backups. One that fails keeps no other from its turn."""
-        copies = self._copies
         names = [check_workload(name) for name in workloads]
-        if copies is not None and (copies.host is None or not names):
-            self._copies = copies = copies._replace(host=copies.remote.whose(copies.host))
-        names = names or (self._manager.workloads() if copies is None else copies.remote.workloads(copies.host))
+        if self._copies is not None:
+            return self._far(self._copies, names)
+        names = names or self._manager.workloads()
         if not names:
             raise NotFound("There are no backups to restore; make one first, or set the right `store`.")
         return [self._drill(name) for name in names]
+
+    def _far(self, copies: Copies, names: t.Sequence[str]) -> t.List[Drill]:
+        """The same from a remote. Which copies there should be is not for the remote alone to say: it may have lost them."""
+        unread: t.List[Drill] = []
+        try:
+            if copies.host is None or not names:
+                host = copies.remote.whose(copies.host)
+                self._copies = copies = copies._replace(host=host)
+            if not names:
+                names, unread = self._all(copies.remote, host)
+        except VoltError as error:
+            if error.code not in ("interrupted", UsageError.code):
+                self._miss(names or [job.workload for job in self._scheduled()], error)
+            raise
+        return [self._drill(name) for name in names] + unread
+
+    def _all(self, remote: Remote, host: str) -> t.Tuple[t.List[str], t.List[Drill]]:
+        """The workloads of a host that have copies or should have some; and a failure where commits cannot be read that may be of others."""
+        there, unread = remote.stock(host)
+        copied = remote.copied(host) if self._ours else {}
+        pushed = [job.workload for job in self._scheduled() if RunRecord(job.workload, self._records).read().get("success")]
+        lost = [push for push in unread if push not in copied]
+        reason = f"{len(lost)} commit(s) of host {host} on {self._where} cannot be read, and may be of workloads that were not tested" if lost else None
+        failed = [] if reason is None else [self._failed(None, f"{reason} (first {lost[0]}: {unread[lost[0]]}); verify the remote.")]
+        return sorted({*there, *copied.values(), *pushed}), failed
+
+    def _scheduled(self) -> t.List[jobs.Job]:
+        """The schedules of this host that copy to the remote, if it is their copies that are restored."""
+        from .._remote.declared import may_mean  # only here: it takes time to import
+
+        found = [self._job(name, None) for name in (jobs.declared(self._directory) if self._ours else [])]
+        return [job for job in found if job is not None and job.remote is not None and may_mean(job.remote, t.cast(str, self._where))]
+
+    def _failed(self, workload: t.Optional[str], why: str) -> Drill:
+        """A drill that restored nothing."""
+        return Drill(workload, None, why, 0, 0, False, 0, [], [], None, self._where, None if self._copies is None else self._copies.host)
+
+    def _miss(self, workloads: t.Sequence[str], error: VoltError) -> None:
+        """Record that there was nothing to restore, for those of these workloads that have a schedule."""
+        for workload in workloads if not self._dry else ():
+            if self._job(workload, None) is not None:
+                self._note(self._failed(workload, error.message))
 
     def _drill(self, workload: str) -> Drill:
         began = time.monotonic_ns()
@@ -175,8 +218,10 @@ class Driller:
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
             why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; choose another directory."
-        drill = Drill(workload, backup, why, size, time.monotonic_ns() - began, False, unstable, passed, found.dumps, found.command, self._where,
-                      None if self._copies is None else self._copies.host)  # fmt: skip
+        drill = self._failed(workload, "")._replace(
+            backup_id=backup, reason=why, total_size=size, duration=time.monotonic_ns() - began, unstable_count=unstable, passed_over=passed,
+            dumps=found.dumps, command=found.command,
+        )  # fmt: skip
         try:
             if backup is None and why is not None:
                 job = self._job(workload, None)
@@ -254,7 +299,7 @@ class Driller:
             "remote": None if drill.remote is None else brief(drill.remote, _BRIEF),
             **{name: getattr(drill, name) for name in ("total_size", "duration", "unstable_count")},
         }
-        RunRecord(drill.workload, self._records).drilled(outcome)
+        RunRecord(t.cast(str, drill.workload), self._records).drilled(outcome)
 
     # ---- room to restore to
 
