@@ -57,7 +57,7 @@ _value:
       description:
         - The same for programs, with C(format), C(made_at), C(from), C(days), C(hosts), C(workloads), C(drills), C(counts) and C(rows).
         - Each row has C(host), C(workload), C(scheduled), C(state), C(reason), C(last_proved), and C(drills) as in
-          RV(volt.backup.volt_backup_info#module:drills[].drills). The state is V(failed) if the last drill failed, V(not known) if the host returned
+          RV(volt.backup.volt_backup_info#module:drills[].drills). The state is V(failed) if a failure stands, V(not known) if the host returned
           nothing, V(not tried) without a drill, or V(proved).
       type: dict
 """

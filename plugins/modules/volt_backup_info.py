@@ -1278,8 +1278,15 @@ drills:
       type: str
       returned: always
       sample: app
+    failure:
+      description: >-
+        Which failures stand, as sentences, or null. The failure of a place, which is the store or a remote, stands until a drill of that place succeeds.
+        That of a remote also ends if the schedule does not copy to it any more and another drill has ended.
+      type: str
+      returned: always
+      sample: null
     drills:
-      description: The last 70 drills, oldest first.
+      description: The last 70 drills, oldest first, and before them the last one of each place that has none among these.
       type: list
       elements: dict
       returned: always

@@ -50,22 +50,24 @@ def _rows(host: str, result: Any, first: datetime.datetime, made: datetime.datet
     if not isinstance(found.get("schedules"), list) or not isinstance(found.get("drills"), list):
         why = "The host could not be reached." if found.get("unreachable") else told.text(found.get("msg"), told.LONGEST) or "The host returned no drills."
         return [_row(host, None, UNKNOWN, why, None, [])]
-    noted = {row.get("workload"): row.get("drills") for row in told.dicts(found["drills"]) if isinstance(row.get("workload"), str)}
-    rows = [_judged(host, row, [_drill(one) for one in told.dicts(noted.get(row["workload"]))], first, made) for row in schedules]
+    noted = {row["workload"]: row for row in told.dicts(found["drills"]) if isinstance(row.get("workload"), str)}
+    rows = [_judged(host, row, noted.get(row["workload"], {}), first, made) for row in schedules]
     there = {row["workload"] for row in schedules}
     others = {told.text(row.get("workload")) for row in told.dicts(found.get("workloads"))} - there - {None}
     rows += [{**_row(host, name, UNTRIED, _NO_SCHEDULE, None, []), "scheduled": False} for name in sorted(map(str, others))]
     return rows + [_row(host, None, UNKNOWN, text, None, []) for text in told.cut(found, "schedules", "workloads", "drills")]
 
 
-def _judged(host: str, schedule: dict[str, Any], drills: list[dict[str, Any]], first: datetime.datetime, made: datetime.datetime) -> dict[str, Any]:
+def _judged(host: str, schedule: dict[str, Any], noted: dict[str, Any], first: datetime.datetime, made: datetime.datetime) -> dict[str, Any]:
+    """:param noted: the schedule's drills, and which failures stand: a good drill of one place does not undo the failure of another."""
+    drills, failure = [_drill(one) for one in told.dicts(noted.get("drills"))], told.text(noted.get("failure"), told.LONGEST)
     within = [drill for drill in drills if drill["at"] is not None and first.timestamp() <= told.seconds(drill["at"]) <= made.timestamp() + 60]
     proved = schedule.get("last_proved")
-    if not within:
-        return _row(host, schedule["workload"], UNTRIED, _NO_DRILL, proved, [])
     within.sort(key=lambda drill: told.seconds(drill["at"]) or 0)
-    last = within[-1]
-    return _row(host, schedule["workload"], PROVED if last["reason"] is None else FAILED, last["reason"], proved, within)
+    reason = failure or (within[-1]["reason"] if within else None)
+    if not within and reason is None:
+        return _row(host, schedule["workload"], UNTRIED, _NO_DRILL, proved, [])
+    return _row(host, schedule["workload"], PROVED if reason is None else FAILED, reason, proved, within)
 
 
 def _row(host: str, workload: str | None, state: str, reason: str | None, proved: str | None, drills: list[dict[str, Any]]) -> dict[str, Any]:

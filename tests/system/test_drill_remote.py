@@ -20,8 +20,10 @@ from ansible_collections.volt.backup.plugins.module_utils._proof import trial
 from ansible_collections.volt.backup.plugins.module_utils._remote import packs, sealed as sealed_keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
-from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, history, job as jobs
+from ansible_collections.volt.backup.plugins.module_utils._schedule import drill, history, job as jobs, metrics
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord
+from ansible_collections.volt.backup.plugins.module_utils._schedule.survey import survey
+from ansible_collections.volt.backup.plugins.plugin_utils.drill_report import drill_report
 from ansible_collections.volt.backup.tests.rigs import need
 from ansible_collections.volt.backup.tests.unit.kit import noise
 
@@ -258,6 +260,52 @@ def test_a_sealed_copy_of_this_host_is_recorded_good_or_bad(ground: Far, tmp_pat
         assert (done.host, done.reason is None) == ("web1", not lost)
         assert len(RunRecord("work", str(ground.records)).read()["drills"]) == count
         assert (ground.row()["state"] == "not proved") is lost
+
+
+@pytest.mark.parametrize("remote", ["offsite", "s3://offsite?endpoint=https://s3.example"])
+def test_a_failed_drill_of_a_remote_is_hidden_by_none_of_another_place(ground: Far, remote: str) -> None:
+    """:param remote: of the schedule: one that is not declared here may be any."""
+    where = "s3://offsite?endpoint=https://s3.example"
+    ground.declare(remote=remote)
+    record, good = RunRecord("work", str(ground.records)), {"backup_id": "x", "reason": None, "remote": None}
+    assert "drill_failed{" not in _metrics(ground)
+    record.drilled({**good, "reason": "lost", "remote": where})
+    for drilled in [{**good, "remote": "file:///mnt/usb"}, *[good] * 75]:
+        record.drilled(drilled)
+        if drilled is good and len(record.read()["drills"]) not in (3, 72):
+            continue
+        assert [trouble.state for trouble in ground.row()["troubles"]].count("not proved") == 1
+        assert f"from {where} failed: lost" in ground.row()["reason"] and 'drill_failed{workload="work"} 1' in _metrics(ground)
+        (row,) = history.drills([jobs.load("work", str(ground.jobs))], str(ground.records))
+        told = drill_report({"web1": {"schedules": [{"workload": "work"}], "drills": [row]}}, 30)["json"]["rows"][0]
+        assert told["state"] == "failed" and "lost" in told["reason"]
+    assert [one["remote"] for one in record.read()["drills"]].count(None) == 70 == len(record.read()["drills"]) - 2
+    record.drilled({**good, "remote": "s3://offsite/?endpoint=https://s3.example/"})
+    assert not [one for one in ground.row()["troubles"] if one.state == "not proved"] and 'drill_failed{workload="work"} 0' in _metrics(ground)
+
+
+def test_a_failed_drill_of_a_remote_that_is_not_used_counts_while_it_is_the_last(ground: Far) -> None:
+    ground.declare(remote="s3://offsite")
+    record, good = RunRecord("work", str(ground.records)), {"backup_id": "x", "reason": None, "remote": None}
+    record.drilled({**good, "reason": "lost", "remote": "file:///mnt/usb"})
+    assert ground.row()["state"] == "not proved" and 'drill_failed{workload="work"} 1' in _metrics(ground)
+    record.drilled({**good, "remote": "s3://offsite"})
+    assert ground.row()["state"] != "not proved" and 'drill_failed{workload="work"} 0' in _metrics(ground)
+
+
+def test_the_record_of_drills_is_bounded(ground: Far) -> None:
+    record = RunRecord("work", str(ground.records))
+    for number in range(100):
+        record.drilled({"backup_id": "x", "reason": None, "remote": f"file:///mnt/{number}"})
+    for _number in range(70):
+        record.drilled({"backup_id": "x", "reason": None, "remote": None})
+    assert [one["remote"] for one in record.read()["drills"]] == [*(f"file:///mnt/{number}" for number in range(80, 100)), *[None] * 70]
+
+
+def _metrics(ground: Far) -> str:
+    return metrics.text(
+        survey(str(ground.jobs), str(ground.records), str(ground.bench.top / "units"), str(ground.bench.top / "no-command")), str(ground.records)
+    )
 
 
 def test_check_mode_fetches_no_content(ground: Far) -> None:

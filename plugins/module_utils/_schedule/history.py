@@ -17,7 +17,7 @@ from . import days
 from .held import Backup, Stock
 from .job import Job
 from .record import DIRECTORY as RECORDS, RunRecord
-from .status import shown
+from .status import shown, unproved
 
 #: How many backups are listed one by one: what a small chart can show.
 MOST = 30
@@ -38,14 +38,16 @@ def history(known: t.Sequence[Job], stock: Stock, records: str = RECORDS) -> t.L
 def drills(known: t.Sequence[Job], records: str = RECORDS) -> t.List[Row]:
     """The recorded drills of each schedule, oldest first.
 
-    :returns: `workload` and `drills`; each of these has `at` in UTC and what `RunRecord.drilled` was given.
+    :returns: `workload`, `drills` and `failure`, which failures stand, or None. Each drill has `at` in UTC and what `RunRecord.drilled` was given.
     """
     rows = []
     for job in known:
         with contextlib.suppress(VoltError):  # a record that cannot be read is told by the status
-            noted = RunRecord(job.workload, records).read().get("drills", [])
+            note = RunRecord(job.workload, records).read()
+            noted = note.get("drills", [])
             found = [{**{key: drill.get(key) for key in _DRILL}, "at": shown(drill["at"])} for drill in noted if drill.get("at") is not None]
-            rows.append({"workload": job.workload, "drills": found})
+            failures = " ".join(trouble.reason for trouble in unproved(note, job.remote))
+            rows.append({"workload": job.workload, "drills": found, "failure": failures or None})
     return rows
 
 

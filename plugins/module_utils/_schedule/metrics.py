@@ -16,7 +16,7 @@ import typing as t
 from .._base import UsageError, VoltError, files, one_line, parse, show
 from . import command
 from .record import DIRECTORY as RECORDS, Note, RunRecord, unwritten
-from .status import TROUBLE
+from .status import TROUBLE, unproved
 from .survey import Survey
 
 _NAME = "volt_backup_"
@@ -38,7 +38,6 @@ _METRICS = (
     ("last_unstable_files", "Files of the last successful backup that may be inconsistent.", lambda note: note.get("success", {}).get("unstable_count")),
     ("last_proved_timestamp_seconds", "When a restore drill last succeeded.", lambda note: note.get("proved", {}).get("at")),
     ("last_copy_proved_timestamp_seconds", "When a drill from a remote last succeeded.", lambda note: note.get("copy_proved", {}).get("at")),
-    ("drill_failed", "Whether the last restore drill failed.", lambda note: int(bool(note["drills"][-1].get("reason"))) if note.get("drills") else None),
     ("failures", "Runs that have failed since the last success.", lambda note: note.get("failures", 0)),
     ("declared_timestamp_seconds", "When the times of its schedule last changed.", lambda note: note.get("since")),
 )
@@ -77,6 +76,8 @@ def text(there: Survey, records: str = RECORDS) -> str:
         lines += _gauge(metric, about, {name: value(row) for name, row in rows.items()})
     for metric, about, value in _METRICS:
         lines += _gauge(metric, about, {name: value(note) for name, note in notes.items()})
+    failed = {name: int(any(unproved(note, rows[name]["remote"]))) if note.get("drills") else None for name, note in notes.items()}
+    lines += _gauge("drill_failed", "Whether a restore drill failed and was not repeated.", failed)
     for metric, about, value in _BACKUPS:
         lines += _gauge(metric, about, {row["workload"]: value(row) for row in there.workloads})
     lines += _gauge("host_trouble", "Problems of the host itself, 1 for each.", {problem.what: 1 for problem in there.problems}, "what")

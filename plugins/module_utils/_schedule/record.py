@@ -31,8 +31,8 @@ DIRECTORY = "/var/lib/volt/schedules"
 #: No record has more bytes.
 _MOST = 1 << 20
 _PATIENCE, AHEAD = 60.0, 60.0
-#: Drills that are remembered: more than two months of them, one a day.
-_DRILLS = 70
+#: Drills that are remembered: more than two months of them, one a day. Beside these, the last one of so many places, whatever its age.
+_DRILLS, _PLACES = 70, 20
 #: What became of a run that noted its beginning and nothing else.
 STOPPED = "It was stopped before it could record a reason."
 
@@ -122,7 +122,7 @@ class RunRecord:
         """A backup was restored: `backup_id`, and `reason` if that proved nothing; `remote`, unless it was from the store."""
         with self._noting() as note:
             done = {**outcome, "at": time.time()}
-            note["drills"] = [*note.get("drills", []), done][-_DRILLS:]
+            note["drills"] = _kept([*note.get("drills", []), done])
             if done["reason"] is None:
                 note["proved"] = {key: done[key] for key in ("at", "backup_id")}
                 if done.get("remote") is not None:
@@ -194,10 +194,45 @@ def noting(directory: str) -> t.Iterator[None]:
         yield
 
 
-def last_drills(note: Note) -> t.List[Note]:
-    """The last drill from the store and the last one from a remote, as far as there were any; the newer one last."""
-    last = {drill.get("remote") is None: number for number, drill in enumerate(note.get("drills", []))}
-    return [note["drills"][number] for number in sorted(last.values())]
+def failed_drills(note: Note, remote: t.Optional[str]) -> t.List[Note]:
+    """The drills whose failure stands, the newest first: the last one of the store, and of each remote that the schedule uses.
+
+    The newest of all counts from wherever it was; an older failure of a remote that is not used any more does not. :param remote: of the schedule.
+    """
+    seen: t.List[t.Optional[str]] = []
+    found = []
+    for drill in reversed(note.get("drills", [])):
+        place = drill.get("remote")
+        if any(_is_same(place, other) for other in seen):
+            continue
+        seen.append(place)
+        if drill.get("reason") and (len(seen) == 1 or place is None or _is_used(place, remote)):
+            found.append(drill)
+    return found
+
+
+def _is_used(place: str, remote: t.Optional[str]) -> bool:
+    from .._remote.declared import may_mean  # only here: it takes time to import
+
+    return remote is not None and may_mean(remote, place)
+
+
+def _is_same(one: t.Optional[str], other: t.Optional[str]) -> bool:
+    """Whether two drills were from one place. None is the store."""
+    if one == other or one is None or other is None:
+        return one == other
+    from .._remote import url  # only here: it takes time to import
+
+    with contextlib.suppress(VoltError):  # a URL that was too long to be recorded
+        return url.same(one, other)
+    return False
+
+
+def _kept(drills: t.Sequence[Note]) -> t.List[Note]:
+    """Those of these drills that are remembered, oldest first: one place's must not push out what another's last one found."""
+    last = {drill.get("remote"): number for number, drill in enumerate(drills)}
+    older = len(drills) - _DRILLS
+    return [drill for number, drill in enumerate(drills) if number >= older or last[drill.get("remote")] == number][-_DRILLS - _PLACES :]
 
 
 def is_due(note: Note, slots: t.Optional[Slots], now: float) -> bool:

@@ -23,7 +23,7 @@ from .._base import Unsupported, VoltError, parse, show_time
 from . import command as commands, job as jobs, systemd, units as units_
 from .held import Held, Stock, Trouble
 from .job import Job
-from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, is_due, last_drills
+from .record import AHEAD, DIRECTORY as RECORDS, STOPPED, Note, RunRecord, failed_drills, is_due
 
 #: Worst first, in which order they are listed.
 STATES = (
@@ -223,12 +223,14 @@ def _troubles(seen: _Seen) -> t.Iterator[Trouble]:
         yield from _missing(seen)
     if seen.held is not None and seen.held.harm:
         yield Trouble("damaged", seen.held.harm, sorted(seen.held.damaged))
-    *before, last = last_drills(note) or [{}]
-    for drill in (last, *before):
-        # an old failure of a remote that the schedule no longer uses is no trouble
-        if drill.get("reason") and (drill is last or drill.get("remote") is None or job.remote is not None):
-            which = f"The drill of {shown(drill.get('at'))}{' from ' + drill['remote'] if drill.get('remote') else ''}"
-            yield Trouble("not proved", f"{which} failed: {drill['reason']}", [str(drill.get("at"))])
+    yield from unproved(note, job.remote)
+
+
+def unproved(note: Note, remote: t.Optional[str]) -> t.Iterator[Trouble]:
+    """The drills whose failure stands, see `failed_drills`: for the state, the metrics and the report."""
+    for drill in failed_drills(note, remote):
+        which = f"The drill of {shown(drill.get('at'))}{' from ' + drill['remote'] if drill.get('remote') else ''}"
+        yield Trouble("not proved", f"{which} failed: {drill['reason']}", [str(drill.get("at"))])
 
 
 def _failures(seen: _Seen) -> t.Iterator[Trouble]:
