@@ -151,6 +151,20 @@ def test_a_host_is_known_by_its_records_as_well(ground: Far) -> None:
     (done,) = ground.far(own=None)
     assert (done.host, done.noted, done.reason) == (HOST, True, None)
     assert ground.drill()[0].host is None
+
+
+def test_an_earlier_name_does_not_stand_in_for_copies_that_are_lost(ground: Far) -> None:
+    ground.declare(remote=ground.where)
+    ground.bench.files(small=b"changed\n")
+    ground.place.create()
+    ground.place.push(host="web1-new")
+    assert [one.host for one in (*ground.far(own=None), *ground.far(own="web1-new"))] == ["web1-new", "web1-new"]
+    shutil.rmtree(ground.place.top / "commits" / "web1-new")
+    for count, own in ((3, None), (4, "web1-new")):
+        with pytest.raises(NotFound, match=f"no copies of host web1-new; it has those of {HOST}"):
+            ground.far(own=own)
+        assert ground.row()["state"] == "not proved" and len(RunRecord("work", str(ground.records)).read()["drills"]) == count
+    assert ground.far(host=HOST, own="web1-new")[0].noted, "it is asked for"
     assert ground.row()["copy_proved_at"] is not None
 
 

@@ -37,22 +37,21 @@ def copied(manager: Manager, remote: t.Optional[str] = None) -> t.Dict[str, str]
     return found
 
 
-def called(manager: Manager, name: t.Optional[str]) -> t.List[str]:
-    """What this host is called on remotes: first its name, then those in its records, newest first. :param name: None if it has none."""
-    pushes = filter(None, map(names.parse_push, sorted(copied(manager), key=lambda push: push.rpartition("/")[2], reverse=True)))
-    return list(dict.fromkeys(([name] if name is not None else []) + [push.host for push in pushes]))
+def called(manager: Manager, remote: t.Optional[str] = None) -> t.List[str]:
+    """The names of this host in its records, that of the newest push first. :param remote: see `copied`."""
+    pushes = sorted(filter(None, map(names.parse_push, copied(manager, remote))), key=lambda push: push.id, reverse=True)
+    return list(dict.fromkeys(push.host for push in pushes))
 
 
-def chosen(transport: Transport, hosts: t.Sequence[str]) -> str:
-    """The first of these hosts that has copies; NotFound where none has, with the hosts that have some."""
-    for host in hosts:
-        if known.committed(transport, host):
-            return host
+def expect(transport: Transport, host: t.Optional[str]) -> None:
+    """NotFound where a host has no copies, with the hosts that have some. :param host: None for this one, if it has no name."""
+    if host is not None and known.committed(transport, host):
+        return
     there: t.List[str] = []
     with contextlib.suppress(VoltError):  # the credentials of a host may not let it list others
         there = list(reading.hosts(transport))
     others = "push one first"
     if there:
         others = f"it has those of {', '.join(there[:5])}{' and others' if len(there) > 5 else ''}; set `host` to one of them"
-    whose = f"of host {hosts[0]}" if hosts else "of this host, which has no store and so no name there"
+    whose = f"of host {host}" if host is not None else "of this host, which has no store and so no name there"
     raise NotFound(f"{transport.where} has no copies {whose}; {others}.")

@@ -115,19 +115,24 @@ class Remote:
         return names.host_name(socket.gethostname(), store[:8])
 
     def ours(self) -> t.List[str]:
-        """What this host is called on the remote, as far as it can know: its name first, then those in its records."""
-        name = self._named(None)
+        """What this host is or was called on remotes, as far as it can know."""
+        found = ours.called(self._manager)
         with contextlib.suppress(VoltError):
-            name = name or self._by_store()
-        return ours.called(self._manager, name)
+            found.append(self._named(None) or self._by_store())
+        return found
 
     def whose(self, host: t.Optional[str]) -> str:
         """The host whose copies are to be judged: the one that was named, or this one; NotFound where it has none.
 
-        No other is taken instead, unlike for `restore`: what is found says something of this host.
+        No other is taken instead, unlike for `restore`: what is found says something of this host. Nor is an earlier name of this one: its copies are old.
         """
-        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
-        return ours.chosen(self.transport, self.ours() if host is None else [host])
+        found = about.read(self.transport)
+        about.check(self.transport, found, self._keys, self._settings.id)
+        name = host or self._named(None) or next(iter(ours.called(self._manager, found.id)), None)
+        with contextlib.suppress(VoltError):
+            name = name or self._by_store()
+        ours.expect(self.transport, name)
+        return t.cast(str, name)
 
     def begin(self, dry: bool = False) -> about.Begun:
         """Make the remote, unless it is there."""
