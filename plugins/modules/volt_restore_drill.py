@@ -91,10 +91,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Back up an application's data
+- name: Back up an application's data, and copy the backup to a NAS
   volt.backup.volt_backup:
     workload: app
     source: /srv/app
+    remote: file:///mnt/nas/backup
+    push_to_cdn: true
 
 - name: Prove that it can be restored
   volt.backup.volt_restore_drill:

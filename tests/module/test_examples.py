@@ -92,8 +92,9 @@ def playbook(about: str) -> str:
 @pytest.mark.parametrize("module", MODULES)
 def test_module(machine: Machine, module: str) -> None:
     tasks = yaml.safe_load(importlib.import_module(f"{PACKAGE}.{module}").EXAMPLES)
-    if module.startswith("volt_cas"):  # which are for stores that are there
-        made = {"volt.backup.volt_backup": {"workload": "app", "source": "/srv/app", "max_age": "1h"}}
+    if module.startswith("volt_cas"):  # which are for stores that are there, and copies
+        copied = {"remote": "file:///mnt/nas/backup", "push_to_cdn": True}
+        made = {"volt.backup.volt_backup": {"workload": "app", "source": "/srv/app", "max_age": "1h", **copied}}
         assert machine.play(yaml.safe_dump([{"hosts": "app", "gather_facts": False, "tasks": [made]}])).returncode == 0
     play = yaml.safe_dump([{"hosts": "app", "gather_facts": False, "tasks": tasks}], sort_keys=False)
     played = machine.play(play)
