@@ -420,11 +420,11 @@ def test_two_pushes_at_once(place: Place) -> None:
 def test_hosts_share_a_remote(place: Place) -> None:
     backup = place.create().backup
     place.open(host="web1").push(Which([backup["id"]]))
-    assert reading.hosts(Directory(str(place.top))) == ["web1"]
+    assert list(reading.hosts(Directory(str(place.top)))) == ["web1"]
     manager = Manager(str(place.bench.top / "second" / "cas"), str(place.bench.top / "second" / "backups"))
     manager.create(CreateRequest("work", str(place.bench.source)))
     Remote(manager, Settings(f"file://{place.top}", "web10")).push(Which())
-    assert reading.hosts(Directory(str(place.top))) == ["web1", "web10"]
+    assert list(reading.hosts(Directory(str(place.top)))) == ["web1", "web10"]
     assert len(place.listing().copies) == 2 and len(place.listing("web1").copies) == 1
 
 
