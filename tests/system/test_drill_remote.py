@@ -78,7 +78,7 @@ def test_the_copy_is_proved_and_that_is_recorded(ground: Far) -> None:
     assert {name for verb, name in ground.requests if verb == "get"} >= {f"packs/{HOST}/{path.parent.name}/{path.name}" for path in _packs(ground)}
     assert not ground.scratch.exists()
     row = ground.row()
-    assert row["copy_proved_at"] == row["last_proved"] is not None and row["proved_id"] == done.backup_id
+    assert row["copy_proved_at"] is not None and row["copy_proved_at"] == row["last_proved"] and row["proved_id"] == done.backup_id
     ((one,),) = [found["drills"] for found in history.drills([jobs.load("work", str(ground.jobs))], str(ground.records))]
     assert one["remote"] == ground.where and one["reason"] is None
     (done,) = ground.drill()

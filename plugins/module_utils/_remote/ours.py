@@ -4,7 +4,6 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-
 """Which copies on a remote are this host's: what it is called there, and what its own records say that it has there.
 
 A host without a declared name or keys is called by its name and the beginning of its store's id. Its records may have another name: it was renamed, or a
