@@ -139,7 +139,7 @@ class Fleet:
                     shutil.rmtree(path, ignore_errors=True)
 
     def judge(self, host: str, backup: str, found: dict[str, bytes], lost: list[str]) -> None:
-        """No wrong byte: each file is as it was in that backup, and what is not there was named."""
+        """Each restored file has the content of that backup, and each missing file was named."""
         truth = self.truth[host, backup]
         assert found == {name: data for name, data in truth.items() if name not in lost}
 

@@ -45,7 +45,7 @@ def place(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 class Counting(http_faults.Proxy):
-    """Counts the bytes of packs that pass, also those that nobody gets any more."""
+    """Counts the bytes of packs that are sent, also those that do not arrive."""
 
     passed = 0
     _count = threading.Lock()

@@ -136,7 +136,7 @@ def some_units(end: str) -> list[str]:
 
 
 def some_lint(end: str) -> list[str]:
-    """What stands before the words of ansible-test's sanity: on the oldest end its pylint, which takes half of the time, leaves tests alone."""
+    """The command that runs ansible-test sanity. On the oldest end, pylint checks the plugins alone: it takes half of the time."""
     if end != "oldest" or thorough():
         return []
     return ["sh", "-ec", '"$@" --skip-test pylint; "$@" --test pylint plugins/', "sh"]

@@ -157,13 +157,13 @@ class Survey:
         return {push for push in found if push is not None}
 
     def _uncommitted(self, written: t.Iterable[names.Push]) -> t.List[names.Push]:
-        """Pushes that wrote an index after the last commit. The commits number each other, so of those before it none was lost unnoticed."""
+        """Pushes that wrote an index after the last commit. Commits are numbered, so a lost one before the last is noticed without this."""
         last = max(self._pushes)
         found = {push for push in written if push > last}
         return sorted(found - self._under_way()) if found else []
 
     def _unreferenced(self, places: Places, written: t.Mapping[str, names.Push]) -> t.List[str]:
-        """Packs and indexes that no commit needs. None where a commit cannot be read, which may need them."""
+        """Packs and indexes that no commit needs. Empty if a commit cannot be read, because it may need them."""
         if len(self._whole) < len(self._read) or self._files or self._unsupported:
             return []
         needs: t.Dict[names.Push, t.Set[int]] = {}
