@@ -274,7 +274,8 @@ store_id:
 code:
   description:
     - Kind of failure, for conditions in playbooks. V(damaged) if something is damaged, V(unsupported) if only a newer version can check some backups,
-      V(usage) for invalid options, V(not_found) for an id that does not exist, V(store) for a store that is missing, or cannot be read or written,
+      V(usage) for invalid options, V(not_found) for an id that does not exist, or a host without copies on the remote, V(remote), V(no_remote),
+      V(remote_refused) and V(remote_unreachable) for a remote that cannot be used, V(store) for a store that is missing, or cannot be read or written,
       V(lock_timeout) for a lock that was held by others for too long, V(lock_lost) if a repair found that the file of a lock was removed while a run used
       it, V(interrupted) for a run that was interrupted.
   returned: failure

@@ -180,7 +180,7 @@ def test_ids_and_hosts(judge: Judge) -> None:
         judge("work-20200101-000000-manual")
     with pytest.raises(UsageError, match="one host"):
         judge(f"a/{backup[0]}", f"b/{backup[0]}")
-    with pytest.raises(NotFound, match="has no copies of web2-00000000; push a backup first, or set the right `host`"):
+    with pytest.raises(NotFound, match=f"has no copies of host web2-00000000; it has those of {HOST}; set `host` to one of them"):
         judge(host="web2-00000000")
     with pytest.raises(UsageError, match="omit `level` and `budget`"):
         Remote(judge.place.bench.manager, Settings(f"file://{judge.place.top}")).verify(VerifyRequest(budget="5%"))

@@ -290,8 +290,7 @@ class Remote:
         hosts = {one for one, _slash, _id in parted if one}.union([host] if host is not None else [])
         if len(hosts) > 1:
             raise UsageError(f"The backups of one host are verified at a time, and there are several ({', '.join(sorted(hosts))}); name one.")
-        chosen = next(iter(hosts), None) or self.whose(None)
-        about.check(self.transport, about.read(self.transport), self._keys, self._settings.id)
+        chosen = self.whose(next(iter(hosts), None))
         self._keys.check_opens()
         survey = Survey(self.transport, self._keys, self._settings.jobs, chosen, [check_id(one[2]) for one in parted])
         with no_cycles():

@@ -41,7 +41,7 @@ def _item(backup: t.Optional[str], path: t.Optional[str], file: t.Optional[str],
 
 
 class Survey:
-    """One look at the copies of a host. Use once.
+    """One look at the copies of a host, which has some. Use once.
 
     :param jobs: requests at once. :param ids: only these backups; none: all.
     """
@@ -99,8 +99,6 @@ class Survey:
                 self._unsupported.add(str(push))
             except (Damaged, Foreign) as error:
                 self._files.append(_item(str(push), None, push.commit, error.message))
-        if not self._pushes:
-            raise NotFound(f"{self._transport.where} has no copies of {self._host}; push a backup first, or set the right `host`.")
         if missing:
             raise NotFound(f"{self._transport.where} has no backup {self._host}/{min(missing)}; list the backups there.")
 
@@ -158,8 +156,8 @@ class Survey:
 
     def _uncommitted(self, written: t.Iterable[names.Push]) -> t.List[names.Push]:
         """Pushes that wrote an index after the last commit. Commits are numbered, so a lost one before the last is noticed without this."""
-        last = max(self._pushes)
-        found = {push for push in written if push > last}
+        last = max(self._pushes, default=None)  # a remote may list nothing where it just had something
+        found = {push for push in written if last is None or push > last}
         return sorted(found - self._under_way()) if found else []
 
     def _unreferenced(self, places: Places, written: t.Mapping[str, names.Push]) -> t.List[str]:
