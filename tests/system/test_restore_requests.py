@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
 from ansible_collections.volt.backup.plugins.module_utils._remote import places, reading
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant
-from ansible_collections.volt.backup.tests.rigs import need
+from ansible_collections.volt.backup.tests.rigs import need, sample
 from ansible_collections.volt.backup.tests.unit.kit import noise
 
 from .test_push import HOST, Place, Tapped, made
@@ -76,6 +76,24 @@ def test_one_file_of_many_indexes(place: Place) -> None:
     assert (elsewhere.target / "many/0007").read_bytes() == text(7)
     assert len([name for verb, name in elsewhere.requests if name.startswith("indexes/")]) <= places._FEW
     assert len(elsewhere.requests) <= 11 + _commits(elsewhere)
+
+
+def test_one_file_of_a_million(bench: Any) -> None:
+    """Of a pack of tiny files, the head is what costs: it names each of them."""
+    need("zstd")
+    count = 1_000_000 if sample.LONG else 40_000
+    for number in range(count):
+        directory = bench.source / f"{number // 1000:03d}"
+        if number % 1000 == 0:
+            directory.mkdir(parents=True)
+        (directory / f"{number % 1000:03d}").write_bytes(b"file %d\n" % number * 16)
+    place = made(bench)
+    bench.create(compression="zlib")
+    place.push()
+    elsewhere = Elsewhere(place)
+    done = elsewhere.restore(paths=["017/123"])
+    assert (elsewhere.target / "017/123").read_bytes() == b"file 17123\n" * 16
+    assert len(elsewhere.requests) <= 12 and done.restore["fetched_bytes"] <= 3 << 20
 
 
 def test_hosts_are_found_in_few_requests(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ _SEGMENTS = 64
 #: How many bytes `head_size` needs.
 HEADER = _HEADER.size
 _MAGIC, _OURS = b"VOLTRPK1", b"VOLTRPK"
-#: A pack ends with the segment that reaches this, in stored bytes.
-SIZE = 16 << 20
+#: A pack ends with the segment that reaches this, in stored bytes; or in blobs, since one of them is found by the head, which names all.
+SIZE, MOST_BLOBS = 16 << 20, 16 << 10
 #: Blobs are grouped up to this, in plain bytes.
 SEGMENT = 1 << 20
 
@@ -140,13 +140,19 @@ class Builder:
 
     def __init__(self, kind: int) -> None:
         self.kind = kind
-        self.size = 0
+        self.size = self._blobs = 0
         self.segments: t.List[Segment] = []
 
     def add(self, segment: Segment) -> None:
         """Append a segment."""
         self.segments.append(segment)
         self.size += len(segment.stored)
+        self._blobs += len(segment.blobs)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next segment goes into another pack."""
+        return self.size >= SIZE or self._blobs >= MOST_BLOBS
 
     def finish(self) -> bytes:
         """The bytes of the pack. Its segments have theirs no more."""

@@ -197,7 +197,7 @@ class Uploader:
         builder = self._builders[kind]
         builder.add(segment)
         self._progress(0, segment.plain)
-        if builder.size >= packs.SIZE:
+        if builder.is_full:
             self._upload(builder)
             self._builders[kind] = packs.Builder(kind)
 
