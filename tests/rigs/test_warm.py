@@ -47,6 +47,17 @@ def test_a_run_is_that_of_the_program(ansible: warm.Ansible, tmp_path: Path) -> 
     assert not own.exists()
 
 
+def test_a_server_does_not_need_the_output_of_its_starter(tmp_path: Path) -> None:
+    """Ansible in this process, as pytest-ansible runs it, keeps it from being inherited."""
+    os.set_inheritable(1, False)
+    try:
+        with warm.Ansible(tmp_path / "room") as server:
+            done = server.run("ansible-playbook", "--version")
+    finally:
+        os.set_inheritable(1, True)
+    assert done.returncode == 0 and done.stdout.startswith("ansible-playbook [core")
+
+
 def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
     with warm.Ansible(tmp_path / "room", PYTHONHOME="/nonexistent") as server:
         with pytest.raises(RuntimeError, match="was not run: its server ended with 1: (.|\n)*nonexistent"):

@@ -44,8 +44,9 @@ class Ansible:
         self._complaints = tempfile.TemporaryFile(dir=room)
         with theirs:
             prefix = APART if os.geteuid() == 0 else MORTAL
+            # With an output of its own: while Ansible runs in this process, in another thread, that of this process is not inherited.
             self._process = subprocess.Popen([*prefix, sys.executable, str(_SERVER), str(theirs.fileno())], env={**os.environ, **own},
-                                             stdin=subprocess.DEVNULL, stderr=self._complaints, pass_fds=[theirs.fileno()])  # fmt: skip
+                                             stdin=subprocess.DEVNULL, stdout=self._complaints, stderr=self._complaints, pass_fds=[theirs.fileno()])  # fmt: skip
 
     def __enter__(self) -> Ansible:
         return self
