@@ -629,35 +629,3 @@ def test_backups_are_copied_by_their_unit(schedules: Schedules) -> None:
     schedules.declare(**GONE)
     assert set(recap(schedules.remotes("absent", nas))) == {"3"}
     schedules.each(lambda host: host.run("rmdir", "/etc/volt/remotes", "/etc/volt"))
-
-
-def test_a_lost_host_comes_back(schedules: Schedules, ansible: Callable[..., Any]) -> None:
-    """Store, records, workload, schedule, remote and command are gone. A playbook brings all back from the copies, and the host copies under a new name."""
-    nas = f"{schedules.place}/nas"
-    host = schedules.hosts[0]
-    host.run("mkdir", nas)
-    schedules.remotes("present", nas, "--limit", host.name)
-    app = {"workload": "app", "source": f"{schedules.place}/app", "on_calendar": "2040-01-01", "remote": "nas", "push_to_cdn": True}
-    schedules.declare(app, arguments=("--limit", host.name))
-    host.run("systemctl", "start", "volt-backup-app.service")
-    before = host.run("sh", "-c", f"cd {schedules.place}/app && find . -printf '%p %m %T@ %s\\n' | sort").stdout
-    schedules.declare(arguments=("--limit", host.name), **GONE)
-    schedules.remotes("absent", nas, "--limit", host.name)
-    host.run("sh", "-c", f"cd {schedules.place} && rm -r cas backups app && ls -d {PLACES} 2>/dev/null; ls nas/commits", check=False)
-    (lost,) = host.run("ls", f"{nas}/commits").stdout.split()
-    given = {
-        "volt_recover_host": lost, "volt_recover_remote": f"file://{nas}", "volt_schedule_workloads": [app], "volt_remote_name": "nas",
-        "volt_remote_url": f"file://{nas}", "volt_schedule_store": f"{schedules.place}/cas", "volt_schedule_backup_dir": f"{schedules.place}/backups",
-    }  # fmt: skip
-    done = ansible("ansible-playbook", "volt.backup.recover", "--limit", host.name, "-e", json.dumps(given))
-    assert done.returncode == 0, done.stdout
-    assert host.run("sh", "-c", f"cd {schedules.place}/app && find . -printf '%p %m %T@ %s\\n' | sort").stdout == before
-    assert host.run("systemctl", "is-active", "volt-backup-app.timer").stdout.strip() == "active"
-    assert schedules.states(host)["app"]["state"] == "ok"
-    names = host.run("ls", f"{nas}/commits").stdout.split()
-    assert len(names) == 2 and lost in names
-    listed = schedules.call(host, "list", "--remote", "nas")["backups"]
-    assert sorted(backup["id"].partition("/")[0] for backup in listed) == sorted(names) and not any(backup["damaged"] for backup in listed)
-    schedules.declare(**GONE)
-    schedules.remotes("absent", nas, "--limit", host.name)
-    host.run("rmdir", "/etc/volt/remotes", "/etc/volt")

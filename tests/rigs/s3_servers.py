@@ -156,7 +156,7 @@ log file =
 log to stderr = false
 err to stderr = true
 [client.rgw.r]
-rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
+rgw frontends = beast endpoint=127.0.0.1:{port} {more} tcp_nodelay=1
 """
 # Words: tree, room, configuration, id of the disk, then name, access key, secret key and further options for each user. Nothing is written to the tree.
 # When one daemon ends, all do, and with the first process the kernel ends what is left of them.
@@ -227,13 +227,17 @@ def ceph_tree() -> Path:
 
 
 @contextmanager
-def ceph(room: Path) -> Iterator[Server]:
-    """In memory. It takes ten seconds to start; the tree is made once, which takes a minute or two."""
+def ceph(room: Path, for_hosts: bool = False) -> Iterator[Server]:
+    """In memory. It takes ten seconds to start; the tree is made once, which takes a minute or two.
+
+    :param for_hosts: hosts of a fleet reach it as well, at this machine's end of their links.
+    """
     need("mount", "unshare", "setpriv", root=True)
     tree = ceph_tree()
     keys = {"owner": new_keys(), "reader": new_keys(), "small": new_keys()}
     port, disk = free_port(), str(uuid.uuid4())
-    conf = _CEPH_CONF.format(fsid=uuid.uuid4(), monitor=free_port(), port=port, machine=os.uname().machine)
+    more = f"endpoint=[::]:{port}" if for_hosts else ""
+    conf = _CEPH_CONF.format(fsid=uuid.uuid4(), monitor=free_port(), port=port, more=more, machine=os.uname().machine)
     extra = {"owner": ("", ""), "reader": ("--op-mask=read", ""), "small": ("", "--max-objects=3")}
     users = [word for who, pair in keys.items() for word in (who, pair["access_key"], pair["secret_key"], *extra[who])]
     where = room / "ceph"
