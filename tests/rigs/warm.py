@@ -45,8 +45,9 @@ class Ansible:
         with theirs:
             prefix = APART if os.geteuid() == 0 else MORTAL
             # With an output of its own: while Ansible runs in this process, in another thread, that of this process is not inherited.
-            self._process = subprocess.Popen([*prefix, sys.executable, str(_SERVER), str(theirs.fileno())], env={**os.environ, **own},
-                                             stdin=subprocess.DEVNULL, stdout=self._complaints, stderr=self._complaints, pass_fds=[theirs.fileno()])  # fmt: skip
+            self._process = subprocess.Popen(
+                [*prefix, sys.executable, str(_SERVER), str(theirs.fileno())], env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=self._complaints,
+                stderr=self._complaints, pass_fds=[theirs.fileno()])  # fmt: skip
 
     def __enter__(self) -> Ansible:
         return self
