@@ -30,7 +30,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         have_directory(config)
     os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers, and tables would fit it
+    config.addinivalue_line("markers", "costly: takes seconds of processor time; the usual mode runs a third of these tests, selected by the seed")
     be_interruptible()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out most of the costly tests, unless tests are asked for by their names."""
+    if config.option.keyword or any("::" in argument for argument in config.args):
+        return
+    costly = [item for item in items if item.get_closest_marker("costly")]
+    left = {*costly}.difference(sample.some(costly, -(-len(costly) // 3), "costly"))
+    config.hook.pytest_deselected(items=[item for item in items if item in left])
+    items[:] = [item for item in items if item not in left]
 
 
 def have_directory(config: pytest.Config) -> None:

@@ -21,6 +21,7 @@ ROUNDS = 24 if sample.LONG else 2
 
 
 @pytest.mark.parametrize("kind", CASES, ids=[kind.__name__ for kind in CASES])
+@pytest.mark.costly
 def test_power_cut(worlds, count, kind):
     world = worlds["ext4"]
     scene = world.scene

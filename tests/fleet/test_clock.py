@@ -142,5 +142,6 @@ def runs_are_on_time(fleet: Fleet) -> None:
 
 
 @pytest.mark.meanwhile(work=runs_are_on_time)
+@pytest.mark.costly
 def test_runs_are_on_time_whatever_the_clock_does(outcome: Callable[[], None]) -> None:
     outcome()

@@ -94,6 +94,7 @@ def test_backup_and_restore(fleet, modules, place):
         assert oracle.differences(room / "source", room / "target") == []
 
 
+@pytest.mark.costly
 def test_power(fleet):
     """Files outlast a reboot and a time without power; the journal and the machine's identity are the same after it."""
     with Fleet() as own:
@@ -111,6 +112,7 @@ def test_power(fleet):
 
 
 @pytest.mark.parametrize("end", ["close", "interrupt", "terminate", "kill"])
+@pytest.mark.costly
 def test_nothing_stays(fleet, end):
     if end == "close":
         with Fleet() as own:

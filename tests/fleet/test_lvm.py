@@ -99,6 +99,7 @@ def volumes_are_kept_still(fleet: Fleet) -> None:
 
 
 @pytest.mark.meanwhile(work=volumes_are_kept_still)
+@pytest.mark.costly
 def test_volumes_are_kept_still(outcome: Callable[[], None]) -> None:
     outcome()
 
@@ -193,5 +194,6 @@ def units_read_volumes(fleet: Fleet) -> None:
 
 
 @pytest.mark.meanwhile(work=units_read_volumes)
+@pytest.mark.costly
 def test_units_read_volumes(outcome: Callable[[], None]) -> None:
     outcome()

@@ -85,6 +85,7 @@ def boxes(fleet: Fleet, hosts: list[Host], play: Callable[..., Any], place: str,
     schedules.each(lambda host: host.run("sh", "-c", REMOVE, check=False))
 
 
+@pytest.mark.costly
 def test_a_machine_is_paused(boxes: Boxes) -> None:
     """Longer than the watchdog of its service allows; in the group of its service, or of a scope. What a killed run left paused goes on."""
     schedules = boxes.schedules
@@ -138,6 +139,7 @@ def kill_while_paused(boxes: Boxes, host: Host) -> None:
     boxes.goes_on(host)
 
 
+@pytest.mark.costly
 def test_a_machine_is_stopped(boxes: Boxes) -> None:
     """And started again by its service; where there is none that can start it, nothing is stopped."""
     schedules = boxes.schedules

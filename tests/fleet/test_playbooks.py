@@ -73,6 +73,7 @@ def changes(output: str) -> list[int]:
     return sorted(int(number) for number in re.findall(r"changed=(\d+)", output))
 
 
+@pytest.mark.costly
 def test_backup_restore_verify(books: Books) -> None:
     assert changes(books.run("backup", "--check")) == [1, 1, 1] and books.backups() == [0, 0, 0]
     assert "There are no backups to restore" in books.run("verify", status=2)
@@ -110,6 +111,7 @@ def test_backup_restore_verify(books: Books) -> None:
     assert "No workload is declared for this host" in nothing and changes(nothing) == [0, 0, 0]
 
 
+@pytest.mark.costly
 def test_drills_and_their_report(books: Books, tmp_path: Path) -> None:
     """Applications, the root of a container and a database are tried on each host; the month's report says what was not proved first."""
     app = {"dumps": [{"sqlite": {"path": "shop.db"}}], "drill_command": ["/bin/sh", "-c", "grep app $VOLT_DRILL_TREE/below/file"]}
@@ -148,6 +150,7 @@ def test_drills_and_their_report(books: Books, tmp_path: Path) -> None:
         books.run("schedule", volt_schedule_state="absent", volt_runner_state="absent")
 
 
+@pytest.mark.costly
 def test_status(books: Books, tmp_path: Path) -> None:
     """One table: who is off, what failed, what was stopped; fine hosts are hidden by none of it."""
     off, first, second, third = books.fleet.boot("off", "bookworm"), *books.hosts

@@ -109,6 +109,7 @@ def deployment(hosts: list[Any], play: Callable[..., Any], place: str, tmp_path:
 
 @pytest.mark.everywhere
 @pytest.mark.parametrize("playbook", [PLAYBOOK, HALVES], ids=["role", "halves"])
+@pytest.mark.costly
 def test_a_deployment_that_breaks_a_workload_is_undone(deployment: Deployment, playbook: str | Path) -> None:
     done = deployment.run(playbook, BREAKS)
     assert done.returncode == 2, done.stdout
@@ -125,6 +126,7 @@ def test_a_deployment_that_breaks_a_workload_is_undone(deployment: Deployment, p
 
 
 @pytest.mark.everywhere
+@pytest.mark.costly
 def test_a_deployment_that_works_stays(deployment: Deployment) -> None:
     checked = deployment.run(PLAYBOOK, WORKS, "--check")
     assert checked.returncode == 0, checked.stdout
@@ -137,6 +139,7 @@ def test_a_deployment_that_works_stays(deployment: Deployment) -> None:
     assert [(room / "app/config").read_text() for room in deployment.rooms.values()] == ["new"] * len(deployment.hosts)
 
 
+@pytest.mark.costly
 def test_no_older_backup_is_the_guard(deployment: Deployment) -> None:
     """Each deployment has a backup of its own, also where nothing has changed since the last; and it goes back to that one."""
     assert deployment.run(ROLE, WORKS, volt_predeploy_keep={"last": 2}).returncode == 0
@@ -148,6 +151,7 @@ def test_no_older_backup_is_the_guard(deployment: Deployment) -> None:
 
 
 @pytest.mark.everywhere
+@pytest.mark.costly
 def test_where_the_backup_fails_nothing_is_deployed(deployment: Deployment) -> None:
     """On the host where it fails; the others are deployed to."""
     lost = deployment.hosts[0]
@@ -202,6 +206,7 @@ def test_whatever_is_in_the_place_of_the_source(deployment: Deployment, how: str
 
 
 @pytest.mark.parametrize("name", sample.some(["deploy.yml", "backup.yml", "guarded.yml"], 1, "relative"))
+@pytest.mark.costly
 def test_a_relative_path_is_one_below_the_playbook(deployment: Deployment, tmp_path: Path, name: str) -> None:
     """And not a file of the role that has the same name."""
     (tmp_path / name).write_text(WORKS)
@@ -229,6 +234,7 @@ def test_a_source_behind_a_link_is_refused(deployment: Deployment) -> None:
     assert deployment.as_before()
 
 
+@pytest.mark.costly
 def test_what_cannot_be_restored_is_named(deployment: Deployment) -> None:
     """A backup that the deployment itself destroyed: the other workload is restored, and the play says which is not."""
     for room in deployment.rooms.values():
@@ -249,6 +255,7 @@ def test_halves_without_a_backup(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("inner_ends", sample.some(["as a role", "early", "as halves"], 1, "inner"))
+@pytest.mark.costly
 def test_a_guard_within_a_guard(deployment: Deployment, tmp_path: Path, inner_ends: str) -> None:
     """A deployment that calls on one that works, with a guard of its own, and then fails, goes back to its own backup."""
     for room in deployment.rooms.values():
@@ -285,6 +292,7 @@ def test_a_guard_within_a_guard(deployment: Deployment, tmp_path: Path, inner_en
     assert [(room / "other/file").read_text() for room in deployment.rooms.values()] == ["new"] * len(deployment.hosts)
 
 
+@pytest.mark.costly
 def test_no_guard_of_an_earlier_play_is_taken(deployment: Deployment) -> None:
     """What an earlier play deployed stays, where a later one breaks something and has no backup of its own."""
     second = HALVES.replace("tasks_from: backup\n", "tasks_from: backup\n      when: false\n").replace("- hosts", "- name: Again\n  hosts")
@@ -299,6 +307,7 @@ def test_no_guard_of_an_earlier_play_is_taken(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("setting", sample.some(["ignore_errors: true", "ignore_unreachable: true", "any_errors_fatal: true"], 1, "settings"))
+@pytest.mark.costly
 def test_no_setting_of_a_play_gets_around_the_guard(deployment: Deployment, setting: str) -> None:
     book = ROLE.replace("  gather_facts: false\n", f"  gather_facts: false\n  {setting}\n")
     done = deployment.run(book, BREAKS)
@@ -322,6 +331,7 @@ def test_halves_with_tags(deployment: Deployment) -> None:
     assert done.returncode == 2 and "is restored" in done.stdout and deployment.as_before(), done.stdout
 
 
+@pytest.mark.costly
 def test_workloads_within_workloads_whatever_their_order(deployment: Deployment) -> None:
     workloads: list[dict[str, Any]] = [
         {"workload": "inner", "source": f"{deployment.place}/app/kept"},
@@ -339,6 +349,7 @@ BEYOND = ["a parent becomes a link", "a parent becomes a link to one with a link
 
 
 @pytest.mark.parametrize("how", sample.some(BEYOND, 1, "beyond"))
+@pytest.mark.costly
 def test_what_was_never_backed_up_is_left_alone(deployment: Deployment, how: str) -> None:
     """Wherever the path leads after the deployment: the other workload is restored, and the play says which is not."""
     for room in deployment.rooms.values():

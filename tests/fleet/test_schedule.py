@@ -178,6 +178,7 @@ def test_from_the_declaration_to_nothing(schedules: Schedules) -> None:
 
 
 @pytest.mark.everywhere
+@pytest.mark.costly
 def test_a_unit_sees_what_a_run_outside_of_it_sees(schedules: Schedules) -> None:
     """Hardening hides nothing: trusted.* attributes, /tmp, /home, /dev, files that root may read by capability alone."""
     sources = {"tree": f"{schedules.place}/tree", "tmp": "/tmp", "home": "/home", "dev": "/dev", "etc": "/etc"}
@@ -223,6 +224,7 @@ def init_of(host: Host) -> int:
     raise AssertionError(host.name)
 
 
+@pytest.mark.costly
 def test_dumps_and_snapshots_in_a_unit(schedules: Schedules, tmp_path: Path) -> None:
     """The hardening leaves room for them: a database of another user, a program, a subvolume on a file system that is read-only to the run."""
     app, disk = f"{schedules.place}/app", f"{schedules.place}/disk"
@@ -289,6 +291,7 @@ def tells_who_did_what(schedules: Schedules, host: Host, backup: str, began: int
         assert "VOLT_" in found or "volt-backup" in found, query
 
 
+@pytest.mark.costly
 def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
     """A pre command that fails or hangs fails the run; the post command runs in any case and learns how it went; somebody is told."""
     told, began = f"{schedules.place}/told", int(time.time())
@@ -371,6 +374,7 @@ def test_hooks_and_what_they_are_told(schedules: Schedules) -> None:
         tells_who_did_what(schedules, host, states["good"]["backup_id"], began)
 
 
+@pytest.mark.costly
 def test_a_changed_schedule_starts_nothing_at_once_and_if_due_waits_for_a_slot(schedules: Schedules) -> None:
     app = {"workload": "app", "source": f"{schedules.place}/app", "randomized_delay": "0s"}
     schedules.declare({**app, "interval": "1d"})
@@ -392,6 +396,7 @@ def test_a_changed_schedule_starts_nothing_at_once_and_if_due_waits_for_a_slot(s
         assert host.run("volt-backup", "run", "app", "--if-due").stdout == "Workload app is not due yet.\n"
 
 
+@pytest.mark.costly
 def test_a_host_that_was_off_makes_up_for_one_run(schedules: Schedules, fleet: Fleet) -> None:
     """Off past a slot: systemd starts one run when the host is back. The stamp is what it remembers, and stands for the time it was off."""
     schedules.declare({"workload": "app", "source": f"{schedules.place}/app", "interval": "1d"})
@@ -412,6 +417,7 @@ def test_a_host_that_was_off_makes_up_for_one_run(schedules: Schedules, fleet: F
         assert len(schedules.call(host, "list", "app")["backups"]) == 1
 
 
+@pytest.mark.costly
 def test_a_run_by_hand_and_one_of_the_unit_do_not_mix(schedules: Schedules) -> None:
     """Each is between its own hooks: what one stops, the other does not start under it."""
     told, state = f"{schedules.place}/told", f"{schedules.place}/app/state"
@@ -430,6 +436,7 @@ def test_a_run_by_hand_and_one_of_the_unit_do_not_mix(schedules: Schedules) -> N
             assert host.run("cat", f"{schedules.place}/{backup['id']}/state").stdout == "stopped\n"
 
 
+@pytest.mark.costly
 def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -> None:
     """A full disk, a command that is gone, a hook that is killed: told, and the post command runs wherever it can."""
     told = f"{schedules.place}/told"
@@ -478,6 +485,7 @@ def test_runs_that_cannot_say_how_they_fared_have_failed(schedules: Schedules) -
         assert host.run("volt-backup", "run", "daily", "--json").returncode == 0 and schedules.states(host)["daily"]["state"] == "ok"
 
 
+@pytest.mark.costly
 def test_a_pre_command_that_fails_waits_for_the_next_slot_and_runs_within_runs_have_their_hooks(schedules: Schedules) -> None:
     told = f"{schedules.place}/told"
 
@@ -509,6 +517,7 @@ def test_a_pre_command_that_fails_waits_for_the_next_slot_and_runs_within_runs_h
         host.run("sh", "-c", "rm -r /run/systemd/system/volt-backup-inner.service.d && systemctl daemon-reload")
 
 
+@pytest.mark.costly
 def test_a_declaration_that_died_before_systemd_heard_of_it(schedules: Schedules) -> None:
     """The next one starts nothing at once, and no timer stays without a time to come. What never comes is refused."""
     app = {"workload": "app", "source": f"{schedules.place}/app", "randomized_delay": "0s"}
@@ -533,6 +542,7 @@ def test_a_declaration_that_died_before_systemd_heard_of_it(schedules: Schedules
         schedules.declare({**app, "on_calendar": "2020-01-01"})
 
 
+@pytest.mark.costly
 def test_a_disk_that_is_away(schedules: Schedules) -> None:
     """The unit of a backup and that of gc start all the same and say so, a play fails, nothing is made; and all goes on once the disk is back."""
     disk, app = f"{schedules.place}/disk", {"workload": "app", "source": f"{schedules.place}/app", "interval": "1d"}
@@ -578,6 +588,7 @@ LEASE = "import fcntl, os, signal, sys; signal.signal(signal.SIGIO, signal.SIG_I
 LEASE += "; fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK); print('held', flush=True); signal.pause()"
 
 
+@pytest.mark.costly
 def test_a_run_that_stands_still_fails_its_unit(schedules: Schedules) -> None:
     app = {"workload": "app", "source": f"{schedules.place}/app", "interval": "1d", "stall": "3s", "timeout": "10m"}
     app["post_command"] = ["/bin/touch", "/run/post"]
@@ -600,6 +611,7 @@ def test_a_run_that_stands_still_fails_its_unit(schedules: Schedules) -> None:
         assert schedules.states(host)["app"]["state"] == "ok" and schedules.call(host, "list")["count"] == 2
 
 
+@pytest.mark.costly
 def test_backups_are_copied_by_their_unit(schedules: Schedules) -> None:
     """Within the hardened unit, to a directory that need not be there: then the backup is made, the unit fails, and the next run makes up for it."""
     nas = f"{schedules.place}/nas"

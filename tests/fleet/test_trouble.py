@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from ansible_collections.volt.backup.tests.fleet.test_schedule import GONE, PLACES, UNITS, Host, Schedules, schedules
 
 __all__ = ["schedules"]  # the fixture
@@ -42,6 +43,7 @@ def problems(schedules: Schedules, host: Host) -> dict[str, Any]:
     return {one["what"]: one for one in schedules.call(host, "status")["problems"]}
 
 
+@pytest.mark.costly
 def test_all_trouble_is_told(schedules: Schedules) -> None:
     """By status with its exit status, by what is sent, by metrics, and to a user who is not root."""
     place = schedules.place
@@ -129,6 +131,7 @@ def test_all_trouble_is_told(schedules: Schedules) -> None:
         assert not any(name.startswith("volt-cas-failure@") for name in problems(schedules, host))
 
 
+@pytest.mark.costly
 def test_a_removal_ends_what_runs(schedules: Schedules) -> None:
     """Its post_command runs, for something may be stopped; a command that units start is not removed; nothing is left."""
     place = schedules.place

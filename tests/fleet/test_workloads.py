@@ -45,6 +45,7 @@ def playbook(fleet: Fleet, hosts: list[Host], ansible: Callable[..., Any]) -> It
     fleet.each(lambda host: host.run("sh", "-c", REMOVE), hosts)
 
 
+@pytest.mark.costly
 def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: list[Host], playbook: Callable[..., str]) -> None:
     defaults = {"interval": "1d", "max_keep": 7, "exclude": ["*.tmp"]}
     given = {"volt_schedule_find": True, "volt_schedule_defaults": defaults}
@@ -80,6 +81,7 @@ def test_what_is_found_is_scheduled_and_backed_up(fleet: Fleet, hosts: list[Host
     fleet.each(what_is_declared_comes_first, hosts)
 
 
+@pytest.mark.costly
 def test_what_was_not_looked_at_keeps_its_schedule(hosts: list[Host], playbook: Callable[..., str], ansible: Callable[..., Any]) -> None:
     given = {"volt_schedule_find": True, "volt_schedule_defaults": {"interval": "1d"}}
     for host in hosts:
@@ -110,6 +112,7 @@ def test_what_was_not_looked_at_keeps_its_schedule(hosts: list[Host], playbook: 
     assert scheduled() == [[name for name in names if name != "vm-db.json"] for names in before]
 
 
+@pytest.mark.costly
 def test_the_command_may_be_elsewhere(hosts: list[Host], playbook: Callable[..., str]) -> None:
     given = {"volt_runner_path": "/srv/app/volt-backup", "volt_schedule_workloads": [{"workload": "app", "source": "/srv/app", "interval": "1d"}]}
     playbook("volt.backup.schedule", **given)
@@ -120,6 +123,7 @@ def test_the_command_may_be_elsewhere(hosts: list[Host], playbook: Callable[...,
 
 
 @pytest.mark.parametrize("module", ["volt_backup_schedule", "volt_workload_info"])
+@pytest.mark.costly
 def test_examples(playbook: Callable[..., str], tmp_path: Any, module: str) -> None:
     """As they stand in the documentation, with a check before."""
     tasks = yaml.safe_load(importlib.import_module(f"{PACKAGE}.{module}").EXAMPLES)

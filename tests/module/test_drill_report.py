@@ -54,6 +54,7 @@ def test_what_was_proved_and_what_was_not() -> None:
 
 
 @pytest.mark.parametrize("look", [{"dark": False}, {"dark": True}, {"size": browser.PHONE}, {"scripts": False}], ids=["light", "dark", "phone", "no scripts"])
+@pytest.mark.costly
 def test_everybody_can_read_it(chromium: Browser, tmp_path: Path, look: dict[str, Any]) -> None:
     with browser.opened(chromium, write(tmp_path / "report.html", fleet_answers.drilled()), **look) as page:
         assert page.get_by_role("heading", name="Restore drills").is_visible()

@@ -113,6 +113,7 @@ def test_every_example_of_the_guides_is_known() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.costly
 def test_every_hosts_workloads(machine: Machine) -> None:
     (machine.top / "host_vars").mkdir()
     (machine.top / "host_vars" / "node1.yml").write_text(machine.move(playbook("volt_schedule_workloads:")))
@@ -127,6 +128,7 @@ def test_every_hosts_workloads(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("deploy", DEPLOYS)
+@pytest.mark.costly
 def test_deploy(machine: Machine, deploy: str) -> None:
     (machine.top / "deploy.yml").write_text(machine.move(DEPLOYS[deploy]))
     play = playbook("- name: Deploy, or restore")
@@ -153,6 +155,7 @@ def test_restore_of_the_unknown_in_check_mode(machine: Machine) -> None:
     assert "The id is null" not in checked.stdout and "Restore that backup" in checked.stdout
 
 
+@pytest.mark.costly
 def test_operations(machine: Machine) -> None:
     """The play of docs/operations.md, on what the play of first steps has backed up; then once more, with something damaged."""
     (machine.top / "host_vars").mkdir()

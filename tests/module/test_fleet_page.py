@@ -136,6 +136,7 @@ def test_keys_alone(chromium: Browser, three: Path) -> None:
 
 
 @pytest.mark.parametrize("size, dark", [(browser.DESK, False), (browser.DESK, True), (browser.PHONE, False)], ids=["light", "dark", "phone"])
+@pytest.mark.costly
 def test_everybody_can_use_it(chromium: Browser, three: Path, size: tuple[int, int], dark: bool) -> None:
     with browser.opened(chromium, three, size, dark) as page:
         assert browser.faults(page) == []

@@ -85,6 +85,7 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.mark.parametrize("name", sample.some(["GitLab", "GitHub"], 1, "pipelines"))
+@pytest.mark.costly
 def test_the_lines_of_a_pipeline_run(project: Project, name: str) -> None:
     script = "\n".join(lines(name))
     done = project.run(*SHELL, script)
@@ -100,6 +101,7 @@ def test_the_lines_of_a_pipeline_run(project: Project, name: str) -> None:
     assert (project.top / "app/file").read_text() == "release 41"
 
 
+@pytest.mark.costly
 def test_the_playbook_of_awx_runs(project: Project) -> None:
     (project.top / "collections").mkdir()
     (project.top / "collections/requirements.yml").write_text((project.top / "requirements.yml").read_text())
@@ -111,6 +113,7 @@ def test_the_playbook_of_awx_runs(project: Project) -> None:
     assert (project.top / "app/file").read_text() == "release 42" and len(project.backups()) == 1
 
 
+@pytest.mark.costly
 def test_pipelines_stop_at_what_fails_before_the_deploy(project: Project) -> None:
     """Neither runner deploys without the collection."""
     (project.top / "requirements.yml").write_text("collections: [{name: /nowhere, type: dir}]\n")

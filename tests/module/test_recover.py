@@ -66,6 +66,7 @@ def lost(tmp_path: Path, controller: warm.Ansible) -> Lost:
     return Lost(tmp_path, controller)
 
 
+@pytest.mark.costly
 def test_a_lost_host_comes_back(lost: Lost) -> None:
     said = lost.recover("--check")
     assert lost.found() == {} and not lost.seen.exists() and " goes to " in said and "Make sure that the host is really lost" in said
@@ -79,6 +80,7 @@ def test_a_lost_host_comes_back(lost: Lost) -> None:
     assert lost.found()["app"] == "app 3"
 
 
+@pytest.mark.costly
 def test_a_host_that_is_alive_is_told(lost: Lost, tmp_path: Path) -> None:
     """It makes a backup while it is recovered: the workloads are back, and no second host begins to do its work."""
     (tmp_path / "alive").mkdir()
@@ -104,6 +106,7 @@ def test_a_host_that_is_alive_is_told(lost: Lost, tmp_path: Path) -> None:
     assert lost.found()["db"] == "db 1"
 
 
+@pytest.mark.costly
 def test_what_the_remote_hides_is_told(lost: Lost) -> None:
     """Withheld in the midst, set back, replaced, damaged: nothing is restored before that was read and accepted."""
     lost.recover("--check")
@@ -124,6 +127,7 @@ def test_what_the_remote_hides_is_told(lost: Lost) -> None:
     assert "is damaged" in said and lost.found() == {}
 
 
+@pytest.mark.costly
 def test_workloads_that_would_overwrite_each_other(lost: Lost) -> None:
     """One whose source is inside that of another one, or the same: refused, and named."""
     outer, inner = lost.room / "outer", lost.room / "outer/inner"
@@ -143,6 +147,7 @@ def test_workloads_that_would_overwrite_each_other(lost: Lost) -> None:
     assert (inner / "file").read_text(encoding="utf-8") == "new"
 
 
+@pytest.mark.costly
 def test_nothing_begins_where_something_is_missing(lost: Lost) -> None:
     assert "choose one with --limit" in lost.recover(status=2, volt_hosts="all")
     assert "has no backup of web2" in lost.recover(status=2, volt_recover_host="web2")

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which of many like cases a run takes. A usual run takes some, by a seed that pytest prints in its header; the long mode takes all.
 
-VOLT_SEED=N takes other ones, VOLT_TESTS=long all of them (`make test-long`).
+The gates take another seed each week. VOLT_SEED=N takes other cases, VOLT_TESTS=long all of them (`make test-long`). What is left out of the tests with
+the marker `costly`, is decided in tests/conftest.py.
 """
 
 from __future__ import annotations

@@ -411,6 +411,7 @@ STEP = st.sampled_from(["run", "run", "edit", "lock", "shrink", "heal", "prune",
 
 @settings(max_examples=1000 if LONG else 25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEP, min_size=4, max_size=16), keep=st.sampled_from([{"last": 1}, {"last": 2}, {"daily": 1}, {"within": "1m"}, {"tags": ["x"]}]))
+@pytest.mark.costly
 def test_no_sequence_deletes_the_newest_good_one_from_before(tmp_path_factory: pytest.TempPathFactory, steps: list[str], keep: dict[str, Any]) -> None:
     """Runs, prunes and collections in any order: the newest good backup from before a suspect one stays whole until a run by the same rules fits."""
     bench = Bench(tmp_path_factory.mktemp("sequence"))

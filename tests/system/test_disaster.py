@@ -180,6 +180,7 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[warm.Ansibl
 
 
 @on("moto")
+@pytest.mark.costly
 def test_the_host_by_the_playbook(site: Site, controller: warm.Ansible) -> None:
     """With --check first, as it stands there, then without."""
     url = pushed(site, True)
@@ -206,6 +207,7 @@ def test_the_host_by_the_playbook(site: Site, controller: warm.Ansible) -> None:
 
 @on("directory")
 @pytest.mark.parametrize("sealed", sample.some([True, False], 1, "commands"), ids=str)
+@pytest.mark.costly
 def test_the_host_by_commands(site: Site, sealed: bool, capsys: pytest.CaptureFixture[str]) -> None:
     pushed(site, sealed)
     site.lose_host()
@@ -221,6 +223,7 @@ def test_the_host_by_commands(site: Site, sealed: bool, capsys: pytest.CaptureFi
 
 @on("directory")
 @pytest.mark.parametrize("sealed", sample.some([True, False], 1, "store"), ids=str)
+@pytest.mark.costly
 def test_the_store(site: Site, sealed: bool, capsys: pytest.CaptureFixture[str]) -> None:
     url = pushed(site, sealed)
     identity = ["--identity", str(site.room / "recovery.key")] if sealed else []
@@ -247,6 +250,7 @@ def test_the_store(site: Site, sealed: bool, capsys: pytest.CaptureFixture[str])
 
 
 @on("directory")
+@pytest.mark.costly
 def test_the_recovery_key(site: Site) -> None:
     pushed(site, True)
     (site.room / "recovery.key").unlink()
@@ -258,6 +262,7 @@ def test_the_recovery_key(site: Site) -> None:
 
 
 @on("directory")
+@pytest.mark.costly
 def test_the_recovery_key_and_a_host(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither another recovery key nor the keys of a host open anything."""
     url = pushed(site, True)
@@ -272,6 +277,7 @@ def test_the_recovery_key_and_a_host(site: Site, capsys: pytest.CaptureFixture[s
 
 @on("directory")
 @pytest.mark.parametrize("sealed", sample.some([True, False], 1, "bucket"), ids=str)
+@pytest.mark.costly
 def test_the_bucket_or_the_nas(site: Site, sealed: bool) -> None:
     url = pushed(site, sealed)
     identity = ["--identity", str(site.room / "recovery.key")] if sealed else []

@@ -156,6 +156,7 @@ def drilled(bench: Bench) -> drill.Drill:
     return done
 
 
+@pytest.mark.costly
 def test_a_drill_loads_them(public_path: Path, servers: dict[str, databases.Server]) -> None:
     """Into servers of its own; what the database itself refuses is not proved."""
     bench = Bench(public_path)
@@ -190,6 +191,7 @@ SPACE = "CREATE TABLESPACE \"fast ssd\" OWNER postgres LOCATION '/srv/volt-none/
         (None, "CREATE ROLL shop;\nCREATE ROLE other;\n", 'ERROR: syntax error at or near "ROLL"'),
     ],
 )
+@pytest.mark.costly
 def test_odd_names_tablespaces_and_roles(tmp_path: Path, database: str | None, text: str, why: str | None) -> None:
     """None of the errors that there are while roles are made goes unseen, but those of roles that there are."""
     need("psql", root=True)
@@ -201,6 +203,7 @@ def test_odd_names_tablespaces_and_roles(tmp_path: Path, database: str | None, t
     assert (tried.reason is None) == (why is None) and (why or "") in (tried.reason or ""), tried.reason
 
 
+@pytest.mark.costly
 def test_a_dump_without_its_end_is_not_proved(public_path: Path, servers: dict[str, databases.Server]) -> None:
     """A client takes what is there, and says nothing."""
     for kind in ("postgresql", "mariadb"):

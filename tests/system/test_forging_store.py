@@ -240,6 +240,7 @@ def told(remotes: Remotes, name: str) -> list[str]:
     return [name, f"Commit {rest} ", f"Commit {number} of", *([f"commit {number} was replaced", "the remote was set back"] if number == len(own) else [])]
 
 
+@pytest.mark.costly
 def test_every_object_harmed_in_every_way(remotes: Remotes) -> None:
     """What the lost host has there: the recovery names it, and what is restored is right. Of a pack, bits that nothing reads may be any."""
     cases = [(name, how) for name in remotes.objects() for how in HARMS]
@@ -256,6 +257,7 @@ def test_every_object_harmed_in_every_way(remotes: Remotes) -> None:
 
 
 @pytest.mark.parametrize("how", HARMS[:6])
+@pytest.mark.costly
 def test_what_the_remote_is_harmed(remotes: Remotes, how: str) -> None:
     """`volt.json`: told, unless it still says the same."""
     top = remotes.harmed()
@@ -270,6 +272,7 @@ def _older_head(top: Path) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["gone", "rubbish", "older", "of the other host"])
+@pytest.mark.costly
 def test_a_head_is_never_believed(remotes: Remotes, how: str) -> None:
     top = remotes.harmed()
     path = top / names.HEADS / LOST
@@ -322,6 +325,7 @@ MANY = {
 
 
 @pytest.mark.parametrize("how", MANY)
+@pytest.mark.costly
 def test_many_objects_at_once(remotes: Remotes, how: str) -> None:
     top = remotes.harmed()
     act, sentence = MANY[how]
@@ -358,6 +362,7 @@ FORGED = "20990101T000000Z-0123456789abcdef"
     "how",
     ["no signature", "any signature", "the signature of another commit", "the signature of another host", "the signature of another fleet", "no seal"],
 )  # fmt: skip
+@pytest.mark.costly
 def test_an_invented_commit(remotes: Remotes, how: str) -> None:
     """By a store that has the keys of another host: named, and the newest true backup is restored."""
     top = remotes.harmed()
@@ -368,6 +373,7 @@ def test_an_invented_commit(remotes: Remotes, how: str) -> None:
 
 
 @pytest.mark.parametrize("remotes", ["sealed"], indirect=True)
+@pytest.mark.costly
 def test_an_unsealed_remote_in_place_of_a_sealed_one(remotes: Remotes) -> None:
     """All of it is new and fits together; but the recovery key is not of it."""
     room = remotes.fleet.room / "false"
@@ -443,6 +449,7 @@ def _refused(act: Callable[[], Any]) -> bool:
     return False
 
 
+@pytest.mark.costly
 def test_what_is_of_another_host_is_out_of_reach(stolen: Stolen) -> None:
     """Each verb, on each object of the other host and of the remote; and the copies, versions and rights that S3 has beside these."""
     allowed = []
@@ -483,6 +490,7 @@ def test_what_is_of_another_host_is_out_of_reach(stolen: Stolen) -> None:
     assert found.named == [] and found.restored.keys() == set(stolen.fleet.ids[OTHER])
 
 
+@pytest.mark.costly
 def test_its_own_copies_cannot_be_removed_or_read(stolen: Stolen) -> None:
     own = [name for kind in ("packs", "indexes", "commits", "heads") for name in stolen.named(kind, LOST)]
     assert [name for name in own if not _refused(lambda name=name: stolen.own.delete([name]))] == []
@@ -504,6 +512,7 @@ def test_its_own_copies_cannot_be_removed_or_read(stolen: Stolen) -> None:
         Remote(Manager("/nonexistent", "/nonexistent"), settings).restore(Meant(LOST, workload="work"), RestoreRequest(str(stolen.fleet.room / "x")))
 
 
+@pytest.mark.costly
 def test_a_commit_of_another_host_is_not_forged(stolen: Stolen) -> None:
     """It has no name for it there; and what it makes under its own name is never taken for the other's."""
     sign = sealed_keys.Sealed(stolen.fleet.recovery.of_host(LOST)).sign  # type: ignore[union-attr]
@@ -553,6 +562,7 @@ def _overwrites(stolen: Stolen) -> dict[str, tuple[str, bytes, str]]:
     }
 
 
+@pytest.mark.costly
 def test_what_it_overwrites_of_its_own_is_noticed(stolen: Stolen) -> None:
     """It can do that on a server that does not know the condition of the policy. A recovery names each, and restores what is right, or nothing."""
     unnoticed = []
@@ -568,6 +578,7 @@ def test_what_it_overwrites_of_its_own_is_noticed(stolen: Stolen) -> None:
     assert unnoticed == []
 
 
+@pytest.mark.costly
 def test_a_head_that_goes_backwards(stolen: Stolen) -> None:
     """The one name that it may replace: nothing is restored by it."""
     (head,) = stolen.named("heads", LOST)
@@ -580,6 +591,7 @@ def test_a_head_that_goes_backwards(stolen: Stolen) -> None:
         stolen.mend()
 
 
+@pytest.mark.costly
 def test_what_it_pushes_later_pushes_nothing_out(stolen: Stolen) -> None:
     """It goes on as itself, with rubbish: the older backups are there as they were, and `before` restores one of them."""
     settings = stolen.fleet.settings(stolen.place, LOST, stolen.server.keys["small"])

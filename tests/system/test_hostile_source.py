@@ -114,6 +114,7 @@ def test_what_is_swapped_for_a_symlink_is_not_followed(bench, outside: Path, wha
 
 
 @pytest.mark.parametrize("kind", ["fifo", "zero", "socket"])
+@pytest.mark.costly
 def test_a_file_swapped_for_something_that_blocks(bench, kind: str) -> None:
     """/dev/zero never ends; a fifo never begins."""
     need(root=kind == "zero")
@@ -131,6 +132,7 @@ def test_a_file_swapped_for_something_that_blocks(bench, kind: str) -> None:
             assert outcomes["create"].value is True, outcomes
 
 
+@pytest.mark.costly
 def test_files_that_grow_and_vanish(bench) -> None:
     """Neither ends a backup, nor makes it endless, nor incomplete."""
     tree(bench)
@@ -209,6 +211,7 @@ def test_a_source_that_is_another_by_now(bench) -> None:
 
 @pytest.mark.parametrize("strategy", ["in_place", "replace"])
 @pytest.mark.parametrize("what", ["directory", "deeper", "file"])
+@pytest.mark.costly
 def test_a_target_that_is_swapped_while_we_write(bench, outside: Path, strategy: str, what: str) -> None:
     tree(bench)
     backup = bench.create().backup["id"]

@@ -241,6 +241,7 @@ CASES = some(((kind, how) for kind in KINDS for how in HOWS), *TOLD, one_in=18)
 
 
 @pytest.mark.parametrize(("kind", "how"), CASES)
+@pytest.mark.costly
 def test_a_harmed_file(victim: Victim, kind: str, how: str) -> None:
     every = kinds(victim.top)
     harm(every[kind], how, every, victim.outside)
@@ -252,6 +253,7 @@ PARTS = ("objects", "packs", "refs", "index", "cache", "tmp", "trash", "quaranti
 
 @pytest.mark.parametrize("how", ["symlink", "fifo", "gone"] if LONG else ["symlink"])
 @pytest.mark.parametrize("part", PARTS)
+@pytest.mark.costly
 def test_a_harmed_directory(victim: Victim, part: str, how: str) -> None:
     path = victim.store / part
     # what is found false makes repair use the quarantine
@@ -267,6 +269,7 @@ def test_a_harmed_directory(victim: Victim, part: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("name", some(["0-1", "x", "99999999999999999999999999-1", "\u00b2-1"], "\u00b2-1"))
+@pytest.mark.costly
 def test_strange_things_in_the_trash(victim: Victim, name: str) -> None:
     (victim.store / "trash" / name).symlink_to(victim.outside)
     (victim.store / "trash" / ("0" + name)).mkdir()
@@ -316,6 +319,7 @@ ODD_TREES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", some(ODD_TREES, "device numbers", "missing", "300 bytes", "absolute"))
+@pytest.mark.costly
 def test_an_odd_tree(victim: Victim, name: str) -> None:
     sound = victim.sound()
     victim.forge(victim.add(ODD_TREES[name])[0])
@@ -342,6 +346,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", some(LISTS, "2^63 hole", "many holes"))
+@pytest.mark.costly
 def test_an_invalid_list_of_chunks(victim: Victim, name: str) -> None:
     size, blob = LISTS[name]
     (digest,) = victim.add(blob)
@@ -352,6 +357,7 @@ def test_an_invalid_list_of_chunks(victim: Victim, name: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 100, 200_000, 1 << 40, 1 << 63] if LONG else [200_000, 1 << 63])
 @pytest.mark.parametrize("kind", ["small", "plain", "packed"] if LONG else ["small", "packed"])
+@pytest.mark.costly
 def test_a_wrong_size(victim: Victim, kind: str, size: int) -> None:
     """The tree says that a blob is longer or shorter than it is: damaged, and no restore gives the wrong bytes."""
     content = {"small": b"d1/deep/f4", "plain": b"plain", "packed": b"packed"}[kind]
@@ -378,6 +384,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", some(TABLES, "deep outside"))
+@pytest.mark.costly
 def test_a_table_of_links_that_leads_astray(victim: Victim, name: str) -> None:
     victim.forge(None, victim.add(TABLES[name])[0])
     assert victim.survive()["restore newest"].how == "done"
@@ -398,6 +405,7 @@ MANIFESTS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("name", some(MANIFESTS, "workload"))
+@pytest.mark.costly
 def test_facts_that_are_forged(victim: Victim, name: str) -> None:
     evil = victim.forge(None, facts=MANIFESTS[name])
     victim.survive()
@@ -422,6 +430,7 @@ def dag(victim: Victim, levels: int, bottom: bytes) -> bytes:
 ENDLESS = ("restore", "in place")  # these make every path that the backup holds: only their user knows when it is too much
 
 
+@pytest.mark.costly
 def test_a_tree_that_refers_to_itself_exponentially(victim: Victim) -> None:
     victim.forge(dag(victim, 40, raw_tree(b"x")))
     outcomes = victim.survive(*ENDLESS, "create evil")
@@ -431,12 +440,14 @@ def test_a_tree_that_refers_to_itself_exponentially(victim: Victim) -> None:
     assert stuck["restore"].how in ("refused", "stuck") and not (victim.top / "target").exists(), "it is still comparing, and has written nothing"
 
 
+@pytest.mark.costly
 def test_an_exponential_tree_that_lacks_something(victim: Victim) -> None:
     """Verification names paths: not 2^40 of them."""
     victim.forge(dag(victim, 40, tree.encode([item(b"f", size=5, content=b"\2" * 32)])))
     victim.survive(*ENDLESS, "create evil")
 
 
+@pytest.mark.costly
 def test_a_new_backup_after_an_exponential_one(victim: Victim) -> None:
     """The new backup tells what changed since the last one of its workload, which is the hostile one."""
     victim.forge(dag(victim, 40, raw_tree(b"x")))
@@ -444,6 +455,7 @@ def test_a_new_backup_after_an_exponential_one(victim: Victim) -> None:
     assert outcomes["create evil"].how == "done", outcomes
 
 
+@pytest.mark.costly
 def test_a_deep_tree(victim: Victim) -> None:
     blobs = [raw_tree(b"x")]
     for _level in range(3000):
@@ -456,6 +468,7 @@ def test_a_deep_tree(victim: Victim) -> None:
     assert (again["same"].value, again["backup"].value) == (False, True), again
 
 
+@pytest.mark.costly
 def test_a_wide_tree_in_a_few_bytes(victim: Victim) -> None:
     """The longest tree blob that is read, of very many very equal entries."""
     count = 100_000 if not LONG else 1_400_000
@@ -486,6 +499,7 @@ def bombs() -> dict[str, tuple[bytes, bytes]]:
 
 @pytest.mark.parametrize("suffix", [codec.ZLIB, codec.ZSTD] if LONG else [codec.ZSTD])
 @pytest.mark.parametrize("place", ["pack", "object", "tree", "links"])
+@pytest.mark.costly
 def test_a_bomb(victim: Victim, bombs: dict[str, tuple[bytes, bytes]], place: str, suffix: str) -> None:
     data, table = bombs[suffix]
     name = hashlib.sha256(data).digest()  # its own, as no one can tell without unpacking it
@@ -504,6 +518,7 @@ def test_a_bomb(victim: Victim, bombs: dict[str, tuple[bytes, bytes]], place: st
     assert outcomes["restore"].how == "refused"
 
 
+@pytest.mark.costly
 def test_very_many_links_in_a_few_bytes(victim: Victim) -> None:
     """A table of tens of thousands of stored bytes that says millions of groups."""
     groups = 100_000 if not LONG else 40_000_000
@@ -513,6 +528,7 @@ def test_very_many_links_in_a_few_bytes(victim: Victim) -> None:
     victim.survive(*(() if LONG else ENDLESS))
 
 
+@pytest.mark.costly
 def test_changes_since_a_damaged_backup_spoil_no_others(victim: Victim) -> None:
     victim.forge(victim.add(ODD_TREES["missing"])[0])
     after = victim.manager.create(create.CreateRequest("evil", str(victim.source))).backup["id"]
@@ -524,6 +540,7 @@ def test_changes_since_a_damaged_backup_spoil_no_others(victim: Victim) -> None:
 
 
 @pytest.mark.parametrize("lie", some(["swapped digests", "zero lengths", "length beyond", "twice", "kind"], "length beyond"))
+@pytest.mark.costly
 def test_a_pack_with_a_wrong_table(victim: Victim, lie: str) -> None:
     path = kinds(victim.top)["metadata"]
     match = codec.NONE if path.suffix == ".pack" else path.suffix
@@ -566,6 +583,7 @@ TABLE_LIES = {
 
 @pytest.mark.parametrize("lie", some(TABLE_LIES, "numbers beyond", "appendix of odd length"))
 @pytest.mark.parametrize("kind", ["pack table", "object table"])
+@pytest.mark.costly
 def test_a_wrong_index_table_with_a_correct_checksum(victim: Victim, kind: str, lie: str) -> None:
     path = kinds(victim.top)[kind]
     data = path.read_bytes()
@@ -575,6 +593,7 @@ def test_a_wrong_index_table_with_a_correct_checksum(victim: Victim, kind: str, 
 
 
 @pytest.mark.parametrize("field", some(range(3, 11), 5))
+@pytest.mark.costly
 def test_a_wrong_stat_cache_with_a_correct_checksum(victim: Victim, field: int) -> None:
     """Counts of a record that do not fit it; all other fields are as they were."""
     path = kinds(victim.top)["scan"]

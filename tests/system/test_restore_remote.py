@@ -100,6 +100,7 @@ def test_a_host_without_a_store_gets_all(place: Place) -> None:
     assert not again.changed and again.restore["strategy"] == "none"
 
 
+@pytest.mark.costly
 def test_a_difficult_tree(bench: Any) -> None:
     need("zstd", root=True)
     torture.build(bench.source, entries=500)
@@ -138,6 +139,7 @@ def test_a_stream_travels_like_other_content(place: Place, tmp_path: Path) -> No
     assert (tmp_path / "out/.volt-dumps/dump.sql").read_bytes() == rows
 
 
+@pytest.mark.costly
 def test_one_file_of_a_large_backup(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large indexes, a few samples and lists are read; also where the newest of them does not have what is wanted."""
     monkeypatch.setattr(places, "_FIRST", 4 << 10)

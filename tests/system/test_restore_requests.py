@@ -78,6 +78,7 @@ def test_one_file_of_many_indexes(place: Place) -> None:
     assert len(elsewhere.requests) <= 11 + _commits(elsewhere)
 
 
+@pytest.mark.costly
 def test_one_file_of_a_million(bench: Any) -> None:
     """Of a pack of tiny files, the head is what costs: it names each of them."""
     need("zstd")

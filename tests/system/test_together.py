@@ -141,6 +141,7 @@ class Crowd:
             self.run(server, chance, "verify", *(["--content"] if chance.random() < 0.5 else []), *extra)
 
 
+@pytest.mark.costly
 def test_a_crowd_loses_nothing(tmp_path: Path, record_property) -> None:
     crowd = Crowd(tmp_path)
     crowd.faults.clear()
@@ -751,6 +752,7 @@ def timer(store: str, backups: str, source: str, number: int) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.costly
 def test_no_command_waits_for_another(bench, frozen, record_property) -> None:
     """A run that is stopped for as long as the rest takes, a restore that is stopped as well, lists, restores, many timers, and one collection after
     another over many dead objects."""

@@ -238,6 +238,7 @@ def test_list(remote: Any) -> None:
         assert names_in(remote, prefix, after) == [name for name in found if name.startswith(prefix) and name > after], (prefix, after)
 
 
+@pytest.mark.costly
 def test_long_listing(remote: Any) -> None:
     """More than a server lists at once."""
     many = [f"n/{number:04d}" for number in range(1003)]

@@ -45,8 +45,8 @@ LINK = SCRATCH / "link"
 ENDS = ("oldest", "newest")
 #: Free bytes that all gates need in each of the places that they write to.
 _ROOM = 4 << 30
-#: Of the points of crash tests and of random trees, which are taken; VOLT_SEED=N takes others, VOLT_TESTS=long all.
-SEED = os.environ.get("VOLT_SEED", "1")
+#: Which cases are taken of what is sampled: others in each week, the same ones within it. VOLT_SEED=N takes others, VOLT_TESTS=long all.
+SEED = os.environ.get("VOLT_SEED") or time.strftime("%G%V", time.gmtime())
 
 #: Variables that make tests differ, or that lead git and pip elsewhere.
 _DISTURBING = ("ANSIBLE_", "GIT_", "MOLECULE_", "PYTEST_", "PYTHON")
@@ -167,7 +167,8 @@ GATES = (
     Gate("newest", "makes the environment of the newest ansible-core", "compute", (), prepare("newest")),
     Gate("crash", "kills, errors and power cuts at the engine's system calls", "compute", ("tools",), pytest("crash", *ALONE, "tests/crash")),
     Gate("servers", "makes what S3 servers run from", "compute", ("tools",), checkout("ansible_collections.volt.backup.tests.rigs.s3_servers")),
-    Gate("system", "the engine on real file systems, and on real S3 servers", "compute", ("servers",), pytest("system", *ALONE, "tests/system")),
+    Gate("system", "the engine on real file systems, and on real S3 servers", "compute", ("servers",),
+         pytest("system", *ALONE, "-n", "2", "--dist", "loadfile", "tests/system")),
     Gate("module", "modules in process; every example of the documentation", "compute", ("tools",), pytest("module", *ALONE, "tests/module")),
     *(
         Gate(f"{what}-{end}", f"ansible-test {what}, {end} ansible-core", "compute", (end,), ansible_test(end, what, *options))
