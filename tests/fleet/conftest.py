@@ -121,7 +121,7 @@ class Lane:
         fleet, scenario = self.hosts(), item.path.parent.name
         room = fleet.room / f"molecule-{scenario}"
         room.mkdir()
-        fleet.inventory(room / "inventory", sample.some(list(fleet.hosts.values()), 1, scenario))
+        fleet.inventory(room / "inventory", sample.some([fleet.hosts[suite] for suite in SUITES], 1, scenario))
         self._log = room / "log"
         for name, value in {
             "HOME": room,
@@ -165,8 +165,8 @@ def outcome(request: pytest.FixtureRequest) -> Callable[[], None]:
 
 @pytest.fixture
 def hosts(fleet: Fleet, request: pytest.FixtureRequest) -> list[Host]:
-    """The hosts that this test plays on."""
-    found = list(fleet.hosts.values())
+    """The hosts that this test plays on: of those for all tests, for another test may have booted some of its own."""
+    found = [fleet.hosts[suite] for suite in SUITES]
     return found if request.node.get_closest_marker("everywhere") else sample.some(found, 1, request.node.name)
 
 

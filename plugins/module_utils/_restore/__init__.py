@@ -20,8 +20,8 @@ counted and named, and the rest restored.
 Files: `target` (where it is, and that one restore at a time has it), `in_use` (who else uses it), `equal` (one entry beside what is at a place),
 `compare` (a tree beside a directory), `known` (the stat cache of a target), `plan` (what was asked, and the strategy), `space` (what will be
 written), `salvage` (the sound rest of a damaged backup), `blobs` (where they are read), `supply` (packed blobs, each pack read once), `spool` (what was fetched
-from a remote), `content` (blobs into files), `assemble` (a tree into a directory), `rooms` (where new files grow), `replace` (a new tree beside the old,
-exchanged), `preserve` (what a restore leaves alone), `remove` (removing a tree without leaving it).
+from a remote), `content` (blobs into files), `assemble` (a tree into a directory), `hard_links` (files with several names), `rooms` (where new files
+grow), `replace` (a new tree beside the old, exchanged), `preserve` (what a restore leaves alone), `remove` (removing a tree without leaving it).
 """
 
 from __future__ import annotations

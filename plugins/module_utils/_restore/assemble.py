@@ -30,6 +30,7 @@ from .._fs.flags import NONE, Flags, carry, flags_at, read_flags
 from .compare import Comparison, Selection
 from .content import Filler
 from .equal import Comparer, same_type
+from .hard_links import Links
 from .known import Seen
 from .preserve import Preserve
 from .remove import Remover
@@ -39,69 +40,6 @@ _NODES = {FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, tree.CHARACTER: stat.S_IFCH
 
 #: As a restore names what it may not make.
 _KINDS = {SYMLINK: "symlink", FIFO: "fifo", SOCKET: "socket", tree.CHARACTER: "device", tree.BLOCK: "device"}
-
-
-class Links:
-    """Hard-link groups while they are being restored: where the first member of each was put, on each device."""
-
-    def __init__(
-        self, groups: t.List[t.List[bytes]], root: int, anchors: t.Mapping[t.Tuple[int, int], t.Tuple[bytes, int]], mounted: t.Mapping[bytes, int]
-    ) -> None:
-        """:param anchors: members that are in place already and will not be touched, and their inodes, by number of their group and device.
-        :param mounted: mount points below the root that may be entered."""
-        self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
-        self._sizes = [len(paths) for paths in groups]
-        self._placed = dict(anchors)
-        self._known = {group for group, _device in anchors}
-        self._root, self._mounted = root, mounted
-
-    def size(self, path: bytes) -> int:
-        """How many names the backup gives the file at a path."""
-        group = self._group_of.get(path)
-        return 1 if group is None else self._sizes[group]
-
-    def placed(self, path: bytes, info: os.stat_result) -> bool:
-        """The path has this file now; later members of its group become further names of it. Whether other members have another file."""
-        group = self._group_of.get(path)
-        if group is None:
-            return False
-        apart = group in self._known and self._placed.get((group, info.st_dev), (b"", -1))[0] != path  # a second attempt is none
-        self._known.add(group)
-        self._placed[group, info.st_dev] = path, info.st_ino
-        return apart
-
-    def link(self, path: bytes, device: int, directory: int, name: bytes) -> bool:
-        """Make a name a further one of the file that the path's group has on this device. False where there is none, or it has all the names that it may."""
-        group = self._group_of.get(path)
-        first, inode = (b"", -1) if group is None else self._placed.get((group, device), (b"", -1))
-        if inode < 0 or first == path:
-            return False
-        parent, _slash, last = first.rpartition(b"/")
-        try:
-            fd = self._open(parent)
-        except OSError:
-            return False  # gone, or exchanged by another user: a file of its own is as good
-        try:
-            os.link(last, name, src_dir_fd=fd, dst_dir_fd=directory, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (errno.EMLINK, errno.EXDEV, errno.ENOENT):
-                return False
-            raise
-        finally:
-            os.close(fd)
-        if os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == inode:
-            return True
-        _unlink(name, directory)  # another user put a file of his in the place of that one
-        return False
-
-    def _open(self, path: bytes) -> int:
-        """A directory below the root, part by part: no symlink leads astray, and no path is too long."""
-        with Trail(os.dup(self._root)) as trail:
-            here = b""
-            for part in path.split(b"/") if path else ():
-                here = join(here, part)
-                trail.enter_on_mount(part, self._mounted.get(here))
-            return os.dup(trail.fd)
 
 
 class Tally:
@@ -192,7 +130,7 @@ class Assembler:
                 if not self._links.link(here, device, trail.fd, child.name):
                     if self._link_old(here, child, old.fd, trail.fd, may_link):
                         self.tally.unchanged += 1
-                    elif not self._create(trail.fd, child.name, here, child, inherits, flags_at(old.fd, child.name) if old.fd >= 0 else NONE, own):
+                    elif not self._create(trail.fd, child.name, here, child, inherits, flags_at(old.fd, child.name) if old.fd >= 0 else NONE, old.fd, own):
                         continue
                     self._place(here, trail.fd, child.name)
                 self.tally.size += child.size
@@ -343,7 +281,7 @@ class Assembler:
         for room, name in rooms.places(path.rpartition(b"/")[0], directory):
             try:
                 if not self._links.link(path, device, room, name):
-                    if not self._create(room, name, path, entry, True, old):
+                    if not self._create(room, name, path, entry, True, old, directory):
                         return
                     self._place(path, room, name)
                 if info is not None and stat.S_ISDIR(info.st_mode):
@@ -390,17 +328,17 @@ class Assembler:
 
     # ---- one thing
 
-    def _create(self, directory: int, name: bytes, path: bytes, entry: Entry, strip: bool, flags: Flags, own: bool = False) -> bool:
+    def _create(self, directory: int, name: bytes, path: bytes, entry: Entry, strip: bool, flags: Flags, old: int, own: bool = False) -> bool:
         """Make a file, symlink, fifo, socket or device in a directory that is ours alone, complete with its attributes.
 
         False for what may not be made here, and for content that is lost while all else is salvaged.
 
-        :param strip: a new file may have inherited attributes. :param flags: of the file that it replaces.
-        :param own: a new file has our owner and the mode that it is given.
+        :param strip: a new file may have inherited attributes. :param flags: of the file that it replaces. :param old: a descriptor of the directory of that
+            file, or -1. :param own: a new file has our owner and the mode that it is given.
         """
         if entry.is_file:
             try:
-                self._regular(directory, name, path, entry, strip, flags, own)
+                self._regular(directory, name, path, entry, strip, flags, old, own)
             except Damaged:
                 if self._salvage is None:
                     raise
@@ -426,7 +364,7 @@ class Assembler:
             self._setter.special(directory, name, entry, path)
         return True
 
-    def _regular(self, directory: int, name: bytes, path: bytes, entry: Entry, strip: bool, flags: Flags, own: bool) -> None:
+    def _regular(self, directory: int, name: bytes, path: bytes, entry: Entry, strip: bool, flags: Flags, old: int, own: bool) -> None:
         if self._filler.hardlinks and self._filler.hardlink(entry, directory, name, lambda info: self._comparer.fits(entry, info, directory)):
             self._hardlinked(directory, name, path, entry)
             return
@@ -435,7 +373,7 @@ class Assembler:
         try:
             if flags != NONE:
                 self._setter.skips.add(path, carry(flags, fd))
-            self._filler.fill(fd, entry)
+            self._filler.fill(fd, entry, old)
             if finished:
                 os.utime(fd, ns=(entry.mtime, entry.mtime))
             else:

@@ -141,13 +141,14 @@ class TargetComparer:
 
     def __init__(
         self, load: Load, comparer: Comparer, preserve: Preserve, selection: Selection, groups: t.List[t.List[bytes]], limit: int,
-        shared_links: bool, mounted: t.Mapping[bytes, int], strict: int, writes_all: bool,
+        shared_links: bool, mounted: t.Mapping[bytes, int], strict: int, writes_all: bool, far: bool,
     ) -> None:  # fmt: skip
         """:param shared_links: files may share an inode with others that are equal (restored as hard links into the store).
         :param mounted: mount points below the target, and ids of the mounts. :param strict: a descriptor of a directory where the target is or will
             be, to find out what it cannot hold; -1 where that does not matter.
-        :param writes_all: what is equal is written as well, for nothing is taken over from the old tree."""
-        self._mounted, self._strict, self._writes_all = mounted, strict, writes_all
+        :param writes_all: what is equal is written as well, for nothing is taken over from the old tree. :param far: the content is on a remote, so it
+            matters which chunks of large files are at the target."""
+        self._mounted, self._strict, self._writes_all, self._far = mounted, strict, writes_all, far
         self._load, self._comparer, self._preserve, self._selection = load, comparer, preserve, selection
         self._group_of = {path: number for number, paths in enumerate(groups) for path in paths}
         self._inodes: t.Dict[bytes, t.Tuple[int, int]] = {}
@@ -263,7 +264,7 @@ class TargetComparer:
                 if item.kind != DIRECTORY and here in self._mounted:
                     result.guarded.append(here)
                 self._note_immutable(here, fd, item.name)
-                result.space.add(here, item)
+                result.space.add(here, item, self._comparer.at_hand(item, fd, item.name) if self._far else ())
             elif self._writes_all:
                 result.space.add(here, item)
             if item.kind == DIRECTORY:

@@ -4,19 +4,30 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Blobs into files: by sharing blocks or inodes where that was asked for and is possible, else by a copy that is hashed on its way."""
+"""Blobs into files: by sharing blocks or inodes where that was asked for and is possible, else by a copy that is hashed on its way.
+
+Of a large file that is there already, a restore takes the chunks that it has where they belong: on a file system that can share blocks none of them is
+written, and none is fetched from a remote. They are hashed in the new file, or on their way there, for others may write to the old one.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import stat
 import typing as t
 
 from .._base import Damaged, TargetError, create_file, files, kernel, target_failure
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
+from .._fs.descent import Patience, open_source
 from .blobs import Blobs
 from .supply import Supply, Uses
+
+#: After more chunks in a row than the first that an old file has not, some are not looked for in it, at most the second: else one that is all different
+#: is read in vain.
+_PATIENCE, _PASSED_OVER = 4, 16
 
 
 class Filler:
@@ -32,6 +43,7 @@ class Filler:
         self._store, self._verify = store, verify
         self._supply = Supply(store, uses)
         self._clones = link in ("auto", "reflink")
+        self._clones_old = True
         self.hardlinks = link == "hardlink"
         self.linked = self.copied = 0
 
@@ -40,10 +52,15 @@ class Filler:
         self.linked = self.copied = 0
         self._supply.renew()
 
-    def fill(self, fd: int, entry: Entry) -> None:
-        """Write the content of a file entry; the file keeps its holes."""
+    def fill(self, fd: int, entry: Entry, old: int = -1) -> None:
+        """Write the content of a file entry; the file keeps its holes. :param old: the directory of a file of that name which it replaces, or -1."""
         if entry.kind == CHUNKED:
-            shared = self._chunks(fd, entry)
+            replaced = _open_old(entry.name, old)
+            try:
+                shared = self._chunks(fd, entry, replaced)
+            finally:
+                if replaced >= 0:
+                    os.close(replaced)
         elif entry.size > chunks.PACKED_MOST and self._clone(fd, entry.content, entry.size, 0, entry.size):
             _punch(fd, entry.extra.holes)
             shared = True
@@ -60,21 +77,49 @@ class Filler:
         self.linked += shared
         self.copied += not shared
 
-    def _chunks(self, fd: int, entry: Entry) -> bool:
+    def _chunks(self, fd: int, entry: Entry, old: int) -> bool:
+        """Write a large file by its chunks; whether it shares blocks with the store. :param old: a descriptor of the file that it replaces, or -1."""
         found = chunks.decode(self._store.read(entry.content, chunks.LIST_LIMIT), entry.size)
         os.ftruncate(fd, entry.size)
-        shared = False
+        shared = taken = False
+        missed = pause = 0
         for offset, length, digest in found.chunks():
             if self._clone(fd, digest, length, offset, entry.size):
                 shared = True
                 continue
+            if old >= 0 and not pause:
+                if self._take(fd, old, offset, length, digest, found.holes):
+                    taken, missed = True, 0
+                    continue
+                missed += 1
+                pause = min(max(missed - _PATIENCE, 0), _PASSED_OVER) if self._store.exists else 0  # what a remote need not send is worth a look
+            else:
+                pause = max(pause - 1, 0)
             data = self._store.read_object_first(digest, length)
             if len(data) != length:
                 raise Damaged(f"Chunk {digest.hex()} does not have the expected size.")
             _write(fd, data, offset, found.holes)
-        if shared:
+        if shared or taken:
             _punch(fd, found.holes)
         return shared
+
+    def _take(self, fd: int, old: int, offset: int, length: int, digest: bytes, holes: chunks.Holes) -> bool:
+        """Have a chunk from the old file, if it is there."""
+        try:
+            if self._clones_old:
+                kernel.clone_range(old, offset, length, fd, offset)
+                return chunk_at(fd, offset, length, digest) is not None
+        except OSError as error:
+            if error.errno not in kernel.NO_CLONE:
+                raise
+            self._clones_old = error.errno not in kernel.NEVER_CLONES
+        try:
+            data = chunk_at(old, offset, length, digest)
+        except OSError:
+            return False  # it cannot be read: the store has it
+        if data is not None:
+            _write(fd, data, offset, holes)
+        return data is not None
 
     def _clone(self, fd: int, digest: bytes, size: int, offset: int, end: int) -> bool:
         """Share an object's blocks at an offset; False where that cannot be, for this object or at all."""
@@ -124,6 +169,22 @@ class Filler:
             os.close(fd)
         self.linked += 1
         return True
+
+
+def chunk_at(fd: int, offset: int, length: int, digest: bytes) -> t.Optional[bytes]:
+    """The bytes at a place of a file, if they are a chunk's."""
+    data = os.pread(fd, length, offset)
+    return data if len(data) == length and hashlib.sha256(data).digest() == digest else None
+
+
+def _open_old(name: bytes, directory: int) -> int:
+    """A descriptor of a file, or -1 where there is none that can be read."""
+    try:
+        if directory < 0 or not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            return -1
+        return open_source(os.fsdecode(name), directory, Patience(0))
+    except OSError:
+        return -1
 
 
 def _write(fd: int, data: bytes, offset: int, holes: chunks.Holes) -> None:

@@ -17,12 +17,13 @@ import os
 import stat
 import typing as t
 
-from .._base import show
+from .._base import Damaged, show
 from .._format import chunks
 from .._format.tree import CHUNKED, DIRECTORY, FILE, SYMLINK, Entry, Read
 from .._fs import metadata
 from .._fs.descent import Patience, find_holes, open_source
 from .._fs.holding import Basics, Holder
+from .content import chunk_at
 from .known import Seen
 
 #: Seconds that a comparison waits for one lease to be given back.
@@ -116,6 +117,22 @@ class Comparer:
             missing += [show(name) for name, _value in entry.extra.xattrs if name not in names]
         return missing
 
+    def at_hand(self, entry: Entry, directory: int, name: bytes) -> t.Set[bytes]:
+        """The chunks of a large file, by their digests, that the file at a place has where they belong. A restore takes them from there."""
+        if entry.kind != CHUNKED:
+            return set()
+        try:
+            fd = open_source(os.fsdecode(name), directory, Patience(_LEASE))
+        except OSError:
+            return set()
+        try:
+            found = chunks.decode(self._read(entry.content, chunks.LIST_LIMIT), entry.size)
+            return {digest for offset, length, digest in found.chunks() if chunk_at(fd, offset, length, digest) is not None}
+        except (OSError, Damaged):
+            return set()
+        finally:
+            os.close(fd)
+
     def _same_content(self, entry: Entry, directory: int, name: bytes) -> bool:
         """Hash a file of the right size; False also where it cannot be read."""
         try:
@@ -131,7 +148,7 @@ class Comparer:
             found = chunks.decode(self._read(entry.content, chunks.LIST_LIMIT), entry.size)
             at = 0
             for offset, length, digest in found.chunks():
-                if hashlib.sha256(os.pread(fd, length, offset)).digest() != digest or not _zeros(fd, at, offset):
+                if chunk_at(fd, offset, length, digest) is None or not _zeros(fd, at, offset):
                     return False
                 at = offset + length
             return _zeros(fd, at, entry.size)

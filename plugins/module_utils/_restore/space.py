@@ -31,11 +31,12 @@ class Space:
         self._group_of = group_of
         self._groups: t.Set[int] = set()
         self._small = 0
-        self._large: t.List[t.Tuple[int, Entry]] = []  # each with how many packed blobs were counted before it
+        # each with how many packed blobs were counted before it, and the chunks that are at hand
+        self._large: t.List[t.Tuple[int, Entry, t.Container[bytes]]] = []
         self.uses = Uses()
 
-    def add(self, path: bytes, entry: Entry) -> None:
-        """Count a file that will be written."""
+    def add(self, path: bytes, entry: Entry, at_hand: t.Container[bytes] = ()) -> None:
+        """Count a file that will be written. :param at_hand: its chunks that need not be read, because they are at the target."""
         if not entry.is_file or not entry.size:
             return
         group = self._group_of.get(path)
@@ -44,7 +45,7 @@ class Space:
                 return
             self._groups.add(group)
         if entry.size > chunks.PACKED_MOST:
-            self._large.append((len(self.uses), entry))
+            self._large.append((len(self.uses), entry, at_hand))
         else:
             self.uses.expect(entry.content)
             self._small += _blocks(entry.size - sum(length for _offset, length in entry.extra.holes))
@@ -52,7 +53,7 @@ class Space:
     def needed(self, store: Blobs, clones: bool) -> int:
         """Bytes that will be written. :param clones: whether the target's files can share blocks with the store's."""
         total = self._small
-        for _before, entry in self._large:
+        for _before, entry, _at_hand in self._large:
             holes, pieces = _pieces(store, entry)
             for offset, length, digest in pieces:
                 if not (clones and store.is_plain(digest, length)):
@@ -62,10 +63,10 @@ class Space:
     def wanted(self, store: Blobs) -> t.Iterator[bytes]:
         """The blobs that will be read, in the order in which the files were counted, each at its first use."""
         done = 0
-        for before, entry in self._large:
+        for before, entry, at_hand in self._large:
             yield from map(self.uses.digest, range(done, before))
             done = before
-            yield from (digest for _offset, _length, digest in _pieces(store, entry)[1])
+            yield from (digest for _offset, _length, digest in _pieces(store, entry)[1] if digest not in at_hand)
         yield from map(self.uses.digest, range(done, len(self.uses)))
 
 
