@@ -174,7 +174,7 @@ options:
   snapshot:
     description:
       - Read O(source) as it was at one moment. Btrfs makes read-only snapshots of the subvolume and of those below it,
-        LVM makes snapshots of the logical volumes (ext4 and XFS). They are removed after the backup.
+        OpenZFS snapshots of the data sets, LVM snapshots of the logical volumes (ext4 and XFS). They are removed after the backup.
       - V(auto) uses snapshots where they are possible, and warns of file systems that were read while they were in use. V(require) fails for these.
       - Check mode makes no snapshot.
     type: str
@@ -188,7 +188,7 @@ options:
       - Space that a classic snapshot of LVM takes in the volume group, as a percentage of the volume or in M, G or T. What is overwritten on the volume
         during the backup must fit into it, or there is no backup.
       - The default is 20% of the volume, or what is free in the volume group, if that is less.
-      - Thin volumes, whose snapshots take their space from the pool, and Btrfs have no use for it.
+      - Thin volumes, whose snapshots take their space from the pool, Btrfs and ZFS have no use for it.
     type: str
   quiesce:
     description:

@@ -8,6 +8,7 @@ fleet.py     real hosts with a systemd of their own, reached over ssh; virtual.p
 control.py   Ansible to play on them
 debian.py    a real Debian root file system, cached outside the checkout
 mounts.py    file systems on loop devices, putting them back to how they were, and cutting their power
+zfs_fuse.py  pools of ZFS in user space
 sample.py    which of many like cases a run takes
 images.py    makes the trees before they are asked for
 forks.py     running a command many times without Python's start each time

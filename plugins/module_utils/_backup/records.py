@@ -65,7 +65,7 @@ class QuiescedRecord(t.TypedDict):
 
 
 class SnapshotRecord(t.TypedDict):
-    """A file system of the source, by its path, and how it was kept still: "btrfs", or "none" where it was not."""
+    """A file system of the source, by its path, and how it was kept still: "btrfs", "zfs", "lvm", or "none" where it was not."""
 
     path: str
     kind: str

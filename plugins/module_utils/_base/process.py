@@ -111,10 +111,14 @@ def start(words: t.Sequence[str], environment: t.Mapping[str, str], log: int, ac
     return _Process(words, environment, b"", log, log, account)
 
 
-def apart() -> t.List[str]:
-    """In a unit of systemd: what starts a program outside of the unit's hardening, and waits for it (systemd-run(1)). Else nothing."""
+def apart(limit: t.Optional[float] = None) -> t.List[str]:
+    """In a unit of systemd: what starts a program outside of the unit's hardening, and waits for it (systemd-run(1)). Else nothing.
+
+    :param limit: seconds after which systemd ends it; to end what waits for it does not.
+    """
     within = "INVOCATION_ID" in os.environ and os.geteuid() == 0 and os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")
-    return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--"] if within else []
+    ends = [] if limit is None else [f"--property=RuntimeMaxSec={limit:.0f}", f"--property=TimeoutStopSec={_GRACE:.0f}"]
+    return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", *ends, "--"] if within else []
 
 
 class Output:

@@ -44,6 +44,7 @@ class Mount(t.NamedTuple):
     `is_itself`: a directory is mounted over itself, so that it shows the directory without another mount. systemd does that in the units of schedules.
     `root`: which directory of the file system is mounted. `place`: where it is mounted, as the device and the path in the file system
     there; that is the same in each mount namespace. `id`: the kernel's number, as of fdinfo. `writable`: this mount allows it.
+    `source`: what is mounted, in the words of the file system: a device, or a data set of ZFS.
     """
 
     device: int
@@ -55,6 +56,7 @@ class Mount(t.NamedTuple):
     place: t.Tuple[int, bytes] = (0, b"/")
     id: int = 0
     writable: bool = True
+    source: bytes = b""
 
     @property
     def is_remote(self) -> bool:
@@ -86,11 +88,11 @@ def parsed(content: bytes) -> t.List[Mount]:
         fields = left.split(b" ")
         major, minor = fields[2].split(b":")
         device, root, point = os.makedev(int(major), int(minor)), _plain(fields[3]), _plain(fields[4])
-        kind, _source, options = (*right.split(b" "), b"", b"")[:3]
+        kind, source, options = (*right.split(b" "), b"", b"")[:3]
         above = found.get(fields[1])
         place = (0, b"/") if above is None else (above.device, _moved(point, above.point, above.root))
         is_itself, writable = place == (device, root) and above is not None, b"rw" in fields[5].split(b",")
-        found[fields[0]] = Mount(device, point, os.fsdecode(kind), options, is_itself, root, place, int(fields[0]), writable)
+        found[fields[0]] = Mount(device, point, os.fsdecode(kind), options, is_itself, root, place, int(fields[0]), writable, _plain(source))
     return list(found.values())
 
 

@@ -20,25 +20,21 @@ LVM freezes the file system for the moment of the snapshot. The mount recovers w
 open. It may write to the snapshot for that, and to nothing else.
 
 A snapshot of a run that lives is mounted, and LVM removes none that is in use; so one of ours that is not in use was left by a run that was killed.
-Its mount was in mounts of the run's own, which ended with it. In a unit of systemd, the programs run in a transient service, outside of the unit's
-hardening: they need all disks. Sources: lvcreate(8), lvs(8), lvmthin(7), xfs(5), systemd-run(1).
+Its mount was in mounts of the run's own, which ended with it. Sources: lvcreate(8), lvs(8), lvmthin(7), xfs(5).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
-import shutil
-import subprocess
-import time
 import typing as t
 
-from .._base import SourceError, UsageError, VoltError, held, kernel, lock_file, process, show
+from .._base import SourceError, UsageError, VoltError, held, show
 from .._fs.mounts import Mount
+from . import storage
 
 #: How much a classic snapshot can take of what is overwritten meanwhile, where nothing is said: a share of the volume, and of the group's free space
 #: what there is.
@@ -49,11 +45,9 @@ _NAME = re.compile(r"volt-[0-9a-f]{16}\Z")
 #: How a snapshot is mounted: XFS beside the one that it is a snapshot of, ext4 so that one that becomes full never ends the host (errors=panic, as its
 #: superblock may say). Btrfs has snapshots of its own, and must not see the same file system twice.
 _OPTIONS = {"ext2": b"errors=continue", "ext3": b"errors=continue", "ext4": b"errors=continue", "xfs": b"nouuid"}
-_PLACE = "/run/volt"
-#: Seconds for which another run may make or remove a snapshot.
-_PATIENCE = 600.0
 #: No copies of the metadata are kept for what exists so shortly, and dmeventd, if it does not run, is not started for it.
 _CONFIG = ("--config", "activation/monitoring=0 backup/archive=0 backup/backup=0")
+_LOOK = "check `dmsetup info` and the kernel's messages for a device that is suspended or fails"
 _FIELDS = (
     "vg_name,lv_name,segtype,origin,pool_lv,lv_size,vg_extent_size,vg_free_count,data_percent,metadata_percent,lv_snapshot_invalid,lv_device_open,"
     "lv_kernel_major,lv_kernel_minor"
@@ -129,7 +123,7 @@ class Snapshots:
 def tidy(devices: t.Iterable[int]) -> None:
     """Remove what killed runs left in the volume groups of block devices, of those that are of one."""
     for group in {group_of(device) for device in devices} - {None}:
-        with contextlib.suppress(OSError, VoltError), _turn():
+        with contextlib.suppress(OSError, VoltError), storage.turn("lvm"):
             _sweep(_volumes(t.cast(str, group)))
 
 
@@ -137,7 +131,7 @@ def tidy(devices: t.Iterable[int]) -> None:
 def _snapshot(group: str, mount: Mount, place: bytes, size: t.Optional[str]) -> t.Iterator[int]:
     name = f"volt-{os.urandom(8).hex()}"
     with contextlib.ExitStack() as stack:
-        with held(), _turn():  # LVM is never interrupted: the volume could stay suspended
+        with held(), storage.turn("lvm"):  # LVM is never interrupted: the volume could stay suspended
             volumes = _sweep(_volumes(group))
             origin = next((volume for volume in volumes if volume.device == mount.device), None)
             if origin is None:
@@ -145,22 +139,13 @@ def _snapshot(group: str, mount: Mount, place: bytes, size: t.Optional[str]) -> 
             words = _room(origin, volumes, size)
             stack.callback(_remove, f"{group}/{name}")
             _lvm("lvcreate", "--yes", "--snapshot", "--name", name, *words, origin.path)
-            top = _mounted(stack, f"/dev/mapper/{_doubled(group)}-{_doubled(name)}", mount.kind, place)
+            top = storage.mounted(stack, f"/dev/mapper/{_doubled(group)}-{_doubled(name)}", mount.kind, place, _OPTIONS[mount.kind])
         try:
             yield top
         except (VoltError, OSError):
             _refuse_full(group, name, mount)  # which is the cause, then
             raise
         _refuse_full(group, name, mount)
-
-
-def _mounted(stack: contextlib.ExitStack, device: str, kind: str, place: bytes) -> int:
-    """A descriptor of a device's file system, mounted over what is at the place."""
-    kernel.mount_device(os.fsencode(device), place, os.fsencode(kind), _OPTIONS[kind])
-    stack.callback(kernel.unmount, place)
-    top = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    stack.callback(os.close, top)
-    return top
 
 
 def _room(origin: Volume, volumes: t.Sequence[Volume], size: t.Optional[str]) -> t.List[str]:
@@ -191,7 +176,7 @@ def _refuse_full(group: str, name: str, mount: Mount) -> None:
 
 def _remove(path: str) -> None:
     """Remove a snapshot. If that fails, the next run does."""
-    with held(), contextlib.suppress(OSError, VoltError), _turn():
+    with held(), contextlib.suppress(OSError, VoltError), storage.turn("lvm"):
         _lvm("lvremove", "--yes", path)
 
 
@@ -235,30 +220,5 @@ def _doubled(name: str) -> str:
     return name.replace("-", "--")
 
 
-@contextlib.contextmanager
-def _turn() -> t.Iterator[None]:
-    """A snapshot is mounted a moment after it is made. No other run sweeps in between."""
-    path = f"{_PLACE}/lvm.lock" if os.path.isdir(_PLACE) else "/run/volt-lvm.lock"
-    fd = t.cast(int, lock_file(path, fcntl.LOCK_EX, time.monotonic() + _PATIENCE, "a backup that makes a snapshot"))
-    try:
-        yield
-    finally:
-        os.close(fd)
-
-
 def _lvm(program: str, *words: str) -> str:
-    """The output of a program of lvm2; OSError with its complaint if it fails."""
-    if shutil.which(program) is None:
-        raise OSError(errno.ENOENT, f"{program} is missing; install lvm2")
-    environment = {**os.environ, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"}
-    patience = _PATIENCE if program == "lvs" else None  # the others suspend volumes, and must end by themselves
-    try:
-        done = process.run([*process.apart(), program, *_CONFIG, *words], environment, patience=patience, capture=True)
-    except subprocess.TimeoutExpired:
-        raise OSError(errno.ETIMEDOUT, f"{program} did not answer in {_PATIENCE:.0f} seconds") from None
-    except (ValueError, subprocess.SubprocessError) as error:
-        raise OSError(errno.EIO, f"{program} could not be started: {error}") from None
-    if done.status:
-        said = [line.strip() for line in done.errors.splitlines() if line.strip() and "WARNING" not in line]
-        raise OSError(errno.EIO, f"{program} says: {said[-1].rstrip('.') if said else done.how}")
-    return done.output
+    return storage.run([program, *_CONFIG, *words], "lvm2", _LOOK)

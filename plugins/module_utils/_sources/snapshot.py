@@ -28,7 +28,7 @@ from .._base import SourceError, kernel, open_real, reason, show
 from .._capture.capture import View
 from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts, place_of
-from . import btrfs, lvm
+from . import btrfs, lvm, zfs
 
 #: The kind of a part that is read while it is in use; and of one that is shown without being read, so that the walk sees what is mounted there.
 NOT_STILL, UNREAD = "none", ""
@@ -52,6 +52,13 @@ class Taken(t.NamedTuple):
     warnings: t.List[str]
 
 
+class Programs(t.NamedTuple):
+    """Snapshots of a run that programs of the system make."""
+
+    zfs: zfs.Snapshots
+    lvm: lvm.Snapshots
+
+
 @contextlib.contextmanager
 def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusions], size: t.Optional[str]) -> t.Iterator[Taken]:
     """A source at one moment, for as long as the context lasts.
@@ -68,8 +75,10 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
         try:
             kernel.own_mounts()  # first: what is opened before belongs to other mounts, and cannot be shown in ours
             moment = time.time_ns()
-            volumes = lvm.Snapshots(stack, place, size)
-            parts = [part for mount in _mounts_of(source) for part in _parts(stack, source, mount, exclude, volumes)]
+            found = _mounts_of(source)
+            programs = Programs(zfs.Snapshots(stack, place), lvm.Snapshots(stack, place, size))
+            programs.zfs.take(mount for mount in found if _start(source, mount) == source or _is_read(source, mount, exclude))
+            parts = [part for mount in found for part in _parts(stack, source, mount, exclude, programs)]
             _refuse(source, parts if need else ())
             if any(part.kind not in (NOT_STILL, UNREAD) for part in parts):
                 view = _shown(stack, source, place, parts, moment)
@@ -99,6 +108,8 @@ def make_places(source: bytes) -> None:
             btrfs.tidy(place)
     with contextlib.suppress(OSError):  # the run will say so
         lvm.tidy(mount.device for mount in _mounts_of(source))
+    with contextlib.suppress(OSError):
+        zfs.tidy(_mounts_of(source))
 
 
 def devices_of(source: bytes) -> t.List[str]:
@@ -113,7 +124,7 @@ def _refuse(source: bytes, parts: t.Iterable[Part], why: str = "") -> None:
     live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
     if live:
         parts = ", ".join(live)
-        raise SourceError(f"Source {show(source)}: no snapshot can be made of {parts}{why}; exclude it, move it to Btrfs or LVM, or set `snapshot: auto`.")
+        raise SourceError(f"Source {show(source)}: no snapshot can be made of {parts}{why}; exclude it, move it to Btrfs, ZFS or LVM, or set `snapshot: auto`.")
 
 
 def _path(source: bytes, part: Part) -> str:
@@ -178,7 +189,7 @@ def _is_excluded(source: bytes, mount: Mount, exclude: Exclusions) -> bool:
     return any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names)))
 
 
-def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.Optional[Exclusions], volumes: lvm.Snapshots) -> t.Iterator[Part]:
+def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.Optional[Exclusions], programs: Programs) -> t.Iterator[Part]:
     """What a mount shows of the source. Subvolumes below are file systems of their own."""
     start = _start(source, mount)
     path = b"" if start == source else os.path.relpath(start, source)
@@ -192,13 +203,16 @@ def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.
     if mount.kind == "btrfs":
         yield from _subvolumes(stack, source, mount, path, exclude)
         return
-    root = volumes.root(mount)
+    if zfs.is_still(mount):
+        yield _live(stack, path, zfs.KIND, start)
+        return
+    kind, root = (zfs.KIND, programs.zfs.root(mount)) if mount.kind == zfs.KIND else ("lvm", programs.lvm.root(mount))
     if root is None:
         yield _live(stack, path, NOT_STILL, start)
         return
     shown = _hold(os.path.relpath(place_of(start, [mount])[1], b"/"), root)
     stack.callback(os.close, shown)
-    yield Part(path, "lvm", shown)
+    yield Part(path, kind, shown)
 
 
 def _subvolumes(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: bytes, exclude: t.Optional[Exclusions]) -> t.Iterator[Part]:
