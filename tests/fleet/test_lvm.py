@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Callable
 
@@ -136,6 +137,18 @@ for name in ("classic", "thin"):
     with open(f"/etc/systemd/system/{made.unit}.service", "w") as file:
         file.write(units.service(made, "/usr/bin/python3", "/usr/local/bin/volt-backup", "/var/lib/volt/schedules"))
 """
+#: A program that hangs outside of a unit: to end what waits for it would not be enough.
+HANG = """\
+import os, sys
+sys.path.insert(0, "/usr/local/bin/volt-backup")
+os.environ["INVOCATION_ID"] = "0"
+from volt_backup._sources import storage
+storage.LIMIT = 2
+try:
+    storage.run(["sleep", "4321"], "coreutils", "wake it")
+except OSError as error:
+    print("ended" if error.strerror == "sleep did not end in 2 seconds; wake it" else error)
+"""
 
 
 class WithDisk(virtual.Machine):
@@ -191,6 +204,9 @@ def units_read_volumes(fleet: Fleet) -> None:
     wanted = {(f"/srv/{name}/app", "lvm", 1) for name in ("classic", "thin")}
     assert {(part["path"], part["kind"], backup["file_count"]) for backup in made for part in backup["snapshots"]} == wanted
     assert "volt-" not in host.run("lvs").stdout
+    began = time.monotonic()
+    assert host.run("python3", "-c", HANG).stdout.strip() == "ended"
+    assert time.monotonic() - began < 60 and "4321" not in host.run("sh", "-c", "cat /proc/[0-9]*/cmdline", check=False).stdout
 
 
 @pytest.mark.meanwhile(work=units_read_volumes)

@@ -41,6 +41,21 @@ while True:
             file.write(f"{number}\\n")
         os.rename(f"{top}/{name}.new", f"{top}/{name}")
 """
+#: Runs volt-backup with another limit for the programs of LVM.
+COMMAND = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from volt_backup._runner.cli import main
+from volt_backup._sources import storage
+storage.LIMIT = float(sys.argv[2])
+del sys.argv[1:3]
+sys.exit(main())
+"""
+#: A program in the place of lvcreate, which may be ended anywhere.
+INSTEAD = """\
+#!/bin/sh
+{does}
+"""
 
 
 def do(*words: str) -> str:
@@ -52,9 +67,10 @@ def do(*words: str) -> str:
 class Run:
     """One run of volt-backup, with a store of its own for each source."""
 
-    def __init__(self, source: str, snapshot: str, *more: str, before: tuple[str, ...] = (), **environment: str) -> None:
+    def __init__(self, source: str, snapshot: str, *more: str, before: tuple[str, ...] = (), limit: str = "300", **environment: str) -> None:
         self.store = f"/run/stores/{os.path.relpath(source, TOP)}"
-        words = [*before, sys.executable, sys.argv[1], "--store", self.store, "--backup-dir", f"{self.store}-records", "create", "work", "--source", source]
+        places = ["--store", self.store, "--backup-dir", f"{self.store}-records"]
+        words = [*before, sys.executable, "-c", COMMAND, sys.argv[1], limit, *places, "create", "work", "--source", source]
         self.words = [*words, "--snapshot", snapshot, "--compression", "zlib", "--json", *more]
         self.process = subprocess.Popen(self.words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
 
@@ -196,6 +212,54 @@ def what_a_killed_run_left_is_removed() -> None:
         assert not left()
 
 
+@contextlib.contextmanager
+def instead_of_lvcreate(does: str) -> Iterator[str]:
+    """A PATH with another program of that name."""
+    os.makedirs("/run/front")
+    with open("/run/front/lvcreate", "w", encoding="ascii") as file:
+        file.write(INSTEAD.format(does=does))
+    os.chmod("/run/front/lvcreate", 0o755)
+    try:
+        yield f"/run/front:{os.environ['PATH']}"
+    finally:
+        shutil.rmtree("/run/front")
+
+
+def what_hangs_is_ended() -> None:
+    """Also where it made the snapshot, and left the volume suspended."""
+    for name in ("e-classic", "x-thin"):
+        device = f"big-{name.replace('-', '--')}"
+        with instead_of_lvcreate(f'/sbin/lvcreate "$@"; dmsetup suspend {device}; sleep 1000') as path:
+            refuses(f"{TOP}/{name}", "lvcreate did not end in 2 seconds; check `dmsetup info`", limit="2", PATH=path)
+        is_awake(name)
+
+
+def a_program_that_is_killed_leaves_nothing() -> None:
+    for name in ("e-classic", "e-thin"):
+        for number in (120, 260):
+            with instead_of_lvcreate(f'/sbin/lvcreate "$@" & sleep 0.{number}; kill -9 $! && exit 1; wait $!') as path:
+                Run(f"{TOP}/{name}", "auto", PATH=path).result()
+            is_awake(name)
+            Run(f"{TOP}/{name}", "require").backup()
+            assert not left()
+
+
+def half_a_snapshot_is_removed() -> None:
+    """lvcreate makes a plain volume at first. One without the tag is not ours."""
+    for name, more in (("volt-0123456789abcdef", ["--addtag", "volt.backup"]), ("volt-fedcba9876543210", [])):
+        do("lvcreate", "--yes", "--extents", "1", "--name", name, *more, "big")
+    Run(f"{TOP}/e-thin", "require").backup()
+    assert left() == ["volt-fedcba9876543210"]
+    do("lvremove", "--yes", "big/volt-fedcba9876543210")
+
+
+def is_awake(name: str) -> None:
+    with open(f"{TOP}/{name}/awake", "w", encoding="ascii") as file:
+        file.write("yes")
+        os.fsync(file.fileno())
+    os.unlink(file.name)
+
+
 def two_runs_at_a_time() -> None:
     runs = [Run(f"{TOP}/{name}", "require") for name in ("e-classic", "e-thin")]
     for run in runs:
@@ -247,7 +311,8 @@ def main() -> None:
     tried: list[tuple[str, Callable[[], None]]] = [("make", make)]
     tried += [(f"all is of one moment: {name}", all_is_of_one_moment(name)) for name in VOLUMES]
     more = (inodes_and_times_are_those_of_the_source, mounts_below, a_full_snapshot_fails, what_a_killed_run_left_is_removed, two_runs_at_a_time)
-    for check in (*more, no_space_in_the_group, a_full_pool, without_lvm, nothing_is_left):
+    ended = (what_hangs_is_ended, a_program_that_is_killed_leaves_nothing, half_a_snapshot_is_removed)
+    for check in (*more, *ended, no_space_in_the_group, a_full_pool, without_lvm, nothing_is_left):
         tried.append((check.__name__.replace("_", " "), check))
     results = {}
     for name, check in tried:

@@ -20,13 +20,19 @@ LVM freezes the file system for the moment of the snapshot. The mount recovers w
 open. It may write to the snapshot for that, and to nothing else.
 
 A snapshot of a run that lives is mounted, and LVM removes none that is in use; so one of ours that is not in use was left by a run that was killed.
-Its mount was in mounts of the run's own, which ended with it. Sources: lvcreate(8), lvs(8), lvmthin(7), xfs(5).
+Its mount was in mounts of the run's own, which ended with it. Each has a tag: lvcreate makes a classic one as a plain volume at first, and stays one if it
+is ended then.
+
+While lvcreate and lvremove work, the volume is suspended: what writes to it waits. If one of them hangs, it is ended, and the volume may stay so (tried by
+killing lvcreate). Then it is resumed: by `lvchange --refresh`, which waits for other programs that work on the group, and by `dmsetup resume`, if that does
+not help. Sources: lvcreate(8), lvchange(8), dmsetup(8), lvs(8), lvmthin(7), xfs(5).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import re
@@ -48,8 +54,9 @@ _OPTIONS = {"ext2": b"errors=continue", "ext3": b"errors=continue", "ext4": b"er
 #: No copies of the metadata are kept for what exists so shortly, and dmeventd, if it does not run, is not started for it.
 _CONFIG = ("--config", "activation/monitoring=0 backup/archive=0 backup/backup=0")
 _LOOK = "check `dmsetup info` and the kernel's messages for a device that is suspended or fails"
+_TAG = "volt.backup"
 _FIELDS = (
-    "vg_name,lv_name,segtype,origin,pool_lv,lv_size,vg_extent_size,vg_free_count,data_percent,metadata_percent,lv_snapshot_invalid,lv_device_open,"
+    "vg_name,lv_name,lv_tags,segtype,origin,pool_lv,lv_size,vg_extent_size,vg_free_count,data_percent,metadata_percent,lv_snapshot_invalid,lv_device_open,"
     "lv_kernel_major,lv_kernel_minor"
 )
 
@@ -59,6 +66,7 @@ class Volume(t.NamedTuple):
 
     group: str
     name: str
+    tags: str
     kind: str
     origin: str
     pool: str
@@ -89,12 +97,14 @@ def group_of(device: int) -> t.Optional[str]:
     """The volume group of a block device; None where it is no logical volume. :param device: as of stat."""
     top = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/dm"
     try:
-        with open(os.path.join(top, "uuid"), encoding="ascii") as uuid, open(os.path.join(top, "name"), encoding="utf-8") as name:
-            if not uuid.read().startswith("LVM-"):
-                return None
-            return name.read().strip().replace("--", "\0").split("-")[0].replace("\0", "-")  # hyphens of names are doubled
+        return _group(_read(f"{top}/name")) if _read(f"{top}/uuid").startswith("LVM-") else None
     except OSError:
         return None
+
+
+def _group(name: str) -> str:
+    """The volume group in the name of a device, where hyphens of names are doubled."""
+    return name.replace("--", "\0").split("-")[0].replace("\0", "-")
 
 
 class Snapshots:
@@ -137,8 +147,8 @@ def _snapshot(group: str, mount: Mount, place: bytes, size: t.Optional[str]) -> 
             if origin is None:
                 raise OSError(errno.ENOENT, f"lvs does not show the volume of {show(mount.point)}")
             words = _room(origin, volumes, size)
-            stack.callback(_remove, f"{group}/{name}")
-            _lvm("lvcreate", "--yes", "--snapshot", "--name", name, *words, origin.path)
+            stack.callback(_remove, f"{group}/{name}", origin.path)
+            _change(origin.path, "lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", _TAG, *words, origin.path)
             top = storage.mounted(stack, f"/dev/mapper/{_doubled(group)}-{_doubled(name)}", mount.kind, place, _OPTIONS[mount.kind])
         try:
             yield top
@@ -174,19 +184,50 @@ def _refuse_full(group: str, name: str, mount: Mount) -> None:
         )
 
 
-def _remove(path: str) -> None:
+def _remove(path: str, origin: str) -> None:
     """Remove a snapshot. If that fails, the next run does."""
     with held(), contextlib.suppress(OSError, VoltError), storage.turn("lvm"):
-        _lvm("lvremove", "--yes", path)
+        _change(origin, "lvremove", "--yes", path)
 
 
 def _sweep(volumes: t.Sequence[Volume]) -> t.List[Volume]:
     """Remove the snapshots that killed runs left; the other volumes."""
-    left = [volume for volume in volumes if _NAME.match(volume.name) and volume.origin and not volume.is_open]
+    left = [volume for volume in volumes if _NAME.match(volume.name) and (volume.origin or _TAG in volume.tags.split(",")) and not volume.is_open]
     for volume in left:
         with contextlib.suppress(OSError):
-            _lvm("lvremove", "--yes", volume.path)
+            _change(f"{volume.group}/{volume.origin or volume.name}", "lvremove", "--yes", volume.path)
     return _volumes(left[0].group) if left else list(volumes)
+
+
+def _change(volume: str, *words: str) -> None:
+    """Run a program that suspends a volume, and resume it if the program cannot. :param volume: as GROUP/NAME."""
+    try:
+        _lvm(*words)
+    except OSError:
+        group = volume.split("/")[0]
+        if _suspended(group):
+            with contextlib.suppress(OSError):
+                _lvm("lvchange", "--refresh", volume)
+        for name in _suspended(group):
+            with contextlib.suppress(OSError):
+                storage.run(["dmsetup", "resume", name], "lvm2", _LOOK)
+        raise
+
+
+def _suspended(group: str) -> t.List[str]:
+    """The devices of a group that let what writes to them wait."""
+    found = []
+    for top in glob.glob("/sys/block/dm-*/dm"):
+        with contextlib.suppress(OSError):  # it is gone
+            name = _read(f"{top}/name")
+            if _read(f"{top}/suspended") == "1" and _read(f"{top}/uuid").startswith("LVM-") and _group(name) == group:
+                found.append(name)
+    return found
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def _volumes(group: str) -> t.List[Volume]:
@@ -202,6 +243,7 @@ def _volume(row: t.Mapping[str, str]) -> Volume:
     return Volume(
         row["vg_name"],
         row["lv_name"],
+        row["lv_tags"],
         row["segtype"],
         row["origin"],
         row["pool_lv"],
