@@ -78,10 +78,12 @@ notes:
   - Volumes with data on a network or in memory are left out. A Docker volume on its own disk is found while that disk is mounted, and left out with a
     warning while it is not. For Podman, no file has this information, so an unmounted volume is found as an empty directory.
   - A backup of such a volume while its disk is not mounted is a backup of an empty directory.
-  - A volume or project of root's Docker is left out if each of its containers, running or not, has the label C(volt.backup=false). With the label
-    C(volt.backup.quiesce=stop) or C(volt.backup.quiesce=pause) on one of them, its backups keep its containers still. If they differ, V(stop) has priority.
+  - A volume or project of root's Docker, or a volume of root's Podman, is left out if each of its containers, running or not, has the label
+    C(volt.backup=false). With the label C(volt.backup.quiesce=stop) or C(volt.backup.quiesce=pause) on one of them, its backups keep its containers still. If
+    they differ, V(stop) has priority.
   - Only labels that were set when a container was created count, not those that its image has with the same value. If the image's labels are in no file, as
-    with Docker's containerd image store, none counts, and there is a warning. Podman has labels in a database, which is not read.
+    with Docker's containerd image store, none counts, and there is a warning. The labels of Podman's containers are read by C(podman inspect). Those of
+    containers that users run without root do not count.
   - If containers of one Compose project name different directories, none is used, with a warning, unless exactly one of them still has a Compose file.
 seealso:
   - module: volt.backup.volt_backup
@@ -221,7 +223,7 @@ workloads:
       returned: always
       sample: []
     containers:
-      description: Names of Docker containers that use the volume, running or not. Null if unknown.
+      description: Names of the containers of root's Docker or Podman that use the volume, running or not. Null if unknown.
       type: list
       elements: str
       returned: always

@@ -44,6 +44,8 @@ _MAKE = {
     "xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"],
     "btrfs": ["mkfs.btrfs", "-q", "-f"],
 }
+#: Whether `private` has worked.
+_STATE = {"private": False}
 
 
 def private() -> bool:
@@ -53,7 +55,15 @@ def private() -> bool:
     """
     if os.geteuid() != 0 or shutil.which("mount") is None or ctypes.CDLL(None).unshare(_CLONE_NEWNS) != 0:
         return False
-    return subprocess.run(["mount", "--make-rprivate", "/"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    _STATE["private"] = subprocess.run(["mount", "--make-rprivate", "/"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    return _STATE["private"]
+
+
+def need_private() -> None:
+    """Raise Unavailable unless these mounts are our own: for what covers directories that all of this machine uses."""
+    need("mount", root=True)
+    if not _STATE["private"]:
+        raise Unavailable("no mounts of its own")
 
 
 @contextmanager

@@ -76,9 +76,10 @@ class Zfs:
 @contextlib.contextmanager
 def daemon(scratch: Path) -> Iterator[Zfs]:
     """A daemon of its own, which ends with the context, and all of its pools."""
-    from . import need
+    from . import mounts, need
 
-    need("zfs-fuse", "mount", "nsenter", root=True)
+    need("zfs-fuse", "nsenter")
+    mounts.need_private()
     room = scratch / "zfs"
     for name in ("pools", "shared", "bin"):
         (room / name).mkdir(parents=True)

@@ -6,7 +6,7 @@
 
 """Finds what a host runs, from the files that machines, volumes and projects have on its disk.
 
-It runs no program and asks no daemon. So it finds stopped workloads too, and nothing has to be installed.
+It asks no daemon, and no program but `podman`, for labels. So it finds stopped workloads too, and nothing has to be installed.
 
 ::
 
@@ -22,8 +22,8 @@ add one thing's backups to another's history.
 
 Data that a container can write is not trusted. Only what its host wrote about it decides what is backed up.
 
-Files: `disk`, `candidate` (what a finder yields, and what it gets), `machines`, `engines`, `labels` (what containers say of their backups), `images`
-(disk images of virtual machines), `find`, `size` (measures workloads).
+Files: `disk`, `candidate` (what a finder yields, and what it gets), `machines`, `engines`, `labels` (what containers say of their backups), `podman` (what
+Podman tells of its containers), `images` (disk images of virtual machines), `find`, `size` (measures workloads).
 """
 
 from __future__ import annotations

@@ -44,6 +44,11 @@ class Disk:
         #: Whether all that could be a workload was looked at. Where not, what was not found may be there all the same.
         self.complete = True
 
+    @property
+    def is_this_host(self) -> bool:
+        """Whether the programs of this host speak of it."""
+        return not self._root
+
     def real(self, path: str) -> str:
         """The path for the system's calls."""
         return self._root + path

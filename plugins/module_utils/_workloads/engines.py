@@ -7,7 +7,7 @@
 """Finders for the data of Docker and Podman: volumes, and the projects of Compose.
 
 Docker describes each container in a JSON file: its labels, in which Compose writes the project and its directory, and its mounts. Podman
-has the same in a database, which is not read: for Podman, volumes are found, and projects only below given directories.
+has the same in a database, and is asked what containers of root have a volume, and their labels; projects are found only below given directories.
 
 A container also has the labels of its image, so the image's author may have written them. They are trusted if something that no image can
 write shows that Compose wrote them (`_wrote_labels`): it names the image by its digest, the image has no such labels, or the container has the
@@ -20,7 +20,7 @@ import os
 import re
 import typing as t
 
-from . import labels as labels_of
+from . import labels as labels_of, podman
 from .candidate import CONTAINER, VOLUME, Candidate, Search
 from .disk import AWAY, Disk, Unfit, inner
 
@@ -100,7 +100,7 @@ def docker_volumes(search: Search) -> t.Iterator[Candidate]:
         used = _used(search, root)
         for name, place in _volumes(search, f"{root}/volumes"):
             users = used.get(name, {})
-            wish = labels_of.agreed([labels_of.wish(search.disk, root, value) for value in users.values()] if user is None else ())
+            wish = labels_of.agreed([labels_of.of_docker(search.disk, root, value) for value in users.values()] if user is None else ())
             path = None if _is_out(search, place, wish) else _docker_data(search, place)
             if path is not None and _is_here(search, path):
                 yield Candidate("docker", name, VOLUME, path, user=user, containers=sorted(users), quiesce=wish.quiesce)
@@ -114,9 +114,14 @@ def _is_out(search: Search, path: str, wish: labels_of.Wish) -> bool:
 
 def podman_volumes(search: Search) -> t.Iterator[Candidate]:
     for user, place in podman_places(search):
-        for name, volume in _volumes(search, place):
-            if _is_here(search, f"{volume}/_data"):
-                yield Candidate("podman", name, VOLUME, f"{volume}/_data", user=user)
+        found = list(_volumes(search, place))
+        used = podman.used(search) if found and user is None else None  # without root, the user wrote the labels
+        for name, volume in found:
+            path = f"{volume}/_data"
+            of_volume = None if used is None else used.get(os.path.realpath(path), podman.Wishes([], []))
+            wish = labels_of.agreed(of_volume.wishes if of_volume else ())
+            if not _is_out(search, volume, wish) and _is_here(search, path):
+                yield Candidate("podman", name, VOLUME, path, user=user, containers=sorted(of_volume.names) if of_volume else None, quiesce=wish.quiesce)
 
 
 def _volumes(search: Search, place: str) -> t.Iterator[t.Tuple[str, str]]:
@@ -213,7 +218,7 @@ def _labelled(search: Search) -> t.List[t.Tuple[Candidate, labels_of.Wish]]:
                 gone[project] = directory
             else:
                 found[project, directory] = Candidate("compose", project, CONTAINER, directory, config=config)
-                wishes.setdefault((project, directory), []).append(labels_of.wish(search.disk, root, value))
+                wishes.setdefault((project, directory), []).append(labels_of.of_docker(search.disk, root, value))
     for project in sorted(gone.keys() - {project for project, _directory in found}):
         search.disk.leave(gone[project], f"Compose project {project} has containers, but no Compose file was found")
     for project, directory in sorted(doubtful.keys() - found.keys()):

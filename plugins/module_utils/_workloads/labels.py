@@ -4,10 +4,10 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What the labels of Docker's containers say about their backups.
+"""What the labels of containers of Docker and Podman say about their backups.
 
 A container also has the labels of its image. Only those count that its image does not have with the same value: these were set when the container was
-created. Where the image's own labels are in no file, none counts.
+created. Where the image's own labels are unknown, none counts.
 """
 
 from __future__ import annotations
@@ -43,16 +43,20 @@ def of_image(disk: Disk, root: str, image: t.Any) -> t.Optional[t.Dict[str, t.An
     return None
 
 
-def wish(disk: Disk, root: str, container: t.Dict[str, t.Any]) -> Wish:
-    """What the labels of a container say, which Docker describes so."""
+def of_docker(disk: Disk, root: str, container: t.Dict[str, t.Any]) -> Wish:
+    """What the labels of a container say, which Docker describes so. :param root: Docker's directory."""
+    return wish(disk, f"{root}/containers/{container.get('ID')}", container, lambda: of_image(disk, root, container.get("Image")))
+
+
+def wish(disk: Disk, place: str, container: t.Dict[str, t.Any], labels_of_image: t.Callable[[], t.Optional[t.Dict[str, t.Any]]]) -> Wish:
+    """What the labels of a container say. :param place: how warnings name it. :param labels_of_image: None where they are unknown."""
     labels = inner(container, "Config", "Labels")
     said = {name: labels[name] for name in _VALUES if name in labels} if isinstance(labels, dict) else {}
     if not said:
         return Wish()
-    place = f"{root}/containers/{container.get('ID')}"
-    own = of_image(disk, root, container.get("Image"))
+    own = labels_of_image()
     if own is None:
-        disk.warn(place, f"has the label {min(said)}, which may come from its image, as no file has the labels of that; it does not count")
+        disk.warn(place, f"has the label {min(said)}, which may come from its image, whose labels are unknown; it does not count")
         return Wish()
     said = {name: value for name, value in said.items() if own.get(name) != value}
     for name, value in list(said.items()):
