@@ -488,13 +488,14 @@ backups:
     snapshots:
       description:
         - The file systems and subvolumes that were read, each with its path and how it was kept still (V(kind)). V(none) is one that was read while it
-          was in use. Empty unless a snapshot was asked for.
+          was in use. All that was written before V(taken_at) is in its snapshot. Empty unless a snapshot was asked for.
       type: list
       elements: dict
       returned: always
       sample:
         - path: /srv/shop
           kind: btrfs
+          taken_at: "2026-11-23T01:00:02.318024Z"
     checked:
       description:
         - Whether the files of the store that it needs are as they were when they were last hashed. After a store was copied to another disk, this is V(false)

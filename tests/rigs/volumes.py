@@ -9,6 +9,7 @@ RESULTS becomes a JSON object: what was tried, and the traceback of what failed,
 from __future__ import annotations
 
 import contextlib
+import datetime
 import glob
 import json
 import os
@@ -105,6 +106,8 @@ def left() -> list[str]:
 def busy(top: str) -> Iterator[None]:
     child = subprocess.Popen([sys.executable, "-c", BUSY, top])
     try:
+        while os.path.getsize(f"{top}/h") < 3:  # until there are numbers of two digits
+            time.sleep(0.01)
         yield
     finally:
         child.kill()
@@ -136,7 +139,7 @@ def all_is_of_one_moment(name: str) -> Callable[[], None]:
         with busy(source):
             run = Run(source, "require", *([] if "thin" in name else ["--snapshot-size", "50%"]))
             backup = run.backup()
-        assert backup["snapshots"] == [{"path": source, "kind": "lvm"}] and not backup["unstable"], backup
+        assert [(part["path"], part["kind"]) for part in backup["snapshots"]] == [(source, "lvm")] and not backup["unstable"], backup
         places = ["--store", run.store, "--backup-dir", f"{run.store}-records"]
         do(sys.executable, sys.argv[1], *places, "restore", backup["id"], "--target", "/run/restored")
         numbers = [int(open(f"/run/restored/{letter}", encoding="ascii").read()) for letter in "abcdefgh"]
@@ -163,7 +166,7 @@ def inodes_and_times_are_those_of_the_source() -> None:
 
 
 def mounts_below() -> None:
-    """Two volumes, one of them mounted twice: it has one snapshot."""
+    """Two volumes, one of them mounted twice: it has one snapshot. They are not of one moment; the record tells how far apart."""
     source = f"{TOP}/e-thin"
     for name, shown in (("below", f"{TOP}/x-classic"), ("again", f"{TOP}/e-thin")):
         os.mkdir(f"{source}/{name}")
@@ -171,8 +174,29 @@ def mounts_below() -> None:
     backup = Run(source, "require").backup()
     kinds = {part["path"]: part["kind"] for part in backup["snapshots"]}
     assert kinds == {source: "lvm", f"{source}/below": "lvm", f"{source}/again": "lvm"} and backup["file_count"] == 24, backup
+    taken = {part["path"]: datetime.datetime.fromisoformat(part["taken_at"].rstrip("Z")) for part in backup["snapshots"]}
+    assert taken[source] == taken[f"{source}/again"]
+    apart = (taken[f"{source}/below"] - taken[source]).total_seconds()
+    print(f"snapshots of two volumes were {1000 * apart:.0f} ms apart", flush=True)
+    assert 0 < apart < 5, apart
     for name in ("below", "again"):
         do("umount", f"{source}/{name}")
+
+
+def classic_ones_share_the_free_space() -> None:
+    """Whether there is room for all is known before the first one is made."""
+    source = f"{TOP}/both"
+    names = ("e-classic", "x-classic")
+    for name in names:
+        os.makedirs(f"{source}/{name}")
+        do("mount", "--bind", f"{TOP}/{name}", f"{source}/{name}")
+    free = int(float(do("vgs", "--noheadings", "--nosuffix", "--units", "m", "--options", "vg_free", "big")))
+    half = free // 8 * 4  # extents have 4 MiB
+    message = Run(source, "require", "--snapshot-size", f"{half + 4}M").refused()
+    assert f"has {free - half - 4} MiB free, less than `snapshot_size`" in message.replace("--snapshot-size", "`snapshot_size`"), message
+    made = Run(source, "auto", "--snapshot-size", f"{half - 4}M").result()["backup"]["snapshots"]
+    assert [part["kind"] for part in made] == ["none", "lvm", "lvm"] and not left()
+    do("umount", *(f"{source}/{name}" for name in names))
 
 
 def much_to_read(source: str) -> None:
@@ -296,7 +320,7 @@ def refuses(source: str, why: str, **environment: str) -> None:
     message = Run(source, "require", **environment).refused()
     assert why in message and source in message, message
     result = Run(source, "auto", **environment).result()
-    assert result["backup"]["snapshots"] == [{"path": source, "kind": "none"}] and why in result["warnings"][0], result
+    assert result["backup"]["snapshots"] == [{"path": source, "kind": "none", "taken_at": None}] and why in result["warnings"][0], result
     assert not left()
 
 
@@ -310,7 +334,8 @@ def nothing_is_left() -> None:
 def main() -> None:
     tried: list[tuple[str, Callable[[], None]]] = [("make", make)]
     tried += [(f"all is of one moment: {name}", all_is_of_one_moment(name)) for name in VOLUMES]
-    more = (inodes_and_times_are_those_of_the_source, mounts_below, a_full_snapshot_fails, what_a_killed_run_left_is_removed, two_runs_at_a_time)
+    several = (mounts_below, classic_ones_share_the_free_space)
+    more = (inodes_and_times_are_those_of_the_source, *several, a_full_snapshot_fails, what_a_killed_run_left_is_removed, two_runs_at_a_time)
     ended = (what_hangs_is_ended, a_program_that_is_killed_leaves_nothing, half_a_snapshot_is_removed)
     for check in (*more, *ended, no_space_in_the_group, a_full_pool, without_lvm, nothing_is_left):
         tried.append((check.__name__.replace("_", " "), check))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import now, show_time
 from ansible_collections.volt.backup.tests.rigs import mounts, need, sample
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 from ansible_collections.volt.backup.tests.unit.kit import command
@@ -98,8 +99,11 @@ def test_all_files_are_of_one_moment(btrfs: Btrfs) -> None:
     btrfs.files(**{name: b"0\n" for name in "abcdefgh"})
     with busy(BUSY, btrfs.source):
         for _run in range(50 if sample.LONG else 4):
+            before = show_time(now())
             made = btrfs.run("require")
-            assert made["backup"]["snapshots"] == [{"path": str(btrfs.source), "kind": "btrfs"}] and not made["warnings"] and not made["backup"]["unstable"]
+            (part,) = made["backup"]["snapshots"]
+            assert (part["path"], part["kind"]) == (str(btrfs.source), "btrfs") and not made["warnings"] and not made["backup"]["unstable"]
+            assert before < part["taken_at"] < show_time(now())
             btrfs.restore(made["backup"]["id"], force=True)
             numbers = [int((btrfs.target / name).read_text()) for name in "abcdefgh"]
             assert numbers == sorted(numbers, reverse=True) and numbers[0] - numbers[-1] <= 1
@@ -237,7 +241,7 @@ def test_where_there_are_no_snapshots(bench_on: Callable[..., Bench], tmp_path: 
     plain.archive.write_bytes(command())
     assert "no snapshot can be made" in plain.run("require")["msg"] and not plain.found()
     made = plain.run("auto")
-    assert made["backup"]["snapshots"] == [{"path": str(bench.source), "kind": "none"}] and "in use" in made["warnings"][0]
+    assert made["backup"]["snapshots"] == [{"path": str(bench.source), "kind": "none", "taken_at": None}] and "in use" in made["warnings"][0]
     assert plain.run("none")["backup"]["snapshots"] == []
 
 

@@ -65,10 +65,14 @@ class QuiescedRecord(t.TypedDict):
 
 
 class SnapshotRecord(t.TypedDict):
-    """A file system of the source, by its path, and how it was kept still: "btrfs", "zfs", "lvm", or "none" where it was not."""
+    """A file system of the source, by its path, and how it was kept still: "btrfs", "zfs", "lvm", or "none" where it was not.
+
+    `taken_at`: all that was written before is in its snapshot; null without one.
+    """
 
     path: str
     kind: str
+    taken_at: t.Optional[str]
 
 
 class Sidecar(t.TypedDict, total=False):
@@ -321,7 +325,7 @@ KINDS: t.Dict[str, t.Callable[[t.Any], bool]] = {
     "copies": _objects(*CopyRecord.__annotations__),
     "dumps": lambda value: _objects("kind", "path")(value) and all(_text_or_none(item.get("database")) for item in value),
     "quiesced": _objects("runtime", "name", "way"),
-    "snapshots": _objects("path", "kind"),
+    "snapshots": lambda value: _objects("path", "kind")(value) and all(_text_or_none(item.get("taken_at")) for item in value),
     **dict.fromkeys(("directory_id", "store_id"), _id_or_none),
 }
 

@@ -8,16 +8,19 @@
 
 ::
 
-    the file system lies on a logical volume, which the kernel tells (/sys/dev/block/MAJOR:MINOR/dm)
-    one run at a time: remove the snapshots that killed runs left, make one, and mount it at a place of our own
-    read it
+    the file systems lie on logical volumes, which the kernel tells (/sys/dev/block/MAJOR:MINOR/dm)
+    one run at a time: remove the snapshots that killed runs left, make one of each volume, in a row, and mount them at a place of our own
+    read them
     a snapshot that became full meanwhile is invalid, and the run fails
-    unmount it and remove it, whatever happened
+    unmount and remove them, whatever happened
 
 A thin snapshot takes its space from the pool. A classic one gets a size; what is written to the volume while the snapshot exists must fit into it.
 
-LVM freezes the file system for the moment of the snapshot. The mount recovers what its log still has, such as files that were deleted while they were
-open. It may write to the snapshot for that, and to nothing else.
+LVM freezes the file system for the moment of the snapshot. To freeze all of them by FIFREEZE before, so that they are of one moment, does not work: the kernel
+refuses to suspend a volume whose file system is frozen (EBUSY, tried on Linux 6.1), and a program that is killed leaves it frozen.
+
+The mount recovers what the log of the file system still has, such as files that were deleted while they were open. It may write to the snapshot for that, and
+to nothing else.
 
 A snapshot of a run that lives is mounted, and LVM removes none that is in use; so one of ours that is not in use was left by a run that was killed.
 Its mount was in mounts of the run's own, which ended with it. Each has a tag: lvcreate makes a classic one as a plain volume at first, and stays one if it
@@ -36,6 +39,7 @@ import glob
 import json
 import os
 import re
+import time
 import typing as t
 
 from .._base import SourceError, UsageError, VoltError, held, show
@@ -111,23 +115,62 @@ class Snapshots:
     """The snapshots of a run, one of each volume, however often it is mounted.
 
     :param stack: at its end they are removed. :param place: an empty directory of ours, in mounts of our own. :param size: of classic ones; None for USUAL.
+    :ivar taken: when, in ns, by the devices: all that was written before is in the snapshot.
     """
 
     def __init__(self, stack: contextlib.ExitStack, place: bytes, size: t.Optional[str]) -> None:
         self._stack, self._place, self._size = stack, place, size
         self._roots: t.Dict[int, int] = {}
+        self.taken: t.Dict[int, int] = {}
+
+    def take(self, seen: t.Iterable[Mount]) -> None:
+        """Make those of all volumes with a known file system among mounts, one right after the other, and mount them.
+
+        :raises OSError: one cannot be made; `strerror` says why.
+        """
+        wanted: t.Dict[int, t.Tuple[str, Mount]] = {}
+        for mount in seen:
+            group = group_of(mount.device) if mount.kind in _OPTIONS else None
+            if group is not None:
+                wanted.setdefault(mount.device, (group, mount))
+        if wanted:
+            with held(), storage.turn("lvm"):  # LVM is never interrupted: the volume could stay suspended
+                self._take(list(wanted.values()))
+
+    def _take(self, wanted: t.Sequence[t.Tuple[str, Mount]]) -> None:
+        volumes = {group: _sweep(_volumes(group)) for group in {group for group, _mount in wanted}}
+        free = {group: found[0].free for group, found in volumes.items() if found}
+        todo = []
+        for group, mount in wanted:
+            origin = next((volume for volume in volumes[group] if volume.device == mount.device), None)
+            if origin is None:
+                raise OSError(errno.ENOENT, f"lvs does not show the volume of {show(mount.point)}")
+            words, extents = _room(origin._replace(free=free[group]), volumes[group], self._size)
+            free[group] -= extents
+            todo.append((mount, origin, f"volt-{os.urandom(8).hex()}", words))
+        for mount, origin, name, words in todo:
+            self._stack.callback(_remove, f"{origin.group}/{name}", origin.path)
+            self.taken[mount.device] = time.time_ns()
+            _change(origin.path, "lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", _TAG, *words, origin.path)
+        for mount, origin, name, _words in todo:
+            device = f"/dev/mapper/{_doubled(origin.group)}-{_doubled(name)}"
+            self._roots[mount.device] = storage.mounted(self._stack, device, mount.kind, self._place, _OPTIONS[mount.kind])
+            self._stack.enter_context(_whole(origin.group, name, mount))
 
     def root(self, mount: Mount) -> t.Optional[int]:
-        """A descriptor of the root of the file system as it was; None where it is on no logical volume, or of a kind that is not supported.
+        """A descriptor of the root of the file system as it was; None where it is on no logical volume, or of a kind that is not supported."""
+        return self._roots.get(mount.device)
 
-        :raises OSError: no snapshot could be made; `strerror` says why.
-        """
-        if mount.device not in self._roots:
-            group = group_of(mount.device)
-            if group is None or mount.kind not in _OPTIONS:
-                return None
-            self._roots[mount.device] = self._stack.enter_context(_snapshot(group, mount, self._place, self._size))
-        return self._roots[mount.device]
+
+@contextlib.contextmanager
+def _whole(group: str, name: str, mount: Mount) -> t.Iterator[None]:
+    """SourceError at the end if the snapshot became full meanwhile."""
+    try:
+        yield
+    except (VoltError, OSError):
+        _refuse_full(group, name, mount)  # which is the cause, then
+        raise
+    _refuse_full(group, name, mount)
 
 
 def tidy(devices: t.Iterable[int]) -> None:
@@ -137,34 +180,13 @@ def tidy(devices: t.Iterable[int]) -> None:
             _sweep(_volumes(t.cast(str, group)))
 
 
-@contextlib.contextmanager
-def _snapshot(group: str, mount: Mount, place: bytes, size: t.Optional[str]) -> t.Iterator[int]:
-    name = f"volt-{os.urandom(8).hex()}"
-    with contextlib.ExitStack() as stack:
-        with held(), storage.turn("lvm"):  # LVM is never interrupted: the volume could stay suspended
-            volumes = _sweep(_volumes(group))
-            origin = next((volume for volume in volumes if volume.device == mount.device), None)
-            if origin is None:
-                raise OSError(errno.ENOENT, f"lvs does not show the volume of {show(mount.point)}")
-            words = _room(origin, volumes, size)
-            stack.callback(_remove, f"{group}/{name}", origin.path)
-            _change(origin.path, "lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", _TAG, *words, origin.path)
-            top = storage.mounted(stack, f"/dev/mapper/{_doubled(group)}-{_doubled(name)}", mount.kind, place, _OPTIONS[mount.kind])
-        try:
-            yield top
-        except (VoltError, OSError):
-            _refuse_full(group, name, mount)  # which is the cause, then
-            raise
-        _refuse_full(group, name, mount)
-
-
-def _room(origin: Volume, volumes: t.Sequence[Volume], size: t.Optional[str]) -> t.List[str]:
-    """The words for lvcreate that say where a snapshot has its space. OSError where there is none."""
+def _room(origin: Volume, volumes: t.Sequence[Volume], size: t.Optional[str]) -> t.Tuple[t.List[str], int]:
+    """The words for lvcreate that say where a snapshot has its space, and how many extents of the group that takes. OSError where there is none."""
     if origin.kind == "thin":
         pool = next((volume for volume in volumes if volume.name == origin.pool), origin)
         if pool.full >= 100 or pool.metadata_full >= 100:  # the volume would be suspended until LVM gives up
             raise OSError(errno.ENOSPC, f"thin pool {pool.path} is full")
-        return ["--setactivationskip", "y", "--ignoreactivationskip", "--activate", "y"]  # after a crash of the host, it need not be active
+        return ["--setactivationskip", "y", "--ignoreactivationskip", "--activate", "y"], 0  # after a crash of the host, it need not be active
     if not origin.free:
         raise OSError(errno.ENOSPC, f"volume group {origin.group} has no free space")
     number, unit = t.cast("re.Match[str]", _SIZE.match(size or USUAL)).groups()
@@ -172,7 +194,8 @@ def _room(origin: Volume, volumes: t.Sequence[Volume], size: t.Optional[str]) ->
     extents = max(1, -(-wanted // origin.extent))
     if size is not None and extents > origin.free:
         raise OSError(errno.ENOSPC, f"volume group {origin.group} has {origin.free * origin.extent >> 20} MiB free, less than `snapshot_size`")
-    return ["--extents", str(min(extents, origin.free))]
+    extents = min(extents, origin.free)
+    return ["--extents", str(extents)], extents
 
 
 def _refuse_full(group: str, name: str, mount: Mount) -> None:

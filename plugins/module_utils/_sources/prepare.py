@@ -37,7 +37,7 @@ class Held(t.NamedTuple):
     """A source that is kept still. `view` is where it is read, None for where it lies; the others are for the backup's record, and its warnings."""
 
     view: t.Optional[View]
-    snapshots: t.List[t.Dict[str, str]]
+    snapshots: t.List[t.Dict[str, t.Optional[str]]]
     quiesced: t.List[t.Dict[str, str]]
     warnings: t.List[str]
 

@@ -20,11 +20,12 @@ The place has the same names, inodes and times as the source, so paths are recor
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import time
 import typing as t
 
-from .._base import SourceError, kernel, open_real, reason, show
+from .._base import SourceError, kernel, open_real, reason, show, show_time
 from .._capture.capture import View
 from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts, place_of
@@ -37,18 +38,27 @@ _ANSWER = 60.0
 
 
 class Part(t.NamedTuple):
-    """A file system, or a subvolume, of a source: its path in the source, how it is kept still, and a descriptor of the directory to show, -1 before."""
+    """A file system, or a subvolume, of a source: its path in the source, how it is kept still, and a descriptor of the directory to show, -1 before.
+
+    `taken`: when its snapshot was made, in ns; 0 where there is none.
+    """
 
     path: bytes
     kind: str
     shown: int = -1
+    taken: int = 0
+
+    def record(self, source: bytes) -> t.Dict[str, t.Optional[str]]:
+        """As the record of a backup has it."""
+        taken = datetime.datetime.fromtimestamp(self.taken / 1e9, datetime.timezone.utc) if self.taken else None
+        return {"path": _path(source, self), "kind": self.kind, "taken_at": show_time(taken) if taken else None}
 
 
 class Taken(t.NamedTuple):
     """`view` is None where the source is read as it lies. `parts` are for the backup's record; `warnings` name what is not of one moment."""
 
     view: t.Optional[View]
-    parts: t.List[t.Dict[str, str]]
+    parts: t.List[t.Dict[str, t.Optional[str]]]
     warnings: t.List[str]
 
 
@@ -77,7 +87,9 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
             moment = time.time_ns()
             found = _mounts_of(source)
             programs = Programs(zfs.Snapshots(stack, place), lvm.Snapshots(stack, place, size))
-            programs.zfs.take(mount for mount in found if _start(source, mount) == source or _is_read(source, mount, exclude))
+            wanted = [mount for mount in found if _start(source, mount) == source or _is_read(source, mount, exclude)]
+            programs.zfs.take(wanted)
+            programs.lvm.take(wanted)
             parts = [part for mount in found for part in _parts(stack, source, mount, exclude, programs)]
             _refuse(source, parts if need else ())
             if any(part.kind not in (NOT_STILL, UNREAD) for part in parts):
@@ -89,7 +101,7 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
             _refuse(source, parts if need else (), why)
         live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
         told = [f"No snapshot could be made of {len(live)} file system(s), first {live[0]}{why}: it was read while it was in use."] if live else []
-        yield Taken(view, [{"path": _path(source, part), "kind": part.kind} for part in parts if part.kind != UNREAD], told)
+        yield Taken(view, [part.record(source) for part in parts if part.kind != UNREAD], told)
 
 
 def places_of(source: bytes) -> t.List[bytes]:
@@ -206,13 +218,14 @@ def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.
     if zfs.is_still(mount):
         yield _live(stack, path, zfs.KIND, start)
         return
-    kind, root = (zfs.KIND, programs.zfs.root(mount)) if mount.kind == zfs.KIND else ("lvm", programs.lvm.root(mount))
+    kind, made = (zfs.KIND, programs.zfs) if mount.kind == zfs.KIND else ("lvm", programs.lvm)
+    root = made.root(mount)
     if root is None:
         yield _live(stack, path, NOT_STILL, start)
         return
     shown = _hold(os.path.relpath(place_of(start, [mount])[1], b"/"), root)
     stack.callback(os.close, shown)
-    yield Part(path, kind, shown)
+    yield Part(path, kind, shown, made.taken[mount.device])
 
 
 def _subvolumes(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: bytes, exclude: t.Optional[Exclusions]) -> t.Iterator[Part]:
@@ -226,12 +239,13 @@ def _subvolumes(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: 
     inside = b"" if inside == b"." else inside
     below = [found for found in btrfs.nested(top) if _is_below(found, inside)]
     made: t.Dict[bytes, int] = {}
+    taken = time.time_ns()
     if not btrfs.is_read_only(top):
         made = stack.enter_context(btrfs.snapshot(top, below if exclude is not None else ()))
     if b"" in made:
         shown = open_real(inside, made[b""])
         stack.callback(os.close, shown)
-        yield Part(path, "btrfs", shown)
+        yield Part(path, "btrfs", shown, taken)
     else:  # it is still already, and no snapshot could be made in it
         yield _live(stack, path, "btrfs", start)
     for found in below:
@@ -239,11 +253,12 @@ def _subvolumes(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: 
         if exclude is None:
             yield _live(stack, where, UNREAD, live)
         elif found in made:
-            yield Part(where, "btrfs", made[found])
+            yield Part(where, "btrfs", made[found], taken)
         elif btrfs.is_read_only(live):
             yield _live(stack, where, "btrfs", live)
         else:  # below a subvolume that is read-only
-            yield Part(where, "btrfs", stack.enter_context(btrfs.snapshot(live, ()))[b""])
+            taken = time.time_ns()
+            yield Part(where, "btrfs", stack.enter_context(btrfs.snapshot(live, ()))[b""], taken)
 
 
 def _live(stack: contextlib.ExitStack, path: bytes, kind: str, where: bytes) -> Part:

@@ -30,6 +30,7 @@ import contextlib
 import errno
 import os
 import re
+import time
 import typing as t
 
 from .._base import VoltError, held, reason, show
@@ -47,11 +48,13 @@ class Snapshots:
     """The snapshots of a run, one of each data set, however often it is mounted.
 
     :param stack: at its end they are removed. :param place: an empty directory of ours, in mounts of our own.
+    :ivar taken: when, in ns, by the devices: all that was written before is in the snapshot.
     """
 
     def __init__(self, stack: contextlib.ExitStack, place: bytes) -> None:
         self._stack, self._place = stack, place
         self._roots: t.Dict[int, int] = {}
+        self.taken: t.Dict[int, int] = {}
 
     def take(self, seen: t.Iterable[Mount]) -> None:
         """Make and mount those of all data sets among mounts. OSError if one cannot be made; `strerror` says why."""
@@ -76,7 +79,9 @@ class Snapshots:
         with held(), storage.turn(KIND):
             _sweep(_data_set(mount) for mount in of_pool)
             self._stack.callback(_remove, made)
+            moment = time.time_ns()
             _run("zfs", "snapshot", *made)
+            self.taken.update((mount.device, moment) for mount in of_pool)
             for mount, snapshot in zip(of_pool, made):
                 try:
                     self._roots[mount.device] = storage.mounted(self._stack, snapshot, KIND, self._place)
