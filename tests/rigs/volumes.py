@@ -128,7 +128,8 @@ def make() -> None:
 
 
 def mount(group: str, name: str, kind: str) -> None:
-    do(f"mkfs.{kind}", "-q", f"/dev/{group}/{name}")
+    whole = ["-E", "lazy_itable_init=0,lazy_journal_init=0"] if kind == "ext4" else []  # else it goes on in the background, and fills a pool unseen
+    do(f"mkfs.{kind}", "-q", *whole, f"/dev/{group}/{name}")
     os.makedirs(f"{TOP}/{name}")
     do("mount", f"/dev/{group}/{name}", f"{TOP}/{name}")
 
