@@ -479,8 +479,8 @@ backups:
           database: shop
     quiesced:
       description:
-        - Containers and machines that were kept still, each with its V(runtime) (V(docker), V(podman) or V(nspawn)), its V(name), and how (V(way)),
-          V(pause) or V(stop).
+        - Containers, machines and domains that were kept still, each with its V(runtime) (V(docker), V(podman), V(nspawn) or V(libvirt)), its V(name), and
+          how (V(way)), V(pause), V(stop), or V(freeze) for the file systems of a domain.
       type: list
       elements: dict
       returned: always

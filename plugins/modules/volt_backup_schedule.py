@@ -179,10 +179,13 @@ options:
   quiesce: &quiesce
     description:
       - Pause or stop the containers of Docker and Podman and the machines of systemd-nspawn that have O(source), something in it, or a directory above it
-        mounted read-write. They are resumed after the backup, or, if all of the source is in snapshots, after these.
+        mounted read-write, and the domains of libvirt that have a disk image in O(source). They are resumed after the backup, or, if all of the source is in
+        snapshots, after these.
       - Dumps and O(command) run before that. If one cannot be paused or stopped, or does not resume, there is no backup.
       - A machine is paused by control groups of version 2, and stopped only if a service that systemd has a file of, such as C(systemd-nspawn@.service),
         runs it.
+      - V(pause) freezes the file systems of a domain by its guest agent. A domain in which no agent is connected is suspended, with a warning. V(stop) shuts
+        a domain down and starts it again. One that does not shut down in five minutes is left running, and there is no backup.
     type: str
     choices:
       - none

@@ -12,7 +12,7 @@
     for each dump and command, in the order given
         start the program; its output goes into the store as it comes, and becomes a file of the backup
         it fails, hangs, or writes nothing: the run fails, and there is no backup
-    pause or stop the containers and machines that use the source, if asked for
+    pause or stop the containers, machines and domains that use the source, if asked for
     make snapshots of the file systems of the source, if asked for, and show them together at a private place
     resume them, if all of the source is in snapshots
     read the source, or the snapshots in its place
@@ -24,7 +24,8 @@ Dumps come first, because they are of the moment at which their program began, a
 Files: `commands` (the output of a command as a file), `dumps` (which dumps there are, as users declare them), `databases` (the programs that write them),
 `sqlite` (copies of SQLite databases), `loading` (how a dump is loaded), `prepare` (all that programs write into one backup), `snapshot` (a source at
 one moment), `btrfs` (snapshots of Btrfs subvolumes), `zfs` (snapshots of data sets of ZFS), `lvm` (snapshots of logical volumes), `storage` (what the last
-two have in common), `quiesce` (containers and machines that wait), `runtimes` (those of Docker and Podman), `machines` (those of systemd-nspawn).
+two have in common), `quiesce` (containers and machines that wait), `runtimes` (those of Docker and Podman), `machines` (those of
+systemd-nspawn), `domains` (those of libvirt).
 """
 
 from __future__ import annotations

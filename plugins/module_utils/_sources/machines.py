@@ -53,7 +53,7 @@ def using(source: bytes, way: str) -> t.List[Container]:
     """
     leaders = [(name, leader) for name in sorted(files.names_in(_MACHINES)) for leader in [_leader(name)] if leader]
     seen = mounts() if leaders else []
-    read = _read_spots(source, seen)
+    read = read_spots(source, seen)
     found = []
     for name, leader in leaders:
         if not any(one[0] == other[0] and meet(one[1], other[1]) for one in _written_spots(leader, seen) for other in read):
@@ -110,11 +110,11 @@ def _lines(path: str) -> t.List[str]:
         return []
 
 
-def _read_spots(source: bytes, seen: t.Sequence[Mount]) -> t.List[Spot]:
+def read_spots(source: bytes, seen: t.Sequence[Mount]) -> t.List[Spot]:
     """What is read of a source: itself, and the mounts below it."""
     spots = [place_of(source, seen)]
     spots += [(mount.device, mount.root) for mount in seen if mount.kind not in PSEUDO and mount.point != source and is_within(mount.point, source)]
-    return [(device, _plain(path)) for device, path in spots]
+    return [(device, plain(path)) for device, path in spots]
 
 
 def _written_spots(leader: str, seen: t.Sequence[Mount]) -> t.List[Spot]:
@@ -132,7 +132,7 @@ def _written_spots(leader: str, seen: t.Sequence[Mount]) -> t.List[Spot]:
     for mount in parsed(content.encode()):
         if mount.writable and mount.kind not in PSEUDO:
             spots.append((mount.device, mount.root))
-            spots += [(device, _plain(path)) for device, path in (place_of(os.path.normpath(file), seen) for file in _files_of(mount))]
+            spots += [(device, plain(path)) for device, path in (place_of(os.path.normpath(file), seen) for file in _files_of(mount))]
     return spots
 
 
@@ -145,7 +145,7 @@ def _files_of(mount: Mount) -> t.Iterator[bytes]:
         yield from (option[9:] for option in mount.options.split(b",") if option.startswith(b"upperdir=/"))
 
 
-def _plain(path: bytes) -> bytes:
+def plain(path: bytes) -> bytes:
     """A path as the output of a program has it, where other bytes than UTF-8 are all alike: then a machine too many waits, none too few."""
     return path.decode("utf-8", "replace").encode()
 

@@ -19,7 +19,7 @@ from .._fs.exclusions import Exclusions
 from . import commands, dumps
 from .dumps import Dump
 from .quiesce import Quiesced, quiesced
-from .runtimes import Container
+from .runtimes import LIBVIRT, Container
 from .snapshot import NOT_STILL, Taken, taken
 
 
@@ -61,7 +61,16 @@ def kept_still(
             found = stack.enter_context(taken(source, place(), way == "require", exclude, size))
             if still is not None and all(part["kind"] != NOT_STILL for part in found.parts):
                 still.resume()
-        yield Held(found.view, found.parts, [{"runtime": one.runtime, "name": one.name, "way": quiesce} for one in containers], found.warnings)
+        told = [{"runtime": one.runtime, "name": one.name, "way": one.how(quiesce)} for one in containers]
+        warnings = [_without_agent(one) for one in containers if one.runtime == LIBVIRT and one.how(quiesce) == "pause"]
+        yield Held(found.view, found.parts, told, [*found.warnings, *warnings])
+
+
+def _without_agent(domain: Container) -> str:
+    return (
+        f"{domain.what} was suspended, because no guest agent is connected: in this backup, its disks are as after a power cut. Install and start"
+        " qemu-guest-agent in it, or set `quiesce: stop`."
+    )
 
 
 def prepare(asked: Asked, source: bytes, is_alone: bool = False) -> t.Tuple[Streams, t.List[t.Any]]:

@@ -4,12 +4,13 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""Containers and machines that use a source, paused or stopped while it is read, or for the moment of its snapshot.
+"""Containers, machines and domains that use a source, paused or stopped while it is read, or for the moment of its snapshot.
 
 ::
 
     wait for other runs that keep containers still
-    ask Docker and Podman which running containers have something of the source mounted, or lie in it; look which machines of systemd-nspawn do
+    ask Docker and Podman which running containers have something of the source mounted, or lie in it
+    look which machines of systemd-nspawn and domains of libvirt use it
     write down which ones, so that they can be resumed if this process is killed
     pause or stop each; if one fails, resume those before it, and the run fails
     resume all, whatever happened in between; forget what was written down
@@ -29,7 +30,7 @@ import time
 import typing as t
 
 from .._base import SourceError, create_file, files, held, lock_file, open_file, reason
-from . import machines, runtimes
+from . import domains, machines, runtimes
 from .runtimes import Container
 
 #: Where it is written down what is to be resumed, and how the names of these files begin. It does not outlast the host, as a pause does not.
@@ -63,7 +64,11 @@ class Quiesced:
         if not self._down:
             self._timer.start()
         self._down.insert(0, container)  # before: a signal may come while it is under way
-        why = _attempt(container, self._way)
+        try:
+            why = _attempt(container, self._way)
+        except domains.Refused:
+            self._down.remove(container)
+            raise
         if why:
             raise SourceError(f"{container.what} cannot be kept still: {why}; correct that, or set `quiesce: none`.")
 
@@ -97,7 +102,7 @@ def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Con
     with contextlib.ExitStack() as stack:
         stack.enter_context(_turn())
         resume_left()
-        containers = [*runtimes.using(source), *machines.using(source, way)]
+        containers = [*runtimes.using(source), *machines.using(source, way), *domains.using(source, way)]
         if not containers:
             stack.close()  # others need not wait
             yield Quiesced(way, -1), []
@@ -180,11 +185,15 @@ def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[t.Callable
 
 def _is_down(container: Container, way: str) -> bool:
     """Whether it is there and waits. SourceError where that cannot be known."""
+    if container.runtime == runtimes.LIBVIRT:
+        return domains.is_down(container, way)
     return machines.is_down(container, way) if container.runtime == runtimes.NSPAWN else runtimes.is_down(container, way)
 
 
 def _attempt(container: Container, word: str, mounts: int = -1) -> str:
-    """Why something could not be done with a container or machine; empty where it could. :param mounts: see `runtimes.attempt`."""
+    """Why something could not be done with a container, machine or domain; empty where it could. :param mounts: see `runtimes.attempt`."""
+    if container.runtime == runtimes.LIBVIRT:
+        return domains.keep(container, word) if word in _UP else domains.resume(container, word)
     if container.runtime == runtimes.NSPAWN:
         return machines.attempt(container, word)
     return runtimes.attempt([container.runtime, word, container.id], mounts)
@@ -192,4 +201,6 @@ def _attempt(container: Container, word: str, mounts: int = -1) -> str:
 
 def _remedy(container: Container, word: str) -> str:
     """What a user runs to resume one."""
+    if container.runtime == runtimes.LIBVIRT:
+        return domains.remedy(container, word)
     return machines.remedy(container, word) if container.runtime == runtimes.NSPAWN else f"{container.runtime} {word} {container.name}"

@@ -21,8 +21,8 @@ import typing as t
 from .._base import SourceError, process, reason
 from .._fs.mounts import is_within
 
-#: How records call the runtime of machines.
-NSPAWN = "nspawn"
+#: How records call the runtimes of machines.
+NSPAWN, LIBVIRT = "nspawn", "libvirt"
 _RUNTIMES = ("docker", "podman")
 _SOCKET = "/var/run/docker.sock"
 #: Seconds that a program may take.
@@ -30,9 +30,10 @@ PATIENCE = 300.0
 
 
 class Container(t.NamedTuple):
-    """A running container, or machine: its runtime, id and name. `passing`: its runtime removes it once it stops.
+    """A running container, machine or domain: its runtime, id and name. `passing`: its runtime removes it once it stops.
 
     Of a machine, the id is its service to be stopped, or the unit to be paused, and `group` the directory of the control group of its processes.
+    Of a domain, `group` is the number of its run, and `agent` says that its guest agent freezes its file systems.
     """
 
     runtime: str
@@ -40,11 +41,16 @@ class Container(t.NamedTuple):
     name: str
     passing: bool = False
     group: str = ""
+    agent: bool = False
 
     @property
     def what(self) -> str:
         """As messages call it."""
-        return f"{'Machine' if self.runtime == NSPAWN else 'Container'} {self.name}"
+        return f"{'Machine' if self.runtime == NSPAWN else 'Domain' if self.runtime == LIBVIRT else 'Container'} {self.name}"
+
+    def how(self, way: str) -> str:
+        """How it is kept still, as records call it."""
+        return "freeze" if self.agent else way
 
 
 def using(source: bytes) -> t.List[Container]:
@@ -97,13 +103,19 @@ def ask(words: t.Sequence[str]) -> str:
 
 def attempt(words: t.Sequence[str], mounts: int = -1, stdin: bytes = b"") -> str:
     """Run a program; why it failed, empty where it did not. :param mounts: a descriptor of the namespace to run it in; -1 for ours."""
+    try:
+        return tried(words, mounts, stdin)
+    except subprocess.TimeoutExpired:
+        return f"{' '.join(words[:2])} did not end in {PATIENCE:.0f} seconds"
+
+
+def tried(words: t.Sequence[str], mounts: int = -1, stdin: bytes = b"") -> str:
+    """As `attempt`. subprocess.TimeoutExpired if the program does not end."""
     within = process.apart()
     if not within and mounts >= 0 and shutil.which("nsenter"):
         within = ["nsenter", f"--mount=/proc/{os.getpid()}/fd/{mounts}", "--"]
     try:
         done = process.run([*within, *words], stdin=stdin, patience=PATIENCE, capture=True)
-    except subprocess.TimeoutExpired:
-        return f"{' '.join(words[:2])} did not end in {PATIENCE:.0f} seconds"
     except OSError as error:
         return reason(error)
     return _last(done) if done.status else ""
