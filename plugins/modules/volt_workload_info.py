@@ -84,6 +84,8 @@ notes:
   - Only labels that were set when a container was created count, not those that its image has with the same value. If the image's labels are in no file, as
     with Docker's containerd image store, none counts, and there is a warning. The labels of Podman's containers are read by C(podman inspect). Those of
     containers that users run without root do not count.
+  - The same labels count for machines of Volt, as attributes of the element C(labels) of the namespace C(urn:volt:backup) in the metadata of the libvirt
+    domains that have disk images in the machine's directory.
   - If containers of one Compose project name different directories, none is used, with a warning, unless exactly one of them still has a Compose file.
 seealso:
   - module: volt.backup.volt_backup

@@ -22,8 +22,8 @@ add one thing's backups to another's history.
 
 Data that a container can write is not trusted. Only what its host wrote about it decides what is backed up.
 
-Files: `disk`, `candidate` (what a finder yields, and what it gets), `machines`, `engines`, `labels` (what containers say of their backups), `podman` (what
-Podman tells of its containers), `images` (disk images of virtual machines), `find`, `size` (measures workloads).
+Files: `disk`, `candidate` (what a finder yields, and what it gets), `machines`, `engines`, `labels` (what containers and domains say of their backups),
+`podman` (what Podman tells of its containers), `libvirt` (domains of virtual machines), `images` (disk images of these), `find`, `size` (measures workloads).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Candidate(t.NamedTuple):
     is_image: bool = False
     #: The directory is one of disk images.
     has_images: bool = False
-    #: How the labels of its containers want it kept still during a backup.
+    #: How the labels of its containers or domains want it kept still during a backup.
     quiesce: t.Optional[str] = None
 
     @property

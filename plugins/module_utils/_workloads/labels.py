@@ -4,7 +4,7 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""What the labels of containers of Docker and Podman say about their backups.
+"""What the labels of containers of Docker and Podman, and of libvirt's domains (`libvirt`), say about their backups.
 
 A container also has the labels of its image. Only those count that its image does not have with the same value: these were set when the container was
 created. Where the image's own labels are unknown, none counts.
@@ -26,7 +26,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 class Wish(t.NamedTuple):
-    """What a container, or all of a workload, want. `out`: no backup. `quiesce`: as the option."""
+    """What a container or domain, or all of a workload, want. `out`: no backup. `quiesce`: as the option."""
 
     out: bool = False
     quiesce: t.Optional[str] = None
@@ -58,7 +58,12 @@ def wish(disk: Disk, place: str, container: t.Dict[str, t.Any], labels_of_image:
     if own is None:
         disk.warn(place, f"has the label {min(said)}, which may come from its image, whose labels are unknown; it does not count")
         return Wish()
-    said = {name: value for name, value in said.items() if own.get(name) != value}
+    return checked(disk, place, {name: value for name, value in said.items() if own.get(name) != value})
+
+
+def checked(disk: Disk, place: str, labels: t.Mapping[str, t.Any]) -> Wish:
+    """What labels say that count, as far as they can be meant. :param place: what has them."""
+    said = {name: labels[name] for name in _VALUES if name in labels}
     for name, value in list(said.items()):
         if value not in _VALUES[name]:
             disk.warn(place, f"has the label {name}={brief(show(str(value)))}, which must be one of {', '.join(_VALUES[name])}; it does not count")
@@ -67,10 +72,11 @@ def wish(disk: Disk, place: str, container: t.Dict[str, t.Any], labels_of_image:
 
 
 def agreed(wishes: t.Sequence[Wish]) -> Wish:
-    """What the containers of one workload want together: no backup only if none of them needs one."""
+    """What the containers or domains of one workload want together: no backup only if none of them needs one."""
     asked = [one.quiesce for one in wishes]
     return Wish(bool(wishes) and all(one.out for one in wishes), next((way for way in _VALUES[_QUIESCE] if way in asked), None))
 
 
 #: Why such a workload is left out.
 OUT = f"its containers have the label {_BACKUP}=false"
+OUT_OF_DOMAINS = f"its domains have the label {_BACKUP}=false"

@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from .._base import show
+from . import labels, libvirt
 from .candidate import CONTAINER, Candidate, Search
 from .disk import LEADS_NOWHERE, Disk, Unfit
 
@@ -87,13 +88,19 @@ def volt_containers(search: Search) -> t.Iterator[Candidate]:
 
 
 def volt_vms(search: Search) -> t.Iterator[Candidate]:
-    """<name>, with the disk images in it."""
+    """<name>, with the disk images in it. libvirt's domains of these have labels."""
     disk = search.disk
     place, names = disk.names(VMS)
+    domains = libvirt.described(disk) if names else []
     for name in names:
         path = f"{place}/{name}"
-        if not name.startswith("."):
-            yield Candidate("vm", name, mode(disk, path, "hybrid-kvm"), path, has_images=True)
+        if name.startswith("."):
+            continue
+        wish = labels.agreed(libvirt.wishes(disk, domains, path))
+        if wish.out:
+            disk.leave(path, labels.OUT_OF_DOMAINS, trouble=False)
+        else:
+            yield Candidate("vm", name, mode(disk, path, "hybrid-kvm"), path, has_images=True, quiesce=wish.quiesce)
 
 
 def mode(disk: Disk, path: str, default: str) -> str:

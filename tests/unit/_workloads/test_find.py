@@ -419,3 +419,49 @@ def test_places_elsewhere_that_are_not_there(root: Root, place: str) -> None:
 def test_two_searches_are_equal(root: Root) -> None:
     everything(root)
     assert root.find() == root.find()
+
+
+DOMAIN = """<!-- WARNING: THIS IS AN AUTO-GENERATED FILE. -->
+<domain type='kvm'><name>{name}</name>
+  <metadata><x:x xmlns:x='http://example.org/x' volt.backup='false'/>{metadata}</metadata>
+  <devices><disk type='file' device='disk'><source file='{image}'/></disk><disk type='block'><source dev='/dev/sdb'/></disk></devices></domain>
+"""
+#: Labels of the domains that have images in the directory of a machine, and whether it is left out, and its option `quiesce`.
+OF_DOMAINS: dict[str, tuple[list[str], bool, str | None]] = {
+    "no domain": ([], False, None),
+    "none": ([""], False, None),
+    "out": (["volt.backup='false'"], True, None),
+    "one of two is out": (["volt.backup='false'", ""], False, None),
+    "stop comes first": (["volt.backup.quiesce='pause'", "volt.backup.quiesce='stop'"], False, "stop"),
+    "pause": (["volt.backup='true' volt.backup.quiesce='pause'"], False, "pause"),
+}
+
+
+def describe(root: Root, name: str, image: str, labels: str) -> None:
+    metadata = f"<volt:labels xmlns:volt='urn:volt:backup' {labels}/>"
+    root.file(f"/etc/libvirt/qemu/{name}.xml", DOMAIN.format(name=name, image=image, metadata=metadata))
+
+
+@pytest.mark.parametrize("case", OF_DOMAINS)
+def test_labels_of_domains(root: Root, case: str) -> None:
+    wanted, out, way = OF_DOMAINS[case]
+    root.file(f"{VMS}/db/disk.qcow2", b"QFI\xfb")
+    root.file("/etc/libvirt/qemu/networks/default.xml", "<network/>")
+    describe(root, "other", f"{VMS}/db2/disk.qcow2", "volt.backup.quiesce='stop'")
+    for number, labels in enumerate(wanted):
+        describe(root, f"d{number}", f"{VMS}/db/{number}.qcow2", labels)
+    found = root.find()
+    assert [item["schedule"].get("quiesce") for item in found.workloads] == ([] if out else [way])
+    assert [item["reason"] for item in found.left_out] == (["its domains have the label volt.backup=false"] if out else [])
+    assert found.complete and not found.warnings
+
+
+def test_domains_by_links_and_in_bad_files(root: Root) -> None:
+    root.file("/srv/vms/db/disk.qcow2", b"QFI\xfb")
+    root.link("/var/lib/volt/vms", "/srv/vms")
+    describe(root, "db", "/srv/vms/db/disk.qcow2", "volt.backup.quiesce='later'")
+    root.file("/etc/libvirt/qemu/bad.xml", "<domain>")
+    found = root.find()
+    assert [item["schedule"].get("quiesce") for item in found.workloads] == [None] and not found.complete
+    said = "/etc/libvirt/qemu/db.xml has the label volt.backup.quiesce=later, which must be one of stop, pause, none; it does not count."
+    assert found.warnings == ["/etc/libvirt/qemu/bad.xml is not XML.", said]
