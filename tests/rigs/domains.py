@@ -13,6 +13,7 @@ installed, busybox, and qemu-ga: it boots in two seconds of CPU.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from . import Unavailable, debian, mounts, need
@@ -139,12 +140,10 @@ def daemon(place: Path) -> Iterator[Libvirt]:
     mounts.need_private()
     libvirt = Libvirt(*guest())
     with ExitStack() as stack:
-        for path in map(Path, _PLACES):
-            if not path.exists():
-                path.mkdir()
-                stack.callback(path.rmdir)
-            subprocess.run(["mount", "-t", "tmpfs", "volt-test", str(path)], check=True)
-            stack.callback(subprocess.run, ["umount", "--lazy", str(path)], check=True)
+        stack.enter_context(_places())
+        for path in _PLACES:
+            subprocess.run(["mount", "-t", "tmpfs", "volt-test", path], check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", path], check=True)
         (place / "libvirtd.conf").write_text('auth_unix_ro = "none"\nauth_unix_rw = "none"\n')
         Path("/etc/libvirt/qemu.conf").write_text(_QEMU)
         log = stack.enter_context(open(place / "log", "wb"))
@@ -157,10 +156,31 @@ def daemon(place: Path) -> Iterator[Libvirt]:
         yield libvirt
 
 
-def guest() -> tuple[Path, Path]:
-    """The kernel and the initial file system of the guest, built once."""
+@contextmanager
+def _places() -> Iterator[None]:
+    """The directories are there. To remove one that is a mount point of other tests would unmount that: the last ones that use them do."""
+    with open(_cache() / "users", "w", encoding="ascii") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        for path in _PLACES:
+            os.makedirs(path, exist_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with suppress(OSError):  # a libvirt of this machine uses it
+                    os.rmdir(_PLACES[1])
+
+
+def _cache() -> Path:
     place = debian.cache().parent / "guest"
     place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def guest() -> tuple[Path, Path]:
+    """The kernel and the initial file system of the guest, built once."""
+    place = _cache()
     with debian._locked(place / "lock"):
         if not (place / "vmlinuz").exists():
             _fetch(place)
