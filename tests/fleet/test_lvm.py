@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Snapshots of logical volumes, on a kernel of their own: that of this machine may have no device mapper, and its volumes are none of a test's business.
 
-The first machine is User-Mode Linux. It starts from this machine's own file system, which it cannot write to, and does nothing but what rigs/volumes.py has.
+The first machine is User-Mode Linux. It starts from this machine's own file system, which it cannot write to, and does nothing but what rigs/volumes.py has,
+or rigs/ledgers.py.
 The second one is a host with systemd, for the units of schedules. It gets lvm2 without the scripts of its package: those are for udev, which it has not.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -18,11 +20,12 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
 import pytest
-from ansible_collections.volt.backup.tests.rigs import Unavailable, debian, need, uml_kernel, virtual, volumes
+from ansible_collections.volt.backup.tests.rigs import Unavailable, databases, debian, ledgers, need, sample, uml_kernel, virtual, volumes
 from ansible_collections.volt.backup.tests.rigs.fleet import APART, Fleet
 from ansible_collections.volt.backup.tests.unit.kit import command
 
@@ -51,15 +54,27 @@ mount -t tmpfs tmpfs /tmp
 cp -a /etc/lvm/. /run/lvm.conf
 echo 'activation {{ udev_sync = 0 udev_rules = 0 }}' >/run/lvm.conf/lvmlocal.conf
 mount --bind /run/lvm.conf /etc/lvm
-cp /run/room/volt-backup /run/room/volumes.py /run
-{python} /run/room/load.py {modules} && {python} /run/volumes.py /run/volt-backup /run/room/results
+cp /run/room/volt-backup /run
+{python} /run/room/load.py {modules} && {work}
 echo o >/proc/sysrq-trigger
 sleep 60
 """
+TRY_VOLUMES = "{python} /run/room/volumes.py /run/volt-backup /run/room/results"
+#: Proofs of databases on XFS on a thin volume, one after the other.
+PROVE = """\
+{{
+    mkdir /dev/shm /run/proof && mount -t tmpfs tmpfs /dev/shm
+    vgcreate big /dev/ubda && lvcreate --type thin-pool --size 1200M --name pool big && lvcreate --virtualsize 1400M --thinpool big/pool --name proof
+    mkfs.xfs -q /dev/big/proof && mount /dev/big/proof /run/proof && cp -r /run/room/rigs /run && cd /run || exit 1
+    for kind in {kinds}; do
+        {python} -m rigs.ledgers $kind /run/proof/$kind snapshot /run/volt-backup {number} >/run/room/results-$kind && rm -r /run/proof/$kind
+    done
+    cat /run/room/results-* >/run/room/results
+}}"""
 
 
-def boot(room: Path, fleet: Fleet) -> dict[str, str]:
-    """Start the machine, and have its results when it has ended."""
+def boot(room: Path, fleet: Fleet, work: str, patience: float = 900) -> None:
+    """Start the machine, and wait until it has ended. Its work writes results."""
     need("linux.uml", "lvcreate", "thin_check", "mkfs.ext4", "mkfs.xfs", "strace", root=True)
     drivers = next(MODULES.glob("*/kernel/drivers/md"), None)
     if drivers is None:
@@ -68,10 +83,9 @@ def boot(room: Path, fleet: Fleet) -> dict[str, str]:
         with open(room / name, "wb") as disk:
             disk.truncate(size << 20)
     (room / "volt-backup").write_bytes(command())
-    shutil.copy(volumes.__file__, room / "volumes.py")
     (room / "load.py").write_text(LOAD, encoding="ascii")
     modules = " ".join(str(drivers / f"{name}.ko") for name in NEEDED)
-    (room / "init").write_text(INIT.format(runs=RUNS, room=room, python=sys.executable, modules=modules), encoding="utf-8")
+    (room / "init").write_text(INIT.format(runs=RUNS, room=room, python=sys.executable, modules=modules, work=work), encoding="utf-8")
     (room / "init").chmod(0o755)
     console = room / "console"
     with open(console, "wb") as out:
@@ -79,22 +93,30 @@ def boot(room: Path, fleet: Fleet) -> dict[str, str]:
             *APART, sys.executable, uml_kernel.__file__, "linux.uml", "mem=512M", f"uml_dir={room}", f"ubd0={room}/big", f"ubd1={room}/small",
             "con0=fd:0,fd:1", "con=null", "ssl=null", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", f"init={room}/init",
             *uml_kernel.ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)  # fmt: skip
-    process.wait(900)
+    process.wait(patience)
     said = console.read_text(encoding="utf-8", errors="backslashreplace")
     if RUNS not in said:
         raise Unavailable(f"User-Mode Linux does not run here: {said[-300:]}")
     assert os.path.exists(room / "results"), said
-    return dict(json.loads((room / "results").read_text(encoding="utf-8")))
+
+
+@contextlib.contextmanager
+def room_of(fleet: Fleet, name: str) -> Iterator[Path]:
+    """A directory that the machine sees, without its disks in the end."""
+    room = fleet.room / name
+    room.mkdir()
+    try:
+        yield room
+    finally:
+        for disk in ("big", "small"):
+            (room / disk).unlink(missing_ok=True)
 
 
 def volumes_are_kept_still(fleet: Fleet) -> None:
-    room = fleet.room / "volumes"
-    room.mkdir()
-    try:
-        results = boot(room, fleet)
-    finally:
-        for name in ("big", "small"):
-            (room / name).unlink(missing_ok=True)
+    with room_of(fleet, "volumes") as room:
+        shutil.copy(volumes.__file__, room / "volumes.py")
+        boot(room, fleet, TRY_VOLUMES.format(python=sys.executable))
+        results = dict(json.loads((room / "results").read_text(encoding="utf-8")))
     failed = [f"{name}:\n{trace}" for name, trace in results.items() if trace]
     assert results and not failed, "\n".join(failed)
 
@@ -102,6 +124,27 @@ def volumes_are_kept_still(fleet: Fleet) -> None:
 @pytest.mark.meanwhile(work=volumes_are_kept_still)
 @pytest.mark.costly
 def test_volumes_are_kept_still(outcome: Callable[[], None]) -> None:
+    outcome()
+
+
+def databases_are_sound(fleet: Fleet) -> None:
+    """As tests/system/test_proofs.py."""
+    if databases.missing():
+        raise Unavailable(f"needs {', '.join(databases.missing())}")
+    number = int(os.environ.get("VOLT_PROOFS") or (50 if sample.LONG else 2))
+    kinds = sample.some(ledgers.KINDS, 1, "proofs on volumes")
+    with room_of(fleet, "proofs") as room:
+        (room / "rigs").mkdir()
+        for module in (databases, ledgers):
+            shutil.copy(module.__file__ or "", room / "rigs")
+        boot(room, fleet, PROVE.format(kinds=" ".join(kinds), python=sys.executable, number=number), 300 + 120 * number)
+        said = (room / "console").read_text(encoding="utf-8", errors="backslashreplace")
+        results = {kind: (room / f"results-{kind}").read_text() for kind in kinds}
+    assert {kind: result.strip() for kind, result in results.items()} == dict.fromkeys(kinds, "[]"), said[-3000:]
+
+
+@pytest.mark.meanwhile(work=databases_are_sound)
+def test_databases_are_sound(outcome: Callable[[], None]) -> None:
     outcome()
 
 

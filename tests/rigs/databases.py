@@ -9,7 +9,7 @@ import pwd
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,11 +44,11 @@ def _as(user: str) -> list[str]:
     return ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
 
 
-def _until(ready: list[str], child: subprocess.Popen[bytes]) -> None:
+def _until(ready: list[str], child: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while subprocess.run(ready, capture_output=True, check=False, cwd="/").returncode:
         if child.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"{child.args} does not answer")
+            raise AssertionError(f"The server does not answer: {log.read_text(errors='replace')[-500:]}")
         time.sleep(0.05)
 
 
@@ -57,7 +57,7 @@ def _running(words: list[str], ready: list[str], log: Path) -> Iterator[None]:
     with open(log, "wb") as file:
         child = subprocess.Popen(words, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd="/")
     try:
-        _until(ready, child)
+        _until(ready, child, log)
         yield
     finally:
         child.terminate()
@@ -74,8 +74,11 @@ def _owned(place: Path, user: str) -> None:
 
 
 @contextmanager
-def postgresql(place: Path, data: Path | None = None) -> Iterator[Server]:
-    """A server without synchronous writes. :param place: a directory to be made, which its user can reach. :param data: where there are data already."""
+def postgresql(place: Path, data: Path | None = None, more: Sequence[str] = ()) -> Iterator[Server]:
+    """A server without synchronous writes.
+
+    :param place: a directory to be made, which its user can reach. :param data: where there are data already. :param more: further options.
+    """
     _owned(place, "postgres")
     programs = _postgresql_bin()
     if data is None:
@@ -83,7 +86,7 @@ def postgresql(place: Path, data: Path | None = None) -> Iterator[Server]:
         subprocess.run([*_as("postgres"), str(programs / "initdb"), "-D", str(data), "-A", "peer", "-N", "--no-locale", "-E", "UTF8"],
                        check=True, capture_output=True, cwd="/")  # fmt: skip
     client = [*_as("postgres"), str(programs / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", str(place)]
-    words = [*_as("postgres"), str(programs / "postgres"), "-D", str(data), "-k", str(place), "-c", "listen_addresses=", "-c", "fsync=off"]
+    words = [*_as("postgres"), str(programs / "postgres"), "-D", str(data), "-k", str(place), "-c", "listen_addresses=", "-c", "fsync=off", *more]
     with _running(words, [*client, "-d", "postgres", "-c", "SELECT 1"], place / "log"):
         yield Server(place, "postgres", client)
 
@@ -95,7 +98,9 @@ def mariadb(place: Path, data: Path | None = None) -> Iterator[Server]:
     socket = place / "socket"
     if data is None:
         data = place / "data"
-        subprocess.run(["mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db"], check=True, capture_output=True)
+        words = ["mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db"]
+        made = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert not made.returncode, made.stdout[-1000:] + made.stderr[-1000:]
     client = ["mariadb", "--no-defaults", f"--socket={socket}", "--batch", "--skip-column-names"]
     words = ["/usr/sbin/mariadbd", "--no-defaults", "--user=mysql", f"--datadir={data}", f"--socket={socket}", "--skip-networking",
              "--innodb-flush-log-at-trx-commit=0", f"--pid-file={place}/pid"]  # fmt: skip
@@ -104,13 +109,13 @@ def mariadb(place: Path, data: Path | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def redis(place: Path, data: Path | None = None, password: str = "") -> Iterator[Server]:
-    """As `postgresql`."""
+def redis(place: Path, data: Path | None = None, password: str = "", more: Sequence[str] = ()) -> Iterator[Server]:
+    """As `postgresql`. :param more: further options."""
     _owned(place, "redis")
     socket = place / "socket"
     data = place if data is None else data
     words = [*_as("redis"), "redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(data), "--save", "", "--repl-diskless-sync-delay", "0"]
-    words += ["--requirepass", password] if password else []
+    words += [*(["--requirepass", password] if password else []), *more]
     login = ["env", f"REDISCLI_AUTH={password}"] if password else []
     client = [*login, "redis-cli", "-s", str(socket)]
     with _running(words, [*client, "-e", "PING"], place / "log"):
