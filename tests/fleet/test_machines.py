@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.volt.backup.tests.fleet.test_schedule import GONE, Schedules
+from ansible_collections.volt.backup.tests.rigs import sample
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 
 #: Writes the same number into two files of /data, one after the other. There are many files between them.
@@ -134,9 +135,11 @@ print(frozen())
 
 
 def kill_while_paused(boxes: Boxes, host: Host) -> None:
-    assert host.run("python3", "-c", KILL, "6").stdout == "False\n"
-    assert host.run("sh", "-c", NOTED).stdout == ""
-    boxes.goes_on(host)
+    for number in range(100 if sample.LONG else 1):
+        wait = sample.chance("kill", number).uniform(0, 0.5) if number else 6
+        assert host.run("python3", "-c", KILL, str(wait)).stdout == "False\n", number
+        assert host.run("sh", "-c", NOTED).stdout == "", number
+        boxes.goes_on(host)
 
 
 @pytest.mark.costly

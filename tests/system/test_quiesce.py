@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import SourceError
 from ansible_collections.volt.backup.plugins.module_utils._sources import machines, quiesce, runtimes
-from ansible_collections.volt.backup.tests.rigs import containers, mounts, need
+from ansible_collections.volt.backup.tests.rigs import containers, mounts, need, sample
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 from ansible_collections.volt.backup.tests.unit.kit import command
 
@@ -141,6 +141,28 @@ def test_what_a_killed_run_left_the_next_one_resumes(shop: Bench, runtime: conta
     assert runtime.state("shop") == "running"
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["backup"]["quiesced"][0]["name"] == "shop" and runtime.state("shop") == "running"
+
+
+def test_nothing_is_left_behind_after_kills(shop: Bench, runtime: containers.Runtime) -> None:
+    """At any moment, also while the runtime pauses or resumes: once the unit's hook has run, the container runs, and nothing is noted."""
+    archive = shop.top / "volt-backup"
+    archive.write_bytes(command())
+    places = ["--store", str(shop.store), "--backup-dir", str(shop.backups)]
+    words = [sys.executable, str(archive), "create", "work", "--source", str(shop.source), "--quiesce", "pause", "--compression", "zlib", *places]
+    for number in range(200 if sample.LONG else 3):
+        before = noted()
+        child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while noted() == before and time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.001)
+        time.sleep(sample.chance("kills", runtime.name, number).uniform(0, 0.5))
+        child.kill()
+        child.wait()
+        quiesce.resume_left()
+        assert not noted(), number
+        time.sleep(0.3)  # what was under way comes
+        assert runtime.state("shop") == "running", number
+    assert shop.create(quiesce="pause").backup["complete"]
 
 
 def test_it_is_resumed_after_a_limit(shop: Bench, runtime: containers.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
