@@ -137,6 +137,7 @@ options:
     description:
       - Skip the backup if the newest complete and undamaged one of this workload has the same source, exclusions, content and attributes. The task is then
         unchanged and returns that backup.
+      - Dumps of Redis, and of PostgreSQL since August 2025, differ without any change, so with one of these in O(dumps) each run makes a backup.
     type: bool
     default: false
   max_age:

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,8 +25,9 @@ from ansible_collections.volt.backup.plugins.module_utils._base import SourceErr
 from ansible_collections.volt.backup.plugins.module_utils._proof import loads, trial
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 from ansible_collections.volt.backup.plugins.module_utils._sources import prepare, sqlite
-from ansible_collections.volt.backup.tests.rigs import Unavailable, databases, need
+from ansible_collections.volt.backup.tests.rigs import Unavailable, databases, need, sample
 from ansible_collections.volt.backup.tests.system.conftest import Bench
+from ansible_collections.volt.backup.tests.unit.kit import command
 
 #: Accounts of a ledger, and what all of them together have at any moment.
 ACCOUNTS, TOTAL = 100, 100_000
@@ -151,6 +155,33 @@ def test_redis(bench: Bench, servers: dict[str, databases.Server]) -> None:
         assert sum(map(int, other("HVALS ledger").split())) == TOTAL
 
 
+def test_nothing_is_left_behind_after_kills(public_path: Path, servers: dict[str, databases.Server]) -> None:
+    """Programs that write dumps end with their run, copies of databases go with the next one, and what is listed is complete."""
+    bench = Bench(public_path)
+    bench.source.mkdir()
+    ledger(bench.source / "app.db", "wal")
+    archive = bench.top / "volt-backup"
+    archive.write_bytes(command())
+    words = [sys.executable, str(archive), "create", "work", "--source", str(bench.source), "--store", str(bench.store), "--backup-dir", str(bench.backups)]
+    words += ["--dump", "sqlite:path=app.db", "--dump", f"mariadb:database=shop,socket={servers['mariadb'].socket}"]
+    words += ["--dump", f"postgresql:database=shop,host={servers['postgresql'].socket},run_as=postgres"]
+    words += ["--dump", f"redis:socket={servers['redis'].socket}"]
+    for number in range(200 if sample.LONG else 4):
+        child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(sample.chance("kills of dumps", number).uniform(0.1, 1.2))
+        child.kill()
+        child.wait()
+    made = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(made.stdout)["backup"]["complete"] and all(backup["complete"] and not backup["damaged"] for backup in bench.found())
+    assert not [name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)]
+    assert bench.debris() == []
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    ours = [str(servers[kind].socket) for kind in ("postgresql", "mariadb", "redis")]
+    dumping = [line for line in running.splitlines() if line.startswith(("pg_dump", "mariadb-dump", "redis-cli")) and any(path in line for path in ours)]
+    assert not dumping
+
+
 def drilled(bench: Bench) -> drill.Drill:
     (done,) = drill.Driller(bench.manager, str(bench.top / "scratch"), False, str(bench.top), str(bench.top))([])
     return done
@@ -176,6 +207,31 @@ def test_a_drill_loads_them(public_path: Path, servers: dict[str, databases.Serv
     done = drilled(bench)
     assert done.reason and "psql failed of database odd" in done.reason and 'relation "a" does not exist' in done.reason
     assert not any(dump["loaded"] for dump in done.dumps)
+
+
+def test_which_dumps_differ_without_any_change(public_path: Path, servers: dict[str, databases.Server]) -> None:
+    """As docs/databases.md says of `only_if_changed`: PostgreSQL in the key of \\restrict alone, Redis in two fields of its head and the checksum."""
+    contents: dict[str, list[bytes]] = {}
+    for kind, dump in {
+        "postgresql": {"database": "shop", "globals": False}, "mariadb": {"database": "shop"}, "redis": {}, "sqlite": {"path": "app.db"},
+    }.items():  # fmt: skip
+        (public_path / kind).mkdir()
+        bench = Bench(public_path / kind)
+        bench.source.mkdir()
+        ledger(bench.source / "app.db", "delete")
+        dumps = [{kind: {**dump, "name": "dump", **({} if kind == "sqlite" else socket_of(servers[kind]))}}]
+        made = []
+        for _run in range(2):
+            made.append(bench.create(dumps=dumps, only_if_changed=True))
+            bench.restore(force=True)
+            contents.setdefault(kind, []).append((bench.target / ".volt-dumps/dump").read_bytes())
+            time.sleep(1.1)
+        assert made[1].changed == (kind in ("postgresql", "redis")), kind
+    one, other = (re.sub(rb"(?m)^(\\(?:un)?restrict) \w+$", rb"\1", content) for content in contents["postgresql"])
+    assert one == other
+    fields = rb"\xfa\x05ctime\xc2.{4}|\xfa\x08used-mem\xc2.{4}|.{8}(?:[0-9a-f]{40})?\Z"  # redis-cli also writes the mark that ends a transfer
+    one, other = (re.sub(fields, b"", content, flags=re.DOTALL) for content in contents["redis"])
+    assert one == other
 
 
 SPACE = "CREATE TABLESPACE \"fast ssd\" OWNER postgres LOCATION '/srv/volt-none/ssd';\n"
