@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,26 @@ def test_what_a_killed_run_left_the_next_one_resumes(shop: Bench, runtime: conta
     assert runtime.state("shop") == "running"
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["backup"]["quiesced"][0]["name"] == "shop" and runtime.state("shop") == "running"
+
+
+def test_a_pause_that_comes_after_the_kill(shop: Bench, runtime: containers.Runtime) -> None:
+    """The program that pauses outlives its run: what resumes waits for it."""
+    archive, slow = shop.top / "volt-backup", shop.top / "bin" / runtime.name
+    archive.write_bytes(command())
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nif [ "$1" = pause ]; then touch {shop.top}/begins; sleep 1; fi\nexec {shutil.which(runtime.name)} "$@"\n')
+    slow.chmod(0o755)
+    places = ["--store", str(shop.store), "--backup-dir", str(shop.backups)]
+    words = [sys.executable, str(archive), "create", "work", "--source", str(shop.source), "--quiesce", "pause", *places]
+    child = subprocess.Popen(words, env={**os.environ, "PATH": f"{slow.parent}:{os.environ['PATH']}"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (shop.top / "begins").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    quiesce.resume_left()
+    time.sleep(1.5)
+    assert runtime.state("shop") == "running" and not noted()
 
 
 def test_nothing_is_left_behind_after_kills(shop: Bench, runtime: containers.Runtime) -> None:

@@ -29,6 +29,8 @@ _SAID = 4096
 _PIPE_SIZE = 1 << 20
 #: What another user's program may know of our environment, which may have secrets.
 _PLAIN = frozenset(("PATH", "LANG", "LC_ALL", "TZ"))
+#: Descriptors that programs get, see `inherited`.
+_inherited: t.List[int] = []
 
 
 class Ended(t.NamedTuple):
@@ -69,6 +71,7 @@ class _Process(subprocess.Popen[bytes]):
         more: t.Dict[str, t.Any] = {}
         if account is not None and account.uid != os.geteuid():
             more = {"user": account.uid, "group": account.gid, "extra_groups": [], "cwd": "/"}
+        more["pass_fds"] = tuple(_inherited)
         super().__init__(list(words), stdin=source, stdout=pipe, stderr=errors, env=environment, start_new_session=True, **more)
 
     def end(self) -> None:
@@ -109,6 +112,16 @@ def run(
 def start(words: t.Sequence[str], environment: t.Mapping[str, str], log: int, account: t.Optional[Account] = None) -> _Process:
     """Start a program that goes on until its `end` is called. :param log: a descriptor for all its output."""
     return _Process(words, environment, b"", log, log, account)
+
+
+@contextlib.contextmanager
+def inherited(fd: int) -> t.Iterator[None]:
+    """Programs that are started meanwhile get a descriptor too, so a lock on it lasts until they have ended, also if this process is killed."""
+    _inherited.append(fd)
+    try:
+        yield
+    finally:
+        _inherited.remove(fd)
 
 
 def apart(limit: t.Optional[float] = None) -> t.List[str]:

@@ -29,7 +29,7 @@ import threading
 import time
 import typing as t
 
-from .._base import SourceError, create_file, files, held, lock_file, open_file, reason
+from .._base import SourceError, create_file, files, held, lock_file, open_file, process, reason
 from . import domains, machines, runtimes
 from .runtimes import Container
 
@@ -38,6 +38,8 @@ _PLACE, _PREFIX = "/run/volt", "quiesced-"
 _UP = {"pause": "unpause", "stop": "start"}
 #: Seconds for which containers may be kept still.
 LONGEST = 3600.0
+#: Seconds to wait for programs of a run that was killed.
+_PROGRAMS = 60.0
 _MOST = 1 << 20
 
 
@@ -147,7 +149,8 @@ def _resume_noted(path: str) -> None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, SourceError):
         fd = open_file(path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or its run lives
+            if not _has_ended(fd, path):
+                return
             noted = json.loads(files.read_file(path, _MOST))
             if noted["where"] != _where():
                 return  # other containers, which this process does not see
@@ -159,6 +162,20 @@ def _resume_noted(path: str) -> None:
             os.close(fd)
 
 
+def _has_ended(fd: int, path: str) -> bool:
+    """Whether the run of a note has ended, and each program that it had started: one that still pauses a container would do so after we have looked."""
+    deadline = time.monotonic() + _PROGRAMS
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if os.path.lexists(f"/proc/{os.path.basename(path)[len(_PREFIX):].partition('-')[0]}"):
+            return False
+        if time.monotonic() > deadline:
+            return True  # what holds it now was started to stay, such as a container
+        time.sleep(0.02)
+
+
 def _where() -> t.List[str]:
     """What in our environment tells the programs which containers there are."""
     return [os.environ.get(name, "") for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINERS_STORAGE_CONF", "CONTAINER_HOST")]
@@ -166,7 +183,7 @@ def _where() -> t.List[str]:
 
 @contextlib.contextmanager
 def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[t.Callable[[], None]]:
-    """Written down until what is yielded is called: all are resumed. Locked for as long as the context lasts, so at most as long as this process."""
+    """Written down until what is yielded is called: all are resumed. Locked while the context lasts, at most as long as this process and its programs."""
     place = _PLACE if os.path.isdir(_PLACE) else "/run"
     path = os.path.join(place, f"{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
     beside = os.path.join(place, f".{os.path.basename(path)}")
@@ -178,7 +195,8 @@ def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[t.Callable
         fcntl.flock(fd, fcntl.LOCK_EX)
         files.write_all(fd, json.dumps({"way": way, "where": _where(), "containers": containers}).encode())
         os.rename(beside, path)  # locked, so that no other run takes it for one of a dead process
-        yield lambda: os.unlink(path)
+        with process.inherited(fd):
+            yield lambda: os.unlink(path)
     finally:
         os.close(fd)
 
