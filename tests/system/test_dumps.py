@@ -172,6 +172,9 @@ def test_nothing_is_left_behind_after_kills(public_path: Path, servers: dict[str
             child.wait(sample.chance("kills of dumps", number).uniform(0.1, 1.2))
         child.kill()
         child.wait()
+    for name in os.listdir(sqlite._PLACE):
+        if name.startswith(sqlite._PREFIX):
+            os.utime(os.path.join(sqlite._PLACE, name), (0, 0))  # those of the last hour could be of runs that have just made them
     made = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(made.stdout)["backup"]["complete"] and all(backup["complete"] and not backup["damaged"] for backup in bench.found())
     assert not [name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)]
