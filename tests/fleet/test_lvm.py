@@ -144,6 +144,7 @@ def databases_are_sound(fleet: Fleet) -> None:
 
 
 @pytest.mark.meanwhile(work=databases_are_sound)
+@pytest.mark.costly
 def test_databases_are_sound(outcome: Callable[[], None]) -> None:
     outcome()
 

@@ -96,6 +96,7 @@ def test_it_freezes(shop: Bench, domain: domains.Domain, monkeypatch: pytest.Mon
     goes_on(domain, shop.source / "shop.img")
 
 
+@pytest.mark.costly
 def test_it_shuts_down_and_starts(shop: Bench, domain: domains.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     was, states = domain.run(), meanwhile(monkeypatch, domain.state)
     made = shop.create(quiesce="stop")
@@ -106,6 +107,7 @@ def test_it_shuts_down_and_starts(shop: Bench, domain: domains.Domain, monkeypat
     domain.agent()
 
 
+@pytest.mark.costly
 def test_what_does_not_lie_in_the_source(shop: Bench, domain: domains.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiesce, "_attempt", lambda *_words: pytest.fail("a domain was touched"))
     elsewhere = shop.top / "elsewhere"
@@ -118,6 +120,7 @@ def test_what_does_not_lie_in_the_source(shop: Bench, domain: domains.Domain, mo
     domain.libvirt("resume", "shop")
 
 
+@pytest.mark.costly
 def test_layers_of_an_image(shop: Bench, domain: domains.Domain) -> None:
     """What a domain writes to counts, and its backing file does not; while a job merges them, neither can be read."""
     above = shop.top / "above"
@@ -136,6 +139,7 @@ def test_layers_of_an_image(shop: Bench, domain: domains.Domain) -> None:
         assert [one.name for one in engine.using(bytes(shop.source), "pause")] == ["shop"]
 
 
+@pytest.mark.costly
 def test_one_that_refuses_to_freeze(shop: Bench, domain: domains.Domain) -> None:
     domain.guest("echo '[ $1 = thaw ]' >/run/mood")
     try:
@@ -146,6 +150,7 @@ def test_one_that_refuses_to_freeze(shop: Bench, domain: domains.Domain) -> None
     assert not domain.frozen() and shop.found() == []
 
 
+@pytest.mark.costly
 def test_one_that_another_program_has_frozen(shop: Bench, domain: domains.Domain) -> None:
     """It is not thawed: that program needs it so."""
     domain.libvirt("domfsfreeze", "shop")
@@ -157,6 +162,7 @@ def test_one_that_another_program_has_frozen(shop: Bench, domain: domains.Domain
         domain.libvirt("domfsthaw", "shop")
 
 
+@pytest.mark.costly
 def test_an_agent_that_hangs(shop: Bench, domain: domains.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     """The freeze may come later, so it is noted until the domain has thawed."""
     domain.guest("echo 'rm /run/mood; sleep 6' >/run/mood")
@@ -171,6 +177,7 @@ def test_an_agent_that_hangs(shop: Bench, domain: domains.Domain, monkeypatch: p
 
 
 @pytest.mark.parametrize("way", ["pause", "stop"])
+@pytest.mark.costly
 def test_what_a_killed_run_left_goes_on(shop: Bench, domain: domains.Domain, way: str) -> None:
     """Wherever it was killed, and at once, as the unit does it."""
     archive, programs = shop.top / "volt-backup", shop.top / "bin"
@@ -195,6 +202,7 @@ def test_what_a_killed_run_left_goes_on(shop: Bench, domain: domains.Domain, way
     assert shop.create(quiesce="pause").backup["complete"]
 
 
+@pytest.mark.costly
 def test_one_without_an_agent(shop: Bench, domain: domains.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is suspended, and a warning says what that means. It ignores a shutdown; once it is off, it is started again."""
     domain.guest("touch /run/no-agent; kill $(pidof qemu-ga)")
@@ -222,6 +230,7 @@ def test_one_without_an_agent(shop: Bench, domain: domains.Domain, monkeypatch: 
     domain.agent()
 
 
+@pytest.mark.costly
 def test_a_transient_domain_is_not_stopped(shop: Bench, domain: domains.Domain) -> None:
     described = shop.top / "shop.xml"
     described.write_text(domain.libvirt("dumpxml", "shop", "--inactive"))

@@ -31,6 +31,7 @@ def restored_is_the_source(bench, kind, link, strategy):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.costly
 def test_every_type_of_file_with_every_strategy(bench_on, kind):
     """By one of the ways; in the long mode by each."""
     bench = bench_on(kind, 3 << 30)
@@ -44,6 +45,7 @@ def test_every_type_of_file_with_every_strategy(bench_on, kind):
 
 
 @pytest.mark.parametrize("kind", sample.some(KINDS, 2, "debian"))
+@pytest.mark.costly
 def test_debian(bench_on, kind):
     """A real root file system, by one of the ways; in the long mode on each file system by each."""
     bench = bench_on(kind, 3 << 30)
@@ -55,6 +57,7 @@ def test_debian(bench_on, kind):
 
 
 @pytest.mark.parametrize("strategy", ["replace", "in_place"])
+@pytest.mark.costly
 def test_hard_links_into_the_store(bench_on, strategy):
     """Files share inodes with the store because that was asked for; content and attributes are right all the same."""
     bench = bench_on("ext4")
@@ -69,6 +72,7 @@ def test_hard_links_into_the_store(bench_on, strategy):
 
 @pytest.mark.parametrize("strategy", ["replace", "in_place"])
 @pytest.mark.parametrize("seed", sample.some(range(4), 1, "changed trees"))
+@pytest.mark.costly
 def test_changed_trees_over_each_other(bench_on, strategy, seed):
     """Restore an older state over a newer one, and the newer over the older."""
     bench = bench_on("ext4")
@@ -90,6 +94,7 @@ def test_changed_trees_over_each_other(bench_on, strategy, seed):
     assert bench.debris() == []
 
 
+@pytest.mark.costly
 def test_no_inode_is_shared_with_the_store(bench):
     bench.files(large=b"x" * 300_000, small=b"y" * 100)
     bench.create(compression="none")
@@ -98,6 +103,7 @@ def test_no_inode_is_shared_with_the_store(bench):
     assert not inside & {path.stat().st_ino for path in bench.target.iterdir()}
 
 
+@pytest.mark.costly
 def test_a_directory_of_very_many_entries(bench_on):
     """Its tree is a list of parts: of 20,000 entries as of 100,000."""
     entries = 100_000 if sample.LONG else 20_000

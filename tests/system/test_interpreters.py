@@ -36,6 +36,7 @@ def run(bench, python, kind, *words):
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.costly
 def test_all_write_and_all_read(bench):
     variants = [(python, kind) for python in PYTHONS for kind in WITHOUT]
     backups = {}
@@ -68,6 +69,7 @@ def test_all_write_and_all_read(bench):
         assert status != 0 and "zstd" in result["msg"] and not (bench.top / "never").exists()
 
 
+@pytest.mark.costly
 def test_the_same_tree_by_any_python_has_the_same_names(bench):
     """Digests do not depend on the interpreter or on how it compresses."""
     bench.files(a=b"1", b=b"2" * 300_000, d__e=b"3" * 5000)
@@ -81,5 +83,6 @@ def test_the_same_tree_by_any_python_has_the_same_names(bench):
 
 
 @pytest.mark.skipif(len(PYTHONS) < 2, reason="one interpreter only; VOLT_PYTHONS names more where there are more")
+@pytest.mark.costly
 def test_several_interpreters_were_found():
     assert len(PYTHONS) > 1

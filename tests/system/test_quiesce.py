@@ -164,6 +164,7 @@ def test_a_pause_that_comes_after_the_kill(shop: Bench, runtime: containers.Runt
     assert runtime.state("shop") == "running" and not noted()
 
 
+@pytest.mark.costly
 def test_nothing_is_left_behind_after_kills(shop: Bench, runtime: containers.Runtime) -> None:
     """At any moment, also while the runtime pauses or resumes: once the unit's hook has run, the container runs, and nothing is noted."""
     archive = shop.top / "volt-backup"

@@ -141,6 +141,7 @@ def test_data_sets_of_a_pool_are_of_one_moment(pool: Pool) -> None:
     assert numbers[0] > 0 and pool.left() == []
 
 
+@pytest.mark.costly
 def test_memory_maps_are_written_first(pool: Pool) -> None:
     """OpenZFS makes a snapshot without the pages that the kernel still has. zfs-fuse has none, so only the call can be seen."""
     pool.sets("one")
@@ -151,6 +152,7 @@ def test_memory_maps_are_written_first(pool: Pool) -> None:
     assert snapshot and before.count("syncfs(") == 2
 
 
+@pytest.mark.costly
 def test_what_is_mounted_below(pool: Pool) -> None:
     """Data sets that are not mounted are no part of the source; legacy mount points and parts of a data set are; a snapshot stands still already."""
     pool.sets("one", "away", "off", "off/below", "legacy", "one/excluded", "old")
@@ -198,6 +200,7 @@ def test_the_stat_cache_holds(pool: Pool) -> None:
         assert not {'"content"', '"more"'} & set(trace.read_text().replace(",", " ").split())
 
 
+@pytest.mark.costly
 def test_what_a_killed_run_leaves_the_next_one_removes(pool: Pool) -> None:
     """What other programs made stays."""
     pool.sets("one")
@@ -217,6 +220,7 @@ def test_what_a_killed_run_leaves_the_next_one_removes(pool: Pool) -> None:
     assert sorted(pool.left()) == sorted(others)
 
 
+@pytest.mark.costly
 def test_runs_share_a_data_set(pool: Pool) -> None:
     """One must not take away the snapshot of the other."""
     pool.files(*(f"d/{number}" for number in range(30)), content=os.urandom(200_000))
@@ -225,6 +229,7 @@ def test_runs_share_a_data_set(pool: Pool) -> None:
     assert pool.left() == []
 
 
+@pytest.mark.costly
 def test_two_pools(pool: Pool) -> None:
     pool.zfs.pool("lake")
     pool.zfs("set", f"mountpoint={pool.source / 'other'}", "lake")
@@ -234,6 +239,7 @@ def test_two_pools(pool: Pool) -> None:
     assert pool.zfs.snapshots() == []
 
 
+@pytest.mark.costly
 def test_a_snapshot_that_is_held_goes_when_it_is_released(pool: Pool) -> None:
     pool.files("a", content=os.urandom(1 << 20))
     child = pool.create("require")
@@ -248,6 +254,7 @@ def test_a_snapshot_that_is_held_goes_when_it_is_released(pool: Pool) -> None:
     assert pool.left() == []
 
 
+@pytest.mark.costly
 def test_a_data_set_that_is_renamed_meanwhile(pool: Pool) -> None:
     """Before the snapshot; after it; and while another one takes its name, whose content must not be stored as its own."""
     pool.sets("one", "two")
@@ -265,6 +272,7 @@ def test_a_data_set_that_is_renamed_meanwhile(pool: Pool) -> None:
     assert pool.left() == []
 
 
+@pytest.mark.costly
 def test_a_program_that_hangs(pool: Pool) -> None:
     """What it made all the same is removed."""
     pool.files("a")
@@ -273,6 +281,7 @@ def test_a_program_that_hangs(pool: Pool) -> None:
     pool.refuses("zfs did not end in 1 seconds; check `zpool status`")
 
 
+@pytest.mark.costly
 def test_without_the_program(pool: Pool) -> None:
     pool.files("a")
     front = pool.room / "front"
@@ -283,6 +292,7 @@ def test_without_the_program(pool: Pool) -> None:
     pool.refuses("zpool is missing; install the programs of OpenZFS")
 
 
+@pytest.mark.costly
 def test_without_space(pool: Pool) -> None:
     pool.sets("one")
     pool.files("one/b", content=os.urandom(30 << 20))
@@ -290,6 +300,7 @@ def test_without_space(pool: Pool) -> None:
     pool.refuses("out of space")
 
 
+@pytest.mark.costly
 def test_a_pool_that_fails(pool: Pool) -> None:
     """Nothing waits for it."""
     pool.files("a")
