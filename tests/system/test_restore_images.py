@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from pathlib import Path
@@ -133,6 +134,21 @@ def test_a_file_that_changes_while_chunks_are_taken(ground: Any, monkeypatch: py
     monkeypatch.setattr(kernel, "clone_range", cloned)
     monkeypatch.setattr(content, "chunk_at", looked)
     ground.restore(force=True, strategy=strategy, link="copy")
+    assert oracle.differences(ground.source, ground.target) == []
+
+
+def test_an_old_file_with_a_bad_sector(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails is what one restores for."""
+    spoil(ground.target / "image", 0)
+    chunk_at = content.chunk_at
+
+    def failing(fd: int, offset: int, *more: Any) -> Any:
+        if offset == 5 * MIB:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return chunk_at(fd, offset, *more)
+
+    monkeypatch.setattr(content, "chunk_at", failing)
+    ground.restore(force=True, strategy="in_place", link="copy")
     assert oracle.differences(ground.source, ground.target) == []
 
 

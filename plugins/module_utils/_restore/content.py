@@ -105,18 +105,16 @@ class Filler:
 
     def _take(self, fd: int, old: int, offset: int, length: int, digest: bytes, holes: chunks.Holes) -> bool:
         """Have a chunk from the old file, if it is there."""
-        try:
-            if self._clones_old:
+        if self._clones_old:
+            try:
                 kernel.clone_range(old, offset, length, fd, offset)
                 return chunk_at(fd, offset, length, digest) is not None
-        except OSError as error:
-            if error.errno not in kernel.NO_CLONE:
-                raise
-            self._clones_old = error.errno not in kernel.NEVER_CLONES
+            except OSError as error:  # it is not aligned, or cannot be read
+                self._clones_old = error.errno not in kernel.NEVER_CLONES
         try:
             data = chunk_at(old, offset, length, digest)
         except OSError:
-            return False  # it cannot be read: the store has it
+            return False
         if data is not None:
             _write(fd, data, offset, holes)
         return data is not None

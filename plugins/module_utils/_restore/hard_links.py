@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import typing as t
@@ -66,7 +67,8 @@ class Links:
             os.close(fd)
         if os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == inode:
             return True
-        os.unlink(name, dir_fd=directory)  # another user put a file of his in the place of that one
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)  # another user put a file of his in the place of that one
         return False
 
     def _open(self, path: bytes) -> int:
