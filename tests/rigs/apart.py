@@ -51,6 +51,8 @@ class S3:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:  # faketime runs the Python as its child, which ends with its input
+            self._process.stdin.close()
 
     def create(self, name: str, data: bytes) -> bool:
         return bool(self._call("create", name, data))

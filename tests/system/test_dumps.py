@@ -56,6 +56,18 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, data
         shutil.rmtree(place)
 
 
+def copies() -> set[str]:
+    """The copies of SQLite databases that runs have made, of whatever is tested on this machine."""
+    return {name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)}
+
+
+@pytest.fixture
+def left() -> Callable[[], set[str]]:
+    """Those that were made since the test began."""
+    before = copies()
+    return lambda: copies() - before
+
+
 @contextlib.contextmanager
 def busy(step: Callable[[int], object]) -> Iterator[None]:
     """Do a step again and again in a thread; one that fails fails the test."""
@@ -155,7 +167,7 @@ def test_redis(bench: Bench, servers: dict[str, databases.Server]) -> None:
         assert sum(map(int, other("HVALS ledger").split())) == TOTAL
 
 
-def test_nothing_is_left_behind_after_kills(public_path: Path, servers: dict[str, databases.Server]) -> None:
+def test_nothing_is_left_behind_after_kills(public_path: Path, servers: dict[str, databases.Server], left: Callable[[], set[str]]) -> None:
     """Programs that write dumps end with their run, copies of databases go with the next one, and what is listed is complete."""
     bench = Bench(public_path)
     bench.source.mkdir()
@@ -172,12 +184,11 @@ def test_nothing_is_left_behind_after_kills(public_path: Path, servers: dict[str
             child.wait(sample.chance("kills of dumps", number).uniform(0.1, 1.2))
         child.kill()
         child.wait()
-    for name in os.listdir(sqlite._PLACE):
-        if name.startswith(sqlite._PREFIX):
-            os.utime(os.path.join(sqlite._PLACE, name), (0, 0))  # those of the last hour could be of runs that have just made them
+    for name in left():
+        os.utime(os.path.join(sqlite._PLACE, name), (0, 0))  # those of the last hour could be of runs that have just made them
     made = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(made.stdout)["backup"]["complete"] and all(backup["complete"] and not backup["damaged"] for backup in bench.found())
-    assert not [name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)]
+    assert not left()
     assert bench.debris() == []
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     ours = [str(servers[kind].socket) for kind in ("postgresql", "mariadb", "redis")]
@@ -324,7 +335,7 @@ def ledger(path: Path, mode: str) -> Callable[[int], object]:
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_sqlite(bench: Bench, mode: str) -> None:
+def test_sqlite(bench: Bench, mode: str, left: Callable[[], set[str]]) -> None:
     bench.source.mkdir()
     transfer = ledger(bench.source / "app.db", mode)
     with busy(transfer):
@@ -335,7 +346,7 @@ def test_sqlite(bench: Bench, mode: str) -> None:
     with contextlib.closing(sqlite3.connect(bench.target / ".volt-dumps/sqlite-app.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT sum(amount), count(*) FROM ledger").fetchall() == [(TOTAL, ACCOUNTS)]
-    assert not [name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)]
+    assert not left()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -378,7 +389,7 @@ def test_a_database_that_others_could_replace_is_refused(public_path: Path) -> N
     assert bench.create(dumps=[{"sqlite": {"path": "roots.db"}}]).backup["complete"]
 
 
-def test_a_database_that_is_locked_ends_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_locked_ends_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch, left: Callable[[], set[str]]) -> None:
     monkeypatch.setattr(sqlite, "_PATIENCE", 1)
     bench.source.mkdir()
     ledger(bench.source / "app.db", "delete")
@@ -390,7 +401,7 @@ def test_a_database_that_is_locked_ends_the_run(bench: Bench, monkeypatch: pytes
     finally:
         holder.kill()
         holder.communicate()
-    assert bench.found() == [] and not [name for name in os.listdir(sqlite._PLACE) if name.startswith(sqlite._PREFIX)]
+    assert bench.found() == [] and not left()
 
 
 def test_a_password_is_in_no_command_line_and_no_message(bench: Bench, servers: dict[str, databases.Server], tmp_path: Path) -> None:

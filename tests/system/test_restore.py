@@ -32,12 +32,16 @@ def tree(path):
 
 
 def test_equal_is_unchanged_whatever_is_forced(made):
+    def there():
+        """All but the stat cache of the target, which a comparison writes once the files are old enough for it."""
+        return {path: facts for path, facts in made.snapshot().items() if not path.startswith(f"{made.store}/cache")}
+
     made.restore()
-    before = made.snapshot()
+    before = there()
     for options in ({}, {"force": True}, {"verify": True}, {"force": True, "strategy": "in_place", "delete": True}):
         done = made.restore(**options)
         assert not done.changed and done.restore["strategy"] == "none"
-    assert made.snapshot() == before
+    assert there() == before
 
 
 @pytest.mark.parametrize("dry", [False, True])

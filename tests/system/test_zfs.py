@@ -43,7 +43,8 @@ exec "{real}" "$@"
 """
 #: zfs-fuse renames what is not mounted, a moment after it was unmounted everywhere.
 RENAME = """\
-nsenter --target="$ZFS_FUSE_DAEMON" --mount sh -c 'zfs unmount tank/{old}; until zfs rename tank/{old} tank/{new}; do sleep 0.05; done; zfs mount tank/{new}'"""
+nsenter --target="$ZFS_FUSE_DAEMON" --mount \
+    sh -c 'zfs unmount tank/{old}; until zfs rename tank/{old} tank/{new} 2>/dev/null; do sleep 0.05; done; zfs mount tank/{new}'"""
 
 
 class Pool:
