@@ -13,7 +13,6 @@ installed, busybox, and qemu-ga: it boots in two seconds of CPU.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -21,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from . import Unavailable, debian, mounts, need
@@ -140,7 +139,7 @@ def daemon(place: Path) -> Iterator[Libvirt]:
     mounts.need_private()
     libvirt = Libvirt(*guest())
     with ExitStack() as stack:
-        stack.enter_context(_places())
+        stack.enter_context(mounts.places(_cache() / "users", _PLACES))
         for path in _PLACES:
             subprocess.run(["mount", "-t", "tmpfs", "volt-test", path], check=True)
             stack.callback(subprocess.run, ["umount", "--lazy", path], check=True)
@@ -154,22 +153,6 @@ def daemon(place: Path) -> Iterator[Libvirt]:
         if child.poll() is not None:
             raise AssertionError((place / "log").read_text()[-2000:])
         yield libvirt
-
-
-@contextmanager
-def _places() -> Iterator[None]:
-    """The directories are there. To remove one that is a mount point of other tests would unmount that: the last ones that use them do."""
-    with open(_cache() / "users", "w", encoding="ascii") as users:
-        fcntl.flock(users, fcntl.LOCK_SH)
-        for path in _PLACES:
-            os.makedirs(path, exist_ok=True)
-        try:
-            yield
-        finally:
-            with suppress(BlockingIOError):
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with suppress(OSError):  # a libvirt of this machine uses it
-                    os.rmdir(_PLACES[1])
 
 
 def _cache() -> Path:

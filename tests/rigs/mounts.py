@@ -26,8 +26,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from . import Unavailable, need
@@ -64,6 +64,27 @@ def need_private() -> None:
     need("mount", root=True)
     if not _STATE["private"]:
         raise Unavailable("no mounts of its own")
+
+
+@contextmanager
+def places(users: Path, paths: Sequence[str]) -> Iterator[None]:
+    """Directories of this machine are there, for mounts of tests. Those below /run go again.
+
+    To remove one that is a mount point of other tests would unmount that there: the last ones that use them do. :param users: a file that tells.
+    """
+    with open(users, "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        for path in paths:
+            os.makedirs(path, exist_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in paths:
+                    with suppress(OSError):  # a program of this machine uses it
+                        if path.startswith("/run/"):
+                            os.rmdir(path)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Zfs:
 @contextlib.contextmanager
 def daemon(scratch: Path) -> Iterator[Zfs]:
     """A daemon of its own, which ends with the context, and all of its pools."""
-    from . import mounts, need
+    from . import debian, mounts, need
 
     need("zfs-fuse", "nsenter")
     mounts.need_private()
@@ -87,10 +87,10 @@ def daemon(scratch: Path) -> Iterator[Zfs]:
     wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{__file__}" zfs "$@"\n', encoding="utf-8")
     wrapper.chmod(0o755)
     with contextlib.ExitStack() as stack:
+        users = debian.cache().parent / "zfs-users"
+        users.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(mounts.places(users, PLACES))
         for place in (*PLACES, str(room / "shared"), str(room / "pools")):
-            if not os.path.isdir(place):
-                os.makedirs(place)
-                stack.callback(os.rmdir, place)
             subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
             stack.callback(subprocess.run, ["umount", "--lazy", place], check=True)
         for place in ("shared", "pools"):  # a run sees what is mounted and unmounted there

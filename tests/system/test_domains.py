@@ -176,6 +176,22 @@ def test_an_agent_that_hangs(shop: Bench, domain: domains.Domain, monkeypatch: p
     assert not noted() and not domain.frozen()
 
 
+def test_a_freeze_that_comes_after_its_limit(shop: Bench, domain: domains.Domain) -> None:
+    """libvirt gives up where the domain has a limit for its agent, which freezes all the same."""
+    domain.libvirt("guest-agent-timeout", "shop", "--timeout", "1")
+    domain.guest("echo 'rm /run/mood; sleep 4' >/run/mood")
+    try:
+        time.sleep(0.5)
+        with pytest.raises(SourceError, match="^Domain shop does not resume: error: Guest agent is not responding: .*; run virsh .* domfsthaw shop.$"):
+            shop.create(quiesce="pause")
+        assert len(noted()) == 1
+    finally:
+        domain.libvirt("guest-agent-timeout", "shop", "--timeout", "-2")
+    domains.until(domain.frozen)
+    quiesce.resume_left()
+    assert not noted() and not domain.frozen()
+
+
 @pytest.mark.parametrize("way", ["pause", "stop"])
 @pytest.mark.costly
 def test_what_a_killed_run_left_goes_on(shop: Bench, domain: domains.Domain, way: str) -> None:

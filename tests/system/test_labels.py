@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -93,3 +94,16 @@ def test_podman_is_asked_for_labels(podman: tuple[str, containers.Runtime], monk
     found = find(FindRequest(sizes=False), top)
     assert {item["name"] for item in found.workloads if item["runtime"] == "podman"} == {*VOLUMES, "unused"}
     assert "podman ps failed (Error: database is locked), so labels of Podman's containers do not count." in found.warnings
+
+
+def test_a_container_that_ends_meanwhile(podman: tuple[str, containers.Runtime], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As those of `podman run --rm` do all the time: the labels of the others count."""
+    top, runtime = podman
+    furnish(runtime, str(Path(runtime.env["CONTAINERS_CONF"]).with_name("image.tar")))
+    runtime("create", "--name=passing", "--network=none", containers.IMAGE, "/bin/busybox", "true")
+    real = shutil.which("podman")
+    front = tmp_path / "podman"
+    front.write_text(f'#!/bin/sh\n[ "$1" = inspect ] && {real} rm --force passing >/dev/null 2>&1\nexec {real} "$@"\n', encoding="ascii")
+    front.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    check(find(FindRequest(sizes=False), top), "podman")

@@ -343,3 +343,34 @@ def test_an_ephemeral_machine_is_not_stopped(machine: Machine, tmp_path: Path) -
             told.write("ROOT=/var/lib/machines/.#machine.box1234\n")
         with pytest.raises(SourceError, match="it is ephemeral"):
             machines.using(os.fsencode(shared), "stop")
+
+
+@pytest.mark.parametrize("runtime", ["podman"], indirect=True)
+def test_a_container_that_was_started_again_does_not_hold_the_note(shop: Bench, runtime: containers.Runtime) -> None:
+    """What watches it lives as long as the container: the note of a run that is killed meanwhile would be that of a run which lives."""
+    shop.create(quiesce="stop")
+    (monitor,) = runtime("inspect", "--format", "{{.ConmonPidFile}}", "shop").split()
+    fds = Path("/proc", Path(monitor).read_text(encoding="ascii").strip(), "fd")
+    assert not [link for link in (os.readlink(fd) for fd in fds.iterdir()) if quiesce._PREFIX in link]
+
+
+def test_the_limit_comes_while_one_is_paused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is resumed before it is down, and must not stay down for that."""
+    down: set[str] = set()
+
+    def attempt(container: runtimes.Container, word: str, _mounts: int = -1) -> str:
+        time.sleep(0.3 if word == "pause" else 0.1)
+        (down.add if word == "pause" else down.discard)(container.id)
+        return ""
+
+    monkeypatch.setattr(quiesce, "_attempt", attempt)
+    monkeypatch.setattr(quiesce, "LONGEST", 0.4)
+    monkeypatch.setattr(quiesce, "_PLACE", str(tmp_path))
+    monkeypatch.setattr(runtimes, "using", lambda _source: [runtimes.Container("podman", name, name) for name in "abc"])
+    monkeypatch.setattr(quiesce.machines, "using", lambda *_words: [])
+    monkeypatch.setattr(quiesce.domains, "using", lambda *_words: [])
+    with pytest.raises(SourceError, match="which is the limit"):
+        with quiesce.quiesced("pause", b"/x"):
+            pass
+    time.sleep(0.5)
+    assert not down and not list(tmp_path.glob(f"{quiesce._PREFIX}*"))

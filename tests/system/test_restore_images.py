@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import functools
+import mmap
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import kernel
+from ansible_collections.volt.backup.plugins.module_utils._fs.descent import find_holes
 from ansible_collections.volt.backup.plugins.module_utils._restore import content
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.tests.rigs import need, oracle, sample
@@ -165,3 +167,71 @@ def test_only_what_differs_is_fetched(bench: Any) -> None:
     done = elsewhere.restore(force=True)
     assert oracle.differences(bench.source, elsewhere.target) == []
     assert done.restore["fetched_bytes"] < 3 * MIB
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_nothing_of_the_old_file_stays_in_holes(bench_on: Any, strategy: str) -> None:
+    """Of one that is all different, and whose blocks were shared before that was found out."""
+    bench = bench_on("xfs")
+    bench.files(image=b"text\n" * (12 * MIB // 5))
+    with open(bench.source / "image", "r+b") as file:
+        kernel.punch(file.fileno(), 2 * MIB + 65536, 65536)
+    bench.create(compression="zlib")
+    bench.restore()
+    (bench.target / "image").write_bytes(noise(12 * MIB, 9))
+    bench.restore(force=True, strategy=strategy)
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_a_bad_sector_of_the_old_file(bench_on: Any, tmp_path: Path, strategy: str) -> None:
+    """What the disk has lost is what a restore is for."""
+    bench = bench_on("btrfs")
+    bench.files(image=noise(12 * MIB))
+    bench.create()
+    bench.restore(link="copy")
+    mark = noise(4096, 77)
+    with open(bench.target / "image", "r+b") as file:
+        os.pwrite(file.fileno(), mark, 6 * MIB)
+        os.fsync(file.fileno())
+        (disk,) = tmp_path.glob("btrfs-*/image")
+        with open(disk, "r+b") as raw, mmap.mmap(raw.fileno(), 0) as view:
+            at = view.find(mark)
+            assert at > 0
+            view[at : at + 16] = bytes(16)
+            view.flush()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pread(file.fileno(), 4096, 6 * MIB)
+    bench.restore(force=True, strategy=strategy, link="copy")
+    assert oracle.differences(bench.source, bench.target) == []
+
+
+def test_a_tree_that_is_kept_gives_its_chunks_too(bench: Any) -> None:
+    need("zstd")
+    bench.files(image=image(), other=b"other")
+    place = made(bench)
+    place.create()
+    place.push()
+    elsewhere = Elsewhere(place)
+    elsewhere.restore()
+    (elsewhere.target / "other").write_bytes(b"mine")
+    done = elsewhere.restore(force=True, keep_previous=True)
+    assert oracle.differences(bench.source, elsewhere.target) == []
+    assert done.restore["fetched_bytes"] < MIB
+
+
+@pytest.mark.parametrize("link", ["auto", "copy"])
+def test_zeros_that_are_data_stay_data(bench_on: Any, link: str) -> None:
+    """The old file has a hole there, which reads the same. A swap file must have none."""
+    bench = bench_on("xfs")
+    bench.files(image=noise(4 * MIB, 1) + bytes(6 * MIB))
+    bench.create(compression="zlib")
+    bench.restore()
+    spoil(bench.target / "image", 0)
+    with open(bench.target / "image", "r+b") as file:
+        kernel.punch(file.fileno(), 5 * MIB, 3 * MIB)
+    bench.restore(force=True, strategy="in_place", link=link)
+    assert oracle.differences(bench.source, bench.target) == []
+    with open(bench.target / "image", "rb") as file:
+        assert not find_holes(file.fileno(), 10 * MIB)

@@ -256,7 +256,7 @@ class Restorer:
         strict = target.place if request.attributes == "strict" else -1
         target_comparer = TargetComparer(
             self._load, comparer, preserve, self._selection, groups, request.diff_limit, request.link == "hardlink", target.mounted, strict,
-            request.keep_previous, not self._blobs.exists,
+            request.keep_previous, not self._blobs.exists and not self._dry,
         )  # fmt: skip
         try:
             return target_comparer(manifest.root, os.dup(target.fd) if target.exists else None)

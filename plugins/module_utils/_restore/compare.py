@@ -264,9 +264,9 @@ class TargetComparer:
                 if item.kind != DIRECTORY and here in self._mounted:
                     result.guarded.append(here)
                 self._note_immutable(here, fd, item.name)
-                result.space.add(here, item, self._comparer.at_hand(item, fd, item.name) if self._far else ())
+                result.space.add(here, item, self._comparer.at_hand(item, fd, item.name) if self._far else b"")
             elif self._writes_all:
-                result.space.add(here, item)
+                result.space.add(here, item, self._comparer.at_hand(item, fd, item.name) if self._far else b"")
             if item.kind == DIRECTORY:
                 below.append((here, item, True, wanted))
             elif info.st_nlink > 1 or here in self._group_of:

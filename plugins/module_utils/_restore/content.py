@@ -81,15 +81,14 @@ class Filler:
         """Write a large file by its chunks; whether it shares blocks with the store. :param old: a descriptor of the file that it replaces, or -1."""
         found = chunks.decode(self._store.read(entry.content, chunks.LIST_LIMIT), entry.size)
         os.ftruncate(fd, entry.size)
-        shared = taken = False
-        missed = pause = 0
+        shared, missed, pause = False, 0, 0
         for offset, length, digest in found.chunks():
             if self._clone(fd, digest, length, offset, entry.size):
                 shared = True
                 continue
             if old >= 0 and not pause:
                 if self._take(fd, old, offset, length, digest, found.holes):
-                    taken, missed = True, 0
+                    missed = 0
                     continue
                 missed += 1
                 pause = min(max(missed - _PATIENCE, 0), _PASSED_OVER) if self._store.exists else 0  # what a remote need not send is worth a look
@@ -99,13 +98,17 @@ class Filler:
             if len(data) != length:
                 raise Damaged(f"Chunk {digest.hex()} does not have the expected size.")
             _write(fd, data, offset, found.holes)
-        if shared or taken:
+        if shared:
             _punch(fd, found.holes)
         return shared
 
     def _take(self, fd: int, old: int, offset: int, length: int, digest: bytes, holes: chunks.Holes) -> bool:
-        """Have a chunk from the old file, if it is there."""
-        if self._clones_old:
+        """Have a chunk from the old file, if it is there.
+
+        Blocks are shared only where neither file has a hole: a hole must not become data, nor data a hole, and what turns out to be different is overwritten
+        as a whole.
+        """
+        if self._clones_old and _is_data(old, offset, length) and [*chunks.data_ranges(offset, offset + length, holes)] == [(offset, length)]:
             try:
                 kernel.clone_range(old, offset, length, fd, offset)
                 return chunk_at(fd, offset, length, digest) is not None
@@ -173,6 +176,14 @@ def chunk_at(fd: int, offset: int, length: int, digest: bytes) -> t.Optional[byt
     """The bytes at a place of a file, if they are a chunk's."""
     data = os.pread(fd, length, offset)
     return data if len(data) == length and hashlib.sha256(data).digest() == digest else None
+
+
+def _is_data(fd: int, offset: int, length: int) -> bool:
+    """Whether a range of a file has no hole."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_HOLE) >= offset + length
+    except OSError:  # it ends before
+        return False
 
 
 def _open_old(name: bytes, directory: int) -> int:

@@ -117,19 +117,19 @@ class Comparer:
             missing += [show(name) for name, _value in entry.extra.xattrs if name not in names]
         return missing
 
-    def at_hand(self, entry: Entry, directory: int, name: bytes) -> t.Set[bytes]:
-        """The chunks of a large file, by their digests, that the file at a place has where they belong. A restore takes them from there."""
+    def at_hand(self, entry: Entry, directory: int, name: bytes) -> bytes:
+        """For each chunk of a large file, whether the file at a place has it where it belongs: 1 or 0. A restore takes these from there. b"" for none."""
         if entry.kind != CHUNKED:
-            return set()
+            return b""
         try:
             fd = open_source(os.fsdecode(name), directory, Patience(_LEASE))
         except OSError:
-            return set()
+            return b""
         try:
             found = chunks.decode(self._read(entry.content, chunks.LIST_LIMIT), entry.size)
-            return {digest for offset, length, digest in found.chunks() if chunk_at(fd, offset, length, digest) is not None}
+            return bytes(chunk_at(fd, offset, length, digest) is not None for offset, length, digest in found.chunks())
         except (OSError, Damaged):
-            return set()
+            return b""
         finally:
             os.close(fd)
 

@@ -32,11 +32,11 @@ class Space:
         self._groups: t.Set[int] = set()
         self._small = 0
         # each with how many packed blobs were counted before it, and the chunks that are at hand
-        self._large: t.List[t.Tuple[int, Entry, t.Container[bytes]]] = []
+        self._large: t.List[t.Tuple[int, Entry, bytes]] = []
         self.uses = Uses()
 
-    def add(self, path: bytes, entry: Entry, at_hand: t.Container[bytes] = ()) -> None:
-        """Count a file that will be written. :param at_hand: its chunks that need not be read, because they are at the target."""
+    def add(self, path: bytes, entry: Entry, at_hand: bytes = b"") -> None:
+        """Count a file that will be written. :param at_hand: which of its chunks are at the target, as of `Comparer.at_hand`."""
         if not entry.is_file or not entry.size:
             return
         group = self._group_of.get(path)
@@ -66,7 +66,9 @@ class Space:
         for before, entry, at_hand in self._large:
             yield from map(self.uses.digest, range(done, before))
             done = before
-            yield from (digest for _offset, _length, digest in _pieces(store, entry)[1] if digest not in at_hand)
+            for number, (_offset, _length, digest) in enumerate(_pieces(store, entry)[1]):
+                if number >= len(at_hand) or not at_hand[number]:
+                    yield digest
         yield from map(self.uses.digest, range(done, len(self.uses)))
 
 

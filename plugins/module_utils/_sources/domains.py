@@ -85,6 +85,8 @@ def keep(domain: Container, way: str) -> str:
         why = _try(word, domain)
     except subprocess.TimeoutExpired:
         return f"virsh {_WORDS[word]} did not end in {runtimes.PATIENCE:.0f} seconds"
+    if why and way == "pause" and _FROZEN not in why and is_down(domain, way):
+        return why  # it is done, or will be: an answer was lost, the agent has ended, or it has a limit of time (virsh guest-agent-timeout)
     if why and not (way == "stop" and _is_off_in(domain, AFTER_ALL)):
         why = "another program has frozen it" if _FROZEN in why else why
         raise Refused(f"{domain.what} cannot be kept still: {why}; correct that, or set `quiesce: none`.")

@@ -73,6 +73,11 @@ class Quiesced:
             raise
         if why:
             raise SourceError(f"{container.what} cannot be kept still: {why}; correct that, or set `quiesce: none`.")
+        with self._lock:
+            if self._late and container not in self._down:
+                self._down.insert(0, container)  # the limit came meanwhile: it was resumed before it was kept still
+        if self._late:
+            raise self._too_long()
 
     def resume(self) -> None:
         """Resume all that are kept still. SourceError if one does not, or if it took so long that they were resumed before."""
@@ -81,7 +86,10 @@ class Quiesced:
         if self.failed:
             raise SourceError(self.failed[0])
         if self._late:
-            raise SourceError(f"{self._late} was kept still for {LONGEST:.0f} seconds, which is the limit; set `snapshot`.")
+            raise self._too_long()
+
+    def _too_long(self) -> SourceError:
+        return SourceError(f"{self._late} was kept still for {LONGEST:.0f} seconds, which is the limit; set `snapshot`.")
 
     def _end(self) -> None:
         self._late = self._down[-1].what if self._down else ""
@@ -93,7 +101,7 @@ class Quiesced:
             while self._down:
                 container = self._down[0]
                 why = _attempt(container, _UP[self._way], self._mounts)
-                del self._down[0]
+                self._down.remove(container)  # another one may have come before it
                 if why:
                     self.failed.append(f"{container.what} does not resume: {why}; run {_remedy(container, _UP[self._way])}.")
 
@@ -112,10 +120,11 @@ def quiesced(way: str, source: bytes) -> t.Iterator[t.Tuple[Quiesced, t.List[Con
         mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, mounts)
         still = Quiesced(way, mounts)
-        done = stack.enter_context(_noted(way, containers))
+        lock, done = stack.enter_context(_noted(way, containers))
         try:
-            for container in containers:
-                still.keep(container)
+            with process.inherited(lock):  # not while they are resumed: what is started then would hold the lock for as long as it runs
+                for container in containers:
+                    still.keep(container)
             yield still, containers
         finally:
             with held():
@@ -182,21 +191,27 @@ def _where() -> t.List[str]:
 
 
 @contextlib.contextmanager
-def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[t.Callable[[], None]]:
-    """Written down until what is yielded is called: all are resumed. Locked while the context lasts, at most as long as this process and its programs."""
+def _noted(way: str, containers: t.Sequence[Container]) -> t.Iterator[t.Tuple[int, t.Callable[[], None]]]:
+    """Written down until the function that is yielded is called: all are resumed.
+
+    Locked while the context lasts, at most as long as this process, and programs that have got the descriptor.
+    """
     place = _PLACE if os.path.isdir(_PLACE) else "/run"
     path = os.path.join(place, f"{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
     beside = os.path.join(place, f".{os.path.basename(path)}")
     try:
         fd = create_file(beside)
+        try:
+            files.write_all(fd, json.dumps({"way": way, "where": _where(), "containers": containers}).encode())
+        finally:
+            os.close(fd)
+        fd = open_file(beside)  # to read: programs get it, too
     except OSError as error:
         raise SourceError(f"{beside} cannot be written: {reason(error)}; run as root.") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        files.write_all(fd, json.dumps({"way": way, "where": _where(), "containers": containers}).encode())
         os.rename(beside, path)  # locked, so that no other run takes it for one of a dead process
-        with process.inherited(fd):
-            yield lambda: os.unlink(path)
+        yield fd, lambda: os.unlink(path)
     finally:
         os.close(fd)
 

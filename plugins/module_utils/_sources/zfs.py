@@ -10,8 +10,8 @@
 
     which data sets: the sources of the mounts, as the kernel names them, also after one was renamed
     look whether their pools work: everything would wait for one that is suspended
-    write what programs wrote through memory maps, which ZFS keeps apart from its own cache
-    one run at a time: remove the snapshots that killed runs left, and make those of each pool with one command, so that they are of one moment
+    one run at a time: write what programs wrote through memory maps, which ZFS keeps apart from its own cache; remove the snapshots that killed runs left;
+        make those of each pool with one command, so that they are of one moment
     mount each where only this run sees it; refuse if a data set got another name or was unmounted meanwhile
     read them
     unmount and remove them, whatever happened

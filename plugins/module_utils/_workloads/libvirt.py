@@ -46,7 +46,8 @@ def described(disk: Disk) -> t.List[Described]:
             disk.miss(f"{place}/{name}", "is not XML")
             continue
         labels = top.find(f"metadata/{{{NAMESPACE}}}labels")
-        files = [source.get("file", "") for source in top.iterfind("devices/disk/source")]
+        disks = [one for one in top.iterfind("devices/disk") if one.find("readonly") is None]  # not a CD that several domains may have
+        files = [source.get("file", "") for one in disks for source in one.iterfind("source")]
         images = [_reached(disk, file) for file in files if file.startswith("/")]
         found.append(Described(f"{place}/{name}", images, dict(labels.attrib) if labels is not None else {}))
     return found

@@ -26,6 +26,8 @@ from .disk import inner
 #: Seconds that it may take to answer.
 _PATIENCE = 60.0
 _PROGRAM = "podman"
+#: How often it is asked: a container that ends between two questions is not known any more.
+_TRIES = 3
 
 
 class Wishes(t.NamedTuple):
@@ -39,8 +41,12 @@ def used(search: Search) -> t.Optional[t.Dict[str, Wishes]]:
     """By the real paths of volumes' data; None if Podman was not asked, or does not answer."""
     if not search.disk.is_this_host or os.geteuid() != 0 or shutil.which(_PROGRAM) is None:
         return None
-    ids = _ask(search, "ps", "--all", "--quiet", "--no-trunc")
-    told = None if ids is None else _inspect(search, "container", ids.split())
+    told = None
+    for number in range(_TRIES):
+        ids = _ask(search, "ps", "--all", "--quiet", "--no-trunc")
+        told = None if ids is None else _inspect(search, "container", ids.split(), number + 1 == _TRIES)
+        if told is not None or ids is None:
+            break
     if told is None:
         return None
     found: t.Dict[str, Wishes] = {}
@@ -68,8 +74,9 @@ def _of_image(search: Search, image: str, known: t.Dict[str, t.Optional[t.Dict[s
     return known[image]
 
 
-def _inspect(search: Search, kind: str, ids: t.Sequence[str]) -> t.Optional[t.List[t.Dict[str, t.Any]]]:
-    said = _ask(search, "inspect", "--type", kind, *ids) if ids else "[]"
+def _inspect(search: Search, kind: str, ids: t.Sequence[str], tells: bool = True) -> t.Optional[t.List[t.Dict[str, t.Any]]]:
+    """:param tells: warn if that fails."""
+    said = _ask(search, "inspect", "--type", kind, *ids, tells=tells) if ids else "[]"
     try:
         found = None if said is None else json.loads(said)
     except ValueError:
@@ -77,8 +84,8 @@ def _inspect(search: Search, kind: str, ids: t.Sequence[str]) -> t.Optional[t.Li
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else None
 
 
-def _ask(search: Search, *words: str) -> t.Optional[str]:
-    """What it says; None with a warning if it fails."""
+def _ask(search: Search, *words: str, tells: bool = True) -> t.Optional[str]:
+    """What it says; None, with a warning, if it fails."""
     try:
         done = process.run([_PROGRAM, *words], patience=_PATIENCE, capture=True)
         why = (done.errors.strip().rpartition("\n")[2] or done.how).rstrip(".") if done.status else ""
@@ -86,7 +93,6 @@ def _ask(search: Search, *words: str) -> t.Optional[str]:
         why = f"no answer in {_PATIENCE:.0f} seconds"
     except (OSError, ValueError) as error:
         why = str(error)
-    if why:
+    if why and tells:
         search.disk.warn(f"podman {words[0]}", f"failed ({why}), so labels of Podman's containers do not count")
-        return None
-    return done.output
+    return None if why else done.output

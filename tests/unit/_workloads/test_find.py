@@ -456,6 +456,15 @@ def test_labels_of_domains(root: Root, case: str) -> None:
     assert found.complete and not found.warnings
 
 
+def test_a_cd_of_another_domain(root: Root) -> None:
+    """It says nothing about the machine whose directory it lies in."""
+    root.file(f"{VMS}/shop/install.iso", b"x")
+    cd = f"<disk type='file' device='cdrom'><source file='{VMS}/shop/install.iso'/><readonly/></disk>"
+    labels = "<metadata><v:labels xmlns:v='urn:volt:backup' volt.backup='false'/></metadata>"
+    root.file("/etc/libvirt/qemu/other.xml", f"<domain><name>other</name>{labels}<devices>{cd}</devices></domain>")
+    assert [item["name"] for item in root.find().workloads] == ["shop"]
+
+
 def test_domains_by_links_and_in_bad_files(root: Root) -> None:
     root.file("/srv/vms/db/disk.qcow2", b"QFI\xfb")
     root.link("/var/lib/volt/vms", "/srv/vms")
