@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import mmap
 import os
@@ -139,31 +138,22 @@ def test_a_file_that_changes_while_chunks_are_taken(ground: Any, monkeypatch: py
     assert oracle.differences(ground.source, ground.target) == []
 
 
-def test_an_old_file_with_a_bad_sector(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fails is what one restores for."""
-    spoil(ground.target / "image", 0)
-    chunk_at = content.chunk_at
-
-    def failing(fd: int, offset: int, *more: Any) -> Any:
-        if offset == 5 * MIB:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return chunk_at(fd, offset, *more)
-
-    monkeypatch.setattr(content, "chunk_at", failing)
-    ground.restore(force=True, strategy="in_place", link="copy")
-    assert oracle.differences(ground.source, ground.target) == []
-
-
-def test_only_what_differs_is_fetched(bench: Any) -> None:
+@pytest.fixture
+def elsewhere(bench: Any) -> Elsewhere:
+    """A host without a store that has restored an image, and a file that is its own since."""
     need("zstd")
     bench.files(image=image(), other=b"other")
     place = made(bench)
     place.create()
     place.push()
-    elsewhere = Elsewhere(place)
-    elsewhere.restore()
+    found = Elsewhere(place)
+    found.restore()
+    (found.target / "other").write_bytes(b"mine")
+    return found
+
+
+def test_only_what_differs_is_fetched(bench: Any, elsewhere: Elsewhere) -> None:
     spoil(elsewhere.target / "image", 5 * MIB + 3, 20 * MIB)
-    (elsewhere.target / "other").write_bytes(b"mine")
     done = elsewhere.restore(force=True)
     assert oracle.differences(bench.source, elsewhere.target) == []
     assert done.restore["fetched_bytes"] < 3 * MIB
@@ -207,15 +197,7 @@ def test_a_bad_sector_of_the_old_file(bench_on: Any, tmp_path: Path, strategy: s
     assert oracle.differences(bench.source, bench.target) == []
 
 
-def test_a_tree_that_is_kept_gives_its_chunks_too(bench: Any) -> None:
-    need("zstd")
-    bench.files(image=image(), other=b"other")
-    place = made(bench)
-    place.create()
-    place.push()
-    elsewhere = Elsewhere(place)
-    elsewhere.restore()
-    (elsewhere.target / "other").write_bytes(b"mine")
+def test_a_tree_that_is_kept_gives_its_chunks_too(bench: Any, elsewhere: Elsewhere) -> None:
     done = elsewhere.restore(force=True, keep_previous=True)
     assert oracle.differences(bench.source, elsewhere.target) == []
     assert done.restore["fetched_bytes"] < MIB
