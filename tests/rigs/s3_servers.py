@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -74,11 +75,21 @@ def free_port() -> int:
 
 @contextmanager
 def moto() -> Iterator[Server]:
-    """In threads of this process."""
+    """In threads of this process. It looks whether a name is there and then writes, so one at a time: a store does both at once."""
     if importlib.util.find_spec("moto") is None:
         raise Unavailable("not installed: moto")
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    put, turn = S3Response.put_object, threading.Lock()
+
+    def put_in_turn(self: Any) -> Any:
+        with turn:
+            return put(self)
+
+    if not hasattr(put, "in_turn"):
+        put_in_turn.in_turn = True  # type: ignore[attr-defined]
+        S3Response.put_object = put_in_turn
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
