@@ -75,8 +75,8 @@ class Snapshots:
     def _take(self, of_pool: t.Sequence[Mount]) -> None:
         name = f"volt-{os.urandom(8).hex()}"
         made = [f"{_data_set(mount)}@{name}" for mount in of_pool]
-        storage.run(["sync", "-f", "--", *(os.fsdecode(mount.point) for mount in of_pool)], "coreutils", _LOOK, apart=False)
         with held(), storage.turn(KIND):
+            storage.run(["sync", "-f", "--", *(os.fsdecode(mount.point) for mount in of_pool)], "coreutils", _LOOK, apart=False)
             _sweep(_data_set(mount) for mount in of_pool)
             self._stack.callback(_remove, made)
             moment = time.time_ns()
