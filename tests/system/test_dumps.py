@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from ansible_collections.volt.backup.plugins.module_utils._proof import loads, t
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 from ansible_collections.volt.backup.plugins.module_utils._sources import prepare, sqlite
 from ansible_collections.volt.backup.tests.rigs import Unavailable, databases, need, sample
+from ansible_collections.volt.backup.tests.rigs.ledgers import busy
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 from ansible_collections.volt.backup.tests.unit.kit import command
 
@@ -66,31 +66,6 @@ def left() -> Callable[[], set[str]]:
     """Those that were made since the test began."""
     before = copies()
     return lambda: copies() - before
-
-
-@contextlib.contextmanager
-def busy(step: Callable[[int], object]) -> Iterator[None]:
-    """Do a step again and again in a thread; one that fails fails the test."""
-    stop, failed = threading.Event(), []
-
-    def work() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            try:
-                step(number)
-            except Exception as error:
-                failed.append(error)
-                return
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    assert not failed, failed
 
 
 def sql(number: int) -> str:
