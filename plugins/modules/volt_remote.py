@@ -84,6 +84,22 @@ options:
     description:
       - Storage class of the packs with content on S3, such as V(STANDARD_IA). All other objects stay in the standard class of the server.
     type: str
+  lock:
+    description:
+      - How long objects are locked on S3, such as V(30d). Until then, the server refuses to remove them, also for the owner of the bucket. The bucket must
+        have been made with object lock.
+      - Such a bucket keeps versions. On a remote with a lock, the oldest version of an object counts. A deletion or a newer version hides nothing.
+      - The lock of an object is not renewed. Choose a time in which you notice an attack.
+    type: str
+  share:
+    description:
+      - With V(domain), a push uses packs that other hosts have sent to the remote, so that the remote stores common content once. On a sealed remote, these
+        are the hosts with keys of one recovery key. With V(host), each host sends all that it needs.
+      - A host that shares needs more rights on S3, see RV(policy). It relies on the packs of the others. If a host sends a false index, backups of other
+        hosts that use its packs are damaged. A restore or a drill detects the damage.
+    type: str
+    choices: [host, domain]
+    default: host
   credentials:
     description:
       - Credentials for S3. Without them, those of the host are used. These are variables such as E(AWS_ACCESS_KEY_ID), the files of the user who runs the
@@ -245,6 +261,8 @@ OPTIONS = dict(
     keys=dict(type="path", no_log=False),
     ca=dict(type="path"),
     storage_class=dict(type="str"),
+    lock=dict(type="str"),
+    share=dict(type="str", choices=[*declared.SHARES], default=declared.HOST),
     credentials=CREDENTIALS,
 )
 
@@ -255,8 +273,11 @@ def work(task: Task) -> Result:
     if params["state"] == "absent":
         return remove(task, before)
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
-    places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "keys")}
-    wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, credentials=declared.given(params["credentials"]), **places))
+    lock = None if params["lock"] is None else declared.parse_lock(params["lock"])
+    places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "keys", "share")}
+    wanted = declared.check(
+        Settings(host=params["host_name"], bandwidth=rate, lock=lock, credentials=declared.given(params["credentials"]), **places)
+    )
     if before is not None and url.same(before.url, wanted.url):
         wanted = wanted._replace(id=before.id)
     begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None

@@ -25,8 +25,8 @@ from ansible_collections.volt.backup.tests.unit._remote.independent_reader impor
 
 from .test_push import HOST, Place, Tapped, made
 
-#: Requests of a push that sends something, and steps of a collection.
-_REQUESTS, _STEPS = 9, 6
+#: Requests of a push that sends something, more where hosts share, and steps of a collection.
+_REQUESTS, _SHARING, _STEPS = 9, 17, 6
 
 
 class Collection:
@@ -73,11 +73,14 @@ class Collection:
 
 
 class Scene:
-    """A remote whose packs no backup needs any more, and a backup that could use them."""
+    """A remote whose packs no backup needs any more, and a backup that could use them.
 
-    def __init__(self, place: Place) -> None:
-        self._place, self._kept = place, place.bench.top / "kept"
-        place.open().push(Which([place.create().backup["id"]]))
+    :param share: the packs are of another host, and hosts share them.
+    """
+
+    def __init__(self, place: Place, share: bool) -> None:
+        self._place, self._kept, self._share = place, place.bench.top / "kept", share
+        place.open(host="another" if share else HOST).push(Which([place.create().backup["id"]]))
         self.pruned = set(RemoteReader(place.top).commits())
         (place.bench.source / "small").write_bytes(b"changed\n")
         self.backup = place.create().backup
@@ -93,7 +96,7 @@ class Scene:
         for name in ("nas", "store", "backups"):
             shutil.rmtree(top / name)
             shutil.copytree(self._kept / name, top / name)
-        remote = Remote(Manager(str(top / "store"), str(top / "backups"), 5), Settings(f"file://{top}/nas", HOST, 1))
+        remote = Remote(Manager(str(top / "store"), str(top / "backups"), 5), Settings(f"file://{top}/nas", HOST, 1, share="domain" if self._share else "host"))
         remote.transport = Tapped(str(top / "nas"))
         spoil(remote.transport)
         collection = Collection(top / "nas", self.pruned)
@@ -122,7 +125,12 @@ class Scene:
 
 @pytest.fixture
 def scene(place: Place) -> Scene:
-    return Scene(place)
+    return Scene(place, False)
+
+
+@pytest.fixture
+def shared(place: Place) -> Scene:
+    return Scene(place, True)
 
 
 @pytest.fixture
@@ -133,12 +141,17 @@ def place(bench: Any) -> Place:
 
 
 #: Before which request of the push each step of the collection comes.
-ORDERS = list(itertools.combinations_with_replacement(range(_REQUESTS + 1), _STEPS))
+ORDERS, SHARING = (list(itertools.combinations_with_replacement(range(count + 1), _STEPS)) for count in (_REQUESTS, _SHARING))
 
 
 def test_nothing_is_lost_in_any_order(scene: Scene) -> None:
     for order in sample.some(ORDERS, 40, "orders of push and collection"):
         scene.play(order)
+
+
+def test_nothing_is_lost_where_hosts_share(shared: Scene) -> None:
+    for order in sample.some(SHARING, 40, "orders of sharing and collection"):
+        shared.play(order)
 
 
 def _unread(transport: Tapped) -> None:
@@ -188,3 +201,17 @@ def test_each_step_is_needed(scene: Scene, spoil: Callable[[Tapped], None], left
     scene.play(order)
     with pytest.raises(AssertionError, match="is missing"):
         scene.play(order, spoil, **left_out)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "left_out", "order"),
+    [(_unread, {}, (0, 0, 0, 0, 0, 20)), (_late, {}, (1, 3, 3, 3, 3, 20)), (lambda _transport: None, {"again": True}, (1, 4, 4, 20, 20, 20))],
+    ids=["tombstones unread", "late intent", "no second look"],
+)
+def test_each_step_is_needed_where_hosts_share(
+    shared: Scene, spoil: Callable[[Tapped], None], left_out: dict[str, bool], order: tuple[int, ...]
+) -> None:
+    """As above. The packs are deleted last, for before the commit the push looks whether they are there."""
+    shared.play(order)
+    with pytest.raises(AssertionError, match="is missing"):
+        shared.play(order, spoil, **left_out)

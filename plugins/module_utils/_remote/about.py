@@ -8,10 +8,12 @@
 
 ::
 
-    {"remote": 1, "id": "<32 hexadecimal digits>", "commit": "exclusive" or "timed", "sealed": false, "domain": null, "required": []}
+    {"remote": 1, "id": "<32 hexadecimal digits>", "commit": "exclusive" or "timed", "sealed": false, "domain": null, "locked": false,
+     "required": []}
 
-`commit` is what a probe found the store to do. `domain` is the same for all hosts whose keys are of one recovery key. `required` names features without
-which a remote must not be read or written.
+`commit` is what a probe found the store to do. `domain` is the same for all hosts whose keys are of one recovery key. `locked`: in a bucket that keeps
+versions, the oldest one of a name counts, and a deletion of a name deletes nothing (see `s3`). `required` names features without which a remote must not be
+read or written.
 """
 
 from __future__ import annotations
@@ -37,6 +39,11 @@ class About(t.NamedTuple):
     commit: str
     sealed: bool
     domain: t.Optional[str] = None
+    locked: bool = False
+
+    def tell(self, transport: Transport) -> None:
+        """Tell a transport what it must know of the remote."""
+        transport.commit, transport.oldest = self.commit, self.locked
 
 
 class Begun(t.NamedTuple):
@@ -52,6 +59,12 @@ def find(transport: Transport) -> t.Optional[About]:
     data = transport.get(names.ABOUT)
     if data is None:
         return None
+    about = _parse(transport, data)
+    about.tell(transport)
+    return about
+
+
+def _parse(transport: Transport, data: bytes) -> About:
     try:
         value = json.loads(data)
         number, required = value["remote"], value.get("required", [])
@@ -59,8 +72,7 @@ def find(transport: Transport) -> t.Optional[About]:
             raise newer(f"Remote {transport.where}")
         if number != FORMAT or not ID.match(value["id"]) or value["commit"] not in (EXCLUSIVE, TIMED) or not isinstance(value["sealed"], bool):
             raise ValueError(value)
-        transport.commit = value["commit"]
-        return About(value["id"], value["commit"], value["sealed"], value.get("domain"))
+        return About(value["id"], value["commit"], value["sealed"], value.get("domain"), value.get("locked", False) is True)
     except Unsupported:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -93,6 +105,14 @@ def check(transport: Transport, about: About, keys: t.Optional[Keys], wanted: t.
         raise RemoteError(f"{transport.where} is sealed with another recovery key than these keys are of; give the keys that were made for it.")
 
 
+def check_lock(transport: Transport, about: About, lock: t.Optional[int]) -> None:
+    """RemoteError unless a host that writes locks its objects where the remote has locks, and only there. :param lock: days."""
+    if about.locked and lock is None:
+        raise RemoteError(f"{transport.where} was made with a lock, and none was given; declare the remote with `lock`, such as 30d.")
+    if lock is not None and not about.locked:
+        raise RemoteError(f"{transport.where} was made without a lock, and one was given; omit `lock`, or make another remote.")
+
+
 def begin(transport: Transport, keys: Keys, wanted: t.Optional[str] = None, dry: bool = False) -> Begun:
     """Make a remote, unless there is one. :param wanted: the id of the one that was there before, which is not made again."""
     about = find(transport)
@@ -109,6 +129,9 @@ def begin(transport: Transport, keys: Keys, wanted: t.Optional[str] = None, dry:
     if dry:
         return Begun(None, None, True)
     abilities = transport.probe()
-    value = {"remote": FORMAT, "id": secrets.token_hex(16), "commit": abilities.commit, "sealed": keys.sealed, "domain": keys.domain, "required": []}
+    value = {
+        "remote": FORMAT, "id": secrets.token_hex(16), "commit": abilities.commit, "sealed": keys.sealed, "domain": keys.domain, "locked": transport.oldest,
+        "required": [],
+    }  # fmt: skip
     changed = transport.create(names.ABOUT, json.dumps(value).encode() + b"\n")
     return Begun(read(transport), abilities, changed)

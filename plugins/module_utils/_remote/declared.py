@@ -8,7 +8,8 @@
 
 ::
 
-    /etc/volt/remotes/<name>.json    {"format": 1, "url", "host", "jobs", "bandwidth", "ca", "storage_class", "credentials", "keys", "id"}
+    /etc/volt/remotes/<name>.json    {"format": 1, "url", "host", "jobs", "bandwidth", "ca", "storage_class", "credentials", "keys", "share",
+                                      "lock", "id"}
 
 The file is readable for root only, because it may have credentials. Where a remote is asked for, a text with `://` is a URL, and any other is a name.
 """
@@ -24,10 +25,14 @@ from .._base import NotFound, UsageError, VoltError, files, newer, reason
 from . import about, names, s3_client, url
 
 DIRECTORY = "/etc/volt/remotes"
+#: The longest lock in days: it cannot be taken back.
+LOCK_MOST = 366
+HOST, DOMAIN = SHARES = ("host", "domain")
 FORMAT = 1
 _MOST = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _RATE = re.compile(r"(\d+)([KMG]?)\Z")
+_DAYS = re.compile(r"(\d{1,4})d\Z")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -49,6 +54,10 @@ class Settings(t.NamedTuple):
     credentials: t.Optional[t.Mapping[str, str]] = None
     #: The file of this host's keys; None for a remote that is not sealed.
     keys: t.Optional[str] = None
+    #: DOMAIN: use packs that other hosts have sent. HOST: those of this host alone.
+    share: str = HOST
+    #: Days for which objects are locked, on S3.
+    lock: t.Optional[int] = None
     #: Of the remote that was there when it was declared, so that no other takes its place; None where that was not asked.
     id: t.Optional[str] = None
 
@@ -64,6 +73,10 @@ def check(settings: Settings) -> Settings:
         raise UsageError(f"Host name {settings.host!r} cannot be used on a remote; use letters, digits, dots, underscores and dashes.")
     if settings.id is not None and not about.ID.match(settings.id):
         raise UsageError(f"The remote's id {settings.id!r} is invalid; omit it.")
+    if settings.share not in SHARES:
+        raise UsageError(f"share {settings.share!r} is invalid; use {HOST} or {DOMAIN}.")
+    if settings.lock is not None and (place.kind != url.S3 or not 1 <= settings.lock <= LOCK_MOST):
+        raise UsageError(f"A lock is only for S3, and for 1d to {LOCK_MOST}d; correct or omit it.")
     if settings.jobs < 1:
         raise UsageError("The number of jobs must be at least 1.")
     if settings.bandwidth is not None and settings.bandwidth < 1:
@@ -86,6 +99,14 @@ def parse_rate(text: str) -> int:
     if match is None:
         raise UsageError(f"Bandwidth {text!r} is invalid; write bytes a second, such as 500K or 20M.")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_lock(text: str) -> int:
+    """Days, from a number with d."""
+    match = _DAYS.match(text.strip())
+    if match is None:
+        raise UsageError(f"Lock {text!r} is invalid; write days, such as 30d.")
+    return int(match[1])
 
 
 def path(name: str) -> str:

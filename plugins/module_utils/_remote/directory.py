@@ -46,7 +46,7 @@ class Directory:
 
     def __init__(self, path: str, pace: t.Optional[Pace] = None) -> None:
         self.where = f"file://{show(path)}"
-        self.commit = EXCLUSIVE
+        self.commit, self.oldest = EXCLUSIVE, False
         self._path, self.pace = path, pace or Pace()
         self._swept = False
         self._lock = threading.Lock()

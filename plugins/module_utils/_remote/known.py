@@ -19,6 +19,9 @@ from .keys import Keys
 from .memory import Blobs, IndexName, State
 from .transport import Transport
 
+if t.TYPE_CHECKING:
+    from .shared import Shared
+
 _FORMAT = 1
 
 
@@ -113,7 +116,7 @@ def lists_of(data: bytes, keys: Keys, wanted: t.Callable[[names.Pack], bool] = l
     return [(pack, indexes.check(keys.open_list(body))) for pack, body in indexes.parse(data) if wanted(pack)]
 
 
-def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State:
+def forget_tombstones(transport: Transport, state: State, blobs: Blobs, shared: t.Optional[Shared] = None) -> State:
     """Read the tombstones that are new, and believe no more in the packs that they name.
 
     A list of tombstones is a line of JSON, {"tombstones": 1}, and a line for each pack: its name behind `packs/`. It is written before these packs
@@ -121,7 +124,7 @@ def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State
     """
     read = list(state.tombstones)
     for entry in transport.list(names.TOMBSTONES):
-        if entry.name in state.tombstones:
+        if entry.name in state.tombstones and (shared is None or entry.name in shared.tombstones):
             continue
         data = transport.get(entry.name)
         first, *lines = (data or b"").decode("utf-8", "replace").split("\n")
@@ -130,9 +133,12 @@ def forget_tombstones(transport: Transport, state: State, blobs: Blobs) -> State
                 raise newer(f"{transport.where}: {entry.name}")
         except (ValueError, KeyError, TypeError):
             raise RemoteError(f"{transport.where}: {entry.name} is damaged; restore that object from a copy of the remote, then push again.") from None
-        for line in lines:
-            pack = names.parse_pack(f"{names.PACKS}{line}")
-            if pack is not None:
-                blobs.forget(pack)
-        read.append(entry.name)
+        dead = [pack for pack in (names.parse_pack(f"{names.PACKS}{line}") for line in lines) if pack is not None]
+        for pack in dead:
+            blobs.forget(pack)
+        if shared is not None:
+            shared.forget(dead)
+            shared.tombstones.add(entry.name)
+        if entry.name not in read:
+            read.append(entry.name)
     return state._replace(tombstones=tuple(read))

@@ -10,6 +10,7 @@
 
     cache/remote-<name>.blobs      table: id of a blob -> pack, segment; what the host's indexes tell
     cache/remote-<name>.state      JSON: the newest commit, the indexes
+    cache/remote-<name>.samples    table: id of a blob -> number of a pack of another host; see `shared`
     cache/remote-<name>.journal    JSON lines: the push that is under way, its packs
     cache/remote-at-<URL>.about    what the remote at a URL is, as in its volt.json; the name has 16 digits of the SHA-256 of the URL
     cache/remote-<name>.lost       empty: its time is when an index was last found to be lost
@@ -39,7 +40,7 @@ from .about import About
 from .indexes import LINE
 
 _PLACE = struct.Struct("<II")  # number of the pack, segment
-_SUM = struct.Struct("<I")  # CRC-32 of what is behind the table: the key, and the names of packs
+_SUM = struct.Struct("<I")  # CRC-32 of what is behind a table: JSON
 _STATE_MOST = 64 << 20
 _JOURNAL_MOST = 1 << 30
 
@@ -121,9 +122,7 @@ class Blobs:
     def parts(self, key: str) -> t.Iterator[t.Any]:
         """The file form. :param key: of the state that it goes with."""
         alive = [pack for number, pack in enumerate(self._packs) if number not in self._dead]
-        text = json.dumps([key, [pack.name for pack in alive]]).encode()
-        yield from (self._whole() if self._dead or len(self._base) else self._fresh).parts()
-        yield _SUM.pack(zlib.crc32(text)) + text
+        yield from _parts(self._whole() if self._dead or len(self._base) else self._fresh, [key, [pack.name for pack in alive]])
 
     def _whole(self) -> Table:
         """One table with all that counts."""
@@ -136,6 +135,24 @@ class Blobs:
                 if number in numbers and (table is self._fresh or whole.find(blob) < 0):
                     whole.add(blob, _PLACE.pack(numbers[number], segment))
         return whole
+
+
+def _parts(table: Table, value: t.Any) -> t.Iterator[t.Any]:
+    """The file form of a table and what goes with it."""
+    text = json.dumps(value).encode()
+    yield from table.parts()
+    yield _SUM.pack(zlib.crc32(text)) + text
+
+
+def _mapped(path: str, width: int) -> t.Tuple[Mapped, t.Any]:
+    """A table and what goes with it. ValueError, OSError, struct.error or Unusable where it is not there, or not as it was written."""
+    view = map_file(path)
+    table = Mapped(path, view, 0, width)
+    table.check()
+    tail = bytes(view[table.end :])
+    if zlib.crc32(tail[_SUM.size :]) != _SUM.unpack_from(tail)[0]:
+        raise Unusable(path)
+    return table, json.loads(tail[_SUM.size :])
 
 
 def remembered(store: Store, where: str) -> t.Optional[About]:
@@ -184,14 +201,7 @@ class Memory:
         if not state.sure:
             return None
         try:
-            path = self._cache.path(f"{self._name}.blobs")
-            view = map_file(path)
-            table = Mapped(path, view, 0, _PLACE.size)
-            table.check()
-            tail = bytes(view[table.end :])
-            if zlib.crc32(tail[_SUM.size :]) != _SUM.unpack_from(tail)[0]:
-                return None
-            key, found = json.loads(tail[_SUM.size :])
+            table, (key, found) = _mapped(self._cache.path(f"{self._name}.blobs"), _PLACE.size)
             packs = [names.parse_pack(name) for name in found]
             if key != state.key or not all(packs):
                 return None
@@ -204,6 +214,17 @@ class Memory:
         if anew:
             self._cache.write(f"{self._name}.blobs", blobs.parts(state.key))
         self._cache.write(f"{self._name}.state", json.dumps(state._asdict()).encode())
+
+    def samples(self, width: int) -> t.Optional[t.Tuple[Table, t.Any]]:
+        """What is known of other hosts, as it was saved; None where it is not there. :param width: of the table's values."""
+        try:
+            return _mapped(self._cache.path(f"{self._name}.samples"), width)
+        except (ValueError, RecursionError, OSError, struct.error, Unusable):
+            return None
+
+    def save_samples(self, table: Table, value: t.Any) -> None:
+        """Remember it. :param value: what goes with the table, as JSON. OSError where that fails."""
+        self._cache.write(f"{self._name}.samples", _parts(table, value))
 
     def looked_at(self, choice: str) -> float:
         """When what the remote has was last listed, for a choice of backups: seconds since 1970, 0 where that is not known."""

@@ -30,6 +30,8 @@ import typing as t
 ABOUT = "volt.json"
 INTENTS, PACKS, INDEXES, COMMITS, HEADS, TOMBSTONES = (f"{kind}/" for kind in ("intents", "packs", "indexes", "commits", "heads", "tombstones"))
 #: What a host is called on a remote.
+#: How the names begin of what is written once. Intents are removed, and heads replaced.
+KEPT = (ABOUT, PACKS, INDEXES, COMMITS, TOMBSTONES, "samples/", "pruned/")
 HOST = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
 _PUSH = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})/(\d{8}T\d{6}Z-[0-9a-f]{16})\Z")
 _PACK = re.compile(r"(\d{5,})(m?)-([0-9a-f]{64})\Z")

@@ -56,7 +56,7 @@ class Places:
         self._indexes: t.List[_Index] = []
         self._sorted, self._fetches, self._all = False, fetches, everything
         self._seen: t.Set[names.Pack] = set()  # packs whose heads were read
-        self._pushes: t.Set[names.Push] = set()  # pushes whose packs were listed
+        self._listed: t.Set[str] = set()  # hosts and pushes whose packs were listed
         self._bad: t.Set[names.Pack] = set()
         self._second = Blobs()  # without these
         self.there: t.Dict[names.Pack, int] = {}
@@ -118,8 +118,8 @@ class Places:
         """Whether the remote lacks a pack, or has less than all of it. Of a part of a backup, that is one request for each push, unless its head was read."""
         if self._all or pack in self._seen or pack in self.missing:
             return pack in self.missing
-        if pack.push not in self._pushes:
-            self._pushes.add(pack.push)
+        if str(pack.push) not in self._listed:
+            self._listed.add(str(pack.push))
             self.there.update(self._packs_of(str(pack.push)))
         if self.there.get(pack, 0) < packs.least(self._counts[pack]):
             self.missing.add(pack)
@@ -137,6 +137,9 @@ class Places:
 
     def _learn(self, pack: names.Pack, body: bytes, look: bool = False) -> None:
         if self._is_left(pack):
+            if look and str(pack.push) not in self._listed and pack.push.host not in self._listed:
+                self._listed.add(str(pack.push))  # of another host
+                self.there.update(self._packs_of(str(pack.push)))
             count = self._counts[pack] = len(body) // indexes.LINE.size
             lost = look and self.there.get(pack, 0) < packs.least(count)
             if lost:
@@ -147,7 +150,8 @@ class Places:
         """Read all lists. :param look: list which packs are there."""
         self._indexes = []
         if look:
-            self.there = {pack: size for host in self._hosts() for pack, size in self._packs_of(host)}
+            self._listed = self._areas()
+            self.there = {pack: size for area in self._listed for pack, size in self._packs_of(area)}
         left = self._unlisted() if look else None
         # first those of the pushes whose packs are needed: what others have, was folded into them later
         for name, digest in sorted(self._named, key=lambda item: _push(item[0]) not in left) if left is not None else self._named:
@@ -164,7 +168,7 @@ class Places:
                 if left is not None:
                     left.get(pack.push, set()).discard(pack.number)
         if look or self.troubles:
-            there = self.there if look else dict(pair for host in self._hosts() for pair in self._packs_of(host))
+            there = self.there if look else dict(pair for area in self._areas() for pair in self._packs_of(area))
             for pack in sorted(filter(self._is_left, there)):
                 with contextlib.suppress(Damaged):
                     self._learn(pack, self._listed_in(pack, 0))
@@ -183,11 +187,10 @@ class Places:
                 left[pack.push].discard(pack.number)
         return left
 
-    def _hosts(self) -> t.Set[str]:
-        """The hosts that have written what is needed."""
-        if self._needs is not None:
-            return {push.host for push in self._needs}
-        return {found[0].host for found in (names.parse_index(name) for name, _digest in self._named) if found is not None}
+    def _areas(self) -> t.Set[str]:
+        """Where the packs are: all of the hosts that wrote the indexes, and of other hosts those pushes that the backup needs."""
+        hosts = {found[0].host for found in (names.parse_index(name) for name, _digest in self._named) if found is not None}
+        return hosts.union(str(push) for push in self._needs or () if push.host not in hosts)
 
     def _packs_of(self, above: str) -> t.Iterator[t.Tuple[names.Pack, int]]:
         """The packs of a host or a push that are there, with their sizes."""

@@ -6,6 +6,8 @@
 
 """The rights that the credentials of a host need on S3, as a policy: what a push asks for, and nothing else.
 
+A host that uses packs of others (`share: domain`) also reads their indexes to find these, and their packs to restore.
+
 A host writes below its own name, where the storage can refuse it only new names, and reads its own objects, the tombstones and `volt.json`. It lists the
 bucket: without that, S3 answers 403 for an object that does not exist. It removes its intents, and nothing else. Making a remote needs more.
 
@@ -24,24 +26,31 @@ Policy = t.Dict[str, t.Any]
 _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
 
-def of_host(place: Place, host: str) -> Policy:
-    """An identity policy. A bucket policy needs a `Principal` in each statement, too. :param host: what the host is called on the remote."""
+def of_host(place: Place, host: str, share: bool = False, lock: bool = False) -> Policy:
+    """An identity policy. A bucket policy needs a `Principal` in each statement, too.
+
+    :param host: what the host is called on the remote. :param share: it uses packs of other hosts.
+    :param lock: objects are locked, and versions of them are read.
+    """
     partition = next((name for start, name in _PARTITIONS.items() if place.region.startswith(start)), "aws")
     bucket = f"arn:{partition}:s3:::{place.bucket}"
     top = f"{bucket}/{place.prefix}/" if place.prefix else f"{bucket}/"
     own = [f"{top}{kind}{host}/*" for kind in (names.INTENTS, names.PACKS, names.INDEXES, names.COMMITS)]
-    create = _allow("CreateOwn", "s3:PutObject", own)
+    others = [f"{top}{kind}*" for kind in (names.INDEXES, names.PACKS)] if share else []
+    create = _allow("CreateOwn", ["s3:PutObject", *(["s3:PutObjectRetention"] if lock else [])], own)
     if not place.endpoint:  # other servers do not know this condition, and would refuse everything
         create["Condition"] = {"Null": {"s3:if-none-match": "false"}}
+    lists, reads = ["s3:ListBucket", *(["s3:ListBucketVersions"] if lock else [])], ["s3:GetObject", *(["s3:GetObjectVersion"] if lock else [])]
+    readable = [f"{top}{names.ABOUT}", *own, f"{top}{names.HEADS}{host}", f"{top}{names.TOMBSTONES}*", *others]
     statements = [
-        _allow("List", "s3:ListBucket", [bucket]),
-        _allow("Read", "s3:GetObject", [f"{top}{names.ABOUT}", *own, f"{top}{names.HEADS}{host}", f"{top}{names.TOMBSTONES}*"]),
+        _allow("List", lists, [bucket]),
+        _allow("Read", reads, readable),
         create,
-        _allow("ReplaceHead", "s3:PutObject", [f"{top}{names.HEADS}{host}"]),
-        _allow("EndIntent", "s3:DeleteObject", [f"{top}{names.INTENTS}{host}/*"]),
+        _allow("ReplaceHead", ["s3:PutObject"], [f"{top}{names.HEADS}{host}"]),
+        _allow("EndIntent", ["s3:DeleteObject"], [f"{top}{names.INTENTS}{host}/*"]),
     ]
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def _allow(name: str, action: str, resources: t.List[str]) -> Policy:
-    return {"Sid": name, "Effect": "Allow", "Action": action, "Resource": resources}
+def _allow(name: str, actions: t.List[str], resources: t.List[str]) -> Policy:
+    return {"Sid": name, "Effect": "Allow", "Action": actions[0] if len(actions) == 1 else actions, "Resource": resources}

@@ -45,6 +45,9 @@ from .memory import Blobs, Committed, IndexName, Memory, State, Unfinished
 from .transport import Transport
 from .upload import Uploader
 
+if t.TYPE_CHECKING:
+    from .shared import Shared
+
 #: How often a push begins anew because a collection revoked it.
 _TURNS = 3
 #: Seconds between two looks at all that the remote has. Less than a day: a daily push looks each time.
@@ -66,6 +69,10 @@ class PushRequest(t.NamedTuple):
     id: t.Optional[str] = None
     #: Names the backups that are chosen. For each such choice, what the remote has is listed now and then.
     choice: str = ""
+    #: Days for which objects are locked; None where they are not.
+    lock: t.Optional[int] = None
+    #: Use packs that other hosts have sent.
+    share: bool = False
     #: Say what would be sent, and write nothing, here or there.
     dry: bool = False
 
@@ -131,7 +138,9 @@ class Pusher:
         self._fresh = remembered is not None  # the newest commit was seen a moment ago
         self.about = remembered or about.read(self._transport)
         about.check(self._transport, self.about, self._keys, request.id)
+        about.check_lock(self._transport, self.about, request.lock)
         self._memory = Memory(store, self.about.id, request.host, request.dry)
+        self._shared = self._new_shared() if request.share else None
         self._look = self._new_look() if self._is_due(self._memory) else None
         #: How many of this host's newest commits the remote does not have.
         self.missing = 0
@@ -148,6 +157,11 @@ class Pusher:
         lost = self._memory.looked_at(self._request.choice) <= self._memory.lost_at > 0
         return Look(self._transport, self._request.host, self._memory, lost)
 
+    def _new_shared(self) -> Shared:
+        from .shared import Shared  # which most hosts do not need
+
+        return Shared(self._transport, self._keys, self._request.host, self._memory)
+
     def _remembered(self) -> t.Optional[About]:
         """What is remembered of the remote. It holds if the newest commit is there: no other remote has one of that name."""
         found = memory.remembered(self._store, self._transport.where)
@@ -157,7 +171,7 @@ class Pusher:
         state = there.state()
         if state is None or self._is_due(there) or not self._is_newest(state):
             return None
-        self._transport.commit = found.commit
+        found.tell(self._transport)
         return found
 
     def _is_newest(self, state: State) -> bool:
@@ -230,10 +244,13 @@ class Pusher:
     def _push(self, backup: Backup, unfinished: t.Optional[Unfinished]) -> Pushed:
         state, blobs, written = self._stand()
         begun = self._begin(state, unfinished)
-        state = known.forget_tombstones(self._transport, state, blobs)
+        if self._shared is not None:
+            self._shared.begin()
+        state = known.forget_tombstones(self._transport, state, blobs, self._shared)
         for pack, body in begun.packs:
             blobs.add(pack, body)
-        uploader = Uploader(self._store, self._request.jobs, self._transport, self._keys, blobs, self._memory.journal, begun, self._progress)
+        journal, jobs = self._memory.journal, self._request.jobs
+        uploader = Uploader(self._store, jobs, self._transport, self._keys, blobs, journal, begun, self._progress, self._shared)
         self._standing.phase = Phase("sending", lambda: (uploader.steps, self._transport.pace.moved))
         reach = Reachability(self._store.read, uploader.content, uploader.metadata)
         reach(backup.root, backup.links)
@@ -241,6 +258,7 @@ class Pusher:
             return Pushed(None, uploader.new_blobs, uploader.new_bytes, 0, 0)
         uploader.send()
         own = self._indexes(state, uploader)
+        self._check_borrowed([pack for pack, _body in uploader.borrowed])
         self._check_sent(begun.push, uploader, state if written else None)
         state = self._commit(backup, begun.push, state, own, uploader.needs())
         self._note(backup.id, _sha256(backup.manifest), str(begun.push))
@@ -293,6 +311,14 @@ class Pusher:
     def _check_packs(self, push: names.Push, packs: t.Iterable[names.Pack]) -> None:
         there = {entry.name for entry in self._transport.list(f"{names.PACKS}{push}/")}
         if not there.issuperset(pack.name for pack in packs):
+            raise _SetBack
+
+    def _check_borrowed(self, packs: t.Sequence[names.Pack]) -> None:
+        """_SetBack where the remote has lost a pack of another host that the backup uses."""
+        there = {entry.name for push in {pack.push for pack in packs} for entry in self._transport.list(f"{names.PACKS}{push}/")}
+        lost = [pack for pack in packs if pack.name not in there]
+        if lost and self._shared is not None:
+            self._shared.forget(lost)
             raise _SetBack
 
     def _check_sent(self, push: names.Push, uploader: Uploader, remembered: t.Optional[State]) -> None:
@@ -351,6 +377,8 @@ class Pusher:
         """The backup is there. What fails from here on costs requests next time, and nothing else."""
         with contextlib.suppress(OSError):
             self._memory.save(state, blobs, anew)
+            if self._shared is not None:
+                self._shared.save()
             memory.remember(self._store, self._transport.where, self.about)
         self._memory.journal.end()
         with contextlib.suppress(RemoteError):  # which a host may have no right to

@@ -24,7 +24,7 @@ from .._backup.query import Query, accepts
 from .._backup.records import CopyRecord, Listed, Sidecar
 from .._base import Damaged, NoStore, NotFound, Progress, Standing, Unsupported, UsageError, VoltError, parse_time, show_time, unwatched
 from . import about, choice, known, names, ours, policy, reading, s3_client, url
-from .declared import Settings, check
+from .declared import DOMAIN, Settings, check
 from .directory import Directory
 from .keys import Keys
 from .pace import Pace
@@ -51,8 +51,8 @@ def connect(settings: Settings) -> Transport:
         return Directory(place.path, pace)
     from .s3 import S3  # which imports what not every host has
 
-    credentials, classes = settings.credentials, settings.storage_class or ""
-    return S3(s3_client.parse_url(settings.url), credentials, ca=settings.ca or "", storage_class=classes, pace=pace, jobs=settings.jobs)
+    place, classes = s3_client.parse_url(settings.url), settings.storage_class or ""
+    return S3(place, settings.credentials, ca=settings.ca or "", storage_class=classes, lock=settings.lock, pace=pace, jobs=settings.jobs)
 
 
 def _keys(settings: Settings, identity: t.Optional[Recovery]) -> Keys:
@@ -136,13 +136,16 @@ class Remote:
 
     def begin(self, dry: bool = False) -> about.Begun:
         """Make the remote, unless it is there."""
-        return about.begin(self.transport, self._keys, self._settings.id, dry)
+        begun = about.begin(self.transport, self._keys, self._settings.id, dry)
+        if begun.about is not None:
+            about.check_lock(self.transport, begun.about, self._settings.lock)
+        return begun
 
     def policy(self) -> t.Optional[policy.Policy]:
         """The rights that this host's credentials need; None for a directory."""
         if url.parse(self._settings.url).kind != url.S3:
             return None
-        return policy.of_host(s3_client.parse_url(self._settings.url), self.host)
+        return policy.of_host(s3_client.parse_url(self._settings.url), self.host, self._settings.share == DOMAIN, self._settings.lock is not None)
 
     def look(self) -> t.Tuple[about.About, t.List[reading.Pushes]]:
         """What the remote is, and what each host has there."""
@@ -158,7 +161,9 @@ class Remote:
         if dry and not copies.store.exists:
             about.read(self.transport)
             return []  # the first backup is still to be made
-        request = PushRequest(self.transport, self.host, self._keys, self._settings.jobs, self._settings.id, which.name, dry)
+        settings = self._settings
+        shares = settings.share == DOMAIN
+        request = PushRequest(self.transport, self.host, self._keys, settings.jobs, settings.id, which.name, settings.lock, shares, dry)
         pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
         if which.ids is None:
             found = copies.candidates(which.workload, which.type)

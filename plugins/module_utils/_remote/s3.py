@@ -11,6 +11,9 @@ the server acts on it, for some accept the header and overwrite all the same. Up
 length, because some servers answer to a range with everything. Listings are asked for page by page, each from the last name on, so that each
 page can be repeated by itself; their order is checked.
 
+In a bucket with object lock, objects cannot be removed for some days. A host that was stolen can still hide one: behind a marker of a deletion, or behind a
+newer version. So there the oldest version of a name counts, of all objects that are written once.
+
 Failed requests are repeated here: botocore does not wait as long as Retry-After says, and does not repeat a download that is cut.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import datetime
 import http.client
 import random
 import re
@@ -57,17 +61,21 @@ class S3:
     """A remote in a bucket. See `transport.Transport` for its verbs, and `s3_client.Client` for credentials, ca and proxy.
 
     :param storage_class: for packs of data; all else is read often, and stays in the standard class.
+    :param lock: days for which an object that is written once cannot be removed, or replaced; None where the bucket has no object lock.
     :param pace: limits how fast objects are sent. :param jobs: how many threads use this remote at once.
     :param patience: how long one verb tries, in seconds; a request under way is not cut off.
     """
 
     def __init__(self, place: Place, credentials: t.Optional[t.Mapping[str, str]] = None, *, ca: str = "", proxy: str = "", storage_class: str = "",
-                 pace: t.Optional[Pace] = None, jobs: int = 8, patience: float = 300.0) -> None:  # fmt: skip
+                 lock: t.Optional[int] = None, pace: t.Optional[Pace] = None, jobs: int = 8, patience: float = 300.0) -> None:  # fmt: skip
         self.where = place.url
         #: Set it to TIMED where a probe found that the server does not refuse to create a name twice: then `create` looks first.
         self.commit = EXCLUSIVE
+        #: Set it for a bucket with object lock.
+        self.oldest = lock is not None
+        self._versions: t.Dict[str, str] = {}  # of names that were listed, which version is the oldest
         self.pace = pace or Pace()
-        self._place, self._storage_class, self._patience = place, storage_class, patience
+        self._place, self._storage_class, self._lock, self._patience = place, storage_class, lock, patience
         self._top = f"{place.prefix}/" if place.prefix else ""
         self._reached = False
         self._client = Client(place, credentials, ca, proxy, max(jobs, _RACERS))
@@ -98,6 +106,9 @@ class S3:
 
     def list(self, prefix: str, after: str = "") -> t.Iterator[Entry]:
         """Objects that others put there under names that are none of a remote's are passed over."""
+        if self._is_kept(prefix):
+            yield from self._list_oldest(prefix, after)
+            return
         start, last, more = self._top + prefix, self._top + after if after else "", True
         place = last  # where the server is to go on; some begin again where there is no such name (now)
         while more:
@@ -121,6 +132,8 @@ class S3:
         return self._attempts("read", names.ABOUT, self._clock)
 
     def probe(self) -> Abilities:
+        if self._lock is not None:
+            self._attempts("read", names.ABOUT, self._check_lock)
         place = f"probe/{secrets.token_hex(8)}"
         twice, altered = f"{place}/twice", f"{place}/altered"
         races = [f"{place}/race-{number}" for number in range(_ROUNDS)]
@@ -163,12 +176,19 @@ class S3:
         pack = names.parse_pack(name)
         if self._storage_class and pack is not None and not pack.metadata:
             options["StorageClass"] = self._storage_class
+        if self._lock is not None and self._is_kept(name):
+            until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=self._lock)
+            options.update(ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
         self._client.call("put_object", headers, lambda body: Body(body, self.pace), Key=self._key(name), Body=data, **options)
 
     def _download(self, name: str, start: int, length: t.Optional[int]) -> t.Tuple[t.Optional[bytes], bool]:
         """The bytes of a range, None where there is no object; and whether the server sent no more than them."""
         whole = start == 0 and length is None
         options: t.Dict[str, t.Any] = {} if whole else {"Range": f"bytes={start}-{'' if length is None else start + length - 1}"}
+        if self._is_kept(name):
+            if name not in self._versions and self._oldest_of(name) is None:
+                return None, True
+            options["VersionId"] = self._versions[name]
         try:
             answer = self._client.call("get_object", Key=self._key(name), **options)
         except self._client.Error as error:
@@ -209,6 +229,8 @@ class S3:
             yield piece
 
     def _look(self, name: str) -> t.Optional[Entry]:
+        if self._is_kept(name):
+            return self._oldest_of(name)
         try:
             return self._head(name)
         except self._client.Error as error:
@@ -230,6 +252,57 @@ class S3:
             raise http.client.IncompleteRead(b"")
         found = [(item["Key"], int(item["Size"]), item["LastModified"].timestamp()) for item in answer.get("Contents", [])]
         return found, bool(answer["IsTruncated"])
+
+    # ---- versions
+
+    def _is_kept(self, name: str) -> bool:
+        """Whether the oldest version of an object counts, or of all objects with a prefix."""
+        return self.oldest and name.startswith(names.KEPT)
+
+    def _oldest_of(self, name: str) -> t.Optional[Entry]:
+        return next((entry for entry in self._list_oldest(name, "") if entry.name == name), None)
+
+    def _list_oldest(self, prefix: str, after: str) -> t.Iterator[Entry]:
+        """As `list`; of each name its oldest version, also where it was deleted. Versions of a name are listed from the newest on."""
+        start, mark = self._top + prefix, (self._top + after if after else "", "")
+        oldest: t.Optional[t.Tuple[Entry, str]] = None
+        more = True
+        while more:
+            page, mark, more = self._attempts("list", prefix, self._version_page, start, mark)
+            for key, version, size, moment in page:
+                name = key[len(self._top) :]
+                if oldest is not None and oldest[0].name != name:
+                    yield self._known(*oldest)
+                    oldest = None
+                if key.startswith(start) and NAME.match(name) and name.encode() > after.encode():
+                    oldest = Entry(name, size, moment), version
+        if oldest is not None:
+            yield self._known(*oldest)
+
+    def _known(self, entry: Entry, version: str) -> Entry:
+        self._versions[entry.name] = version
+        return entry
+
+    def _version_page(self, start: str, mark: t.Tuple[str, str]) -> t.Tuple[t.List[t.Tuple[str, str, int, float]], t.Tuple[str, str], bool]:
+        """Versions with key, id, size and time after a mark, the mark of the last, and whether there are more."""
+        options = {key: value for key, value in zip(("KeyMarker", "VersionIdMarker"), mark) if value}
+        answer = self._client.call("list_object_versions", Prefix=start, MaxKeys=_PAGE, **options)
+        if "IsTruncated" not in answer:
+            raise http.client.IncompleteRead(b"")
+        found = [(item["Key"], item["VersionId"], int(item["Size"]), item["LastModified"].timestamp()) for item in answer.get("Versions", [])]
+        return found, (answer.get("NextKeyMarker", ""), answer.get("NextVersionIdMarker", "")), bool(answer["IsTruncated"])
+
+    def _check_lock(self) -> None:
+        try:
+            answer = self._client.call("get_object_lock_configuration")
+        except self._client.Error as error:
+            if Answer.of(error).code != "ObjectLockConfigurationNotFoundError":
+                raise
+            answer = {}
+        if answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
+            raise RemoteError(f"{self.where}: the bucket has no object lock; create a bucket with object lock, or omit `lock`.")
+
+    # ---- further attempts
 
     def _remove(self, batch: t.List[str]) -> None:
         keys = [self._key(name) for name in batch]

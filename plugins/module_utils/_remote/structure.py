@@ -160,6 +160,19 @@ class Survey:
         found = {push for push in written if last is None or push > last}
         return sorted(found - self._under_way()) if found else []
 
+    def _left_by_others(self, packs: t.Iterable[names.Pack]) -> t.List[names.Pack]:
+        """Those of the packs that no commit of another host needs; none where one of these commits cannot be read."""
+        left = set(packs)
+        for host, pushes in reading.hosts(self._transport).items():
+            for push in (known.committed(self._transport, host) if pushes is None else pushes) if host != self._host else ():
+                try:
+                    read = known.read_commit(self._transport, push)
+                except (Damaged, Unsupported):
+                    return []
+                needs = read.commit.needs if read is not None else {}
+                left = {pack for pack in left if pack.number not in needs.get(pack.push, ())}
+        return sorted(left)
+
     def _unreferenced(self, places: Places, written: t.Mapping[str, names.Push]) -> t.List[str]:
         """Packs and indexes that no commit needs. Empty if a commit cannot be read, because it may need them."""
         if len(self._whole) < len(self._read) or self._files or self._unsupported:
@@ -168,7 +181,10 @@ class Survey:
         for read in self._read:
             for push, numbers in read.commit.needs.items():
                 needs.setdefault(push, set()).update(numbers)
-        found = {pack.name: pack.push for pack in places.there if pack.number not in needs.get(pack.push, ())}
+        ours = [pack for pack in places.there if pack.push.host == self._host]
+        found = {pack.name: pack.push for pack in ours if pack.number not in needs.get(pack.push, ())}
+        if found:  # hosts may share
+            found = {pack.name: pack.push for pack in self._left_by_others(ours) if pack.name in found}
         found.update(written)
         under_way = self._under_way()
         return sorted(name for name, push in found.items() if push not in under_way)

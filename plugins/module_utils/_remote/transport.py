@@ -67,6 +67,8 @@ class Transport(t.Protocol):
     where: str
     #: EXCLUSIVE or TIMED, as volt.json says of this remote.
     commit: str
+    #: Whether of several versions of an object the oldest counts, as volt.json says of this remote.
+    oldest: bool
     #: Limits how fast objects are sent, and counts the bytes of all.
     pace: Pace
 

@@ -6,6 +6,10 @@
 
 """Sends what the remote does not have, in packs.
 
+What other hosts of the domain have sent is not sent again, where hosts share (see `shared`): an index of this host then names their packs. While others
+push at the same time, each pack is preceded by a look at what they have, and followed by an index; the order of packs is random, so that hosts with the
+same content do not send the same at once.
+
 A pack or an object of the local store travels as it is stored if the backup needs all of it. Else its blobs that are needed are grouped anew: a push
 takes nothing off the host that its backup does not need. Trees and lists do not share packs with content, except where all is below 1 MiB.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import random
 import struct
 import threading
 import typing as t
@@ -26,6 +31,9 @@ from . import indexes, names, packs
 from .keys import Keys
 from .memory import Blobs, IndexName, Journal, Unfinished
 from .transport import Transport
+
+if t.TYPE_CHECKING:
+    from .shared import Shared
 
 #: A push below this is one pack, in plain bytes.
 _SMALL = 1 << 20
@@ -42,6 +50,7 @@ class Uploader:
     """Takes the blobs of one backup, then sends those that are new.
 
     :param blobs: what the remote has; what is sent is added. :param begun: the push, and what it has sent already.
+    :param shared: what other hosts have; None where hosts do not share.
     """
 
     def __init__(
@@ -54,7 +63,9 @@ class Uploader:
         journal: Journal,
         begun: Unfinished,
         progress: Progress,
+        shared: t.Optional[Shared] = None,
     ) -> None:
+        self._shared = shared
         self._store, self._jobs, self._transport, self._keys, self._blobs, self._journal = store, jobs, transport, keys, blobs, journal
         self._push, self._progress = begun.push, progress
         self._seen = Table(1)
@@ -71,6 +82,8 @@ class Uploader:
         self._lock = threading.Lock()
         self._running: t.Set[concurrent.futures.Future[None]] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(jobs)  # which starts no thread before it gets work
+        #: Packs of other hosts that no index of this host names yet, each with its list.
+        self.borrowed: t.List[t.Tuple[names.Pack, bytes]] = []
         #: Packs that this push has written, or is about to.
         self.packs: t.List[names.Pack] = [pack for pack, _body in begun.packs]
         #: Indexes that this push has written.
@@ -91,16 +104,28 @@ class Uploader:
         if self._seen.find(digest) >= 0:
             return
         self.steps += 1
-        pack = self._blobs.find(self._keys.blob_id(digest))
-        if pack is not None:
+        if self._is_there(digest):
             self._seen.add(digest, _PACKED)
-            self._used.add(pack)
             return
         self._seen.add(digest, kind)
         self._wanted += 1
         self.new_blobs += 1
         self.new_bytes += max(size, 0)
         self._locate(digest, size, kind)
+
+    def _is_there(self, digest: bytes) -> bool:
+        """Whether a pack on the remote has a blob. The backup uses that pack from then on."""
+        blob = self._keys.blob_id(digest)
+        pack = self._blobs.find(blob)
+        if pack is None and self._shared is not None:
+            found = self._shared.find(blob)
+            if found is not None:
+                self.borrowed.append(found)
+                self._blobs.add(*found, over=False)
+                pack = self._blobs.find(blob)
+        if pack is not None:
+            self._used.add(pack)
+        return pack is not None
 
     def _locate(self, digest: bytes, size: int, kind: bytes) -> None:
         pack = self._store.pack_of(digest, size)
@@ -140,15 +165,21 @@ class Uploader:
                     future.cancel()
                 raise
         self._index(1)
+        self.indexes += self.write_indexes(self.borrowed)
         self._seen = Table(1)  # which was large
 
     def _send_found(self) -> None:
         """Local packs in the order in which the backup came to them, then objects. What a collection has moved meanwhile is passed over."""
         found, self._packs = list(self._packs), {}
         objects, self._objects = bytes(self._objects), bytearray()
+        order: t.Sequence[int] = range(0, len(objects), _OBJECT.size)
+        if self._shared is not None and self._shared.is_crowded:
+            random.shuffle(found)
+            order = random.sample(order, len(order))
         for name in found:
             self._take(outgoing.of_pack(self._store, name))
-        for digest, is_metadata in _OBJECT.iter_unpack(objects):
+        for start in order:
+            digest, is_metadata = _OBJECT.unpack_from(objects, start)
             self._take(outgoing.of_object(self._store, digest, is_metadata))
         for kind in self._groups:
             self._close_group(kind)
@@ -166,7 +197,7 @@ class Uploader:
         if file is None:
             return  # it is looked for again
         kind = packs.METADATA if file.is_metadata else packs.CONTENT
-        wanted = [blob for blob in file.blobs if self._take_blob(blob[0])]
+        wanted = [blob for blob in file.blobs if self._take_blob(blob[0], blob[2])]
         if len(wanted) == len(file.blobs):
             sort = packs.LOCAL_PACK if file.is_pack else packs.BLOBS
             self._add(kind, packs.Segment(file.stored, file.form, len(file.plain), sort, [(digest, length) for digest, _offset, length in wanted]))
@@ -177,13 +208,18 @@ class Uploader:
             self._groups[kind].append((digest, file.plain[offset : offset + length]))
             self._grouped[kind] += length
 
-    def _take_blob(self, digest: bytes) -> bool:
+    def _take_blob(self, digest: bytes, length: int) -> bool:
         """Whether a blob is still to be sent. From here on it is not."""
         position = self._seen.find(digest)
-        if position < 0 or self._seen.value(position) == _PACKED:
+        kind = self._seen.value(position) if position >= 0 else _PACKED
+        if kind == _PACKED:
             return False
         self._seen.replace(position, _PACKED)
         self._wanted -= 1
+        if self._shared is not None and self._is_there(digest):  # another host has sent it meanwhile
+            self.new_blobs -= 1
+            self.new_bytes -= length if kind == _CONTENT else 0
+            return False
         return True
 
     def _close_group(self, kind: int) -> None:
@@ -220,6 +256,9 @@ class Uploader:
         """Hand a pack to a thread, once one is free."""
         while len(self._running) >= self._jobs:
             self._wait()
+        if self._shared is not None and self._shared.is_crowded:
+            self._index(1)
+            self._shared.look()
         self._index(indexes.BLOBS)
         data = self._keys.seal_data(builder.finish())
         pack = names.Pack(self._push, self._number(0), builder.kind == packs.METADATA, hashlib.sha256(data).hexdigest())
@@ -265,7 +304,12 @@ class Uploader:
         self.indexes += self.write_indexes(lists)
 
     def write_indexes(self, lists: t.Sequence[t.Tuple[names.Pack, bytes]]) -> t.List[IndexName]:
-        """Upload indexes of these packs."""
+        """Upload indexes of these packs. Those of other hosts get indexes of their own, without samples: their hosts' indexes have these."""
+        ours = [item for item in lists if item[0].push.host == self._push.host]
+        theirs = [item for item in lists if item[0].push.host != self._push.host]
+        return self._write_indexes(ours, 0) + self._write_indexes(theirs, None)
+
+    def _write_indexes(self, lists: t.Sequence[t.Tuple[names.Pack, bytes]], bits: t.Optional[int]) -> t.List[IndexName]:
         written: t.List[IndexName] = []
         todo = list(lists)
         while todo:
@@ -275,7 +319,7 @@ class Uploader:
                 part.append(todo.pop(0))
                 blobs += len(part[-1][1]) // indexes.LINE.size
             number = self._number(1)
-            data = indexes.encode(self._push, number, part, self._keys.seal_list, 0)
+            data = indexes.encode(self._push, number, part, self._keys.seal_list, bits)
             index = IndexName(self._push.index_name(number), hashlib.sha256(data).hexdigest(), len(data))
             if not self._transport.create(index.name, data) and self._transport.get(index.name) != data:
                 raise RemoteError(f"{self._transport.where}: {index.name} already exists with other content; find out what else writes to the remote.")

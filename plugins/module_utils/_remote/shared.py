@@ -1,0 +1,158 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
+
+"""Blobs that other hosts have on the remote, for hosts that share them.
+
+The samples of an index tell which ids are in which pack. They are read once for each index of another host, and remembered. A blob that is found so
+opens the list of its pack, which is in the same index; then all blobs of the pack are known. No pack is read: that it has the blobs is believed,
+because hosts that share are of one domain, and a restore compares each blob with its digest.
+
+A pack that a list of tombstones names is not used. So tombstones are read before samples, as for the host's own packs (see `push`).
+"""
+
+from __future__ import annotations
+
+import struct
+import typing as t
+
+from .._base import Damaged, RemoteRefused, Unsupported
+from .._store.table import Table
+from . import indexes, names
+from .keys import Keys
+from .memory import Memory
+from .transport import Transport
+
+_NUMBER = struct.Struct("<I")
+#: What is read of an index at first: of most, the head and all samples.
+_FIRST = 256 << 10
+#: So many samples are remembered, at most. With more, only every second id is, then every fourth: the others are found by the lists of packs.
+MOST = 1 << 20
+
+
+class _Place(t.NamedTuple):
+    """Where the list of a pack is."""
+
+    pack: str
+    index: str
+    offset: int
+    length: int
+
+
+class Shared:
+    """What other hosts of the domain have. Threads may not share it.
+
+    :param host: this host, whose own indexes are passed over.
+    """
+
+    def __init__(self, transport: Transport, keys: Keys, host: str, memory: Memory) -> None:
+        self._transport, self._keys, self._host, self._memory = transport, keys, host, memory
+        self._samples, known = memory.samples(_NUMBER.size) or (Table(_NUMBER.size), {})
+        self._indexes: t.Dict[str, None] = dict.fromkeys(known.get("indexes", ()))
+        self._places = [_Place(*place) for place in known.get("places", ())]
+        self._dead: t.Set[str] = set(known.get("dead", ()))
+        self._bits: int = known.get("bits", 0)
+        #: The lists of tombstones that were read.
+        self.tombstones: t.Set[str] = set(known.get("tombstones", ()))
+        self._opened: t.Set[str] = set()
+        self._looked = self._changed = False
+
+    def begin(self) -> None:
+        """A push begins: what others have is looked for again when it is first asked for."""
+        self._opened, self._looked = set(), False
+
+    def forget(self, packs: t.Iterable[names.Pack]) -> None:
+        """Do not use these packs, which are or will be deleted."""
+        before = len(self._dead)
+        self._dead.update(pack.name for pack in packs)
+        self._changed |= len(self._dead) > before
+
+    def find(self, blob: bytes) -> t.Optional[t.Tuple[names.Pack, bytes]]:
+        """The pack of another host that has a blob, and the list of its blobs; None where there is none, or it was told before."""
+        if not self._looked:
+            self.look()
+        position = self._samples.find(blob)
+        if position < 0:
+            return None
+        place = self._places[_NUMBER.unpack(self._samples.value(position))[0]]
+        if place.pack in self._dead or place.pack in self._opened:
+            return None
+        self._opened.add(place.pack)
+        pack = names.parse_pack(place.pack)
+        data = self._transport.get(place.index, place.offset, place.length)
+        try:
+            return (pack, indexes.check(self._keys.open_list(data))) if pack is not None and data else None
+        except Damaged:
+            return None
+
+    def look(self) -> None:
+        """Read the samples of the indexes that are new."""
+        self._looked = True
+        for entry in self._transport.list(names.INDEXES):
+            index = names.parse_index(entry.name)
+            if index is not None and index[0].host != self._host and entry.name not in self._indexes:
+                self._read(entry.name)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether other hosts push now. One request."""
+        pushes = (names.parse_push(entry.name[len(names.INTENTS) :]) for entry in self._transport.list(names.INTENTS))
+        return any(push is not None and push.host != self._host for push in pushes)
+
+    def save(self) -> None:
+        """Remember what was read. OSError where that fails."""
+        if self._changed:
+            known = {"indexes": [*self._indexes], "places": self._places, "dead": sorted(self._dead), "bits": self._bits, "tombstones": sorted(self.tombstones)}
+            self._memory.save_samples(self._samples, known)
+            self._changed = False
+
+    # ---- inside
+
+    def _read(self, name: str) -> None:
+        """Learn the samples of an index. One that cannot be used is passed over from now on: it costs sharing, and nothing else."""
+        try:
+            first = self._transport.get(name, 0, _FIRST) or b""
+            first = self._up_to(name, first, indexes.head_size(first))
+            head = indexes.parse_head(first)
+            end = head.first_sample + head.samples * indexes.SAMPLE_SIZE
+            samples = indexes.samples(self._up_to(name, first, end)[head.first_sample : end])
+        except (Damaged, Unsupported):
+            head, samples = None, []
+        except RemoteRefused as error:
+            why = "Hosts that share read the indexes of each other; give them the rights of `volt-backup remote policy`, or use `share: host`."
+            raise RemoteRefused(f"{error.message} {why}") from None
+        self._indexes[name] = None
+        self._changed = True
+        start = len(self._places)
+        if head is not None and samples:
+            self._places += [_Place(place.pack.name, name, place.offset, place.length) for place in head.packs]
+        for blob, position in samples:
+            if start + position < len(self._places):
+                self._learn(blob, start + position)
+
+    def _up_to(self, name: str, data: bytes, size: int) -> bytes:
+        """The first bytes of an index, at least so many if it has them. :param data: those that were read."""
+        return data if size <= len(data) else data + (self._transport.get(name, len(data), size - len(data)) or b"")
+
+    def _learn(self, blob: bytes, number: int) -> None:
+        if int.from_bytes(blob[:8], "big") >> (64 - self._bits) or self._samples.find(blob) >= 0:
+            return
+        self._samples = self._writable()
+        self._samples.add(blob, _NUMBER.pack(number))
+        if len(self._samples) > MOST:
+            self._bits += 1
+            self._samples = self._copied()
+
+    def _writable(self) -> Table:
+        """A table that can grow: what is remembered is a mapped file at first."""
+        return self._samples if type(self._samples) is Table else self._copied()
+
+    def _copied(self) -> Table:
+        copy = Table(_NUMBER.size, len(self._samples))
+        for position in range(len(self._samples)):
+            blob = self._samples.digest(position)
+            if not int.from_bytes(blob[:8], "big") >> (64 - self._bits):
+                copy.add(blob, self._samples.value(position))
+        return copy
