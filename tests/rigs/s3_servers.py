@@ -100,11 +100,11 @@ def moto() -> Iterator[Server]:
 
 
 @contextmanager
-def rclone(room: Path) -> Iterator[Server]:
-    """Over a directory in `room`."""
+def rclone(room: Path, keys: Keys | None = None) -> Iterator[Server]:
+    """Over a directory in `room`. :param keys: of its owner."""
     program = rclone_program()
     need("setpriv")
-    keys, port = new_keys(), free_port()
+    keys, port = keys or new_keys(), free_port()
     (room / "data").mkdir()
     with open(room / "log", "wb") as log:
         process = subprocess.Popen(

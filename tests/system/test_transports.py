@@ -688,6 +688,22 @@ def test_without_boto3() -> None:
         refused(lambda: remote.open("s3://bucket/x", s3_servers.new_keys()), RemoteError, sentence)
 
 
+#: What moto says that the role of its machine has.
+ROLE = {"access_key": "test-key", "secret_key": "test-secret-key"}
+
+
+def test_the_role_of_the_machine(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials, a service of the machine gives those of its role. The server looks at the signature."""
+    with s3_servers.rclone(tmp_path, ROLE) as server:
+        server.make_bucket(BUCKET)
+        place = url(server.endpoint)
+        refused(lambda: opened(place, None).get("a"), RemoteRefused, "no credentials")
+        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", servers("moto").endpoint)
+        remote = opened(place, None)
+        assert remote.create("a", b"by the role") and remote.get("a") == b"by the role"
+
+
 def test_session_token(servers: Servers) -> None:
     with http_faults.Proxy(servers("moto").endpoint) as proxy:
         remote = opened(url(proxy.endpoint), {**s3_servers.new_keys(), "session_token": "for-a-day"})
