@@ -35,7 +35,7 @@ class Crowd:
         variables = {
             **STORE, "volt_remote_name": "offsite", "volt_remote_init": True, "volt_remote_share": "domain", "volt_remote_packages": [],
             "volt_remote_credentials": server.keys["owner"], "volt_remote_recovery_key": self._recovery,
-            "volt_remote_url": f"s3://copies/fleet?endpoint=http://[{{{{ near }}}}]:{urlsplit(server.endpoint).port}&region=us-east-1",
+            "volt_remote_url": f"s3://copies/fleet?endpoint=http://gateway:{urlsplit(server.endpoint).port}&region=us-east-1",
             "volt_schedule_workloads": [
                 {"workload": "docs", "source": SOURCE, "on_calendar": "*:0/1", "randomized_delay": "0", "remote": "offsite", "push_to_cdn": True}
             ],
@@ -48,10 +48,10 @@ class Crowd:
         return str(done.stdout)
 
     def declare(self) -> None:
-        near = {"near": "{{ lookup('vars', 'nears')[inventory_hostname] }}"}
-        nears = {host.name: f"{ipaddress.ip_address(host.address) - 1}" for host in self.hosts}
+        for host in self.hosts:  # old versions of botocore take no address of IPv6
+            host.run("sh", "-c", f"echo {ipaddress.ip_address(host.address) - 1} gateway >>/etc/hosts")
         path = self._room / "declare.yml"
-        plays = [{"hosts": "all", "gather_facts": False, "vars": {**near, "nears": nears}, "roles": [f"volt.backup.{role}" for role in ROLES]}]
+        plays = [{"hosts": "all", "gather_facts": False, "roles": [f"volt.backup.{role}" for role in ROLES]}]
         path.write_text(json.dumps(plays), encoding="utf-8")
         self.play(str(path))
 

@@ -15,8 +15,9 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, RemoteRefused
 from ansible_collections.volt.backup.plugins.module_utils._remote import policy, s3, s3_client
-from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
-from ansible_collections.volt.backup.tests.rigs import need, s3_servers
+from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote, Settings, Which
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
+from ansible_collections.volt.backup.tests.rigs import need, oracle, s3_servers
 from ansible_collections.volt.backup.tests.unit.kit import noise
 
 REMOTES = (Path(__file__).parents[2] / "docs/remotes.md").read_text(encoding="utf-8")
@@ -28,9 +29,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Serv
         yield server
 
 
-def granted(server: s3_servers.Server, bucket: str, place: str, host: str) -> None:
+def granted(server: s3_servers.Server, bucket: str, place: str, host: str, share: bool = False) -> None:
     """The policy of a host, as one of the bucket for the user `small`; and the document's statement for who recovers hosts, which is `owner` here."""
-    wanted = policy.of_host(s3_client.parse_url(place), host)
+    wanted = policy.of_host(s3_client.parse_url(place), host, share)
     for statement in wanted["Statement"]:
         statement["Principal"] = {"AWS": ["arn:aws:iam:::user/small"]}
     (recover,) = re.findall(r"```json\n(\{\n  \"Sid\": \"Recover\".*?)```", REMOTES, re.DOTALL)
@@ -75,6 +76,27 @@ def test_a_host_can_push_and_do_nothing_else(bench: Any, server: s3_servers.Serv
         with pytest.raises(RemoteError):
             refused()
     assert {entry.name: entry.size for entry in owner.list("")} == {**there, "packs/web2/x": 6}
+
+
+def test_a_host_that_shares_reads_what_others_have(bench: Any, server: s3_servers.Server, tmp_path: Path) -> None:
+    need("zstd")
+    bench.files(small=b"hello\n", image=noise(2 << 20, 2))
+    server.make_bucket("shared")
+    place = f"s3://shared/web?endpoint={server.endpoint}"
+    first = Remote(bench.manager, Settings(place, "web1", credentials=server.keys["owner"]))
+    first.begin()
+    first.push(Which([bench.create().backup["id"]]))
+    second = Remote(bench.manager, Settings(place, "web2", credentials=server.keys["small"], share="domain"))
+    (bench.source / "small").write_bytes(b"changed\n")
+    backup = bench.create().backup["id"]
+    granted(server, "shared", place, "web2")
+    with pytest.raises(RemoteRefused, match="share: host"):
+        second.push(Which([backup]))
+    granted(server, "shared", place, "web2", share=True)
+    ((_sidecar, pushed),) = second.push(Which([backup]))
+    assert pushed is not None and pushed.sent_bytes < 10_000
+    second.restore(Meant(workload="work"), RestoreRequest(str(tmp_path / "back")), alone=True)
+    assert oracle.differences(bench.source, tmp_path / "back") == []
 
 
 def test_on_aws_new_names_alone_can_be_written() -> None:

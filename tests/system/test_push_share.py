@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
-from ansible_collections.volt.backup.plugins.module_utils._remote import indexes, names, sealed as sealed_keys, shared
+from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, now
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, indexes, names, sealed as sealed_keys, shared
+from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
+from ansible_collections.volt.backup.plugins.module_utils._remote.memory import Memory
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote, Settings, Which
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.rigs import need, oracle
@@ -152,6 +157,49 @@ def test_an_index_that_lies_is_not_believed(place: Place) -> None:
     assert second.sound()
 
 
+def test_packs_of_a_push_that_was_never_committed(place: Place) -> None:
+    """Another host uses them, so they are not unreferenced. The rest of that push is."""
+    place.bench.files(**{f"part{number}": noise(9 << 20, 20 + number) for number in range(6)})
+    first, second = Peer(place, "web1"), Peer(place, "web2")
+    remote = first.remote()
+    create = remote.transport.create
+
+    def stop(name: str, data: bytes) -> bool:
+        if name.startswith(names.COMMITS):
+            raise RemoteError("stopped")
+        return bool(create(name, data))
+
+    remote.transport.create = stop  # type: ignore[method-assign]
+    with pytest.raises(RemoteError, match="stopped"):
+        remote.push(Which())
+    for number in range(4):
+        (place.bench.source / f"part{number}").unlink()
+    second.manager.create(CreateRequest("less", str(place.bench.source), compression="zlib"))
+    ((_sidecar, pushed),) = second.remote().push(Which(workload="less"))
+    assert pushed is not None and pushed.sent_bytes < 10_000
+    for path in (*(place.top / "intents").rglob("*Z-*"), *(first.top / "cas" / "cache").glob("remote-*")):
+        path.unlink()
+    place.bench.files(**{"part0": noise(100, 1)})
+    first.manager.create(CreateRequest("new", str(place.bench.source), compression="zlib"))
+    time.sleep(1.1)  # names of pushes have seconds, and a later one is what shows that the first has ended
+    apart = first.remote()
+    apart._settings = apart._settings._replace(share="host")
+    apart.push(Which(workload="new"))
+    found = first.remote().verify(VerifyRequest(level="structure"))
+    used = {pack for name in RemoteReader(place.top).commits() if "/web2/" in name for pack in packs_of(place, name)}
+    assert found.warnings == [] and used and not used & set(found.unreferenced)
+    assert any(name.startswith("packs/") for name in found.unreferenced), "the pack of the files that the second host does not have"
+    assert second.sound()
+
+
+def packs_of(place: Place, commit: str) -> set[str]:
+    """The packs that a commit needs."""
+    read = commits.parse(commit, (place.top / commit).read_bytes())
+    assert read is not None
+    packs = (names.parse_pack(str(path.relative_to(place.top))) for path in (place.top / "packs").rglob("*") if path.is_file())
+    return {pack.name for pack in packs if pack is not None and pack.number in read.commit.needs.get(pack.push, ())}
+
+
 def test_hosts_at_once(place: Place) -> None:
     """Equal hosts begin together: each looks at what the others have, before each pack."""
     place.bench.files(**{f"part{number}": noise(9 << 20, 20 + number) for number in range(8)})
@@ -182,6 +230,17 @@ def test_more_samples_than_are_remembered(place: Place, monkeypatch: pytest.Monk
     monkeypatch.setattr(shared, "MOST", 100)
     assert second.push() < 100_000, "what is not remembered is in the lists of packs, except for the few blobs of a pack without any that is"
     readable(place, 2)
+
+
+def test_an_old_intent_is_of_no_push(place: Place) -> None:
+    peer = Peer(place, "web1")
+    remote = peer.remote()
+    looking = shared.Shared(remote.transport, Keys(), "web1", Memory(peer.manager.copies.store, "0" * 32, "web1"))
+    assert not looking.is_crowded
+    for age, crowded in ((2, False), (0, True)):
+        push = names.new_push("web2", now() - datetime.timedelta(days=age))
+        remote.transport.create(push.intent, b"{}")
+        assert looking.is_crowded == crowded
 
 
 def test_sealed_hosts_share(place: Place, tmp_path: Path) -> None:

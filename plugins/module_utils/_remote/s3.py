@@ -115,7 +115,7 @@ class S3:
             page, more = self._attempts("list", prefix, self._page, start, place)
             keys = [key.encode() for key, _size, _time in page]
             if keys != sorted(keys) or not all(key.startswith(start.encode()) for key in keys) or more and (not keys or keys[-1] == place.encode()):
-                raise RemoteError(f"{self.where}: the server returns listings out of order; use another S3 server.")
+                raise self._unordered()
             for place, size, moment in page:
                 name = place[len(self._top) :]
                 if place.encode() > last.encode() and NAME.match(name):
@@ -268,7 +268,10 @@ class S3:
         oldest: t.Optional[t.Tuple[Entry, str]] = None
         more = True
         while more:
+            before = mark
             page, mark, more = self._attempts("list", prefix, self._version_page, start, mark)
+            if more and mark == before:
+                raise self._unordered()
             for key, version, size, moment in page:
                 name = key[len(self._top) :]
                 if oldest is not None and oldest[0].name != name:
@@ -282,6 +285,9 @@ class S3:
     def _known(self, entry: Entry, version: str) -> Entry:
         self._versions[entry.name] = version
         return entry
+
+    def _unordered(self) -> RemoteError:
+        return RemoteError(f"{self.where}: the server returns listings out of order; use another S3 server.")
 
     def _version_page(self, start: str, mark: t.Tuple[str, str]) -> t.Tuple[t.List[t.Tuple[str, str, int, float]], t.Tuple[str, str], bool]:
         """Versions with key, id, size and time after a mark, the mark of the last, and whether there are more."""

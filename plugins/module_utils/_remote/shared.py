@@ -15,10 +15,11 @@ A pack that a list of tombstones names is not used. So tombstones are read befor
 
 from __future__ import annotations
 
+import datetime
 import struct
 import typing as t
 
-from .._base import Damaged, RemoteRefused, Unsupported
+from .._base import Damaged, RemoteRefused, Unsupported, now
 from .._store.table import Table
 from . import indexes, names
 from .keys import Keys
@@ -28,6 +29,8 @@ from .transport import Transport
 _NUMBER = struct.Struct("<I")
 #: What is read of an index at first: of most, the head and all samples.
 _FIRST = 256 << 10
+#: A push that began before that has ended, as a rule.
+_LONG = datetime.timedelta(days=1)
 #: So many samples are remembered, at most. With more, only every second id is, then every fourth: the others are found by the lists of packs.
 MOST = 1 << 20
 
@@ -97,9 +100,10 @@ class Shared:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether other hosts push now. One request."""
+        """Whether other hosts push now. One request. An intent stays where a push was killed, so an old one says nothing."""
         pushes = (names.parse_push(entry.name[len(names.INTENTS) :]) for entry in self._transport.list(names.INTENTS))
-        return any(push is not None and push.host != self._host for push in pushes)
+        begun = now() - _LONG
+        return any(push is not None and push.host != self._host and names.moment(push.id) > begun for push in pushes)
 
     def save(self) -> None:
         """Remember what was read. OSError where that fails."""
