@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Databases with a ledger that is written all the time, backed up, restored and judged: by their own checkers, and by the ledger's sum.
 
-    ledgers.prove("postgresql", place, "snapshot", archive, 50)
+    ledgers.prove(["postgresql", "redis"], place, "snapshot", archive, 50)
 
 Each transaction moves money from one account to another, so a backup whose sum is another one has half of a transaction. It needs nothing but
-`databases.py` beside it, because it also runs in a machine of its own: python -m rigs.ledgers KIND PLACE WAY ARCHIVE NUMBER prints the result.
+`databases.py` beside it, because it also runs in a machine of its own: python -m rigs.ledgers KIND,... PLACE WAY ARCHIVE NUMBER prints the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ WAYS = {"snapshot": ["--snapshot", "require"], "dump": [], "plain": []}
 ACCOUNTS, EACH = 1000, 100
 _BATCH = 50
 _BIG = "x" * 300
-_DUMPED = ".volt-dumps/copy"
 
 
 class Torn(Exception):
@@ -76,18 +75,18 @@ class PostgreSQL:
             yield lambda number: server(sql(number) + "CHECKPOINT;", "-d", "shop")
 
     def dump(self) -> str:
-        return f"postgresql:database=shop,host={self._server.socket},run_as=postgres,globals=false,name=copy"
+        return f"postgresql:database=shop,host={self._server.socket},run_as=postgres,globals=false,name=postgresql"
 
     def judge(self, restored: Path, room: Path) -> None:
         (restored / "data/postmaster.pid").unlink()  # it names the server that runs
         with databases.postgresql(room, restored / "data") as server:
             self._check(server, "shop")
 
-    def judge_dump(self, restored: Path, room: Path) -> None:
+    def judge_dump(self, dump: Path, room: Path) -> None:
         server = self._server
         server("DROP DATABASE IF EXISTS restored;", "-d", "postgres")
         server("CREATE DATABASE restored;", "-d", "postgres")
-        server((restored / _DUMPED).read_text(), "-d", "restored")
+        server(dump.read_text(), "-d", "restored")
         self._check(server, "restored")
 
     @staticmethod
@@ -115,15 +114,15 @@ class MariaDB:
             yield lambda number: server(f"USE shop; {sql(number)}")
 
     def dump(self) -> str:
-        return f"mariadb:database=shop,socket={self._server.socket},name=copy"
+        return f"mariadb:database=shop,socket={self._server.socket},name=mariadb"
 
     def judge(self, restored: Path, room: Path) -> None:
         with databases.mariadb(room, restored / "data") as server:
             self._check(server)
 
-    def judge_dump(self, restored: Path, room: Path) -> None:
+    def judge_dump(self, dump: Path, room: Path) -> None:
         with databases.mariadb(room) as server:
-            server((restored / _DUMPED).read_text())
+            server(dump.read_text())
             self._check(server)
 
     @staticmethod
@@ -149,15 +148,14 @@ class SQLite:
             connection.commit()
         yield lambda number: subprocess.run([sys.executable, "-c", self._LOAD, str(self._path)], input=sql(number), text=True, check=True)
 
-    @staticmethod
-    def dump() -> str:
-        return "sqlite:path=app.db,name=copy"
+    def dump(self) -> str:
+        return f"sqlite:path={self._path},name=sqlite"
 
     def judge(self, restored: Path, room: Path) -> None:
         self._check(restored / "app.db")
 
-    def judge_dump(self, restored: Path, room: Path) -> None:
-        self._check(restored / _DUMPED)
+    def judge_dump(self, dump: Path, room: Path) -> None:
+        self._check(dump)
 
     @staticmethod
     def _check(path: Path) -> None:
@@ -189,18 +187,18 @@ class Redis:
             yield step
 
     def dump(self) -> str:
-        return f"redis:socket={self._server.socket},name=copy"
+        return f"redis:socket={self._server.socket},name=redis"
 
     def judge(self, restored: Path, room: Path) -> None:
         for manifest in restored.glob("appendonlydir/*.manifest"):
             _checked("redis-check-aof", str(manifest))
         self._check(restored, room, self._AOF)
 
-    def judge_dump(self, restored: Path, room: Path) -> None:
+    def judge_dump(self, dump: Path, room: Path) -> None:
         data = room.with_name("redis-data")
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir()
-        shutil.copy(restored / _DUMPED, data / "dump.rdb")
+        shutil.copy(dump, data / "dump.rdb")
         for path in (data, data / "dump.rdb"):
             shutil.chown(path, "redis")
         _checked("redis-check-rdb", str(data / "dump.rdb"))
@@ -222,50 +220,64 @@ def _checked(*words: str) -> None:
 _LEDGERS = {"postgresql": PostgreSQL, "mariadb": MariaDB, "sqlite": SQLite, "redis": Redis}
 
 
-@contextlib.contextmanager
-def busy(step: Callable[[int], object]) -> Iterator[None]:
-    """Do a step again and again in a thread; one that fails fails the proof."""
-    stop, failed = threading.Event(), []
+class Load:
+    """A step that is done again and again, in a thread, while the context lasts; it goes on where it was. One that fails fails the proof."""
 
-    def work() -> None:
-        number = 0
-        while not stop.is_set() and not failed:
-            number += 1
+    def __init__(self, step: Callable[[int], object]) -> None:
+        self._step, self._number = step, 0
+
+    def __enter__(self) -> None:
+        self._stop, self._begun = threading.Event(), threading.Event()
+        self._failed: list[Exception] = []
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+        self._begun.wait()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    def _work(self) -> None:
+        while not self._stop.is_set() and not self._failed:
+            self._number += 1
             try:
-                step(number)
+                self._step(self._number)
             except Exception as error:
-                failed.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    if failed:
-        raise failed[0]
+                self._failed.append(error)
+            self._begun.set()
 
 
-def prove(kind: str, place: Path, way: str, archive: Path, number: int) -> list[str]:
-    """Back up a database that is written, restore and judge it, so many times. What is wrong with each backup that is not sound.
+def prove(kinds: Sequence[str], place: Path, way: str, archive: Path, number: int) -> dict[str, list[str]]:
+    """Back up databases while all of them are written, restore and judge them, so many times. By kind, what is wrong with each backup that is not sound.
 
-    :param place: an empty directory that all users can reach; the database is in `source`. :param archive: the command.
+    :param place: an empty directory that all users can reach; the databases are in `source`. :param archive: the command.
     """
     source, target, room = place / "source", place / "target", place / "room"
-    ledger = _LEDGERS[kind](source)
-    wrong = []
-    with ledger.running() as step, busy(step):
-        words = [*WAYS[way], *(["--dump", ledger.dump(), "--exclude", "*"] if way == "dump" else [])]
-        for _run in range(number):
-            made = _call(archive, place, "create", "work", "--source", str(source), "--compression", "zlib", *words)["backup"]
+    ledgers = {kind: _LEDGERS[kind](source / kind) for kind in kinds}
+    wrong: dict[str, list[str]] = {kind: [] for kind in kinds}
+    with contextlib.ExitStack() as servers:
+        loads = [Load(servers.enter_context(ledger.running())) for ledger in ledgers.values()]
+        dumps = [word for ledger in ledgers.values() for word in ("--dump", ledger.dump())] if way == "dump" else []
+        words = [*WAYS[way], *([*dumps, "--exclude", "*"] if dumps else [])]
+        for run in range(number):
+            with contextlib.ExitStack() as busy:
+                for load in loads:
+                    busy.enter_context(load)
+                made = _call(archive, place, "create", "work", "--source", str(source), "--compression", "zlib", *words)["backup"]
             _call(archive, place, "restore", made["id"], "--target", str(target), "--force", "--delete")
-            shutil.rmtree(room, ignore_errors=True)
-            try:
-                (ledger.judge_dump if way == "dump" else ledger.judge)(target, room)
-            except (Torn, AssertionError) as error:
-                wrong.append(str(error)[-300:])
-            shutil.rmtree(target)  # the judge has written into it
+            for kind, ledger in ledgers.items():
+                shutil.rmtree(room, ignore_errors=True)
+                try:
+                    if way == "dump":
+                        ledger.judge_dump(target / ".volt-dumps" / kind, room)
+                    else:
+                        ledger.judge(target / kind, room)
+                except (Torn, AssertionError) as error:
+                    wrong[kind].append(str(error)[-300:])
+            shutil.rmtree(target)  # the judges have written into it
+            print(f"{run + 1} of {number}, wrong: {wrong}", file=sys.stderr, flush=True)
     return wrong
 
 
@@ -278,4 +290,4 @@ def _call(archive: Path, place: Path, *words: str) -> dict:  # type: ignore[type
 
 
 if __name__ == "__main__":
-    print(json.dumps(prove(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))))
+    print(json.dumps(prove(sys.argv[1].split(","), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))))

@@ -31,7 +31,7 @@ def proved(kind: str, file_system: str, way: str, number: int) -> list[str]:
                 os.chmod(path, 0o755)
             archive = Path(top, "volt-backup")
             archive.write_bytes(command())
-            wrong = ledgers.prove(kind, place / "proof", way, archive, number)
+            wrong = ledgers.prove([kind], place / "proof", way, archive, number)[kind]
     print(f"proof: {kind} on {file_system} by {way}: {number} backups, {number - len(wrong)} sound", *wrong[:3], sep="\n", flush=True)
     return wrong
 
