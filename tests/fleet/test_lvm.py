@@ -59,7 +59,7 @@ cp /run/room/volt-backup /run
 echo o >/proc/sysrq-trigger
 sleep 60
 """
-TRY_VOLUMES = "{python} /run/room/volumes.py /run/volt-backup /run/room/results"
+TRY_VOLUMES = "{python} /run/room/volumes.py /run/volt-backup /run/room/results {kills}"
 #: Proofs of databases on XFS on a thin volume.
 PROVE = """\
 {{
@@ -112,7 +112,9 @@ def room_of(fleet: Fleet, name: str) -> Iterator[Path]:
 def volumes_are_kept_still(fleet: Fleet) -> None:
     with room_of(fleet, "volumes") as room:
         shutil.copy(volumes.__file__, room / "volumes.py")
-        boot(room, fleet, TRY_VOLUMES.format(python=sys.executable))
+        kills = 200 if sample.LONG else 4
+        boot(room, fleet, TRY_VOLUMES.format(python=sys.executable, kills=kills), 900 + 20 * kills, 1024)
+        print((room / "console").read_text(encoding="utf-8", errors="backslashreplace"))
         results = dict(json.loads((room / "results").read_text(encoding="utf-8")))
     failed = [f"{name}:\n{trace}" for name, trace in results.items() if trace]
     assert results and not failed, "\n".join(failed)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is tried on logical volumes, inside of a machine that has nothing else to do: python volumes.py VOLT_BACKUP RESULTS.
+"""What is tried on logical volumes, inside of a machine that has nothing else to do: python volumes.py VOLT_BACKUP RESULTS KILLS.
 
 RESULTS becomes a JSON object: what was tried, and the traceback of what failed, or nothing. Two disks are needed: one of 1500 MiB, and a small one.
 """
@@ -13,6 +13,7 @@ import datetime
 import glob
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -52,7 +53,7 @@ storage.LIMIT = float(sys.argv[2])
 del sys.argv[1:3]
 sys.exit(main())
 """
-#: A program in the place of lvcreate, which may be ended anywhere.
+#: A program in the place of one of LVM's, which may be ended anywhere.
 INSTEAD = """\
 #!/bin/sh
 {does}
@@ -185,7 +186,7 @@ def mounts_below() -> None:
 
 
 def classic_ones_share_the_free_space() -> None:
-    """Whether there is room for all is known before the first one is made."""
+    """Each has its size or none. One that has none costs no other its own."""
     source = f"{TOP}/both"
     names = ("e-classic", "x-classic")
     for name in names:
@@ -195,8 +196,10 @@ def classic_ones_share_the_free_space() -> None:
     half = free // 8 * 4  # extents have 4 MiB
     message = Run(source, "require", "--snapshot-size", f"{half + 4}M").refused()
     assert f"has {free - half - 4} MiB free, less than `snapshot_size`" in message.replace("--snapshot-size", "`snapshot_size`"), message
-    made = Run(source, "auto", "--snapshot-size", f"{half - 4}M").result()["backup"]["snapshots"]
-    assert [part["kind"] for part in made] == ["none", "lvm", "lvm"] and not left()
+    for size, kinds in ((half + 4, ["none", "lvm", "none"]), (half - 4, ["none", "lvm", "lvm"])):
+        made = Run(source, "auto", "--snapshot-size", f"{size}M").result()
+        assert [part["kind"] for part in made["backup"]["snapshots"]] == kinds and not left(), made
+        assert (f"{source}/{names[1]} (volume group big has" in made["warnings"][0]) == (kinds[2] == "none"), made["warnings"]
     do("umount", *(f"{source}/{name}" for name in names))
 
 
@@ -237,13 +240,39 @@ def what_a_killed_run_left_is_removed() -> None:
         assert not left()
 
 
+def nothing_is_left_behind_after_kills() -> None:
+    """At any moment, also while a program of LVM works: that one goes on by itself. Every second run is killed while it reads its snapshot."""
+    names, dice, seen = ("e-classic", "x-thin"), random.Random(sys.argv[3]), 0
+    began = time.monotonic()
+    Run(f"{TOP}/{names[0]}", "require").backup()
+    whole = time.monotonic() - began
+    for number in range(int(sys.argv[3])):
+        name = names[number // 2 % 2]
+        much_to_read(f"{TOP}/{name}")
+        run = Run(f"{TOP}/{name}", "require")
+        if number % 2:
+            run.until_snapshot()
+            time.sleep(dice.uniform(0, 0.2))
+        else:
+            time.sleep(dice.uniform(0, whole))
+        run.process.kill()
+        run.process.communicate()
+        is_awake(name)
+        seen += bool(left())
+    assert seen
+    for name in names:
+        Run(f"{TOP}/{name}", "require").backup()
+    assert not left()
+    print(f"{sys.argv[3]} runs were killed, of which {seen} left a snapshot behind for the next one", flush=True)
+
+
 @contextlib.contextmanager
-def instead_of_lvcreate(does: str) -> Iterator[str]:
+def instead_of(program: str, does: str) -> Iterator[str]:
     """A PATH with another program of that name."""
     os.makedirs("/run/front")
-    with open("/run/front/lvcreate", "w", encoding="ascii") as file:
+    with open(f"/run/front/{program}", "w", encoding="ascii") as file:
         file.write(INSTEAD.format(does=does))
-    os.chmod("/run/front/lvcreate", 0o755)
+    os.chmod(f"/run/front/{program}", 0o755)
     try:
         yield f"/run/front:{os.environ['PATH']}"
     finally:
@@ -251,18 +280,38 @@ def instead_of_lvcreate(does: str) -> Iterator[str]:
 
 
 def what_hangs_is_ended() -> None:
-    """Also where it made the snapshot, and left the volume suspended."""
+    """Also where it made the snapshot, and left the volume suspended. What is suspended for somebody else's reasons stays so."""
+    do("lvcreate", "--yes", "--size", "4M", "--name", "idle", "big")
+    do("dmsetup", "suspend", "big-idle")
     for name in ("e-classic", "x-thin"):
         device = f"big-{name.replace('-', '--')}"
-        with instead_of_lvcreate(f'/sbin/lvcreate "$@"; dmsetup suspend {device}; sleep 1000') as path:
+        with instead_of("lvcreate", f'/sbin/lvcreate "$@"; dmsetup suspend {device}; sleep 1000') as path:
             refuses(f"{TOP}/{name}", "lvcreate did not end in 2 seconds; check `dmsetup info`", limit="2", PATH=path)
         is_awake(name)
+    assert "suspended" in do("lvs", "--noheadings", "--options", "lv_suspended", "big/idle")
+    do("dmsetup", "resume", "big-idle")
+    do("lvremove", "--yes", "big/idle")
+
+
+def a_check_that_hangs_fails_the_run() -> None:
+    """Nobody knows then whether the snapshot became full."""
+    for snapshot in ("require", "auto"):
+        much_to_read(f"{TOP}/e-classic")
+        with instead_of("lvs", 'if [ -e /run/hang ]; then rm /run/hang; sleep 1000; fi; exec /sbin/lvs "$@"') as path:
+            run = Run(f"{TOP}/e-classic", snapshot, limit="2", PATH=path)
+            run.until_snapshot()
+            run.process.send_signal(signal.SIGSTOP)
+            open("/run/hang", "w", encoding="ascii").close()
+            run.process.send_signal(signal.SIGCONT)
+            message = run.refused()
+        assert message.startswith(f"The snapshot of {TOP}/e-classic may have become full while it was read, so nothing is stored: lvs did not end"), message
+        assert not left() and not os.path.exists("/run/hang")
 
 
 def a_program_that_is_killed_leaves_nothing() -> None:
     for name in ("e-classic", "e-thin"):
         for number in (120, 260):
-            with instead_of_lvcreate(f'/sbin/lvcreate "$@" & sleep 0.{number}; kill -9 $! && exit 1; wait $!') as path:
+            with instead_of("lvcreate", f'/sbin/lvcreate "$@" & sleep 0.{number}; kill -9 $! && exit 1; wait $!') as path:
                 Run(f"{TOP}/{name}", "auto", PATH=path).result()
             is_awake(name)
             Run(f"{TOP}/{name}", "require").backup()
@@ -337,8 +386,9 @@ def main() -> None:
     tried += [(f"all is of one moment: {name}", all_is_of_one_moment(name)) for name in VOLUMES]
     several = (mounts_below, classic_ones_share_the_free_space)
     more = (inodes_and_times_are_those_of_the_source, *several, a_full_snapshot_fails, what_a_killed_run_left_is_removed, two_runs_at_a_time)
-    ended = (what_hangs_is_ended, a_program_that_is_killed_leaves_nothing, half_a_snapshot_is_removed)
-    for check in (*more, *ended, no_space_in_the_group, a_full_pool, without_lvm, nothing_is_left):
+    ended = (what_hangs_is_ended, a_check_that_hangs_fails_the_run, a_program_that_is_killed_leaves_nothing)
+    killed = (nothing_is_left_behind_after_kills, half_a_snapshot_is_removed)
+    for check in (*more, *ended, *killed, no_space_in_the_group, a_full_pool, without_lvm, nothing_is_left):
         tried.append((check.__name__.replace("_", " "), check))
     results = {}
     for name, check in tried:

@@ -211,6 +211,26 @@ def test_a_directory_of_snapshots_of_another_user_is_not_used(btrfs: Btrfs) -> N
     assert "belongs to another user" in btrfs.run("auto")["warnings"][0] and os.listdir(place) == []
 
 
+def test_one_snapshot_that_fails_costs_no_other(btrfs: Btrfs, bench_on: Callable[..., Bench]) -> None:
+    btrfs.files(a=b"a", other__hidden=b"h")
+    beside, other = bench_on("btrfs").top, btrfs.source / "other"
+    (beside / ".volt-snapshots").mkdir()
+    os.chown(beside / ".volt-snapshots", 65534, 65534)
+    (beside / "b").write_bytes(b"b")
+    subprocess.run(["mount", "--bind", str(beside), str(other)], check=True)
+    try:
+        said = btrfs.run("require")["msg"]
+        assert f"of {other} (.volt-snapshots belongs to another user);" in said, said
+        made = btrfs.run("auto")
+        assert {part["path"]: part["kind"] for part in made["backup"]["snapshots"]} == {str(btrfs.source): "btrfs", str(other): "none"}
+        assert f"of {other} (.volt-snapshots belongs to another user);" in made["warnings"][0], made["warnings"]
+        btrfs.restore()
+        assert (btrfs.target / "a").read_bytes() == b"a" and (btrfs.target / "other/b").read_bytes() == b"b"
+    finally:
+        subprocess.run(["umount", str(other)], check=True)
+    assert btrfs.left() == []
+
+
 def test_what_is_below_a_read_only_subvolume(btrfs: Btrfs) -> None:
     btrfs.subvolume(btrfs.source / "nested")
     btrfs.files(nested__n=b"n")

@@ -28,7 +28,8 @@ is ended then.
 
 While lvcreate and lvremove work, the volume is suspended: what writes to it waits. If one of them hangs, it is ended, and the volume may stay so (tried by
 killing lvcreate). Then it is resumed: by `lvchange --refresh`, which waits for other programs that work on the group, and by `dmsetup resume`, if that does
-not help. Sources: lvcreate(8), lvchange(8), dmsetup(8), lvs(8), lvmthin(7), xfs(5).
+not help. Only the devices that the program had to do with are: those of the volume, its snapshot, and their pool. Another one that is suspended is so for
+somebody else's reasons. Sources: lvcreate(8), lvchange(8), dmsetup(8), lvs(8), lvmthin(7), xfs(5).
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ _OPTIONS = {"ext2": b"errors=continue", "ext3": b"errors=continue", "ext4": b"er
 _CONFIG = ("--config", "activation/monitoring=0 backup/archive=0 backup/backup=0")
 _LOOK = "check `dmsetup info` and the kernel's messages for a device that is suspended or fails"
 _TAG = "volt.backup"
+#: What LVM adds to the name of a volume for the devices that the volume is made of: its own content, what is kept for a snapshot, a pool.
+_LAYERS = ("", "-real", "-cow", "-tpool")
 _FIELDS = (
     "vg_name,lv_name,lv_tags,segtype,origin,pool_lv,lv_size,vg_extent_size,vg_free_count,data_percent,metadata_percent,lv_snapshot_invalid,lv_device_open,"
     "lv_kernel_major,lv_kernel_minor"
@@ -88,6 +91,15 @@ class Volume(t.NamedTuple):
         return f"{self.group}/{self.name}"
 
 
+class _Plan(t.NamedTuple):
+    """A snapshot to make, of what a mount shows: of which volume, by which name, and the words for lvcreate that say where it has its space."""
+
+    mount: Mount
+    origin: Volume
+    name: str
+    words: t.List[str]
+
+
 def check_size(text: str, way: str) -> None:
     """UsageError unless a text is the size of a snapshot: 20%, 500M, 10G or 1T. :param way: as option `snapshot`."""
     found = _SIZE.match(text)
@@ -115,62 +127,92 @@ class Snapshots:
     """The snapshots of a run, one of each volume, however often it is mounted.
 
     :param stack: at its end they are removed. :param place: an empty directory of ours, in mounts of our own. :param size: of classic ones; None for USUAL.
-    :ivar taken: when, in ns, by the devices: all that was written before is in the snapshot.
+    :ivar taken: when, in ns, by the devices: all that was written before is in the snapshot. :ivar lacks: why there is none, by the devices.
     """
 
     def __init__(self, stack: contextlib.ExitStack, place: bytes, size: t.Optional[str]) -> None:
         self._stack, self._place, self._size = stack, place, size
         self._roots: t.Dict[int, int] = {}
         self.taken: t.Dict[int, int] = {}
+        self.lacks: t.Dict[int, str] = {}
 
     def take(self, seen: t.Iterable[Mount]) -> None:
-        """Make those of all volumes with a known file system among mounts, one right after the other, and mount them.
-
-        :raises OSError: one cannot be made; `strerror` says why.
-        """
+        """Make those of all volumes with a known file system among mounts, one right after the other, and mount them. One that fails costs no other."""
         wanted: t.Dict[int, t.Tuple[str, Mount]] = {}
         for mount in seen:
             group = group_of(mount.device) if mount.kind in _OPTIONS else None
             if group is not None:
                 wanted.setdefault(mount.device, (group, mount))
-        if wanted:
-            with held(), storage.turn("lvm"):  # LVM is never interrupted: the volume could stay suspended
-                self._take(list(wanted.values()))
+        try:
+            if wanted:
+                with held(), storage.turn("lvm"):  # LVM is never interrupted: the volume could stay suspended
+                    self._take(list(wanted.values()))
+        except OSError as error:  # one that hangs: the next one would
+            self.lacks.update(dict.fromkeys(wanted, storage.why(error)))
 
     def _take(self, wanted: t.Sequence[t.Tuple[str, Mount]]) -> None:
-        volumes = {group: _sweep(_volumes(group)) for group in {group for group, _mount in wanted}}
-        free = {group: found[0].free for group, found in volumes.items() if found}
-        todo = []
-        for group, mount in wanted:
-            origin = next((volume for volume in volumes[group] if volume.device == mount.device), None)
-            if origin is None:
-                raise OSError(errno.ENOENT, f"lvs does not show the volume of {show(mount.point)}")
-            words, extents = _room(origin._replace(free=free[group]), volumes[group], self._size)
-            free[group] -= extents
-            todo.append((mount, origin, f"volt-{os.urandom(8).hex()}", words))
+        todo: t.List[_Plan] = []
+        for group in dict.fromkeys(group for group, _mount in wanted):
+            seen = [mount for one, mount in wanted if one == group]
+            with self._lacking(*seen):
+                volumes = _sweep(_volumes(group))
+                todo += self._planned(volumes, seen)
         for mount, origin, name, words in todo:
-            self._stack.callback(_remove, f"{origin.group}/{name}", origin.path)
-            self.taken[mount.device] = time.time_ns()
-            _change(origin.path, "lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", _TAG, *words, origin.path)
+            with self._lacking(mount):
+                self._stack.callback(_remove, origin, name)
+                self.taken[mount.device] = time.time_ns()
+                _change(origin, name, "lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", _TAG, *words, origin.path)
         for mount, origin, name, _words in todo:
-            device = f"/dev/mapper/{_doubled(origin.group)}-{_doubled(name)}"
-            self._roots[mount.device] = storage.mounted(self._stack, device, mount.kind, self._place, _OPTIONS[mount.kind])
-            self._stack.enter_context(_whole(origin.group, name, mount))
+            with self._lacking(mount):
+                if mount.device not in self.lacks:
+                    device = f"/dev/mapper/{_doubled(origin.group)}-{_doubled(name)}"
+                    root = storage.mounted(self._stack, device, mount.kind, self._place, _OPTIONS[mount.kind])
+                    self._stack.enter_context(_whole(origin.group, name, mount))
+                    self._roots[mount.device] = root
+
+    def _planned(self, volumes: t.Sequence[Volume], seen: t.Iterable[Mount]) -> t.List[_Plan]:
+        """The snapshots to make in a group, as far as there is room for them. :param volumes: all of the group."""
+        found, free = [], volumes[0].free if volumes else 0
+        for mount in seen:
+            with self._lacking(mount):
+                origin = next((volume for volume in volumes if volume.device == mount.device), None)
+                if origin is None:
+                    raise OSError(errno.ENOENT, f"lvs does not show the volume of {show(mount.point)}")
+                words, extents = _room(origin._replace(free=free), volumes, self._size)
+                free -= extents
+                found.append(_Plan(mount, origin, f"volt-{os.urandom(8).hex()}", words))
+        return found
+
+    @contextlib.contextmanager
+    def _lacking(self, *seen: Mount) -> t.Iterator[None]:
+        """What fails here is why some mounts have no snapshot. What hangs is raised."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise
+            self.lacks.update({mount.device: storage.why(error) for mount in seen})
 
     def root(self, mount: Mount) -> t.Optional[int]:
-        """A descriptor of the root of the file system as it was; None where it is on no logical volume, or of a kind that is not supported."""
-        return self._roots.get(mount.device)
+        """A descriptor of the root of the file system as it was; None where it is on no logical volume, of a kind that is not supported, or has none."""
+        return None if mount.device in self.lacks else self._roots.get(mount.device)
 
 
 @contextlib.contextmanager
 def _whole(group: str, name: str, mount: Mount) -> t.Iterator[None]:
-    """SourceError at the end if the snapshot became full meanwhile."""
+    """SourceError at the end if the snapshot became full meanwhile, or if nobody knows."""
     try:
         yield
     except (VoltError, OSError):
-        _refuse_full(group, name, mount)  # which is the cause, then
+        with contextlib.suppress(OSError):
+            _refuse_full(group, name, mount)  # which is the cause, then
         raise
-    _refuse_full(group, name, mount)
+    try:
+        _refuse_full(group, name, mount)
+    except OSError as error:
+        why = storage.why(error)
+        what_to_do = "" if ";" in why else "; correct that, then run again"
+        raise SourceError(f"The snapshot of {show(mount.point)} may have become full while it was read, so nothing is stored: {why}{what_to_do}.") from None
 
 
 def tidy(devices: t.Iterable[int]) -> None:
@@ -207,44 +249,45 @@ def _refuse_full(group: str, name: str, mount: Mount) -> None:
         )
 
 
-def _remove(path: str, origin: str) -> None:
+def _remove(origin: Volume, name: str) -> None:
     """Remove a snapshot. If that fails, the next run does."""
     with held(), contextlib.suppress(OSError, VoltError), storage.turn("lvm"):
-        _change(origin, "lvremove", "--yes", path)
+        _change(origin, name, "lvremove", "--yes", f"{origin.group}/{name}")
 
 
 def _sweep(volumes: t.Sequence[Volume]) -> t.List[Volume]:
     """Remove the snapshots that killed runs left; the other volumes."""
     left = [volume for volume in volumes if _NAME.match(volume.name) and (volume.origin or _TAG in volume.tags.split(",")) and not volume.is_open]
     for volume in left:
+        origin = next((one for one in volumes if one.name == volume.origin), volume)
         with contextlib.suppress(OSError):
-            _change(f"{volume.group}/{volume.origin or volume.name}", "lvremove", "--yes", volume.path)
+            _change(origin, volume.name, "lvremove", "--yes", volume.path)
     return _volumes(left[0].group) if left else list(volumes)
 
 
-def _change(volume: str, *words: str) -> None:
-    """Run a program that suspends a volume, and resume it if the program cannot. :param volume: as GROUP/NAME."""
+def _change(origin: Volume, name: str, *words: str) -> None:
+    """Run a program that suspends a volume, and resume that if the program cannot. :param name: of the snapshot that it makes or removes."""
     try:
         _lvm(*words)
     except OSError:
-        group = volume.split("/")[0]
-        if _suspended(group):
+        if _suspended(origin, name):
             with contextlib.suppress(OSError):
-                _lvm("lvchange", "--refresh", volume)
-        for name in _suspended(group):
+                _lvm("lvchange", "--refresh", origin.path)
+        for device in _suspended(origin, name):
             with contextlib.suppress(OSError):
-                storage.run(["dmsetup", "resume", name], "lvm2", _LOOK)
+                storage.run(["dmsetup", "resume", device], "lvm2", _LOOK)
         raise
 
 
-def _suspended(group: str) -> t.List[str]:
-    """The devices of a group that let what writes to them wait."""
+def _suspended(origin: Volume, name: str) -> t.List[str]:
+    """The devices of a volume, of its snapshot and of their pool that let what writes to them wait."""
+    ours = {f"{_doubled(origin.group)}-{_doubled(one)}{layer}" for one in (origin.name, name, origin.pool) if one for layer in _LAYERS}
     found = []
     for top in glob.glob("/sys/block/dm-*/dm"):
         with contextlib.suppress(OSError):  # it is gone
-            name = _read(f"{top}/name")
-            if _read(f"{top}/suspended") == "1" and _read(f"{top}/uuid").startswith("LVM-") and _group(name) == group:
-                found.append(name)
+            device = _read(f"{top}/name")
+            if device in ours and _read(f"{top}/suspended") == "1" and _read(f"{top}/uuid").startswith("LVM-"):
+                found.append(device)
     return found
 
 

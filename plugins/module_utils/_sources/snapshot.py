@@ -11,7 +11,7 @@
     mounts of our own, which end with the process, however it ends
     for the mount that the source is on, and each one below it that is read
         it can make snapshots: make one
-        it cannot: the live directory; with `require` that is an error
+        it cannot, or fails: the live directory, and the backup says which and why; with `require` that is an error
     show all of them at the place, as they lie in the source
 
 The place has the same names, inodes and times as the source, so paths are recorded as those of the source and the stat cache is the same.
@@ -25,14 +25,16 @@ import os
 import time
 import typing as t
 
-from .._base import SourceError, kernel, open_real, reason, show, show_time
+from .._base import SourceError, kernel, open_real, show, show_time
 from .._capture.capture import View
 from .._fs.exclusions import Exclusions
 from .._fs.mounts import PSEUDO, SNAPSHOTS, Kinds, Mount, MountsBelow, answers, is_within, mounts, place_of
-from . import btrfs, lvm, zfs
+from . import btrfs, lvm, storage, zfs
 
 #: The kind of a part that is read while it is in use; and of one that is shown without being read, so that the walk sees what is mounted there.
 NOT_STILL, UNREAD = "none", ""
+#: How many parts a message names that have the same reason.
+_NAMED = 5
 #: Seconds that a mount may take to answer.
 _ANSWER = 60.0
 
@@ -40,13 +42,14 @@ _ANSWER = 60.0
 class Part(t.NamedTuple):
     """A file system, or a subvolume, of a source: its path in the source, how it is kept still, and a descriptor of the directory to show, -1 before.
 
-    `taken`: when its snapshot was made, in ns; 0 where there is none.
+    `taken`: when its snapshot was made, in ns; 0 where there is none. `why`: why there is none, if it should have one.
     """
 
     path: bytes
     kind: str
     shown: int = -1
     taken: int = 0
+    why: str = ""
 
     def record(self, source: bytes) -> t.Dict[str, t.Optional[str]]:
         """As the record of a backup has it."""
@@ -79,7 +82,6 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
     """
     place = os.path.realpath(place)
     with contextlib.ExitStack() as stack:
-        why = ""
         parts = [Part(b"", NOT_STILL)]
         view = None
         try:
@@ -96,11 +98,10 @@ def taken(source: bytes, place: bytes, need: bool, exclude: t.Optional[Exclusion
                 view = _shown(stack, source, place, parts, moment)
         except OSError as error:
             stack.close()
-            why = f" ({reason(error) if error.strerror == os.strerror(error.errno or 0) else error.strerror})"
-            parts = [Part(b"", NOT_STILL)]
-            _refuse(source, parts if need else (), why)
-        live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
-        told = [f"No snapshot could be made of {len(live)} file system(s), first {live[0]}{why}: it was read while it was in use."] if live else []
+            parts = [Part(b"", NOT_STILL, why=storage.why(error))]
+            _refuse(source, parts if need else ())
+        live = _told(source, parts)
+        told = [f"No snapshot could be made of {live}; these files were read while they were in use."] if live else []
         yield Taken(view, [part.record(source) for part in parts if part.kind != UNREAD], told)
 
 
@@ -132,11 +133,23 @@ def devices_of(source: bytes) -> t.List[str]:
     return []
 
 
-def _refuse(source: bytes, parts: t.Iterable[Part], why: str = "") -> None:
-    live = [_path(source, part) for part in parts if part.kind == NOT_STILL]
+def _refuse(source: bytes, parts: t.Sequence[Part]) -> None:
+    live = _told(source, parts)
     if live:
-        parts = ", ".join(live)
-        raise SourceError(f"Source {show(source)}: no snapshot can be made of {parts}{why}; exclude it, move it to Btrfs, ZFS or LVM, or set `snapshot: auto`.")
+        raise SourceError(f"Source {show(source)}: no snapshot can be made of {live}; exclude it, move it to Btrfs, ZFS or LVM, or set `snapshot: auto`.")
+
+
+def _told(source: bytes, parts: t.Sequence[Part]) -> str:
+    """Which parts are read while they are in use, and why."""
+    by_reason: t.Dict[str, t.List[str]] = {}
+    for part in parts:
+        if part.kind == NOT_STILL:
+            by_reason.setdefault(part.why, []).append(_path(source, part))
+    said = []
+    for why, paths in by_reason.items():
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        said.append(f"{', '.join(paths[:_NAMED])}{more}{f' ({why})' if why else ''}")
+    return ", ".join(said)
 
 
 def _path(source: bytes, part: Part) -> str:
@@ -212,16 +225,25 @@ def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.
         return
     if mount.is_remote and not answers(mount.point, _ANSWER):
         return  # the walk finds that out, too, and says so
-    if mount.kind == "btrfs":
-        yield from _subvolumes(stack, source, mount, path, exclude)
-        return
     if zfs.is_still(mount):
         yield _live(stack, path, zfs.KIND, start)
         return
+    try:
+        yield from list(_still(stack, source, mount, path, exclude, programs))
+    except OSError as error:
+        yield _live(stack, path, NOT_STILL, start)._replace(why=storage.why(error))
+
+
+def _still(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: bytes, exclude: t.Optional[Exclusions], programs: Programs) -> t.Iterator[Part]:
+    """What a mount shows of the source, by a snapshot if it can have one. :param path: where that is in the source."""
+    if mount.kind == "btrfs":
+        yield from _subvolumes(stack, source, mount, path, exclude)
+        return
+    start = _start(source, mount)
     kind, made = (zfs.KIND, programs.zfs) if mount.kind == zfs.KIND else ("lvm", programs.lvm)
     root = made.root(mount)
     if root is None:
-        yield _live(stack, path, NOT_STILL, start)
+        yield _live(stack, path, NOT_STILL, start)._replace(why=made.lacks.get(mount.device, ""))
         return
     shown = _hold(os.path.relpath(place_of(start, [mount])[1], b"/"), root)
     stack.callback(os.close, shown)

@@ -21,7 +21,7 @@ import subprocess
 import time
 import typing as t
 
-from .._base import kernel, lock_file, process
+from .._base import kernel, lock_file, process, reason
 
 #: Seconds that a program may take.
 LIMIT = 300.0
@@ -48,6 +48,11 @@ def mounted(stack: contextlib.ExitStack, device: str, kind: str, place: bytes, o
     top = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, top)
     return top
+
+
+def why(error: OSError) -> str:
+    """Why something failed: in our words, if they are, else in the kernel's."""
+    return reason(error) if error.strerror == os.strerror(error.errno or 0) else error.strerror or str(error)
 
 
 def run(words: t.Sequence[str], package: str, look: str, apart: bool = True, told: int = -1) -> str:

@@ -48,29 +48,33 @@ class Snapshots:
     """The snapshots of a run, one of each data set, however often it is mounted.
 
     :param stack: at its end they are removed. :param place: an empty directory of ours, in mounts of our own.
-    :ivar taken: when, in ns, by the devices: all that was written before is in the snapshot.
+    :ivar taken: when, in ns, by the devices: all that was written before is in the snapshot. :ivar lacks: why there is none, by the devices.
     """
 
     def __init__(self, stack: contextlib.ExitStack, place: bytes) -> None:
         self._stack, self._place = stack, place
         self._roots: t.Dict[int, int] = {}
         self.taken: t.Dict[int, int] = {}
+        self.lacks: t.Dict[int, str] = {}
 
     def take(self, seen: t.Iterable[Mount]) -> None:
-        """Make and mount those of all data sets among mounts. OSError if one cannot be made; `strerror` says why."""
+        """Make and mount those of all data sets among mounts. A pool in which that fails costs no other."""
         pools: t.Dict[str, t.Dict[int, Mount]] = {}
         for mount in seen:
             if mount.kind == KIND and not is_still(mount):
                 pools.setdefault(_data_set(mount).split("/")[0], {}).setdefault(mount.device, mount)
         for pool, of_pool in pools.items():
-            health = _run("zpool", "list", "-H", "-o", "health", pool).strip()
-            if health not in _WORKING:
-                raise OSError(errno.EIO, f"pool {pool} is {health}; check `zpool status {pool}`")
-            self._take(list(of_pool.values()))
+            try:
+                health = _run("zpool", "list", "-H", "-o", "health", pool).strip()
+                if health not in _WORKING:
+                    raise OSError(errno.EIO, f"pool {pool} is {health}; check `zpool status {pool}`")
+                self._take(list(of_pool.values()))
+            except OSError as error:
+                self.lacks.update(dict.fromkeys(of_pool, storage.why(error)))
 
     def root(self, mount: Mount) -> t.Optional[int]:
-        """A descriptor of the root of a data set as it was; None for a mount that is none, or stands still."""
-        return self._roots.get(mount.device)
+        """A descriptor of the root of a data set as it was; None for a mount that is none, stands still, or has no snapshot."""
+        return None if mount.device in self.lacks else self._roots.get(mount.device)
 
     def _take(self, of_pool: t.Sequence[Mount]) -> None:
         name = f"volt-{os.urandom(8).hex()}"
