@@ -290,7 +290,7 @@ options:
         type: dict
         suboptions:
           path:
-            description: File of the database. A relative path is relative to O(source).
+            description: File of the database. A relative path is relative to O(source). Without that, the path must be absolute.
             type: str
             required: true
           name:

@@ -1014,7 +1014,9 @@ schedules:
       returned: always
       sample: 0
     source:
-      description: The directory that is backed up. Null if the job file cannot be read, and so is all that follows.
+      description:
+        - The directory that is backed up. Null for a schedule without a source, which only backs up dumps or the output of a command.
+        - Also null if the job file cannot be read, and then so is all that follows.
       type: str
       returned: always
       sample: /srv/app

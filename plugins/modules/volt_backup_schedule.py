@@ -53,6 +53,7 @@ options:
   source: &source
     description:
       - The directory to back up. It must exist, unless O(enabled=false), and must not be inside the store or O(backup_dir).
+      - Required, unless O(command) or O(dumps) is set. Without it, only these are backed up, and O(snapshot) and O(quiesce) cannot be set.
       - If it does not exist, this schedule is not changed, all others are declared, and then the task fails. Check mode only warns.
     type: path
   state: &state
@@ -275,7 +276,7 @@ options:
         type: dict
         suboptions:
           path:
-            description: File of the database. A relative path is relative to O(source).
+            description: File of the database. A relative path is relative to O(source). Without that, the path must be absolute.
             type: str
             required: true
           name:
@@ -578,6 +579,14 @@ EXAMPLES = r"""
         source: /etc
         on_calendar: '*-*-* 03:30:00 UTC'
     purge: true
+
+- name: Back up only the dump of a database, every hour
+  volt.backup.volt_backup_schedule:
+    workload: shop-db
+    interval: 1h
+    dumps:
+      - postgresql:
+          database: shop
 
 - name: Remove a schedule
   volt.backup.volt_backup_schedule:

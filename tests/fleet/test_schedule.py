@@ -268,6 +268,48 @@ def test_dumps_and_snapshots_in_a_unit(schedules: Schedules, tmp_path: Path) -> 
             schedules.unmount(host, disk)
 
 
+def changes(output: str) -> list[str]:
+    """The lines of a play's diffs."""
+    return [line for line in output.splitlines() if re.match("[+-]", line)]
+
+
+@pytest.mark.costly
+def test_a_schedule_of_dumps_alone(schedules: Schedules) -> None:
+    """It has no source: it is declared, its timer fires, its dump is restored and proved, and its status is that of any other."""
+    data, out = f"{schedules.place}/data", f"{schedules.place}/out"
+
+    @schedules.each
+    def furnish(host: Host) -> None:
+        host.run("sh", "-c", f"mkdir -p {data} && python3 -c \"{DATABASE}\" {data}/app.db && chown -R 4242:4242 {data} && chmod 0700 {data}")
+
+    dumped = {"workload": "db", "interval": "1m", "randomized_delay": "0s", "max_keep": 1, "dumps": [{"sqlite": {"path": f"{data}/app.db"}}]}
+    foreseen = schedules.declare(dumped, arguments=("--check",))
+
+    @schedules.each
+    def nothing_yet(host: Host) -> None:
+        assert host.run("sh", "-c", f"ls -d {PLACES} 2>/dev/null", check=False).stdout == ""
+
+    assert changes(schedules.declare(dumped)) == changes(foreseen) != []
+    again = schedules.declare(dumped)
+    assert recap(again) == ["0"] * len(schedules.hosts), again
+    until = time.monotonic() + 300
+
+    @schedules.each
+    def ticks_and_comes_back(host: Host) -> None:
+        host.run("timeout", "300", "sh", "-c", f"until ls {schedules.place}/backups/*.json; do sleep 0.3; done", check=False, timeout=330)
+        while schedules.states(host)["db"]["state"] != "ok":
+            assert time.monotonic() < until, host.run("journalctl", "--no-pager", "-u", "volt-backup-db.service").stdout
+            time.sleep(0.3)
+        restored = schedules.call(host, "restore", "db", "--target", out)
+        assert restored["restore"]["dumps"][0]["load"].endswith(f"cp {out}/.volt-dumps/sqlite-app.db {data}/app.db"), restored
+        assert host.run("python3", "-c", SOUND, f"{out}/.volt-dumps/sqlite-app.db").stdout == "ok\n"
+        (drill,) = schedules.call(host, "drill", "db")["drills"]
+        assert drill["noted"] and [dump["loaded"] for dump in drill["dumps"]] == [True], drill
+        found = schedules.states(host)["db"]
+        assert (found["state"], found["source"], found["proved_id"]) == ("ok", None, drill["backup_id"]), found
+        assert host.run("volt-backup", "status", "--check", check=False).returncode == 0
+
+
 def entries(host: Host, *query: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in host.run("journalctl", "--no-pager", "-o", "json", *query).stdout.splitlines()]
 

@@ -34,7 +34,7 @@ LEFT_OUT: dict[tuple[str, str], dict[str, str]] = {
     },
     ("recover.yml", "volt_restore"): {
         **dict.fromkeys(("type", "tags"), "the newest good backup of each workload is recovered"),
-        **dict.fromkeys(("target", "paths", "strategy", "delete", "link", "keep_previous", "verify"), "workloads come back as they were, where they were"),
+        **dict.fromkeys(("paths", "strategy", "delete", "link", "keep_previous", "verify"), "workloads come back as they were, where they were"),
         **dict.fromkeys(("attributes", "allow_in_use", "lock_timeout"), "the playbook restore has it"), "diff_limit": _DIFF,
     },
     ("restore.yml", "volt_restore"): {"diff_limit": _DIFF},

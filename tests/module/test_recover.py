@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -78,6 +79,30 @@ def test_a_lost_host_comes_back(lost: Lost) -> None:
     assert "volt_recover_force: true" in lost.recover(status=2)
     lost.recover(volt_recover_force=True, volt_recover_workloads=["app"])
     assert lost.found()["app"] == "app 3"
+
+
+@pytest.mark.costly
+def test_workloads_without_a_source(lost: Lost) -> None:
+    """Each goes to a directory of its own, and how to load its dumps is shown."""
+    database = lost.room / "shop.db"
+    sqlite3.connect(database).close()
+    manager = Manager(str(lost.room / "cas"), str(lost.room / "new"))
+    remote = Remote(manager, Settings(f"file://{lost.nas}", keys=str(lost.room / "web1.keys")))
+    manager.create(CreateRequest("dump", None, dumps=[{"sqlite": {"path": str(database), "name": "copy"}}]))
+    manager.create(CreateRequest("output", None, command=["echo", "word"], command_file="said"))
+    remote.push(Which())
+    apart = lost.room / "apart"
+    given = {"volt_recover_dumps": str(apart)}
+    assert "must be a list, and volt_recover_seen and volt_recover_dumps absolute paths" in lost.recover(status=2, volt_recover_dumps="apart")
+    lost.recover("--check", **given)
+    assert not apart.exists()
+    apart.mkdir()
+    assert f"goes to {apart}/output" in lost.recover("--check", **given) and list(apart.iterdir()) == []
+    said = lost.recover(**given)
+    assert f"cp {apart}/dump/.volt-dumps/copy {database}" in said
+    assert (apart / "output/said").read_text(encoding="utf-8") == "word\n" and lost.found() == {"app": "app 3", "db": "db 1"}
+    assert (apart / "dump").stat().st_mode & 0o777 == 0o700
+    assert " changed=0 " in lost.recover(**given)
 
 
 @pytest.mark.costly

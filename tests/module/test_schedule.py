@@ -43,6 +43,21 @@ def test_one(host: Host) -> None:
     assert left == [os.fsencode(host.top / "records/app.json"), os.fsencode(host.tree / "conf/app.conf")], "the history of runs stays"
 
 
+def test_dumps_alone(host: Host) -> None:
+    """Such a schedule needs no source. One with nothing at all is refused."""
+    options: dict[str, Any] = {"workload": "db", "interval": "1h", "dumps": [{"postgresql": {"database": "shop"}}, {"sqlite": {"path": "/srv/app.db"}}]}
+    _foreseen, done, _again = host.twice("volt_backup_schedule", **host.scheduled, **options)
+    assert done["units"] == ["volt-backup-db.service", "volt-backup-db.timer"]
+    assert json.loads((host.top / "jobs/db.json").read_text())["source"] is None
+    for more, says in (
+        ({"dumps": []}, "Workload db has nothing to back up; set source, command or dumps."),
+        ({"snapshot": "auto"}, "Options snapshot and quiesce need a source; set it, or omit them."),
+        ({"dumps": [{"sqlite": {"path": "app.db"}}]}, "must be an absolute path, because there is no source"),
+    ):
+        failure = host.declare(**{**options, **more})
+        assert failure["failed"] and failure["code"] == "usage" and says in failure["msg"], failure
+
+
 def test_several(host: Host) -> None:
     two = {"workload": "two", "source": str(host.tree), "on_calendar": "*-*-* 03:00:00 UTC", "keep": {"daily": 7}}
     options: dict[str, Any] = {

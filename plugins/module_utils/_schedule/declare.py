@@ -118,9 +118,10 @@ class Declaration:
         if self._jobs:
             warnings += self._check_command(dry)
         for job in self._jobs.values():
-            if job.enabled and not os.path.isdir(parse(job.source)):
-                self._sourceless.append(job)
-            refuse_inside(os.path.realpath(parse(job.source)), job.store, job.backup_dir)
+            if job.real_source is not None:
+                if job.enabled and not os.path.isdir(job.real_source):
+                    self._sourceless.append(job)
+                refuse_inside(job.real_source, job.store, job.backup_dir)
             self._taken |= {job.metrics} if job.metrics and metrics.is_to_be_taken(job.metrics, self._force) else set()
             warnings += filter(None, [jobs.coarse(job)])
         for job in [] if dry else self._sourceless:  # in a dry run, the task that creates them wrote nothing either

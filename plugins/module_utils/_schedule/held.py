@@ -6,7 +6,8 @@
 
 """The existing backups by workload, scheduled or not. `status` compares them with the records of runs.
 
-A backup belongs to a schedule if this host made it from the schedule's source: a store may have backups of that name from other hosts and sources.
+A backup belongs to a schedule if this host made it from the schedule's source, or from none, if that has none: a store may have backups of that name from
+other hosts and sources.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import typing as t
 
 from .._backup.catalog import parse_created
 from .._backup.directory import OtherStore
+from .._backup.guards import NO_SOURCE
 from .._backup.host import made_here
 from .._backup.manager import Manager
 from .._backup.query import Query
@@ -159,9 +161,11 @@ def take_stock(jobs: t.Sequence[Job], named: t.Optional[Manager] = None) -> Stoc
 
 def of_job(job: Job) -> t.Callable[[Backup], bool]:
     """Tells whether a backup of the workload's name is of the schedule's source, and of this host."""
+    own = made_here()
+    if job.source is None:
+        return lambda backup: own(backup) and backup["source_path"] == NO_SOURCE
     path = os.path.abspath(parse(job.source))
     asked, real = show(path), show(os.path.realpath(path))
-    own = made_here()
 
     def wanted(backup: Backup) -> bool:
         return own(backup) and (backup.get("source_asked") == asked or backup["source_path"] in (asked, real))

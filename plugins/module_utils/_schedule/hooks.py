@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from .._backup import host
-from .._base import VoltError, brief, parse, process, reason
+from .._base import VoltError, brief, process, reason
 from . import job as jobs, journal, public, systemd
 from .job import Job
 from .record import RunRecord
@@ -70,10 +70,10 @@ def post(workload: str, result: str, complain: Complain) -> str:
 
 def _tidy(job: Job) -> None:
     """The directories for snapshots are there before a run, which may write nowhere else, and are empty after it. No container stays paused."""
-    if job.snapshot != "none":
+    if job.snapshot != "none" and job.real_source is not None:
         from .._sources import snapshot
 
-        snapshot.make_places(os.path.realpath(parse(job.source)))
+        snapshot.make_places(job.real_source)
     if job.quiesce != "none":
         from .._sources import quiesce
 
@@ -195,7 +195,7 @@ def call(job: Job, hook: str, failure: t.Optional[VoltError] = None) -> None:
         return
     if hook == "pre":
         job.manager.check_store()  # do not stop or dump anything for a backup that cannot be made
-    told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source, "VOLT_HOOK": hook}
+    told = {"VOLT_WORKLOAD": job.workload, "VOLT_SOURCE": job.source or "", "VOLT_HOOK": hook}
     if hook == "post":
         told.update(VOLT_RESULT="failure" if failure else "success", VOLT_REASON=brief(failure.message, 4000) if failure else "")
     # what it starts, such as a run of another workload, does not belong to our unit

@@ -59,13 +59,14 @@ class Older(VoltError):
 
 
 class Job(t.NamedTuple):
-    """A schedule, checked. Names as in the contract; either `interval` and `phase` in seconds, or `on_calendar`.
+    """A schedule, checked. Names as in the contract; either `interval` and `phase` in seconds, or `on_calendar`. Without `source`, only what programs
+    write is backed up.
 
     `timeout` and `stall` are in seconds, and 0 for none. `first_after`: seconds from the declaration to the first backup; None for its slot.
     """
 
     workload: str
-    source: str
+    source: t.Optional[str] = None
     interval: t.Optional[int] = None
     phase: int = 0
     on_calendar: t.Optional[str] = None
@@ -113,6 +114,11 @@ class Job(t.NamedTuple):
         return bool(self.pre_command or self.on_start_url or self.snapshot != "none")
 
     @property
+    def real_source(self) -> t.Optional[bytes]:
+        """Where its source is, with symbolic links followed."""
+        return None if self.source is None else os.path.realpath(parse_path(self.source))
+
+    @property
     def slots(self) -> t.Optional[Slots]:
         return None if self.interval is None else Slots(self.interval, self.phase)
 
@@ -140,9 +146,11 @@ def check(job: Job) -> Job:
     Exclusions(job.unstable_ok)
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
-    create.check_still(job.snapshot, job.snapshot_size, job.quiesce)
+    create.check_still(job.snapshot, job.snapshot_size, job.quiesce, job.source is not None)
+    if job.source is None and not (job.command or job.dumps):
+        raise UsageError(f"Workload {job.workload} has nothing to back up; set `source`, `command` or `dumps`.")
     if job.command or job.command_file or job.dumps:
-        prepare(Asked(job.command, job.command_file, job.dumps), parse_path(job.source))
+        prepare(Asked(job.command, job.command_file, job.dumps), None if job.source is None else parse_path(job.source))
     if job.remote is not None:
         remotes.check_text(job.remote)
     if job.nice not in NICE:
@@ -165,9 +173,7 @@ def check(job: Job) -> Job:
 def from_options(options: t.Mapping[str, t.Any], **shared: t.Any) -> Job:
     """A job as a user declares it, in the words of the module; UsageError if it is invalid."""
     workload = check_workload(options["workload"])
-    if not options["source"]:
-        raise UsageError(f"Workload {workload} has no source; set the directory to back up.")
-    if not os.path.isabs(parse_path(options["source"])):
+    if options["source"] is not None and not os.path.isabs(parse_path(options["source"])):
         raise UsageError(f"Source {options['source']!r} of workload {workload} must be an absolute path.")
     if bool(options["interval"]) == bool(options["on_calendar"]):
         raise UsageError(f"Workload {workload} has no time to run; set either `interval` or `on_calendar`.")

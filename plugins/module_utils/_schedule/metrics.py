@@ -29,6 +29,11 @@ def _seconds(note: Note) -> t.Optional[float]:
     return None if duration is None else duration / 1e9
 
 
+def _is_known(row: t.Mapping[str, t.Any]) -> bool:
+    """Whether a workload has a schedule that can be read."""
+    return row["interval"] is not None or row["on_calendar"] is not None
+
+
 _METRICS = (
     ("last_success_timestamp_seconds", "When the last successful run ended.", lambda note: note.get("success", {}).get("at")),
     ("last_failure_timestamp_seconds", "When the last failed run ended.", lambda note: note.get("failure", {}).get("at")),
@@ -44,8 +49,8 @@ _METRICS = (
 #: Of a workload's row in a survey.
 _ROWS = (
     ("interval_seconds", "Time from one scheduled run to the next.", lambda row: row.get("interval")),
-    ("enabled", "Whether its schedule is enabled.", lambda row: int(row["enabled"]) if row["source"] is not None else None),
-    ("has_remote", "Whether its schedule copies backups to a remote.", lambda row: int(row["remote"] is not None) if row["source"] is not None else None),
+    ("enabled", "Whether its schedule is enabled.", lambda row: int(row["enabled"]) if _is_known(row) else None),
+    ("has_remote", "Whether its schedule copies backups to a remote.", lambda row: int(row["remote"] is not None) if _is_known(row) else None),
     ("overdue", "Whether a backup was overdue when this was written.", lambda row: int(row["overdue"])),
     ("trouble", "Whether it had a problem when this was written.", lambda row: int(row["state"] in TROUBLE)),
 )

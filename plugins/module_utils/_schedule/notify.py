@@ -129,7 +129,8 @@ def _shown(unit: str, name: str) -> str:
 
 def _source(workload: str) -> t.Optional[str]:
     with contextlib.suppress(VoltError):
-        return brief(jobs.load(workload).source, _MOST)
+        source = jobs.load(workload).source
+        return None if source is None else brief(source, _MOST)
     return None
 
 

@@ -302,7 +302,7 @@ def _missing(seen: _Seen) -> t.Iterator[Trouble]:
         if error.code == "store":
             yield Trouble("store missing", error.message)  # the run reports everything else
             return
-    if not os.path.isdir(parse(job.source)):
+    if job.source is not None and not os.path.isdir(parse(job.source)):
         yield Trouble("source missing", f"{job.source} is no longer a directory.")
     elif not seen.note:
         yield Trouble("records missing", f"The record of the runs of {job.workload} is missing or damaged; the next run creates it again.")

@@ -127,11 +127,11 @@ def service(job: Job, interpreter: str, command: str, state: str) -> str:
     # the remote need not be mounted: the backup is made, and the copy fails
     places = (job.store, job.backup_dir, *([remote.path] if remote is not None and remote.path else []))
     text = hardened((*places, *_written(job)), state, network=network or bool(job.command or job.dumps), programs=bool(job.command or job.dumps))
-    if job.snapshot != "none":  # they are shown in mounts of the run's own
+    if job.snapshot != "none" and job.real_source is not None:  # they are shown in mounts of the run's own
         from .._sources import snapshot
 
         text = text.replace("RestrictNamespaces=yes\n", "RestrictNamespaces=mnt\n").replace("=@system-service\n", "=@system-service @mount\n")
-        allowed = "".join(f"DeviceAllow={device}\n" for device in snapshot.devices_of(os.path.realpath(parse(job.source))))
+        allowed = "".join(f"DeviceAllow={device}\n" for device in snapshot.devices_of(job.real_source))
         text = text.replace("DevicePolicy=closed\n", f"DevicePolicy=closed\n{allowed}")
     if job.command:  # it may be any program, and some compile code for themselves
         text = text.replace("MemoryDenyWriteExecute=yes\n", "")
@@ -142,13 +142,13 @@ def _written(job: Job) -> t.Iterator[str]:
     """Where a backup writes outside of its store: snapshots into a directory of their own, SQLite beside each database, as any of its users must."""
     paths = [dump["sqlite"]["path"] for dump in job.dumps if dump.get("sqlite")]
     for path in paths:
-        yield os.path.dirname(os.path.join(job.source, path))
+        yield os.path.dirname(os.path.join(job.source or "/", path))
     if paths:
         yield _SCRATCH
-    if job.snapshot != "none":
+    if job.snapshot != "none" and job.real_source is not None:
         from .._sources import snapshot
 
-        yield from map(show, snapshot.places_of(os.path.realpath(parse(job.source))))
+        yield from map(show, snapshot.places_of(job.real_source))
 
 
 def _remote(job: Job) -> t.Optional[url.Place]:
@@ -164,7 +164,7 @@ def _mounts(job: Job) -> t.List[str]:
     """The mounts that a run needs. A given path may lead to another file system than that of its parent."""
     if not job.requires_mounts:
         return []
-    paths = [os.path.normpath(os.fsdecode(parse(place))) for place in (job.source, job.store, job.backup_dir)]
+    paths = [os.path.normpath(os.fsdecode(parse(place))) for place in (job.source, job.store, job.backup_dir) if place is not None]
     paths = list(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))
     return [f"RequiresMountsFor={' '.join(word(path, variables=False) for path in paths)}"]
 

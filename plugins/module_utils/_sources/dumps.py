@@ -27,10 +27,10 @@ class Dump(t.NamedTuple):
     of_server: bool
 
 
-def parse(item: t.Mapping[str, t.Any], source: bytes) -> t.Iterator[Dump]:
+def parse(item: t.Mapping[str, t.Any], source: t.Optional[bytes]) -> t.Iterator[Dump]:
     """The dumps that one declaration means. UsageError for one that cannot be meant.
 
-    :param source: real path of the source, where relative paths begin.
+    :param source: real path of the source, where relative paths begin; None where there is none.
     """
     given = {kind: value for kind, value in item.items() if value is not None}
     if len(given) != 1 or not set(given) <= set(_KINDS):
@@ -63,7 +63,7 @@ class Made(t.NamedTuple):
 Options = t.Mapping[str, t.Any]
 
 
-def _postgresql(options: Options, _source: bytes) -> t.Iterator[Made]:
+def _postgresql(options: Options, _source: t.Optional[bytes]) -> t.Iterator[Made]:
     database = options["database"]
     if not database:
         raise UsageError("Option postgresql of `dumps` needs `database`; add an item for each database.")
@@ -73,24 +73,27 @@ def _postgresql(options: Options, _source: bytes) -> t.Iterator[Made]:
         yield Made(f"postgresql-globals{server}.sql", None, databases.postgresql(options, None))
 
 
-def _mariadb(options: Options, _source: bytes) -> t.Iterator[Made]:
+def _mariadb(options: Options, _source: t.Optional[bytes]) -> t.Iterator[Made]:
     yield Made(f"mariadb-{options['database'] or 'all'}.sql", options["database"], databases.mariadb(options))
 
 
-def _redis(options: Options, _source: bytes) -> t.Iterator[Made]:
+def _redis(options: Options, _source: t.Optional[bytes]) -> t.Iterator[Made]:
     yield Made("redis.rdb", None, databases.redis(options))
 
 
-def _sqlite(options: Options, source: bytes) -> t.Iterator[Made]:
+def _sqlite(options: Options, source: t.Optional[bytes]) -> t.Iterator[Made]:
     if not options["path"]:
         raise UsageError("Option sqlite of `dumps` needs `path`, the file of the database.")
     path = parse_text(options["path"])
-    path = path if path.startswith(b"/") else source + b"/" + path
+    if not path.startswith(b"/"):
+        if source is None:
+            raise UsageError(f"Option path of sqlite in `dumps` must be an absolute path, because there is no `source` (got {options['path']!r}).")
+        path = source + b"/" + path
     yield Made(f"sqlite-{show(path.rpartition(b'/')[2])}", show(path), lambda: sqlite.copied(path))
 
 
 #: The options of each system, and what makes its dumps.
-_KINDS: t.Dict[str, t.Tuple[t.Tuple[str, ...], t.Callable[[Options, bytes], t.Iterator[Made]]]] = {
+_KINDS: t.Dict[str, t.Tuple[t.Tuple[str, ...], t.Callable[[Options, t.Optional[bytes]], t.Iterator[Made]]]] = {
     "postgresql": (("database", "globals", "host", "port", "user", "run_as", "password_file"), _postgresql),
     "mariadb": (("database", "socket", "host", "port", "user", "password_file"), _mariadb),
     "sqlite": (("path",), _sqlite),

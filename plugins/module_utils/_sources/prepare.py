@@ -73,10 +73,10 @@ def _without_agent(domain: Container) -> str:
     )
 
 
-def prepare(asked: Asked, source: bytes, is_alone: bool = False) -> t.Tuple[Streams, t.List[t.Any]]:
+def prepare(asked: Asked, source: t.Optional[bytes]) -> t.Tuple[Streams, t.List[t.Any]]:
     """What programs are to write into a backup, and what its record says of the dumps. Nothing is started yet.
 
-    :param source: real path of the source. :param is_alone: there is no source, so that files need no directory of their own beside its entries.
+    :param source: real path of the source; None where there is none, so that files need no directory of their own beside its entries.
     :raises UsageError: what is asked for cannot be meant.
     """
     found: t.List[Stream] = []
@@ -85,7 +85,7 @@ def prepare(asked: Asked, source: bytes, is_alone: bool = False) -> t.Tuple[Stre
         if not dump.of_server or all(dump.stream.path != other.stream.path for other in declared):
             declared.append(dump)
     found += [dump.stream for dump in declared]
-    above = b"" if is_alone else commands.DUMPS + b"/"
+    above = b"" if source is None else commands.DUMPS + b"/"
     if asked.stdin is not None:
         found.append(commands.of_input(asked.stdin[1], asked.stdin[0], asked.allow_empty, above))
     if asked.command:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -156,7 +157,11 @@ REFUSED: dict[str, dict[str, Any]] = {
     "zero": {"interval": "0s"},
     "workload": {"workload": "a\nExecStart=/bin/sh"},
     "workload with a slash": {"workload": "../x"},
-    "no source": {"source": None},
+    "nothing to back up": {"source": None},
+    "an empty source beside dumps": {"source": "", "dumps": [{"redis": {}}]},
+    "a snapshot of nothing": {"source": None, "command": ["/bin/true"], "snapshot": "auto"},
+    "containers of nothing": {"source": None, "command": ["/bin/true"], "quiesce": "pause"},
+    "a database relative to nothing": {"source": None, "dumps": [{"sqlite": {"path": "app.db"}}]},
     "relative source": {"source": "srv"},
     "two ways to keep": {"max_keep": 3, "keep": {"last": 2}},
     "negative": {"max_keep": -1},
@@ -172,6 +177,21 @@ def test_bad_declarations(host: Host, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         host.plan(host.job(**REFUSED[name]))
     assert caught.value.message.count("\n") == 0
+
+
+def test_a_schedule_without_a_source(host: Host) -> None:
+    """What programs write is enough. Mounts and directories are those of the store, and of the database."""
+    made = host.job(source=None, dumps=[{"sqlite": {"path": f"{host.top}/data/app.db"}}])
+    planned = host.plan(made)
+    assert host.declare(made).diff() == planned.diff() and not host.plan(made).changed
+    assert jobs.load("app", host.places.jobs).source is None
+    text = host.unit("volt-backup-app.service").read_text()
+    assert re.findall("^RequiresMountsFor=(.*)", text, re.MULTILINE) == [f"{host.top}/cas {host.top}/backups"]
+    (written,) = re.findall("^ReadWritePaths=(.*)", text, re.MULTILINE)
+    assert f"-{host.top}/data" in written.split() and "-/var/tmp" in written.split()
+    found = host.rows()["app"]
+    assert (found["source"], found["enabled"], found["reason"]) == (None, True, None)
+    assert 'volt_backup_enabled{workload="app"} 1' in metrics.text(host.survey(), host.places.records)
 
 
 def test_what_does_not_fit_the_host(host: Host) -> None:

@@ -60,6 +60,18 @@ def row(host: Host, workload: str = "app") -> dict[str, Any]:
     return next(one for one in look(host).schedules if one["workload"] == workload)
 
 
+def test_backups_of_a_schedule_without_a_source(host: Host) -> None:
+    """They have none either; those of a directory are others."""
+    job = host.job(source=None, command=["/bin/echo", "x"])
+    host.declare(job)
+    create(host)
+    assert row(host)["newest_id"] is None and "1 backup(s) of that name belong to another host or source" in str(row(host)["reason"])
+    made = job.manager.create(CreateRequest("app", None, command=["/bin/echo", "x"])).backup["id"]
+    assert row(host)["newest_id"] == made and row(host)["state"] not in status.TROUBLE
+    host.declare(host.job())
+    assert row(host)["newest_id"] != made
+
+
 def age(host: Host, seconds: float, workload: str = "app") -> None:
     """Let a schedule be declared so long ago."""
     path = Path(host.places.records) / f"{workload}.json"
