@@ -173,25 +173,34 @@ def test_the_stat_cache_holds(btrfs: Btrfs) -> None:
 
 
 def test_what_a_killed_run_leaves_the_next_one_removes(btrfs: Btrfs) -> None:
+    """Killed at any moment; every second run while it reads its own snapshot, whatever the one before has left."""
     btrfs.subvolume(btrfs.source / "nested")
     btrfs.files(**{f"f{number}": os.urandom(300_000) for number in range(20)})
+    began = time.monotonic()
     btrfs.run("require")
-    seen = 0
+    whole, seen = time.monotonic() - began, 0
     for number in range(200 if sample.LONG else 8):
+        dice, before = sample.chance("kills of snapshots", number), set(btrfs.left())
+        btrfs.files(**{f"f{one}": os.urandom(300_000) for one in range(20)})  # else there would be nothing to read
         child = btrfs.start("require")
-        deadline = time.monotonic() + 10
-        while number % 2 and not btrfs.left() and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)  # every second one is killed while it has a snapshot
-        time.sleep(0.01 * (number % 7))
+        if number % 2:
+            deadline = time.monotonic() + 60
+            while not set(btrfs.left()) - before and time.monotonic() < deadline:
+                assert child.poll() is None, child.communicate()
+                time.sleep(0.001)
+            time.sleep(dice.uniform(0, 0.1))
+        else:
+            time.sleep(dice.uniform(0, whole))
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        seen += bool(btrfs.left())
+        seen += bool(set(btrfs.left()) - before)
     assert seen
     assert btrfs.run("require")["backup"]["complete"]
     assert btrfs.left() == []
     listed = subprocess.run(["btrfs", "subvolume", "list", str(btrfs.top)], check=True, capture_output=True, text=True).stdout
     assert "volt-" not in listed.replace(".volt-snapshots", "")
     assert not [mount for mount in Path("/proc/self/mountinfo").read_text().splitlines() if str(btrfs.store) in mount]
+    print(f"{number + 1} runs were killed, of which {seen} left a snapshot behind for the next one")
 
 
 def test_a_store_inside_of_the_source_stays_out(btrfs: Btrfs) -> None:
