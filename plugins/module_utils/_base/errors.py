@@ -13,6 +13,7 @@ A message names the thing, what happened and what to do, in the words of a playb
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import typing as t
@@ -202,6 +203,14 @@ def newer(thing: str, **details: t.Any) -> Unsupported:
     return Unsupported(f"{thing} was written by a newer version; update volt.backup on this host.", **details)
 
 
+def check_format(number: t.Any, known: int, thing: str) -> None:
+    """Unsupported for a format that only a newer version knows, ValueError for what is none. :param thing: as of `newer`."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(number)
+    if number > known:
+        raise newer(f"{thing} (format {number})")
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -227,6 +236,15 @@ def store_failure(action: str, error: OSError) -> StoreError:
     return StoreError(f"The store could not be written ({action}): {reason(error)}; fix that, then run again.")
 
 
+@contextlib.contextmanager
+def store_errors(action: str) -> t.Iterator[None]:
+    """An error of the system in the context is a failure to write to the store."""
+    try:
+        yield
+    except OSError as error:
+        raise store_failure(action, error) from None
+
+
 def target_failure(action: str, error: OSError) -> TargetError:
     """What to raise when a write-side system call on a restore target failed."""
     if error.errno in _FULL:
@@ -234,3 +252,12 @@ def target_failure(action: str, error: OSError) -> TargetError:
     if error.errno == errno.EROFS:
         return TargetError(f"The target is on a read-only file system ({action}); remount it read-write, or choose another.")
     return TargetError(f"The target could not be written ({action}): {reason(error)}; fix that, then run again.")
+
+
+@contextlib.contextmanager
+def target_errors(action: str) -> t.Iterator[None]:
+    """The same of a restore target."""
+    try:
+        yield
+    except OSError as error:
+        raise target_failure(action, error) from None

@@ -12,6 +12,7 @@ fifo without a writer does not block, a terminal does not become ours, and no ch
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -130,9 +131,30 @@ def create_nameless(directory: int) -> int:
     return os.open(b".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
 
 
+class Closing:
+    """A context for a descriptor, which is closed at its end."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._fd)
+
+
 def is_regular(fd: int) -> bool:
     """Whether an open file is a regular one."""
     return stat.S_ISREG(os.fstat(fd).st_mode)
+
+
+def is_private(fd: int) -> bool:
+    """Whether an open directory is ours, and nobody else may enter it."""
+    info = os.fstat(fd)
+    return info.st_uid == os.geteuid() and not info.st_mode & 0o077
 
 
 def read_file(path: Path, most: int, directory: t.Optional[int] = None) -> bytes:
@@ -191,8 +213,7 @@ def write_file(
     beside = beside or os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{os.getpid()}.tmp")
     try:
         quietly(os.unlink, beside)  # what a run of the same number left; or what another user put there for us to write to
-        fd = create_file(beside)
-        try:
+        with Closing(create_file(beside)) as fd:
             for piece in (data,) if isinstance(data, bytes) else data:
                 write_all(fd, piece)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
@@ -200,8 +221,6 @@ def write_file(
             if mode != 0o600:
                 os.fchmod(fd, mode)
             os.fsync(fd)
-        finally:
-            os.close(fd)
         if exclusive:
             give_name(beside, path)
         else:
@@ -215,11 +234,8 @@ def write_file(
 def copy_small(source: str, path: str, most: int) -> None:
     """Copy a regular file of at most so many bytes to a new one, for as long as this process lives: nothing is synced."""
     data = read_file(source, most)
-    fd = create_file(path)
-    try:
+    with Closing(create_file(path)) as fd:
         write_all(fd, data)
-    finally:
-        os.close(fd)
 
 
 def foresee_write(path: str) -> None:
@@ -259,17 +275,14 @@ def write_all(fd: int, data: t.Any) -> None:
 
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
-    fd = open_directory(path, follow=True)
-    try:
+    with Closing(open_directory(path, follow=True)) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
-def unlink(path: str) -> bool:
-    """Remove a file; False if another run has done so meanwhile."""
+def unlink(path: Path, directory: t.Optional[int] = None) -> bool:
+    """Remove a file; False if another run has done so meanwhile. :param directory: a descriptor that a relative path starts from."""
     try:
-        os.unlink(path)
+        os.unlink(path, dir_fd=directory)
     except FileNotFoundError:
         return False
     return True
@@ -277,10 +290,8 @@ def unlink(path: str) -> bool:
 
 def quietly(call: t.Callable[[str], t.Any], path: str) -> None:
     """Call something that may fail: a later run removes the same files."""
-    try:
+    with contextlib.suppress(OSError):
         call(path)
-    except OSError:
-        pass
 
 
 def names_in(directory: str) -> t.List[str]:

@@ -19,8 +19,8 @@ import os
 import time
 import typing as t
 
-from .errors import LockTimeout, StoreError, reason, store_failure
-from .files import is_regular, open_directory, open_file
+from .errors import LockTimeout, StoreError, reason, store_errors, store_failure
+from .files import Closing, is_regular, open_directory, open_file
 
 _POLL_FIRST, _POLL_MOST = 0.005, 0.1
 #: What a file system says that has no locks.
@@ -114,14 +114,10 @@ def directory_lock(directory: str, timeout: float) -> t.Iterator[None]:
     """
     deadline, what = time.monotonic() + timeout, f"the lock of directory {directory}"
     fd = locked(lambda: _open_directory(directory), os.path.realpath(directory), fcntl.LOCK_EX, deadline, what, NO_LOCKS)
-    try:
+    with Closing(t.cast(int, fd)):
         yield
-    finally:
-        os.close(t.cast(int, fd))
 
 
 def _open_directory(directory: str) -> int:
-    try:
+    with store_errors(f"opening the directory {directory}"):
         return open_directory(directory, follow=True)
-    except OSError as error:
-        raise store_failure(f"opening the directory {directory}", error) from None
