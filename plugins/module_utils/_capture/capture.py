@@ -12,6 +12,7 @@ content is still stored, nothing in it is opened.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -217,10 +218,8 @@ class Capture:
         if device in self._synced:
             return
         self._synced.add(device)
-        try:
+        with contextlib.suppress(OSError):  # that file system's own trouble; reading will show what of it concerns us
             kernel.syncfs(fd)
-        except OSError:
-            pass  # that file system's own trouble; reading will show what of it concerns us
 
     # ---- going down
 

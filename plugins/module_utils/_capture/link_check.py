@@ -19,7 +19,7 @@ import os
 import stat
 import typing as t
 
-from .._base import open_real
+from .._base import Closing, open_real
 from .._format import chunks, tree
 from .._format.walk import replaced
 from .._fs import metadata
@@ -92,14 +92,12 @@ class LinkCheck:
         held = self._hold(names[0]) if len(names) > 1 else -1
         together: t.Set[bytes] = set()
         if held >= 0:
-            try:
+            with Closing(held):
                 info = os.fstat(held)
                 if (info.st_dev, info.st_ino) == inode:
                     names = [path for path in names if self._inode_of(path) == inode]  # once more: now the number is not used again
                     if len(names) > 1 and self._settle_names(held, info, names, steady and reading.stamp(info) == group.stamp):
                         together = set(names)
-            finally:
-                os.close(held)
         self._notes.unstable += [path for path in paths if path not in together]
 
     def _settle_names(self, held: int, info: os.stat_result, names: t.List[bytes], known: bool) -> bool:

@@ -12,7 +12,6 @@ a source, files.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
@@ -116,9 +115,3 @@ def _pieces(read: Read) -> t.Iterator[bytes]:
         if length:
             yield bytes(memoryview(data)[:length])
             del data[:length]
-
-
-@contextlib.contextmanager
-def from_file(file: t.BinaryIO) -> t.Iterator[Read]:
-    """An open file, such as the standard input."""
-    yield file.read

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 import typing as t
 from operator import itemgetter
@@ -190,10 +189,6 @@ class Trail:
 def _is(fd: int, step: _Step) -> bool:
     info = os.fstat(fd)
     return (info.st_dev, info.st_ino) == (step.device, step.inode)
-
-
-def is_directory(info: os.stat_result) -> bool:
-    return stat.S_ISDIR(info.st_mode)
 
 
 class Patience:

@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from .._base import UsageError, is_regular, one_line, open_file
+from .._base import Closing, UsageError, is_regular, one_line, open_file
 
 #: How a cache directory marks itself: https://bford.info/cachedir/
 CACHEDIR_TAG = b"CACHEDIR.TAG"
@@ -232,7 +232,5 @@ def is_cache(directory: int) -> bool:
         fd = open_file(CACHEDIR_TAG, directory=directory)
     except OSError:
         return False
-    try:
+    with Closing(fd):
         return is_regular(fd) and os.read(fd, len(CACHEDIR_SIGNATURE)) == CACHEDIR_SIGNATURE
-    finally:
-        os.close(fd)

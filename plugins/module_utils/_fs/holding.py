@@ -17,7 +17,7 @@ import os
 import secrets
 import typing as t
 
-from .._base import files
+from .._base import Closing, files
 from .._format.tree import FILE, Entry
 from . import acl, metadata
 
@@ -26,6 +26,9 @@ _OWNER = 0x7FFFFFF0
 #: As many trials are remembered on a device that does not hold all.
 _REMEMBERED = 10_000
 _TIMES = (1_234_567_891_123_456_789, 4_102_444_800_123_456_789)
+
+
+_Found = t.TypeVar("_Found")
 
 
 class Basics(t.NamedTuple):
@@ -72,18 +75,13 @@ class Holder:
         return self._basics[key]
 
     def _try_basics(self, wanted: Basics, directory: int) -> Basics:
-        fd = self._nameless(directory)
-        if fd < 0:
-            return wanted
-        try:
+        def trial(fd: int) -> Basics:
             seconds, nanos = divmod(wanted.mtime, 1_000_000_000)
             metadata.Setter(metadata.Owners({}, {})).file(fd, Entry(b"", FILE, wanted.mode, wanted.uid, wanted.gid, seconds, nanos, 0, b""), b"")
             info = os.fstat(fd)
-        except OSError:
-            return wanted
-        finally:
-            os.close(fd)
-        return Basics(info.st_uid, info.st_gid, info.st_mode & 0o7777, info.st_mtime_ns)
+            return Basics(info.st_uid, info.st_gid, info.st_mode & 0o7777, info.st_mtime_ns)
+
+        return self._tried(directory, trial, wanted, wanted)
 
     def held_xattrs(self, xattrs: metadata.Xattrs, directory: int, device: int) -> metadata.Xattrs:
         """Those of some attributes that this device can store together."""
@@ -93,47 +91,48 @@ class Holder:
         return self._xattrs[key]
 
     def _try_xattrs(self, xattrs: metadata.Xattrs, directory: int) -> metadata.Xattrs:
-        fd = self._nameless(directory)
-        if fd < 0:
-            return xattrs
-        try:
+        def trial(fd: int) -> metadata.Xattrs:
             # only directories have a default ACL; a file system with ACLs supports both
             refused = metadata.set_xattrs(fd, tuple((acl.ACCESS if name == acl.DEFAULT else name, value) for name, value in xattrs))
             kept = dict(metadata.read_xattrs(fd))
-        except OSError:
-            return xattrs
-        finally:
-            os.close(fd)
-        default = acl.ACCESS.decode() not in refused
-        return tuple((name, value) for name, value in xattrs if (default if name == acl.DEFAULT else kept.get(name) == value or name == acl.ACCESS and default))
+            default = acl.ACCESS.decode() not in refused
+            return tuple(
+                (name, value)
+                for name, value in xattrs
+                if (default if name == acl.DEFAULT else kept.get(name) == value or name == acl.ACCESS and default)
+            )
+
+        return self._tried(directory, trial, xattrs, xattrs)
 
     def _holds_owner(self, directory: int) -> bool:
         if not self._root:
             return True  # owners are not compared then
-        fd = self._nameless(directory)
-        if fd < 0:
-            return True
-        try:
+
+        def trial(fd: int) -> bool:
             os.fchown(fd, _OWNER, _OWNER)
             os.fchmod(fd, 0o2750)
             info = os.fstat(fd)
             return (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (_OWNER, _OWNER, 0o2750)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
+
+        return self._tried(directory, trial, True, False)
 
     def _holds_time(self, directory: int, moment: int) -> bool:
-        fd = self._nameless(directory)
-        if fd < 0:
-            return True
-        try:
+        def trial(fd: int) -> bool:
             os.utime(fd, ns=(moment, moment))
             return os.fstat(fd).st_mtime_ns == moment
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
+
+        return self._tried(directory, trial, True, False)
+
+    def _tried(self, directory: int, trial: t.Callable[[int], _Found], unknown: _Found, refused: _Found) -> _Found:
+        """What a trial with a new file finds; `unknown` if there can be no file, `refused` for an error of the system."""
+        fd = self._nameless(directory)
+        if fd < 0:
+            return unknown
+        with Closing(fd):
+            try:
+                return trial(fd)
+            except OSError:
+                return refused
 
     def _nameless(self, directory: int) -> int:
         """A new file without a name on a directory's file system; -1 if there can be none."""

@@ -19,7 +19,7 @@ import pwd
 import stat
 import typing as t
 
-from .._base import show
+from .._base import Closing, show
 from .._format import tree
 from . import acl
 
@@ -217,8 +217,7 @@ class Setter:
 
     def special(self, directory: int, name: bytes, entry: tree.Entry, path: bytes) -> None:
         """For a fifo, socket or device: through a descriptor, so that a file that replaces it meanwhile is not changed."""
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        try:
+        with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as fd:
             if stat.S_ISLNK(os.fstat(fd).st_mode):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             place = f"/proc/self/fd/{fd}"
@@ -229,8 +228,6 @@ class Setter:
             os.utime(place, ns=(entry.mtime, entry.mtime))
             if not self.exact:
                 lacks += _inexact(os.fstat(fd), entry, entry.mode)
-        finally:
-            os.close(fd)
         self.skips.add(path, lacks)
 
     def _give(self, chown: t.Callable[[int, int], None], uid: int, gid: int) -> t.List[str]:

@@ -235,10 +235,8 @@ def answers(path: bytes, seconds: float) -> bool:
                 return False
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
-    except ChildProcessError:
-        pass  # SIGCHLD is ignored, as we were started so; the child has ended
-    except OSError:
-        pass  # no further process is allowed: the walk itself will look
+    except OSError:  # SIGCHLD is ignored, as we were started so, and the child has ended; or no further process is allowed: the walk itself will look
+        pass
     return True
 
 

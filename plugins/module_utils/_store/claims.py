@@ -23,7 +23,7 @@ import os
 import threading
 import typing as t
 
-from .._base import LockTimeout, files, store_failure
+from .._base import Closing, LockTimeout, files, store_errors, store_failure
 from .table import Table
 
 NAME = "claims"
@@ -67,21 +67,16 @@ class Claimed:
         """Read what came since the last call; whether any run lives. StoreError where that cannot be done."""
         lives = False
         for run in files.list_stored(self._tmp):
-            try:
-                fd = open_claims(os.path.join(self._tmp, run))
-            except (FileNotFoundError, NotADirectoryError):
-                self._check_old(run)
-                continue  # it has just ended, or has not claimed anything yet
-            except OSError as error:
-                raise store_failure("checking for other runs", error) from None
-            try:
-                if is_locked(fd):
-                    lives = True
-                    self._take(run, fd)
-            except OSError as error:
-                raise store_failure("checking for other runs", error) from None
-            finally:
-                os.close(fd)
+            with store_errors("checking for other runs"):
+                try:
+                    fd = open_claims(os.path.join(self._tmp, run))
+                except (FileNotFoundError, NotADirectoryError):
+                    self._check_old(run)
+                    continue  # it has just ended, or has not claimed anything yet
+                with Closing(fd):
+                    if is_locked(fd):
+                        lives = True
+                        self._take(run, fd)
         return lives
 
     def _check_old(self, run: str) -> None:
@@ -90,12 +85,10 @@ class Claimed:
             fd = files.open_directory(os.path.join(self._tmp, run))
         except OSError:
             return
-        try:
+        with Closing(fd):
             # a run of this version may begin or end at this moment: it has claims while its directory is locked
             if is_locked(fd) and not os.path.lexists(os.path.join(self._tmp, run, NAME)) and is_locked(fd):
                 raise LockTimeout(f"A run of version 0.1.0 is using the store (tmp/{run}); wait until it ends, then run again.")
-        finally:
-            os.close(fd)
 
     def _take(self, run: str, fd: int) -> None:
         at = self._read.get(run, 0)

@@ -27,7 +27,7 @@ import re
 import stat
 import typing as t
 
-from .._base import StoreError, files, newer, reason
+from .._base import StoreError, check_format, files, newer, reason
 
 NAME = "format.json"
 #: The format of a store without required features, and of one with some.
@@ -80,11 +80,7 @@ def read(store: str) -> Format:
         raise StoreError(f"Store {store} cannot be read: {reason(error)}; choose a directory that this user can read.") from None
     try:
         value = json.loads(text)
-        number = value.pop("format")
-        if not isinstance(number, int) or isinstance(number, bool) or number < PLAIN:
-            raise ValueError(number)
-        if number > WITH_FEATURES:
-            raise newer(f"Store {store} (format {number})")
+        check_format(value.pop("format"), WITH_FEATURES, f"Store {store}")
         features = value.pop("features", {})
         required, optional = (_names(features.get(key, [])) for key in ("required", "optional"))
         identity = value.pop("id", "")

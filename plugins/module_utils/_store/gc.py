@@ -37,7 +37,7 @@ import os
 import time
 import typing as t
 
-from .._base import Damaged, StoreFull, VoltError, files, kernel, newer, store_failure
+from .._base import Closing, Damaged, StoreFull, VoltError, files, kernel, newer, store_errors
 from . import codec, layout, pack
 from .claims import Claimed
 from .index import PackFile
@@ -421,11 +421,5 @@ def _packs_to_rewrite(store: Store, needed: _Needed) -> t.List[bytes]:
 
 def _settle(store: Store) -> None:
     """Make deletions of backups durable before what they referred to goes."""
-    try:
-        fd = files.open_directory(store.path, follow=True)
-        try:
-            kernel.syncfs(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise store_failure("syncing it", error) from None
+    with store_errors("syncing it"), Closing(files.open_directory(store.path, follow=True)) as fd:
+        kernel.syncfs(fd)

@@ -27,22 +27,20 @@ class PackFiles:
 
     def shards(self) -> t.List[str]:
         """Names of what there is in the place of shards."""
-        try:
-            return os.listdir(os.path.join(self._path, "packs"))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise self._unlistable(error) from None
+        return self._list()
 
     def names(self, shard: str) -> t.List[bytes]:
         """Names of the packs in a shard, whatever form they have."""
+        names = map(layout.PACK_NAME.match, self._list(shard))
+        return list({bytes.fromhex(match[1]) for match in names if match and match[1][:2] == shard})
+
+    def _list(self, shard: str = "") -> t.List[str]:
         try:
-            names = os.listdir(os.path.join(self._path, "packs", shard))
+            return os.listdir(os.path.join(self._path, "packs", shard))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise self._unlistable(error) from None
-        return list({bytes.fromhex(match[1]) for match in map(layout.PACK_NAME.match, names) if match and match[1][:2] == shard})
 
     def stamp(self, shard: str) -> t.Optional[Stamp]:
         """What a shard is now, as far as we know; None where it is no directory: what lies behind a symlink is not the store's. Looked at once."""

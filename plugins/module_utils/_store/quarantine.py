@@ -17,7 +17,7 @@ import struct
 import time
 import typing as t
 
-from .._base import Damaged, UsageError, files, store_failure
+from .._base import Damaged, UsageError, files, store_errors
 from . import codec, layout, pack
 from .object_states import OBJECT_MOST
 from .scrub import StoreFile, forms
@@ -47,7 +47,7 @@ class Quarantine:
         """Move one file, which no process may be using; where it lies now, below the store."""
         directory = os.path.join(self._store.path, self._relative, kind)
         name = os.path.basename(path)
-        try:
+        with store_errors(f"moving {name} to quarantine"):
             os.makedirs(directory, mode=0o700, exist_ok=True)
             if os.stat(directory).st_dev != os.lstat(path).st_dev:  # sidecars may be kept on another file system
                 files.write_file(os.path.join(directory, name), layout.read_blob_file(path, 1 << 30))
@@ -56,8 +56,6 @@ class Quarantine:
                 os.rename(path, os.path.join(directory, name))
             files.sync_directory(directory)
             files.sync_directory(os.path.dirname(path))
-        except OSError as error:
-            raise store_failure(f"moving {name} to quarantine", error) from None
         return f"{self._relative}/{kind}/{name}"
 
 

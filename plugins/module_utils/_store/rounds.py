@@ -13,11 +13,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import typing as t
 
-from .._base import store_failure
+from .._base import store_errors
 from .cache import Cache
 
 #: How many names there are.
@@ -72,23 +73,20 @@ class Rounds:
     def save(self) -> None:
         """Write it down. StoreFull or StoreError where that fails."""
         value = {"next": f"{self._next:064x}", "since": self._since, "hashed": dict(sorted(self._hashed.items()))}
-        try:
+        with store_errors("saving the progress of the verification"):
             self._cache.write(_FILE, (json.dumps(value) + "\n").encode())
-        except OSError as error:
-            raise store_failure("saving the progress of the verification", error) from None
 
     def _load(self) -> None:
         if self._read:
             return
         self._read = True
-        try:
+        # if another version wrote it, or it is lost: where the round stopped, as far as that can be read, and nothing was hashed
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             value = json.loads(self._cache.read(_FILE, _FILE_MOST) or b"")
             self._next = int(value["next"], 16) % SPACE
             now = time.time_ns()
             self._since = _past(value["since"], now)
             self._hashed = {str(shard): _past(moment, now) for shard, moment in value["hashed"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass  # another version wrote it, or it is lost: where the round stopped, as far as that could be read, and nothing was hashed
 
 
 def _past(moment: t.Any, now: int) -> int:

@@ -126,12 +126,11 @@ class Scrub:
 
     def __call__(self) -> None:
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="volt") as pool:
-            while self._left and not self._late(self._until):
+            while self._left and not self._is_late():
                 self._piece(pool)
 
-    @staticmethod
-    def _late(moment: t.Optional[float]) -> bool:
-        return moment is not None and time.monotonic() >= moment
+    def _is_late(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
 
     def _piece(self, pool: ThreadPoolExecutor) -> None:
         """From where we are to the end of the shard, of the piece, or of the time."""
@@ -144,7 +143,7 @@ class Scrub:
             value = int.from_bytes(file.name, "big")
             if not first <= value < end:
                 continue
-            if waiting and file.name != waiting[-1][0].name and self._late(self._until):
+            if waiting and file.name != waiting[-1][0].name and self._is_late():
                 stop = value  # never between two forms of one name
                 break
             waiting.append((file, pool.submit(fault, self._store, file)))

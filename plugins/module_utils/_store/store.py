@@ -18,7 +18,7 @@ import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import Damaged, NotFound, StoreError, VoltError, files, newer, show, store_failure
+from .._base import Damaged, NotFound, StoreError, VoltError, files, newer, show, store_errors
 from . import codec, features, layout, original, pack
 from .cache import STAT_CACHE, Cache
 from .index import Index, Location, PackFile
@@ -75,11 +75,9 @@ class Store:
             raise StoreError(f"Store {self.path} no longer exists; mount it, or restore it, then run again.")
         if self.has_claims:
             return
-        with taken(self.path, "lock", self.lock_timeout):  # once no run of an older version, and no reader of this one, is at work
-            try:
-                self.format = features.upgrade(self.path, self.format)
-            except OSError as error:
-                raise store_failure("giving it an id", error) from None
+        # once no run of an older version, and no reader of this one, is at work
+        with taken(self.path, "lock", self.lock_timeout), store_errors("giving it an id"):
+            self.format = features.upgrade(self.path, self.format)
 
     @property
     def has_claims(self) -> bool:

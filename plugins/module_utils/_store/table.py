@@ -24,7 +24,7 @@ import typing as t
 import zlib
 from array import array
 
-from .._base import open_file
+from .._base import Closing, open_file
 
 _MAGIC = b"VOLTIDX4"
 _HEADER = struct.Struct("=8sIIIII")  # magic, CRC-32 of all behind it up to the first block, byte order, records, slots, value size
@@ -147,14 +147,11 @@ def _sums(body: t.Iterable[memoryview]) -> bytes:
 
 def map_file(path: str) -> mmap.mmap:
     """The bytes of a regular file; Unusable for anything else, OSError where it cannot be had."""
-    fd = open_file(path)
-    try:
+    with Closing(open_file(path)) as fd:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or not info.st_size:
             raise Unusable(path)
         return mmap.mmap(fd, info.st_size, prot=mmap.PROT_READ)
-    finally:
-        os.close(fd)
 
 
 class Mapped(Table):

@@ -20,7 +20,7 @@ import os
 import stat
 import typing as t
 
-from .._base import Damaged, StoreError, files, held, kernel, store_failure
+from .._base import Damaged, StoreError, files, held, kernel, store_errors, store_failure
 from . import claims, codec, features, layout, pack
 from .blob_writer import BlobWriter
 from .object_states import STATE_SIZE, state_record
@@ -123,10 +123,8 @@ class Transaction:
             return
         with store.gate():
             store.format = t.cast(features.Format, layout.look(store.path))
-            try:
+            with store_errors("writing its features"):
                 store.format = features.upgrade(store.path, store.format, feature)
-            except OSError as error:
-                raise store_failure("writing its features", error) from None
 
     def directory(self, name: str) -> bytes:
         """A new, empty directory that ends with the transaction."""
@@ -157,7 +155,7 @@ class Transaction:
         self.finish()
         if self._dry:
             return
-        try:
+        with store_errors("making the new data durable"):
             kernel.syncfs(self._space.fd)
             self.counts.step()
             objects = self._publish("objects", claims.OBJECT)
@@ -165,8 +163,6 @@ class Transaction:
             superfluous = self._write_tables(objects, packs, folding)
             self.counts.step()
             kernel.syncfs(self._space.fd)
-        except OSError as error:
-            raise store_failure("making the new data durable", error) from None
         for path in superfluous:
             files.quietly(os.unlink, path)  # another run may have folded the same table
         self._committed = True

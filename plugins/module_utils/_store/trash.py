@@ -21,7 +21,7 @@ import struct
 import time
 import typing as t
 
-from .._base import LockLost, StoreFull, files, is_at, locked, store_failure
+from .._base import Closing, LockLost, StoreFull, files, is_at, locked, store_errors, store_failure
 from . import codec, layout
 from .store import Store
 
@@ -100,18 +100,14 @@ def one_at_a_time(store: Store) -> t.Iterator[t.Callable[[], None]]:
         if not is_at(fd, trash):
             raise LockLost(f"Store {store.path}: the directory trash was removed or replaced during this run; run again.", store=store.path)
 
-    try:
+    with Closing(fd):
         yield check
-    finally:
-        os.close(fd)
 
 
 def _open_trash(path: str) -> int:
-    try:
+    with store_errors("opening its trash"):
         os.makedirs(path, mode=0o700, exist_ok=True)
         return files.open_directory(path)
-    except OSError as error:
-        raise store_failure("opening its trash", error) from None
 
 
 class Trash:
@@ -160,10 +156,8 @@ class Trash:
     def empty(self, due: t.Mapping[str, FileCount]) -> None:
         """Delete for good."""
         for name, tally in due.items():
-            try:
+            with store_errors(f"emptying its trash of {name}"):
                 shutil.rmtree(os.path.join(self._path, name))
-            except OSError as error:
-                raise store_failure(f"emptying its trash of {name}", error) from None
             self.freed = FileCount(self.freed.files + tally.files, self.freed.bytes + tally.bytes)
 
     def take(self, file: Dead) -> t.Optional[str]:
@@ -193,10 +187,7 @@ class Trash:
     def put_back(self, file: Dead, moved: str, earlier: bool = False) -> None:
         """Give a file back its name, unless a run has stored the same content anew. :param earlier: an earlier collection moved it."""
         path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
-        try:
-            with contextlib.suppress(FileExistsError):
-                files.give_name(moved, path)
-        except OSError as error:
-            raise store_failure(f"restoring {file.file} from its trash", error) from None
+        with store_errors(f"restoring {file.file} from its trash"), contextlib.suppress(FileExistsError):
+            files.give_name(moved, path)
         if not earlier:
             self.moved = self.moved.plus(-file.size, -1)

@@ -18,7 +18,7 @@ import shutil
 import time
 import typing as t
 
-from .._base import LockLost, StoreError, files, is_at, lock_file, store_failure, wait
+from .._base import Closing, LockLost, StoreError, files, is_at, lock_file, store_errors, store_failure, wait
 from . import claims, layout
 from .claims import Claims
 from .lock import taken
@@ -51,7 +51,7 @@ class Workspace:
         :param timeout: seconds to wait for the gate. :param begin: called at the gate, where no other run begins.
         """
         tmp = os.path.join(self._store, "tmp")
-        try:
+        with store_errors("beginning a run"):
             with taken(self._store, "gate", timeout):
                 begin()
                 deadline, old = time.monotonic() + timeout, os.path.join(self._store, "lock")
@@ -65,8 +65,6 @@ class Workspace:
                     self._show(tmp, time.monotonic() + timeout)
             for path in dead:
                 shutil.rmtree(path, ignore_errors=True)
-        except OSError as error:
-            raise store_failure("beginning a run", error) from None
 
     def _show(self, tmp: str, deadline: float) -> None:
         """Make the directory and lock its claims. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
@@ -121,10 +119,8 @@ class Workspace:
         return os.path.join(self._directory, relative)
 
     def make_directory(self, name: str) -> None:
-        try:
+        with store_errors("beginning a run"):
             os.mkdir(self.path(name), 0o700)
-        except OSError as error:
-            raise store_failure("beginning a run", error) from None
 
     def check(self) -> None:
         """Raise what made an earlier write fail."""
@@ -134,22 +130,16 @@ class Workspace:
     def write(self, relative: str, data: bytes) -> None:
         """Write a new file; any thread."""
         try:
-            fd = files.create_file(self.path(relative))
-            try:
+            with Closing(files.create_file(self.path(relative))) as fd:
                 files.write_all(fd, data)
-            finally:
-                os.close(fd)
         except OSError as error:
             self.failure = store_failure("writing new data", error)
             raise self.failure from None
 
     def read(self, relative: str) -> bytes:
         """A file that this run wrote."""
-        try:
-            with open(self.path(relative), "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise store_failure("reading new data again", error) from None
+        with store_errors("reading new data again"), open(self.path(relative), "rb") as file:
+            return file.read()
 
     def nameless(self) -> int:
         """A descriptor of a new file without a name, which is gone when it is closed. OSError where the file system has none."""
@@ -166,10 +156,8 @@ def dead_runs(store: str) -> t.Iterator[str]:
                 fd = claims.open_claims(path)
             except FileNotFoundError:
                 fd = files.open_directory(path)
-            try:
+            with Closing(fd):
                 dead = not claims.is_locked(fd)
-            finally:
-                os.close(fd)
             if dead:
                 yield path
 
