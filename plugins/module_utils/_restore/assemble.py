@@ -19,7 +19,7 @@ import os
 import stat
 import typing as t
 
-from .._base import Damaged, Interrupted, TargetError, VoltError, create_file, kernel, open_file, show, target_failure
+from .._base import Closing, Damaged, Interrupted, TargetError, VoltError, files, kernel, show, target_errors, target_failure
 from .._format import tree
 from .._format.tree import DIRECTORY, FIFO, SOCKET, SYMLINK, Entry
 from .._format.walk import Load, directories, join
@@ -90,18 +90,15 @@ class Assembler:
         :param target: a descriptor of it. :param old: of the tree that is replaced, or None: its flags are taken over, and its unchanged files may be linked.
         :param may_link: whether an old file at a path may be linked, all else agreeing.
         """
-        try:
-            with Trail(os.dup(target)) as trail:
-                self._links = Links(self._groups, target, {}, {})
-                follower = Follower(old)
-                mask = os.umask(0)  # no other user can enter this directory, and every mode is set outright
-                try:
-                    self._fresh(root, trail, follower, may_link)
-                finally:
-                    os.umask(mask)
-                    follower.close()
-        except OSError as error:
-            raise target_failure("writing the new tree", error) from None
+        with target_errors("writing the new tree"), Trail(os.dup(target)) as trail:
+            self._links = Links(self._groups, target, {}, {})
+            follower = Follower(old)
+            mask = os.umask(0)  # no other user can enter this directory, and every mode is set outright
+            try:
+                self._fresh(root, trail, follower, may_link)
+            finally:
+                os.umask(mask)
+                follower.close()
 
     def _fresh(self, root: Entry, trail: Trail, old: Follower, may_link: t.Callable[[bytes], bool]) -> None:
         device = os.fstat(trail.fd).st_dev
@@ -241,7 +238,7 @@ class Assembler:
         if info is None or not stat.S_ISDIR(info.st_mode):
             rooms.make_writable(path.rpartition(b"/")[0], trail.fd)
             if info is not None:
-                _unlink(entry.name, trail.fd)
+                files.unlink(entry.name, trail.fd)
             made = rooms.make_directory(path.rpartition(b"/")[0], trail.fd, entry.name)
             self._new_directories.add(path)
             self.tally.did(path)
@@ -294,7 +291,7 @@ class Assembler:
                     raise
             finally:
                 # a rename between two names of one inode does nothing, without an error (rename(2))
-                _unlink(name, room)
+                files.unlink(name, room)
         else:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self.tally.did(path)
@@ -343,7 +340,7 @@ class Assembler:
                 if self._salvage is None:
                     raise
                 self._salvage(path)
-                _unlink(name, directory)
+                files.unlink(name, directory)
                 return False
             return True
         try:
@@ -369,7 +366,7 @@ class Assembler:
             self._hardlinked(directory, name, path, entry)
             return
         finished = own and self._setter.is_born(entry) and flags == NONE
-        fd = create_file(name, directory, entry.mode if finished else 0o600)
+        fd = files.create_file(name, directory, entry.mode if finished else 0o600)
         try:
             if flags != NONE:
                 self._setter.skips.add(path, carry(flags, fd))
@@ -386,12 +383,9 @@ class Assembler:
             os.close(fd)
 
     def _hardlinked(self, directory: int, name: bytes, path: bytes, entry: Entry) -> None:
-        fd = open_file(name, directory=directory)
-        try:
+        with Closing(files.open_file(name, directory=directory)) as fd:
             if not self._comparer.fits(entry, os.fstat(fd), directory):
                 self._setter.file(fd, entry, path)
-        finally:
-            os.close(fd)
 
     def _directory(self, fd: int, path: bytes, entry: Entry, strip: bool) -> None:
         if strip:
@@ -428,10 +422,3 @@ class Follower:
     def close(self) -> None:
         if self._trail is not None:
             self._trail.close()
-
-
-def _unlink(name: bytes, directory: int) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import typing as t
 
+from .._base import Damaged
+
 
 class Blobs(t.Protocol):
     """Blobs by their digests. What `read` and its like give is hashed."""
@@ -38,3 +40,11 @@ class Blobs(t.Protocol):
 
     def open_sample(self) -> int:
         """A descriptor of some file beside these, to try with it what a target's file system can do."""
+
+
+def exactly(read: t.Callable[[bytes, int], bytes], digest: bytes, size: int) -> bytes:
+    """A blob of so many bytes; Damaged where it has others."""
+    data = read(digest, size)
+    if len(data) != size:
+        raise Damaged(f"Blob {digest.hex()} does not have the size of its file.")
+    return data

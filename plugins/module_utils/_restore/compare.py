@@ -17,7 +17,7 @@ import os
 import stat
 import typing as t
 
-from .._base import TargetError, UsageError, open_directory, reason, show
+from .._base import Closing, TargetError, UsageError, open_directory, reason, show
 from .._format.diff import ADDED, CHANGED, REMOVED, Changes
 from .._format.tree import DIRECTORY, Entry
 from .._format.walk import Load, find, join
@@ -55,9 +55,7 @@ class Selection:
 
     def wants(self, path: bytes, inside: bool) -> t.Tuple[bool, bool]:
         """(whether to look at a path at all, whether it is itself asked for). `inside`: its directory was asked for."""
-        if inside or self.everything:
-            return True, True
-        if path in self._exact:
+        if inside or self.everything or path in self._exact:
             return True, True
         return path in self._above, False
 
@@ -337,12 +335,9 @@ class TargetComparer:
 
     def _blocked(self, path: bytes, name: bytes, directory: int) -> None:
         self._in_the_way.add(path)
-        fd = open_directory(name, directory)
-        try:
+        with Closing(open_directory(name, directory)) as fd:
             if os.listdir(fd):
                 self.result.blocked.append(path)
-        finally:
-            os.close(fd)
 
     def _check_links(self) -> None:
         """Files are linked with just those that the backup says; else they count as changed. No link leads across a mount."""

@@ -18,11 +18,11 @@ import os
 import stat
 import typing as t
 
-from .._base import Damaged, TargetError, create_file, files, kernel, target_failure
+from .._base import Closing, Damaged, TargetError, files, kernel, target_failure
 from .._format import chunks
 from .._format.tree import CHUNKED, Entry
 from .._fs.descent import Patience, open_source
-from .blobs import Blobs
+from .blobs import Blobs, exactly
 from .supply import Supply, Uses
 
 #: After more chunks in a row than the first that an old file has not, some are not looked for in it, at most the second: else one that is all different
@@ -68,10 +68,7 @@ class Filler:
             shared = False
             if entry.size:
                 read = self._supply.read if entry.size <= chunks.PACKED_MOST else self._store.read_object_first
-                data = read(entry.content, entry.size)
-                if len(data) != entry.size:
-                    raise Damaged(f"Blob {entry.content.hex()} does not have the size of its file.")
-                _write(fd, data, 0, entry.extra.holes)
+                _write(fd, exactly(read, entry.content, entry.size), 0, entry.extra.holes)
                 if entry.extra.holes:
                     os.ftruncate(fd, entry.size)
         self.linked += shared
@@ -227,24 +224,17 @@ def probe(store: Blobs, link: str, directory: int) -> None:
     """
     if link not in ("reflink", "hardlink") or not store.exists:
         return
-    sample = store.open_sample()
-    try:
-        if link == "hardlink":
-            os.link(f"/proc/self/fd/{sample}", b"probe", dst_dir_fd=directory, follow_symlinks=True)
-        else:
-            fd = create_file(b"probe", directory)
-            try:
-                kernel.clone(sample, fd)
-            finally:
-                os.close(fd)
-    except OSError as error:
-        raise _unsuitable(link, error) from None
-    finally:
-        os.close(sample)
+    with Closing(store.open_sample()) as sample:
         try:
-            os.unlink(b"probe", dir_fd=directory)
-        except FileNotFoundError:
-            pass
+            if link == "hardlink":
+                os.link(f"/proc/self/fd/{sample}", b"probe", dst_dir_fd=directory, follow_symlinks=True)
+            else:
+                with Closing(files.create_file(b"probe", directory)) as fd:
+                    kernel.clone(sample, fd)
+        except OSError as error:
+            raise _unsuitable(link, error) from None
+        finally:
+            files.unlink(b"probe", directory)
 
 
 def foresee(store: Blobs, link: str, directory: int) -> None:
@@ -258,12 +248,9 @@ def foresee(store: Blobs, link: str, directory: int) -> None:
         if link == "reflink":
             _try_clone(store, directory)
             return
-        sample = store.open_sample()
-        try:
+        with Closing(store.open_sample()) as sample:
             if files.mount_id(sample) != files.mount_id(directory):
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        finally:
-            os.close(sample)
     except OSError as error:
         raise _unsuitable(link, error) from None
 
@@ -286,13 +273,9 @@ def _try_clone(store: Blobs, directory: int) -> bool:
         if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             return False
         raise
-    sample = store.open_sample()
-    try:
+    with Closing(nameless), Closing(store.open_sample()) as sample:
         kernel.clone(sample, nameless)
         return True
-    finally:
-        os.close(sample)
-        os.close(nameless)
 
 
 def _unsuitable(link: str, error: OSError) -> TargetError:

@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import typing as t
 
+from .._base import files
 from .._format.walk import join
 from .._fs.descent import Trail
 
@@ -67,8 +67,7 @@ class Links:
             os.close(fd)
         if os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == inode:
             return True
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)  # another user put a file of his in the place of that one
+        files.unlink(name, directory)  # another user put a file of his in the place of that one
         return False
 
     def _open(self, path: bytes) -> int:

@@ -129,28 +129,14 @@ def needs_replace(request: RestoreRequest, why: str) -> None:
 
 def refuse_in_place(request: RestoreRequest, comparison: Comparison) -> None:
     """Refuse, before anything is written, what would stop halfway or lose something."""
-    if comparison.guarded:
-        raise TargetError(
-            f"{show(comparison.guarded[0])} in the target is a mount point or an excluded path, but the backup has another type of file there; unmount it or"
-            " move it away.",
-            paths=[show(path) for path in comparison.guarded],
-        )
-    if comparison.read_only:
-        raise TargetError(
-            f"{show(comparison.read_only[0]) or 'The top'} in the target differs but is on a read-only file system; remount it read-write, or do not restore"
-            " that path.",
-            paths=[show(path) for path in comparison.read_only],
-        )
-    if comparison.immutable:
-        raise TargetError(
-            f"{show(comparison.immutable[0]) or 'The top'} in the target differs but is immutable; remove the flag (chattr -i, chattr -a), then restore again.",
-            paths=[show(path) for path in comparison.immutable],
-        )
-    if comparison.blocked and not removes(request):
-        raise TargetError(
-            f"{show(comparison.blocked[0])} in the target is a directory with files, but not in the backup; move it away, or use `delete: true`.",
-            paths=[show(path) for path in comparison.blocked],
-        )
+    for paths, why in (
+        (comparison.guarded, "is a mount point or an excluded path, but the backup has another type of file there; unmount it or move it away"),
+        (comparison.read_only, "differs but is on a read-only file system; remount it read-write, or do not restore that path"),
+        (comparison.immutable, "differs but is immutable; remove the flag (chattr -i, chattr -a), then restore again"),
+        ([] if removes(request) else comparison.blocked, "is a directory with files, but not in the backup; move it away, or use `delete: true`"),
+    ):
+        if paths:
+            raise TargetError(f"{show(paths[0]) or 'The top'} in the target {why}.", paths=[show(path) for path in paths])
 
 
 def _free(fd: int) -> int:

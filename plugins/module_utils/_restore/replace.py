@@ -30,7 +30,7 @@ import stat
 import time
 import typing as t
 
-from .._base import SourceError, TargetError, UsageError, VoltError, files, held, kernel, parse, reason, show, target_failure
+from .._base import Closing, SourceError, TargetError, UsageError, VoltError, files, held, kernel, parse, reason, show, target_errors, target_failure
 from .._format.walk import join
 from .._fs import metadata, mounts
 from .._fs.descent import Trail, listing
@@ -94,8 +94,7 @@ class Stage:
         os.mkdir(own, 0o700, dir_fd=self.parent)
         self._own = own
         self.directory = files.open_directory(self._own, self.parent)
-        info = os.fstat(self.directory)
-        if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        if not files.is_private(self.directory):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # another user put it in the place of ours
         fcntl.flock(self.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         mark(self.directory, self._name)
@@ -120,21 +119,17 @@ class Stage:
 
     def settle(self) -> None:
         """Make the new tree durable, for the target's old one to go."""
-        try:
+        with target_errors("making the new tree durable"):
             kernel.syncfs(self.directory)
-        except OSError as error:
-            raise target_failure("making the new tree durable", error) from None
 
     def put(self) -> None:
         """Give the new tree the target's name, which nothing has."""
-        try:
+        with target_errors(f"putting the new tree at {show(self.target.path)}"):
             mtime = os.fstat(self.tree).st_mtime_ns
             with _opened_up(self.tree):
                 os.rename(b"tree", self._name, src_dir_fd=self.directory, dst_dir_fd=self.parent)
             _arrived(self.tree, mtime)
             os.fsync(self.parent)
-        except OSError as error:
-            raise target_failure(f"putting the new tree at {show(self.target.path)}", error) from None
 
     def exchange(self, rules: Rules, keep: bool, extraneous: bool) -> t.Tuple[t.Optional[bytes], t.List[str]]:
         """Swap new and old, carry over what the backup never held, then remove the old tree, or `keep` it.
@@ -144,33 +139,27 @@ class Stage:
         """
         warnings: t.List[str] = []
         self.target.check()
-        try:
+        with target_errors("preparing to swap the trees"):
             previous = self._unused(b".previous-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()).encode()) if keep else None
             self._write_journal(rules, previous, extraneous)
             old = files.open_directory(self._name, self.parent)
-        except OSError as error:
-            raise target_failure("preparing to swap the trees", error) from None
-        try:
-            with held():
-                carrier = Carrier(old, self.tree, self.directory, rules.preserve(), extraneous)
-                self.target.check()
-                if carrier.is_stuck():
-                    raise Impossible
-                self._swap(old)
-                kept = carrier()
-                if kept and previous is None:
-                    previous = self._unused(b".volt-kept-" + self._own.rpartition(b"-")[2])
-                if previous is not None:
-                    with _opened_up(old):
-                        os.rename(b"tree", previous, src_dir_fd=self.directory, dst_dir_fd=self.parent)
-                os.fsync(self.directory)
-                os.unlink(b"journal.json", dir_fd=self.directory)
-                self._half_way = False
-        except OSError as error:
-            place = show(os.path.join(self._parent_path, self._own))
-            raise target_failure(f"the new tree is in place, and the old one is in {place} until the next restore removes it", error) from None
-        finally:
-            os.close(old)
+        place = show(os.path.join(self._parent_path, self._own))
+        state = f"the new tree is in place, and the old one is in {place} until the next restore removes it"
+        with Closing(old), target_errors(state), held():
+            carrier = Carrier(old, self.tree, self.directory, rules.preserve(), extraneous)
+            self.target.check()
+            if carrier.is_stuck():
+                raise Impossible
+            self._swap(old)
+            kept = carrier()
+            if kept and previous is None:
+                previous = self._unused(b".volt-kept-" + self._own.rpartition(b"-")[2])
+            if previous is not None:
+                with _opened_up(old):
+                    os.rename(b"tree", previous, src_dir_fd=self.directory, dst_dir_fd=self.parent)
+            os.fsync(self.directory)
+            os.unlink(b"journal.json", dir_fd=self.directory)
+            self._half_way = False
         where = os.path.join(self._parent_path, previous) if previous is not None else None
         if kept:
             warnings.append(f"{len(kept)} excluded path(s) could not be moved into the new tree, first {kept[0]}; they are in {show(where or b'')}.")
@@ -235,15 +224,13 @@ class Stage:
             "caches": rules.caches,
             "skipped": [[show(item.path), item.reason, item.detail] for item in rules.skipped],
         }
-        try:
+        with target_errors("writing the journal"):
             fd = files.create_file(b"journal.json", self.directory)
             with open(fd, "w", encoding="utf-8") as file:
                 json.dump(value, file)
                 file.flush()
                 os.fsync(fd)
             os.fsync(self.directory)
-        except OSError as error:
-            raise target_failure("writing the journal", error) from None
 
 
 def _arrived(tree: int, mtime: int) -> None:
@@ -272,16 +259,12 @@ def sweep(target: Target) -> t.List[str]:
     for name in filter(stage.match, names):
         place = show(os.path.join(parent_path, name))
         try:
-            directory = files.open_directory(name, parent)
-            try:
-                info = os.fstat(directory)
-                if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+            with Closing(files.open_directory(name, parent)) as directory:
+                if not files.is_private(directory):
                     continue  # another user's, whatever it says
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if is_marked(directory, last):
                     warnings.append(_recover(parent, last, directory, name, place))
-            finally:
-                os.close(directory)
         except BlockingIOError:
             raise TargetError(f"Another restore to {show(target.path)} is running; wait for it to end.") from None
         except OSError as error:
@@ -298,13 +281,9 @@ def _recover(parent: int, target: bytes, directory: int, name: bytes, place: str
     if journal is not None and _inode(directory, b"tree") not in (journal.inode, None):
         if _inode(parent, target) != journal.inode:
             return f"{place} was left by an interrupted restore; inspect it, then remove it."
-        old, new = files.open_directory(b"tree", directory), files.open_directory(target, parent)
-        try:
+        with Closing(files.open_directory(b"tree", directory)) as old, Closing(files.open_directory(target, parent)) as new:
             _arrived(new, journal.mtime)
             kept = Carrier(old, new, directory, journal.rules.preserve(), journal.extraneous)()
-        finally:
-            os.close(old)
-            os.close(new)
         keep = journal.keep or (target[:220] + b".volt-kept-" + name.rpartition(b"-")[2] if kept else None)
         if keep is not None:
             if _inode(parent, keep) is not None:
@@ -351,10 +330,8 @@ def _read_journal(directory: int) -> t.Optional[Journal]:
         if keep is not None and (keep in (b"", b".", b"..") or b"/" in keep or b"\0" in keep):
             return None  # no name beside the target, so not ours
         return Journal(int(value["inode"]), int(value["mtime"]), Rules(value["exclude"], value["caches"], skipped), keep, bool(value["newcomers"]))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, RecursionError, UsageError):
-        return None  # cut short: it is durable before the exchange, so there was none
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, UsageError):
+        return None  # missing or cut short: it is durable before the exchange, so there was none
 
 
 class Carrier:
@@ -430,8 +407,7 @@ class Carrier:
 
     def _move(self, directory: int, parent: bytes, name: bytes) -> None:
         try:
-            fd = self._parent(parent)
-            try:
+            with Closing(self._parent(parent)) as fd:
                 if _inode(fd, name) is not None:
                     if name != b"CACHEDIR.TAG":
                         self._kept.append(show(join(parent, name)))
@@ -440,8 +416,6 @@ class Carrier:
                 with _opened_up(directory, fd):
                     os.rename(name, name, src_dir_fd=directory, dst_dir_fd=fd)
                 os.utime(fd, ns=(times.st_atime_ns, times.st_mtime_ns))
-            finally:
-                os.close(fd)
         except OSError:
             self._kept.append(show(join(parent, name)))
 

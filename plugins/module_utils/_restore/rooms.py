@@ -21,7 +21,7 @@ import secrets
 import stat
 import typing as t
 
-from .._base import files, open_directory
+from .._base import Closing, files, open_directory
 from .remove import Remover
 
 _NAME = re.compile(rb"\.volt-restore-[0-9a-f]{16}\Z")
@@ -30,11 +30,8 @@ _MARK = b"volt-restore"
 
 def mark(directory: int, owner: bytes) -> None:
     """Say in a directory that a restore made it, and for what: a name alone might be a user's own."""
-    fd = files.create_file(_MARK, directory)
-    try:
+    with Closing(files.create_file(_MARK, directory)) as fd:
         os.write(fd, owner)
-    finally:
-        os.close(fd)
 
 
 def is_marked(directory: int, owner: bytes) -> bool:
@@ -43,30 +40,22 @@ def is_marked(directory: int, owner: bytes) -> bool:
         fd = files.open_file(_MARK, directory=directory)
     except OSError:
         return not os.listdir(directory)  # died before it could say so
-    try:
+    with Closing(fd):
         said = os.read(fd, 256)
         return said == owner or not said and os.listdir(directory) == [os.fsdecode(_MARK)]  # died before it could say more
-    finally:
-        os.close(fd)
 
 
 def unmark(directory: int) -> None:
     """Take the mark away, so that the directory can be removed."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_MARK, dir_fd=directory)
+    files.unlink(_MARK, directory)
 
 
 def is_left(directory: int, name: bytes) -> bool:
     """Whether a name in a directory of a target is a room of ours. The target's lock tells whether its restore may still live."""
     if not _NAME.match(name):
         return False
-    with contextlib.suppress(OSError):
-        fd = open_directory(name, directory)
-        try:
-            info = os.fstat(fd)
-            return info.st_uid == os.geteuid() and not info.st_mode & 0o077 and is_marked(fd, b"")
-        finally:
-            os.close(fd)
+    with contextlib.suppress(OSError), Closing(open_directory(name, directory)) as fd:
+        return files.is_private(fd) and is_marked(fd, b"")
     return False
 
 
@@ -93,8 +82,7 @@ class _Room:
         self.name = b".volt-restore-" + secrets.token_hex(8).encode()
         os.mkdir(self.name, 0o700, dir_fd=self.parent)
         self.fd = open_directory(self.name, self.parent)
-        info = os.fstat(self.fd)
-        if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        if not files.is_private(self.fd):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # another user put it in the place of ours
         mark(self.fd, b"")
         self._times = (before.st_atime_ns, before.st_mtime_ns, os.fstat(self.parent).st_mtime_ns)

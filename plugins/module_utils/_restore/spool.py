@@ -24,7 +24,7 @@ import secrets
 import threading
 import typing as t
 
-from .._base import files
+from .._base import Closing, files
 from .rooms import is_marked, mark
 from .target import Target
 
@@ -122,10 +122,8 @@ class Spool:
             fd = files.open_file(f"{key}-{offset}", directory=self._fd)
         except OSError:
             return None
-        try:
+        with Closing(fd):
             return os.pread(fd, length, start)
-        finally:
-            os.close(fd)
 
     def drop(self, key: str, offset: int) -> None:
         """Forget a part, which is not what it should be."""
@@ -144,8 +142,7 @@ def _directory(target: Target, make: bool) -> int:
             os.mkdir(name, 0o700, dir_fd=target.parent)
     fd = files.open_directory(name, target.parent)
     try:
-        info = os.fstat(fd)
-        if info.st_uid != os.geteuid() or info.st_mode & 0o077 or not is_marked(fd, target.name):
+        if not (files.is_private(fd) and is_marked(fd, target.name)):
             raise FileExistsError(name)
         if make and not os.listdir(fd):
             mark(fd, target.name)
@@ -158,10 +155,7 @@ def _directory(target: Target, make: bool) -> int:
 def sweep(target: Target) -> None:
     """Remove what restores to this target have fetched."""
     with contextlib.suppress(OSError):
-        fd = _directory(target, False)
-        try:
+        with Closing(_directory(target, False)) as fd:
             for name in os.listdir(fd):  # by the descriptor: another user may exchange the name at any time
                 os.unlink(name, dir_fd=fd)
-        finally:
-            os.close(fd)
         os.rmdir(_name(target), dir_fd=target.parent)

@@ -36,6 +36,7 @@ from .._base import (
     parse,
     reason,
     show,
+    target_errors,
     target_failure,
 )
 from .._fs import mounts
@@ -183,21 +184,17 @@ class Target:
 
     def make(self) -> None:
         """Make the directory, which is not there yet."""
-        try:
+        with target_errors(f"making {show(self.path)}"):
             os.mkdir(self.name, 0o700, dir_fd=self.parent)
             self.fd = open_directory(self.name, self.parent)
             if os.fstat(self.fd).st_uid != os.geteuid() or os.listdir(self.fd):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))  # another user put it in the place of ours
-        except OSError as error:
-            raise target_failure(f"making {show(self.path)}", error) from None
 
     def check(self) -> None:
         """TargetError where the name leads to another directory by now than the one that is held."""
-        try:
+        with contextlib.suppress(OSError):
             if not self.name or os.path.samestat(os.stat(self.name, dir_fd=self.parent, follow_symlinks=False), os.fstat(self.fd)):
                 return
-        except OSError:
-            pass
         raise TargetError(f"Target {show(self.path)} was moved or replaced during the restore; inspect it, then restore again.")
 
     def look_again(self) -> None:
