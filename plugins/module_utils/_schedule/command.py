@@ -182,8 +182,6 @@ def foresee(path: str) -> None:
 def remove(path: str) -> None:
     """Remove a file, if it exists; VoltError if that fails."""
     try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+        files.unlink(path)
     except OSError as error:
         raise VoltError(f"{path} cannot be removed: {reason(error)}; fix that, then run again.") from None

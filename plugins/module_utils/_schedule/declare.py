@@ -35,7 +35,7 @@ from . import command as commands, first, job as jobs, leftovers, metrics, notif
 from .destination import Destination, make_directory
 from .first import First, firsts
 from .job import Job
-from .record import DIRECTORY as RECORDS, RunRecord, unwritten
+from .record import DIRECTORY as RECORDS, RunRecord, writing
 from .survey import Survey, survey
 
 
@@ -155,10 +155,8 @@ class Declaration:
         going = [f"{unit}.{kind}" for unit in self._going for kind in ("service", "timer")]
         warnings += leftovers.drop_ins(self._places.units, going)
         for change in self.files:
-            try:
+            with writing(change.path):
                 files.foresee_write(change.path)
-            except OSError as error:
-                raise unwritten(change.path, error) from None
         return warnings
 
     def failure(self) -> t.Optional[UsageError]:
@@ -444,33 +442,27 @@ class Declaration:
         if change.after is None:
             commands.remove(change.path)
             return
-        try:
+        with writing(change.path):
             os.makedirs(os.path.dirname(change.path), mode=0o755 if change.mode & 0o044 else 0o700, exist_ok=True)
             text = self._destination.final(change.after)
             files.write_file(change.path, text.encode("utf-8", "surrogateescape"), mode=change.mode)
-        except OSError as error:
-            raise unwritten(change.path, error) from None
 
     def _set_link(self, unit: str, on: bool) -> None:
         link = self._link(unit)
         if not on:
             commands.remove(link)
             return
-        try:
+        with writing(link):
             os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
             os.symlink(os.path.join(self._places.units, f"{unit}.timer"), link)
-        except OSError as error:
-            raise unwritten(link, error) from None
 
     def _stamp(self, unit: str) -> None:
         path = os.path.join(self._places.stamps, f"stamp-{unit}.timer")
-        try:
+        with writing(path):
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             with open(path, "ab"):
                 pass
             os.utime(path)
-        except OSError as error:
-            raise unwritten(path, error) from None
 
 
 def _read(path: str) -> t.Tuple[t.Optional[str], int]:

@@ -19,7 +19,7 @@ from .._backup import host
 from .._backup.directory import OtherStore
 from .._base import UsageError, parse, show
 from .job import Job
-from .record import unwritten
+from .record import writing
 
 NEW = "(new)"
 
@@ -63,7 +63,7 @@ class Destination:
             return
         places = (os.fsdecode(parse(place)) for one in self._present for place in (one.store, one.backup_dir))
         self._idle = [place for place in places if not os.path.isdir(place)]
-        self._add([f"make directory {show(os.fsencode(place))}" for place in self._idle])
+        self._add([f"make directory {show(place)}" for place in self._idle])
 
     def _add(self, steps: t.Sequence[str]) -> None:
         self.steps += [step for step in steps if step not in self.steps]
@@ -104,7 +104,5 @@ class Destination:
 
 def make_directory(path: str) -> None:
     """Create a directory that only root can read, if there is none."""
-    try:
+    with writing(path):
         os.makedirs(path, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise unwritten(path, error) from None

@@ -26,11 +26,11 @@ import typing as t
 from .._backup.ids import check_workload
 from .._backup.manager import Manager
 from .._backup.query import Query
-from .._base import Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, brief, files, held, is_at, open_directory, parse, reason, show
+from .._base import Closing, Damaged, NotFound, TargetError, TargetFull, UsageError, VoltError, brief, files, held, is_at, open_directory, parse, reason, show
 from .._proof import trial
 from .._restore.plan import RestoreRequest
 from .._restore.remove import Remover
-from . import job as jobs
+from . import job as jobs, leftovers
 from .held import of_job
 from .record import DIRECTORY as RECORDS, RunRecord
 
@@ -138,7 +138,7 @@ class Driller:
         real = os.path.realpath(self._scratch)
         for kept in manager.places:
             if f"{real}/".startswith(f"{kept}/"):
-                raise UsageError(f"The scratch directory {scratch} is inside {show(os.fsencode(kept))}, where backups are kept; choose another.")
+                raise UsageError(f"The scratch directory {scratch} is inside {show(kept)}, where backups are kept; choose another.")
         self._directory, self._records, self._command, self._copies = directory, records, command, copies
         self._where = copies.remote.transport.where if copies is not None else None
         self._ours = copies is None or copies.are_ours
@@ -203,7 +203,7 @@ class Driller:
         job = None
         try:
             with self._room() as place:
-                target = show(os.fsencode(place))
+                target = show(place)
                 foreseen, passed = self._foresee(workload, target)
                 backup, size = foreseen["backup_id"], foreseen["total_size"]
                 record = self._record(backup)
@@ -217,7 +217,7 @@ class Driller:
                 raise
             why, passed = error.message, error.details.get("skipped", passed)
         except OSError as error:
-            why = f"{show(os.fsencode(self._scratch))} cannot be used: {reason(error)}; choose another directory."
+            why = f"{show(self._scratch)} cannot be used: {reason(error)}; choose another directory."
         drill = self._failed(workload, "")._replace(
             backup_id=backup, reason=why, total_size=size, duration=time.monotonic_ns() - began, unstable_count=unstable, passed_over=passed,
             dumps=found.dumps, command=found.command,
@@ -239,7 +239,7 @@ class Driller:
         needed, free = found.restore["bytes_needed"] + _SPARE, place.f_bavail * place.f_frsize
         if needed > free:
             raise TargetFull(
-                f"A drill of {found.restore['backup_id']} needs {needed} bytes in {show(os.fsencode(self._scratch))}, but {free} are free; choose a directory"
+                f"A drill of {found.restore['backup_id']} needs {needed} bytes in {show(self._scratch)}, but {free} are free; choose a directory"
                 " with more space."
             )
         return found.restore, passed
@@ -285,7 +285,7 @@ class Driller:
             return None
         with contextlib.suppress(NotFound):
             job = jobs.load(workload, self._directory)
-            if self._manager.places == Manager(job.store, job.backup_dir).places and (backup is None or of_job(job)(backup)):
+            if self._manager.places == job.manager.places and (backup is None or of_job(job)(backup)):
                 return job
         return None
 
@@ -321,7 +321,7 @@ class Driller:
             open_to = files.exposed(os.path.realpath(self._scratch))
             if open_to is not None:
                 raise TargetError(
-                    f"Other users can write to {show(os.fsencode(open_to))}; choose a scratch directory that only root or this user can write to."
+                    f"Other users can write to {show(open_to)}; choose a scratch directory that only root or this user can write to."
                 )
             self._sweep(top)
             os.mkdir(name, 0o700, dir_fd=top)
@@ -329,7 +329,7 @@ class Driller:
             try:
                 fcntl.flock(room, fcntl.LOCK_EX)
                 if not is_at(room, os.path.join(self._scratch, name)):
-                    raise TargetError(f"{show(os.fsencode(self._scratch))}: another drill removed its directory; run the drill again.")
+                    raise TargetError(f"{show(self._scratch)}: another drill removed its directory; run the drill again.")
                 yield os.path.join(self._scratch, name, "tree")
             finally:
                 with held():
@@ -337,22 +337,16 @@ class Driller:
                     os.close(room)
         finally:
             os.close(top)
-            for path in made:
-                with contextlib.suppress(OSError):  # others may use it by now
-                    os.rmdir(path)
+            leftovers.sweep(made)
 
     @staticmethod
     def _sweep(top: int) -> None:
         """Remove rooms of drills that are dead. What other users made is theirs, whatever its name."""
         for name in filter(_ROOM.match, os.listdir(top)):
-            with contextlib.suppress(OSError):  # not ours to care for
-                room = open_directory(name, top)
-                try:
-                    if os.fstat(room).st_uid == os.geteuid():
-                        fcntl.flock(room, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        Remover(None).remove(top, os.fsencode(name), b"")
-                finally:
-                    os.close(room)
+            with contextlib.suppress(OSError), Closing(open_directory(name, top)) as room:  # else it is not ours to care for
+                if os.fstat(room).st_uid == os.geteuid():
+                    fcntl.flock(room, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    Remover(None).remove(top, os.fsencode(name), b"")
 
 
 def _missing(path: str) -> t.List[str]:

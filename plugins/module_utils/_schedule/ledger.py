@@ -24,7 +24,7 @@ import typing as t
 
 from .._base import files
 from .command import remove
-from .record import DIRECTORY, noting, unwritten
+from .record import DIRECTORY, noting, writing
 
 #: No workload has a name that begins with a dot.
 _NAME = ".host.json"
@@ -65,14 +65,11 @@ class Ledger:
         """
         if how(self.read()) == self.read():
             return
-        try:
-            with noting(self._directory):
-                before = self.read()
-                after = how(before)
-                if after != before:
-                    files.write_file(self._path, (json.dumps(after._asdict(), indent=1, sort_keys=True) + "\n").encode())
-        except OSError as error:
-            raise unwritten(self._path, error) from None
+        with writing(self._path), noting(self._directory):
+            before = self.read()
+            after = how(before)
+            if after != before:
+                files.write_file(self._path, (json.dumps(after._asdict(), indent=1, sort_keys=True) + "\n").encode())
 
     def forget(self) -> None:
         """Nothing of the host is declared any more."""

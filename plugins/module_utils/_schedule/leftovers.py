@@ -31,7 +31,7 @@ def drop_ins(directory: str, names: t.Iterable[str]) -> t.List[str]:
 
 
 def sweep(directories: t.Iterable[str]) -> None:
-    """Remove directories that are empty."""
+    """Remove directories that are empty: others may use them by now."""
     for path in directories:
         with contextlib.suppress(OSError):  # not empty, or not there
             os.rmdir(path)

@@ -15,7 +15,7 @@ import typing as t
 
 from .._base import UsageError, VoltError, files, one_line, parse, show
 from . import command
-from .record import DIRECTORY as RECORDS, Note, RunRecord, unwritten
+from .record import DIRECTORY as RECORDS, Note, RunRecord, writing
 from .status import TROUBLE, unproved
 from .survey import Survey
 
@@ -99,7 +99,7 @@ def _stores(there: Survey) -> t.Dict[str, os.statvfs_result]:
     found = {}
     for store in sorted({store for store, _backup_dir in there.places}):
         with contextlib.suppress(OSError):
-            found[show(os.fsencode(store))] = os.statvfs(store)
+            found[show(store)] = os.statvfs(store)
     return found
 
 
@@ -130,10 +130,8 @@ def write(content: str, path: str) -> None:
     """Write the file, whole or not at all; never in the place of another's."""
     if not os.path.isdir(path) and is_foreign(path):
         raise VoltError(f"{show(path)} was not written by volt.backup and is not changed; move it away, or choose another metrics file.")
-    try:
+    with writing(path):
         files.write_file(path, content.encode(), mode=0o644)
-    except OSError as error:
-        raise unwritten(path, error) from None
 
 
 def remove(path: str) -> None:

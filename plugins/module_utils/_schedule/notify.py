@@ -12,14 +12,13 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import typing as t
 
 from .._backup import host
 from .._backup.ids import is_workload
-from .._base import VoltError, brief, show_time
-from . import hooks, job as jobs, notification, public, systemd, upkeep, watch
+from .._base import VoltError, brief
+from . import hooks, job as jobs, notification, public, status, systemd, upkeep, watch
 from .record import RunRecord
 
 Facts = t.Dict[str, t.Any]
@@ -94,7 +93,7 @@ def facts_of(unit: str) -> Facts:
         "reason": why,
         "source": _source(workload) if workload else None,
         "failures": note.get("failures"),
-        "last_success": show_time(datetime.datetime.fromtimestamp(success, datetime.timezone.utc)) if success else None,
+        "last_success": status.shown(success),
     }
 
 

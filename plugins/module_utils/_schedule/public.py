@@ -18,7 +18,6 @@ the next update or backup is due. A file that cannot be updated is removed, beca
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fcntl
 import grp
 import json
@@ -27,11 +26,12 @@ import os
 import time
 import typing as t
 
-from .._base import LockTimeout, StoreError, Unsupported, VoltError, files, lock_file, newer, open_file, parse, reason, show_time
+from .._base import Closing, LockTimeout, StoreError, Unsupported, VoltError, check_format, files, lock_file, open_file, parse, reason
 from . import job as jobs, metrics, units
 from .apart import apart
 from .ledger import Ledger
-from .record import AHEAD, DIRECTORY as RECORDS, unwritten
+from .record import AHEAD, DIRECTORY as RECORDS, writing
+from .status import shown
 from .survey import Survey, survey
 
 PATH = f"{units.RUNTIME}/status.json"
@@ -59,8 +59,7 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
     """The content of the file, in the form of `Survey.value`. A missing or stale file is a problem among the others."""
     try:
         value = json.loads(files.read_file(path, _MOST))
-        if value["format"] > FORMAT:
-            raise newer(f"{path} (format {value['format']})")
+        check_format(value["format"], FORMAT, path)
         found = {name: list(value[name]) for name in ("schedules", "workloads", "problems", "trouble")}
         written, deadline = float(value["written"]), float(value["deadline"])
     except FileNotFoundError:
@@ -75,12 +74,8 @@ def read(path: str = PATH) -> t.Dict[str, t.Any]:
         raise VoltError(f"{path} cannot be read ({reason(error) if isinstance(error, OSError) else 'it is damaged'}); run as root.") from None
     now = time.time()
     if now > deadline or written > now + AHEAD:
-        _add(found, f"{path} is stale: it was written at {_shown(written)} and was valid until {_shown(deadline)}; run volt-backup status as root.")
+        _add(found, f"{path} is stale: it was written at {shown(written)} and was valid until {shown(deadline)}; run volt-backup status as root.")
     return {**found, "count": len(found["schedules"]), "written_at": written, "holds_until": None if math.isinf(deadline) else deadline}
-
-
-def _shown(moment: float) -> str:
-    return show_time(datetime.datetime.fromtimestamp(moment, datetime.timezone.utc))
 
 
 def _add(found: t.Dict[str, t.List[t.Any]], why: str) -> None:
@@ -90,40 +85,40 @@ def _add(found: t.Dict[str, t.List[t.Any]], why: str) -> None:
 
 def write(there: Survey, path: str = PATH) -> None:
     """Write the file, or remove it if there is nothing to publish."""
+    with writing(path):
+        try:
+            if there.schedules or there.problems:
+                _write(_text(there), path)
+            else:
+                _drop(path)
+        except OSError:
+            files.quietly(os.unlink, path)
+            raise
+
+
+def _write(text: str, path: str) -> None:
     directory = os.path.dirname(path)
-    try:
-        if not (there.schedules or there.problems):
-            for gone in (path, os.path.join(directory, LOCK)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(gone)
-            _drop_locks(directory)
-            with contextlib.suppress(OSError):  # not empty, or not there
-                os.rmdir(directory)
-            return
-        os.makedirs(directory, mode=0o750, exist_ok=True)
-        group = _group()
-        status = os.stat(directory)
-        if (status.st_gid, status.st_mode & 0o7777) != (group, 0o2750):
-            with contextlib.suppress(PermissionError):
-                os.chown(directory, 0, group)
-                os.chmod(directory, 0o2750)
-        files.write_file(path, _text(there).encode(), mode=0o640)
-    except OSError as error:
-        files.quietly(os.unlink, path)
-        raise unwritten(path, error) from None
+    os.makedirs(directory, mode=0o750, exist_ok=True)
+    group = _group()
+    status = os.stat(directory)
+    if (status.st_gid, status.st_mode & 0o7777) != (group, 0o2750):
+        with contextlib.suppress(PermissionError):
+            os.chown(directory, 0, group)
+            os.chmod(directory, 0o2750)
+    files.write_file(path, text.encode(), mode=0o640)
 
 
-def _drop_locks(directory: str) -> None:
-    """Remove the locks that runs leave beside the status (`_sources`), but not those that a run holds."""
-    for name in files.names_in(directory):
-        with contextlib.suppress(OSError):
-            if name.endswith(".lock"):
-                fd = open_file(os.path.join(directory, name))
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(os.path.join(directory, name))
-                finally:
-                    os.close(fd)
+def _drop(path: str) -> None:
+    """Remove the file, and the locks that runs leave beside it (`_sources`), but not those that a run holds."""
+    directory = os.path.dirname(path)
+    files.unlink(path)
+    files.unlink(os.path.join(directory, LOCK))
+    for lock in [os.path.join(directory, name) for name in files.names_in(directory) if name.endswith(".lock")]:
+        with contextlib.suppress(OSError), Closing(open_file(lock)) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(lock)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        os.rmdir(directory)
 
 
 def _group() -> int:

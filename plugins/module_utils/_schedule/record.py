@@ -21,7 +21,7 @@ import time
 import typing as t
 
 from .._backup.ids import check_workload
-from .._base import VoltError, directory_lock, files, lock_file, reason, show
+from .._base import Closing, VoltError, directory_lock, files, lock_file, reason, show
 from . import days
 from .command import remove
 from .slots import Slots
@@ -61,9 +61,7 @@ class RunRecord:
         """
         try:
             note = json.loads(files.read_file(self._path, _MOST))
-        except FileNotFoundError:
-            return {}
-        except (ValueError, RecursionError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
         except OSError as error:
             raise VoltError(f"{self._path} cannot be read: {reason(error)}; run as root.") from None
@@ -135,27 +133,20 @@ class RunRecord:
     @contextlib.contextmanager
     def _noting(self) -> t.Iterator[Note]:
         """The record, to be changed: one process at a time, because a hook does not hold the workload's lock."""
-        try:
-            with noting(os.path.dirname(self._path)):
-                note = self.read()
-                yield note
-                files.write_file(self._path, (json.dumps(note, indent=1) + "\n").encode())
-        except OSError as error:
-            raise unwritten(self._path, error) from None
+        with writing(self._path), noting(os.path.dirname(self._path)):
+            note = self.read()
+            yield note
+            files.write_file(self._path, (json.dumps(note, indent=1) + "\n").encode())
 
     @contextlib.contextmanager
     def alone(self) -> t.Iterator[None]:
         """One run of the workload at a time: a second waits for as long as the first takes."""
         path = f"{self._path[:-5]}.lock"
-        try:
+        with writing(path):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise unwritten(path, error) from None
         fd = lock_file(path, fcntl.LOCK_EX, math.inf, f"the run lock of workload {os.path.basename(path)[:-5]}")
-        try:
+        with Closing(t.cast(int, fd)):
             yield
-        finally:
-            os.close(t.cast(int, fd))
 
     def busy(self) -> bool:
         """Whether a run holds the lock: the record does not show that, because a run that ended by a power cut records nothing."""
@@ -180,10 +171,8 @@ class RunRecord:
         with contextlib.suppress(VoltError):  # a run holds the lock, or the file is not a lock
             fd = lock_file(path, fcntl.LOCK_EX, -math.inf, path, write=False)
             if fd is not None:
-                try:
+                with Closing(fd):
                     remove(path)  # while it is locked: a run that waits for it looks whether it is still there
-                finally:
-                    os.close(fd)
 
 
 @contextlib.contextmanager
@@ -241,9 +230,13 @@ def is_due(note: Note, slots: t.Optional[Slots], now: float) -> bool:
     return slots is None or bool(note.get("asked")) or began is None or began > now + AHEAD or slots.begun(now) > began
 
 
-def unwritten(path: str, error: OSError) -> VoltError:
-    """The exception if a file of a schedule cannot be written."""
-    return VoltError(f"{show(os.fsencode(path))} cannot be written: {reason(error)}; fix that, then run again.")
+@contextlib.contextmanager
+def writing(path: str) -> t.Iterator[None]:
+    """An error of the system in the context is a failure to write a file of a schedule."""
+    try:
+        yield
+    except OSError as error:
+        raise VoltError(f"{show(path)} cannot be written: {reason(error)}; fix that, then run again.") from None
 
 
 def _fail(note: Note, why: str, invocation: str, code: str, backup: t.Optional[str] = None) -> None:

@@ -53,10 +53,8 @@ def send(settings: notification.Settings, name: str, facts: Facts) -> None:
     def go() -> None:
         ways[name](settings[name], facts)
 
-    if notification.is_program(settings, name):
-        why = _try(go)  # which has its own deadline, and our output
-    else:
-        why = _try_apart(go, _PATIENCE)
+    # a program has its own deadline, and our output
+    why = _try(go) if notification.is_program(settings, name) else _try_apart(go, _PATIENCE)
     if why is not None:
         raise NotSent(why)
 

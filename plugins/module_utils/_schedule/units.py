@@ -157,7 +157,7 @@ def _remote(job: Job) -> t.Optional[url.Place]:
         place = url.parse(remotes.resolve(job.remote).url) if job.remote is not None else None
     except VoltError:  # it is not declared any more: the run will say so
         return None
-    return place._replace(path=show(os.fsencode(place.path))) if place is not None else None
+    return place._replace(path=show(place.path)) if place is not None else None
 
 
 def _mounts(job: Job) -> t.List[str]:
@@ -201,7 +201,7 @@ def users(directory: str, command: str) -> t.List[str]:
         if name.startswith("volt-") and name.endswith(".service") and is_ours(path):
             with open(open_file(path), encoding="utf-8", errors="surrogateescape") as file:
                 started = _paths(file.read())
-            if any(host.is_same(show(os.fsencode(said)), show(os.fsencode(command))) for said in started):
+            if any(host.is_same(show(said), show(command)) for said in started):
                 found.append(name)
     return found
 
