@@ -18,8 +18,28 @@ from .._backup.manager import Manager
 from .._backup.query import Query
 from .._base import NotFound, UsageError, VoltError, one_line
 from . import look, screen
-from .remotes import opened, remote_option
-from .upkeep import DONE, FAILED, INCOMPLETE, UNSUPPORTED, Arguments, Command, Outcome, count, expect, words
+from .remotes import REMOTE, opened
+from .upkeep import (
+    CHOSEN,
+    DIFF_LIMIT,
+    DONE,
+    DRY_RUN,
+    FAILED,
+    ID,
+    INCOMPLETE,
+    PATHS,
+    SINCE,
+    UNSUPPORTED,
+    UNTIL,
+    Arguments,
+    Command,
+    Options,
+    Outcome,
+    argument,
+    count,
+    expect,
+    words,
+)
 
 if t.TYPE_CHECKING:
     from .._backup.create import Created
@@ -29,44 +49,47 @@ if t.TYPE_CHECKING:
     from .._backup.restore import Restored
 
 Backup = t.Mapping[str, t.Any]
+_DRY_RUN = argument("--dry-run", action="store_true", help="list what would change, write nothing")
 
 
 # ---- create
 
 
-def _create_options(made: argparse.ArgumentParser) -> None:
+def _create_options() -> Options:
     from .._backup.brake import MAX_CHURN, MAX_SHRINK
 
-    made.add_argument("workload", metavar="WORKLOAD", help="name of what is backed up")
-    made.add_argument("--source", metavar="DIR", help="the directory to back up")
-    made.add_argument("--stdin", metavar="NAME", help="back up what is piped in, as a file of this name")
-    made.add_argument("--command", type=words, default=(), metavar="WORDS", help="back up the output of a program, fail if it fails (quoted as in a shell)")
-    made.add_argument("--command-file", metavar="NAME", help="name of the file with that output (default: that of the program)")
-    made.add_argument("--dump", dest="dumps", type=_dump, action="append", default=[], metavar="SYSTEM:KEY=VALUE,...",
-                      help="dump a database into the backup, such as postgresql:database=shop (repeatable)")  # fmt: skip
-    made.add_argument("--snapshot", default="none", choices=("none", "auto", "require"),
-                      help="read file system snapshots: where possible, or fail (default: %(default)s)")  # fmt: skip
-    made.add_argument("--snapshot-size", metavar="SIZE", help="space of a classic LVM snapshot, such as 10G (default: 20%% of the volume, or what is free)")
-    made.add_argument("--quiesce", default="none", choices=("none", "pause", "stop"),
-                      help="keep the containers and machines still that use the source (default: %(default)s)")  # fmt: skip
-    made.add_argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)")
-    made.add_argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container")
-    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (repeatable)")
-    made.add_argument("--notes", metavar="TEXT", help="a comment to store with the backup")
-    made.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="exclude what matches (patterns as in .gitignore)")
-    made.add_argument("--exclude-caches", action="store_true", help="exclude directories that contain a CACHEDIR.TAG file")
-    made.add_argument("--one-file-system", action="store_true", help="do not enter other file systems")
-    made.add_argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"), help="how content is stored (default: %(default)s)")
-    made.add_argument("--only-if-changed", action="store_true", help="skip the backup if nothing changed since the newest")
-    made.add_argument("--max-age", metavar="SPAN", help="skip the backup if the newest is younger than this, such as 6h")
-    made.add_argument("--allow-empty", action="store_true", help="back up an empty source even if its newest backup is not empty")
-    made.add_argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may change during the backup (as in .gitignore)")
-    made.add_argument("--fail-on-unstable", action="store_true", help="exit 1 if files changed during the backup")
-    made.add_argument("--max-shrink", default=MAX_SHRINK, type=count, metavar="PERCENT", help="suspect if more files are gone (default: %(default)s; 0: off)")
-    made.add_argument("--max-churn", default=MAX_CHURN, type=count, metavar="PERCENT", help="suspect if more look encrypted (default: %(default)s; 0: off)")
-    made.add_argument("--allow-incomplete", action="store_true", help="exit 0 even if something could not be read")
-    made.add_argument("--dry-run", action="store_true", help="list what would change, write nothing")
-    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+    return (
+        argument("workload", metavar="WORKLOAD", help="name of what is backed up"),
+        argument("--source", metavar="DIR", help="the directory to back up"),
+        argument("--stdin", metavar="NAME", help="back up what is piped in, as a file of this name"),
+        argument("--command", type=words, default=(), metavar="WORDS", help="back up the output of a program, fail if it fails (quoted as in a shell)"),
+        argument("--command-file", metavar="NAME", help="name of the file with that output (default: that of the program)"),
+        argument("--dump", dest="dumps", type=_dump, action="append", default=[], metavar="SYSTEM:KEY=VALUE,...",
+                 help="dump a database into the backup, such as postgresql:database=shop (repeatable)"),  # fmt: skip
+        argument("--snapshot", default="none", choices=("none", "auto", "require"),
+                 help="read file system snapshots: where possible, or fail (default: %(default)s)"),  # fmt: skip
+        argument("--snapshot-size", metavar="SIZE", help="space of a classic LVM snapshot, such as 10G (default: 20%% of the volume, or what is free)"),
+        argument("--quiesce", default="none", choices=("none", "pause", "stop"),
+                 help="keep the containers and machines still that use the source (default: %(default)s)"),  # fmt: skip
+        argument("--type", default="manual", choices=TYPES, help="what the backup is for (default: %(default)s)"),
+        argument("--mode", dest="workload_mode", metavar="MODE", help="kind of workload, such as container"),
+        argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="a label (repeatable)"),
+        argument("--notes", metavar="TEXT", help="a comment to store with the backup"),
+        argument("--exclude", action="append", default=[], metavar="PATTERN", help="exclude what matches (patterns as in .gitignore)"),
+        argument("--exclude-caches", action="store_true", help="exclude directories that contain a CACHEDIR.TAG file"),
+        argument("--one-file-system", action="store_true", help="do not enter other file systems"),
+        argument("--compression", default="auto", choices=("auto", "none", "zstd", "zlib"), help="how content is stored (default: %(default)s)"),
+        argument("--only-if-changed", action="store_true", help="skip the backup if nothing changed since the newest"),
+        argument("--max-age", metavar="SPAN", help="skip the backup if the newest is younger than this, such as 6h"),
+        argument("--allow-empty", action="store_true", help="back up an empty source even if its newest backup is not empty"),
+        argument("--unstable-ok", action="append", default=[], metavar="PATTERN", help="files that may change during the backup (as in .gitignore)"),
+        argument("--fail-on-unstable", action="store_true", help="exit 1 if files changed during the backup"),
+        argument("--max-shrink", default=MAX_SHRINK, type=count, metavar="PERCENT", help="suspect if more files are gone (default: %(default)s; 0: off)"),
+        argument("--max-churn", default=MAX_CHURN, type=count, metavar="PERCENT", help="suspect if more look encrypted (default: %(default)s; 0: off)"),
+        argument("--allow-incomplete", action="store_true", help="exit 0 even if something could not be read"),
+        _DRY_RUN,
+        DIFF_LIMIT,
+    )
 
 
 def _dump(text: str) -> t.Dict[str, t.Dict[str, t.Any]]:
@@ -124,15 +147,17 @@ def _paths(diff: t.Dict[str, t.Any], dry: bool) -> str:
 # ---- list
 
 
-def _list_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", nargs="?", metavar="WORKLOAD", help="list only this workload's backups")
-    made.add_argument("--type", choices=TYPES, help="list only backups of this type")
-    made.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="list only backups with this label (repeatable: with all of them)")
-    made.add_argument("--host", metavar="NAME", help="list only backups made on this host")
-    made.add_argument("--since", metavar="TIME", help="started at or after this time, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
-    made.add_argument("--until", metavar="TIME", help="started at or before this time")
-    made.add_argument("--limit", type=int, default=0, metavar="N", help="list at most this many (default: all)")
-    remote_option(made)
+def _list_options() -> Options:
+    return (
+        argument("workload", nargs="?", metavar="WORKLOAD", help="list only this workload's backups"),
+        argument("--type", choices=TYPES, help="list only backups of this type"),
+        argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="list only backups with this label (repeatable: with all of them)"),
+        argument("--host", metavar="NAME", help="list only backups made on this host"),
+        SINCE,
+        UNTIL,
+        argument("--limit", type=int, default=0, metavar="N", help="list at most this many (default: all)"),
+        *REMOTE,
+    )
 
 
 def _list(args: Arguments, manager: Manager) -> Outcome:
@@ -185,11 +210,13 @@ def _state(backup: Backup) -> str:
 # ---- show
 
 
-def _show_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID", help="a backup's id, or the start of one")
-    made.add_argument("--contents", action="store_true", help="also list the files of the backup")
-    made.add_argument("--diff-limit", type=count, metavar="N", help="how many paths to list (default: all)")
-    remote_option(made)
+def _show_options() -> Options:
+    return (
+        ID,
+        argument("--contents", action="store_true", help="also list the files of the backup"),
+        argument("--diff-limit", type=count, metavar="N", help="how many paths to list (default: all)"),
+        *REMOTE,
+    )
 
 
 def _show(args: Arguments, manager: Manager) -> Outcome:
@@ -262,13 +289,15 @@ def _contents(contents: t.Dict[str, t.Any]) -> str:
 # ---- diff
 
 
-def _diff_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("old", metavar="ID|WORKLOAD|latest", help="the older state: a backup's id, or a workload (its newest good backup)")
-    made.add_argument("new", nargs="?", metavar="ID|WORKLOAD|DIR", help="the newer state: a backup, or a directory, with a slash in it (default: the source)")
-    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
-    remote_option(made)
-    made.add_argument("--no-verify", dest="verify", action="store_false", help="with a directory: trust size and time of its files")
-    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+def _diff_options() -> Options:
+    return (
+        argument("old", metavar="ID|WORKLOAD|latest", help="the older state: a backup's id, or a workload (its newest good backup)"),
+        argument("new", nargs="?", metavar="ID|WORKLOAD|DIR", help="the newer state: a backup, or a directory, with a slash in it (default: the source)"),
+        PATHS,
+        *REMOTE,
+        argument("--no-verify", dest="verify", action="store_false", help="with a directory: trust size and time of its files"),
+        DIFF_LIMIT,
+    )
 
 
 def _diff(args: Arguments, manager: Manager) -> Outcome:
@@ -306,26 +335,28 @@ def _differences(found: Difference) -> str:
 # ---- restore
 
 
-def _restore_options(made: argparse.ArgumentParser) -> None:
+def _restore_options() -> Options:
     from .._restore.plan import ATTRIBUTES, LINKS, STRATEGIES
 
-    made.add_argument("id", metavar="ID|WORKLOAD|latest", help="a backup's id, a workload (its newest good backup), or latest, with one workload only")
-    remote_option(made)
-    made.add_argument("--target", metavar="DIR", help="where to restore (default: the original path)")
-    made.add_argument("--force", action="store_true", help="overwrite a target that differs")
-    made.add_argument("--strategy", default="auto", choices=STRATEGIES, help="replace the tree as a whole, or change it (default: %(default)s)")
-    made.add_argument("--delete", action="store_true", help="in place: remove files that are not in the backup")
-    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
-    made.add_argument("--link", default="auto", choices=LINKS, help="how content gets there (default: %(default)s: reflink, else copy)")
-    made.add_argument("--verify", action="store_true", default=True, help="hash existing and linked files (the default)")
-    made.add_argument("--no-verify", dest="verify", action="store_false", help="trust size and time of existing files, and linked files")
-    made.add_argument("--salvage", action="store_true", help="restore the intact files of a damaged backup, and list the others")
-    made.add_argument("--attributes", default="best_effort", choices=ATTRIBUTES, help="strict: fail if the target cannot store them all")
-    made.add_argument("--allow-in-use", action="store_true", help="restore even if a container runs on the target or has mounts in it")
-    made.add_argument("--numeric-owner", action="store_true", help="restore owners by number, not by name")
-    made.add_argument("--keep-previous", action="store_true", help="keep the replaced tree beside the target")
-    made.add_argument("--dry-run", action="store_true", help="list what would change, write nothing")
-    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+    return (
+        CHOSEN,
+        *REMOTE,
+        argument("--target", metavar="DIR", help="where to restore (default: the original path)"),
+        argument("--force", action="store_true", help="overwrite a target that differs"),
+        argument("--strategy", default="auto", choices=STRATEGIES, help="replace the tree as a whole, or change it (default: %(default)s)"),
+        argument("--delete", action="store_true", help="in place: remove files that are not in the backup"),
+        PATHS,
+        argument("--link", default="auto", choices=LINKS, help="how content gets there (default: %(default)s: reflink, else copy)"),
+        argument("--verify", action="store_true", default=True, help="hash existing and linked files (the default)"),
+        argument("--no-verify", dest="verify", action="store_false", help="trust size and time of existing files, and linked files"),
+        argument("--salvage", action="store_true", help="restore the intact files of a damaged backup, and list the others"),
+        argument("--attributes", default="best_effort", choices=ATTRIBUTES, help="strict: fail if the target cannot store them all"),
+        argument("--allow-in-use", action="store_true", help="restore even if a container runs on the target or has mounts in it"),
+        argument("--numeric-owner", action="store_true", help="restore owners by number, not by name"),
+        argument("--keep-previous", action="store_true", help="keep the replaced tree beside the target"),
+        _DRY_RUN,
+        DIFF_LIMIT,
+    )
 
 
 def _restore(args: Arguments, manager: Manager) -> Outcome:
@@ -370,9 +401,9 @@ def _restored(done: Restored, dry: bool) -> str:
 # ---- delete
 
 
-def _delete_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID", help="a backup's id, or the start of one")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
+def _one_options() -> Options:
+    """Of commands about one backup."""
+    return ID, DRY_RUN
 
 
 def _delete(args: Arguments, manager: Manager) -> Outcome:
@@ -390,9 +421,11 @@ def _unknown(backup: str, manager: Manager) -> NotFound:
 # ---- accept, protect, unprotect
 
 
-def _accept_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("name", metavar="ID|WORKLOAD", help="a suspect backup, or a workload whose mount was removed for good")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
+def _accept_options() -> Options:
+    return (
+        argument("name", metavar="ID|WORKLOAD", help="a suspect backup, or a workload whose mount was removed for good"),
+        DRY_RUN,
+    )
 
 
 def _accept(args: Arguments, manager: Manager) -> Outcome:
@@ -405,11 +438,6 @@ def _accept(args: Arguments, manager: Manager) -> Outcome:
     verb = "Would forget" if args.dry_run else "Forgot"
     text = f"{verb} these mounts: {one_line(', '.join(forgotten))}.\n" if forgotten else "Nothing to accept: no mount is missing.\n"
     return Outcome({"changed": bool(forgotten), "mounts": forgotten}, lambda: text)
-
-
-def _protect_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="ID", help="a backup's id, or the start of one")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
 
 
 def _protect(args: Arguments, manager: Manager) -> Outcome:
@@ -432,8 +460,8 @@ COMMANDS = (
     Command("show", "show one backup", _show_options, _show, ids=("id",)),
     Command("diff", "show the changes between two backups, or since one", _diff_options, _diff),
     Command("restore", "restore a backup", _restore_options, _restore),
-    Command("delete", "delete a backup", _delete_options, _delete, ids=("id",)),
+    Command("delete", "delete a backup", _one_options, _delete, ids=("id",)),
     Command("accept", "accept a suspect backup, or a missing mount, as correct", _accept_options, _accept),
-    Command("protect", "protect a backup from deletion", _protect_options, _protect, ids=("id",)),
-    Command("unprotect", "allow a protected backup to be deleted again", _protect_options, _unprotect, ids=("id",)),
+    Command("protect", "protect a backup from deletion", _one_options, _protect, ids=("id",)),
+    Command("unprotect", "allow a protected backup to be deleted again", _one_options, _unprotect, ids=("id",)),
 )

@@ -25,7 +25,8 @@ import os
 import stat
 import typing as t
 
-from .._base import VoltError, files, reason, show
+from .._base import Closing, VoltError, files, reason, show
+from .._schedule.record import writing
 from . import cli, completion, manual, page
 
 _MODE = 0o644
@@ -53,10 +54,10 @@ class Beside:
                     continue
                 files.foresee_write(place)
             except OSError as error:
-                self.warnings.append(f"{_shown(place)} is left alone: {reason(error)}.")
+                self.warnings.append(f"{show(place)} is left alone: {reason(error)}.")
                 continue
             if found == "":
-                self.warnings.append(f"{_shown(place)} was not written by volt_runner and is left alone.")
+                self.warnings.append(f"{show(place)} was not written by volt_runner and is left alone.")
                 continue
             self._wanted[place] = data
             if found is not None:
@@ -76,11 +77,9 @@ class Beside:
         """Write what is missing, or is not as it should be."""
         for place, data in self._wanted.items():
             if self._found.get(place) != _line(place, data, _MODE):
-                try:
+                with writing(place):
                     _make(os.path.dirname(place))
                     files.write_file(place, data, mode=_MODE)
-                except OSError as error:
-                    raise VoltError(f"{_shown(place)} cannot be written: {reason(error)}; fix that, then run again.") from None
 
     def remove(self) -> None:
         """Remove what is ours. Directories stay: others use them too."""
@@ -88,7 +87,7 @@ class Beside:
             try:
                 files.unlink(place)
             except OSError as error:
-                raise VoltError(f"{_shown(place)} cannot be removed: {reason(error)}; fix that, then run again.") from None
+                raise VoltError(f"{show(place)} cannot be removed: {reason(error)}; fix that, then run again.") from None
 
 
 def _all(path: str) -> t.Dict[str, bytes]:
@@ -128,7 +127,7 @@ def _look(place: str) -> t.Optional[str]:
 
 
 def _line(place: str, data: bytes, mode: int) -> str:
-    return f"{_shown(place)}: {hashlib.sha256(data).hexdigest()} {mode:04o}\n"
+    return f"{show(place)}: {hashlib.sha256(data).hexdigest()} {mode:04o}\n"
 
 
 def _make(directory: str) -> None:
@@ -136,12 +135,5 @@ def _make(directory: str) -> None:
     if not os.path.isdir(directory):
         _make(os.path.dirname(directory))
         os.mkdir(directory)
-        fd = files.open_directory(directory)  # by descriptor: the owner of the parent directory may have replaced it with a link
-        try:
+        with Closing(files.open_directory(directory)) as fd:  # by descriptor: the owner of the parent directory may have replaced it with a link
             os.fchmod(fd, 0o755)
-        finally:
-            os.close(fd)
-
-
-def _shown(place: str) -> str:
-    return show(os.fsencode(place))

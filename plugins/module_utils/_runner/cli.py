@@ -126,8 +126,8 @@ def parser(said: t.Optional[t.Collection[str]] = None) -> argparse.ArgumentParse
             command.name, help=command.about, description=command.about, parents=[_shared({})], epilog=manual.epilog(command.name),
             formatter_class=_Formatter,
         )  # fmt: skip
-        if said is None or command.name in said:
-            command.options(made)
+        for names, about in command.options() if said is None or command.name in said else ():
+            made.add_argument(*names, **about)
         flags = {action.dest: action for action in made._actions if action.option_strings}
         made.set_defaults(call=functools.partial(_call, command), flags=flags)
     return top
@@ -145,9 +145,11 @@ def _shared(defaults: t.Dict[str, t.Any]) -> argparse.ArgumentParser:
     return shared
 
 
-def _help_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("topic", nargs="?", metavar="COMMAND", help="the command to explain (default: all)")
-    made.add_argument("--man", action="store_true", help="print the manual page, for man -l")
+def _help_options() -> upkeep.Options:
+    return (
+        upkeep.argument("topic", nargs="?", metavar="COMMAND", help="the command to explain (default: all)"),
+        upkeep.argument("--man", action="store_true", help="print the manual page, for man -l"),
+    )
 
 
 def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) -> upkeep.Outcome:
@@ -163,12 +165,14 @@ def _help(top: argparse.ArgumentParser, words: t.Any, args: upkeep.Arguments) ->
     return upkeep.Outcome({"changed": False, "help": text}, lambda: text)
 
 
-def _completion_options(made: argparse.ArgumentParser) -> None:
+def _completion_options() -> upkeep.Options:
     from . import completion
 
-    made.add_argument("shell", metavar="SHELL", choices=(*completion.SHELLS, completion.WORDS), help=f"one of {', '.join(completion.SHELLS)}")
     about = f"with {completion.WORDS} for a shell: what was typed so far; called by the scripts"
-    made.add_argument("typed", metavar="TYPED", nargs=argparse.REMAINDER, help=about)  # which leaves each -- where it is
+    return (
+        upkeep.argument("shell", metavar="SHELL", choices=(*completion.SHELLS, completion.WORDS), help=f"one of {', '.join(completion.SHELLS)}"),
+        upkeep.argument("typed", metavar="TYPED", nargs=argparse.REMAINDER, help=about),  # which leaves each -- where it is
+    )
 
 
 def _completion(top: argparse.ArgumentParser, args: upkeep.Arguments) -> upkeep.Outcome:

@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
-import contextlib
 import functools
 import itertools
 import os
@@ -21,8 +19,8 @@ from .._backup.manager import Manager
 from .._backup.query import Query
 from .._base import UsageError, VoltError, files, one_line, reason, show
 from . import screen
-from .remotes import opened, remote_option
-from .upkeep import DONE, INCOMPLETE, Arguments, Command, Outcome, count, expect
+from .remotes import REMOTE, opened
+from .upkeep import CHOSEN, DIFF_LIMIT, DONE, INCOMPLETE, PATHS, SINCE, UNTIL, Arguments, Command, Options, Outcome, argument, expect
 
 if t.TYPE_CHECKING:
     from .._backup.origin import Origin
@@ -30,13 +28,8 @@ if t.TYPE_CHECKING:
 
 #: Bytes of a file that a result in JSON may have.
 _JSON_MOST = 16 << 20
-_BACKUP = "a backup's id, a workload (its newest good backup), or latest, with one workload only"
-
-
-def _backup_option(made: argparse.ArgumentParser) -> None:
-    """Which backup is meant, and where it is."""
-    made.add_argument("id", metavar="ID|WORKLOAD|latest", help=_BACKUP)
-    remote_option(made)
+#: Which backup is meant, and where it is.
+_BACKUP = (CHOSEN, *REMOTE)
 
 
 def _opened(args: Arguments, manager: Manager, everything: bool = False) -> t.ContextManager[Origin]:
@@ -47,10 +40,12 @@ def _opened(args: Arguments, manager: Manager, everything: bool = False) -> t.Co
 # ---- ls
 
 
-def _ls_options(made: argparse.ArgumentParser) -> None:
-    _backup_option(made)
-    made.add_argument("path", nargs="?", metavar="PATH", help="a path of the backup, with or without the source in front (default: the source)")
-    made.add_argument("--recursive", action="store_true", help="also list what is below the directories")
+def _ls_options() -> Options:
+    return (
+        *_BACKUP,
+        argument("path", nargs="?", metavar="PATH", help="a path of the backup, with or without the source in front (default: the source)"),
+        argument("--recursive", action="store_true", help="also list what is below the directories"),
+    )
 
 
 def _ls(args: Arguments, manager: Manager) -> Outcome:
@@ -82,9 +77,11 @@ def entries(listed: t.Sequence[t.Mapping[str, t.Any]]) -> str:
 # ---- cat
 
 
-def _cat_options(made: argparse.ArgumentParser) -> None:
-    _backup_option(made)
-    made.add_argument("path", metavar="PATH", help="a file of the backup, with or without the source in front")
+def _cat_options() -> Options:
+    return (
+        *_BACKUP,
+        argument("path", metavar="PATH", help="a file of the backup, with or without the source in front"),
+    )
 
 
 def _cat(args: Arguments, manager: Manager) -> Outcome:
@@ -116,11 +113,13 @@ def _check(_data: bytes) -> bool:
 # ---- export
 
 
-def _export_options(made: argparse.ArgumentParser) -> None:
-    _backup_option(made)
-    made.add_argument("--tar", action="store_true", default=True, help="as a tar archive in the format pax (the default)")
-    made.add_argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
-    made.add_argument("--output", metavar="FILE", help="write the archive to this file (default: to standard output)")
+def _export_options() -> Options:
+    return (
+        *_BACKUP,
+        argument("--tar", action="store_true", default=True, help="as a tar archive in the format pax (the default)"),
+        PATHS,
+        argument("--output", metavar="FILE", help="write the archive to this file (default: to standard output)"),
+    )
 
 
 def _export(args: Arguments, manager: Manager) -> Outcome:
@@ -148,29 +147,26 @@ def _export(args: Arguments, manager: Manager) -> Outcome:
 # ---- find, history
 
 
-def _filters(made: argparse.ArgumentParser) -> None:
-    """Which backups are searched."""
-    made.add_argument("--workload", metavar="WORKLOAD", help="search only this workload's backups")
-    made.add_argument("--host", metavar="NAME", help="search only backups made on this host")
-    made.add_argument("--since", metavar="TIME", help="started at or after this time, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
-    made.add_argument("--until", metavar="TIME", help="started at or before this time")
-    remote_option(made)
+#: Which backups are searched.
+_FILTERS = (
+    argument("--workload", metavar="WORKLOAD", help="search only this workload's backups"),
+    argument("--host", metavar="NAME", help="search only backups made on this host"),
+    SINCE,
+    UNTIL,
+    *REMOTE,
+)
 
 
-@contextlib.contextmanager
-def _searched(args: Arguments, manager: Manager, pattern: t.Optional[str]) -> t.Iterator[Search]:
+def _searched(args: Arguments, manager: Manager, pattern: t.Optional[str]) -> t.ContextManager[Search]:
     """A search through the backups that match. :param pattern: what will be searched; None for a path."""
     from .._backup.search import reads_all
 
     everything = reads_all(pattern)
     query = Query(workload=args.workload, host=args.host, since=args.since, until=args.until)
-    if args.remote is None:
-        expect(manager, args.workload)
-        with manager.searched(query) as search:
-            yield search
-        return
-    with opened(args, manager).searched(query, everything) as search:
-        yield search
+    if args.remote is not None:
+        return opened(args, manager).searched(query, everything)
+    expect(manager, args.workload)
+    return manager.searched(query)
 
 
 def _searching(found: t.Dict[str, t.Any], text: t.Callable[[t.Mapping[str, t.Any]], str]) -> Outcome:
@@ -178,10 +174,12 @@ def _searching(found: t.Dict[str, t.Any], text: t.Callable[[t.Mapping[str, t.Any
     return Outcome({**found, "changed": False}, lambda: text(found), status=INCOMPLETE if found["not_searched"] else DONE)
 
 
-def _find_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("pattern", metavar="PATTERN", help="a name or a path as in .gitignore, such as '*.conf' or /conf/app.conf")
-    _filters(made)
-    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+def _find_options() -> Options:
+    return (
+        argument("pattern", metavar="PATTERN", help="a name or a path as in .gitignore, such as '*.conf' or /conf/app.conf"),
+        *_FILTERS,
+        DIFF_LIMIT,
+    )
 
 
 def _find(args: Arguments, manager: Manager) -> Outcome:
@@ -201,9 +199,11 @@ def _matches(value: t.Mapping[str, t.Any]) -> str:
     return (screen.fitted(head, rows, right=(0, 2), wrap=False) if rows else "") + more
 
 
-def _history_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("path", metavar="PATH", help="a path, with or without the source in front")
-    _filters(made)
+def _history_options() -> Options:
+    return (
+        argument("path", metavar="PATH", help="a path, with or without the source in front"),
+        *_FILTERS,
+    )
 
 
 def _history(args: Arguments, manager: Manager) -> Outcome:

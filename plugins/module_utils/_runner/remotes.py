@@ -8,14 +8,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import typing as t
 
 from .._backup.manager import Manager
 from .._base import UsageError, show_time
 from . import screen
-from .upkeep import Arguments, Command, Outcome, count
+from .upkeep import IDENTITY, Arguments, Command, Options, Outcome, argument, count
 
 if t.TYPE_CHECKING:
     from .._backup.records import Sidecar
@@ -24,11 +23,10 @@ if t.TYPE_CHECKING:
     from .._remote.sealed import Recovery
 
 
-def remote_option(made: argparse.ArgumentParser, needed: bool = False) -> None:
-    """Which remote, and what opens it."""
-    if not needed:
-        made.add_argument("--identity", metavar="FILE", help="the recovery key, to read a sealed remote")
-    made.add_argument("--remote", required=needed, metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup")
+_WHICH = "a declared remote, or a URL such as file:///mnt/nas/backup"
+#: Which remote, and what opens it.
+REMOTE = (IDENTITY, argument("--remote", metavar="REMOTE", help=_WHICH))
+_NEEDED_REMOTE = argument("--remote", required=True, metavar="REMOTE", help=_WHICH)
 
 
 def opened(args: Arguments, manager: Manager) -> Remote:
@@ -51,14 +49,16 @@ def _identity(args: Arguments) -> t.Optional[Recovery]:
 # ---- push
 
 
-def _push_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("ids", nargs="*", metavar="ID", help="the backup to push")
-    made.add_argument("--all", dest="every", action="store_true", help="push all backups that the remote does not have, the oldest first")
-    made.add_argument("--jobs", type=count, metavar="N", help="how many packs are sent at once (default: 4)")
-    made.add_argument("--dry-run", action="store_true", help="show what would be sent, write nothing")
-    made.add_argument("--keys", metavar="FILE", help="the keys of this host, for a sealed remote")
-    made.add_argument("--remote-host", metavar="NAME", help="what this host is called there (default: its name and the start of its store's id)")
-    remote_option(made, needed=True)
+def _push_options() -> Options:
+    return (
+        argument("ids", nargs="*", metavar="ID", help="the backup to push"),
+        argument("--all", dest="every", action="store_true", help="push all backups that the remote does not have, the oldest first"),
+        argument("--jobs", type=count, metavar="N", help="how many packs are sent at once (default: 4)"),
+        argument("--dry-run", action="store_true", help="show what would be sent, write nothing"),
+        argument("--keys", metavar="FILE", help="the keys of this host, for a sealed remote"),
+        argument("--remote-host", metavar="NAME", help="what this host is called there (default: its name and the start of its store's id)"),
+        _NEEDED_REMOTE,
+    )
 
 
 def _push(args: Arguments, manager: Manager) -> Outcome:
@@ -92,11 +92,13 @@ def _told(done: t.Sequence[t.Tuple[Sidecar, t.Optional[Pushed]]], where: str, dr
 # ---- pull
 
 
-def _pull_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("id", metavar="[HOST/]ID|WORKLOAD", help="a backup on the remote, or a workload (its newest good backup)")
-    made.add_argument("--dry-run", action="store_true", help="show what would be fetched, write nothing")
-    made.add_argument("--identity", metavar="FILE", help="the recovery key, to read a sealed remote")
-    remote_option(made, needed=True)
+def _pull_options() -> Options:
+    return (
+        argument("id", metavar="[HOST/]ID|WORKLOAD", help="a backup on the remote, or a workload (its newest good backup)"),
+        argument("--dry-run", action="store_true", help="show what would be fetched, write nothing"),
+        IDENTITY,
+        _NEEDED_REMOTE,
+    )
 
 
 def _pull(args: Arguments, manager: Manager) -> Outcome:
@@ -113,18 +115,20 @@ def _pull(args: Arguments, manager: Manager) -> Outcome:
 # ---- remote
 
 
-def _remote_options(made: argparse.ArgumentParser) -> None:
+def _remote_options() -> Options:
     about = "init: make a remote in an empty directory or bucket; status: show which hosts use it; policy: print the rights that a host needs on S3; "
     about += "keys: make a recovery key, or from it the keys of a host"
-    made.add_argument("action", choices=("init", "status", "policy", "keys"), metavar="ACTION", help=about)
-    made.add_argument("remote", nargs="?", metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup; not for keys")
-    made.add_argument("--remote-host", metavar="NAME", help="for policy: what the host is called there (default: its name and the start of its store's id)")
-    made.add_argument("--keys", metavar="FILE", help="for init: the keys of this host; the remote is sealed then")
-    made.add_argument("--new", metavar="FILE", help="for keys: write a new recovery key")
-    made.add_argument("--from", dest="recovery", metavar="FILE", help="for keys: the recovery key")
-    made.add_argument("--host", metavar="NAME", help="for keys: what the host is called on the remote")
-    made.add_argument("--out", metavar="FILE", help="for keys: write the keys of the host")
-    made.add_argument("--dry-run", action="store_true", help="for init: show what would happen, write nothing")
+    return (
+        argument("action", choices=("init", "status", "policy", "keys"), metavar="ACTION", help=about),
+        argument("remote", nargs="?", metavar="REMOTE", help="a declared remote, or a URL such as file:///mnt/nas/backup; not for keys"),
+        argument("--remote-host", metavar="NAME", help="for policy: what the host is called there (default: its name and the start of its store's id)"),
+        argument("--keys", metavar="FILE", help="for init: the keys of this host; the remote is sealed then"),
+        argument("--new", metavar="FILE", help="for keys: write a new recovery key"),
+        argument("--from", dest="recovery", metavar="FILE", help="for keys: the recovery key"),
+        argument("--host", metavar="NAME", help="for keys: what the host is called on the remote"),
+        argument("--out", metavar="FILE", help="for keys: write the keys of the host"),
+        argument("--dry-run", action="store_true", help="for init: show what would happen, write nothing"),
+    )
 
 
 def _remote(args: Arguments, manager: Manager) -> Outcome:

@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import typing as t
@@ -26,8 +25,8 @@ from .._backup.manager import Manager
 from .._base import NoStore, StoreError, UsageError, VoltError
 from .._version import VERSION
 from . import screen
-from .remotes import opened, remote_option
-from .upkeep import Arguments, Command, Outcome, expect, words
+from .remotes import REMOTE, opened
+from .upkeep import Arguments, Command, Options, Outcome, argument, expect, words
 
 if t.TYPE_CHECKING:
     from .._schedule import drill, survey
@@ -38,9 +37,11 @@ age = screen.age
 # ---- run
 
 
-def _run_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("workload", metavar="WORKLOAD", help="a workload that has a schedule")
-    made.add_argument("--if-due", action="store_true", help="exit unless a backup is due")
+def _run_options() -> Options:
+    return (
+        argument("workload", metavar="WORKLOAD", help="a workload that has a schedule"),
+        argument("--if-due", action="store_true", help="exit unless a backup is due"),
+    )
 
 
 def _run(args: Arguments, _manager: Manager) -> Outcome:
@@ -53,9 +54,11 @@ def _run(args: Arguments, _manager: Manager) -> Outcome:
 # ---- hook
 
 
-def _hook_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("hook", choices=("pre", "post"), help="before or after the run")
-    made.add_argument("workload", metavar="WORKLOAD", help="the workload of the calling unit")
+def _hook_options() -> Options:
+    return (
+        argument("hook", choices=("pre", "post"), help="before or after the run"),
+        argument("workload", metavar="WORKLOAD", help="the workload of the calling unit"),
+    )
 
 
 def _hook(args: Arguments, _manager: Manager) -> Outcome:
@@ -72,14 +75,16 @@ def _hook(args: Arguments, _manager: Manager) -> Outcome:
 # ---- status
 
 
-def _status_options(made: argparse.ArgumentParser) -> None:
+def _status_options() -> Options:
     from .._schedule import public
 
-    made.add_argument("--check", action="store_true", help="exit 1 if there is any problem; for monitoring")
-    made.add_argument("--metrics", metavar="FILE", help="also write metrics for Prometheus' node exporter")
-    made.add_argument("--publish", action="store_true", help=f"also update {public.PATH} and the metrics files; called by units")
-    made.add_argument("--ended", metavar="UNIT", help="record how this unit's run ended; called by the unit")
-    made.add_argument("--tell", action="store_true", help="exit 1 for new problems outside of backup runs; called by a unit")
+    return (
+        argument("--check", action="store_true", help="exit 1 if there is any problem; for monitoring"),
+        argument("--metrics", metavar="FILE", help="also write metrics for Prometheus' node exporter"),
+        argument("--publish", action="store_true", help=f"also update {public.PATH} and the metrics files; called by units"),
+        argument("--ended", metavar="UNIT", help="record how this unit's run ended; called by the unit"),
+        argument("--tell", action="store_true", help="exit 1 for new problems outside of backup runs; called by a unit"),
+    )
 
 
 def _status(args: Arguments, manager: Manager) -> Outcome:
@@ -140,10 +145,6 @@ def _told(value: t.Dict[str, t.Any]) -> str:
 # ---- version
 
 
-def _version_options(_made: argparse.ArgumentParser) -> None:
-    pass
-
-
 def _version(_args: Arguments, _manager: Manager) -> Outcome:
     from .._schedule import job as jobs
     from .._store import features
@@ -155,16 +156,18 @@ def _version(_args: Arguments, _manager: Manager) -> Outcome:
 # ---- drill
 
 
-def _drill_options(made: argparse.ArgumentParser) -> None:
+def _drill_options() -> Options:
     from .._schedule import drill
 
-    made.add_argument("workloads", metavar="WORKLOAD", nargs="*", help="workloads (default: all with backups)")
-    made.add_argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="scratch directory (default: %(default)s)")
-    made.add_argument("--command", type=words, metavar="WORDS", help="judge each tree by a command (default: that of the schedule; quoted as in a shell)")
-    made.add_argument("--command-timeout", type=int, default=600, metavar="SECONDS", help="how long that may take (default: %(default)s)")
-    made.add_argument("--host", metavar="NAME", help="with --remote, whose copies are restored (default: those of this host)")
-    remote_option(made)
-    made.add_argument("--dry-run", action="store_true", help="show what would be restored, write nothing")
+    return (
+        argument("workloads", metavar="WORKLOAD", nargs="*", help="workloads (default: all with backups)"),
+        argument("--scratch", default=drill.SCRATCH, metavar="DIR", help="scratch directory (default: %(default)s)"),
+        argument("--command", type=words, metavar="WORDS", help="judge each tree by a command (default: that of the schedule; quoted as in a shell)"),
+        argument("--command-timeout", type=int, default=600, metavar="SECONDS", help="how long that may take (default: %(default)s)"),
+        argument("--host", metavar="NAME", help="with --remote, whose copies are restored (default: those of this host)"),
+        *REMOTE,
+        argument("--dry-run", action="store_true", help="show what would be restored, write nothing"),
+    )
 
 
 def _drill(args: Arguments, manager: Manager) -> Outcome:
@@ -202,12 +205,14 @@ def _but(word: str, one: drill.Drill) -> str:
 # ---- notify
 
 
-def _notify_options(made: argparse.ArgumentParser) -> None:
+def _notify_options() -> Options:
     from .._schedule import notify
 
-    made.add_argument("unit", metavar="UNIT", nargs="?", help="the unit that failed")
-    made.add_argument("--by", choices=(notify.PROGRAMS, notify.NETWORK), help="notify only by these (default: by all)")
-    made.add_argument("--test", action="store_true", help="send a test notification")
+    return (
+        argument("unit", metavar="UNIT", nargs="?", help="the unit that failed"),
+        argument("--by", choices=(notify.PROGRAMS, notify.NETWORK), help="notify only by these (default: by all)"),
+        argument("--test", action="store_true", help="send a test notification"),
+    )
 
 
 def _notify(args: Arguments, _manager: Manager) -> Outcome:
@@ -225,6 +230,6 @@ COMMANDS = (
     Command("hook", "commands before and after a run; called by units", _hook_options, _hook, reads=False),
     Command("status", "show the state of this host's schedules", _status_options, _status, reads=False),
     Command("drill", "restore the newest backups to a scratch directory, compare, and remove them again", _drill_options, _drill),
-    Command("version", "print the version", _version_options, _version, reads=False),
+    Command("version", "print the version", lambda: (), _version, reads=False),
     Command("notify", "send a notification that a unit failed; called by units", _notify_options, _notify, reads=False),
 )

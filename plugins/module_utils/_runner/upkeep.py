@@ -26,6 +26,9 @@ DONE, FAILED, USAGE, INCOMPLETE, NO_STORE, UNKNOWN, SUSPECT, UNSUPPORTED = range
 INTERRUPTED = 130
 
 Arguments = argparse.Namespace
+#: An option or an operand: what ArgumentParser.add_argument takes.
+Option = t.Tuple[t.Tuple[str, ...], t.Dict[str, t.Any]]
+Options = t.Sequence[Option]
 
 
 class Outcome(t.NamedTuple):
@@ -42,7 +45,8 @@ class Command(t.NamedTuple):
 
     name: str
     about: str
-    options: t.Callable[[argparse.ArgumentParser], None]
+    #: Called for the command that is meant: some need parts of the engine, which take time to import.
+    options: t.Callable[[], Options]
     work: t.Callable[[Arguments, Manager], Outcome]
     #: Whether it is about what a store holds, and there is nothing to do without one.
     reads: bool = True
@@ -79,12 +83,29 @@ def count(text: str) -> int:
     return number
 
 
+def argument(*names: str, **about: t.Any) -> Option:
+    return names, about
+
+
+#: What several commands have.
+ID = argument("id", metavar="ID", help="a backup's id, or the start of one")
+CHOSEN = argument("id", metavar="ID|WORKLOAD|latest", help="a backup's id, a workload (its newest good backup), or latest, with one workload only")
+PATHS = argument("--path", dest="paths", action="append", default=[], metavar="P", help="only this path and below, with or without the source in front")
+SINCE = argument("--since", metavar="TIME", help="started at or after this time, such as 2026-11-23 or 2026-11-23T10:00:00 (UTC)")
+UNTIL = argument("--until", metavar="TIME", help="started at or before this time")
+IDENTITY = argument("--identity", metavar="FILE", help="the recovery key, to read a sealed remote")
+DIFF_LIMIT = argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
+DRY_RUN = argument("--dry-run", action="store_true", help="show what would happen, write nothing")
+
+
 # ---- init
 
 
-def _init_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--replace", action="store_true", help="start with an empty store if the known one is lost; its backups stay listed as damaged")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
+def _init_options() -> Options:
+    return (
+        argument("--replace", action="store_true", help="start with an empty store if the known one is lost; its backups stay listed as damaged"),
+        DRY_RUN,
+    )
 
 
 def _init(args: Arguments, manager: Manager) -> Outcome:
@@ -103,21 +124,19 @@ def _begun(begun: presence.Begun, dry: bool) -> str:
 # ---- prune
 
 
-def _prune_options(made: argparse.ArgumentParser) -> None:
+def _prune_options() -> Options:
     from .._backup.retention import COUNTS
 
-    made.add_argument("workload", metavar="WORKLOAD", help="the workload whose backups are deleted")
-    made.add_argument("--keep", dest="last", type=int, metavar="N", help="keep the newest N")
-    for name in COUNTS[1:]:
-        made.add_argument(f"--keep-{name}", dest=name, type=int, metavar="N", help=f"keep the newest of each of the newest N {_spans(name)}")
-    made.add_argument("--keep-within", dest="within", metavar="SPAN", help="keep backups younger than this, such as 30d")
-    made.add_argument("--keep-tag", dest="keep_tags", action="append", default=[], metavar="TAG", help="keep backups with this tag (repeatable)")
-    made.add_argument("--type", dest="types", action="append", default=[], choices=TYPES, help="delete only backups of this type (repeatable; default: all)")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
-
-
-def _spans(name: str) -> str:
-    return {"daily": "days"}.get(name, name[:-2] + "s")
+    spans = {"hourly": "hours", "daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years"}
+    return (
+        argument("workload", metavar="WORKLOAD", help="the workload whose backups are deleted"),
+        argument("--keep", dest="last", type=int, metavar="N", help="keep the newest N"),
+        *(argument(f"--keep-{name}", dest=name, type=int, metavar="N", help=f"keep the newest of each of the newest N {spans[name]}") for name in COUNTS[1:]),
+        argument("--keep-within", dest="within", metavar="SPAN", help="keep backups younger than this, such as 30d"),
+        argument("--keep-tag", dest="keep_tags", action="append", default=[], metavar="TAG", help="keep backups with this tag (repeatable)"),
+        argument("--type", dest="types", action="append", default=[], choices=TYPES, help="delete only backups of this type (repeatable; default: all)"),
+        DRY_RUN,
+    )
 
 
 def _prune(args: Arguments, manager: Manager) -> Outcome:
@@ -143,10 +162,12 @@ def _pruned(done: prune.Pruned, dry: bool) -> str:
 # ---- gc
 
 
-def _collect_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--grace", default="24h", metavar="SPAN", help="how long files stay in the trash (default: %(default)s)")
-    made.add_argument("--no-repack", dest="repack", action="store_false", help="do not rewrite mostly unused packs")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
+def _collect_options() -> Options:
+    return (
+        argument("--grace", default="24h", metavar="SPAN", help="how long files stay in the trash (default: %(default)s)"),
+        argument("--no-repack", dest="repack", action="store_false", help="do not rewrite mostly unused packs"),
+        DRY_RUN,
+    )
 
 
 def _collect(args: Arguments, manager: Manager) -> Outcome:
@@ -169,17 +190,19 @@ def _collected(done: t.Dict[str, t.Any], dry: bool) -> str:
 # ---- verify
 
 
-def _verify_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--content", dest="level", action="store_const", const="content", default="structure", help="also read and hash all content")
-    made.add_argument("--budget", metavar="SHARE", help="with --content, read only this much, such as 5%% or 30m, and continue there next time")
-    made.add_argument("--id", dest="ids", action="append", default=[], metavar="ID", help="check only this backup (repeatable)")
-    made.add_argument("--repair", action="store_true", help="repair what can be repaired")
+def _verify_options() -> Options:
     about = "check the copies of this host on this remote instead of the store; with --repair, fetch lost content from them"
-    made.add_argument("--remote", metavar="REMOTE", help=about)
-    made.add_argument("--host", metavar="NAME", help="with --remote, whose copies are checked (default: those of this host)")
-    made.add_argument("--identity", metavar="FILE", help="the recovery key, if the remote is sealed")
-    made.add_argument("--diff-limit", default=1000, type=count, metavar="N", help="how many paths to list (default: %(default)s)")
-    made.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
+    return (
+        argument("--content", dest="level", action="store_const", const="content", default="structure", help="also read and hash all content"),
+        argument("--budget", metavar="SHARE", help="with --content, read only this much, such as 5%% or 30m, and continue there next time"),
+        argument("--id", dest="ids", action="append", default=[], metavar="ID", help="check only this backup (repeatable)"),
+        argument("--repair", action="store_true", help="repair what can be repaired"),
+        argument("--remote", metavar="REMOTE", help=about),
+        argument("--host", metavar="NAME", help="with --remote, whose copies are checked (default: those of this host)"),
+        argument("--identity", metavar="FILE", help="the recovery key, if the remote is sealed"),
+        DIFF_LIMIT,
+        DRY_RUN,
+    )
 
 
 def _verify(args: Arguments, manager: Manager) -> Outcome:
@@ -236,15 +259,17 @@ def _verified(found: verify.Verified, dry: bool) -> str:
 # ---- adopt
 
 
-def _adopt_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("ids", nargs="*", metavar="ID", help="adopt only these backups (default: all)")
-    made.add_argument("--unlisted", action="store_true", help="also adopt backups that have a manifest in the store, but no record")
-    made.add_argument("--dry-run", action="store_true", help="show what would be adopted, write nothing")
+def _adopt_options() -> Options:
+    return (
+        argument("ids", nargs="*", metavar="ID", help="adopt only these backups (default: all)"),
+        argument("--unlisted", action="store_true", help="also adopt backups that have a manifest in the store, but no record"),
+        argument("--dry-run", action="store_true", help="show what would be adopted, write nothing"),
+    )
 
 
 def _adopt(args: Arguments, manager: Manager) -> Outcome:
     done = manager.adopt(args.ids, args.unlisted, args.dry_run)
-    return Outcome(done.result(), lambda: _adopted(done, args.dry_run))
+    return Outcome(done._asdict(), lambda: _adopted(done, args.dry_run))
 
 
 def _adopted(done: adopt.Adopted, dry: bool) -> str:
@@ -261,9 +286,11 @@ def _adopted(done: adopt.Adopted, dry: bool) -> str:
 # ---- import-volt
 
 
-def _import_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("ids", nargs="*", metavar="ID", help="import only these backups (default: all)")
-    made.add_argument("--dry-run", action="store_true", help="check all and show what would be imported, write nothing")
+def _import_options() -> Options:
+    return (
+        argument("ids", nargs="*", metavar="ID", help="import only these backups (default: all)"),
+        argument("--dry-run", action="store_true", help="check all and show what would be imported, write nothing"),
+    )
 
 
 def _import(args: Arguments, manager: Manager) -> Outcome:
