@@ -138,7 +138,7 @@ def who() -> str:
     except KeyError:
         name = str(os.geteuid())
     asked = os.environ.get("SUDO_USER", name)
-    return name if asked == name else f"{show(os.fsencode(asked))} as {name}"
+    return name if asked == name else f"{show(asked)} as {name}"
 
 
 # ---- what each act says

@@ -19,10 +19,9 @@ A directory from which backups were taken over must not be used any more: each o
 
 from __future__ import annotations
 
-import os
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, directory_lock, files, show, store_failure
+from .._base import Damaged, Foreign, NotFound, StoreError, Unsupported, directory_lock, files, show, store_errors
 from .._store.store import Store
 from .._store.transaction import Transaction
 from . import directory, presence, records
@@ -39,10 +38,6 @@ class Adopted(t.NamedTuple):
     left: t.List[Row]
     changed: bool
 
-    def result(self) -> t.Dict[str, t.Any]:
-        """As --json prints it."""
-        return self._asdict()
-
 
 class Adopter:
     """Takes over what can be taken over. Use once.
@@ -58,7 +53,7 @@ class Adopter:
     def __call__(self) -> Adopted:
         store = self._store
         if not store.exists:
-            raise StoreError(f"There is no store at {show(os.fsencode(store.path))}; mount it, or set the right `store`.")
+            raise StoreError(f"There is no store at {show(store.path)}; mount it, or set the right `store`.")
         if self._dry:
             with store.lock():
                 self._look()
@@ -71,7 +66,7 @@ class Adopter:
         missing = sorted(set(self._ids) - {row["id"] for row, _sidecar in self._found} - set(self._catalog.ids()))
         if missing:
             raise NotFound(
-                f"There is no backup {missing[0]} in {show(os.fsencode(self._path))} or in the store; run volt-backup adopt without ids to list what can be"
+                f"There is no backup {missing[0]} in {show(self._path)} or in the store; run volt-backup adopt without ids to list what can be"
                 " adopted."
             )
         taken, left = ([row for row, make in self._found if (make is not None) is wanted] for wanted in (True, False))
@@ -136,12 +131,10 @@ class Adopter:
         wanted = [(row, make) for row, make in self._found if make is not None]
         if not wanted:
             return
-        try:
+        with store_errors("writing the records of adopted backups"):
             own = presence.take(self._store, self._path)
             for row, make in wanted:
                 files.write_file(self._catalog.path(row["id"]), records.encode_sidecar(make(own)))
-        except OSError as error:
-            raise store_failure("writing the records of adopted backups", error) from None
 
 
 def _row(facts: t.Mapping[str, t.Any], found: str, store: t.Optional[str]) -> Row:

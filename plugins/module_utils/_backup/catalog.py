@@ -26,11 +26,12 @@ from .._base import (
     directory_lock,
     files,
     is_future,
+    newer,
     parse_time,
     reason,
     show,
     show_time,
-    store_failure,
+    store_errors,
 )
 from .._format import links, tree
 from .._format.reachability import Reachability
@@ -56,7 +57,7 @@ class Catalog:
         self._needs = Needs(store, learns)
         self.load = tree.Loader(store.read)
         #: Which backups these are, for messages.
-        self.where = f"store {show(os.fsencode(store.path))} (records in {show(os.fsencode(backup_dir))})"
+        self.where = f"store {show(store.path)} (records in {show(backup_dir)})"
 
     # ---- listing
 
@@ -329,13 +330,11 @@ class Catalog:
         # sidecar says is only believed if the manifest's own name agrees.
         names = [reference] if reference is not None and records.owner(reference) == backup else self.manifests_of(backup)
         there = os.path.lexists(self.path(backup))
-        try:
+        with store_errors(f"deleting backup {backup}"):
             if there:
                 there = files.unlink(self.path(backup))
                 files.sync_directory(self._directory)
             removed = self._store.refs.remove(names)
-        except OSError as error:
-            raise store_failure(f"deleting backup {backup}", error) from None
         return there or bool(removed)
 
     def manifests_of(self, backup: str) -> t.List[str]:
@@ -356,14 +355,28 @@ class Catalog:
         """Why a backup that is listed here must not be changed here, as a sentence: it is another directory's or another store's. Or None."""
         return self.owner.foreign(sidecar) or self.owner.elsewhere(sidecar)
 
+    def known(self, backup: str, done: str) -> Listed:
+        """A backup of this directory with its state, which may be damaged; NotFound, Damaged, Unsupported or Foreign where there is none.
+
+        :param done: what is to be done with it, for the message: `copied`.
+        """
+        listed = t.cast(Listed, self.sidecar(backup))
+        alien = self.alien(listed)
+        if alien is not None:
+            raise Foreign(f"Backup {backup} was not {done}. {alien}", backup_id=backup)
+        found = self.judged(listed)
+        if found is None:
+            raise NotFound(f"Backup {backup} was deleted a moment ago; list the backups to see what is left.")
+        if found["unsupported"]:
+            raise newer(f"Backup {backup}", backup_id=backup)
+        return found
+
     def change(self, backup: str, change: t.Callable[[Sidecar], Sidecar]) -> Sidecar:
         """Write a backup's sidecar anew, which is returned; NotFound where it was deleted meanwhile."""
         with directory_lock(self._directory, self._store.lock_timeout):
             sidecar = change(self.sidecar(backup))
-            try:
+            with store_errors(f"writing the sidecar of {backup}"):
                 files.write_file(self.path(backup), records.encode_sidecar(sidecar))
-            except OSError as error:
-                raise store_failure(f"writing the sidecar of {backup}", error) from None
             return sidecar
 
     def exists(self, backup: str) -> bool:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, newer, now, show_time
+from .._base import Damaged, NotFound, now, show_time
 from .._store.store import Store
 from .catalog import Catalog, selects, trouble_of
-from .records import CopyRecord, Listed, Manifest, Sidecar, encode_sidecar
+from .records import CopyRecord, Manifest, Sidecar, encode_sidecar
 
 
 class Original(t.NamedTuple):
@@ -45,15 +45,7 @@ class Copies:
 
     def find(self, backup: str) -> Sidecar:
         """A backup that can be copied; NotFound, Damaged, Unsupported or Foreign where it cannot."""
-        listed = t.cast(Listed, self._catalog.sidecar(backup))
-        alien = self._catalog.alien(listed)
-        if alien is not None:
-            raise Foreign(f"Backup {backup} was not copied. {alien}", backup_id=backup)
-        found = self._catalog.judged(listed)
-        if found is None:
-            raise NotFound(f"Backup {backup} was deleted a moment ago; list the backups to see what is left.")
-        if found["unsupported"]:
-            raise newer(f"Backup {backup}", backup_id=backup)
+        found = self._catalog.known(backup, "copied")
         if found["damaged"]:
             why = f"it is damaged ({found['damage']})"
             raise Damaged(f"Backup {backup} was not copied, because {why}; run volt_cas_verify with repair: true.", backup_id=backup)

@@ -30,7 +30,7 @@ from .._base import (
     reason,
     show,
     show_time,
-    store_failure,
+    store_errors,
     unwatched,
 )
 from .._capture import databases
@@ -260,10 +260,8 @@ class Creator:
             captured = self._watched(Capture(run, options, old, None, self._progress))(self._source)
             run.finish()
             return captured
-        try:
+        with store_errors("writing the stat cache"):
             file = run.open_cache()
-        except OSError as error:
-            raise store_failure("writing the stat cache", error) from None
         with ScanFile(file) as out:
             return self._watched(Capture(run, options, old, out, self._progress))(self._source)
 
@@ -426,25 +424,19 @@ class ScanFile:
         self._file = file
 
     def write(self, data: bytes) -> int:
-        try:
+        with store_errors("writing the stat cache"):
             return self._file.write(data)
-        except OSError as error:
-            raise store_failure("writing the stat cache", error) from None
 
     def flush(self) -> None:
-        try:
+        with store_errors("writing the stat cache"):
             self._file.flush()
-        except OSError as error:
-            raise store_failure("writing the stat cache", error) from None
 
     def __enter__(self) -> t.Any:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        try:
+        with store_errors("writing the stat cache"):
             self._file.close()
-        except OSError as error:
-            raise store_failure("writing the stat cache", error) from None
 
 
 def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None:

@@ -53,7 +53,7 @@ def pair(catalog: Catalog, old: str, new: str) -> t.Tuple[Sidecar, Sidecar]:
     except NotFound:
         if not os.path.isdir(new):
             raise
-        shown = show(os.fsencode(new))
+        shown = show(new)
         raise NotFound(f"There is no backup or workload {shown}; for the directory of that name, write ./{shown}.") from None
 
 

@@ -23,7 +23,7 @@ import os
 import re
 import typing as t
 
-from .._base import Damaged, NoStore, StoreError, files, newer, show, store_failure
+from .._base import Damaged, NoStore, StoreError, check_format, files, show, store_errors
 from .._store.features import new_id
 from .._store.store import Store
 from .records import Manifest, Sidecar
@@ -47,17 +47,15 @@ def read(path: str) -> Directory:
     place = os.path.join(path, NAME)
     try:
         value = json.loads(files.read_stored(place, _MOST))
-        number = value["format"]
-        if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT:
-            raise newer(f"{show(os.fsencode(place))} (format {number})")
-        if number is True or number != FORMAT or not _ID.match(value["id"]) or not _ID.match(value["store"]):
+        check_format(value["format"], FORMAT, show(place))
+        if not _ID.match(value["id"]) or not _ID.match(value["store"]):
             raise ValueError(value)
         return Directory(value["id"], value["store"])
     except FileNotFoundError:
         return Directory()
     except (Damaged, ValueError, KeyError, TypeError, RecursionError):
         return Directory(
-            trouble=f"{show(os.fsencode(place))} is damaged, so the store of these backups is unknown; restore the file from a copy, or remove it and run"
+            trouble=f"{show(place)} is damaged, so the store of these backups is unknown; restore the file from a copy, or remove it and run"
             " volt-backup adopt."
         )
 
@@ -77,7 +75,7 @@ def match(store: Store, known: str, clause: str) -> None:
 
     :param known: its id, or nothing where only that there is one is known. :param clause: who knows that, for the message.
     """
-    place = show(os.fsencode(store.path))
+    place = show(store.path)
     if store.format is None:
         raise Away(
             f"There is no store at {place}, but {clause}; mount it, or set the right `store`. To start with an empty store, run volt_backup with new_store:"
@@ -96,12 +94,12 @@ def check(path: str, store: Store) -> Directory:
     if found.trouble is not None:
         raise StoreError(found.trouble)
     if found.store:
-        match(store, found.store, f"the backups in {show(os.fsencode(path))} need the store with id {found.store}")
+        match(store, found.store, f"the backups in {show(path)} need the store with id {found.store}")
     return found
 
 
 def claim(path: str, store: Store, anew: bool = False) -> Directory:
-    """The same, and the file is made where there is none. Under the directory's lock. OSError where that fails.
+    """The same, and the file is made where there is none. Under the directory's lock.
 
     :param anew: write the file anew where it names another store.
     """
@@ -113,7 +111,8 @@ def claim(path: str, store: Store, anew: bool = False) -> Directory:
         return found
     found = Directory(found.id or new_id(), known)
     text = json.dumps({"format": FORMAT, "id": found.id, "store": found.store}, indent=1) + "\n"
-    files.write_file(os.path.join(path, NAME), text.encode())
+    with store_errors("writing the backup directory's id"):
+        files.write_file(os.path.join(path, NAME), text.encode())
     return found
 
 
@@ -121,11 +120,9 @@ def make(path: str) -> None:
     """Make a backup directory where there is none."""
     if os.path.isdir(path):
         return
-    try:
+    with store_errors(f"making the backup directory {path}"):
         os.makedirs(path, mode=0o700, exist_ok=True)
         files.sync_directory(os.path.dirname(path))
-    except OSError as error:
-        raise store_failure(f"making the backup directory {path}", error) from None
 
 
 class Owner:

@@ -13,7 +13,7 @@ import typing as t
 from .._base import Damaged, UsageError, show
 from .._format import chunks
 from .._format.tree import CHUNKED, DIRECTORY, SYMLINK, Entry
-from .._restore.blobs import Blobs
+from .._restore.blobs import Blobs, exactly
 from .listing import Place, kind
 from .origin import Origin
 
@@ -82,14 +82,6 @@ def holes(blobs: Blobs, entry: Entry) -> chunks.Holes:
 
 def _chunk_list(blobs: Blobs, entry: Entry) -> chunks.ChunkList:
     return chunks.decode(blobs.read(entry.content, chunks.LIST_LIMIT), entry.size)
-
-
-def exactly(read: t.Callable[[bytes, int], bytes], digest: bytes, size: int) -> bytes:
-    """A blob of so many bytes; Damaged where it has others."""
-    data = read(digest, size)
-    if len(data) != size:
-        raise Damaged(f"Blob {digest.hex()} does not have the size of its file.")
-    return data
 
 
 def _zeros(length: int) -> t.Iterator[bytes]:

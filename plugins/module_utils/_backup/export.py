@@ -16,6 +16,7 @@ import typing as t
 from .._base import Damaged, show
 from .._format import chunks, walk
 from .._format.tree import DIRECTORY, SOCKET, Entry
+from .._restore.blobs import exactly
 from .._restore.space import Space
 from .._restore.supply import Supply
 from . import dump, listing, tar
@@ -89,7 +90,7 @@ class Exporter:
             return
         yield tar.head(member, entry.size)
         if 0 < entry.size <= chunks.PACKED_MOST:
-            yield dump.exactly(supply.read, entry.content, entry.size)
+            yield exactly(supply.read, entry.content, entry.size)
         else:
             yield from dump.pieces(self._origin.blobs, entry)
         yield tar.padding(entry.size)

@@ -20,7 +20,7 @@ import os
 import re
 import typing as t
 
-from .._base import StoreError, files, newer, parse, reason
+from .._base import StoreError, check_format, files, parse, reason
 from .records import utf8
 
 PATH = "/etc/volt/backup.json"
@@ -52,13 +52,9 @@ def read() -> t.Optional[Home]:
     """What the host file says; None where there is none, Unsupported for one of a newer version, StoreError for one that cannot be read."""
     try:
         value = json.loads(files.read_file(PATH, _MOST))
-        number = value["format"]
-        if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT:
-            raise newer(f"{PATH} (format {number})")
+        check_format(value["format"], FORMAT, PATH)
         found = Home(*(value[name] for name in Home._fields))
-        if not isinstance(number, int) or number is True or number != FORMAT or not all(os.path.isabs(parse(place)) for place in found[:2]):
-            raise ValueError(value)
-        if found.store_id is not None and not _ID.match(found.store_id):
+        if not all(os.path.isabs(parse(place)) for place in found[:2]) or found.store_id is not None and not _ID.match(found.store_id):
             raise ValueError(value)
         return found
     except FileNotFoundError:

@@ -69,7 +69,7 @@ class Importer:
         theirs = [found for found in listed if found.get("foreign") and found["format"] is None and found["manifest_ref"] is not None]
         missing = sorted(set(self._ids) - {found["id"] for found in theirs})
         if missing:
-            raise NotFound(f"There is no backup {missing[0]} of the original Volt command in {show(os.fsencode(self._path))}; list the backups.")
+            raise NotFound(f"There is no backup {missing[0]} of the original Volt command in {show(self._path)}; list the backups.")
         rows = []
         for found in reversed(theirs):  # the oldest first
             if not self._ids or found["id"] in self._ids:

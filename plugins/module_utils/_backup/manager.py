@@ -94,12 +94,12 @@ class Manager:
     @property
     def backup_dir(self) -> str:
         """The directory of the sidecars, as it is shown."""
-        return show(os.fsencode(self._paths[1]))
+        return show(self._paths[1])
 
     @property
     def shown(self) -> t.Tuple[str, str]:
         """The paths of the store and of the sidecars, as they are shown."""
-        return show(os.fsencode(self._paths[0])), self.backup_dir
+        return show(self._paths[0]), self.backup_dir
 
     @property
     def where(self) -> str:
@@ -136,6 +136,13 @@ class Manager:
                 raise  # else what is damaged is no reason to do without the backups that are there
         return store, catalog
 
+    @contextlib.contextmanager
+    def _locked(self, dry: bool = False, **more: t.Any) -> t.Iterator[t.Tuple[Store, Catalog]]:
+        """The same, to read from or to write records (see `Store.lock`)."""
+        store, catalog = self._open(dry, **more)
+        with store.lock():
+            yield store, catalog
+
     def check_store(self) -> t.Optional[str]:
         """The id of the store, None where there is none; StoreError where one is known that is away, or another one is in its place."""
         store, catalog = self._look()
@@ -150,13 +157,13 @@ class Manager:
         store, catalog = self._look(dry)
         anew = presence.to_begin(store, catalog, self._directory, self._told, replace)
         if replace and not anew and store.exists:
-            raise UsageError(f"The store at {show(os.fsencode(store.path))} exists, and --replace does not overwrite it; move it away, or omit --replace.")
+            raise UsageError(f"The store at {show(store.path)} exists, and --replace does not overwrite it; move it away, or omit --replace.")
         name = anew or (name and not directory.read(self._directory).id)
         steps = presence.plan(store, self._directory, name)
         if steps and not dry:
             presence.begin(store, self._directory, name)
         known = (store.format.id or None) if store.format is not None else None
-        return presence.Begun(show(os.fsencode(store.path)), self.backup_dir, known, steps)
+        return presence.Begun(show(store.path), self.backup_dir, known, steps)
 
     def create(
         self,
@@ -285,24 +292,21 @@ class Manager:
         from . import marks
 
         check_workload(workload)
-        store, catalog = self._open(dry)
-        with store.lock():
+        with self._locked(dry) as (_store, catalog):
             return marks.accept_mounts(catalog, workload, dry)
 
     def accept(self, backup: str, dry: bool = False) -> marks.Marked:
         """Accept a suspect backup as correct."""
         from . import marks
 
-        store, catalog = self._open(dry)
-        with store.lock():
+        with self._locked(dry) as (_store, catalog):
             return marks.accept(catalog, check_id(backup), dry)
 
     def protect(self, backup: str, wanted: bool = True, dry: bool = False) -> marks.Marked:
         """Say that a backup must not be deleted, or may be again."""
         from . import marks
 
-        store, catalog = self._open(dry)
-        with store.lock():
+        with self._locked(dry) as (_store, catalog):
             return marks.protect(catalog, check_id(backup), wanted, dry)
 
     def adopt(self, ids: t.Sequence[str] = (), unlisted: bool = False, dry: bool = False) -> adopt.Adopted:
@@ -364,9 +368,8 @@ class Manager:
     def find(self, query: Query, dry: bool = False) -> t.List[Listed]:
         """Sidecars that match, newest first, each with the state of its backup. `dry` notes nothing of what it finds out."""
         accept = accepts(query)
-        store, catalog = self._open(dry, proves=False)
         found = []
-        with store.lock():
+        with self._locked(dry, proves=False) as (_store, catalog):
             for sidecar in filter(accept, catalog.list(query.workload, query.id)):
                 judged = catalog.judged(sidecar)
                 if judged is not None:
@@ -389,9 +392,8 @@ class Manager:
 
     def unlisted(self) -> t.List[str]:
         """Ids of backups of this directory that lost their records: their content is there, and no list shows them."""
-        store, catalog = self._open()
-        with store.lock():
-            return [show(os.fsencode(backup)) for backup in catalog.unlisted()]
+        with self._locked() as (_store, catalog):
+            return [show(backup) for backup in catalog.unlisted()]
 
     def workloads(self) -> t.List[str]:
         """Names of all workloads that have backups, sorted."""
@@ -418,8 +420,7 @@ class Manager:
         from . import differ
         from .origin import LocalOrigin
 
-        store, catalog = self._open()
-        with store.lock(), no_cycles():
+        with self._locked() as (store, catalog), no_cycles():
             sidecars = differ.pair(catalog, old, new)
             with catalog.reading(*sidecars):
                 before, after = (LocalOrigin(store, catalog, self._directory, sidecar) for sidecar in sidecars)
@@ -431,24 +432,21 @@ class Manager:
         """What leads from a backup to a directory as it is now, by default its source. `verify`: compare content, not only size and time."""
         from . import differ
 
-        store, catalog = self._open()
-        with store.lock(), no_cycles():
+        with self._locked() as (store, catalog), no_cycles():
             return differ.live(store, catalog, self._directory, old, target, paths, verify, limit)
 
     def changes(self, sidecars: t.Sequence[Listed], limit: int) -> t.Dict[str, t.Any]:
         """For each backup by id, what came since the one before it of the same workload (see `differ`)."""
         from . import differ
 
-        store, catalog = self._open()
-        with store.lock():
+        with self._locked() as (store, catalog):
             return differ.changes(store, catalog, sidecars, limit)
 
     def contents(self, backup: str, limit: t.Optional[int]) -> t.Dict[str, t.Any]:
         """What is in a backup: at most `limit` entries (None: all) in walk order, and how many more there are."""
         from .listing import contents
 
-        store, catalog = self._open()
-        with store.lock():
+        with self._locked() as (store, catalog):
             sidecar = catalog.sidecar(check_id(backup))
             manifest = catalog.manifest(sidecar)
             with catalog.reading(sidecar):
@@ -459,8 +457,7 @@ class Manager:
         """A backup to read from, as people name it: of a workload the newest that is complete and undamaged (see `names`)."""
         from .origin import LocalOrigin
 
-        store, catalog = self._open(dry)
-        with store.lock(), no_cycles():
+        with self._locked(dry) as (store, catalog), no_cycles():
             sidecar = names.chosen(catalog, text, True)
             with catalog.reading(sidecar):
                 yield LocalOrigin(store, catalog, self._directory, sidecar)
@@ -470,14 +467,12 @@ class Manager:
         """A search through the backups that match (see `search`)."""
         from . import search
 
-        store, catalog = self._open(dry, proves=False)
-        with store.lock(), no_cycles():
+        with self._locked(dry, proves=False) as (store, catalog), no_cycles():
             yield search.local(store, catalog, query)
 
     def usage(self) -> t.Dict[str, t.Any]:
         """What the store holds and what that costs, in all and by workload."""
         from . import usage
 
-        store, catalog = self._open(room=WALKER, proves=False)
-        with store.lock(), no_cycles():
+        with self._locked(room=WALKER, proves=False) as (store, catalog), no_cycles():
             return usage.usage(store, catalog)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, UsageError, newer, now, parse, show_time
+from .._base import Damaged, NotFound, UsageError, now, parse, show_time
 from .acts import who
 from .catalog import Catalog, trouble_of
 from .guards import missing_mounts, without_mounts, witnesses
@@ -66,17 +66,9 @@ def _marked(catalog: Catalog, found: Listed, change: t.Callable[[Sidecar], Sidec
 def _sound(catalog: Catalog, backup: str, damaged: bool = False) -> Listed:
     """A backup of this directory, with its state. :param damaged: it may be damaged, as long as its sidecar can be read."""
     try:
-        listed = t.cast(Listed, catalog.sidecar(backup))
+        found = catalog.known(backup, "changed")
     except Damaged as error:
         raise Damaged(f"Backup {backup} was not changed, because its record cannot be read ({error.message}); run volt_cas_verify with repair: true.") from None
-    alien = catalog.alien(listed)
-    if alien is not None:
-        raise Foreign(f"Backup {backup} was not changed. {alien}", backup_id=backup)
-    found = catalog.judged(listed)
-    if found is None:
-        raise NotFound(f"Backup {backup} was deleted a moment ago; list the backups to see what is left.")
-    if found["unsupported"]:
-        raise newer(f"Backup {backup}", backup_id=backup)
     trouble = trouble_of(found)
     if trouble is not None and not damaged:
         raise Damaged(f"Backup {backup} was not changed, because it cannot be used ({trouble}); run volt_cas_verify with repair: true.", backup_id=backup)

@@ -11,7 +11,6 @@ Modules take whole ids alone: what a playbook means must not change with the nex
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from .._base import NotFound, UsageError, show
@@ -61,7 +60,7 @@ def meant(catalog: Catalog, text: str) -> t.Tuple[t.Optional[str], t.Optional[st
         return None, _only(catalog)
     found = id_of(catalog, text)
     if not catalog.exists(found):
-        raise NotFound(f"There is no backup or workload {show(os.fsencode(text))} in {catalog.where}; list the backups.")
+        raise NotFound(f"There is no backup or workload {show(text)} in {catalog.where}; list the backups.")
     return found, None
 
 

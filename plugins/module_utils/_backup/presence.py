@@ -16,7 +16,7 @@ import contextlib
 import os
 import typing as t
 
-from .._base import VoltError, directory_lock, files, show, store_failure
+from .._base import VoltError, directory_lock, files, show, store_errors
 from .._store.store import Store
 from . import directory, host
 from .catalog import Catalog
@@ -41,11 +41,11 @@ def check(store: Store, catalog: Catalog, path: str, told: t.Optional[str] = Non
         if listed:
             known = next((sidecar["store_id"] for sidecar in listed if sidecar["store_id"]), "")
             which = f" of the store with id {known}" if known else ""
-            directory.match(store, known, f"{show(os.fsencode(path))} lists {len(listed)} backup(s){which}")
+            directory.match(store, known, f"{show(path)} lists {len(listed)} backup(s){which}")
     named = _named_by_host(store)
     if named and store.exists and not os.path.isdir(path) and _is_home(path) and store.refs.names():
         raise directory.OtherStore(
-            f"The backup directory {show(os.fsencode(path))} of this host is missing, but the store has backups; mount its disk, or recreate it with"
+            f"The backup directory {show(path)} of this host is missing, but the store has backups; mount its disk, or recreate it with"
             " volt-backup adopt.",
             store_id=named,
         )
@@ -64,13 +64,13 @@ def _named_by_host(store: Store) -> t.Optional[str]:
         if store.exists:
             return None  # no reason to do without backups
         raise
-    return home.store_id if home is not None and host.is_same(home.store, show(os.fsencode(store.path))) else None
+    return home.store_id if home is not None and host.is_same(home.store, show(store.path)) else None
 
 
 def _is_home(path: str) -> bool:
     """Whether the host file names this backup directory."""
     home = host.read()
-    return home is not None and host.is_same(home.backup_dir, show(os.fsencode(path)))
+    return home is not None and host.is_same(home.backup_dir, show(path))
 
 
 def to_begin(store: Store, catalog: Catalog, path: str, told: t.Optional[str], anew: bool) -> bool:
@@ -89,13 +89,11 @@ def to_begin(store: Store, catalog: Catalog, path: str, told: t.Optional[str], a
 
 def plan(store: Store, path: str, name: bool) -> t.List[str]:
     """What `begin` would do, a line each; StoreError where that could not be done."""
-    place, where = show(os.fsencode(store.path)), show(os.fsencode(path))
+    place, where = show(store.path), show(path)
     for shown, real in ((place, store.path), (where, path)):
-        try:
+        with store_errors(f"making directory {shown}"):
             if not os.path.isdir(real):
                 files.foresee_write(real)
-        except OSError as error:
-            raise store_failure(f"making directory {shown}", error) from None
     steps = [f"make directory {shown}" for shown, real in ((place, store.path), (where, path)) if not os.path.isdir(real)]
     if store.format is None:
         steps.append(f"make store {place}")
@@ -119,13 +117,10 @@ def begin(store: Store, path: str, name: bool = True) -> None:
 
 def take(store: Store, path: str) -> directory.Directory:
     """Let backup directory and host file name this store. Under the directory's lock."""
-    try:
-        own = directory.claim(path, store, anew=True)
-    except OSError as error:
-        raise store_failure("writing the backup directory's id", error) from None
+    own = directory.claim(path, store, anew=True)
     home = None
     with contextlib.suppress(VoltError):  # one that cannot be read names nothing, and the next declaration says so
         home = host.read()
-    if home is not None and home.store_id != own.store and host.is_same(home.store, show(os.fsencode(store.path))):
+    if home is not None and home.store_id != own.store and host.is_same(home.store, show(store.path)):
         host.write(home._replace(store_id=own.store))
     return own

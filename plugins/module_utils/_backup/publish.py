@@ -22,10 +22,7 @@ def publish(run: Transaction, backup_dir: str, sidecar: Sidecar, manifest: Manif
     directory and store."""
     store = run.store
     with directory_lock(backup_dir, store.lock_timeout), store.refs.lock(store.lock_timeout):
-        try:
-            own = directory.claim(backup_dir, store)
-        except OSError as error:
-            raise store_failure("writing the backup directory's id", error) from None
+        own = directory.claim(backup_dir, store)
         sidecar["directory_id"], sidecar["store_id"] = own.id, own.store
         manifest.backup["directory_id"] = own.id
         _write(run, backup_dir, sidecar, manifest)

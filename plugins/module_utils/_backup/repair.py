@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._base import Damaged, Foreign, NotFound, Progress, SourceError, Unsupported, UsageError, directory_lock, files, store_failure
+from .._base import Damaged, Foreign, NotFound, Progress, SourceError, Unsupported, UsageError, directory_lock, files, store_errors
 from .._capture.stat_cache import Scan
 from .._format import chunks
 from .._store.cache import STAT_CACHE
@@ -198,11 +198,9 @@ class Repairer:
             return
         except Damaged:
             self.done["quarantined"].append(quarantine.move(path, "backups"))
-        try:
-            own = directory.claim(self._directory, self._store)
+        own = directory.claim(self._directory, self._store)
+        with store_errors(f"writing the sidecar of {backup}"):
             files.write_file(path, records.encode_sidecar(records.rebuilt_sidecar(manifest, name, digest, own.id, own.store)), exclusive=True)
-        except OSError as error:
-            raise store_failure(f"writing the sidecar of {backup}", error) from None
         self.done["sidecars"].append(backup)
 
     # ---- derived

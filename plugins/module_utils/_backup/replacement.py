@@ -19,7 +19,7 @@ import typing as t
 import zlib
 from collections import Counter
 
-from .._base import Damaged, Unsupported, files
+from .._base import Closing, Damaged, Unsupported, files
 from .._format import chunks, diff, tree
 from .._format.tree import CHUNKED, DIRECTORY, FILE, Entry, Read
 from .._format.walk import join, walk
@@ -220,15 +220,8 @@ def heads_below(source: bytes) -> Heads:
 
     def head(path: bytes, _entry: Entry) -> bytes:
         above, _slash, name = path.rpartition(b"/")
-        directory = files.open_real(join(source, above))
-        try:
-            fd = files.open_file(name, directory=directory)
-        finally:
-            os.close(directory)
-        try:
+        with Closing(files.open_real(join(source, above))) as directory, Closing(files.open_file(name, directory=directory)) as fd:
             return os.pread(fd, content.HEAD, 0) if files.is_regular(fd) else b""
-        finally:
-            os.close(fd)
 
     return head
 

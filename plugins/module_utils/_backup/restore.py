@@ -23,7 +23,7 @@ import os
 import time
 import typing as t
 
-from .._base import Damaged, Progress, TargetDiffers, TargetError, UsageError, kernel, one_line, open_real, parse, reason, show
+from .._base import Closing, Damaged, Progress, TargetDiffers, TargetError, UsageError, kernel, one_line, open_real, parse, reason, show
 from .._format import walk
 from .._format.diff import REMOVED
 from .._fs.exclusions import Exclusions, Skipped
@@ -267,12 +267,8 @@ class Restorer:
         """Remove rooms that dead restores left in a target that is equal otherwise."""
         for path in left if not self._dry else ():
             parent, _slash, name = path.rpartition(b"/")
-            with contextlib.suppress(OSError):
-                fd = open_real(parent, self._target.fd)
-                try:
-                    remove_left(fd, name)
-                finally:
-                    os.close(fd)
+            with contextlib.suppress(OSError), Closing(open_real(parent, self._target.fd)) as fd:
+                remove_left(fd, name)
 
     def _known(self) -> t.Optional[Known]:
         cache = self._origin.cache

@@ -76,8 +76,7 @@ def _head(member: Member, path: bytes, size: int, records: t.List[t.Tuple[bytes,
     user, group = plain.text(b"uname", member.user, 31), plain.text(b"gname", member.group, 31)
     numbers = plain.number(b"uid", entry.uid, 7), plain.number(b"gid", entry.gid, 7), plain.number(b"size", size, 11), plain.time(entry)
     if not member.link:
-        for attribute, value in entry.extra.xattrs:
-            records.append(_attribute(attribute, value))
+        records += [_attribute(*pair) for pair in entry.extra.xattrs]
     header = _header(name, entry.mode, numbers, kind, link, (user, group), entry.extra.device)
     if not records:
         return header

@@ -12,7 +12,6 @@ pack's plain bytes. What several workloads share is counted for each of them, an
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from .._base import Damaged, NotFound, Unsupported, show
@@ -63,15 +62,8 @@ class _Account:
         return found[0]
 
 
-class _State:
-    """Whether all could be counted."""
-
-    def __init__(self) -> None:
-        self.damaged = self.unsupported = False
-
-    def add(self, unsupported: bool) -> None:
-        self.unsupported = self.unsupported or unsupported
-        self.damaged = self.damaged or not unsupported
+#: Why not all could be counted: "damaged", "unsupported", both or neither.
+_Troubles = t.Set[str]
 
 
 def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
@@ -85,10 +77,10 @@ def usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
 def _usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
     files = {part: store.files_below(part) for part in ("objects", "packs", "trash", "quarantine")}
     by_workload: t.Dict[str, t.List[t.Tuple[int, Manifest]]] = {}
-    state = _State()
+    troubles: _Troubles = set()
     for sidecar in catalog.list():
         if trouble_of(sidecar) is not None:
-            state.add(sidecar["unsupported"])
+            troubles.add("unsupported" if sidecar["unsupported"] else "damaged")
             continue
         if sidecar.get("foreign"):
             continue
@@ -97,20 +89,20 @@ def _usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
         except NotFound:
             continue
         except (Damaged, Unsupported) as error:
-            state.add(isinstance(error, Unsupported))
+            troubles.add("unsupported" if isinstance(error, Unsupported) else "damaged")
             continue
         by_workload.setdefault(sidecar["workload_name"], []).append((sidecar["total_size"], manifest))
     everything = [pair for pairs in by_workload.values() for pair in pairs]
-    total = _figures(store, everything, state)
+    total = _figures(store, everything, troubles)
     by_name = {name: total for name in by_workload}
     if len(by_workload) > 1:
-        by_name = {name: _figures(store, pairs, _State()) for name, pairs in by_workload.items()}
+        by_name = {name: _figures(store, pairs, set()) for name, pairs in by_workload.items()}
     by_name = {name: dict(figures) for name, figures in by_name.items()}
     stored = files["objects"][1] + files["packs"][1]
     referenced = total.pop("stored_bytes")
     known = store.format or Format()
     return {
-        "path": show(os.fsencode(store.path)),
+        "path": show(store.path),
         "format": known.number,
         "id": known.id or None,
         "features": {"required": list(known.required), "optional": list(known.optional)},
@@ -123,29 +115,29 @@ def _usage(store: Store, catalog: Catalog) -> t.Dict[str, t.Any]:
         "packs": files["packs"][0],
         "trash_bytes": files["trash"][1],
         "quarantine_bytes": files["quarantine"][1],
-        "damaged": state.damaged,
-        "unsupported": state.unsupported,
+        "damaged": "damaged" in troubles,
+        "unsupported": "unsupported" in troubles,
         "workloads": [{"workload_name": name, **figures} for name, figures in sorted(by_name.items())],
     }
 
 
-def _account(store: Store, backups: t.List[t.Tuple[int, Manifest]], state: _State) -> _Account:
+def _account(store: Store, backups: t.List[t.Tuple[int, Manifest]], troubles: _Troubles) -> _Account:
     account = _Account(store)
     reach = Reachability(store.read, account.content, account.metadata, account.broken)
     for _size, manifest in backups:
         try:
             reach(manifest.root.content, manifest.links)
         except Unsupported:
-            state.unsupported = True
+            troubles.add("unsupported")
     return account
 
 
-def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]], state: _State) -> t.Dict[str, t.Any]:
-    account = _account(store, backups, state)
+def _figures(store: Store, backups: t.List[t.Tuple[int, Manifest]], troubles: _Troubles) -> t.Dict[str, t.Any]:
+    account = _account(store, backups, troubles)
     if not account.whole and store.look_again():
-        account = _account(store, backups, state)
+        account = _account(store, backups, troubles)
     if not account.whole:
-        state.add(store.has_newer_packs)
+        troubles.add("unsupported" if store.has_newer_packs else "damaged")
     logical, stored = sum(size for size, _manifest in backups), round(account.stored)
     return {
         "backups": len(backups),

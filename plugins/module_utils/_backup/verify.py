@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
 import time
 import typing as t
@@ -248,13 +247,9 @@ class Structure:
 
     def tell(self, limit: int) -> None:
         """Put into `told` what is wrong by backup and path: the first so many, how many in all, ids of the backups concerned."""
-        self.told = self._damage(limit)
-
-    def _damage(self, limit: int) -> Told:
-        listed: t.List[t.Dict[str, t.Any]] = []
         count, hurt = len(self.records), set(self.records)
-        for backup, reason in sorted(self.records.items()):
-            listed.append({"id": backup, "path": None, "file": None, "reason": reason})
+        listed: t.List[t.Dict[str, t.Any]]
+        listed = [{"id": backup, "path": None, "file": None, "reason": reason} for backup, reason in sorted(self.records.items())]
         if self.lacking:
             trace = Tracer(self._store.read, self.lacking)
             for backup, manifest in self.whole:
@@ -263,9 +258,9 @@ class Structure:
                     continue
                 count += found
                 hurt.add(backup)
-                for path, reason in itertools.islice(trace(manifest.root.content, manifest.links), max(0, limit - len(listed))):
-                    listed.append({"id": backup, "path": show(path) or ".", "file": None, "reason": reason})
-        return listed[:limit], count, sorted(hurt)
+                first = itertools.islice(trace(manifest.root.content, manifest.links), max(0, limit - len(listed)))
+                listed += [{"id": backup, "path": show(path) or ".", "file": None, "reason": reason} for path, reason in first]
+        self.told = (listed[:limit], count, sorted(hurt))
 
 
 class Verifier:
@@ -289,7 +284,7 @@ class Verifier:
     def __call__(self) -> None:
         store = self._store
         if not store.exists:
-            self.warnings.append(f"There is no store at {show(os.fsencode(store.path))}.")
+            self.warnings.append(f"There is no store at {show(store.path)}.")
             return
         if self._request.level == "content" and not self.ids:
             self._examine_store()
