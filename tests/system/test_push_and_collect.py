@@ -26,7 +26,7 @@ from ansible_collections.volt.backup.tests.unit._remote.independent_reader impor
 from .test_push import HOST, Place, Tapped, made
 
 #: Requests of a push that sends something, more where hosts share, and steps of a collection.
-_REQUESTS, _SHARING, _STEPS = 9, 17, 6
+_REQUESTS, _SHARING, _STEPS = 9, 15, 6
 
 
 class Collection:

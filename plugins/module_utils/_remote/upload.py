@@ -7,8 +7,8 @@
 """Sends what the remote does not have, in packs.
 
 What other hosts of the domain have sent is not sent again, where hosts share (see `shared`): an index of this host then names their packs. While others
-push at the same time, each pack is preceded by a look at what they have, and followed by an index; the order of packs is random, so that hosts with the
-same content do not send the same at once.
+push at the same time, small packs are sent one by one in a random order, so that hosts with the same content do not send the same at once. After each, this host
+tells the others what it has sent, by an index, and looks at what they have.
 
 A pack or an object of the local store travels as it is stored if the backup needs all of it. Else its blobs that are needed are grouped anew: a push
 takes nothing off the host that its backup does not need. Trees and lists do not share packs with content, except where all is below 1 MiB.
@@ -37,6 +37,8 @@ if t.TYPE_CHECKING:
 
 #: A push below this is one pack, in plain bytes.
 _SMALL = 1 << 20
+#: A pack is finished with so many bytes while other hosts push.
+_IN_A_CROWD = 4 << 20
 _OBJECT = struct.Struct("<32s?")
 #: How often what a local collection has moved is looked for again.
 _TURNS = 5
@@ -65,7 +67,7 @@ class Uploader:
         progress: Progress,
         shared: t.Optional[Shared] = None,
     ) -> None:
-        self._shared = shared
+        self._shared, self._crowded = shared, False
         self._store, self._jobs, self._transport, self._keys, self._blobs, self._journal = store, jobs, transport, keys, blobs, journal
         self._push, self._progress = begun.push, progress
         self._seen = Table(1)
@@ -173,7 +175,8 @@ class Uploader:
         found, self._packs = list(self._packs), {}
         objects, self._objects = bytes(self._objects), bytearray()
         order: t.Sequence[int] = range(0, len(objects), _OBJECT.size)
-        if self._shared is not None and self._shared.is_crowded:
+        self._crowded = self._shared is not None and self.new_bytes > _IN_A_CROWD and self._shared.is_crowded
+        if self._crowded:
             random.shuffle(found)
             order = random.sample(order, len(order))
         for name in found:
@@ -233,9 +236,15 @@ class Uploader:
         builder = self._builders[kind]
         builder.add(segment)
         self._progress(0, segment.plain)
-        if builder.is_full:
+        if builder.is_full or self._crowded and builder.size >= _IN_A_CROWD:
             self._upload(builder)
             self._builders[kind] = packs.Builder(kind)
+            self._crowded = self._shared is not None and self._shared.is_crowded
+            if self._shared is not None and self._crowded:
+                while self._running:
+                    self._wait()
+                self._index(1)
+                self._shared.look()
 
     def _finish(self) -> None:
         content, metadata = (self._builders[kind] for kind in (packs.CONTENT, packs.METADATA))
@@ -256,9 +265,6 @@ class Uploader:
         """Hand a pack to a thread, once one is free."""
         while len(self._running) >= self._jobs:
             self._wait()
-        if self._shared is not None and self._shared.is_crowded:
-            self._index(1)
-            self._shared.look()
         self._index(indexes.BLOBS)
         data = self._keys.seal_data(builder.finish())
         pack = names.Pack(self._push, self._number(0), builder.kind == packs.METADATA, hashlib.sha256(data).hexdigest())
