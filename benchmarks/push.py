@@ -248,12 +248,19 @@ def steps(args: argparse.Namespace, number: int, where: str, kind: type[Peer], r
             time.sleep(SETTLE)
             peer.backup()
             one_step(peer, place, step, peer.send(), runs)
-        some = min(str(path.relative_to(data.source)) for path in (data.source / "etc").iterdir() if path.is_file() and path.stat().st_size)
+        some = a_file(data.source)
         for step, path in zip(RESTORES, (None, some)):
             words = peer.fetch(room / step.split(" ", maxsplit=1)[0], path)
             if words:
                 one_step(peer, place, step, words, runs)
         return report.size(data.source)
+
+
+def a_file(source: Path) -> str:
+    """The path of a file with content, the same each time."""
+    below = source / "etc" if (source / "etc").is_dir() else source
+    paths = (Path(top) / name for top, _directories, names in os.walk(below) for name in sorted(names))
+    return next((str(path.relative_to(source)) for path in paths if path.is_file() and not path.is_symlink() and path.stat().st_size), "")
 
 
 def one_step(peer: Peer, place: Place, step: str, words: list[str], runs: Runs) -> None:
