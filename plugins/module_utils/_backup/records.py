@@ -152,6 +152,8 @@ class Listed(Sidecar, total=False):
 SIDECAR = tuple(Sidecar.__annotations__)
 #: Keys that are found out and never read from a file.
 STATE = ("checked", "checked_at", "damaged", "damage", "unsupported", "unsupported_reason", "future", "foreign", "foreign_reason")
+#: Keys that are found out of a copy on a remote.
+COPY = ("seq", "commit_sha256")
 #: Keys that records of version 0.1.0 lack, with what stands for them.
 LATER: t.Dict[str, t.Any] = {
     "unstable": False, "unstable_paths": [], "unstable_count": 0, "source_asked": None, "source_links": None, "mounts": None,

@@ -72,18 +72,28 @@ def ago(text: t.Optional[str]) -> str:
     return age(seconds) if seconds >= 0 else f"in {age(-seconds)}"
 
 
+def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Container[int] = ()) -> str:
+    """Aligned columns, those in `right` to the right."""
+    return _laid_out([list(head)] + [[one_line(cell) for cell in row] for row in rows], right, sys.maxsize)
+
+
 def fitted(head: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Container[int] = (), wrap: bool = True) -> str:
-    """Aligned columns, those in `right` to the right. Columns that are empty are left out, and the last one is wrapped, or goes below the others.
+    """The same for a screen: columns that are empty are left out, and the last one is wrapped, or goes below the others.
 
     :param wrap: False where the last column is no text but a name.
     """
     cells = [list(head)] + [[one_line(cell) for cell in row] for row in rows]
     used = [column for column in range(len(head)) if column == 0 or any(row[column] for row in cells[1:])]
-    widths = {column: max(len(row[column]) for row in cells) for column in used}
-    indent, columns = sum(widths[column] + 2 for column in used[:-1]), _columns() if wrap else sys.maxsize
+    return _laid_out([[row[column] for column in used] for row in cells], [used.index(column) for column in used if column in right],
+                     _columns() if wrap else sys.maxsize)  # fmt: skip
+
+
+def _laid_out(cells: t.Sequence[t.Sequence[str]], right: t.Container[int], columns: int) -> str:
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    indent = sum(width + 2 for width in widths[:-1])
     lines = []
     for row in cells:
-        *others, last = (row[column].rjust(width) if column in right else row[column].ljust(width) for column, width in widths.items())
+        *others, last = (cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths)))
         begin, last = "".join(cell + "  " for cell in others), last.rstrip()
         if indent + len(last) <= columns or not others:
             lines.append(begin + last)

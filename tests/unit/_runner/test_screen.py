@@ -52,7 +52,7 @@ def test_a_row_is_one_line_without_a_terminal(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.delenv("COLUMNS", raising=False)
     text = screen.fitted(HEAD, ROWS)
     monkeypatch.setenv("COLUMNS", "40")
-    assert len(screen.fitted(HEAD, ROWS, wrap=False).splitlines()) == 3, "a name has no width"
+    assert len(screen.table(HEAD, ROWS).splitlines()) == 3, "what is no screen's has no width"
     monkeypatch.delenv("COLUMNS")
     assert len(text.splitlines()) == 3 and ROWS[0][4] in text
     healthy = [("app-20261123-100000-pre-deploy", "12h34m", "123.4 MiB", "12.3 MiB", "", "ok")]
