@@ -51,7 +51,7 @@ def test_dumps_alone(host: Host) -> None:
     assert json.loads((host.top / "jobs/db.json").read_text())["source"] is None
     for more, says in (
         ({"dumps": []}, "Workload db has nothing to back up; set source, command or dumps."),
-        ({"snapshot": "auto"}, "Options snapshot and quiesce need a source; set it, or omit them."),
+        ({"snapshot": "auto"}, "Workload db has no source, which snapshot and quiesce need; set it, or set them to none."),
         ({"dumps": [{"sqlite": {"path": "app.db"}}]}, "must be an absolute path, because there is no source"),
     ):
         failure = host.declare(**{**options, **more})

@@ -105,7 +105,7 @@ class Creator:
         check_workload(request.workload)
         check_type(request.type)
         codec.choose(request.compression)
-        check_still(request.snapshot, request.snapshot_size, request.quiesce, request.source is not None)
+        check_still(request.snapshot, request.snapshot_size, request.quiesce)
         self._exclude, self._unstable_ok = Exclusions(request.exclude), Exclusions(request.unstable_ok)
         for name, value in (("max_shrink", request.max_shrink), ("max_churn", request.max_churn)):
             brake.check_percent(name, value)
@@ -113,6 +113,8 @@ class Creator:
         self._store, self._directory, self._request = store, backup_dir, request
         self._dry, self._progress, self._standing = dry, progress, standing
         standing.phase = Phase("checking the source", path=lambda: parse(request.source or ""))
+        if request.source is None and not request.snapshot == request.quiesce == "none":
+            raise UsageError("Options `snapshot` and `quiesce` need a `source`; set it, or omit them.")
         if request.source is None and not (request.command or request.stdin or request.dumps):
             raise UsageError("There is nothing to back up; set `source`, `command` or `dumps`.")
         self._asked = NoSource() if request.source is None else AskedSource(request.source)
@@ -449,8 +451,8 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     run.finish()
 
 
-def check_still(snapshot: str, size: t.Optional[str], quiesce: str, has_source: bool) -> None:
-    """UsageError for values of options `snapshot`, `snapshot_size` and `quiesce` that there are not, or that are of no use."""
+def check_still(snapshot: str, size: t.Optional[str], quiesce: str) -> None:
+    """UsageError for values of options `snapshot`, `snapshot_size` and `quiesce` that there are not."""
     if size is not None:
         from .._sources.lvm import check_size
 
@@ -458,8 +460,6 @@ def check_still(snapshot: str, size: t.Optional[str], quiesce: str, has_source: 
     for name, value, ways in (("snapshot", snapshot, ("none", "auto", "require")), ("quiesce", quiesce, ("none", "pause", "stop"))):
         if value not in ways:
             raise UsageError(f"Option {name} must be one of {', '.join(ways)} (got {value!r}).")
-    if not has_source and not snapshot == quiesce == "none":
-        raise UsageError("Options `snapshot` and `quiesce` need a `source`; set it, or omit them.")
 
 
 def scan_name(source: bytes) -> str:

@@ -146,7 +146,9 @@ def check(job: Job) -> Job:
     Exclusions(job.unstable_ok)
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
-    create.check_still(job.snapshot, job.snapshot_size, job.quiesce, job.source is not None)
+    create.check_still(job.snapshot, job.snapshot_size, job.quiesce)
+    if job.source is None and not job.snapshot == job.quiesce == "none":
+        raise UsageError(f"Workload {job.workload} has no `source`, which `snapshot` and `quiesce` need; set it, or set them to none.")
     if job.source is None and not (job.command or job.dumps):
         raise UsageError(f"Workload {job.workload} has nothing to back up; set `source`, `command` or `dumps`.")
     if job.command or job.command_file or job.dumps:
