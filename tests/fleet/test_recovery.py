@@ -143,9 +143,10 @@ class Stage:
         return str(done.stdout)
 
     def wanted(self, host: Host) -> dict[str, Any]:
-        """What the inventory says of a host: a remote, and a schedule that copies to it."""
-        shop = {"workload": "shop", "source": SHOP, "on_calendar": "*:0/1" if sample.LONG else "2040-01-01", "remote": "offsite", "push_to_cdn": True}
-        return {"volt_schedule_workloads": [shop], "volt_remote_name": "offsite", **self._away.declared(host)}
+        """What the inventory says of a host: a remote, and schedules that copy to it, one of them without a source."""
+        copied = {"on_calendar": "*:0/1" if sample.LONG else "2040-01-01", "remote": "offsite", "push_to_cdn": True}
+        workloads = [{"workload": "shop", "source": SHOP, **copied}, {"workload": "words", "command": ["/bin/echo", "word"], **copied}]
+        return {"volt_schedule_workloads": workloads, "volt_remote_name": "offsite", **self._away.declared(host)}
 
     def call(self, host: Host, *words: str) -> Any:
         return json.loads(host.run("volt-backup", *words, "--store", "/srv/cas", "--backup-dir", "/srv/backups", "--json").stdout)
@@ -189,7 +190,7 @@ def test_a_lost_host_comes_back_on_another_one(stage: Stage, away: Away, tmp_pat
     path = tmp_path / "declare.yml"
     path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": [f"volt.backup.{role}" for role in ROLES]}]), encoding="utf-8")
     stage.play(lost, str(path))
-    lost.run("systemctl", "start", "volt-backup-shop.service")
+    lost.run("systemctl", "start", "volt-backup-shop.service", "volt-backup-words.service")
     (name,) = {backup["id"].partition("/")[0] for backup in stage.copies(lost)}
     was = lost.srv / "shop"
     told = attributes(was)
@@ -215,11 +216,13 @@ def test_a_lost_host_comes_back_on_another_one(stage: Stage, away: Away, tmp_pat
         host.run("systemctl", "enable", "--now", f"{SHOP}/shop.service")
         assert host.run("timeout", "60", "sh", "-c", f'until python3 -c "{ASK}" 2>/dev/null; do sleep 0.2; done').stdout.strip() == "the shop is open"
         host.run("systemctl", "disable", "--now", "shop.service")
-        assert host.run("systemctl", "is-active", "volt-backup-shop.timer").stdout.strip() == "active"
+        assert host.run("systemctl", "is-active", "volt-backup-shop.timer", "volt-backup-words.timer").stdout.split() == ["active", "active"]
+        assert host.run("cat", "/var/lib/volt/recovered/words/echo").stdout == "word\n"
         copies = stage.copies(host)
         pushed = {backup["id"].partition("/")[0] for backup in copies}
         assert name in pushed and len(pushed) == len(hosts) + 1 and not any(backup["damaged"] for backup in copies), copies
-        assert stage.call(host, "status")["schedules"][0]["state"] == "ok"
+        states = {row["workload"]: row["state"] for row in stage.call(host, "status")["schedules"]}
+        assert states["shop"] == "ok" and (sample.LONG or states["words"] == "waiting"), "what is to be loaded first is not backed up by the playbook"
     if sample.LONG:
         for host in hosts:
             ticks(stage, host)
