@@ -249,12 +249,13 @@ class Opened(Parts):
         size = _CHUNK + _TAG
         count = max(len(body) - 1, 0) // size + 1
         last = first + count - 1 if ends else -1
+        plain = io.BytesIO()  # not a list of chunks, which would be there beside the whole
         try:
-            return b"".join(
-                self._cipher.decrypt(_nonce(first + number, last), bytes(body[number * size : (number + 1) * size]), None) for number in range(count)
-            )
+            for number in range(count):
+                plain.write(self._cipher.decrypt(_nonce(first + number, last), bytes(body[number * size : (number + 1) * size]), None))
         except self._tools.errors:
             raise Damaged("An age file is altered or truncated.") from None
+        return plain.getvalue()
 
 
 def _file_key(lines: t.List[bytes], secrets: t.Sequence[bytes], tools: _Primitives) -> bytes:
