@@ -7,8 +7,8 @@
 """Sends what the remote does not have, in packs.
 
 What other hosts of the domain have sent is not sent again, where hosts share (see `shared`): an index of this host then names their packs. While others
-push at the same time, small packs are sent one by one in a random order, so that hosts with the same content do not send the same at once. After each, this host
-tells the others what it has sent, by an index, and looks at what they have.
+push at the same time, small packs are sent one by one in a random order, so that hosts with the same content do not send the same at once. After each pack,
+this host tells the others what it has sent, by an index, and looks at what they have.
 
 A pack or an object of the local store travels as it is stored if the backup needs all of it. Else its blobs that are needed are grouped anew: a push
 takes nothing off the host that its backup does not need. Trees and lists do not share packs with content, except where all is below 1 MiB.
