@@ -51,8 +51,8 @@ def connect(settings: Settings) -> Transport:
         return Directory(place.path, pace)
     from .s3 import S3  # which imports what not every host has
 
-    place, classes = s3_client.parse_url(settings.url), settings.storage_class or ""
-    return S3(place, settings.credentials, ca=settings.ca or "", storage_class=classes, lock=settings.lock, pace=pace, jobs=settings.jobs)
+    bucket, classes = s3_client.parse_url(settings.url), settings.storage_class or ""
+    return S3(bucket, settings.credentials, ca=settings.ca or "", storage_class=classes, lock=settings.lock, pace=pace, jobs=settings.jobs)
 
 
 def _keys(settings: Settings, identity: t.Optional[Recovery]) -> Keys:

@@ -36,10 +36,10 @@ MOST = 1 << 20
 
 
 class _Place(t.NamedTuple):
-    """Where the list of a pack is."""
+    """Where the list of a pack is: in which index, and where there."""
 
     pack: str
-    index: str
+    of: str
     offset: int
     length: int
 
@@ -84,7 +84,7 @@ class Shared:
             return None
         self._opened.add(place.pack)
         pack = names.parse_pack(place.pack)
-        data = self._transport.get(place.index, place.offset, place.length)
+        data = self._transport.get(place.of, place.offset, place.length)
         try:
             return (pack, indexes.check(self._keys.open_list(data))) if pack is not None and data else None
         except Damaged:
