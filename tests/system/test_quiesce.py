@@ -360,6 +360,8 @@ def test_the_limit_comes_while_one_is_paused(monkeypatch: pytest.MonkeyPatch, tm
 
     def attempt(container: runtimes.Container, word: str, _mounts: int = -1) -> str:
         time.sleep(0.3 if word == "pause" else 0.1)
+        if word == "unpause" and container.id not in down:
+            return "it is not paused"
         (down.add if word == "pause" else down.discard)(container.id)
         return ""
 

@@ -47,12 +47,12 @@ class Quiesced:
     """Containers that are kept still, one after the other.
 
     :param mounts: a descriptor of the mount namespace to resume them in: what is started must not live in mounts of a run.
-    :ivar failed: why some did not resume.
+    :ivar failed: why some did not resume, by the container.
     """
 
     def __init__(self, way: str, mounts: int) -> None:
         self._way, self._mounts = way, mounts
-        self.failed: t.List[str] = []
+        self.failed: t.Dict[Container, str] = {}
         self._down: t.List[Container] = []
         self._lock = threading.Lock()
         self._late = ""
@@ -84,7 +84,7 @@ class Quiesced:
         self._timer.cancel()
         self._up()
         if self.failed:
-            raise SourceError(self.failed[0])
+            raise SourceError(next(iter(self.failed.values()), ""))
         if self._late:
             raise self._too_long()
 
@@ -102,8 +102,9 @@ class Quiesced:
                 container = self._down[0]
                 why = _attempt(container, _UP[self._way], self._mounts)
                 self._down.remove(container)  # another one may have come before it
+                self.failed.pop(container, None)  # at the limit it may not have been kept still yet
                 if why:
-                    self.failed.append(f"{container.what} does not resume: {why}; run {_remedy(container, _UP[self._way])}.")
+                    self.failed[container] = f"{container.what} does not resume: {why}; run {_remedy(container, _UP[self._way])}."
 
 
 @contextlib.contextmanager
