@@ -31,6 +31,8 @@ from .transport import Transport
 
 #: Fetched packs that nothing was read of yet, at most; and where they are kept in memory.
 _AHEAD, _FEW = 16, 2
+#: Packs whose contents are at hand.
+_CONTENTS = 32
 #: Ranges with less between them are fetched as one.
 _GAP = 512 << 10
 #: Of a pack of metadata, at least so much is read behind its head: trees of one path are near each other.
@@ -76,6 +78,7 @@ class Fetcher:
         self._unread: t.Dict[names.Pack, None] = {}  # in the order of the plan
         self._pool: t.Optional[concurrent.futures.ThreadPoolExecutor] = None
         self._lock = threading.Lock()
+        self._recent: t.Deque[_Loaded] = collections.deque()  # whose contents are at hand
         self.fetched = 0
 
     def __enter__(self) -> Fetcher:
@@ -223,11 +226,21 @@ class Fetcher:
         return None if data is None else (contents, data)
 
     def _contents(self, pack: names.Pack, loaded: _Loaded) -> t.Optional[packs.Contents]:
-        if loaded.contents is None:
+        found = loaded.contents
+        if found is None:
             start = self._read(pack, loaded, 0, packs.HEADER)
             head = self._read(pack, loaded, 0, packs.head_size(start)) if start is not None else None
-            loaded.contents = packs.Contents(head) if head is not None else None
-        return loaded.contents
+            found = self._remember(loaded, packs.Contents(head)) if head is not None else None
+        return found
+
+    def _remember(self, loaded: _Loaded, contents: packs.Contents) -> packs.Contents:
+        """Have the contents of a pack at hand. Those of many packs would be 36 bytes for each blob; they are read again from the spool."""
+        with self._lock:
+            loaded.contents = contents
+            self._recent.append(loaded)
+            if len(self._recent) > _CONTENTS:
+                self._recent.popleft().contents = None
+        return contents
 
     def _read(self, pack: names.Pack, loaded: _Loaded, start: int, end: int) -> t.Optional[bytes]:
         part = loaded.part_with(start, end)
@@ -249,7 +262,7 @@ class Fetcher:
         if contents is None or loaded.part_with(0, contents.end) is None:
             data = self._keys.open_data(self._get(pack, 0, None))
             self._keep(pack, loaded, 0, data)
-            loaded.contents = packs.Contents(data)
+            self._remember(loaded, packs.Contents(data))
 
     def _fetch_parts(self, pack: names.Pack, loaded: _Loaded, segments: t.Iterable[int]) -> bool:
         """False where the pack can only be fetched as a whole."""
