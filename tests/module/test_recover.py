@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 import sqlite3
@@ -103,6 +104,19 @@ def test_workloads_without_a_source(lost: Lost) -> None:
     assert (apart / "output/said").read_text(encoding="utf-8") == "word\n" and lost.found() == {"app": "app 3", "db": "db 1"}
     assert (apart / "dump").stat().st_mode & 0o777 == 0o700
     assert " changed=0 " in lost.recover(**given)
+
+
+@pytest.mark.costly
+def test_as_it_was_when_it_had_a_source(lost: Lost) -> None:
+    """The newest backup of the workload has none. The one that is restored goes to its source."""
+    time.sleep(1.1)
+    before = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%S}"
+    time.sleep(1.1)
+    manager = Manager(str(lost.room / "cas"), str(lost.room / "new"))
+    manager.create(CreateRequest("app", None, command=["echo", "word"], command_file="said"))
+    Remote(manager, Settings(f"file://{lost.nas}", keys=str(lost.room / "web1.keys"))).push(Which())
+    lost.recover(volt_recover_dumps=str(lost.room / "apart"), volt_recover_before=before)
+    assert lost.found() == {"app": "app 3", "db": "db 1"} and not (lost.room / "apart").exists()
 
 
 @pytest.mark.costly

@@ -113,10 +113,21 @@ def test_lock_and_bucket_must_fit(vault: Vault, server: s3_servers.Server, bench
 def test_a_host_needs_no_more_than_its_policy(vault: Vault, server: s3_servers.Server) -> None:
     if "small" not in server.keys:
         return  # moto asks for no rights
-    wanted = policy.of_host(s3_client.parse_url(vault.settings.url), "web2", lock=True)
+    wanted = policy.of_host(s3_client.parse_url(vault.settings.url), "web2", lock=1)
     for statement in wanted["Statement"]:
         statement["Principal"] = {"AWS": ["arn:aws:iam:::user/small"]}
     vault.client.put_bucket_policy(Bucket="locked", Policy=json.dumps(wanted))
     host = vault.remote(host="web2", credentials=server.keys["small"])
     done = host.push(Which([backup["id"] for backup in vault.bench.found()]))
     assert len(done) == 2
+
+
+def test_a_name_that_was_taken_and_hidden_is_not_created(vault: Vault) -> None:
+    """To the server, an object behind the marker of a deletion is none. The oldest version would be what others wrote."""
+    remote = vault.remote().transport
+    remote.oldest = True
+    name = "commits/web1/20260101T000000Z-0123456789abcdef"
+    vault.client.put_object(Bucket="locked", Key=f"{vault.prefix}/{name}", Body=b"rubbish")
+    vault.client.delete_object(Bucket="locked", Key=f"{vault.prefix}/{name}")
+    assert not remote.create(name, b"a commit") and remote.get(name) == b"rubbish"
+    assert remote.create(f"{name[:-1]}0", b"a commit") and remote.get(f"{name[:-1]}0") == b"a commit"

@@ -105,3 +105,10 @@ def test_on_aws_new_names_alone_can_be_written() -> None:
     assert statements["CreateOwn"]["Condition"] == {"Null": {"s3:if-none-match": "false"}}
     assert "arn:aws:s3:::copies/web/commits/web1/*" in statements["CreateOwn"]["Resource"] and "Condition" not in statements["ReplaceHead"]
     assert statements["EndIntent"]["Resource"] == ["arn:aws:s3:::copies/web/intents/web1/*"]
+
+
+def test_on_aws_a_host_locks_for_no_longer_than_declared() -> None:
+    statements = {one["Sid"]: one for one in policy.of_host(s3_client.parse_url("s3://copies/web"), "web1", lock=30)["Statement"]}
+    assert statements["LockOwn"]["Action"] == "s3:PutObjectRetention"
+    assert statements["LockOwn"]["Condition"] == {"NumericLessThanEquals": {"s3:object-lock-remaining-retention-days": "30"}}
+    assert "LockOwn" not in {one["Sid"] for one in policy.of_host(s3_client.parse_url("s3://copies/web"), "web1")["Statement"]}

@@ -15,8 +15,8 @@ import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
-from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, now
-from ansible_collections.volt.backup.plugins.module_utils._remote import commits, indexes, names, sealed as sealed_keys, shared
+from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, RemoteRefused, now
+from ansible_collections.volt.backup.plugins.module_utils._remote import commits, indexes, names, push as pushes, sealed as sealed_keys, shared, upload
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.memory import Memory
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote, Settings, Which
@@ -232,6 +232,20 @@ def test_more_samples_than_are_remembered(place: Place, monkeypatch: pytest.Monk
     readable(place, 2)
 
 
+def test_in_a_crowd_all_indexes_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushes, "INDEXES_MOST", 4)
+    monkeypatch.setattr(upload, "_IN_A_CROWD", 100_000)
+    place.bench.files(**{f"part{number}": noise(150_000, 30 + number) for number in range(60)})
+    peer = Peer(place, "web1")
+    remote = peer.remote()
+    remote.transport.create(names.new_push("web2", now()).intent, b"{}")
+    remote.push(Which())
+    (commit,) = RemoteReader(place.top).commits()
+    named = RemoteReader(place.top).commit(commit)[0]["indexes"]
+    assert 8 < len(named) < 40 and len(named) == len(list((place.top / "indexes" / "web1").iterdir()))
+    assert peer.sound()
+
+
 def test_an_old_intent_is_of_no_push(place: Place) -> None:
     peer = Peer(place, "web1")
     remote = peer.remote()
@@ -257,3 +271,51 @@ def test_sealed_hosts_share(place: Place, tmp_path: Path) -> None:
     assert peers[0].push() > 3 << 20 and peers[1].push() == 0
     reader = RemoteReader(sealed.top, tmp_path / "recovery.key")
     assert len([reader.read(name) for name in reader.commits()]) == 2
+
+
+def test_a_push_after_one_that_only_used_what_others_have(place: Place) -> None:
+    """The index of a host that only borrows has no samples: it is learned all the same."""
+    first, second, third = (Peer(place, f"web{number}") for number in range(1, 4))
+    for peer in (first, second, third):
+        peer.push()
+    change(place, 13)
+    second.back_up()
+    assert 200_000 < second.push() < 300_000
+    assert not (place.top / "intents").is_dir() or not [path for path in (place.top / "intents").rglob("*") if path.is_file()]
+    assert second.sound()
+
+
+def test_rights_to_read_the_commits_of_others_are_not_needed(place: Place) -> None:
+    first, second = Peer(place, "web1"), Peer(place, "web2")
+    first.push()
+    second.push()
+    stray = names.Pack(names.new_push("web1", names.moment("20260101T000000Z-0000000000000000")), 0, False, "0" * 64)
+    (place.top / stray.name).parent.mkdir(parents=True)
+    (place.top / stray.name).write_bytes(b"rest")
+    remote = first.remote()
+    get = remote.transport.get
+
+    def refuse(name: str, *words: Any) -> Any:
+        if name.startswith(f"{names.COMMITS}web2/"):
+            raise RemoteRefused("refused")
+        return get(name, *words)
+
+    assert first.remote().verify(VerifyRequest(level="structure")).unreferenced == [stray.name]
+    remote.transport.get = refuse  # type: ignore[method-assign]
+    found = remote.verify(VerifyRequest(level="structure"))
+    assert found.damage_count == 0 and found.unreferenced == [], "another host may need it"
+
+
+def test_a_pack_that_is_dead_is_learned_anew(place: Place) -> None:
+    first, second, third = (Peer(place, f"web{number}") for number in range(1, 4))
+    third.settings = third.settings._replace(share="host")
+    first.push()
+    second.push()
+    dead = [str(path.relative_to(place.top / "packs")) for path in (place.top / "packs" / "web1").rglob("*") if path.is_file()]
+    (place.top / "tombstones").mkdir()
+    (place.top / "tombstones" / "0001").write_text("\n".join(['{"tombstones":1}', *dead, ""]), encoding="ascii")
+    third.push()
+    change(place, 14)
+    second.back_up()
+    assert second.push() < 300_000, "the third host has all that the first one had"
+    readable(place, 4)

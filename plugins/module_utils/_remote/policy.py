@@ -26,26 +26,28 @@ Policy = t.Dict[str, t.Any]
 _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
 
-def of_host(place: Place, host: str, share: bool = False, lock: bool = False) -> Policy:
+def of_host(place: Place, host: str, share: bool = False, lock: t.Optional[int] = None) -> Policy:
     """An identity policy. A bucket policy needs a `Principal` in each statement, too.
 
     :param host: what the host is called on the remote. :param share: it uses packs of other hosts.
-    :param lock: objects are locked, and versions of them are read.
+    :param lock: days for which objects are locked; versions of them are read. On AWS, the host cannot lock for longer.
     """
     partition = next((name for start, name in _PARTITIONS.items() if place.region.startswith(start)), "aws")
     bucket = f"arn:{partition}:s3:::{place.bucket}"
     top = f"{bucket}/{place.prefix}/" if place.prefix else f"{bucket}/"
     own = [f"{top}{kind}{host}/*" for kind in (names.INTENTS, names.PACKS, names.INDEXES, names.COMMITS)]
     others = [f"{top}{kind}*" for kind in (names.INDEXES, names.PACKS)] if share else []
-    create = _allow("CreateOwn", ["s3:PutObject", *(["s3:PutObjectRetention"] if lock else [])], own)
-    if not place.endpoint:  # other servers do not know this condition, and would refuse everything
+    create, keep = _allow("CreateOwn", ["s3:PutObject"], own), _allow("LockOwn", ["s3:PutObjectRetention"], own)
+    if not place.endpoint:  # other servers do not know these conditions, and would refuse everything
         create["Condition"] = {"Null": {"s3:if-none-match": "false"}}
+        keep["Condition"] = {"NumericLessThanEquals": {"s3:object-lock-remaining-retention-days": str(lock)}}
     lists, reads = ["s3:ListBucket", *(["s3:ListBucketVersions"] if lock else [])], ["s3:GetObject", *(["s3:GetObjectVersion"] if lock else [])]
     readable = [f"{top}{names.ABOUT}", *own, f"{top}{names.HEADS}{host}", f"{top}{names.TOMBSTONES}*", *others]
     statements = [
         _allow("List", lists, [bucket]),
         _allow("Read", reads, readable),
         create,
+        *([keep] if lock else []),
         _allow("ReplaceHead", ["s3:PutObject"], [f"{top}{names.HEADS}{host}"]),
         _allow("EndIntent", ["s3:DeleteObject"], [f"{top}{names.INTENTS}{host}/*"]),
     ]

@@ -52,7 +52,7 @@ if t.TYPE_CHECKING:
 _TURNS = 3
 #: Seconds between two looks at all that the remote has. Less than a day: a daily push looks each time.
 _LOOK = 20 * 3600.0
-#: A commit names at most so many indexes that are not full; with more, the smallest become one.
+#: A commit names about so many indexes that are not full, at most; with more, the smallest earlier ones become one.
 INDEXES_MOST = 16
 
 
@@ -337,12 +337,13 @@ class Pusher:
                 raise _SetBack
 
     def _indexes(self, state: State, uploader: Uploader) -> t.Tuple[IndexName, ...]:
-        """The indexes that name all blobs of this host's backups, folded where they are too many."""
+        """The indexes that name all blobs of this host's backups; earlier ones are folded where they are too many. Those stay: earlier commits name them."""
         own = (*state.indexes, *uploader.indexes)
-        partial = sorted((index for index in own if index.size < indexes.FULL), key=lambda index: index.size)
-        if len(partial) <= INDEXES_MOST:
+        count = sum(index.size < indexes.FULL for index in own)
+        partial = sorted((index for index in state.indexes if index.size < indexes.FULL), key=lambda index: index.size)
+        if count <= INDEXES_MOST or len(partial) < 2:
             return own
-        small = partial[: len(partial) - INDEXES_MOST // 2]
+        small = partial[: count - INDEXES_MOST // 2]
         try:
             lists = [found for index in small for found in known.read_index(self._transport, self._keys, index)]
         except Damaged:

@@ -145,7 +145,7 @@ class Remote:
         """The rights that this host's credentials need; None for a directory."""
         if url.parse(self._settings.url).kind != url.S3:
             return None
-        return policy.of_host(s3_client.parse_url(self._settings.url), self.host, self._settings.share == DOMAIN, self._settings.lock is not None)
+        return policy.of_host(s3_client.parse_url(self._settings.url), self.host, self._settings.share == DOMAIN, self._settings.lock)
 
     def look(self) -> t.Tuple[about.About, t.List[reading.Pushes]]:
         """What the remote is, and what each host has there."""

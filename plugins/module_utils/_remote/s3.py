@@ -159,19 +159,26 @@ class S3:
         return self._top + name
 
     def _create(self, name: str, data: bytes) -> bool:
-        """Whether the server says that it created an object, under the condition that there is none."""
-        return self._attempts("write", name, self._upload_new, name, data)
+        """Whether the server says that it created an object, under the condition that there is none.
 
-    def _upload_new(self, name: str, data: bytes) -> bool:
+        Where the oldest version counts, it must be the one that was written: to the server, an object behind the marker of a deletion is none.
+        """
+        version = self._attempts("write", name, self._upload_new, name, data)
+        if version is None or not self._is_kept(name):
+            return version is not None
+        return self._oldest_of(name) is not None and self._versions[name] == version
+
+    def _upload_new(self, name: str, data: bytes) -> t.Optional[str]:
+        """The version that was written; empty where the bucket has none, None where the object exists."""
         try:
-            self._upload(name, data, {"If-None-Match": "*"})
-            return True
+            return self._upload(name, data, {"If-None-Match": "*"})
         except self._client.Error as error:
             if Answer.of(error).status != 412:
                 raise
-            return False
+            return None
 
-    def _upload(self, name: str, data: bytes, headers: t.Optional[t.Mapping[str, str]] = None) -> None:
+    def _upload(self, name: str, data: bytes, headers: t.Optional[t.Mapping[str, str]] = None) -> str:
+        """The version that was written; empty where the bucket has none."""
         options: t.Dict[str, t.Any] = {}
         pack = names.parse_pack(name)
         if self._storage_class and pack is not None and not pack.metadata:
@@ -179,7 +186,8 @@ class S3:
         if self._lock is not None and self._is_kept(name):
             until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=self._lock)
             options.update(ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
-        self._client.call("put_object", headers, lambda body: Body(body, self.pace), Key=self._key(name), Body=data, **options)
+        answer = self._client.call("put_object", headers, lambda body: Body(body, self.pace), Key=self._key(name), Body=data, **options)
+        return str(answer.get("VersionId") or "")
 
     def _download(self, name: str, start: int, length: t.Optional[int]) -> t.Tuple[t.Optional[bytes], bool]:
         """The bytes of a range, None where there is no object; and whether the server sent no more than them."""

@@ -100,15 +100,16 @@ class Shared:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether other hosts push now. One request. An intent stays where a push was killed, so an old one says nothing."""
+        """Whether other hosts push now. One request. An intent stays where a push was killed, so one of another day says nothing."""
         pushes = (names.parse_push(entry.name[len(names.INTENTS) :]) for entry in self._transport.list(names.INTENTS))
-        begun = now() - _LONG
-        return any(push is not None and push.host != self._host and names.moment(push.id) > begun for push in pushes)
+        moment = now()
+        return any(push is not None and push.host != self._host and abs(names.moment(push.id) - moment) < _LONG for push in pushes)
 
     def save(self) -> None:
         """Remember what was read. OSError where that fails."""
         if self._changed:
             known = {"indexes": [*self._indexes], "places": self._places, "dead": sorted(self._dead), "bits": self._bits, "tombstones": sorted(self.tombstones)}
+            self._samples = self._writable()
             self._memory.save_samples(self._samples, known)
             self._changed = False
 
@@ -141,10 +142,16 @@ class Shared:
         return data if size <= len(data) else data + (self._transport.get(name, len(data), size - len(data)) or b"")
 
     def _learn(self, blob: bytes, number: int) -> None:
-        if int.from_bytes(blob[:8], "big") >> (64 - self._bits) or self._samples.find(blob) >= 0:
+        if int.from_bytes(blob[:8], "big") >> (64 - self._bits):
+            return
+        position = self._samples.find(blob)
+        if position >= 0 and self._places[_NUMBER.unpack(self._samples.value(position))[0]].pack not in self._dead:
             return
         self._samples = self._writable()
-        self._samples.add(blob, _NUMBER.pack(number))
+        if position >= 0:
+            self._samples.replace(self._samples.find(blob), _NUMBER.pack(number))
+        else:
+            self._samples.add(blob, _NUMBER.pack(number))
         if len(self._samples) > MOST:
             self._bits += 1
             self._samples = self._copied()

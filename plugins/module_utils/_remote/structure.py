@@ -23,7 +23,7 @@ import typing as t
 
 from .._backup import records
 from .._backup.verify import Verified
-from .._base import Damaged, Foreign, NotFound, Unsupported, show
+from .._base import Damaged, Foreign, NotFound, RemoteRefused, Unsupported, show
 from .._format.reachability import Reachability, Tracer
 from .._restore.spool import Spool
 from . import choice, commits, known, names, reading
@@ -167,7 +167,7 @@ class Survey:
             for push in (known.committed(self._transport, host) if pushes is None else pushes) if host != self._host else ():
                 try:
                     read = known.read_commit(self._transport, push)
-                except (Damaged, Unsupported):
+                except (Damaged, Unsupported, RemoteRefused):  # a host needs no rights to read the commits of others
                     return []
                 needs = read.commit.needs if read is not None else {}
                 left = {pack for pack in left if pack.number not in needs.get(pack.push, ())}

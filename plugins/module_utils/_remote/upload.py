@@ -37,7 +37,7 @@ if t.TYPE_CHECKING:
 
 #: A push below this is one pack, in plain bytes.
 _SMALL = 1 << 20
-#: A pack is finished with so many bytes while other hosts push.
+#: While other hosts push, a pack is finished with so many bytes, and later with a sixteenth of what was sent.
 _IN_A_CROWD = 4 << 20
 _OBJECT = struct.Struct("<32s?")
 #: How often what a local collection has moved is looked for again.
@@ -68,6 +68,7 @@ class Uploader:
         shared: t.Optional[Shared] = None,
     ) -> None:
         self._shared, self._crowded = shared, False
+        self._untold = 0  # bytes that were sent since other hosts were told
         self._store, self._jobs, self._transport, self._keys, self._blobs, self._journal = store, jobs, transport, keys, blobs, journal
         self._push, self._progress = begun.push, progress
         self._seen = Table(1)
@@ -236,11 +237,14 @@ class Uploader:
         builder = self._builders[kind]
         builder.add(segment)
         self._progress(0, segment.plain)
-        if builder.is_full or self._crowded and builder.size >= _IN_A_CROWD:
+        enough = max(_IN_A_CROWD, self.sent_bytes >> 4)  # so that there are not many indexes
+        if builder.is_full or self._crowded and builder.size >= enough:
             self._upload(builder)
+            self._untold += builder.size
             self._builders[kind] = packs.Builder(kind)
             self._crowded = self._shared is not None and self._shared.is_crowded
-            if self._shared is not None and self._crowded:
+            if self._shared is not None and self._crowded and self._untold >= enough:
+                self._untold = 0
                 while self._running:
                     self._wait()
                 self._index(1)
