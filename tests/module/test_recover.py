@@ -193,7 +193,7 @@ def test_nothing_begins_where_something_is_missing(lost: Lost) -> None:
     assert "recovery key" in lost.recover(status=2, volt_recover_identity=sealed.new_recovery().text())
     assert "has no backup of dbb of web1" in lost.recover(status=2, volt_recover_workloads=["app", "dbb"])
     assert "must be a list" in lost.recover(status=2, volt_recover_workloads="app")
-    assert "an absolute path" in lost.recover(status=2, volt_recover_seen="seen.json")
+    assert "absolute paths" in lost.recover(status=2, volt_recover_seen="seen.json")
     assert "cannot be su" in lost.recover(status=2, ansible_become_method="su")
     assert "use volt_recover_before" in lost.recover(status=2, volt_recover_bfore="2026-01-01")
     assert lost.found() == {}

@@ -20,7 +20,7 @@ import struct
 import typing as t
 
 from .._base import Damaged, RemoteRefused, Unsupported, now
-from .._store.table import Table
+from .._store.table import Mapped, Table
 from . import indexes, names
 from .keys import Keys
 from .memory import Memory
@@ -158,7 +158,7 @@ class Shared:
 
     def _writable(self) -> Table:
         """A table that can grow: what is remembered is a mapped file at first."""
-        return self._samples if type(self._samples) is Table else self._copied()
+        return self._copied() if isinstance(self._samples, Mapped) else self._samples
 
     def _copied(self) -> Table:
         copy = Table(_NUMBER.size, len(self._samples))
