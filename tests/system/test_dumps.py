@@ -25,7 +25,7 @@ from ansible_collections.volt.backup.plugins.module_utils._proof import loads, t
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 from ansible_collections.volt.backup.plugins.module_utils._sources import prepare, sqlite
 from ansible_collections.volt.backup.tests.rigs import Unavailable, databases, need, sample
-from ansible_collections.volt.backup.tests.rigs.ledgers import busy
+from ansible_collections.volt.backup.tests.rigs.ledgers import Load
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 from ansible_collections.volt.backup.tests.unit.kit import command
 
@@ -95,7 +95,7 @@ def load(bench: Bench, dumped: dict[str, Any], how: Callable[[str], str]) -> str
 def test_postgresql(public_path: Path, servers: dict[str, databases.Server]) -> None:
     server, bench = servers["postgresql"], Bench(public_path)
     bench.files(a=b"a")
-    with busy(lambda number: server(batch(number), "-d", "shop")):
+    with Load(lambda number: server(batch(number), "-d", "shop")):
         backup = bench.create(dumps=[{"postgresql": {"database": "shop", **socket_of(server)}}]).backup
     assert [dump["kind"] for dump in backup["dumps"]] == ["postgresql"] * 2 and backup["complete"]
     server("", "-d", "postgres", "-c", "DROP DATABASE IF EXISTS restored")
@@ -112,7 +112,7 @@ def test_postgresql(public_path: Path, servers: dict[str, databases.Server]) -> 
 def test_mariadb(bench: Bench, servers: dict[str, databases.Server]) -> None:
     server = servers["mariadb"]
     bench.files(a=b"a")
-    with busy(lambda number: server("USE shop;" + batch(number))):
+    with Load(lambda number: server("USE shop;" + batch(number))):
         bench.create(dumps=[{"mariadb": {"database": "shop", **socket_of(server)}}])
     with databases.mariadb(Path("/var/tmp") / f"volt-test-{os.getpid()}" / "mariadb-restored") as other:
         load(bench, {"kind": "mariadb", "database": "shop"}, lambda words: words.replace("mariadb <", f"mariadb --no-defaults --socket={other.socket} <"))
@@ -129,7 +129,7 @@ def test_redis(bench: Bench, servers: dict[str, databases.Server]) -> None:
         server(f"MULTI\nHINCRBY ledger {one} -1\nHINCRBY ledger {other} 1\nEXEC\n" * 50)
 
     bench.files(a=b"a")
-    with busy(transfer):
+    with Load(transfer):
         bench.create(dumps=[{"redis": {**socket_of(server), "name": "shop.rdb"}}])
     bench.restore()
     data = Path("/var/tmp") / f"volt-test-{os.getpid()}" / "redis-data"
@@ -313,7 +313,7 @@ def ledger(path: Path, mode: str) -> Callable[[int], object]:
 def test_sqlite(bench: Bench, mode: str, left: Callable[[], set[str]]) -> None:
     bench.source.mkdir()
     transfer = ledger(bench.source / "app.db", mode)
-    with busy(transfer):
+    with Load(transfer):
         made = bench.create(dumps=[{"sqlite": {"path": "app.db"}}], unstable_ok=["app.db*"])
     assert made.backup["dumps"] == [{"kind": "sqlite", "path": ".volt-dumps/sqlite-app.db", "database": str(bench.source / "app.db")}]
     assert not any("SQLite" in text for text in made.warnings)
