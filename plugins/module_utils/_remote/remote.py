@@ -162,8 +162,10 @@ class Remote:
             about.read(self.transport)
             return []  # the first backup is still to be made
         settings = self._settings
-        shares = settings.share == DOMAIN
-        request = PushRequest(self.transport, self.host, self._keys, settings.jobs, settings.id, which.name, settings.lock, shares, dry)
+        request = PushRequest(
+            transport=self.transport, host=self.host, keys=self._keys, jobs=settings.jobs, id=settings.id, choice=which.name,
+            lock=settings.lock, share=settings.share == DOMAIN, dry=dry,
+        )  # fmt: skip
         pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
         if which.ids is None:
             found = copies.candidates(which.workload, which.type)
