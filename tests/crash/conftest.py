@@ -30,7 +30,6 @@ class World:
         self.scene, self.server = scene, server
         self._cases: dict[type[Case], Case] = {}
         self._traces: dict[type[Case], list[tuple[strace.Point, str]]] = {}
-        self._looks: dict[type[Case], set[strace.Point]] = {}
 
     def case(self, kind: type[Case]) -> Case:
         """Prepared, and the scene in the state that it begins with."""
@@ -55,16 +54,9 @@ class World:
         """All write-side system calls of the command."""
         if kind not in self._traces:
             case = self.case(kind)
-            whole = strace.trace(self.server, case.words(), success=case.status == 0, every=True)
-            self._traces[kind] = [(point, line) for point, line in whole if strace.changes(point.call, line)]
-            self._looks[kind] = {point for point, line in whole if not strace.changes(point.call, line)}
+            self._traces[kind] = strace.trace(self.server, case.words(), success=case.status == 0)
             self.reset(kind)
         return self._traces[kind]
-
-    def looks(self, kind: type[Case]) -> set[strace.Point]:
-        """Points at which some thread only looks: a fault there may meet that one."""
-        self.trace(kind)
-        return self._looks[kind]
 
     def points(self, kind: type[Case]) -> list[strace.Point]:
         return list(dict.fromkeys(point for point, _line in self.trace(kind)))

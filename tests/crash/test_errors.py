@@ -37,28 +37,26 @@ LOOKING = {"openat": ("EMFILE", "EIO", "EACCES"), "read": ("EIO",), "pread64": (
 def test_writing_fails(worlds, count, kind):
     world = worlds["ext4"]
     case = world.case(kind)
-    places: dict[strace.Point, set[str]] = {}
-    for point, line in world.trace(kind):
-        places.setdefault(point, set()).add(case.place(line))
-    faults = [(point, error) for point in places for error in ERRORS.get(point.call, _NAMES)]
+    faults = [(point, error) for point in world.points(kind) for error in ERRORS.get(point.call, _NAMES)]
     for point, error in sample.some(faults, WRITES, "writing", kind.__name__):
         world.reset(kind)
-        result = strace.run(world.server, case.words(), point, f"error={error}")
-        mixed = point in world.looks(kind)
+        met: list[str] = []
+        result = strace.run(world.server, case.words(), point, f"error={error}", met)
+        mixed = any(not strace.changes(point.call, line) for line in met)
         try:
             failed = tidy(result, case.status, incomplete=mixed)
             if mixed and result.status == 3:
                 undo_incomplete(world, kind, result)
                 continue
             if failed and not mixed:
-                codes = {place + ("_full" if error in FULL else "") for place in places[point]}
+                codes = {place + ("_full" if error in FULL else "") for place in map(case.place, met)}
                 assert result.value["code"] in codes, (codes, result.value)
             case.after(result)
             case.again(world.server.run(case.words()))
             assert case.debris() == []
             case.at_last()
         except Exception as trouble:
-            trouble.add_note(f"{error}: {world.explain(kind, point)}\n{result}")
+            trouble.add_note(f"{error}: {world.explain(kind, point)}\n{met}\n{result}")
             raise
         count("failed by an error" if failed else "survived an error")
     if kind is not Repair:

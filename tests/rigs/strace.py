@@ -80,10 +80,26 @@ def changes(call: str, line: str) -> bool:
     return call not in SOMETIMES or re.search(SOMETIMES[call], line) is not None
 
 
-def run(server: Server, words: Sequence[str], point: Point, fault: str, timeout: float = 120) -> Result:
-    """Run a command with a fault at a point: `signal=KILL`, `signal=TERM`, `error=ENOSPC`, ..."""
+def run(server: Server, words: Sequence[str], point: Point, fault: str, met: list[str] | None = None, timeout: float = 120) -> Result:
+    """Run a command with a fault at a point: `signal=KILL`, `signal=TERM`, `error=ENOSPC`, ...
+
+    :param met: the calls that failed are added, as strace tells them. Threads share their work anew in each run, so these may not be those of a trace.
+    """
     # Without --seccomp-bpf: strace 6.1 injects nothing where that is given.
-    return _traced(server, words, ["-e", "trace=" + point.call, "-e", f"inject={point.call}:{fault}:when={point.number}"], os.devnull, timeout)
+    how = ["-e", "trace=" + point.call, "-e", f"inject={point.call}:{fault}:when={point.number}"]
+    if met is None:
+        return _traced(server, words, how, os.devnull, timeout)
+    with tempfile.TemporaryDirectory(prefix="strace-") as room:
+        log = Path(room, "log")
+        result = _traced(server, words, ["-y", *how], str(log), timeout)
+        begun: dict[str, str] = {}
+        for line in log.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
+            thread = line.partition(" ")[0]
+            if "(INJECTED)" in line:
+                met.append(begun.get(thread, "") + line if " resumed>" in line else line)
+            elif "<unfinished ...>" in line:
+                begun[thread] = line
+        return result
 
 
 def _traced(server: Server, words: Sequence[str], how: list[str], log: str, timeout: float = 120) -> Result:
