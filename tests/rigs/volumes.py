@@ -287,7 +287,7 @@ def instead_of(program: str, does: str) -> Iterator[str]:
 
 
 def what_hangs_is_ended() -> None:
-    """Also where it made the snapshot, and left the volume suspended. What is suspended for somebody else's reasons stays so."""
+    """Also where it made the snapshot, and left the volume suspended. Other volumes that are suspended stay so."""
     do("lvcreate", "--yes", "--size", "4M", "--name", "idle", "big")
     do("dmsetup", "suspend", "big-idle")
     for name in ("e-classic", "x-thin"):
@@ -301,7 +301,7 @@ def what_hangs_is_ended() -> None:
 
 
 def a_check_that_hangs_fails_the_run() -> None:
-    """Nobody knows then whether the snapshot became full. The limit is one that a busy machine keeps to with what does not hang."""
+    """Then it cannot be found out whether the snapshot became full. On a busy machine, lvs ends within the limit unless it hangs."""
     much_to_read(f"{TOP}/e-classic")
     with instead_of("lvs", 'if [ -e /run/hang ]; then rm /run/hang; sleep 1000; fi; exec /sbin/lvs "$@"') as path:
         run = Run(f"{TOP}/e-classic", "auto", limit="20", PATH=path)

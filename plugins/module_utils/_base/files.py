@@ -152,7 +152,7 @@ def is_regular(fd: int) -> bool:
 
 
 def is_private(fd: int) -> bool:
-    """Whether an open directory is ours, and nobody else may enter it."""
+    """Whether an open directory belongs to this user, and no other user may enter it."""
     info = os.fstat(fd)
     return info.st_uid == os.geteuid() and not info.st_mode & 0o077
 

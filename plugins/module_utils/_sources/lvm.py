@@ -28,8 +28,8 @@ is ended then.
 
 While lvcreate and lvremove work, the volume is suspended: what writes to it waits. If one of them hangs, it is ended, and the volume may stay so (tried by
 killing lvcreate). Then it is resumed: by `lvchange --refresh`, which waits for other programs that work on the group, and by `dmsetup resume`, if that does
-not help. Only the devices that the program had to do with are: those of the volume, its snapshot, and their pool. Another one that is suspended is so for
-somebody else's reasons. Sources: lvcreate(8), lvchange(8), dmsetup(8), lvs(8), lvmthin(7), xfs(5).
+not help. Only the devices that the program had to do with are: those of the volume, its snapshot, and their pool. Other devices
+that are suspended stay so. Sources: lvcreate(8), lvchange(8), dmsetup(8), lvs(8), lvmthin(7), xfs(5).
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Snapshots:
 
 @contextlib.contextmanager
 def _whole(group: str, name: str, mount: Mount) -> t.Iterator[None]:
-    """SourceError at the end if the snapshot became full meanwhile, or if nobody knows."""
+    """SourceError at the end if the snapshot became full meanwhile, or if that cannot be found out."""
     try:
         yield
     except (VoltError, OSError):
