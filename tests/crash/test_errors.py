@@ -69,8 +69,9 @@ def test_looking_fails(worlds, count, kind):
     world = worlds["ext4"]
     case = world.case(kind)
     seen = dict(strace.trace(world.server, case.words(), tuple(LOOKING), success=case.status == 0, every=True))
-    code = (sysconfig.get_paths()["stdlib"], "/plugins/module_utils")  # a module that cannot be imported is no failure of ours
-    faults = [(point, error) for point, line in seen.items() if not any(part in line for part in code) for error in LOOKING[point.call]]
+    # A module that cannot be imported is no failure of ours, and the library looks for translations that nothing needs.
+    foreign = (sysconfig.get_paths()["stdlib"], "/plugins/module_utils", "/share/locale")
+    faults = [(point, error) for point, line in seen.items() if not any(part in line for part in foreign) for error in LOOKING[point.call]]
     for point, error in sample.some(faults, READS, "looking", kind.__name__):
         world.reset(kind)
         result = strace.run(world.server, case.words(), point, f"error={error}")

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
-import secrets
 import struct
 import typing as t
 import zlib
@@ -124,7 +124,7 @@ class Needs:
     def _write_list(self, digest: str, parts: t.List[bytes], part: _Part) -> None:
         """:param parts: those that are there already. :param part: a further one, if there is anything in it or it is the only one."""
         if part.packs or part.objects or not parts:
-            name = secrets.token_bytes(_NAME)
+            name = os.urandom(_NAME)
             self._write(name, part)
             parts = [*parts, name]
         self._write_file(_list_name(digest), _sealed(_LIST_MAGIC, bytes.fromhex(digest) + b"".join(parts)))

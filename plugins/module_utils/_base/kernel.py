@@ -16,7 +16,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import signal
 import struct
 import threading
@@ -36,7 +35,7 @@ _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i68
 
 #: What the clone ioctls say where a pair of file systems cannot share blocks at all ...
 #: openat2(2) has one number everywhere but on Alpha.
-_OPENAT2 = -1 if platform.machine() == "alpha" else 437
+_OPENAT2 = -1 if os.uname().machine == "alpha" else 437
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS = 0x01, 0x02, 0x04
 #: What openat2 says where it cannot be had: an old kernel, a filter that does not know it (seccomp(2)).
 NO_OPENAT2 = (errno.ENOSYS, errno.EPERM)
@@ -98,7 +97,7 @@ def _rename(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, ne
     if call is not None:
         _check(call(*arguments))
         return
-    number = _RENAMEAT2.get(platform.machine())
+    number = _RENAMEAT2.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     _check(_libc.syscall(ctypes.c_long(number), *arguments))

@@ -13,7 +13,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import sys
 import time
 import typing as t
@@ -107,7 +106,14 @@ def _laid_out(cells: t.Sequence[t.Sequence[str]], right: t.Container[int], colum
 
 def _columns() -> int:
     """How wide a table may be. What goes to a file or into a pipe, where no one says how wide that is, has a line for each row: it is searched by lines."""
-    return shutil.get_terminal_size().columns if "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty()) else sys.maxsize
+    return _terminal() if "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty()) else sys.maxsize
+
+
+def _terminal() -> int:
+    """Columns of the terminal."""
+    import shutil  # only here: a start should not wait for what it brings
+
+    return shutil.get_terminal_size().columns
 
 
 def _wrapped(text: str, width: int) -> t.List[str]:
@@ -235,14 +241,14 @@ class Progress:
             parts.append(f"{span(int(left * 1e9))} left")
             width = 24
             line = "[" + "#" * int(share * width) + "." * (width - int(share * width)) + f"] {share:4.0%}  "
-        columns = shutil.get_terminal_size().columns
+        columns = _terminal()
         sys.stderr.write("\r" + (line + ", ".join(parts))[: columns - 1].ljust(columns - 1))
         sys.stderr.flush()
 
     def end(self) -> None:
         """Wipe the line."""
         if self._on and self._last:
-            sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            sys.stderr.write("\r" + " " * (_terminal() - 1) + "\r")
             sys.stderr.flush()
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 import stat
 import struct
 import time
@@ -274,4 +273,4 @@ def run_name(store: str) -> str:
                 moment = max(moment, int(number) + 1)
     except OSError:
         pass  # no tables, nothing to sort behind
-    return f"{moment:020d}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"{moment:020d}-{os.getpid()}-{os.urandom(4).hex()}"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import struct
 import time
 import typing as t
@@ -155,6 +154,8 @@ class Trash:
 
     def empty(self, due: t.Mapping[str, FileCount]) -> None:
         """Delete for good."""
+        import shutil  # only here: a start should not wait for what it brings
+
         for name, tally in due.items():
             with store_errors(f"emptying its trash of {name}"):
                 shutil.rmtree(os.path.join(self._path, name))

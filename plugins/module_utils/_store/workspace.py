@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 import typing as t
 
@@ -64,7 +63,7 @@ class Workspace:
                 while self.fd < 0:
                     self._show(tmp, time.monotonic() + timeout)
             for path in dead:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_tree(path)
 
     def _show(self, tmp: str, deadline: float) -> None:
         """Make the directory and lock its claims. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
@@ -108,7 +107,7 @@ class Workspace:
         if self.fd >= 0:
             os.close(self.fd)  # first: a locked directory without claims would be a run of version 0.1.0
         if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            _remove_tree(self._directory)
         for fd in (self._claims_fd, self._old_lock):
             if fd is not None and fd >= 0:
                 os.close(fd)
@@ -171,3 +170,10 @@ def _set_apart(path: str) -> t.Optional[str]:
     except OSError:
         return None
     return path + _DEAD
+
+
+def _remove_tree(path: str) -> None:
+    """Remove a directory with all below it, as far as that works."""
+    import shutil  # only here: a start should not wait for what it brings
+
+    shutil.rmtree(path, ignore_errors=True)
