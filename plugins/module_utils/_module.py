@@ -23,6 +23,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import _payload
+
+_payload.install()
+
 from ._base import UsageError, VoltError, interruptible, parse, show, translate, unexpected
 
 Options = t.Dict[str, t.Dict[str, t.Any]]

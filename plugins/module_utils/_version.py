@@ -4,8 +4,12 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""The version of the collection, for what cannot read galaxy.yml: a module's payload, and the command. A test holds the two equal."""
+"""The version of the collection, for what cannot read galaxy.yml: a module's payload, and the command. A test holds the two equal.
+
+And where the command is on a host, unless a playbook says otherwise.
+"""
 
 from __future__ import annotations
 
 VERSION = "0.1.0"
+COMMAND = "/usr/local/bin/volt-backup"

@@ -991,13 +991,13 @@ code:
 
 import typing as t
 
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, DUMPS, KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.guards import suspect, unstable
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.marks import Marked
 from ansible_collections.volt.backup.plugins.module_utils._backup.retention import parse_policy
 from ansible_collections.volt.backup.plugins.module_utils._base import Incomplete, UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, DUMPS, KEEP, Result, Task, run
 
 if t.TYPE_CHECKING:
     from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings

@@ -176,8 +176,8 @@ code:
   sample: usage
 """
 
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._module import KEEP, Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 
 OPTIONS = dict(
     workload=dict(type="str", required=True, aliases=["workload_name", "name"]),

@@ -654,10 +654,10 @@ import sys
 import time
 import typing as t
 
+from ansible_collections.volt.backup.plugins.module_utils._module import DUMPS, KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._backup.host import machine_id
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._module import DUMPS, KEEP, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, job as jobs, notification, systemd
 from ansible_collections.volt.backup.plugins.module_utils._schedule.declare import Declaration, HostPaths, HostWide
 from ansible_collections.volt.backup.plugins.module_utils._schedule.record import RunRecord

@@ -132,8 +132,8 @@ backup_id:
   sample: app-20261123-100000-manual
 """
 
-from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 
 OPTIONS = dict(
     grace=dict(type="str", default="24h"),

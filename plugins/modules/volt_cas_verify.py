@@ -286,10 +286,10 @@ code:
 import contextlib
 import typing as t
 
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, DIFF_LIMIT, Result, Task, run
 
 if t.TYPE_CHECKING:
     from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote

@@ -242,9 +242,9 @@ code:
   sample: usage
 """
 
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, VoltError
-from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._remote import declared, url
 from ansible_collections.volt.backup.plugins.module_utils._remote.declared import Settings
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote

@@ -251,9 +251,9 @@ code:
 
 import typing as t
 
+from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._base import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._module import CREDENTIALS, Result, Task, run
 from ansible_collections.volt.backup.plugins.module_utils._proof import trial
 from ansible_collections.volt.backup.plugins.module_utils._schedule import drill
 

@@ -113,8 +113,8 @@ code:
 
 import os
 
-from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, parse, show
 from ansible_collections.volt.backup.plugins.module_utils._module import Result, Task, run
+from ansible_collections.volt.backup.plugins.module_utils._base import UsageError, parse, show
 from ansible_collections.volt.backup.plugins.module_utils._runner import archive, beside
 from ansible_collections.volt.backup.plugins.module_utils._schedule import command, systemd, units
 

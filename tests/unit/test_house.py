@@ -27,7 +27,7 @@ LONGEST = 60
 #: Floors from the ground up: a file may import from its own room, and from floors below its own.
 FLOORS = {
     "_version": -1, "_base": 0, "_store": 1, "_format": 2, "_fs": 3, "_capture": 4, "_restore": 4, "_sources": 5, "_backup": 6, "_remote": 7, "_proof": 7,
-    "_schedule": 8, "_workloads": 8, "_runner": 9, "_module": 10, "modules": 11, "doc_fragments": 11, "plugin_utils": 11, "filter": 12,
+    "_schedule": 8, "_workloads": 8, "_runner": 9, "_payload": 0, "_module": 10, "modules": 11, "doc_fragments": 11, "plugin_utils": 11, "filter": 12,
 }  # fmt: skip
 KNOWS_ANSIBLE = {"_module", "modules", "doc_fragments", "filter"}
 OUTSIDE = ("ansible", "ansible_collections")

@@ -49,7 +49,7 @@ from .._store.store import Store
 from .._store.transaction import Transaction
 from . import brake, directory, host, prune, records, replacement
 from .catalog import Catalog, of_future, parse_created, trouble_of
-from .guards import AskedSource, NoSource, refuse_emptied, refuse_missing_mounts, refuse_new_links
+from .guards import AskedSource, NoSource, check_still, refuse_emptied, refuse_inside, refuse_missing_mounts, refuse_new_links
 from .ids import check_type, check_workload
 from .needs import Needs
 from .publish import publish
@@ -451,17 +451,6 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     run.finish()
 
 
-def check_still(snapshot: str, size: t.Optional[str], quiesce: str) -> None:
-    """UsageError for values of options `snapshot`, `snapshot_size` and `quiesce` that there are not."""
-    if size is not None:
-        from .._sources.lvm import check_size
-
-        check_size(size, snapshot)
-    for name, value, ways in (("snapshot", snapshot, ("none", "auto", "require")), ("quiesce", quiesce, ("none", "pause", "stop"))):
-        if value not in ways:
-            raise UsageError(f"Option {name} must be one of {', '.join(ways)} (got {value!r}).")
-
-
 def scan_name(source: bytes) -> str:
     """The file below cache/ in which the stat cache of a source is kept."""
     return f"{hashlib.sha256(source).hexdigest()[:32]}.scan"
@@ -470,14 +459,6 @@ def scan_name(source: bytes) -> str:
 def _equal(old: Manifest, captured: Captured) -> bool:
     """Same content and attributes, down to the root's own; the root's time is one of them."""
     return old.root == captured.root and old.links == captured.links and not any(item.makes_incomplete for item in captured.notes.skipped)
-
-
-def refuse_inside(source: bytes, *places: str) -> None:
-    """UsageError for a source that lies where backups are kept."""
-    for place in places:
-        real = os.path.realpath(os.fsencode(place))
-        if source == real or source.startswith(real.rstrip(b"/") + b"/"):
-            raise UsageError(f"Source {show(source)} is inside {show(real)}, where backups are kept; choose the directory to back up.")
 
 
 def _identities(*places: str) -> t.FrozenSet[t.Tuple[int, int]]:

@@ -184,3 +184,22 @@ def refuse_missing_mounts(source: bytes, backups: t.Sequence[Listed], exclude: t
 def _is_excluded(exclude: Exclusions, path: bytes) -> bool:
     names = path.split(b"/")
     return any(exclude.excludes(b"/".join(names[:end]), names[end], True) for end in range(len(names)))
+
+
+def check_still(snapshot: str, size: t.Optional[str], quiesce: str) -> None:
+    """UsageError for values of options `snapshot`, `snapshot_size` and `quiesce` that there are not."""
+    if size is not None:
+        from .._sources.lvm import check_size
+
+        check_size(size, snapshot)
+    for name, value, ways in (("snapshot", snapshot, ("none", "auto", "require")), ("quiesce", quiesce, ("none", "pause", "stop"))):
+        if value not in ways:
+            raise UsageError(f"Option {name} must be one of {', '.join(ways)} (got {value!r}).")
+
+
+def refuse_inside(source: bytes, *places: str) -> None:
+    """UsageError for a source that lies where backups are kept."""
+    for place in places:
+        real = os.path.realpath(os.fsencode(place))
+        if source == real or source.startswith(real.rstrip(b"/") + b"/"):
+            raise UsageError(f"Source {show(source)} is inside {show(real)}, where backups are kept; choose the directory to back up.")

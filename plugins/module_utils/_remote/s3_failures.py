@@ -14,10 +14,7 @@ quote a request.
 from __future__ import annotations
 
 import datetime
-import email.utils
-import http.client
 import socket
-import ssl
 import time
 import typing as t
 
@@ -151,6 +148,9 @@ def of_exception(error: BaseException, host: str) -> t.Optional[Failure]:
 
     :param host: whom the request was sent to, as shown.
     """
+    import http.client  # only here: a start should not wait for what these bring
+    import ssl
+
     if type(error).__name__ in _CLIENT:
         return Failure(RemoteRefused, _CLIENT[type(error).__name__])
     causes = _causes(error)
@@ -210,6 +210,8 @@ def clock(headers: t.Mapping[str, str]) -> t.Optional[float]:
 def _http_date(text: str) -> t.Optional[float]:
     """A date as in RFC 9110, in seconds since 1970; None for anything else."""
     try:
+        import email.utils
+
         moment = email.utils.parsedate_to_datetime(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):

@@ -22,10 +22,11 @@ import struct
 import subprocess
 import typing as t
 
+from .. import _version
 from .._base import UsageError, VoltError, files, parse as parse_path, process, reason
 from .._store import features
 
-PATH = "/usr/local/bin/volt-backup"
+PATH = _version.COMMAND
 MODE = 0o755
 
 _STAMP = re.compile(rb"volt-backup ([0-9A-Za-z.+-]{1,64}) job-format ([0-9]{1,9})(?: store-features ([0-9a-z_,-]{1,100}))?")

@@ -29,7 +29,7 @@ import stat
 import typing as t
 
 from .._backup import host
-from .._backup.create import refuse_inside
+from .._backup.guards import refuse_inside
 from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason
 from . import command as commands, first, job as jobs, leftovers, metrics, notification as ways_, public, systemd, units, upkeep
 from .destination import Destination, make_directory

@@ -18,14 +18,13 @@ import os
 import re
 import typing as t
 
-from .._backup import brake, create, host
+from .._backup import brake, guards, host
 from .._backup.ids import check_workload, is_workload
 from .._backup.manager import Manager
 from .._backup.retention import parse_policy
 from .._base import NotFound, UsageError, VoltError, files, newer, parse as parse_path, parse_span, reason
 from .._fs.exclusions import Exclusions
 from .._remote import declared as remotes
-from .._sources.prepare import Asked, prepare
 from .._store import codec
 from . import notification, systemd
 from .slots import DAY, Slots, parse_slots, phase
@@ -146,12 +145,14 @@ def check(job: Job) -> Job:
     Exclusions(job.unstable_ok)
     brake.check_percent("max_shrink", job.max_shrink)
     brake.check_percent("max_churn", job.max_churn)
-    create.check_still(job.snapshot, job.snapshot_size, job.quiesce)
+    guards.check_still(job.snapshot, job.snapshot_size, job.quiesce)
     if job.source is None and not job.snapshot == job.quiesce == "none":
         raise UsageError(f"Workload {job.workload} has no `source`, which `snapshot` and `quiesce` need; set it, or set them to none.")
     if job.source is None and not (job.command or job.dumps):
         raise UsageError(f"Workload {job.workload} has nothing to back up; set `source`, `command` or `dumps`.")
     if job.command or job.command_file or job.dumps:
+        from .._sources.prepare import Asked, prepare  # only here: most schedules do without it, and it leads to much
+
         prepare(Asked(job.command, job.command_file, job.dumps), None if job.source is None else parse_path(job.source))
     if job.remote is not None:
         remotes.check_text(job.remote)
