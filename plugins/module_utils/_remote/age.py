@@ -35,6 +35,8 @@ from .keys import Parts
 _INTRO = b"age-encryption.org/v1\n"
 _LABEL = b"age-encryption.org/v1/X25519"
 _CHUNK, _TAG = 64 << 10, 16
+#: Chunks that are opened at once.
+_PIECE = 16
 _RECIPIENT, _IDENTITY = "age", "age-secret-key-"
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
@@ -243,6 +245,12 @@ class Opened(Parts):
             return first * _CHUNK, self.chunks(memoryview(data), first, False)
         except Damaged:
             return first * _CHUNK, self.chunks(memoryview(data), first, True)
+
+    def pieces(self, data: bytes) -> t.Iterator[bytes]:
+        """All plain bytes of the file, a MiB at a time: a pack is not in memory twice."""
+        step = _PIECE * (_CHUNK + _TAG)
+        for start in range(self.start, max(len(data), self.start + 1), step):
+            yield self.chunks(memoryview(data)[start : start + step], (start - self.start) // (_CHUNK + _TAG), start + step >= len(data))
 
     def chunks(self, body: memoryview, first: int, ends: bool) -> bytes:
         """The plain bytes of some chunks, from number `first` on. :param ends: the last of them is the last of the file."""

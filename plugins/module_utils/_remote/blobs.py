@@ -25,7 +25,7 @@ from .keys import Keys
 from .places import Places
 
 #: Bytes of opened segments that are kept at hand: trees, mostly.
-_ROOM = 48 << 20
+_ROOM = 32 << 20
 #: A pack of which this share of the blobs is needed is fetched as a whole.
 _MOSTLY = 0.5
 _Opened = t.Tuple[bytes, t.Dict[bytes, t.Tuple[int, int]]]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import functools
 import hashlib
 import threading
 import typing as t
@@ -260,9 +261,10 @@ class Fetcher:
             return
         contents = self._contents(pack, loaded)
         if contents is None or loaded.part_with(0, contents.end) is None:
-            data = self._keys.open_data(self._get(pack, 0, None))
-            self._keep(pack, loaded, 0, data)
-            self._remember(loaded, packs.Contents(data))
+            data = self._get(pack, 0, None)
+            form = self._keys.opened(data)
+            self._keep(pack, loaded, 0, functools.partial(form.pieces, data) if form is not None else lambda: iter((self._keys.open_data(data),)), len(data))
+            self._contents(pack, loaded)
 
     def _fetch_parts(self, pack: names.Pack, loaded: _Loaded, segments: t.Iterable[int]) -> bool:
         """False where the pack can only be fetched as a whole."""
@@ -288,7 +290,7 @@ class Fetcher:
             return None
         data = loaded.form.first(first, len(first) < length)
         size = packs.head_size(data)
-        self._keep(pack, loaded, 0, data)
+        self._keep(pack, loaded, 0, lambda: iter((data,)), len(data))
         if size > len(data):
             self._fetch_range(pack, loaded, 0, size)
         return self._contents(pack, loaded)
@@ -299,7 +301,8 @@ class Fetcher:
         if loaded.form is None or start >= end:
             return
         first, last = loaded.form.stored(start, end)
-        self._keep(pack, loaded, *loaded.form.open(first, self._get(pack, first, last - first)))
+        offset, data = loaded.form.open(first, self._get(pack, first, last - first))
+        self._keep(pack, loaded, offset, lambda: iter((data,)), len(data))
 
     def _get(self, pack: names.Pack, start: int, length: t.Optional[int]) -> bytes:
         data = self._transport.get(pack.name, start, length)
@@ -309,7 +312,7 @@ class Fetcher:
             raise self.lacks(pack)
         return data
 
-    def _keep(self, pack: names.Pack, loaded: _Loaded, offset: int, data: bytes) -> None:
-        self._spool.write(pack.sha256, offset, data)
+    def _keep(self, pack: names.Pack, loaded: _Loaded, offset: int, pieces: t.Callable[[], t.Iterator[bytes]], size: int) -> None:
+        part = offset, self._spool.write(pack.sha256, offset, pieces, size)
         with loaded.lock:
-            loaded.parts.append((offset, len(data)))
+            loaded.parts.append(part)

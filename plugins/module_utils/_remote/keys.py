@@ -32,6 +32,10 @@ class Parts:
         """Where in the pack that range begins, and its bytes. Damaged where they were altered."""
         return start, data
 
+    def pieces(self, data: bytes) -> t.Iterator[bytes]:
+        """The whole pack, in pieces. :param data: all that is stored."""
+        yield data
+
 
 class Keys:
     """The keys of a remote without keys. A sealed one has the same methods."""

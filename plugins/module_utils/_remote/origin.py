@@ -14,7 +14,7 @@ import functools
 import typing as t
 
 from .._backup import records
-from .._base import Interrupted, RemoteError, TargetFull, VoltError
+from .._base import Interrupted, RemoteError, TargetFull, VoltError, kernel
 from .._format import links, tree, walk
 from .._format.reachability import Reachability
 from .._restore import spool
@@ -41,6 +41,7 @@ class RemoteOrigin:
     def __init__(
         self, transport: Transport, keys: Keys, chosen: Chosen, everything: bool, jobs: int, local: t.Optional[Store], places: t.Sequence[str]
     ) -> None:  # fmt: skip
+        kernel.return_memory()
         self._transport, self._keys, self._chosen, self._everything = transport, keys, chosen, everything
         self._local, self.places, self.sidecar = local, places, chosen.sidecar
         self.cache: t.Optional[Cache] = local.cache if local is not None else None

@@ -81,28 +81,33 @@ class Spool:
             elif name.startswith("new-"):
                 os.unlink(name, dir_fd=self._fd)  # of a restore that died: the target's lock is ours
 
-    def write(self, key: str, offset: int, data: bytes) -> None:
-        """Keep a part."""
-        if self._fd >= 0 and self._has_space(len(data)):
+    def write(self, key: str, offset: int, pieces: t.Callable[[], t.Iterator[bytes]], size: int) -> int:
+        """Keep a part; its size. :param pieces: begins to give its bytes. :param size: how many there are, at most."""
+        if self._fd >= 0 and self._has_space(size):
             with contextlib.suppress(OSError):
-                self._write(key, offset, data)
-                return
+                return self._write(key, offset, pieces())
+        data = b"".join(pieces())
         with self._lock:
             self._memory[key, offset] = data
             self._size += len(data)
             while self._size > ROOM and len(self._memory) > 1:
                 self._size -= len(self._memory.pop(next(iter(self._memory))))
+        return len(data)
 
     def _has_space(self, size: int) -> bool:
         info = os.fstatvfs(self._fd)
         return info.f_bavail * info.f_frsize > self.needed + size + _SPARE
 
-    def _write(self, key: str, offset: int, data: bytes) -> None:
+    def _write(self, key: str, offset: int, pieces: t.Iterator[bytes]) -> int:
         new = f"new-{secrets.token_hex(8)}"
         fd = files.create_file(new, self._fd)
         try:
-            files.write_all(fd, data)
+            size = 0
+            for piece in pieces:
+                files.write_all(fd, piece)
+                size += len(piece)
             os.rename(new, f"{key}-{offset}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            return size
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(new, dir_fd=self._fd)

@@ -25,8 +25,8 @@ from .._store.pack import PACK_MOST
 from .._store.table import Table
 from .blobs import Blobs, Unpack
 
-#: Bytes of blobs that are kept for files to come.
-ROOM = 128 << 20
+#: Bytes of blobs that are kept for files to come. Of a remote, there are fewer: what was fetched lies on the disk, and the fetcher needs memory too.
+ROOM, _AWAY = 128 << 20, 32 << 20
 _COUNTS = struct.Struct("=II")  # how often a blob is needed, and how often it still is
 
 
@@ -84,8 +84,9 @@ class Supply:
     :param uses: of the blobs to come; others can be read too, and are not kept.
     """
 
-    def __init__(self, store: Blobs, uses: Uses, room: int = ROOM) -> None:
-        self._store, self._uses, self._room = store, uses, room
+    def __init__(self, store: Blobs, uses: Uses, room: t.Optional[int] = None) -> None:
+        self._store, self._uses = store, uses
+        self._room = room if room is not None else ROOM if store.exists else _AWAY
         self._kept: t.Dict[bytes, bytes] = {}  # in the order in which they came
         self._size = 0
         self._ahead: t.Optional[_Ahead] = None
