@@ -152,10 +152,11 @@ class Search:
             if wanted >> at & 1:
                 roots[backup.manifest.root.content] = roots.get(backup.manifest.root.content, 0) | 1 << at
         on_the_way = [framed(re.escape(name)) for name in pattern.above]
-        todo: t.List[t.Tuple[walk.Above, int, t.Dict[bytes, int]]] = [(walk.Above(b"", None), 0, roots)]
+        todo: t.List[t.Tuple[int, bytes, int, t.Dict[bytes, int]]] = [(0, b"", 0, roots)]
+        path = b""
         while todo:
-            above, depth, trees = todo.pop()
-            path = above.path
+            length, name, depth, trees = todo.pop()
+            path = walk.cut(path, length, name)
             is_above = depth < len(on_the_way)
             only: t.List[t.Tuple[Entry, int]] = []  # of a tree that all backups here share
             versions: t.Dict[t.Tuple[t.Any, ...], t.Tuple[Entry, int]] = {}
@@ -177,7 +178,7 @@ class Search:
             for entry, having in only or sorted(versions.values(), key=lambda found: (found[0].name, found[1] & -found[1])):
                 yield walk.join(path, entry.name), entry, having
             if pattern.depth is None or depth + 1 < pattern.depth:
-                todo += [(walk.Above(name, above), depth + 1, below[name]) for name in sorted(below, reverse=True)]
+                todo += [(len(path), name, depth + 1, below[name]) for name in sorted(below, reverse=True)]
 
     def _picked(self, trees: t.Dict[bytes, int], path: bytes, names: t.Pattern[bytes]) -> t.Iterator[t.Tuple[int, tree.Picked]]:
         """(backups, what they have of these names) of each part of the trees at a path."""

@@ -18,7 +18,7 @@ from array import array
 from .._base import Damaged, Interrupted, Progress, Unsupported, VoltError, reason
 from .._format import chunks, tree
 from .._fs import metadata
-from .._fs.descent import Patience, open_source
+from .._fs.descent import Item, Patience, open_source
 from .._store.transaction import Transaction
 from . import databases, reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
@@ -29,6 +29,10 @@ _ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.ESPIPE)
 
 #: Seconds in all that a run waits for leases to be given back: a holder may have as many as it likes.
 _LEASES = 120.0
+
+
+#: In place of a name and its stat that are not needed any more: those of a million files take more memory than all else.
+_TAKEN: Item = "", os.stat_result([0] * 10)
 
 
 class _Read(t.NamedTuple):
@@ -89,6 +93,7 @@ class FileSaver:
                         size += info.st_size
                 else:
                     slot = slot or self._special(here, fd, position, name, info, kind)
+                here.items[position] = _TAKEN
             here.slots.append(slot)
         self._progress(files, size)
 

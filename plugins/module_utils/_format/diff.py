@@ -13,7 +13,7 @@ import typing as t
 from .._base import one_line, show
 from . import tree
 from .tree import DIRECTORY, Entry, Read
-from .walk import Above, join, leaves_first, walk
+from .walk import cut, join, leaves_first, walk
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 
@@ -102,18 +102,19 @@ def differences(read_old: Read, read_new: Read, old: Entry, new: Entry) -> t.Ite
 
     It enters directories that both have. What is below one that only one of them has is left to the caller.
     """
-    todo: t.List[t.Tuple[Above, bytes, bytes]] = [(Above(b"", None), old.content, new.content)]
+    todo: t.List[t.Tuple[int, bytes, bytes, bytes]] = [(0, b"", old.content, new.content)]
+    path = b""
     while todo:
-        above, before, after = todo.pop()
+        length, name, before, after = todo.pop()
         if before == after:
             continue
-        path = above.path
+        path = cut(path, length, name)
         for a, b in _pairs(_unshared(read_old, before, read_new, after)):
             if a == b:
                 continue
             yield path, a, b
             if a is not None and b is not None and a.kind == b.kind == DIRECTORY:
-                todo.append((Above(a.name, above), a.content, b.content))
+                todo.append((len(path), a.name, a.content, b.content))
 
 
 def same_attributes(a: Entry, b: Entry) -> bool:

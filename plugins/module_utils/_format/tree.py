@@ -316,9 +316,11 @@ def _extras(blob: bytes, offset: int) -> t.Iterator[t.Tuple[int, Extra]]:
 
 def store(add: t.Callable[[bytes], bytes], entries: t.Sequence[Entry]) -> bytes:
     """Encode a directory and hand its blobs to `add` (bytes -> digest); the digest of its tree, or of its list of parts."""
-    blob = encode(entries)
-    if len(blob) <= _PART_SIZE:
-        return add(blob)
+    if _FIXED * len(entries) <= _PART_SIZE:
+        blob = encode(entries)
+        if len(blob) <= _PART_SIZE:
+            return add(blob)
+        del blob
     digests, start, size = [], 0, 0
     for end, entry in enumerate(entries, 1):
         size += _FIXED + 33 + len(entry.name)

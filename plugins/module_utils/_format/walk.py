@@ -28,23 +28,14 @@ def _always(_path: bytes, _entry: Entry) -> bool:
     return True
 
 
-class Above:
-    """A directory on the way: its path is made when it is needed. Kept, the paths of a deep tree take the square of its depth."""
+def cut(here: bytes, length: int, name: bytes) -> bytes:
+    """The path of an entry that a walk comes to, depth first, from any path below the same directory.
 
-    __slots__ = ("_name", "_parent")
+    Only the path where a walk stands is kept: those of all directories on the way to it take the square of its depth.
 
-    def __init__(self, name: bytes, parent: t.Optional[Above]) -> None:
-        self._name, self._parent = name, parent
-
-    @property
-    def path(self) -> bytes:
-        parts = []
-        here: t.Optional[Above] = self
-        while here is not None:
-            parts.append(here._name)
-            here = here._parent
-        parts.reverse()
-        return b"/".join(parts if parts[0] else parts[1:])
+    :param here: where the walk stands. :param length: of the directory's path.
+    """
+    return join(here[:length], name) if name else here[:length]
 
 
 def walk(load: Load, top: Entry, path: bytes = b"", into: t.Callable[[bytes, Entry], bool] = _always) -> t.Iterator[t.Tuple[bytes, Entry]]:
@@ -52,18 +43,20 @@ def walk(load: Load, top: Entry, path: bytes = b"", into: t.Callable[[bytes, Ent
 
     :param path: of `top`. :param into: called for each directory after it was yielded; False skips its contents.
     """
-    todo: t.List[t.Tuple[Above, t.List[Entry]]] = []
+    todo: t.List[t.Tuple[int, t.List[Entry]]] = []
+    here = path
     yield path, top
     if top.kind == DIRECTORY and into(path, top):
-        todo.append((Above(path, None), list(reversed(load(top.content)))))
+        todo.append((len(path), list(reversed(load(top.content)))))
     while todo:
-        above, left = todo[-1]
-        here = above.path
+        length, left = todo[-1]
+        here = here[:length]
         while left:
             entry = left.pop()
             yield join(here, entry.name), entry
             if entry.kind == DIRECTORY and into(join(here, entry.name), entry):
-                todo.append((Above(entry.name, above), list(reversed(load(entry.content)))))
+                here = join(here, entry.name)
+                todo.append((len(here), list(reversed(load(entry.content)))))
                 break
         else:
             todo.pop()
@@ -74,16 +67,17 @@ def directories(load: Load, root: Entry, into: t.Callable[[bytes, Entry], bool] 
 
     :param into: asked of each subdirectory after its parent was entered, in ascending order.
     """
-    todo: t.List[t.Tuple[Above, Entry, bool]] = [(Above(b"", None), root, False)]
+    todo: t.List[t.Tuple[int, bytes, Entry, bool]] = [(0, b"", root, False)]
+    here = b""
     while todo:
-        above, entry, left = todo.pop()
-        path = above.path
-        yield path, entry, left
+        length, name, entry, left = todo.pop()
+        here = cut(here, length, name)
+        yield here, entry, left
         if left:
             continue
-        todo.append((above, entry, True))
+        todo.append((len(here), b"", entry, True))
         below = [child for child in load(entry.content) if child.kind == DIRECTORY]
-        todo += reversed([(Above(child.name, above), child, False) for child in below if into(join(path, child.name), child)])
+        todo += reversed([(len(here), child.name, child, False) for child in below if into(join(here, child.name), child)])
 
 
 def leaves_first(root: bytes, below: t.Callable[[bytes], t.Iterable[bytes]], is_known: t.Callable[[bytes], bool]) -> t.Iterator[bytes]:

@@ -20,7 +20,7 @@ import typing as t
 from .._base import Closing, TargetError, UsageError, open_directory, reason, show
 from .._format.diff import ADDED, CHANGED, REMOVED, Changes
 from .._format.tree import DIRECTORY, Entry
-from .._format.walk import Load, find, join
+from .._format.walk import Load, cut, find, join
 from .._fs import metadata
 from .._fs.descent import Trail, listing
 from .._fs.exclusions import CACHEDIR_TAG
@@ -30,6 +30,11 @@ from .preserve import Preserve
 from .rooms import is_left
 from .space import Space
 
+#: Where a comparison is to go: length of the directory's path and name of what is in it (see `cut`), the backup's entry of that, whether the target has a
+#: directory there, whether it was asked for.
+_Todo = t.Tuple[int, bytes, t.Optional[Entry], bool, bool]
+#: A directory in which nothing differs. Nothing is added to it.
+_EQUAL: t.Dict[bytes, t.Any] = {}
 #: What fpathconf(3) says of a file system that it does not know, and how few links no file system stops at.
 _UNKNOWN, _LINKS_FEW = 127, 1000
 
@@ -71,28 +76,41 @@ class Differing:
 
     def __init__(self) -> None:
         self._names: t.Dict[bytes, t.Any] = {}
+        self._last: t.Tuple[bytes, t.Optional[t.Dict[bytes, t.Any]]] = b"", self._names
 
     def add(self, path: bytes, whole: bool = False) -> None:
         """:param whole: so does all below it."""
-        here: t.Optional[t.Dict[bytes, t.Any]] = self._names
-        parts = path.split(b"/") if path else []
-        for part in parts[:-1]:
-            here = here.setdefault(part, {})
-            if here is None:
-                return
-        if parts and here is not None:
-            here[parts[-1]] = None if whole else here.get(parts[-1], {})
+        if not path:
+            return
+        above, _slash, name = path.rpartition(b"/")
+        here = self._below(above, lambda node, part: node.setdefault(part, {}))
+        if here is not None:
+            here[name] = None if whole else here.get(name, {})
+            if whole:
+                self._last = b"", self._names
 
     def has(self, path: bytes) -> bool:
         """Whether something differs at a path or below it."""
-        here = self._names
-        for part in path.split(b"/") if path else ():
-            if part not in here:
-                return False
-            here = here[part]
-            if here is None:
-                return True
-        return True
+        if not path:
+            return True
+        above, _slash, name = path.rpartition(b"/")
+        here = self._below(above, lambda node, part: node.get(part, _EQUAL))
+        return here is None or name in here
+
+    def _below(self, path: bytes, step: t.Callable[[t.Dict[bytes, t.Any], bytes], t.Any]) -> t.Optional[t.Dict[bytes, t.Any]]:
+        """What differs in a directory; None if all does. A walk goes on from the last one: from the top, a deep tree takes the square of its depth."""
+        above, here = self._last
+        if above and path.startswith(above) and path[len(above) : len(above) + 1] in (b"", b"/"):
+            rest = path[len(above) + 1 :]
+        else:
+            here, rest = self._names, path
+        for part in rest.split(b"/") if rest else ():
+            if here is None or here is _EQUAL:
+                return here
+            here = step(here, part)
+        if here is not _EQUAL:
+            self._last = path, here
+        return here
 
 
 class Comparison:
@@ -163,13 +181,15 @@ class TargetComparer:
         result = self.result
         if self._strict >= 0 and self._selection.everything:
             result.lacks.add(b"", self._comparer.lacks(root, self._strict, os.fstat(self._strict).st_dev))
-        todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]] = []
+        todo: t.List[_Todo] = []
+        path = b""
         self._links_most = links_most(target) if target is not None else 0
         if target is None:
             result.differs(ADDED, b"")
             self._descend(b"", root, self._selection.everything, None, todo)
             while todo:
-                path, entry, _live, inside = todo.pop()
+                length, name, entry, _live, inside = todo.pop()
+                path = cut(path, length, name)
                 self._descend(path, t.cast(Entry, entry), inside, None, todo)
         else:
             with Trail(target) as trail:
@@ -177,7 +197,8 @@ class TargetComparer:
                     result.differs(CHANGED, b"")
                 self._descend(b"", root, self._selection.everything, trail, todo)
                 while todo:
-                    path, entry, live, inside = todo.pop()
+                    length, name, entry, live, inside = todo.pop()
+                    path = cut(path, length, name)
                     if entry is _UP:
                         trail.leave()
                         if live:
@@ -189,7 +210,7 @@ class TargetComparer:
                             continue
                         result.differs(CHANGED, path, True)
                     if live:
-                        todo.append((path, _UP, entry is None, False))
+                        todo.append((len(path), b"", _UP, entry is None, False))
                         if entry is None:
                             self._keeps.append(False)
                     self._descend(path, entry, inside, trail if live else None, todo)
@@ -216,7 +237,7 @@ class TargetComparer:
 
     def _descend(
         self, path: bytes, entry: t.Optional[Entry], inside: bool, trail: t.Optional[Trail],
-        todo: t.List[t.Tuple[bytes, t.Optional[Entry], bool, bool]],
+        todo: t.List[_Todo],
     ) -> None:  # fmt: skip
         """Compare what is in one directory. `entry` is None for one that the backup lacks, `trail` for one that the target lacks."""
         entries = self._load(entry.content) if entry is not None else []
@@ -224,8 +245,7 @@ class TargetComparer:
         fd = -1
         if trail is not None:
             fd = trail.fd
-            items, names = listing(fd)
-            live = {name: item[1] for name, item in zip(names, items)}
+            live = {name: item[1] for item, name in zip(*listing(fd))}
         result, below = self.result, []
         for item in entries:
             here = join(path, item.name)
@@ -244,7 +264,7 @@ class TargetComparer:
                 result.space.add(here, item)
                 self._note_closed(path, fd)
                 if item.kind == DIRECTORY:
-                    below.append((here, item, False, wanted))
+                    below.append((len(path), item.name, item, False, wanted))
                 continue
             if not same_type(item, info):
                 result.differs(CHANGED, here, True)
@@ -252,9 +272,9 @@ class TargetComparer:
                 self._note_immutable(here, fd, item.name)
                 self._note_closed(path, fd)
                 if self._is_in_the_way(path, item.name, info, fd):
-                    below.append((here, None, True, True))
+                    below.append((len(path), item.name, None, True, True))
                 elif item.kind == DIRECTORY and here not in result.guarded[-1:]:
-                    below.append((here, item, False, wanted))
+                    below.append((len(path), item.name, item, False, wanted))
                 continue
             if wanted and not self._comparer.alike(item, info, fd, item.name):
                 result.differs(CHANGED, here)
@@ -266,7 +286,7 @@ class TargetComparer:
             elif self._writes_all:
                 result.space.add(here, item, self._comparer.at_hand(item, fd, item.name) if self._far else b"")
             if item.kind == DIRECTORY:
-                below.append((here, item, True, wanted))
+                below.append((len(path), item.name, item, True, wanted))
             elif info.st_nlink > 1 or here in self._group_of:
                 self._inodes[here] = (info.st_dev, info.st_ino)
         if inside and live:
@@ -303,7 +323,7 @@ class TargetComparer:
                 if self._keeps:
                     self._keeps[-1] = True
             elif directory:
-                below.append((join(path, name), None, True, True))
+                below.append((len(path), name, None, True, True))
             else:
                 self.result.differs(REMOVED, join(path, name))
 

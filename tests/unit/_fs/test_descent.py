@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -239,3 +241,25 @@ def test_a_pipe_has_no_holes() -> None:
     finally:
         os.close(out)
         os.close(into)
+
+
+FIELDS = "st_mode st_ino st_dev st_nlink st_uid st_gid st_size st_mtime_ns st_ctime_ns st_blocks st_rdev".split()
+
+
+def test_the_stats_of_a_large_directory_take_less_memory(tmp_path: Path, fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2000):
+        (tmp_path / str(number)).touch()
+    (tmp_path / "file").write_bytes(b"123")
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mknod(tmp_path / "fifo", 0o600 | stat.S_IFIFO)
+    sizes, facts = [], []
+    for large in (1 << 30, 0):
+        monkeypatch.setattr(descent, "_LARGE", large)
+        tracemalloc.start()
+        items = listing(fd)[0]
+        sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        facts.append([(name, [getattr(info, field) for field in FIELDS]) for name, info in items])
+        del items
+    assert facts[0] == facts[1]
+    assert sizes[1] < 0.7 * sizes[0]
