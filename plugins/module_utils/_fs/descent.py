@@ -12,7 +12,6 @@ import errno
 import os
 import time
 import typing as t
-from operator import itemgetter
 
 from .._base import VoltError, files, open_directory
 from .._format import chunks
@@ -23,13 +22,6 @@ _KEEP = 128
 Item = t.Tuple[str, os.stat_result]
 #: From so many entries of a directory on, their stats are kept without what nobody asks for.
 _LARGE = 20_000
-_by_name = itemgetter(0)
-
-
-def _by_bytes(item: Item) -> bytes:
-    return os.fsencode(item[0])
-
-
 #: Takes what cannot be looked at, and why.
 Failed = t.Callable[[bytes, OSError], None]
 
@@ -50,25 +42,22 @@ def listing(
     """
     items: t.List[Item] = [] if into is None else into
     append = items.append
-    same: t.Dict[int, int] = {}
     with os.scandir(fd) as entries:
-        for entry in entries:
-            if omit is not None and omit(entry):
-                continue
-            try:
-                info = entry.stat(follow_symlinks=False)
-                append((entry.name, info if len(items) < _LARGE else _slim(info, same)))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                if failed is None:
-                    raise
-                failed(os.fsencode(entry.name), error)
-    joined = "\0".join([item[0] for item in items])
-    if joined.isascii():
-        items.sort(key=_by_name)
-    else:
-        items.sort(key=_by_bytes)  # text order differs from byte order if names are not UTF-8
+        found = [entry.name for entry in entries if omit is None or not omit(entry)]
+    # looked at in their order: so what is kept of neighbours lies together, and its memory is used again once they are done
+    found.sort(key=None if "".join(found).isascii() else os.fsencode)  # text order differs from byte order if names are not UTF-8
+    same: t.Dict[int, int] = {}
+    for name in found:
+        try:
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if failed is None:
+                raise
+            failed(os.fsencode(name), error)
+        else:
+            append((name, info if len(items) < _LARGE else _slim(info, same)))
     if not items:
         return items, []
     return items, os.fsencode("\0".join([item[0] for item in items])).split(b"\0")
