@@ -81,7 +81,7 @@ class BlobWriter:
         index = self._store.index
         if self._space.claims is not None:
             self._space.claims.add(claims.PACK, new)
-        index.expect(len(new))
+        index.look_at(new)
         for name in new:
             known = index.pack(name)
             if known is None or self._space.claims is not None and not self._store.is_in_place(layout.pack_path(name, known.suffix)):

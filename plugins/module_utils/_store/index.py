@@ -31,11 +31,10 @@ from .._base import Damaged, Unsupported, files
 from . import codec, layout, pack
 from .object_states import ObjectStates
 from .pack_files import PackFiles
-from .pack_tables import SUSPECT, Folded, PackLine, PackTable, Shards, Stamp, load_tables, unpack_location
+from .pack_tables import NOTHING, SUSPECT, Folded, PackLine, PackTable, Shards, Stamp, Told, all_told, load_tables
 from .table import Table, Unusable, foldable, run_name
 
 _NO_PACK = b"\0" * 32
-_NOTHING: t.Tuple[t.Optional[layout.State], int] = None, 0
 
 Location = t.Tuple[bytes, int, int]
 
@@ -64,7 +63,7 @@ class Index:
         self._looked: t.Dict[bytes, t.Optional[PackFile]] = {}
         self._stamps: t.Optional[t.Dict[str, Stamp]] = None  # of the shards in which all packs are known
         self._is_whole = False  # all packs were looked at
-        self._lines: t.Optional[t.Dict[bytes, t.Tuple[t.Optional[layout.State], int]]] = None  # what all tables tell, once it is read
+        self._lines: t.Optional[t.Dict[bytes, Told]] = None  # what all tables tell, once it is read
         self.unchecked: t.Set[bytes] = set()
         self._proved: t.Dict[bytes, layout.State] = {}  # packs that this process has hashed
         self._read_anew: t.List[bytes] = []
@@ -207,7 +206,9 @@ class Index:
     def _look_at_all(self) -> None:
         recovered = Folded()
         for shard in self._files.shards():
-            for name in self._files.names(shard) if self._files.stamp(shard) is not None else ():
+            names = self._files.names(shard) if self._files.stamp(shard) is not None else []
+            self.look_at(names)
+            for name in names:
                 if name not in self._looked:
                     self._looked[name] = self._look(name, recovered, self.proves)
         self._take(recovered)
@@ -264,10 +265,9 @@ class Index:
             self._lines = None
             t.cast("t.List[PackTable]", self._tables).extend(table for _ending, table in recovered.tables())
 
-    def _told(self, name: bytes) -> t.Tuple[t.Optional[layout.State], int]:
-        """What the tables tell of a pack: its state when last hashed, None if that is not known, and its plain size, 0 if not all of its blobs are known."""
+    def _told(self, name: bytes) -> Told:
         if self._lines is not None:
-            return self._lines.get(name, _NOTHING)
+            return self._lines.get(name, NOTHING)
         state: t.Optional[layout.State] = None
         for entry in t.cast("t.List[PackTable]", self._tables):  # the newest word counts
             line = entry.told(name)
@@ -277,21 +277,25 @@ class Index:
                     return state, line[1]
         return state, 0
 
+    def look_at(self, names: t.Collection[bytes]) -> None:
+        """Look at packs that are going to be asked for: many at once are quicker. Those that are not as the tables tell are left for `pack`."""
+        self.expect(len(names))
+        with self._lock:
+            looked, condemned = self._looked, self._condemned
+            new = (name for name in names if name not in looked and name not in condemned)
+            for name, suffix, state, plain in self._files.unchanged(new, self._lines) if self._lines is not None else ():
+                looked[name] = PackFile(suffix, state, plain)
+                self.damaged.pop(name, None)
+
     def expect(self, count: int) -> None:
         """Prepare for looking at so many packs: all lines of the tables are read at once where that is quicker."""
         self.load()
         with self._lock:
             if self._lines is None and 8 * count > sum(len(entry.packs) for entry in self._tables or ()):
-                lines: t.Dict[bytes, t.Tuple[t.Optional[layout.State], int]] = {}
                 try:
-                    for entry in reversed(self._tables or ()):  # oldest first: the newest word on a pack counts
-                        lost = self._lacks_tables and entry.path
-                        for name, state, plain in entry.lines():
-                            lines[name] = state, (0 if lost else plain) or lines.get(name, _NOTHING)[1]
+                    self._lines = all_told(self._tables or (), self._lacks_tables)
                 except Unusable as error:
                     self._drop(error)
-                else:
-                    self._lines = lines
 
     def _drop(self, error: Unusable) -> None:
         """Do without a table that is not as it was written: what it told is told by the packs."""
@@ -378,14 +382,12 @@ class Index:
     def doubled(self, names: t.AbstractSet[bytes], live: Table) -> t.Set[bytes]:
         """Those of these packs that have a live blob for which readers use another pack, as after a collection that was killed."""
         found: t.Set[bytes] = set()
-        for entry in list(self._tables or ()):
-            numbers = {number: name for number, name in enumerate(map(entry.packs.digest, range(len(entry.packs)))) if name in names}
-            for position in range(len(entry.places)) if numbers else ():
-                name = numbers.get(unpack_location(entry.places.value(position))[0])
-                if name is not None and live.find(entry.places.digest(position)) >= 0:
-                    place = self.find(entry.places.digest(position))
-                    if place is not None and place[0] != name:
-                        found.add(name)
+        for entry in list(self._tables or ()) if names else ():
+            numbers = {number: line[0] for number, line in enumerate(entry.lines()) if line[0] in names}
+            for digest, number in entry.both(live) if numbers else ():
+                place = self.find(digest) if number in numbers else None
+                if place is not None and place[0] != numbers[number]:
+                    found.add(numbers[number])
         return found
 
     def count(self) -> int:
@@ -454,8 +456,7 @@ class Index:
     def _fold(self, entry: PackTable, folded: Folded, forgets: bool) -> None:
         """Take an older table's knowledge into a newer one, one line a pack, without that of packs that are known to be gone. :param forgets: all are."""
         kept: t.Dict[int, t.Tuple[bytes, layout.State]] = {}
-        for number in range(len(entry.packs)):
-            name, state, plain = entry.line(number)
+        for number, (name, state, plain) in enumerate(entry.lines()):
             found = self._looked.get(name)
             if name == _NO_PACK:
                 continue
@@ -471,10 +472,9 @@ class Index:
                 plain = 0
             folded.tell(name, state, plain)
             kept[number] = name, state
-        for position in range(len(entry.places)):
-            number, offset, length = unpack_location(entry.places.value(position))
+        for digest, number, offset, length in entry.rows() if kept else ():
             if number in kept:
-                folded.add(entry.places.digest(position), *kept[number], offset, length)
+                folded.add(digest, *kept[number], offset, length)
 
     @property
     def is_stale(self) -> bool:

@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import typing as t
 
-from .._base import StoreError, reason
+from .._base import Closing, StoreError, files, reason
 from . import codec, layout
-from .pack_tables import Stamp
+from .pack_tables import NOTHING, SUSPECT, Stamp, Told
 
 
 class PackFiles:
@@ -55,6 +56,31 @@ class PackFiles:
                 return None
             self._stamps[shard] = (info.st_ino, info.st_mtime_ns, info.st_ctime_ns)
         return self._stamps[shard]
+
+    def unchanged(self, names: t.Iterable[bytes], lines: t.Mapping[bytes, Told]) -> t.Iterator[t.Tuple[bytes, str, layout.State, int]]:
+        """Those of some packs that are there as their lines tell: (name, suffix, state, plain size). The others may be there as well.
+
+        Each file is looked at once, from its own directory: that is most of what a list of a backup in 100,000 packs takes.
+
+        :param names: those of a shard one behind the other.
+        """
+        suffix, look = self._suffixes[0], os.stat
+        for shard, group in itertools.groupby(names, lambda name: name[0]):
+            try:
+                fd = files.open_directory(os.path.join(self._path, "packs", f"{shard:02x}"))
+            except OSError:
+                continue
+            with Closing(fd):
+                for name in group:
+                    known, plain = lines.get(name, NOTHING)
+                    if plain:
+                        try:
+                            info = look(f"{name.hex()}.pack{suffix}", dir_fd=fd, follow_symlinks=False)
+                            state = info.st_size, info.st_ctime_ns
+                        except OSError:
+                            suffix, state = next(self.forms(name), (suffix, SUSPECT))
+                        if state == known:
+                            yield name, suffix, state, plain
 
     def forms(self, name: bytes) -> t.Iterator[t.Tuple[str, layout.State]]:
         """(suffix, state) of the files of a pack."""

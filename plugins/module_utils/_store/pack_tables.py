@@ -26,6 +26,7 @@ from .table import Mapped, Table, Unusable, map_file, table_files
 _PLACE = struct.Struct("=III")  # number of the pack, offset behind the pack's table, length
 _PACK = struct.Struct("=QqQ")  # size of the file, its ctime in ns, plain size
 _LINE = struct.Struct("=32sQqQ")  # the same behind its name
+_ROW = struct.Struct("=32sIII")  # a place behind its digest
 _SUM = struct.Struct("=I")  # CRC-32 of what follows, to the end of the file
 #: What a file has of shards is not longer.
 _SHARDS_MOST = 1 << 20
@@ -38,6 +39,9 @@ _TRIES = 5
 #: A pack as a table has it: name, state, plain size. The size is 0 in a line that has news of the state alone: the pack's blobs
 #: are then in another table.
 PackLine = t.Tuple[bytes, layout.State, int]
+#: What tables tell of a pack: its state when last hashed, None if that is not known, and its plain size, 0 if not all of its blobs are known.
+Told = t.Tuple[t.Optional[layout.State], int]
+NOTHING: Told = None, 0
 #: What tells one state of a directory from another: inode, mtime and ctime in ns.
 Stamp = t.Tuple[int, int, int]
 
@@ -125,6 +129,20 @@ class PackTable:
         number, offset, length = _PLACE.unpack(self.places.value(position))
         return (self.packs.digest(number) if number < len(self.packs) else b""), offset, length
 
+    def rows(self) -> t.Iterator[t.Tuple[bytes, int, int, int]]:
+        """(digest, number of the pack, offset, length) of all blobs, in their order."""
+        return t.cast("t.Iterator[t.Tuple[bytes, int, int, int]]", _ROW.iter_unpack(self.places.all()))
+
+    def both(self, digests: Table) -> t.Iterator[t.Tuple[bytes, int]]:
+        """(digest, number of the pack) of those blobs that it has and that are among others: goes by the fewer."""
+        if len(digests) < len(self.places):
+            for digest in map(digests.digest, range(len(digests))):
+                position = self.places.find(digest)
+                if position >= 0:
+                    yield digest, _PLACE.unpack(self.places.value(position))[0]
+        else:
+            yield from ((digest, number) for digest, number, _offset, _length in self.rows() if digests.find(digest) >= 0)
+
     def tell(self, name: bytes, state: layout.State, plain: int) -> int:
         """Note a pack, unless it is there; its number. A plain size of 0 where its blobs are not all in these tables, which changes when one comes."""
         number = self.packs.find(name)
@@ -152,6 +170,15 @@ def load_tables(store: str) -> t.Tuple[t.List[PackTable], t.List[str], bool]:
         if not gone or last:
             break
     return tables, broken, gone or bool(broken)
+
+
+def all_told(tables: t.Sequence[PackTable], lost: bool) -> t.Dict[bytes, Told]:
+    """What tables tell of all their packs; Unusable. :param tables: the newest first, whose word counts. :param lost: files cannot tell of whole packs."""
+    found: t.Dict[bytes, Told] = {}
+    for entry in reversed(tables):
+        for name, state, plain in entry.lines():
+            found[name] = state, (0 if lost and entry.path else plain) or found.get(name, NOTHING)[1]
+    return found
 
 
 class Folded:

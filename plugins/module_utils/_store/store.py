@@ -186,7 +186,7 @@ class Store:
 
     def packs_hashed(self, names: t.Collection[bytes]) -> t.Iterator[t.Optional[int]]:
         """The same of packs."""
-        self.index.expect(len(names))
+        self.index.look_at(names)
         return map(self._pack_hashed, names)
 
     def _pack_hashed(self, name: bytes) -> t.Optional[int]:
@@ -211,7 +211,7 @@ class Store:
 
     def known_packs(self, names: t.Collection[bytes]) -> t.Set[bytes]:
         """Those of these packs that are here."""
-        self.index.expect(len(names))
+        self.index.look_at(names)
         return set(filter(self.index.pack, names))
 
     def object_form(self, digest: bytes, size: int = -1) -> t.Optional[t.Tuple[str, layout.State]]:

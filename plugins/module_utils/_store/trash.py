@@ -20,7 +20,7 @@ import struct
 import time
 import typing as t
 
-from .._base import Closing, LockLost, StoreFull, files, is_at, locked, store_errors, store_failure
+from .._base import Closing, LockLost, StoreFull, VoltError, files, is_at, locked, store_errors, store_failure
 from . import codec, layout
 from .store import Store
 
@@ -69,10 +69,11 @@ class DeadFiles:
 
     def __init__(self, found: t.Iterable[Dead] = ()) -> None:
         self._records = bytearray()
-        self.tally = FileCount()
+        size = 0
         for file in found:
             self._records += self._RECORD.pack(self._KINDS.index(file.kind), file.name, codec.SUFFIXES.index(file.suffix), file.size)
-            self.tally = self.tally.plus(file.size)
+            size += file.size
+        self.tally = FileCount(len(self._records) // self._RECORD.size, size)
 
     def __bool__(self) -> bool:
         return bool(self._records)
@@ -107,6 +108,30 @@ def _open_trash(path: str) -> int:
     with store_errors("opening its trash"):
         os.makedirs(path, mode=0o700, exist_ok=True)
         return files.open_directory(path)
+
+
+class _Last:
+    """Keeps the directory that was last asked for open. :param top: where they are. :param opened: closes it at the end. :param make: directories are made."""
+
+    def __init__(self, top: str, opened: contextlib.ExitStack, make: bool = False) -> None:
+        self._top, self._make = top, make
+        self._name, self._fd = "", -1
+        opened.callback(self._close)
+
+    def __call__(self, name: str) -> int:
+        """A descriptor of a directory; OSError."""
+        if name != self._name:
+            self._close()
+            path = os.path.join(self._top, name)
+            if self._make:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+            self._fd, self._name = files.open_directory(path), name
+        return self._fd
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._name, self._fd = "", -1
 
 
 class Trash:
@@ -161,24 +186,30 @@ class Trash:
                 shutil.rmtree(os.path.join(self._path, name))
             self.freed = FileCount(self.freed.files + tally.files, self.freed.bytes + tally.bytes)
 
-    def take(self, file: Dead) -> t.Optional[str]:
-        """Move a file here; its path, or None where it is gone."""
-        path = self._store.full_path(f"{file.kind}/{file.file[:2]}/{file.file}")
-        moved = os.path.join(self._bin, file.kind, file.file)
-        try:
-            os.makedirs(os.path.dirname(moved), mode=0o700, exist_ok=True)
-            os.rename(path, moved)
-        except FileNotFoundError:
-            return None  # removed by hand
-        except OSError as error:
-            failure = store_failure("moving a file to its trash", error)
-            if not isinstance(failure, StoreFull):
-                raise failure from None
-            if self._grace:
-                raise StoreFull("The store's file system is too full to move files to the trash; run volt_cas_gc with grace: 0s.") from None
-            raise failure from None
-        self.moved = self.moved.plus(file.size)
-        return moved
+    @contextlib.contextmanager
+    def moving(self) -> t.Iterator[t.Callable[[Dead], t.Optional[str]]]:
+        """It yields what moves a file here: that returns its path, or None where it is gone. Directories stay open meanwhile."""
+        with contextlib.ExitStack() as opened:
+            shards, bins = _Last(self._store.path, opened), _Last(self._bin, opened, make=True)
+
+            def take(file: Dead) -> t.Optional[str]:
+                name = file.file
+                try:
+                    os.rename(name, name, src_dir_fd=shards(f"{file.kind}/{name[:2]}"), dst_dir_fd=bins(file.kind))
+                except FileNotFoundError:
+                    return None  # removed by hand
+                except OSError as error:
+                    raise self._failure(error) from None
+                self.moved = self.moved.plus(file.size)
+                return f"{self._bin}/{file.kind}/{name}"
+
+            yield take
+
+    def _failure(self, error: OSError) -> VoltError:
+        failure = store_failure("moving a file to its trash", error)
+        if isinstance(failure, StoreFull) and self._grace:
+            return StoreFull("The store's file system is too full to move files to the trash; run volt_cas_gc with grace: 0s.")
+        return failure
 
     def delete(self, file: Dead) -> None:
         """Delete a file in its place, while no other run lives."""
