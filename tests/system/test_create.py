@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import host
-from ansible_collections.volt.backup.plugins.module_utils._base import errors
+from ansible_collections.volt.backup.plugins.module_utils._base import errors, kernel
+from ansible_collections.volt.backup.plugins.module_utils._capture import write_back
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.rigs import need, oracle
 from ansible_collections.volt.backup.tests.system.conftest import Bench
@@ -62,9 +63,11 @@ def test_written_in_the_tick_of_the_scan(bench):
         assert (bench.target / "a").read_bytes() == content
 
 
+@pytest.mark.parametrize("few", [0, 100])
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs", "xfs", "btrfs"])
-def test_store_through_a_memory_map(bench_on, kind):
-    """The map is dirty before the first backup, so later stores fault no page in unless the scan syncs first."""
+def test_store_through_a_memory_map(bench_on, monkeypatch, kind, few):
+    """The map is dirty before the first backup, so later stores fault no page in unless the scan writes it back first, alone or with all others."""
+    monkeypatch.setattr(write_back, "_FILES", few)
     bench = bench_on(kind)
     bench.files(a=b"0" * 8192)
     settle()
@@ -77,6 +80,28 @@ def test_store_through_a_memory_map(bench_on, kind):
         bench.create()
         bench.restore()
         assert (bench.target / "a").read_bytes()[:3] == b"120"
+
+
+@pytest.mark.parametrize(("kind", "unchanged"), [("ext4", 0), ("xfs", 0), ("btrfs", 1), ("overlay", 1), ("tmpfs", 1)])
+def test_what_others_write_is_not_waited_for(bench_on, monkeypatch, kind, unchanged):
+    """A sync of the source waits for all dirty pages of its file system, so there is none where nothing or little changed and it is known to be needless."""
+    bench = bench_on(kind)
+    bench.files(**{f"f{number}": b"%d" % number for number in range(150)})
+    settle()
+    synced = []
+    real = kernel.syncfs
+    monkeypatch.setattr(kernel, "syncfs", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1])
+
+    def syncs() -> int:
+        bench.create()
+        count = sum(str(bench.source) in path for path in synced)
+        synced.clear()
+        return count
+
+    assert syncs() == 1, "one sync is quicker than to wait for each of many files"
+    assert syncs() == unchanged
+    bench.files(f1=b"other")
+    assert syncs() == unchanged
 
 
 def test_a_missing_pack_is_stored_again(bench):

@@ -61,7 +61,7 @@ class _Part(t.NamedTuple):
     """Packs by name, and objects as `_OBJECT` has them, one behind the other."""
 
     packs: t.List[bytes]
-    objects: bytes
+    objects: t.Union[bytes, memoryview]
 
     def each_object(self) -> t.Iterator[t.Tuple[bytes, int]]:
         return t.cast(t.Iterator[t.Tuple[bytes, int]], _OBJECT.iter_unpack(self.objects))
@@ -110,10 +110,9 @@ class Needs:
         # Asked before the parts are read: a collection that begins after that finds the manifest, and takes nothing away that it needs.
         shared = near is not None and not self._cache.has(_UNDER_WAY)
         parts = self._parts(near[0]) if near is not None else None
-        known = [self._read(name) for name in parts or ()]
-        if near is None or not shared or parts is None or len(parts) >= _MOST or None in known:
-            near, parts, known = None, [], []
-        found = _Found(self._store, t.cast(t.List[_Part], known))
+        if near is None or not shared or parts is None or len(parts) >= _MOST or any(self._read(name) is None for name in parts):
+            near, parts = None, []
+        found = _Found(self._store, lambda: (t.cast(_Part, self._read(name)) for name in t.cast(t.List[bytes], parts)))
         reach = Reachability(self._store.read, found.content, found.metadata)
         if near is None:
             reach(manifest.root.content, manifest.links)
@@ -155,16 +154,19 @@ class Needs:
 
     def _drop(self, file: str, taken: Table, made: t.Sequence[bytes]) -> None:
         name = bytes.fromhex(file[: -len(PART)])
-        part = self._read(name)
+        part = self._read(name) if len(taken) else None
         if part is None:
             return
         packs = [pack for pack in part.packs if taken.find(pack) < 0]
-        objects = b"".join(_OBJECT.pack(*item) for item in part.each_object() if taken.find(item[0]) < 0)
+        objects = bytearray()
+        for item in part.each_object():
+            if taken.find(item[0]) < 0:
+                objects += _OBJECT.pack(*item)
         if len(packs) == len(part.packs) and len(objects) == len(part.objects):
             return
         if len(packs) < len(part.packs):
             packs = sorted({*packs, *made})
-        self._write(name, _Part(packs, objects))
+        self._write(name, _Part(packs, bytes(objects)))
 
     def _sweep(self, manifests: t.Iterable[str]) -> None:
         wanted = set(map(_list_name, manifests))
@@ -219,7 +221,8 @@ class Needs:
 
     def _names(self, file: str, digest: bytes = b"") -> t.Optional[t.List[bytes]]:
         """The parts that a list names; None where there is no list of this manifest."""
-        data = _opened(_LIST_MAGIC, self._read_file(file))
+        view = _opened(_LIST_MAGIC, self._read_file(file))
+        data = None if view is None else bytes(view)
         if data is None or not data.startswith(digest) or (len(data) - _DIGEST) % _NAME:
             return None
         return [data[at : at + _NAME] for at in range(_DIGEST, len(data), _NAME)]
@@ -232,10 +235,10 @@ class Needs:
         start = _COUNTS.size + packs * _DIGEST
         if start + objects * _OBJECT.size != len(data):
             return None
-        return _Part([data[at : at + _DIGEST] for at in range(_COUNTS.size, start, _DIGEST)], data[start:])
+        return _Part([bytes(data[at : at + _DIGEST]) for at in range(_COUNTS.size, start, _DIGEST)], data[start:])
 
     def _write(self, name: bytes, part: _Part) -> None:
-        body = _COUNTS.pack(len(part.packs), len(part.objects) // _OBJECT.size) + b"".join(part.packs) + part.objects
+        body = _COUNTS.pack(len(part.packs), len(part.objects) // _OBJECT.size) + b"".join([*part.packs, part.objects])
         self._write_file(name.hex() + PART, _sealed(_PART_MAGIC, body))
         self._hashed.pop(name, None)
 
@@ -256,23 +259,31 @@ class Needs:
 class _Found:
     """Gathers packs and objects, without those that are known."""
 
-    def __init__(self, store: Store, known: t.List[_Part]) -> None:
-        self._store = store
-        self._known_packs = {pack for part in known for pack in part.packs}
-        self._known, self._objects = Table(0), Table(_SIZE.size)
-        for part in known:
-            for digest, _size in part.each_object():
-                if self._known.find(digest) < 0:
-                    self._known.add(digest, b"")
+    def __init__(self, store: Store, known: t.Callable[[], t.Iterable[_Part]]) -> None:
+        """:param known: asked once something was found: mostly, a backup needs what the one before it needs."""
+        self._store, self._parts = store, known
+        self._known_packs: t.Set[bytes] = set()
+        self._known: t.Optional[Table] = None
+        self._objects = Table(_SIZE.size)
         self._packs: t.Set[bytes] = set()
 
+    def _load(self) -> Table:
+        if self._known is None:
+            self._known = Table(0)
+            for part in self._parts():
+                self._known_packs.update(part.packs)
+                for digest, _size in part.each_object():
+                    if self._known.find(digest) < 0:
+                        self._known.add(digest, b"")
+        return self._known
+
     def content(self, digest: bytes, size: int) -> None:
-        pack = self._store.pack_of(digest, size)
+        pack, known = self._store.pack_of(digest, size), self._load()
         if pack is None:
             raise Damaged(f"Blob {digest.hex()} is missing or altered.")
         if pack:
             self._packs.add(pack)
-        elif self._known.find(digest) < 0 and self._objects.find(digest) < 0:
+        elif known.find(digest) < 0 and self._objects.find(digest) < 0:
             self._objects.add(digest, _SIZE.pack(size & _UNKNOWN))
 
     def metadata(self, digest: bytes) -> None:
@@ -303,8 +314,9 @@ def _sealed(magic: bytes, body: bytes) -> bytes:
     return _HEAD.pack(magic, zlib.crc32(body)) + body
 
 
-def _opened(magic: bytes, data: t.Optional[bytes]) -> t.Optional[bytes]:
+def _opened(magic: bytes, data: t.Optional[bytes]) -> t.Optional[memoryview]:
     """What `_sealed` closed; None for anything else."""
-    if data is None or len(data) < _HEAD.size or _HEAD.unpack_from(data) != (magic, zlib.crc32(data[_HEAD.size :])):
+    if data is None or len(data) < _HEAD.size:
         return None
-    return data[_HEAD.size :]
+    body = memoryview(data)[_HEAD.size :]
+    return body if _HEAD.unpack_from(data) == (magic, zlib.crc32(body)) else None

@@ -4,9 +4,9 @@
 
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
-"""System calls that Python's standard library lacks: syncfs, renameat2, openat2, prctl, mount, unshare, and the ioctls for clones.
+"""System calls that Python's standard library lacks: syncfs, sync_file_range, renameat2, openat2, prctl, mount, unshare, and the ioctls for clones.
 
-Sources: syncfs(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2), capabilities(7),
+Sources: syncfs(2), sync_file_range(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2), capabilities(7),
 netdevice(7).
 """
 
@@ -31,6 +31,7 @@ _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXEC, _REMOUNT, _BIND, _RECURSIVE, _PRIVA
 _SET_FLAGS, _UP = 0x8914, 1
 _DETACH, _NO_FOLLOW = 2, 8
 _MMAP_THRESHOLD = -3
+_WRITE_AND_WAIT = 1 | 2 | 4
 _PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i686": 353, "ppc64le": 357, "s390x": 347}
 
@@ -80,6 +81,15 @@ def syncfs(fd: int) -> None:
         os.sync()
         return
     _check(call(ctypes.c_int(fd)))
+
+
+def write_back(fd: int) -> None:
+    """Write the dirty pages of one file, and wait for that; OSError. It makes nothing durable: sizes, names and the disk's cache are left out."""
+    call = getattr(_libc, "sync_file_range", None)
+    if call is None:
+        os.fdatasync(fd)
+        return
+    _check(call(ctypes.c_int(fd), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_WRITE_AND_WAIT)))
 
 
 def exchange(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, new_dir: int) -> None:

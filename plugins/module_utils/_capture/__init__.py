@@ -9,7 +9,7 @@
 ::
 
     read the streams beside the source, if there are any
-    sync the source's file system
+    sync the source's file system, unless it suffices to write back the files that are read
     walk depth first, names in byte order; in each directory
         list it and stat every entry
         if names and stats are those of the last scan: keep its tree, read nothing
@@ -20,7 +20,7 @@
 
 Files: `capture` (the walk down), `file_saver` (entries of one directory), `reading` (files that may change meanwhile), `tree_saver` (trees, on
 the way up), `link_check` (checks names of one file again), `databases` (files that a database writes), `stream` (what programs write
-into the backup), `state` (a directory in work, and notes about the whole), `stat_cache` (what the last walk found).
+into the backup), `write_back` (dirty pages), `state` (a directory in work, and notes about the whole), `stat_cache` (what the last walk found).
 """
 
 from __future__ import annotations

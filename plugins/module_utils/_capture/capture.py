@@ -12,14 +12,13 @@ content is still stored, nothing in it is opened.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 import time
 import typing as t
 
-from .._base import Progress, SourceError, kernel, open_real, reason, show
+from .._base import Progress, SourceError, open_real, reason, show
 from .._format import links, tree
 from .._format.walk import join
 from .._fs import metadata
@@ -33,6 +32,7 @@ from .link_check import LinkCheck
 from .state import Directory, Notes, describe, numbers_of
 from .stream import Streams
 from .tree_saver import TreeSaver
+from .write_back import WriteBack
 
 #: Seconds that a mount may take to answer the first look.
 _ANSWER = 60.0
@@ -92,12 +92,12 @@ class Capture:
         self._run, self._options, self._old, self._progress = run, options, old, progress
         self._new = new
         self._notes = Notes()
-        self._file_saver = FileSaver(run, self._notes, progress)
         self._view = options.view
         self._kinds = Kinds(self._view.identities if self._view is not None else None)
+        self._write_back = WriteBack(self._kinds)
+        self._file_saver = FileSaver(run, self._notes, progress, self._write_back)
         self._mounts: t.Optional[MountsBelow] = None
         self._check: t.Optional[LinkCheck] = None
-        self._synced: t.Set[int] = set()
         self._all_packs = run.blobs.rely_on(old.packs)
 
     def __call__(self, source: bytes) -> Captured:
@@ -114,7 +114,7 @@ class Capture:
             info = os.fstat(trail.fd)
             self._mounts = MountsBelow(source, info.st_dev) if view is None else view.mounts
             self._notes.mounts.update(self._mounts.own())
-            self._sync(trail.fd, info.st_dev)
+            self._write_back.enter(trail.fd, info.st_dev)
             writer = stat_cache.Writer(self._new, time.time_ns() if view is None else view.moment) if self._new is not None else None
             tree_saver = TreeSaver(self._run, self._notes, writer, self._options.streams)
             root = Directory(b"", None, self._old.root(), info.st_dev, self._kinds.identity(trail.fd, info.st_dev))
@@ -213,14 +213,6 @@ class Capture:
         saver.here = here
         saver.at = position
 
-    def _sync(self, fd: int, device: int) -> None:
-        """Sync each file system once: only after that does a write through a memory map change a file's times."""
-        if device in self._synced:
-            return
-        self._synced.add(device)
-        with contextlib.suppress(OSError):  # that file system's own trouble; reading will show what of it concerns us
-            kernel.syncfs(fd)
-
     # ---- going down
 
     def _enter(self, parent: Directory, trail: Trail) -> t.Optional[Directory]:
@@ -250,7 +242,7 @@ class Capture:
         if why:
             trail.leave()
             return None
-        self._sync(trail.fd, info.st_dev)
+        self._write_back.enter(trail.fd, info.st_dev)
         system = parent.system if info.st_dev == parent.device else self._kinds.identity(trail.fd, info.st_dev)
         child = Directory(parent.names[position], parent, self._record_below(parent, place, position), info.st_dev, system)
         self._visit(child, trail.fd)

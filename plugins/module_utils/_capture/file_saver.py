@@ -22,6 +22,7 @@ from .._fs.descent import Item, Patience, open_source
 from .._store.transaction import Transaction
 from . import databases, reading
 from .state import Directory, FutureEntry, Notes, Slot, describe
+from .write_back import WriteBack
 
 #: What opening or reading a regular file says when it is none any more.
 _ANOTHER = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.ESPIPE)
@@ -59,8 +60,8 @@ class FileSaver:
     :ivar reading: the paths of files that workers read, by their threads, the oldest first.
     """
 
-    def __init__(self, run: Transaction, notes: Notes, progress: Progress) -> None:
-        self._run, self._notes, self._progress = run, notes, progress
+    def __init__(self, run: Transaction, notes: Notes, progress: Progress, write_back: WriteBack) -> None:
+        self._run, self._notes, self._progress, self._write_back = run, notes, progress, write_back
         self._first: t.Dict[t.Tuple[int, int], _Read] = {}
         self._patience = Patience(_LEASES)
         self.here: t.Optional[Directory] = None
@@ -143,6 +144,7 @@ class FileSaver:
             return _Read(self._missing(here, position, error))
         mine = True
         try:
+            self._write_back.read(fd, info.st_dev)
             xattrs = self._attributes(here, position, fd)
             content = None
             if info.st_size <= chunks.PACKED_MOST:

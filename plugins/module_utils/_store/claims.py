@@ -19,6 +19,7 @@ Claims are not synced: after a power cut, no run lives.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import threading
 import typing as t
@@ -30,6 +31,8 @@ NAME = "claims"
 OBJECT, PACK = b"o", b"p"
 _RECORD = 1 + 32  # kind, name
 _PIECE = _RECORD << 15
+#: So many are written at once: the names of a million new files need not be in memory twice.
+_AT_ONCE = 10_000
 
 
 class Claims:
@@ -44,10 +47,11 @@ class Claims:
 
     def add(self, kind: bytes, names: t.Iterable[bytes]) -> None:
         """Claim files by kind and name. Only what is looked for after this can be relied on."""
-        data = b"".join(kind + name for name in names)
+        names = iter(names)
         try:
             with self._mutex:
-                files.write_all(self._fd, data)
+                for data in iter(lambda: b"".join(kind + name for name in itertools.islice(names, _AT_ONCE)), b""):
+                    files.write_all(self._fd, data)
         except OSError as error:
             raise store_failure("noting what it relies on", error) from None
 

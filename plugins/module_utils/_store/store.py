@@ -60,6 +60,7 @@ class Store:
         self._plain: t.OrderedDict[bytes, t.Tuple[bytes, int]] = OrderedDict()
         self._room = room
         self._shards: t.Dict[int, bool] = {}
+        self._suffixes: t.Sequence[str] = codec.SUFFIXES  # the usual one of objects first
 
     @property
     def exists(self) -> bool:
@@ -176,13 +177,11 @@ class Store:
 
         A file is hashed when it is made, so its ctime tells, and a verification when it comes by.
         """
-        pack = self.pack_of(digest, size)
-        if pack is None:
-            return None
-        if pack:
-            return self._pack_hashed(pack)
         found = self._object(digest, size)
-        return None if found is None else self._with_round(digest, found[1])
+        if found is not None:
+            return self._with_round(digest, found[1])
+        pack = self.pack_of(digest, size)
+        return self._pack_hashed(pack) if pack else None
 
     def packs_hashed(self, names: t.Collection[bytes]) -> t.Iterator[t.Optional[int]]:
         """The same of packs."""
@@ -233,20 +232,22 @@ class Store:
     def _object(self, digest: bytes, size: int) -> t.Optional[t.Tuple[int, int]]:
         """(size of the file of an object, when that was last hashed as its ctime tells or UNCHECKED); None where none counts as sound."""
         if not self.index.proves:
-            known = self.index.objects.find(digest)
-            found = [state for _suffix, state in self._object_files(digest, size)]
-            for state in found:
+            known, found = self.index.objects.find(digest), []
+            for suffix, state in self._object_files(digest, size, self._suffixes):
                 if state == known:
+                    if suffix != self._suffixes[0]:
+                        self._suffixes = sorted(codec.SUFFIXES, key=suffix.__ne__)
                     return state
+                found.append(state)
             for state in found:
                 if layout.is_plausible(known, state):
                     return state[0], UNCHECKED
         form = self.object_form(digest, size)
         return form[1] if form is not None else None
 
-    def _object_files(self, digest: bytes, size: int) -> t.Iterator[t.Tuple[str, layout.State]]:
+    def _object_files(self, digest: bytes, size: int, suffixes: t.Sequence[str] = codec.SUFFIXES) -> t.Iterator[t.Tuple[str, layout.State]]:
         """(suffix, state) of the files of an object that may be sound."""
-        for suffix in codec.SUFFIXES if self._has_shard(digest) else ():
+        for suffix in suffixes if self._has_shard(digest) else ():
             info = self._stat(digest, suffix)
             if info is None:
                 continue

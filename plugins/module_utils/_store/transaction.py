@@ -158,8 +158,12 @@ class Transaction:
         with store_errors("making the new data durable"):
             kernel.syncfs(self._space.fd)
             self.counts.step()
-            objects = self._publish("objects", claims.OBJECT)
-            packs = self._publish("packs", claims.PACK)
+            objects, packs = Table(STATE_SIZE), {}  # type: Table, t.Dict[str, layout.State]
+            for name, state in self._publish("objects", claims.OBJECT):
+                digest = bytes.fromhex(name[:64])
+                if objects.find(digest) < 0:
+                    objects.add(digest, state_record(state))
+            packs.update(self._publish("packs", claims.PACK))
             superfluous = self._write_tables(objects, packs, folding)
             self.counts.step()
             kernel.syncfs(self._space.fd)
@@ -183,9 +187,8 @@ class Transaction:
             except OSError as error:
                 raise store_failure("keeping an older backup", error) from None
 
-    def _publish(self, kind: str, sort: bytes) -> t.Dict[str, layout.State]:
-        """Claim all files of one kind and rename them into place; file name -> state. :param sort: of the claims."""
-        states = {}
+    def _publish(self, kind: str, sort: bytes) -> t.Iterator[t.Tuple[str, layout.State]]:
+        """Claim all files of one kind and rename them into place: (file name, state). :param sort: of the claims."""
         top = self._space.path(kind)
         names = sorted(os.listdir(top))
         t.cast(claims.Claims, self._space.claims).add(sort, (bytes.fromhex(name[:64]) for name in names))
@@ -198,9 +201,8 @@ class Transaction:
                     os.rename(os.path.join(top, name), final)
             elif not os.path.lexists(final):
                 os.rename(os.path.join(top, name), final)  # else another run was first, with the same bytes
-            states[name] = self._state(os.path.join(top, name), final)
+            yield name, self._state(os.path.join(top, name), final)
             self.counts.step()
-        return states
 
     @staticmethod
     def _state(own: str, final: str) -> layout.State:
@@ -214,15 +216,10 @@ class Transaction:
             except FileNotFoundError:
                 return SUSPECT
 
-    def _write_tables(self, objects: t.Dict[str, layout.State], packs: t.Dict[str, layout.State], folding: str) -> t.List[str]:
+    def _write_tables(self, objects: Table, packs: t.Dict[str, layout.State], folding: str) -> t.List[str]:
         """Write what the index is to know; the tables that are superfluous by then."""
-        known = Table(STATE_SIZE, len(objects))
-        for name, state in objects.items():
-            digest = bytes.fromhex(name[:64])
-            if known.find(digest) < 0:
-                known.add(digest, state_record(state))
         superfluous: t.List[str] = []
-        for name, table, folded in self.store.index.tables(self._space.name, self.blobs.lines(packs), self.blobs.places, known, folding):
+        for name, table, folded in self.store.index.tables(self._space.name, self.blobs.lines(packs), self.blobs.places, objects, folding):
             path = self._space.path(name)
             with open(path, "xb") as file:
                 for piece in table.parts():
