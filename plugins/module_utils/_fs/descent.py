@@ -58,9 +58,9 @@ def listing(
             failed(os.fsencode(name), error)
         else:
             append((name, info if len(items) < _LARGE else _slim(info, same)))
-    if not items:
-        return items, []
-    return items, os.fsencode("\0".join([item[0] for item in items])).split(b"\0")
+    if len(items) < len(found):
+        found = [item[0] for item in items]
+    return items, os.fsencode("\0".join(found)).split(b"\0") if items else []
 
 
 def _slim(info: os.stat_result, same: t.Dict[int, int]) -> os.stat_result:

@@ -245,7 +245,10 @@ class TargetComparer:
         fd = -1
         if trail is not None:
             fd = trail.fd
-            live = {name: item[1] for item, name in zip(*listing(fd))}
+            items, names = listing(fd)
+            items.reverse()
+            live = {name: items.pop()[1] for name in names}  # what is moved is freed: a directory may have a million
+            del names
         result, below = self.result, []
         for item in entries:
             here = join(path, item.name)

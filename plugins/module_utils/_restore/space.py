@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import struct
 import typing as t
 
 from .._base import Damaged
@@ -18,6 +19,8 @@ from .supply import Uses
 
 #: File systems give out space in blocks; this is the size of nearly all of them.
 _BLOCK = 4096
+#: A file that is no packed blob: how many of those were counted before it, its size, bytes of the blocks of its data, its content.
+_LARGE = struct.Struct("=QQQ32s")
 
 
 class Space:
@@ -31,8 +34,8 @@ class Space:
         self._group_of = group_of
         self._groups: t.Set[int] = set()
         self._small = 0
-        # each with how many packed blobs were counted before it, and the chunks that are at hand
-        self._large: t.List[t.Tuple[int, Entry, bytes]] = []
+        self._large = bytearray()  # there may be a million
+        self._listed: t.Dict[int, t.Tuple[Entry, bytes]] = {}  # by number, those in chunks, with the chunks that are at hand
         self.uses = Uses()
 
     def add(self, path: bytes, entry: Entry, at_hand: bytes = b"") -> None:
@@ -45,42 +48,54 @@ class Space:
                 return
             self._groups.add(group)
         if entry.size > chunks.PACKED_MOST:
-            self._large.append((len(self.uses), entry, at_hand))
+            if entry.kind == CHUNKED:
+                self._listed[len(self._large) // _LARGE.size] = entry, at_hand
+            self._large += _LARGE.pack(len(self.uses), entry.size, _data(entry), entry.content)
         else:
             self.uses.expect(entry.content)
-            self._small += _blocks(entry.size - sum(length for _offset, length in entry.extra.holes))
+            self._small += _data(entry)
 
     def needed(self, store: Blobs, clones: bool) -> int:
         """Bytes that will be written. :param clones: whether the target's files can share blocks with the store's."""
         total = self._small
-        for _before, entry, _at_hand in self._large:
-            holes, pieces = _pieces(store, entry)
-            for offset, length, digest in pieces:
-                if not (clones and store.is_plain(digest, length)):
+        for number, (_before, size, data, digest) in enumerate(_LARGE.iter_unpack(self._large)):
+            if number not in self._listed:
+                total += 0 if clones and store.is_plain(digest, size) else data
+                continue
+            holes, pieces = _pieces(store, self._listed[number][0])
+            for offset, length, piece in pieces:
+                if not (clones and store.is_plain(piece, length)):
                     total += _blocks(sum(size for _start, size in chunks.data_ranges(offset, offset + length, holes)))
         return total
 
     def wanted(self, store: Blobs) -> t.Iterator[bytes]:
         """The blobs that will be read, in the order in which the files were counted, each at its first use."""
         done = 0
-        for before, entry, at_hand in self._large:
+        for number, (before, _size, _data, digest) in enumerate(_LARGE.iter_unpack(self._large)):
             yield from map(self.uses.digest, range(done, before))
             done = before
-            for number, (_offset, _length, digest) in enumerate(_pieces(store, entry)[1]):
-                if number >= len(at_hand) or not at_hand[number]:
-                    yield digest
+            if number not in self._listed:
+                yield digest
+                continue
+            entry, at_hand = self._listed[number]
+            for place, (_offset, _length, piece) in enumerate(_pieces(store, entry)[1]):
+                if place >= len(at_hand) or not at_hand[place]:
+                    yield piece
         yield from map(self.uses.digest, range(done, len(self.uses)))
 
 
 def _pieces(store: Blobs, entry: Entry) -> t.Tuple[chunks.Holes, t.Iterable[t.Tuple[int, int, bytes]]]:
-    """The holes of a large file, and its blobs: offset, length, digest. None where the list of them is lost: it cannot be written either."""
-    if entry.kind != CHUNKED:
-        return entry.extra.holes, [(0, entry.size, entry.content)]
+    """The holes of a file in chunks, and its blobs: offset, length, digest. None where the list of them is lost: it cannot be written either."""
     try:
         found = chunks.decode(store.read(entry.content, chunks.LIST_LIMIT), entry.size)
     except Damaged:
         return (), ()
     return found.holes, found.chunks()
+
+
+def _data(entry: Entry) -> int:
+    """Bytes of the blocks that a file takes without its holes."""
+    return _blocks(entry.size - sum(length for _offset, length in entry.extra.holes))
 
 
 def _blocks(size: int) -> int:
