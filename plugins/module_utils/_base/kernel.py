@@ -6,8 +6,8 @@
 
 """System calls that Python's standard library lacks: syncfs, sync_file_range, renameat2, openat2, prctl, mount, unshare, and the ioctls for clones.
 
-Sources: syncfs(2), sync_file_range(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2), capabilities(7),
-netdevice(7).
+Sources: syncfs(2), sync_file_range(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2),
+capabilities(7), netdevice(7).
 """
 
 from __future__ import annotations

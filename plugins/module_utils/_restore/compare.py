@@ -241,14 +241,8 @@ class TargetComparer:
     ) -> None:  # fmt: skip
         """Compare what is in one directory. `entry` is None for one that the backup lacks, `trail` for one that the target lacks."""
         entries = self._load(entry.content) if entry is not None else []
-        live: t.Dict[bytes, os.stat_result] = {}
-        fd = -1
-        if trail is not None:
-            fd = trail.fd
-            items, names = listing(fd)
-            items.reverse()
-            live = {name: items.pop()[1] for name in names}  # what is moved is freed: a directory may have a million
-            del names
+        fd = trail.fd if trail is not None else -1
+        live = _stats(fd) if trail is not None else {}
         result, below = self.result, []
         for item in entries:
             here = join(path, item.name)
@@ -400,6 +394,13 @@ class TargetComparer:
             if len(counts) > 1 and counts[-1] >= self._links_most and counts[1] == counts[-1] and sum(counts) == names[group]:
                 found.add(group)
         return found
+
+
+def _stats(directory: int) -> t.Dict[bytes, os.stat_result]:
+    """By name, in a directory that may have a million entries: what is taken over from the listing is freed."""
+    items, names = listing(directory)
+    items.reverse()
+    return {name: items.pop()[1] for name in names}
 
 
 def links_most(directory: int) -> int:
