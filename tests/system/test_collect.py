@@ -9,11 +9,13 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
+from ansible_collections.volt.backup.plugins.module_utils._store import pack
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 
 
@@ -91,6 +93,25 @@ def test_packs_that_are_mostly_dead_are_rewritten(bench):
     assert before - stored(bench) == done["freed_bytes"] - done["written_bytes"]
     assert stored(bench) < 100 * 4000 * 1.3
     assert bench.restore().changed
+
+
+def test_each_dead_pack_is_looked_at_once(bench, monkeypatch):
+    """Calls that are made for each pack are most of what a collection of 100,000 costs: one look, and one move."""
+    monkeypatch.setattr(pack.Builder, "add", lambda builder, digest, blob, add=pack.Builder.add: (add(builder, digest, blob)[0], True))
+    bench.files(**{f"f{number}": b"%d" % number for number in range(1000)})
+    backup = bench.create().backup["id"]
+    monkeypatch.undo()
+    bench.manager.delete(backup)
+    calls: Counter[str] = Counter()
+    for name in ("stat", "lstat", "mkdir", "rename"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real, **more: (calls.update([name]), real(*args, **more))[1])
+    done = bench.manager.collect("24h")
+    monkeypatch.undo()
+    assert done["trashed_files"] > 1000 and done["trashed_bytes"] == stored(bench)
+    shards = 4 * 256  # which are looked at as well
+    assert calls["rename"] < 1050 and calls["stat"] + calls["lstat"] < 1200 + shards and calls["mkdir"] < 30, calls
+    assert not [path for path in (bench.store / "packs").rglob("*") if path.is_file()]
 
 
 def test_tiny_packs_are_merged(bench):

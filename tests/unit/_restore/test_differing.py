@@ -47,6 +47,27 @@ def test_a_deep_tree_takes_no_square_of_its_depth() -> None:
     assert not differing.has(b"d")
 
 
+def test_all_levels_of_a_deep_tree_take_no_square_of_their_number() -> None:
+    """As a walk comes by them: each directory is noted after the one above it."""
+    differing, path = Differing(), b"d"
+    with within(4, 60):
+        for _level in range(12_000):
+            differing.add(path)
+            differing.add(path + b"/file")
+            assert differing.has(path)
+            path += b"/d"
+    assert not differing.has(b"d/d/other") and differing.has(b"d/d/file")
+
+
+def test_what_differs_as_a_whole_after_something_in_it() -> None:
+    differing = Differing()
+    differing.add(b"a/b/c")
+    differing.add(b"a/b", True)
+    assert differing.has(b"a/b/c/d") and differing.has(b"a/b/x/y")
+    differing.add(b"a/b/c/d")
+    assert differing.has(b"a/b/z")
+
+
 @pytest.fixture
 def entered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Directories that a restore in place enters."""
