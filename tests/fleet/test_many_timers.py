@@ -99,7 +99,8 @@ def many_timers(host: Host, fleet: Fleet, room: Path, ansible: warm.Ansible) -> 
     host.run("python3", "-", stdin=FURNISH)
     _declare(host, fleet, room, ansible, "2100-01-01 00:00:00")  # none yet
     host.run("volt-backup", "create", "w0", "--source", "/srv/data/0", *PLACES)
-    host.run("sh", "-c", f"setsid volt-backup create slow --source /usr {' '.join(PLACES)} >/srv/slow.log 2>&1 & echo $! >/srv/slow.pid; sleep 1; kill -STOP $!")
+    slow = f"volt-backup create slow --source /usr {' '.join(PLACES)}"
+    host.run("sh", "-c", f"setsid {slow} >/srv/slow.log 2>&1 & echo $! >/srv/slow.pid; sleep 1; kill -STOP $!")
     slot = datetime.now(timezone.utc) + timedelta(seconds=60)
     _declare(host, fleet, room, ansible, slot.strftime("%Y-%m-%d %H:%M:%S UTC"))
     assert datetime.now(timezone.utc) < slot
