@@ -96,6 +96,11 @@ class DirectoryRecord:
         except ValueError:
             return -1
 
+    def rest(self) -> None:
+        """Its directory is done: give back the memory of what is no longer asked for."""
+        self.facts = self.facts._replace(names=b"", numbers=b"", objects=[], chunked=[])
+        self._positions = None
+
     def copy(self) -> t.Tuple[bytes, int]:
         """The subtree's bytes, and the offset of this record in them."""
         end = self._offset + self._length
@@ -135,6 +140,11 @@ class Scan:
     def root(self) -> t.Optional[DirectoryRecord]:
         """The record of the source directory; created again, so that a scan and its records form no cycle and the map ends with them."""
         return self.record(self._root) if self._root >= 0 else None
+
+    def rest(self) -> None:
+        """Give back the memory of what was read."""
+        if isinstance(self.view, mmap.mmap):
+            self.view.madvise(mmap.MADV_DONTNEED)
 
     def record(self, offset: int) -> t.Optional[DirectoryRecord]:
         view = self.view

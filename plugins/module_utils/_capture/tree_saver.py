@@ -61,6 +61,8 @@ class TreeSaver:
         else:
             self._settle_new(here)
         here.names, here.slots, here.children, here.numbers = [], [], [], b""
+        if record is not None:
+            record.rest()
 
     def _settle_same(self, here: Directory, record: DirectoryRecord) -> None:
         """The directory's own names and stats are unchanged; what is below may differ."""

@@ -35,7 +35,6 @@ from .pack_tables import NOTHING, SUSPECT, Folded, PackLine, PackTable, Shards, 
 from .table import Table, Unusable, foldable, run_name
 
 _NO_PACK = b"\0" * 32
-
 Location = t.Tuple[bytes, int, int]
 
 
@@ -107,6 +106,7 @@ class Index:
         """Give back the memory of what was read of the tables."""
         for table in tuple(self._tables or ()):
             table.rest()
+        self.objects.rest()
 
     # ---- packs
 

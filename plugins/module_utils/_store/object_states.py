@@ -14,7 +14,7 @@ import typing as t
 
 from . import codec, layout, pack
 from .pack_tables import SUSPECT
-from .table import Table, Unusable, foldable, table_files
+from .table import Mapped, Table, Unusable, foldable, table_files
 
 _STATE = struct.Struct("=Qq")  # size of the file, ctime in ns
 STATE_SIZE = _STATE.size
@@ -30,7 +30,7 @@ class ObjectStates:
 
     def __init__(self, store: str, damaged: t.Dict[bytes, str]) -> None:
         self._store, self.damaged = store, damaged
-        self._tables: t.Optional[t.List[t.Tuple[Table, str]]] = None
+        self._tables: t.Optional[t.List[t.Tuple[Mapped, str]]] = None
         self._verified: t.Dict[bytes, layout.State] = {}
         self._refuted: t.Set[t.Tuple[bytes, layout.State]] = set()
         self.useless: t.List[str] = []  # tables that cannot be read
@@ -39,9 +39,9 @@ class ObjectStates:
         """Know what another one of this process has found out, and the other way round."""
         self._verified, self._refuted = other._verified, other._refuted
 
-    def _load(self) -> t.List[t.Tuple[Table, str]]:
+    def _load(self) -> t.List[t.Tuple[Mapped, str]]:
         if self._tables is None:
-            loaded: t.List[t.Tuple[Table, str]] = []  # another thread must not see half of it
+            loaded: t.List[t.Tuple[Mapped, str]] = []  # another thread must not see half of it
             for path in table_files(self._store, "objects-"):
                 try:
                     loaded.append((Table.load(path, STATE_SIZE), path))
@@ -53,6 +53,11 @@ class ObjectStates:
     def __len__(self) -> int:
         """About how many objects there are."""
         return sum(len(table) for table, _path in self._load())
+
+    def rest(self) -> None:
+        """Give back the memory of what was read of the tables."""
+        for table, _path in self._tables or ():
+            table.rest()
 
     def find(self, digest: bytes) -> t.Optional[layout.State]:
         """Size and ctime that an object's file had when it was last hashed, if that is known."""
