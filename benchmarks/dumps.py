@@ -156,11 +156,11 @@ def measured(room: Path, files: list[Path], volt: tools.Volt) -> list[str]:
     env = {**os.environ, **volt.env}
     words = [*volt.command, "--store", str(room / "store"), "--backup-dir", str(room / "backups"), "create", "shop", "--stdin", "dump"]
     theirs = {**env, "RESTIC_REPOSITORY": str(room / "restic"), "RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": str(room / "cache")}
-    subprocess.run(["restic", "init"], env=theirs, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([tools.restic(), "init"], env=theirs, check=True, stdout=subprocess.DEVNULL)
     costs: tuple[list[float], list[float]] = ([], [])
     for path in files:
         costs[0].append(spent(words, path, env))
-        costs[1].append(spent(["restic", "backup", "--stdin", "--stdin-filename", "dump", "--quiet"], path, theirs))
+        costs[1].append(spent([tools.restic(), "backup", "--stdin", "--stdin-filename", "dump", "--quiet"], path, theirs))
     sizes = stored(room / "store"), stored(room / "restic"), fixed(files)
     once = sum(path.stat().st_size for path in files) / len(files)
     cells = [f"{once / MIB:.1f}", *(f"{size / MIB:.1f}" for size in sizes), *(f"{sum(cost):.2f}" for cost in costs)]
@@ -177,7 +177,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="volt-dumps-", dir="/var/tmp") as name:
         room = Path(name)
         room.chmod(0o755)
-        volt, restic = tools.Volt(room, room), subprocess.check_output(["restic", "version"], text=True).split()[1]
+        volt, restic = tools.Volt(room, room), subprocess.check_output([tools.restic(), "version"], text=True).split()[1]
         if volt.missing():
             raise SystemExit(volt.missing())
         maker = Maker(room)

@@ -20,11 +20,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import measure
-import peers as tools
-import report
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+import measure  # noqa: E402  # pylint: disable=wrong-import-position
+import peers as tools  # noqa: E402  # pylint: disable=wrong-import-position
+import report  # noqa: E402  # pylint: disable=wrong-import-position
+
 INFO, DOCS = "var/lib/dpkg/info", "usr/share/doc-all"
 #: What is searched for, as both tools are asked. "one name" is in no directory but one, "all of a kind" in nearly each small one.
 STEPS = {
@@ -95,7 +97,7 @@ def costs(volt: tools.Volt, restic: tools.Restic | None, rounds: int) -> dict[st
         for step, (ours, theirs) in STEPS.items():
             found[step].setdefault("volt.backup", []).append(measure.run([*volt.command, *ours, *places], volt.source, volt.env))
             if restic is not None and theirs is not None and not number:  # its searches take minutes
-                found[step]["restic"] = [measure.run(["restic", *theirs], restic.source, restic.env)]
+                found[step]["restic"] = [measure.run([tools.restic(), *theirs], restic.source, restic.env)]
             for name, measured in found[step].items():
                 print(f"{name} {step}: {measured[-1].cpu:.2f} CPU s, {measured[-1].memory >> 20} MiB {measured[-1].errors[-200:]}", file=sys.stderr)
     return found

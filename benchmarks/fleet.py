@@ -2,11 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# sudo PATH=$PWD/.venv/bin:$PATH python3 benchmarks/fleet.py --hosts 1,3,10
+# sudo $(python3 tests/tools/environments.py tools)/bin/python benchmarks/fleet.py --hosts 1,3,10
 """What the playbooks cost on real hosts, beside ping: seconds that pass, and CPU seconds of the control node.
 
 The hosts are systemd-nspawn machines on this one (tests/rigs/fleet.py), so all share its cores, and what passes is the sum of everybody's work: read
 the columns beside each other. At last, on one host, what the module for 200 schedules takes where nothing changes, without Ansible and ssh around it.
+
+With `--tasks N`, which benchmarks/all.py runs: what one task of a module costs over `ping`, in plays of N equal tasks, with pipelining and without, as JSON.
+There, neither the host nor the control node keeps what tests keep of modules (tests/tools/quick.py).
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,15 +42,22 @@ class Control:
     def __init__(self, room: Path, hosts: fleet.Fleet, workloads: int) -> None:
         self._room, self._hosts = room, hosts
         (room / "ansible.cfg").write_text("[defaults]\nnocolor = true\nforks = 20\n[connection]\npipelining = true\n", encoding="ascii")
+        (room / "path/ansible_collections/volt").mkdir(parents=True)
+        (room / "path/ansible_collections/volt/backup").symlink_to(HERE.parent)
         wanted = [{"workload": f"app{number}", "source": "/etc"} for number in range(workloads)]
         (room / "vars.json").write_text(json.dumps({"volt_schedule_defaults": {"interval": "1d"}, "volt_schedule_workloads": wanted}), encoding="ascii")
 
     def run(self, program: str, *words: str, **settings: str) -> tuple[float, float, str]:
         """Seconds that pass, CPU seconds, and what is printed."""
         self._hosts.inventory(self._room / "inventory")
-        environment = {**os.environ, "ANSIBLE_HOME": str(self._room), "ANSIBLE_CONFIG": str(self._room / "ansible.cfg"), "LC_ALL": "C.UTF-8", **settings}
+        environment = {**os.environ, "ANSIBLE_HOME": str(self._room), "ANSIBLE_CONFIG": str(self._room / "ansible.cfg"), "LC_ALL": "C.UTF-8",
+                       "ANSIBLE_COLLECTIONS_PATH": str(self._room / "path"), **settings}  # fmt: skip
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([str(Path(sys.executable).with_name(program)), "-i", str(self._room / "inventory"), *words], env=environment,
+        command = [str(Path(sys.executable).with_name(program))]
+        if "PYTHONPATH" in settings:  # without what site directories start
+            command = [sys.executable, "-S", *command]
+        done = subprocess.run([*command, "-i", str(self._room / "inventory"), *words], env=environment,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
@@ -101,12 +113,57 @@ def _timed(host: fleet.Host) -> float:
     return time.monotonic() - began
 
 
+#: One task each. The workload of the last one is /etc, which does not change.
+TASKS = {
+    "ping": {"ansible.builtin.ping": {}},
+    "volt_backup_info": {"volt.backup.volt_backup_info": {"store": "/srv/none/cas", "backup_dir": "/srv/none/backups"}},
+    "volt_backup": {"volt.backup.volt_backup": {"workload": "etc", "source": "/etc", "store": "/srv/cas", "backup_dir": "/srv/backups"}},
+}
+
+
+def overhead(room: Path, hosts: fleet.Fleet, count: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Seconds that pass and CPU seconds of the host for one task, by pipelining and module: medians of the rounds."""
+    (host,) = hosts.hosts.values()
+    control = Control(room, hosts, 0)
+    host.run("mkdir", "-p", "/srv/none/backups")
+    host.run("rm", "-r", f"/usr/lib/python3/dist-packages/{fleet.quick.NAME}.pth")
+    for name, task in TASKS.items():
+        (room / f"{name}.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task] * count}]), encoding="ascii")
+    site = str(next(Path(sys.executable).parents[1].glob("lib/python3*/site-packages")))
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    dice = random.Random("order")
+    for number in range(ROUNDS + 1):
+        for pipelining in ("True", "False"):
+            for name in dice.sample(list(TASKS), len(TASKS)):
+                before = _used(host)
+                passed, _cpu, _output = control.run("ansible-playbook", str(room / f"{name}.yml"), PYTHONPATH=site, ANSIBLE_PIPELINING=pipelining)
+                if number:  # the first round makes the backup, and the bytecode
+                    times = found.setdefault(f"pipelining {'on' if pipelining == 'True' else 'off'}", {}).setdefault(name, [])
+                    times.append((passed / count, (_used(host) - before) / count))
+
+    def medians(times: list[tuple[float, float]]) -> dict[str, float]:
+        return {kind: round(statistics.median(values), 4) for kind, values in zip(("wall", "host"), zip(*times))}
+
+    return {way: {name: medians(times) for name, times in named.items()} for way, named in found.items()}
+
+
+def _used(host: fleet.Host) -> float:
+    """CPU seconds of all that has run on a host."""
+    return int(host.run("cat", "/sys/fs/cgroup/cpu.stat").stdout.split()[1]) / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", default="1,3,10", help="how many, in turn (default: %(default)s)")
     parser.add_argument("--workloads", type=int, default=5, help="on each host (default: %(default)s)")
     parser.add_argument("--suite", default="bookworm", choices=fleet.SUITES)
+    parser.add_argument("--tasks", type=int, help="measure one task over ping, in plays of so many")
     given = parser.parse_args()
+    if given.tasks:
+        with tempfile.TemporaryDirectory() as name, fleet.Fleet() as hosts:
+            hosts.boot("host0", given.suite)
+            print(json.dumps(overhead(Path(name), hosts, given.tasks)))
+        return
     counts = [int(text) for text in given.hosts.split(",")]
     table: dict[str, dict[int, tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -36,7 +36,7 @@ import peers as tools  # noqa: E402  # pylint: disable=wrong-import-position
 import report  # noqa: E402  # pylint: disable=wrong-import-position
 import sets  # noqa: E402  # pylint: disable=wrong-import-position
 
-from tests.rigs import debian, http_faults, mounts, s3_servers  # noqa: E402  # pylint: disable=wrong-import-position
+from tests.rigs import http_faults, mounts, s3_servers  # noqa: E402  # pylint: disable=wrong-import-position
 
 BUCKET = "copies"
 STEPS = ("first", "nothing changed", "1% changed")
@@ -161,11 +161,6 @@ class Sealed(Volt):
         super().prepare()
 
 
-def restic() -> str:
-    """A newer one than this machine may have."""
-    return str(debian.tree("trixie", ("restic",)) / "usr/bin/restic")
-
-
 class ResticBackup(Peer):
     name = "restic backup"
 
@@ -174,14 +169,14 @@ class ResticBackup(Peer):
         self.env = {**place.env, "RESTIC_PASSWORD": "benchmark", "RESTIC_REPOSITORY": place.restic, "RESTIC_CACHE_DIR": str(room / "cache")}
 
     def prepare(self) -> None:
-        self.run(restic(), "--quiet", "init")
+        self.run(tools.restic(), "--quiet", "init")
 
     def send(self) -> list[str]:
-        return [restic(), "--quiet", "backup", "."]
+        return [tools.restic(), "--quiet", "backup", "."]
 
     def fetch(self, target: Path, path: str | None) -> list[str]:
         self.env["RESTIC_CACHE_DIR"] = str(self.room / f"cache-{target.name}")
-        return [restic(), "--quiet", "restore", "latest", "--target", str(target), *(["--include", f"/{path}"] if path else [])]
+        return [tools.restic(), "--quiet", "restore", "latest", "--target", str(target), *(["--include", f"/{path}"] if path else [])]
 
 
 class ResticCopy(ResticBackup):
@@ -193,14 +188,14 @@ class ResticCopy(ResticBackup):
         self.env["RESTIC_FROM_PASSWORD"] = "benchmark"
 
     def prepare(self) -> None:
-        self.run(restic(), "--quiet", "--repo", self._local, "init")
-        self.run(restic(), "--quiet", "init", "--from-repo", self._local, "--copy-chunker-params")
+        self.run(tools.restic(), "--quiet", "--repo", self._local, "init")
+        self.run(tools.restic(), "--quiet", "init", "--from-repo", self._local, "--copy-chunker-params")
 
     def backup(self) -> None:
-        self.run(restic(), "--quiet", "--repo", self._local, "backup", ".")
+        self.run(tools.restic(), "--quiet", "--repo", self._local, "backup", ".")
 
     def send(self) -> list[str]:
-        return [restic(), "--quiet", "copy", "--from-repo", self._local]
+        return [tools.restic(), "--quiet", "copy", "--from-repo", self._local]
 
 
 class Rclone(Volt):
@@ -347,7 +342,7 @@ def main() -> None:
                 size = steps(args, number, where, PEERS[name], runs)
     with tempfile.TemporaryDirectory(dir=args.room) as scratch:
         machine = report.machine(Path(scratch))
-    machine["restic"] = subprocess.check_output([restic(), "version"], text=True).split()[1]
+    machine["restic"] = subprocess.check_output([tools.restic(), "version"], text=True).split()[1]
     machine["rclone"] = s3_servers.RCLONE
     text = table(args, machine, size, runs)
     print(text)

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # python3 benchmarks/run.py --sets R,M --rounds 3
-"""Measure this engine beside restic, borg, rsync, cp and find, on real sets, in turn, several rounds.
+"""Measure this engine beside restic, borg, tar with zstd, rsync, cp and find, on real sets, in turn, several rounds.
 
-For each set and round: an empty store each; first backup, nothing changed, changed, restore, restore over a tree that differs in
-1%; on S also a restore by reflink on XFS. Caches stay warm: the sets fit into memory, and it is CPU that is compared.
+For each set and round: an empty store each; first backup, nothing changed, changed, list, restore, restore over a tree that differs in
+1%; on S also a restore by reflink on XFS. The order of the peers is drawn for each step. Then rounds with cold caches: first backup, nothing changed,
+list and restore, each after the kernel has dropped all that it had cached.
 Each round's stores and targets lie on a fresh ext4 of their own, nothing is deleted there before the round is over: where many
 files have just been deleted, ext4 looks past their inodes for minutes (a `cp -a` of 1 CPU s then took 10).
 Needs root, and room for some twelve copies of a set. Everything made is removed again; the tables go to benchmarks/results/.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -36,6 +38,8 @@ from rigs import Unavailable, mounts, oracle  # noqa: E402  # pylint: disable=wr
 # A stat cache may distrust what changed within the last seconds before it looked; no peer shall pay for the harness's haste.
 SETTLE = 3
 DISK = 120 * mounts.GIB  # as it seems; the image is sparse
+#: Those that have a part in the rounds with cold caches.
+COLD = (tools.Volt, tools.Restic, tools.Borg, tools.Tar, tools.Rsync)
 
 
 class Bench:
@@ -45,7 +49,9 @@ class Bench:
         self.data = data
         self.classes = classes
         self.results = results
+        self.record = measure.Record(results, data.room)
         self.failed: set[str] = set()  # without a backup there is nothing more to measure
+        self.dice = random.Random(f"order {data.name}")
 
     def round(self, number: int) -> None:
         self.data.renew()
@@ -56,21 +62,35 @@ class Bench:
         if self.data.name == "S":
             self.reflink()
 
+    def cold(self) -> None:
+        """One round with cold caches."""
+        self.data.renew()
+        time.sleep(SETTLE)
+        with mounts.mount("ext4", self.data.room, DISK) as disk:
+            present = [peer for peer in self.start(disk, self.data.source) if type(peer) in COLD]
+            for step in ("first", "unchanged", "listing", "restore"):
+                for peer in self.shuffled(present):
+                    self.step(peer, step, peer.room / "target", cold=True)
+
     def steps(self, number: int, disk: Path) -> None:
         present = self.start(disk, self.data.source)
-        for step in ("first", "unchanged", "changed"):
+        for step in ("first", "unchanged", "changed", "listing"):
             if step == "changed":
                 self.data.change(number)
                 time.sleep(SETTLE)
-            for peer in present:
+            for peer in self.shuffled(present):
                 self.step(peer, step)
-        for peer in present:
+        for peer in self.shuffled(present):
             target = peer.room / "target"
             if self.step(peer, "restore", target):
                 self.data.spoil(target, number)
+                time.sleep(SETTLE)
                 self.step(peer, "restore_over", target)
                 if isinstance(peer, tools.Volt) and number == 0:
                     self.check(peer, target)
+
+    def shuffled(self, present: list) -> list:
+        return self.dice.sample(present, len(present))
 
     def reflink(self) -> None:
         """Source, store and target on one XFS, where blocks can be shared."""
@@ -81,7 +101,7 @@ class Bench:
             for peer in self.start(disk / "peers", source):
                 target = peer.room / "target"
                 if not peer.plain and peer.restore_reflink(target):
-                    self.step(peer, "first", record=False)
+                    peer.learn("first", peer.run(*(peer.first() or ["true"])))
                     os.sync()
                     before = os.statvfs(disk).f_bfree
                     run = self.step(peer, "restore_reflink", target)
@@ -100,37 +120,20 @@ class Bench:
                 present.append(peer)
         return present
 
-    def step(self, peer: tools.Peer, name: str, target: Path = Path(), record: bool = True) -> dict | None:
-        """Run one step of one peer; a failure is noted, and that of a backup ends the peer's part in this set."""
+    def step(self, peer: tools.Peer, name: str, target: Path = Path(), cold: bool = False) -> dict | None:
+        """Run one step of one peer; a failure of a backup ends the peer's part in this set."""
         if peer.name in self.failed or (peer.plain and name != "first"):
             return None
         method = getattr(peer, name)
         command = method(target) if name.startswith("restore") else method()
         if command is None:
             return None
-        creates = not name.startswith("restore")
-        before = measure.stored(peer.store) if creates else None
-        cost = measure.run(command, peer.cwd(name, target), peer.env, peer.discard)
-        run: dict = {"cpu": cost.cpu, "wall": cost.wall, "memory": cost.memory}
-        if creates and not peer.discard:
-            run["stored"] = measure.stored(peer.store)
-            run["new"] = {kind: run["stored"][kind] - before[kind] for kind in before}
-        steps = self.results["steps"].setdefault(name, {}).setdefault(peer.name, {"runs": []})
-        say(f"  {name:16} {peer.name:26} {cost.cpu:8.2f} CPU s {cost.wall:8.2f} s {cost.memory / 1e6:6.0f} MB")
-        # borg and rsync end with 1 or 24 for mere warnings; a benchmark wants none.
-        if cost.status:
+        creates = name in ("first", "unchanged", "changed")
+        run, output = self.record.step(peer, f"{name}, cold" if cold else name, command, peer.cwd(name, target), creates and not peer.discard, cold)
+        if run is None:
             self.failed |= {peer.name} if creates else set()
-            said = (cost.errors or cost.output).strip().splitlines() or [""]
-            steps["failed"] = f"status {cost.status}: {said[-1][-300:]}".replace(str(self.data.room), "...")
-            say("    " + steps["failed"])
-            return None
-        try:
-            peer.learn(name, cost.output)
-        except (ValueError, KeyError) as error:
-            self.failed.add(peer.name)
-            steps["failed"] = f"its output is not what was expected: {error!r}"
-        if record:
-            steps["runs"].append(run)
+        else:
+            peer.learn(name, output)
         return run
 
     def check(self, peer: tools.Peer, target: Path) -> None:
@@ -149,32 +152,39 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("needs root: the sets hold device nodes and foreign owners")
     room = Path(tempfile.mkdtemp(prefix="volt-bench-", dir=arguments.work))
-    outcome: dict = {"skipped": {}, "versions": {}, "sets": {}, "rounds": arguments.rounds}
     try:
-        outcome["machine"] = report.machine(room)
-        classes = available(arguments.peers, room, outcome)
-        for data in sets.make(arguments.sets, room, arguments.files):
-            say(f"{data.name}: {data.title}")
-            results = outcome["sets"][data.name] = {"title": data.title, "steps": {}}
-            try:
-                data.build()
-                bench = Bench(data, classes, results)
-                for number in range(arguments.rounds):
-                    say(f" round {number + 1} of {arguments.rounds}")
-                    bench.round(number)
-            except Unavailable as lack:
-                outcome["skipped"][f"set {data.name}"] = str(lack)
-                say(f"  skipped: {lack}")
-            finally:
-                if not arguments.keep:
-                    shutil.rmtree(data.room)
-        written = report.write(outcome, HERE / "results")
+        written = report.write(rounds(arguments, room), HERE / "results")
         say(f"\n{written.read_text(encoding='utf-8')}\nwritten to {written.relative_to(HERE.parent)}")
     finally:
         if arguments.keep:
             say(f"kept: {room}")
         else:
             shutil.rmtree(room)
+
+
+def rounds(arguments: argparse.Namespace, room: Path) -> dict:
+    """All sets, and what each step cost each peer."""
+    outcome: dict = {"skipped": {}, "versions": {}, "sets": {}, "rounds": arguments.rounds, "machine": report.machine(room)}
+    classes = available(arguments.peers, room, outcome)
+    for data in sets.make(arguments.sets, room, arguments.files):
+        say(f"{data.name}: {data.title}")
+        results = outcome["sets"][data.name] = {"title": data.title, "steps": {}}
+        try:
+            data.build()
+            bench = Bench(data, classes, results)
+            for number in range(arguments.rounds):
+                say(f" round {number + 1} of {arguments.rounds}")
+                bench.round(number)
+            for number in range(arguments.cold):
+                say(f" round {number + 1} of {arguments.cold}, cold caches")
+                bench.cold()
+        except Unavailable as lack:
+            outcome["skipped"][f"set {data.name}"] = str(lack)
+            say(f"  skipped: {lack}")
+        finally:
+            if not arguments.keep:
+                shutil.rmtree(data.room)
+    return outcome
 
 
 def available(names: list[str], room: Path, outcome: dict) -> list:
@@ -191,19 +201,25 @@ def available(names: list[str], room: Path, outcome: dict) -> list:
                 say(f"skipped: {kind.name}: {lack}")
             else:
                 classes.append(kind)
-                outcome["versions"][name] = peer.version()
+                outcome["versions"].setdefault(tools.ALL[name][0].name, peer.version())
     return classes
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sets", type=report.among("RSVM"), default=list("RSVM"), help="of R,S,V,M")
+    add_options(parser, list("RSVM"))
+    return parser.parse_args()
+
+
+def add_options(parser: argparse.ArgumentParser, names: list[str]) -> None:
+    """:param names: of the sets that are measured by default."""
+    parser.add_argument("--sets", type=report.among("RSVM"), default=names, help=f"of R,S,V,M (default: {','.join(names)})")
     parser.add_argument("--peers", type=report.among(tools.ALL), default=list(tools.ALL), help="of " + ",".join(tools.ALL))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--cold", type=int, default=2, help="rounds with cold caches (default: %(default)s)")
     parser.add_argument("--files", type=int, default=100_000, help="files in M; the aims speak of 1000000")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="where to work (a file system with room; not tmpfs)")
     parser.add_argument("--keep", action="store_true", help="leave the sets for a look")
-    return parser.parse_args()
 
 
 def say(text: str) -> None:
@@ -212,4 +228,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     main()

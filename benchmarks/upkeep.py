@@ -2,21 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# python3 benchmarks/upkeep.py --set R --backups 50
-# python3 benchmarks/upkeep.py --set M --backups 50 --only volt
-"""Measure what keeps a store in order, beside restic and borg: listing, verifying, pruning half of all backups, collecting.
+# python3 benchmarks/upkeep.py --set R --backups 100
+# python3 benchmarks/upkeep.py --set M --backups 50 --peers volt
+"""Measure a store with a history: each backup as the history grows, then commands, restores, verifying, pruning half of all backups, collecting.
 
-Each backup but the first is of a source of which 1% has changed. Needs root; everything made is removed again, the table is printed and
-goes to benchmarks/results/.
+Each backup but the first is of a source of which 1% has changed. The order of the peers is drawn for each backup and each round. What changes a store is
+measured once, all else in several rounds. rsync and tar keep one copy, of the last state. Needs root; everything made is removed again, the
+tables go to benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,156 +30,133 @@ import report  # noqa: E402  # pylint: disable=wrong-import-position
 import sets  # noqa: E402  # pylint: disable=wrong-import-position
 from rigs import mounts  # noqa: E402  # pylint: disable=wrong-import-position
 
-STEPS = (
-    "start", "nothing changed", "list", "restore the newest", "restore the oldest", "restore over 1%", "structure", "content", "info", "prune", "collect, dry",
-    "collect", "list after", "backup after",
-)
+PEERS = {"volt": tools.Volt, "restic": tools.Restic, "borg": tools.Borg, "rsync": tools.Rsync, "tar": tools.Tar}
+#: They keep no history, or one that costs a pass over all files each time.
+ONE_COPY = (tools.Rsync, tools.Tar)
+#: A stat cache may distrust what changed within the last seconds before it looked.
+SETTLE = 2.2
 
 
-def volt(peer: tools.Volt, keep: int) -> dict[str, list[str]]:
-    def word(*words: str) -> list[str]:
-        return [*peer.command, *words, *peer.places]
+class History:
+    """The peers with their stores, and what each step costs."""
 
-    oldest = json.loads(subprocess.check_output([*word("list"), "--json"], env={**os.environ, **peer.env}))["backups"][-1]["id"]
-    return {
-        "start": [*peer.command, "--version"],
-        "nothing changed": peer.unchanged(),
-        "list": word("list"),
-        "restore the newest": word("restore", "latest", "--target", str(peer.room / "target"), "--link", "copy"),
-        "restore the oldest": word("restore", oldest, "--target", str(peer.room / "old"), "--link", "copy"),
-        "restore over 1%": word("restore", "latest", "--target", str(peer.room / "target"), "--link", "copy", "--force", "--strategy", "in_place"),
-        "structure": word("verify"),
-        "content": word("verify", "--content"),
-        "info": [sys.executable, "-c", INFO, str(peer.store / "cas"), str(peer.store / "backups")],
-        "prune": word("prune", "bench", "--keep", str(keep)),
-        "collect, dry": word("gc", "--grace", "0s", "--dry-run"),
-        "collect": word("gc", "--grace", "0s"),
-        "list after": word("list"),
-        "backup after": peer.changed(),
-    }
+    def __init__(self, data: sets.Set, room: Path, names: list[str], results: dict) -> None:
+        self.data, self.results = data, results
+        self.record = measure.Record(results, room)
+        self.dice = random.Random("order")
+        self.present: list[tools.Peer] = []
+        self.empty: dict[str, tools.Peer] = {}  # each peer once more, with an empty store
+        for name in names:
+            for where in (room / name, room / f"{name}-empty"):
+                where.mkdir()
+            peer, empty = (PEERS[name](room / f"{name}{end}", data.source) for end in ("", "-empty"))
+            lack = peer.missing()
+            if lack:
+                results.setdefault("skipped", {})[peer.name] = lack
+                continue
+            results.setdefault("versions", {})[peer.name] = peer.version()
+            for one in (peer, empty):
+                one.prepare()
+            self.present.append(peer)
+            self.empty[peer.name] = empty
+
+    def shuffled(self) -> list[tools.Peer]:
+        return self.dice.sample(self.present, len(self.present))
+
+    def grow(self, backups: int) -> None:
+        """The history, and what each backup of it cost."""
+        series = self.results["series"] = {peer.name: [] for peer in self.present if not isinstance(peer, ONE_COPY)}
+        for number in range(backups):
+            if number:
+                sets.rewrite(self.data.source, 100, random.Random(f"change {number}"))
+                time.sleep(SETTLE)
+            for peer in self.shuffled():
+                if isinstance(peer, ONE_COPY) and number < backups - 1:
+                    continue
+                cost = measure.run(peer.first() or [], self.data.source, peer.env)
+                if cost.status:
+                    raise SystemExit(f"{peer.name}: {cost.errors}")
+                if peer.name in series:
+                    stored = measure.stored(peer.store)["apparent"]
+                    series[peer.name].append({"cpu": round(cost.cpu, 3), "wall": round(cost.wall, 3), "memory": cost.memory, "stored": stored})
+            print(f"backup {number + 1}", file=sys.stderr)
+
+    def step(self, peer: tools.Peer, name: str, command: list[str] | None, target: Path = Path()) -> None:
+        if command is not None:
+            self.record.step(peer, name, command, peer.cwd(name, target))
+
+    def repeat(self, rounds: int) -> None:
+        """What leaves the store as it is, in rounds; at last what adds a backup in which nothing changed."""
+        for number in range(rounds):
+            for peer in self.shuffled():
+                self.step(peer, "start", self.empty[peer.name].listing())
+                self.step(peer, "listing", peer.listing())
+            for peer in self.shuffled():
+                for name in ("restore", "restore_oldest"):
+                    target = peer.room / f"{name}-{number}"
+                    self.step(peer, name, getattr(peer, name)(target), target)
+            self.over(number)
+        for _number in range(rounds):
+            for peer in self.shuffled():
+                self.step(peer, "unchanged", peer.unchanged())
+
+    def over(self, number: int) -> None:
+        """Restores over a tree that differs in 1%: where nothing is known of its files, then where the files that did not change are known."""
+        for name in ("restore_over_unknown", "restore_over"):
+            for peer in self.present:
+                if peer.restore_over(self._target(peer)) is not None:
+                    sets.rewrite(self._target(peer), 100, random.Random(f"spoil {name} {number}"))
+            time.sleep(SETTLE)
+            for peer in self.shuffled():
+                if name == "restore_over" or peer.forget_target():
+                    self.step(peer, name, peer.restore_over(self._target(peer)), self._target(peer))
+
+    @staticmethod
+    def _target(peer: tools.Peer) -> Path:
+        return peer.room / "restore-0"
+
+    def once(self, keep: int) -> None:
+        """What changes the store, or takes long."""
+        sizes = self.results["sizes"] = {}
+        for name in ("structure", "content", "prune", "collect_dry", "collect", "list_after", "backup_after"):
+            for peer in self.shuffled():
+                if isinstance(peer, ONE_COPY):
+                    continue
+                before = measure.stored(peer.store)["apparent"]
+                method = {"list_after": peer.listing, "backup_after": peer.changed}.get(name) or getattr(peer, name)
+                self.step(peer, name, method(keep) if name == "prune" else method())
+                if name == "collect":
+                    sizes[peer.name] = [before, measure.stored(peer.store)["apparent"]]
 
 
-INFO = (
-    "import sys; from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager; print(Manager(*sys.argv[1:]).usage())"
-)
-
-
-def restic(peer: tools.Restic, keep: int) -> dict[str, list[str]]:
-    return {
-        "start": ["restic", "version"],
-        "nothing changed": peer.unchanged(),
-        "list": ["restic", "snapshots"],
-        "restore the newest": ["restic", "--quiet", "restore", "latest", "--target", str(peer.room / "target")],
-        "restore the oldest": ["restic", "--quiet", "restore", _oldest(peer), "--target", str(peer.room / "old")],
-        "restore over 1%": ["restic", "--quiet", "restore", "latest", "--target", str(peer.room / "target")],
-        "structure": ["restic", "--quiet", "check"],
-        "content": ["restic", "--quiet", "check", "--read-data"],
-        "info": ["restic", "stats", "--mode", "raw-data"],
-        "prune": ["restic", "--quiet", "forget", "--keep-last", str(keep)],
-        "collect, dry": ["restic", "--quiet", "prune", "--dry-run"],
-        "collect": ["restic", "--quiet", "prune"],
-        "list after": ["restic", "snapshots"],
-        "backup after": peer.changed(),
-    }
-
-
-def _oldest(peer: tools.Restic) -> str:
-    found = json.loads(subprocess.check_output(["restic", "snapshots", "--json"], env={**os.environ, **peer.env}))
-    return str(min(found, key=lambda snapshot: snapshot["time"])["id"])
-
-
-def borg(peer: tools.Borg, keep: int) -> dict[str, list[str]]:
-    for name in ("target", "old"):
-        (peer.room / name).mkdir()
-    return {
-        "start": ["borg", "--version"],
-        "nothing changed": peer.unchanged(),
-        "list": ["borg", "list", str(peer.store)],
-        "restore the newest": peer.restore(peer.room / "target"),
-        "restore the oldest": ["borg", "extract", "--numeric-ids", f"{peer.store}::1"],
-        "restore over 1%": peer.restore(peer.room / "target"),
-        "structure": ["borg", "check", str(peer.store)],
-        "content": ["borg", "check", "--verify-data", str(peer.store)],
-        "info": ["borg", "info", str(peer.store)],
-        "prune": ["borg", "prune", "--keep-last", str(keep), str(peer.store)],
-        "collect": ["borg", "compact", str(peer.store)],
-        "list after": ["borg", "list", str(peer.store)],
-        "backup after": peer.changed(),
-    }
-
-
-PEERS = {"volt": (tools.Volt, volt), "restic": (tools.Restic, restic), "borg": (tools.Borg, borg)}
+def measured(room: Path, kind: str, files: int, backups: int, rounds: int, names: list[str]) -> dict:
+    """A set with its history, and what each step cost."""
+    with mounts.mount("ext4", room, 200 * mounts.GIB) as disk:
+        (data,) = sets.make([kind], disk, files)
+        data.build()
+        results: dict = {"title": f"{backups} backups of {kind}", "backups": backups, **report.size(data.source)}
+        time.sleep(SETTLE)
+        history = History(data, disk, names, results)
+        history.grow(backups)
+        history.repeat(rounds)
+        history.once(backups // 2)
+    return results
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--set", default="R", choices=("R", "M"))
     options.add_argument("--files", type=int, default=1_000_000, help="files in M (default: %(default)s)")
-    options.add_argument("--backups", type=int, default=50)
-    options.add_argument("--only", choices=PEERS, action="append")
-    options.add_argument("--room", default=None, help="where to work (default: the system's temporary directory)")
+    options.add_argument("--backups", type=int, default=100)
+    options.add_argument("--rounds", type=int, default=3, help="of what leaves the store as it is (default: %(default)s)")
+    options.add_argument("--peers", type=report.among(PEERS), default=list(PEERS), help="of " + ",".join(PEERS))
+    options.add_argument("--room", default="/var/tmp", help="where to work (default: %(default)s)")
     args = options.parse_args()
-    costs: dict[str, dict[str, measure.Cost]] = {step: {} for step in STEPS}
-    sizes: dict[str, list[int]] = {}
-    with tempfile.TemporaryDirectory(dir=args.room) as scratch, mounts.mount("ext4", scratch, 120 * mounts.GIB) as disk:
-        (data,) = sets.make([args.set], disk, args.files)
-        data.build()
-        time.sleep(3)
-        present = []
-        for name in args.only or PEERS:
-            (disk / name).mkdir()
-            peer = PEERS[name][0](disk / name, data.source)
-            missing = peer.missing()
-            if missing:
-                print(f"{peer.name}: {missing}", file=sys.stderr)
-                continue
-            peer.prepare()
-            present.append((name, peer))
-        for number in range(args.backups):
-            if number:
-                sets.rewrite(data.source, 100, random.Random(f"change {number}"))
-                time.sleep(3)
-            for _name, peer in present:
-                done = measure.run(peer.first(), data.source, peer.env)
-                if done.status:
-                    raise SystemExit(f"{peer.name}: {done.errors}")
-            print(f"backup {number + 1}", file=sys.stderr)
-        for name, peer in present:
-            for step, command in PEERS[name][1](peer, args.backups // 2).items():
-                before = measure.stored(peer.store)["apparent"]
-                if step == "restore over 1%":
-                    sets.rewrite(peer.room / "target", 100, random.Random("spoil"))
-                    time.sleep(3)
-                cost = costs[step][peer.name] = measure.run(command, _where(peer, step), peer.env)
-                trouble = cost.errors[-300:] if cost.status else ""
-                print(f"{peer.name} {step}: {cost.cpu:.1f} CPU s, {cost.wall:.1f} s, {cost.memory >> 20} MiB {trouble}", file=sys.stderr)
-                if step == "collect":
-                    sizes[peer.name] = [before, measure.stored(peer.store)["apparent"]]
-        text = table(args, report.machine(disk), report.size(data.source), costs, sizes)
-    print(text)
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"upkeep-{args.set}-{time.strftime('%Y%m%d-%H%M%S')}.md").write_text(text, encoding="utf-8")
-
-
-def _where(peer: tools.Peer, step: str) -> Path:
-    """Where a command runs: borg extracts into its working directory."""
-    if isinstance(peer, tools.Borg) and step.startswith("restore"):
-        return peer.room / ("old" if step == "restore the oldest" else "target")
-    return peer.source
-
-
-def table(args: argparse.Namespace, machine: dict[str, str], size: dict[str, int], costs: dict, sizes: dict) -> str:
-    names = list(costs["list"])
-    lines = [f"# Upkeep of {args.backups} backups of {args.set}: {size['entries']:,} entries, {size['bytes'] >> 20} MiB", ""]
-    lines += [", ".join(f"{key}: {value}" for key, value in machine.items()), ""]
-    lines += ["CPU seconds (memory of the largest process in MiB).", "", f"| step | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for step in STEPS:
-        cells = [f"{costs[step][name].cpu:.2f} ({costs[step][name].memory >> 20})" if name in costs[step] else "" for name in names]
-        lines.append(f"| {step} | {' | '.join(cells)} |")
-    for name, (before, after) in sizes.items():
-        lines.append(f"\n{name}: {before / 1e6:.0f} MB before collecting, {after / 1e6:.0f} MB after.")
-    return "\n".join(lines) + "\n"
+    with tempfile.TemporaryDirectory(dir=args.room) as scratch:
+        room = Path(scratch)
+        results = measured(room, args.set, args.files, args.backups, args.rounds, args.peers)
+        outcome = {"skipped": results.pop("skipped", {}), "versions": results.pop("versions", {}), "rounds": args.rounds, "machine": report.machine(room)}
+    print(report.write({**outcome, "sets": {"history": results}}, HERE / "results").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
