@@ -125,7 +125,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.room) as scratch:
         volt, restic = prepared(Path(scratch), args.files, args.backups)
         title = f"Searches through {args.backups} backups of {args.files:,} files"
-        text = table(title, {**report.machine(Path(scratch)), **({"restic": restic.version()} if restic else {})}, costs(volt, restic, args.rounds))
+        versions = ", ".join(peer.version() for peer in (volt, restic) if peer)
+        text = table(title, {**report.machine(Path(scratch)), "versions": versions}, costs(volt, restic, args.rounds))
     print(text)
     (HERE / "results" / f"{time.strftime('%Y%m%d-%H%M%S')}-find.md").write_text(text, encoding="utf-8")
 

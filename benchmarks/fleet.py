@@ -8,7 +8,7 @@
 The hosts are systemd-nspawn machines on this one (tests/rigs/fleet.py), so all share its cores, and what passes is the sum of everybody's work: read
 the columns beside each other. At last, on one host, what the module for 200 schedules takes where nothing changes, without Ansible and ssh around it.
 
-With `--tasks N`, which benchmarks/all.py runs: what one task of a module costs over `ping`, in plays of N equal tasks, with pipelining and without, as JSON.
+With `--tasks N`, which benchmarks/all.py runs: what a task costs over `ping`, in plays of N more equal tasks, with pipelining and without, as JSON.
 There, neither the host nor the control node keeps what tests keep of modules (tests/tools/quick.py).
 """
 
@@ -122,27 +122,35 @@ TASKS = {
 
 
 def overhead(room: Path, hosts: fleet.Fleet, count: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds that pass and CPU seconds of the host for one task, by pipelining and module: medians of the rounds."""
+    """What a task costs, by pipelining and module: seconds that pass and CPU seconds of the host for each further one, and seconds for a run of one.
+
+    In its first task of a module, a run of Ansible makes the archive that it sends. Medians of the rounds.
+    """
     (host,) = hosts.hosts.values()
     control = Control(room, hosts, 0)
     host.run("mkdir", "-p", "/srv/none/backups")
     host.run("rm", "-r", f"/usr/lib/python3/dist-packages/{fleet.quick.NAME}.pth")
-    for name, task in TASKS.items():
-        (room / f"{name}.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task] * count}]), encoding="ascii")
     site = str(next(Path(sys.executable).parents[1].glob("lib/python3*/site-packages")))
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     dice = random.Random("order")
-    for number in range(ROUNDS + 1):
-        for pipelining in ("True", "False"):
-            for name in dice.sample(list(TASKS), len(TASKS)):
-                before = _used(host)
-                passed, _cpu, _output = control.run("ansible-playbook", str(room / f"{name}.yml"), PYTHONPATH=site, ANSIBLE_PIPELINING=pipelining)
-                if number:  # the first round makes the backup, and the bytecode
-                    times = found.setdefault(f"pipelining {'on' if pipelining == 'True' else 'off'}", {}).setdefault(name, [])
-                    times.append((passed / count, (_used(host) - before) / count))
 
-    def medians(times: list[tuple[float, float]]) -> dict[str, float]:
-        return {kind: round(statistics.median(values), 4) for kind, values in zip(("wall", "host"), zip(*times))}
+    def play(name: str, tasks: int, pipelining: bool) -> tuple[float, float]:
+        book = room / "play.yml"
+        book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [TASKS[name]] * tasks}]), encoding="ascii")
+        before = _used(host)
+        passed, _cpu, _output = control.run("ansible-playbook", str(book), PYTHONPATH=site, ANSIBLE_PIPELINING=str(pipelining))
+        return passed, _used(host) - before
+
+    for number in range(ROUNDS + 1):
+        for pipelining in (True, False):
+            for name in dice.sample(list(TASKS), len(TASKS)):
+                one, many = play(name, 1, pipelining), play(name, 1 + count, pipelining)
+                if number:  # the first round makes the backup, and the bytecode
+                    times = found.setdefault(f"pipelining {'on' if pipelining else 'off'}", {}).setdefault(name, [])
+                    times.append(((many[0] - one[0]) / count, (many[1] - one[1]) / count, one[0]))
+
+    def medians(times: list[tuple[float, float, float]]) -> dict[str, float]:
+        return {kind: round(statistics.median(values), 4) for kind, values in zip(("wall", "host", "first"), zip(*times))}
 
     return {way: {name: medians(times) for name, times in named.items()} for way, named in found.items()}
 
@@ -157,7 +165,7 @@ def main() -> None:
     parser.add_argument("--hosts", default="1,3,10", help="how many, in turn (default: %(default)s)")
     parser.add_argument("--workloads", type=int, default=5, help="on each host (default: %(default)s)")
     parser.add_argument("--suite", default="bookworm", choices=fleet.SUITES)
-    parser.add_argument("--tasks", type=int, help="measure one task over ping, in plays of so many")
+    parser.add_argument("--tasks", type=int, help="measure a task over ping, in plays of so many more")
     given = parser.parse_args()
     if given.tasks:
         with tempfile.TemporaryDirectory() as name, fleet.Fleet() as hosts:

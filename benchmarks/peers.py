@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rigs import Unavailable, debian
@@ -25,7 +26,18 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 #: The Python of managed hosts, with the packages that Debian has for it.
 PYTHON = shutil.which("python3", path="/usr/bin") or sys.executable
 BORG = "1.4.5"
-_BUILD = "import sys; from ansible_collections.volt.backup.plugins.module_utils._runner import archive; open(sys.argv[1], 'wb').write(archive.build())"
+_BUILD = "import sys; from ansible_collections.volt.backup.plugins.module_utils._runner import archive; sys.stdout.buffer.write(archive.build())"
+
+
+@functools.lru_cache(maxsize=None)
+def archive() -> bytes:
+    """The command as it is shipped: one file, with bytecode of the Python that runs it."""
+    with tempfile.TemporaryDirectory() as room:
+        folder = Path(room) / "ansible_collections/volt"
+        folder.mkdir(parents=True)
+        (folder / "backup").symlink_to(CHECKOUT)
+        env = {**os.environ, "PYTHONPATH": room, "PYTHONPYCACHEPREFIX": room}
+        return subprocess.run([PYTHON, "-c", _BUILD], env=env, stdout=subprocess.PIPE, check=True).stdout
 
 
 def restic() -> str:
@@ -143,26 +155,20 @@ class Volt(Peer):
     def __init__(self, room: Path, source: Path) -> None:
         super().__init__(room, source)
         self.backup = "latest"
-        # The command as it is shipped: the archive, with bytecode of this Python in it.
         self._archive = room / "volt-backup"
         self.command = [PYTHON, str(self._archive)]
         self.places = ["--store", str(self.store / "cas"), "--backup-dir", str(self.store / "backups"), "--json"]
 
     def missing(self) -> str | None:
-        folder = self.room / "path/ansible_collections/volt"
-        folder.mkdir(parents=True)
-        (folder / "backup").symlink_to(CHECKOUT)
-        env = {**os.environ, "PYTHONPATH": str(self.room / "path"), "PYTHONPYCACHEPREFIX": str(self.room / "pycache")}
-        done = subprocess.run([PYTHON, "-c", _BUILD, str(self._archive)], env=env, check=False)
-        return "its archive cannot be built" if done.returncode else None
+        self._archive.write_bytes(archive())
+        return None
 
     def version(self) -> str:
         probe = "import importlib.util as u, sys; print(sys.version.split()[0], 'with' if u.find_spec('zstandard') else 'without', 'zstandard')"
         return "volt.backup on Python " + subprocess.check_output([PYTHON, "-c", probe], text=True).strip()
 
     def prepare(self) -> None:
-        if not self._archive.exists() and self.missing():
-            raise Unavailable("its archive cannot be built")
+        self._archive.write_bytes(archive())
         self.store.mkdir()
         self.run(*self.word("init"))
 

@@ -342,7 +342,7 @@ def main() -> None:
                 size = steps(args, number, where, PEERS[name], runs)
     with tempfile.TemporaryDirectory(dir=args.room) as scratch:
         machine = report.machine(Path(scratch))
-    machine["restic"] = subprocess.check_output([tools.restic(), "version"], text=True).split()[1]
+        machine["versions"] = ", ".join(kind(Path(scratch), Path(scratch)).version() for kind in (tools.Volt, tools.Restic))
     machine["rclone"] = s3_servers.RCLONE
     text = table(args, machine, size, runs)
     print(text)
