@@ -138,7 +138,7 @@ def overhead(room: Path, hosts: fleet.Fleet, count: int) -> dict[str, dict[str, 
         book = room / "play.yml"
         book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [TASKS[name]] * tasks}]), encoding="ascii")
         before = _used(host)
-        passed, _cpu, _output = control.run("ansible-playbook", str(book), PYTHONPATH=site, ANSIBLE_PIPELINING=str(pipelining))
+        passed, _cpu, _output = control.run("ansible-playbook", str(book), "-e", json.dumps({"ansible_pipelining": pipelining}), PYTHONPATH=site)
         return passed, _used(host) - before
 
     for number in range(ROUNDS + 1):

@@ -48,7 +48,8 @@ def machine(work: Path) -> dict[str, str]:
     total = int(re.search(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"), re.M).group(1))
     return {"CPU": f"{os.cpu_count()} x {model.group(1) if model else platform.machine()}", "memory": f"{total / MIB:.1f} GiB",
             "kernel": f"{platform.system()} {platform.release()}",
-            "file system": subprocess.check_output(["stat", "-f", "-c", "%T", str(work)], text=True).strip(), "date": time.strftime("%Y-%m-%d")}
+            "file system": subprocess.check_output(["stat", "-f", "-c", "%T", str(work)], text=True).strip(),
+            "load when it began": f"{os.getloadavg()[0]:.1f}", "date": time.strftime("%Y-%m-%d")}
 
 
 def size(source: Path) -> dict[str, int]:
