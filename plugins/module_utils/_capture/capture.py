@@ -139,7 +139,7 @@ class Capture:
             still = self._run.store.known_packs(self._old.packs)
             t.cast(stat_cache.Writer, writer).end(t.cast(stat_cache.Written, root.known), {*still, *self._run.blobs.relied_on()})
         self._old.rest()
-        self._run.store.rest()
+        self._run.rest()
         return Captured(entry, digest, len(table), tree_saver.stats + grown, self._notes, rescanned)
 
     def steps(self) -> object:

@@ -131,6 +131,10 @@ class Transaction:
         self._space.make_directory(name)
         return os.fsencode(self._space.path(name))
 
+    def rest(self) -> None:
+        """Give back the memory of what was read of the index, once a walk is over."""
+        self.store.index.rest()
+
     # ---- a stat cache on its way
 
     def open_cache(self) -> t.BinaryIO:
