@@ -197,6 +197,7 @@ class Restorer:
         self._target.look_again()
         seen = work.comparer.seen
         if assembler.written is not None:  # all of it is new: what was hashed is in the old tree
+            filler.end()
             seen = Seen(os.fstat(self._target.fd).st_dev, 0)
             seen.take(assembler.written, self._exposed)
         self._remember(seen, strategy == "in_place")

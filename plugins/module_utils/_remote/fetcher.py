@@ -33,7 +33,7 @@ from .transport import Transport
 #: Fetched packs that nothing was read of yet, at most; and where they are kept in memory.
 _AHEAD, _FEW = 16, 2
 #: Packs whose contents are at hand.
-_CONTENTS = 32
+_CONTENTS = 8
 #: Ranges with less between them are fetched as one.
 _GAP = 512 << 10
 #: Of a pack of metadata, at least so much is read behind its head: trees of one path are near each other.

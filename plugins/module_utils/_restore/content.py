@@ -52,6 +52,10 @@ class Filler:
         self.linked = self.copied = 0
         self._supply.renew()
 
+    def end(self) -> None:
+        """Everything is written: give back the memory."""
+        self._supply.end()
+
     def fill(self, fd: int, entry: Entry, old: int = -1) -> None:
         """Write the content of a file entry; the file keeps its holes. :param old: the directory of a file of that name which it replaces, or -1."""
         if entry.kind == CHUNKED:

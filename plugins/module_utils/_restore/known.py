@@ -61,12 +61,14 @@ class Seen:
         self.digests += digest
 
     def take(self, other: Seen, since: int) -> None:
-        """Add what another one has noted before it was known from when on its files could change."""
-        for number, ctime in enumerate(other.columns[3]):
-            if other.device == self.device and ctime <= since - _RACY:
-                for column, values in zip(self.columns, other.columns):
-                    column.append(values[number])
-                self.digests += other.digests[32 * number : 32 * number + 32]
+        """Add what another one, which is empty then, has noted before it was known from when on its files could change."""
+        old = array("I", (number for number, ctime in enumerate(other.columns[3]) if other.device == self.device and ctime <= since - _RACY))
+        for column, values in zip(self.columns, other.columns):
+            column.extend(values[number] for number in old)
+            del values[:]  # it is not needed twice, and a million files have much of it
+        for number in old:
+            self.digests += other.digests[32 * number : 32 * number + 32]
+        other.digests.clear()
 
 
 class Known:
@@ -107,11 +109,11 @@ class Known:
         if self._identity < 0 or not inodes:
             self._cache.remove(self._name)
             return
-        order = sorted(range(len(inodes)), key=inodes.__getitem__)
+        order = array("I", sorted(range(len(inodes)), key=inodes.__getitem__))
         pieces = [struct.pack("=IqQ", len(self._path), self._identity, len(order)), self._path]
         for column in seen.columns:
             pieces.append(array("Q", (column[number] for number in order)).tobytes())
-            del column[:]  # it is not needed twice, and a million files have much of it
+            del column[:]
         digests = bytearray(32 * len(order))
         for at, number in enumerate(order):
             digests[32 * at : 32 * at + 32] = seen.digests[32 * number : 32 * number + 32]
@@ -120,7 +122,7 @@ class Known:
         for piece in (*pieces, digests):
             checksum = zlib.crc32(piece, checksum)
         with contextlib.suppress(OSError):
-            self._cache.write(self._name, b"".join((_MAGIC, struct.pack("=I", checksum), *pieces, digests)))
+            self._cache.write(self._name, (_MAGIC, struct.pack("=I", checksum), *pieces, digests))
 
     def _add_to(self, seen: Seen, inodes: t.Set[int]) -> None:
         for at in range(self._count):

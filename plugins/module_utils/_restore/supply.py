@@ -71,6 +71,10 @@ class Uses:
         self._counts.replace(position, _COUNTS.pack(wanted, left))
         return left
 
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._counts = Table(_COUNTS.size)
+
     def renew(self) -> None:
         """Begin again: nothing was used."""
         for position in range(len(self._counts)):
@@ -108,6 +112,11 @@ class Supply:
         while self._size > self._room:
             self._size -= len(self._kept.pop(next(iter(self._kept))))
         return blob
+
+    def end(self) -> None:
+        """Nothing more is read: give back the memory."""
+        self._kept, self._size = {}, 0
+        self._uses.clear()
 
     def renew(self) -> None:
         """Begin again, for a second attempt."""
