@@ -1,7 +1,7 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""200 timers of one host elapse within two minutes, beside a run that stands still, lists, restores, creates and collections. None waits for another.
+"""200 timers of one host elapse in the same second, beside a run that stands still, lists, restores, creates and collections. None waits for another.
 
 Long mode only: 200 runs, and as many commands as fit beside them, keep a machine busy for minutes.
 """
@@ -20,7 +20,9 @@ from ansible_collections.volt.backup.tests.rigs import control, sample, warm
 from ansible_collections.volt.backup.tests.rigs.fleet import Fleet, Host
 
 COUNT = 200
-PLACES = ("--store", "/srv/cas", "--backup-dir", "/srv/backups")
+#: Seconds that a command may wait for others. How long it takes is another thing: 200 runs at once leave little of a processor for each.
+WAIT = 5
+PLACES = ("--store", "/srv/cas", "--backup-dir", "/srv/backups", "--lock-timeout", str(WAIT))
 #: Each workload has its own files, some of which all have.
 FURNISH = f"""
 import os
@@ -43,9 +45,9 @@ def host(fleet: Fleet) -> Iterator[Host]:
 def _declare(host: Host, fleet: Fleet, room: Path, ansible: warm.Ansible, when: str) -> None:
     node = control.Node(fleet, room / "node", ansible, [host])
     variables = {
-        "volt_schedule_store": "/srv/cas", "volt_schedule_backup_dir": "/srv/backups",
+        "volt_schedule_store": "/srv/cas", "volt_schedule_backup_dir": "/srv/backups", "volt_schedule_lock_timeout": WAIT,
         "volt_schedule_workloads": [
-            {"workload": f"w{number}", "source": f"/srv/data/{number}", "on_calendar": when, "randomized_delay": "2m"} for number in range(COUNT)
+            {"workload": f"w{number}", "source": f"/srv/data/{number}", "on_calendar": when, "randomized_delay": "0"} for number in range(COUNT)
         ],
     }  # fmt: skip
     (room / "vars.json").write_text(json.dumps(variables), encoding="utf-8")
@@ -117,7 +119,6 @@ def many_timers(host: Host, fleet: Fleet, room: Path, ansible: warm.Ansible) -> 
     longest = {name: round(max(found), 2) for name, found in beside.took.items()}
     print(f"{COUNT} timers in {cost:.0f} s; {({name: len(found) for name, found in beside.took.items()})} beside them, the longest took {longest} s")
     assert not beside.failures, beside.failures
-    assert max(longest.values()) < 5, longest
     failed = host.run("systemctl", "--no-legend", "--plain", "--state=failed", "list-units", "volt-backup-*").stdout
     assert not failed, failed
     host.run("sh", "-c", "kill -CONT $(cat /srv/slow.pid); while kill -0 $(cat /srv/slow.pid) 2>/dev/null; do sleep 0.2; done")
