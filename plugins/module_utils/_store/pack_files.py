@@ -15,7 +15,7 @@ import typing as t
 
 from .._base import Closing, StoreError, files, reason
 from . import codec, layout
-from .pack_tables import NOTHING, SUSPECT, Stamp, Told
+from .pack_tables import NOTHING, Stamp, Told
 
 
 class PackFiles:
@@ -78,7 +78,10 @@ class PackFiles:
                             info = look(f"{name.hex()}.pack{suffix}", dir_fd=fd, follow_symlinks=False)
                             state = info.st_size, info.st_ctime_ns
                         except OSError:
-                            suffix, state = next(self.forms(name), (suffix, SUSPECT))
+                            form = next(self.forms(name), None)
+                            if form is None:
+                                continue  # not SUSPECT: that is what a line tells of a pack that was false
+                            suffix, state = form
                         if state == known:
                             yield name, suffix, state, plain
 

@@ -138,6 +138,20 @@ def test_rot_below_an_unchanged_ctime_is_found_on_reading(path: Path, monkeypatc
     assert store.index.packs == {}
 
 
+def test_a_pack_that_was_false_and_is_gone_is_not_here(path: Path) -> None:
+    """The tables still tell of its blobs, in an older line than the one that it is false."""
+    file = the(path, "packs")
+    name = bytes.fromhex(file.name[:64])
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    first = Store(str(path))
+    assert first.known_packs([name]) == set()
+    first.index.remember()
+    file.unlink()
+    assert Store(str(path)).known_packs([name]) == set()
+    assert list(Store(str(path), proves=False).packs_hashed([name])) == [None]
+
+
 def test_what_is_damaged_is_stored_again(path: Path) -> None:
     file = the(path, "packs")
     good = file.read_bytes()
