@@ -90,7 +90,7 @@ class _Loader(SourceFileLoader):
         try:
             found = self._command.read(f"{_TOP}{inside}.pyc")
             return t.cast(CodeType, marshal.loads(found[len(head) :])) if found.startswith(head) else None
-        except (KeyError, OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
+        except Exception:  # zipfile has another one for each field that is not as it should be
             return None  # another version has other files, and a damaged command is for others to tell of
 
 
@@ -102,6 +102,6 @@ def _command() -> t.Optional[zipfile.ZipFile]:
         if stat.S_ISREG(about.st_mode) and about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022:
             return zipfile.ZipFile(file)
         file.close()
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except Exception:  # as above: no module may fail for it, least of all the one that installs it anew
         pass
     return None

@@ -95,6 +95,23 @@ def _no_archive(command: Path) -> None:
     command.write_text("#!/bin/sh\n", encoding="ascii")
 
 
+def _field(offset: int, value: int) -> Callable[[Path], None]:
+    """One byte of each entry of the archive's directory is another."""
+
+    def spoil(command: Path) -> None:
+        data = bytearray(command.read_bytes())
+        at = int.from_bytes(data[data.rindex(b"PK\5\6") :][16:20], "little")
+        while data[at : at + 4] == b"PK\1\2":
+            data[at + offset] ^= value
+            at += 46 + sum(int.from_bytes(data[at + field : at + field + 2], "little") for field in (28, 30, 32))
+        command.write_bytes(data)
+
+    return spoil
+
+
+_newer, _encrypted, _patched, _deflated, _unknown = _field(6, 0x80), _field(8, 1), _field(8, 0x20), _field(10, 8), _field(10, 0x33)
+
+
 def _directory(command: Path) -> None:
     command.unlink()
     command.mkdir()
@@ -105,7 +122,7 @@ def _pipe(command: Path) -> None:
     os.mkfifo(command)
 
 
-@pytest.mark.parametrize("spoil", [_writable, _somebody_elses, _cut, _no_archive, _directory, _pipe])
+@pytest.mark.parametrize("spoil", [_writable, _somebody_elses, _cut, _no_archive, _directory, _pipe, _newer, _encrypted, _patched, _deflated, _unknown])
 def test_a_command_that_cannot_be_trusted_is_left_alone(payload: Path, command: Path, spoil: Callable[[Path], None]) -> None:
     spoil(command)
     compiled, ours = look(payload, command)
