@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import socket
@@ -69,6 +70,28 @@ def test_store_through_a_memory_map(bench_on, monkeypatch, kind, few):
     """The map is dirty before the first backup, so later stores fault no page in unless the scan writes it back first, alone or with all others."""
     monkeypatch.setattr(write_back, "_FILES", few)
     bench = bench_on(kind)
+    bench.files(a=b"0" * 8192)
+    settle()
+    with open(bench.source / "a", "r+b") as file, mmap.mmap(file.fileno(), 8192) as view:
+        view[0:1] = b"1"
+        settle()
+        bench.create()
+        view[1:2] = b"2"
+        time.sleep(0.05)
+        bench.create()
+        bench.restore()
+        assert (bench.target / "a").read_bytes()[:3] == b"120"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EIO])
+def test_where_a_file_cannot_be_written_back_all_are(bench_on, monkeypatch, number):
+    """As where a filter of system calls does not know sync_file_range."""
+
+    def refused(_fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(kernel, "write_back", refused)
+    bench = bench_on("ext4")
     bench.files(a=b"0" * 8192)
     settle()
     with open(bench.source / "a", "r+b") as file, mmap.mmap(file.fileno(), 8192) as view:

@@ -45,11 +45,11 @@ class WriteBack:
         if device in self._synced:
             return
         count = self._files[device] = self._files.get(device, 0) + 1
-        if count > _FILES or self._kinds(device) not in _KINDS:
-            self._sync(fd, device)
-            return
-        with contextlib.suppress(OSError):
-            kernel.write_back(fd)
+        if count <= _FILES and self._kinds(device) in _KINDS:
+            with contextlib.suppress(OSError):  # as where a filter of system calls does not know this one (seccomp)
+                kernel.write_back(fd)
+                return
+        self._sync(fd, device)
 
     def _sync(self, fd: int, device: int) -> None:
         self._synced.add(device)
