@@ -147,8 +147,13 @@ class Supply:
             if self._uses.left_at(self._position) and digest not in self._kept:
                 read = self._store.unpack(digest)
                 if read is not None:
-                    self._ahead = _Ahead(read, self._uses)
-                    self._ahead.start()
+                    ahead = _Ahead(read, self._uses)
+                    try:
+                        ahead.start()
+                    except RuntimeError:
+                        self._looks_ahead = False  # a limit of threads, or of memory: it goes without
+                        return
+                    self._ahead = ahead
                 return
             self._position += 1
 

@@ -70,6 +70,20 @@ def test_each_pack_is_read_once(path: Path, reads: Counter[bytes]) -> None:
     assert not supply._kept and supply._size == 0  # nothing is kept beyond its last use
 
 
+def test_no_second_thread_is_needed(path: Path, reads: Counter[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host that has come to a limit of them."""
+
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+    supply = Supply(Store(str(path)), expected(*BLOBS))
+    for blob in BLOBS:
+        assert supply.read(digest(blob), len(blob)) == blob
+    assert len(reads) >= 3 and set(reads.values()) == {1}
+
+
 def test_what_is_kept_is_bounded(path: Path, reads: Counter[bytes]) -> None:
     supply = Supply(Store(str(path)), expected(*BLOBS), room=200_000)
     for blob in BLOBS:
