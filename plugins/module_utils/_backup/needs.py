@@ -21,6 +21,7 @@ All of this is derived. A file that is missing, altered or of another manifest i
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -112,7 +113,7 @@ class Needs:
         parts = self._parts(near[0]) if near is not None else None
         if near is None or not shared or parts is None or len(parts) >= _MOST or any(self._read(name) is None for name in parts):
             near, parts = None, []
-        found = _Found(self._store, lambda: (t.cast(_Part, self._read(name)) for name in t.cast(t.List[bytes], parts)))
+        found = _Found(self._store, functools.partial(map, self._read_again, parts))
         reach = Reachability(self._store.read, found.content, found.metadata)
         if near is None:
             reach(manifest.root.content, manifest.links)
@@ -236,6 +237,13 @@ class Needs:
         if start + objects * _OBJECT.size != len(data):
             return None
         return _Part([bytes(data[at : at + _DIGEST]) for at in range(_COUNTS.size, start, _DIGEST)], data[start:])
+
+    def _read_again(self, name: bytes) -> _Part:
+        """A part that was there; Damaged where a collection has removed it since, with the list of a backup that was deleted."""
+        part = self._read(name)
+        if part is None:
+            raise Damaged(f"Part {name.hex()} of a list is gone.")
+        return part
 
     def _write(self, name: bytes, part: _Part) -> None:
         body = _COUNTS.pack(len(part.packs), len(part.objects) // _OBJECT.size) + b"".join([*part.packs, part.objects])

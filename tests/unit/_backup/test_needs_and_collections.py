@@ -89,6 +89,27 @@ def test_a_collection_that_ends_while_a_backup_reads_the_parts(shop: Shop, monke
     shop.check_lists()
 
 
+def test_a_collection_that_removes_the_parts_while_a_backup_reads_them(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the backup before this one is deleted at this moment."""
+    before = shop.back_up()
+    read = Needs._read
+    late = [before]
+
+    def read_then_lose(self: Needs, name: bytes) -> Any:
+        part = read(self, name)
+        while late:
+            shop.manager().delete(late.pop())
+            shop.manager().collect("0s", False)
+        return part
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Needs, "_read", read_then_lose)
+        made = shop.back_up()
+    assert not late and not shop.cache(".part")
+    assert shop.states() == {made: False}
+    shop.check_lists()
+
+
 def test_two_collections(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that waits for another one to end: that end is not its own."""
     first, going = _one_of_the_first(shop)
