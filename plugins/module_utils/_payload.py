@@ -97,7 +97,7 @@ class _Loader(SourceFileLoader):
 def _command() -> t.Optional[zipfile.ZipFile]:
     """The installed command; None if there is none, or if other users can write to it."""
     try:
-        file = open(os.open(_version.COMMAND, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        file = open(os.open(_version.COMMAND, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
         about = os.fstat(file.fileno())
         if stat.S_ISREG(about.st_mode) and about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022:
             return zipfile.ZipFile(file)

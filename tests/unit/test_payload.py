@@ -117,12 +117,18 @@ def _directory(command: Path) -> None:
     command.mkdir()
 
 
+def _link(command: Path) -> None:
+    """Who may write to the directory (on Debian, the group staff) could have it lead to bytes of his that root keeps, as in a store."""
+    command.rename(command.with_suffix(".real"))
+    command.symlink_to(command.with_suffix(".real"))
+
+
 def _pipe(command: Path) -> None:
     command.unlink()
     os.mkfifo(command)
 
 
-@pytest.mark.parametrize("spoil", [_writable, _somebody_elses, _cut, _no_archive, _directory, _pipe, _newer, _encrypted, _patched, _deflated, _unknown])
+@pytest.mark.parametrize("spoil", [_writable, _somebody_elses, _cut, _no_archive, _directory, _link, _pipe, _newer, _encrypted, _patched, _deflated, _unknown])
 def test_a_command_that_cannot_be_trusted_is_left_alone(payload: Path, command: Path, spoil: Callable[[Path], None]) -> None:
     spoil(command)
     compiled, ours = look(payload, command)
