@@ -50,7 +50,7 @@ class Lost:
         given = {
             "volt_hosts": "one", "ansible_become": False, "volt_store": str(self.room / "cas"), "volt_backup_dir": str(self.room / "new-list"),
             "volt_recover_host": LOST, "volt_recover_remote": f"file://{self.nas}", "volt_recover_identity": self.recovery.text(),
-            "volt_recover_seen": str(self.seen),
+            "volt_recover_seen": str(self.seen), "volt_runner_path": str(self.room / "volt-backup"),
         }  # fmt: skip
         said = self.node.run("volt.backup.recover", *arguments, "-vvv", status=status, **{**given, **variables})
         assert self.recovery.data not in said and self.recovery.domain.hex() not in said
