@@ -69,8 +69,7 @@ class _Trees:
 
     def _unpack(self, digest: bytes) -> None:
         found: t.Dict[bytes, bytes] = {}
-        read = self._blobs.unpack(digest)
-        for name, blob in read() if read is not None else ():  # where it cannot be read, `Blobs.read` tells why
+        for name, blob in self._blobs.unpack(digest):  # nothing where it is an object, or its pack cannot be read: `Blobs.read` tells why
             if len(blob) > self._SMALL:
                 self._large.add(name)
             elif name not in self._kept:

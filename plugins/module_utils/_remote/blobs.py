@@ -9,14 +9,12 @@
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import os
 import typing as t
 from collections import OrderedDict
 
 from .._base import Damaged
-from .._restore.blobs import Unpack
 from .._store import pack as local_pack
 from .._store.store import Store
 from . import names
@@ -40,7 +38,6 @@ class RemoteBlobs:
     """
 
     exists = False
-    threads = False  # the fetcher has its own, and gives segments to one reader
 
     def __init__(
         self, fetcher: Fetcher, keys: Keys, places: Places, everything: bool, local: t.Optional[Store], others: t.Optional[t.Callable[[], Places]] = None
@@ -85,12 +82,10 @@ class RemoteBlobs:
 
     read_object_first = read
 
-    def unpack(self, digest: bytes) -> t.Optional[Unpack]:
+    def unpack(self, digest: bytes) -> t.Iterator[t.Tuple[bytes, memoryview]]:
         if self._local is not None and self._local.has(digest, -1):
-            return self._local.unpack(digest)
-        return functools.partial(self._unpacked, digest)
-
-    def _unpacked(self, digest: bytes) -> t.Iterator[t.Tuple[bytes, memoryview]]:
+            yield from self._local.unpack(digest)
+            return
         try:
             plain, lines = self._opened(self._place(digest), local_pack.PACK_MOST)
         except Damaged:

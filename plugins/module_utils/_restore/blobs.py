@@ -12,9 +12,6 @@ import typing as t
 
 from .._base import Damaged
 
-#: What reads a pack.
-Unpack = t.Callable[[], t.Iterator[t.Tuple[bytes, memoryview]]]
-
 
 class Blobs(t.Protocol):
     """Blobs by their digests. What `read` and its like give is hashed."""
@@ -32,13 +29,8 @@ class Blobs(t.Protocol):
     def read_object_first(self, digest: bytes, limit: int) -> bytes:
         """The same, for blobs that share their file with no other as a rule."""
 
-    @property
-    def threads(self) -> bool:
-        """Whether what `unpack` gives may be called by another thread."""
-
-    def unpack(self, digest: bytes) -> t.Optional[Unpack]:
-        """Gives, when it is called, (digest, bytes) of the blobs that lie beside this one, itself included; not hashed. None, or none of them, where they
-        cannot be read: `read` tells why."""
+    def unpack(self, digest: bytes) -> t.Iterator[t.Tuple[bytes, memoryview]]:
+        """(digest, bytes) of the blobs that lie beside this one, itself included; not hashed. None where they cannot be read: `read` tells why."""
 
     def open_plain(self, digest: bytes, size: int, verify: bool) -> int:
         """A descriptor of a file that has just this blob, for a target to share; -1 where there is none. :param verify: hash it in any case."""

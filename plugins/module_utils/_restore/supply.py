@@ -9,21 +9,16 @@
 After many backups, the files of one directory lie in packs of many runs. A restore that kept the last packs in memory read most packs again and
 again. This one counts first which blobs it needs, and how often. When it reads a pack, it hashes all blobs in it that are needed, now or later, keeps
 those, and drops each after its last use. Beyond `ROOM` bytes it drops the oldest; their packs are then read again.
-
-While the blobs of one pack are written, a second thread reads, decompresses and hashes the next pack, if there is a second core.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
-import threading
 import typing as t
 
-from .._store.pack import PACK_MOST
 from .._store.table import Table
-from .blobs import Blobs, Unpack
+from .blobs import Blobs
 
 #: Bytes of blobs that are kept for files to come. Of a remote, there are fewer: what was fetched lies on the disk, and the fetcher needs memory too.
 ROOM, _AWAY = 128 << 20, 32 << 20
@@ -57,10 +52,6 @@ class Uses:
         position = self._counts.find(digest)
         return t.cast(int, _COUNTS.unpack(self._counts.value(position))[1]) if position >= 0 else 0
 
-    def left_at(self, position: int) -> int:
-        """The same, of the blob at a position."""
-        return t.cast(int, _COUNTS.unpack(self._counts.value(position))[1])
-
     def use(self, digest: bytes) -> int:
         """A blob was used; how often it is still needed."""
         position = self._counts.find(digest)
@@ -93,9 +84,6 @@ class Supply:
         self._room = room if room is not None else ROOM if store.exists else _AWAY
         self._kept: t.Dict[bytes, bytes] = {}  # in the order in which they came
         self._size = 0
-        self._ahead: t.Optional[_Ahead] = None
-        self._position = 0  # of the first blob that may not be here yet
-        self._looks_ahead = store.threads and len(os.sched_getaffinity(0)) > 1
 
     def read(self, digest: bytes, limit: int) -> bytes:
         """A blob, hashed; Damaged as of `Store.read`."""
@@ -120,64 +108,12 @@ class Supply:
 
     def renew(self) -> None:
         """Begin again, for a second attempt."""
-        self._kept, self._size, self._position = {}, 0, 0
+        self._kept, self._size = {}, 0
         self._uses.renew()
 
     def _unpack(self, digest: bytes) -> None:
         """Keep what is needed of the pack that has a blob."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            ahead.join()
-            self._keep(ahead.found)
-        read = None if digest in self._kept else self._store.unpack(digest)
-        if read is not None:
-            self._keep(_hashed(read(), self._uses))
-        self._look_ahead()
-
-    def _keep(self, blobs: t.Iterable[t.Tuple[bytes, bytes]]) -> None:
-        for name, blob in blobs:
-            if name not in self._kept and self._uses.left(name):
-                self._kept[name] = blob
+        for name, blob in self._store.unpack(digest):
+            if name not in self._kept and self._uses.left(name) and hashlib.sha256(blob).digest() == name:
+                self._kept[name] = bytes(blob)
                 self._size += len(blob)
-
-    def _look_ahead(self) -> None:
-        """Begin to read the pack that is needed next, if there is room for it."""
-        while self._looks_ahead and self._position < len(self._uses) and self._size + PACK_MOST <= self._room:
-            digest = self._uses.digest(self._position)
-            if self._uses.left_at(self._position) and digest not in self._kept:
-                read = self._store.unpack(digest)
-                if read is not None:
-                    ahead = _Ahead(read, self._uses)
-                    try:
-                        ahead.start()
-                    except RuntimeError:
-                        self._looks_ahead = False  # a limit of threads, or of memory: it goes without
-                        return
-                    self._ahead = ahead
-                return
-            self._position += 1
-
-
-class _Ahead(threading.Thread):
-    """Reads one pack.
-
-    :ivar found: the blobs of it that are needed; none if it cannot be read, because it is read again when one of them is, which tells why.
-    """
-
-    def __init__(self, read: Unpack, uses: Uses) -> None:
-        super().__init__(name="volt-ahead")
-        self._read, self._uses = read, uses
-        self.found: t.List[t.Tuple[bytes, bytes]] = []
-
-    def run(self) -> None:
-        try:
-            self.found = list(_hashed(self._read(), self._uses))
-        except Exception:
-            self.found = []
-
-
-def _hashed(blobs: t.Iterable[t.Tuple[bytes, memoryview]], uses: Uses) -> t.Iterator[t.Tuple[bytes, bytes]]:
-    """Those that are needed, and are what their names say."""
-    for name, blob in blobs:
-        if uses.left(name) and hashlib.sha256(blob).digest() == name:
-            yield name, bytes(blob)

@@ -12,7 +12,6 @@ A store that does not exist yet reads as an empty one, so that check mode needs 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import stat
@@ -45,8 +44,6 @@ UNCHECKED = 0
 
 class Store:
     """A store opened for reading. `has` may be asked from several threads; `read` from one, except for objects."""
-
-    threads = True
 
     def __init__(self, path: str, lock_timeout: float = 300, room: int = _KEEP, proves: bool = True) -> None:
         """:param proves: hash a file that changed since it was last hashed before it counts as here. Without, it is here and unchecked (`hashed`)."""
@@ -335,16 +332,19 @@ class Store:
                 return self.read(digest, limit)  # another copy may be sound
             raise
 
-    def unpack(self, digest: bytes) -> t.Optional[t.Callable[[], t.Iterator[t.Tuple[bytes, memoryview]]]]:
-        """What gives (name, bytes) of all blobs of the pack that has this one, each to be hashed before it is believed: none where that pack cannot be
-        read. Any thread may call it. None where this blob is in no pack."""
+    def unpack(self, digest: bytes) -> t.Iterator[t.Tuple[bytes, memoryview]]:
+        """(name, bytes) of all blobs of the pack that has this one, each to be hashed before it is believed. None where that pack cannot be read: `read`
+        tells why."""
         place = self.index.find(digest)
-        return None if place is None else functools.partial(self._unpacked, place[0], t.cast(PackFile, self.index.pack(place[0])).suffix)
-
-    def _unpacked(self, name: bytes, suffix: str) -> t.Iterator[t.Tuple[bytes, memoryview]]:
-        with contextlib.suppress(Damaged):
-            data = memoryview(self.index.read_pack(name, suffix))
-            yield from ((blob, data[offset : offset + length]) for blob, offset, length in pack.salvage(data))
+        if place is None:
+            return
+        try:
+            data = self.index.read_pack(place[0], t.cast(PackFile, self.index.pack(place[0])).suffix)
+        except Damaged:
+            return
+        view = memoryview(data)
+        for name, offset, length in pack.salvage(data):
+            yield name, view[offset : offset + length]
 
     def read_object_first(self, digest: bytes, limit: int) -> bytes:
         """The same for blobs that are objects as a rule, and in a pack only by chance."""

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +66,6 @@ def test_each_pack_is_read_once(path: Path, reads: Counter[bytes]) -> None:
         assert supply.read(digest(blob), len(blob)) == blob
     assert len(reads) >= 3 and set(reads.values()) == {1}
     assert not supply._kept and supply._size == 0  # nothing is kept beyond its last use
-
-
-def test_no_second_thread_is_needed(path: Path, reads: Counter[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a host that has come to a limit of them."""
-
-    def refused(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
-    supply = Supply(Store(str(path)), expected(*BLOBS))
-    for blob in BLOBS:
-        assert supply.read(digest(blob), len(blob)) == blob
-    assert len(reads) >= 3 and set(reads.values()) == {1}
 
 
 def test_what_is_kept_is_bounded(path: Path, reads: Counter[bytes]) -> None:
@@ -165,80 +149,3 @@ def test_what_was_not_counted_unpacks_nothing(path: Path, reads: Counter[bytes])
     for blob in BLOBS[::3]:
         assert supply.read(digest(blob), len(blob)) == blob
     assert set(reads.values()) == {1}
-
-
-class _Slow(Store):
-    """Says which thread reads packs."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self.readers: list[str] = []
-
-    def _unpacked(self, name: bytes, suffix: str) -> Iterator[tuple[bytes, memoryview]]:
-        self.readers.append(threading.current_thread().name)
-        yield from super()._unpacked(name, suffix)
-
-
-def test_the_next_pack_is_read_while_this_one_is_used(path: Path, reads: Counter[bytes]) -> None:
-    if len(os.sched_getaffinity(0)) < 2:
-        store = Store(str(path))
-        assert not Supply(store, expected(*BLOBS))._looks_ahead
-        return
-    store = _Slow(path)
-    supply = Supply(store, expected(*BLOBS))
-    for blob in BLOBS:
-        assert supply.read(digest(blob), len(blob)) == blob
-    assert set(reads.values()) == {1}
-    assert store.readers[0] == "MainThread" and set(store.readers[1:]) == {"volt-ahead"} and len(store.readers) == len(reads)
-
-
-def test_one_core_reads_no_pack_ahead(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
-    store = _Slow(path)
-    supply = Supply(store, expected(*BLOBS))
-    for blob in BLOBS:
-        assert supply.read(digest(blob), len(blob)) == blob
-    assert set(store.readers) == {"MainThread"}
-
-
-@pytest.mark.parametrize("error", [OSError(5, "gone"), Damaged("torn"), MemoryError()])
-def test_a_pack_that_cannot_be_read_ahead_is_read_again(path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed: list[str] = []
-    original = Index.read_pack
-
-    def fails_ahead(self: Index, name: bytes, suffix: str) -> bytes:
-        if threading.current_thread().name == "volt-ahead":
-            failed.append(name.hex())
-            raise error
-        return original(self, name, suffix)
-
-    monkeypatch.setattr(Index, "read_pack", fails_ahead)
-    supply = Supply(Store(str(path)), expected(*BLOBS))
-    for blob in BLOBS:
-        assert supply.read(digest(blob), len(blob)) == blob
-    assert failed or len(os.sched_getaffinity(0)) < 2
-
-
-def test_what_is_read_ahead_is_hashed(path: Path) -> None:
-    """A pack altered on disk, whichever thread reads it: its sound blobs are given out, the altered one is Damaged."""
-    store = Store(str(path))
-    bad = BLOBS[31]
-    place = store.index.find(digest(bad))
-    assert place is not None
-    original = Index.read_pack
-
-    def altered(self: Index, name: bytes, suffix: str) -> bytes:
-        data = bytearray(original(self, name, suffix))
-        if name == place[0]:
-            data[bytes(data).index(bad)] ^= 1
-        return bytes(data)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Index, "read_pack", altered)
-        supply = Supply(store, expected(*BLOBS))
-        for blob in BLOBS:
-            if blob is bad:
-                with pytest.raises(Damaged):
-                    supply.read(digest(blob), len(blob))
-            else:
-                assert supply.read(digest(blob), len(blob)) == blob
