@@ -263,7 +263,8 @@ class Fetcher:
         if contents is None or loaded.part_with(0, contents.end) is None:
             data = self._get(pack, 0, None)
             form = self._keys.opened(data)
-            self._keep(pack, loaded, 0, functools.partial(form.pieces, data) if form is not None else lambda: iter((self._keys.open_data(data),)), len(data))
+            pieces = functools.partial(form.pieces, data) if form is not None else lambda: iter((self._keys.open_data(data),))
+            self._keep(pack, loaded, 0, pieces, len(data))
             self._contents(pack, loaded)
 
     def _fetch_parts(self, pack: names.Pack, loaded: _Loaded, segments: t.Iterable[int]) -> bool:
