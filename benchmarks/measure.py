@@ -33,7 +33,7 @@ class Cost:
 
 
 def run(command: list[str], cwd: Path, env: dict[str, str] | None = None, discard: bool = False, cold: bool = False) -> Cost:
-    """Measure a command. Dirty pages are written out first, so that nobody pays for what ran before.
+    """Measure a command. Dirty pages are written out first, because the command would wait for those of the one before.
 
     :param cold: with empty caches of the kernel, which needs root.
     """

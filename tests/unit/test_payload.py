@@ -83,7 +83,7 @@ def _writable(command: Path) -> None:
     command.chmod(0o775)
 
 
-def _somebody_elses(command: Path) -> None:
+def _of_another_user(command: Path) -> None:
     os.chown(command, 12345, 12345)
 
 
@@ -128,7 +128,7 @@ def _pipe(command: Path) -> None:
     os.mkfifo(command)
 
 
-@pytest.mark.parametrize("spoil", [_writable, _somebody_elses, _cut, _no_archive, _directory, _link, _pipe, _newer, _encrypted, _patched, _deflated, _unknown])
+@pytest.mark.parametrize("spoil", [_writable, _of_another_user, _cut, _no_archive, _directory, _link, _pipe, _newer, _encrypted, _patched, _deflated, _unknown])
 def test_a_command_that_cannot_be_trusted_is_left_alone(payload: Path, command: Path, spoil: Callable[[Path], None]) -> None:
     spoil(command)
     compiled, ours = look(payload, command)

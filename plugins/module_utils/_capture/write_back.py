@@ -23,7 +23,7 @@ from .._fs.mounts import Kinds
 #: File systems for which a test shows both: a store to a clean page changes the times, and writing back the file makes its pages clean. It holds for Btrfs as
 #: well, but the device numbers of its subvolumes are those of no mount. It does not hold for an overlay: the pages are those of the file below.
 _KINDS = frozenset(("ext4", "xfs"))
-#: So many files of a file system are written back one by one. On a slow disk, each may take a rotation.
+#: At most this many files of a file system are written back one by one. On a slow disk, each may take a rotation.
 _FILES = 100
 
 

@@ -20,7 +20,7 @@ from .._format import chunks
 _KEEP = 128
 
 Item = t.Tuple[str, os.stat_result]
-#: From so many entries of a directory on, their stats are kept without what nobody asks for.
+#: In a directory with more entries than this, stats are kept without the fields that are not used.
 _LARGE = 20_000
 #: Takes what cannot be looked at, and why.
 Failed = t.Callable[[bytes, OSError], None]
