@@ -98,6 +98,20 @@ def check(path: str, store: Store) -> Directory:
     return found
 
 
+def claimed(path: str, store: Store) -> t.Optional[Directory]:
+    """The same; None where its file has yet to be written."""
+    found = check(path, store)
+    return found if _is_of(found, store) else None
+
+
+def _is_of(found: Directory, store: Store) -> bool:
+    return bool(found.id) and found.store == _id_of(store)
+
+
+def _id_of(store: Store) -> str:
+    return store.format.id if store.format is not None else ""
+
+
 def claim(path: str, store: Store, anew: bool = False) -> Directory:
     """The same, and the file is made where there is none. Under the directory's lock.
 
@@ -106,10 +120,9 @@ def claim(path: str, store: Store, anew: bool = False) -> Directory:
     found = read(path) if anew else check(path, store)
     if found.trouble is not None:
         raise StoreError(found.trouble)
-    known = store.format.id if store.format is not None else ""
-    if found.id and found.store == known:
+    if _is_of(found, store):
         return found
-    found = Directory(found.id or new_id(), known)
+    found = Directory(found.id or new_id(), _id_of(store))
     text = json.dumps({"format": FORMAT, "id": found.id, "store": found.store}, indent=1) + "\n"
     with store_errors("writing the backup directory's id"):
         files.write_file(os.path.join(path, NAME), text.encode())

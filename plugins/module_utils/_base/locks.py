@@ -107,13 +107,14 @@ def _open(path: str, write: bool) -> t.Optional[int]:
 
 
 @contextlib.contextmanager
-def directory_lock(directory: str, timeout: float) -> t.Iterator[None]:
-    """Hold a directory's lock for the context, so that names are created one at a time; LockTimeout if others keep it.
+def directory_lock(directory: str, timeout: float, alone: bool = True) -> t.Iterator[None]:
+    """Hold a directory's lock for the context: who changes or removes names holds it alone, who adds some may share it. LockTimeout if others keep it.
 
-    On a file system without locks, names are settled one at a time as well.
+    On a file system without locks, nothing is held.
     """
     deadline, what = time.monotonic() + timeout, f"the lock of directory {directory}"
-    fd = locked(lambda: _open_directory(directory), os.path.realpath(directory), fcntl.LOCK_EX, deadline, what, NO_LOCKS)
+    mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    fd = locked(lambda: _open_directory(directory), os.path.realpath(directory), mode, deadline, what, NO_LOCKS)
     with Closing(t.cast(int, fd)):
         yield
 

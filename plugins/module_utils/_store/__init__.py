@@ -12,7 +12,7 @@ trees, manifests and backups are the business of the packages above.
 
 How bytes come in (a *transaction*)::
 
-    make tmp/<run>/ at the gate; sweep what dead runs left there
+    sweep what dead runs left in tmp/; make tmp/<run>/ there, at the gate
     for each blob: is it known? then claim the file that it is in, and look whether that is there; else:
         small: add it to the open pack; when the content says "cut here", a worker compresses and writes the pack
         large: a worker compresses (or clones) it into an object file

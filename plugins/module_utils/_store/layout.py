@@ -150,6 +150,14 @@ def look(path: str, again: bool = False) -> t.Optional[features.Format]:
     return found
 
 
+def look_anew(path: str) -> features.Format:
+    """The format of a store that was there a moment ago; StoreError where it is gone."""
+    found = look(path)
+    if found is None:
+        raise StoreError(f"Store {path} no longer exists; mount it, or restore it, then run again.")
+    return found
+
+
 def _check_vacant(path: str) -> None:
     try:
         names = os.listdir(path)

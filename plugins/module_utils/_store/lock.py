@@ -6,9 +6,10 @@
 
 """Two kernel locks, each held for moments, or never.
 
-The *gate* is held while the directories of runs are made and removed, and while a damaged file is replaced or moved away. No process keeps it while it
-works. The *lock* is that of version 0.1.0, which held it for as long as a run or a collection took. A store has it only until the first write of this
-version: `Store.upgrade` waits once for the exclusive lock. Since then, claims do its work (see `claims`).
+The *gate* is shared by the runs that begin: each makes its directory. A process holds it alone while it sets the directories of dead runs apart, changes
+the features of the store, or replaces or moves away a damaged file. No process keeps it while it works. The *lock* is that of version 0.1.0, which held it
+for as long as a run or a collection took. A store has it only until the first write of this version: `Store.upgrade` waits once for the exclusive lock.
+Since then, claims do its work (see `claims`).
 
 The kernel drops both when a process dies, however it dies: there is no stale lock to break. Source: flock(2).
 """

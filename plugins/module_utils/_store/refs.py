@@ -56,8 +56,8 @@ class Refs:
         return files.read_stored(self._path(name), MANIFEST_MOST)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a manifest, durably. What it refers to must be durable by then. OSError where that fails."""
-        files.write_file(self._path(name), data)
+        """Write a manifest, durably. What it refers to must be durable by then. FileExistsError where there is one of this name; OSError."""
+        files.write_file(self._path(name), data, exclusive=True)
 
     def remove(self, names: t.Iterable[str]) -> int:
         """Remove manifests, durably; how many of them were there. OSError where that fails."""
@@ -66,9 +66,9 @@ class Refs:
             files.sync_directory(self._directory)
         return removed
 
-    def lock(self, timeout: float) -> t.ContextManager[None]:
-        """Names are given one at a time among those who hold this."""
-        return directory_lock(self._directory, timeout)
+    def lock(self, timeout: float, alone: bool = True) -> t.ContextManager[None]:
+        """See `directory_lock`."""
+        return directory_lock(self._directory, timeout, alone)
 
     def sweep(self, age: float) -> None:
         """Remove what dead runs left half-written, if it is older than so many seconds."""

@@ -18,7 +18,7 @@ import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import Damaged, NotFound, StoreError, VoltError, files, newer, show, store_errors
+from .._base import Damaged, NotFound, VoltError, files, newer, show, store_errors
 from . import codec, features, layout, original, pack
 from .cache import STAT_CACHE, Cache
 from .index import Index, Location, PackFile
@@ -69,16 +69,14 @@ class Store:
             layout.make(self.path)
             self.format = layout.look(self.path)
 
-    def upgrade(self) -> None:
-        """Look at the format anew, and give a store of version 0.1.0 an id and features. Called at the gate."""
-        self.format = layout.look(self.path)
-        if self.format is None:
-            raise StoreError(f"Store {self.path} no longer exists; mount it, or restore it, then run again.")
-        if self.has_claims:
-            return
-        # once no run of an older version, and no reader of this one, is at work
-        with taken(self.path, "lock", self.lock_timeout), store_errors("giving it an id"):
-            self.format = features.upgrade(self.path, self.format)
+    def upgrade(self, *more: str) -> None:
+        """Look at the format anew. Give a store of version 0.1.0 an id and claims, and any store the features that are asked for."""
+        self.format = layout.look_anew(self.path)
+        if not {features.CLAIMS, *more} <= set(self.format.required):
+            with self.gate():
+                self.format = found = layout.look_anew(self.path)
+                with self.lock(alone=True), store_errors("writing its features"):
+                    self.format = features.upgrade(self.path, found, *more)
 
     @property
     def has_claims(self) -> bool:
@@ -119,14 +117,14 @@ class Store:
                     raise
         look()
 
-    def lock(self) -> t.ContextManager[None]:
-        """For a reader, or one who writes records: waits for a collection of version 0.1.0, where that may be at work. Else nothing is held."""
+    def lock(self, alone: bool = False) -> t.ContextManager[None]:
+        """Wait for a collection of version 0.1.0, where one may be at work; `alone` for its runs, and for readers of this version, as well."""
         if self.has_claims:
             return contextlib.nullcontext()
-        return taken(self.path, "lock", self.lock_timeout, exclusive=False, write=False)
+        return taken(self.path, "lock", self.lock_timeout, exclusive=alone, write=alone)
 
     def gate(self) -> t.ContextManager[None]:
-        """For the moment in which a damaged file is replaced or moved away."""
+        """For the moment in which the features change, or a damaged file is replaced or moved away. No run begins meanwhile."""
         return taken(self.path, "gate", self.lock_timeout)
 
     @contextlib.contextmanager

@@ -60,7 +60,8 @@ class Transaction:
         try:
             if not self._dry:
                 store.make()
-                self._space.make(store.lock_timeout, store.upgrade)
+                store.upgrade()
+                self._space.make(store.lock_timeout)
                 for name in ("objects", "packs"):
                     self._space.make_directory(name)
             elif store.exists:
@@ -118,13 +119,8 @@ class Transaction:
 
     def require(self, feature: str) -> None:
         """The store is only for versions that know a feature, from before the first blob is in its place that others cannot read."""
-        store = self.store
-        if self._dry or feature in t.cast(features.Format, store.format).required:
-            return
-        with store.gate():
-            store.format = t.cast(features.Format, layout.look(store.path))
-            with store_errors("writing its features"):
-                store.format = features.upgrade(store.path, store.format, feature)
+        if not self._dry and feature not in t.cast(features.Format, self.store.format).required:
+            self.store.upgrade(feature)
 
     def directory(self, name: str) -> bytes:
         """A new, empty directory that ends with the transaction."""

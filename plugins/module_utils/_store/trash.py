@@ -92,8 +92,7 @@ def one_at_a_time(store: Store) -> t.Iterator[t.Callable[[], None]]:
     It yields a check. The check raises LockLost if the directory that serves as the lock was removed.
     """
     trash, what = os.path.join(store.path, "trash"), f"the trash of store {store.path}"
-    with store.gate():
-        store.upgrade()
+    store.upgrade()
     fd = t.cast(int, locked(lambda: _open_trash(trash), trash, fcntl.LOCK_EX, time.monotonic() + store.lock_timeout, what))
 
     def check() -> None:

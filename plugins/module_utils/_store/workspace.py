@@ -17,7 +17,7 @@ import os
 import time
 import typing as t
 
-from .._base import Closing, LockLost, StoreError, files, is_at, lock_file, store_errors, store_failure, wait
+from .._base import Closing, LockLost, LockTimeout, StoreError, files, is_at, lock_file, store_errors, store_failure, wait
 from . import claims, layout
 from .claims import Claims
 from .lock import taken
@@ -44,26 +44,23 @@ class Workspace:
         self.fd = -1
         self.failure: t.Optional[StoreError] = None
 
-    def make(self, timeout: float, begin: t.Callable[[], None] = lambda: None) -> None:
-        """Show that we live, and sweep the dead.
+    def make(self, timeout: float) -> None:
+        """Show that we live, and sweep the dead. Runs begin beside each other: many may do so in the same second.
 
-        :param timeout: seconds to wait for the gate. :param begin: called at the gate, where no other run begins.
+        :param timeout: seconds to wait for the gate.
         """
         tmp = os.path.join(self._store, "tmp")
         with store_errors("beginning a run"):
-            with taken(self._store, "gate", timeout):
-                begin()
+            _sweep(self._store)
+            with taken(self._store, "gate", timeout, exclusive=False):
                 deadline, old = time.monotonic() + timeout, os.path.join(self._store, "lock")
                 # a process of version 0.1.0 may have opened the store before it got claims
                 self._old_lock = lock_file(old, fcntl.LOCK_SH, deadline, f"the lock of store {self._store}", write=False)
                 for name in layout.DIRECTORIES:
                     if name != "refs":  # losing the manifests is no small thing; all else may be deleted or comes again
                         os.makedirs(os.path.join(self._store, name), mode=0o700, exist_ok=True)
-                dead = [path for path in map(_set_apart, dead_runs(self._store)) if path]
                 while self.fd < 0:
                     self._show(tmp, time.monotonic() + timeout)
-            for path in dead:
-                _remove_tree(path)
 
     def _show(self, tmp: str, deadline: float) -> None:
         """Make the directory and lock its claims. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
@@ -159,6 +156,19 @@ def dead_runs(store: str) -> t.Iterator[str]:
                 dead = not claims.is_locked(fd)
             if dead:
                 yield path
+
+
+def _sweep(store: str) -> None:
+    """Remove what dead runs left. A run that is just beginning looks dead, so that is settled at the gate; where others are there, a later run sweeps."""
+    if not any(dead_runs(store)):
+        return
+    try:
+        with taken(store, "gate", 0):
+            dead = [path for path in map(_set_apart, dead_runs(store)) if path]
+    except LockTimeout:
+        return
+    for path in dead:
+        _remove_tree(path)
 
 
 def _set_apart(path: str) -> t.Optional[str]:

@@ -1,0 +1,103 @@
+# Copyright (c) 2026, volt.backup contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs that write their records at the same moment: none waits for another, and no two backups get one id."""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup import create, records
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout
+from ansible_collections.volt.backup.plugins.module_utils._store.refs import Refs
+from ansible_collections.volt.backup.tests.rigs.sample import LONG
+
+MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.timezone.utc)
+IDS = ["work-20260102-030405-manual", "work-20260102-030405-manual-2"]
+PATIENCE = 30
+#: Processes, for the half-written file of a record has the number of its process in its name.
+FORK = multiprocessing.get_context("fork")
+
+
+def backup(store: Path, directory: Path, source: Path) -> None:
+    Manager(str(store), str(directory), PATIENCE).create(create.CreateRequest("work", str(source)))
+
+
+def sources(top: Path, same: bool) -> list[Path]:
+    made = []
+    for number in range(2):
+        source = top / f"source{0 if same else number}"
+        source.mkdir(exist_ok=True)
+        (source / "f").write_bytes(b"one" if same else b"%d" % number)
+        made.append(source)
+    return made
+
+
+@pytest.mark.parametrize("rounds", range(20 if LONG else 1))
+@pytest.mark.parametrize("apart", [False, True], ids=["one directory", "two directories"])
+@pytest.mark.parametrize("same", [True, False], ids=["one tree", "two trees"])
+def test_two_that_choose_one_id_get_two(bench, monkeypatch, same: bool, apart: bool, rounds: int) -> None:
+    """Both choose before one of them writes, and both write their manifests before one of them looks who else did."""
+    bench.source.mkdir()
+    directories = [bench.backups, bench.top / "others" if apart else bench.backups]
+    for directory in directories:  # both have their files, so that the runs share the locks
+        Manager(str(bench.store), str(directory), PATIENCE).create(create.CreateRequest("first", str(bench.source)))
+    both, writes, real = FORK.Barrier(2), Counter(), Refs.write
+
+    def write(self: Refs, name: str, data: bytes) -> None:
+        writes["all"] += 1
+        if writes["all"] > 1:
+            return real(self, name, data)
+        both.wait(PATIENCE)  # both have chosen
+        try:
+            real(self, name, data)
+        finally:
+            both.wait(PATIENCE)
+
+    monkeypatch.setattr(create, "now", lambda: MOMENT)
+    monkeypatch.setattr(Refs, "write", write)
+    runs = [FORK.Process(target=backup, args=(bench.store, directory, source)) for directory, source in zip(directories, sources(bench.top, same))]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0]
+    found = [one for directory in dict.fromkeys(directories) for one in Manager(str(bench.store), str(directory)).find(Query("work"))]
+    assert sorted(one["id"] for one in found) == IDS and not any(one["damaged"] for one in found)
+    assert sorted(filter(lambda owner: owner.startswith("work"), map(records.owner, Refs(str(bench.store)).names()))) == IDS
+    assert bench.manager.verify(VerifyRequest(level="content")).damage == []
+
+
+def test_a_run_that_stands_still_while_it_writes_its_records_keeps_no_other(bench, monkeypatch) -> None:
+    """Deleting waits for it, and creating does not."""
+    bench.source.mkdir()
+    first = bench.create().backup["id"]
+    real, still, go = Refs.write, FORK.Event(), FORK.Event()
+
+    def stop(self: Refs, name: str, data: bytes) -> None:
+        real(self, name, data)
+        still.set()
+        assert go.wait(PATIENCE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Refs, "write", stop)
+        stands = FORK.Process(target=backup, args=(bench.store, bench.backups, bench.source))
+        stands.start()
+    try:
+        assert still.wait(PATIENCE)
+        hasty = Manager(str(bench.store), str(bench.backups), 0)
+        assert hasty.create(create.CreateRequest("other", str(bench.source))).backup["id"].startswith("other")
+        with pytest.raises(LockTimeout):
+            hasty.delete(first)
+    finally:
+        go.set()
+        stands.join()
+    assert Counter(one["workload_name"] for one in bench.found()) == {"work": 2, "other": 1}
+    assert bench.manager.delete(first)
