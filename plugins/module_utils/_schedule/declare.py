@@ -414,7 +414,7 @@ class Declaration:
 
     def _tell(self) -> t.List[str]:
         """What is there from now on: a schedule that is gone must not look like one that does not run. Warnings."""
-        warnings = public.bring_up(self._survey, self._places.records, self._places.public)
+        warnings = public.bring_up(self._survey, self._places.records, self._places.public, shared=False)
         used = {self._metrics_of(name) for name in jobs.declared(self._places.jobs) if name not in self._gone}
         for path in [path for path in self._metrics if not any(host.is_same(path, other) for other in used if other)]:
             try:
@@ -423,9 +423,9 @@ class Declaration:
                 warnings.append(error.message)
         return warnings
 
-    def _survey(self) -> Survey:
+    def _survey(self, ended: t.AbstractSet[str]) -> Survey:
         places = self._places
-        return survey(places.jobs, places.records, places.units, places.command, without=self._gone)
+        return survey(places.jobs, places.records, places.units, places.command, ended, self._gone)
 
     def _leaves_metrics(self, name: str) -> None:
         """Metrics that a schedule had until now may be without one from now on."""

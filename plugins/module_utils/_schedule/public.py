@@ -37,6 +37,8 @@ from .survey import Survey, survey
 PATH = f"{units.RUNTIME}/status.json"
 #: Beside it.
 LOCK = "lock"
+#: Ends the name of a file beside it that says of a workload that its run is at its last line.
+_MARK = ".ended"
 GROUP = "volt"
 FORMAT = 1
 _MOST = 16 << 20
@@ -113,6 +115,9 @@ def _drop(path: str) -> None:
     directory = os.path.dirname(path)
     files.unlink(path)
     files.unlink(os.path.join(directory, LOCK))
+    for name in files.names_in(directory):
+        if name.endswith(_MARK):
+            files.quietly(os.unlink, os.path.join(directory, name))
     for lock in [os.path.join(directory, name) for name in files.names_in(directory) if name.endswith(".lock")]:
         with contextlib.suppress(OSError), Closing(open_file(lock)) as fd:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,23 +142,99 @@ def _text(there: Survey) -> str:
     return json.dumps(told, indent=1) + "\n"
 
 
-def bring_up(look: t.Callable[[], Survey] = survey, records: str = RECORDS, path: str = PATH, hardened: bool = False) -> t.List[str]:
+def bring_up(
+    look: t.Callable[[t.AbstractSet[str]], Survey] = lambda ended: survey(ended=ended),
+    records: str = RECORDS,
+    path: str = PATH,
+    hardened: bool = False,
+    ended: t.AbstractSet[str] = frozenset(),
+    shared: bool = True,
+) -> t.List[str]:
     """Update this file and the metrics; returns a sentence for each that could not be written.
 
+    Of many runs that end together, one looks for all that wait meanwhile: each look takes in the whole host.
+
+    :param look: gets the workloads whose run is at its last line. :param ended: those of this run.
     :param hardened: this is a service without the right to write in directories of others, so the metrics are left to who comes after it.
+    :param shared: the look of another run will do as well.
     """
     against: t.List[str] = []
+    came = time.monotonic_ns()
     try:
-        with _turn(path):
-            there = look()
-            if not hardened and _write_metrics(there, records, against):
-                del against[:]
-                there = look()  # every run reports whether they can be written
-                _write_metrics(there, records, against)
-            write(there, path)
+        with _marked(path, ended), _turn(path) as turn:
+            mine = _Look(came, hardened, ended)
+            if turn is None or not shared or not _last_look(turn).serves(mine):
+                mine = _Look(time.monotonic_ns(), hardened, ended | _ended(path))
+                there = look(mine.ended)
+                if not hardened and _write_metrics(there, records, against):
+                    del against[:]
+                    there = look(mine.ended)  # every run reports whether they can be written
+                    _write_metrics(there, records, against)
+                write(there, path)
+                if turn is not None and not against:
+                    mine.note(turn)
     except VoltError as error:
         against.append(error.message)
     return against
+
+
+class _Look(t.NamedTuple):
+    """One look at the host: when it began (CLOCK_MONOTONIC, ns), whether it left out the metrics, and whose run it took for ended."""
+
+    began: int
+    hardened: bool
+    ended: t.AbstractSet[str]
+
+    def serves(self, other: _Look) -> bool:
+        """Whether one that came then, and waited since, need not look as well."""
+        return self.began > other.began and self.hardened <= other.hardened and other.ended <= self.ended
+
+    def note(self, lock: int) -> None:
+        """Write it into the lock's file, for those that wait."""
+        text = " ".join([str(self.began), str(int(self.hardened)), *sorted(self.ended)])
+        with contextlib.suppress(OSError):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, text.encode(), 0)
+
+
+def _last_look(lock: int) -> _Look:
+    """The one that a lock's file tells of; one before all others if it tells of none, or of one before the last boot."""
+    try:
+        began, hardened, *ended = os.pread(lock, _MOST, 0).decode().split(" ")
+        found = _Look(int(began), hardened != "0", frozenset(ended))
+        return found if found.began <= time.monotonic_ns() else _NONE
+    except (OSError, ValueError):
+        return _NONE
+
+
+_NONE = _Look(-1, True, frozenset())
+
+
+@contextlib.contextmanager
+def _marked(path: str, ended: t.Iterable[str]) -> t.Iterator[None]:
+    """Let others know whose run is at its last line: a file for each beside the status, which is locked meanwhile."""
+    directory = os.path.dirname(path)
+    with contextlib.ExitStack() as marks:
+        for workload in ended:
+            mark = os.path.join(directory, f"{workload}{_MARK}")
+            with contextlib.suppress(OSError, VoltError):
+                os.makedirs(directory, mode=0o750, exist_ok=True)
+                marks.callback(os.close, t.cast(int, lock_file(mark, fcntl.LOCK_EX, time.monotonic() + 1, mark)))
+                marks.callback(files.quietly, os.unlink, mark)
+        yield
+
+
+def _ended(path: str) -> t.Set[str]:
+    """Whose run is at its last line, as others say that are alive. What a dead one left is removed."""
+    directory, found = os.path.dirname(path), set()
+    for mark in [os.path.join(directory, name) for name in files.names_in(directory) if name.endswith(_MARK)]:
+        with contextlib.suppress(OSError), Closing(open_file(mark)) as fd:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                os.unlink(mark)
+            except BlockingIOError:
+                found.add(os.path.basename(mark)[: -len(_MARK)])
+    return found
 
 
 def _write_metrics(there: Survey, records: str, against: t.List[str]) -> bool:
@@ -171,8 +252,11 @@ def _write_metrics(there: Survey, records: str, against: t.List[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _turn(path: str) -> t.Iterator[None]:
-    """One at a time: of two runs that end together, the one that looked first must not write last. Who cannot make the directory has no one beside it."""
+def _turn(path: str) -> t.Iterator[t.Optional[int]]:
+    """One at a time: of two runs that end together, the one that looked first must not write last. Who cannot make the directory has no one beside it.
+
+    Gives a descriptor of the lock's file.
+    """
     directory = os.path.dirname(path)
     fd = None
     try:
@@ -184,20 +268,20 @@ def _turn(path: str) -> t.Iterator[None]:
     except (OSError, StoreError):
         pass
     try:
-        yield
+        yield fd
     finally:
         if fd is not None:
             os.close(fd)
 
 
-def _try(ended: t.Container[str], hardened: bool) -> t.List[str]:
+def _try(ended: t.AbstractSet[str], hardened: bool) -> t.List[str]:
     try:
-        return bring_up(lambda: survey(ended=ended), hardened=hardened)
+        return bring_up(hardened=hardened, ended=ended)
     except Exception as error:  # one of the system's, or a bug of ours
         return [f"The status could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
 
 
-def publish(complain: t.Callable[[str], None], ended: t.Container[str] = (), hardened: bool = False) -> None:
+def publish(complain: t.Callable[[str], None], ended: t.AbstractSet[str] = frozenset(), hardened: bool = False) -> None:
     """The same, by a separate process: a store or source that does not respond must not keep a unit from ending. A failure does not affect the backup.
 
     :param complain: called for what could not be written. :param ended: workloads whose run is at its last line. :param hardened: see `bring_up`.

@@ -169,7 +169,7 @@ def _run_by_hand(job: Job, record: RunRecord, complain: hooks.Complain) -> Ran:
         finally:
             told = {"reason": failure.message} if failure is not None else hooks.told_of(record.read().get("success", {}))
             hooks.announce(job, "success" if failure is None else "failure", told, complain)
-            public.publish(complain, ended=(job.workload,))
+            public.publish(complain, ended={job.workload})
     if failure is not None and ran is None:
         raise failure
     return t.cast(Ran, ran)._replace(failure=failure)

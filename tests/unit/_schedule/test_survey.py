@@ -10,7 +10,9 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 import time
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +220,7 @@ def test_metrics_that_cannot_be_written_are_trouble(host: Host) -> None:
     shutil.rmtree(host.top / "prom")
     (problem,) = look(host).problems
     assert problem.what == "metrics" and "cannot be written" in problem.reason
-    complaints = public.bring_up(lambda: look(host), host.places.records, host.places.public)
+    complaints = public.bring_up(lambda _ended: look(host), host.places.records, host.places.public)
     assert len(complaints) == 1 and "cannot be written" in complaints[0]
     assert look(host).trouble == ["metrics"]
 
@@ -230,7 +232,7 @@ def test_whether_metrics_can_be_written_is_known_by_who_writes_them(host: Host, 
     host.declare(host.job()._replace(metrics=str(prom / "volt.prom")))
 
     def bring_up(hardened: bool = False) -> list[str]:
-        return public.bring_up(lambda: look(host), host.places.records, host.places.public, hardened)
+        return public.bring_up(lambda _ended: look(host), host.places.records, host.places.public, hardened)
 
     def fail(_content: str, path: str) -> None:
         raise VoltError(f"{path} cannot be written: no space left on device.")
@@ -349,7 +351,7 @@ def test_others_learn_how_it_fares_and_nothing_else(host: Host, monkeypatch: pyt
     assert public.read(str(path))["trouble"] == ["status.json"]
     host.declare(host.job(), host.job("db"))
     host.record().fail(VoltError(f"It broke at {host.source}/secret."), "")
-    assert public.bring_up(lambda: look(host)._replace(problems=[Problem("store", "store missing", "at /x/y")]), host.places.records, str(path)) == []
+    assert public.bring_up(lambda _ended: look(host)._replace(problems=[Problem("store", "store missing", "at /x/y")]), host.places.records, str(path)) == []
     assert path.stat().st_mode & 0o7777 == 0o640 and path.parent.stat().st_mode & 0o7777 == 0o2750
     assert "/" not in path.read_text() and "secret" not in path.read_text()
     told = public.read(str(path))
@@ -377,7 +379,7 @@ def test_what_others_learn_always_has_an_end(host: Host, monkeypatch: pytest.Mon
     host.declare(host.job(interval="7d"))
     assert public.read(host.places.public)["holds_until"] - time.time() < 8 * 86400
     monkeypatch.setattr(upkeep, "is_watched", lambda _directory: True)
-    public.bring_up(lambda: look(host), host.places.records, host.places.public)
+    public.bring_up(lambda _ended: look(host), host.places.records, host.places.public)
     assert 3600 < public.read(host.places.public)["holds_until"] - time.time() <= 7200
 
 
@@ -391,7 +393,7 @@ def test_a_status_that_cannot_be_updated_is_removed(host: Host, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(public.files, "write_file", full)
-        (against,) = public.bring_up(lambda: look(host), host.places.records, host.places.public)
+        (against,) = public.bring_up(lambda _ended: look(host), host.places.records, host.places.public)
     assert "no space left" in against and public.read(host.places.public)["trouble"] == ["status.json"]
 
 
@@ -492,3 +494,61 @@ def test_locks_of_runs_go_with_the_last_schedule(host: Host) -> None:
         assert os.listdir(directory) == ["quiesce.lock"]
     public.write(there, host.places.public)
     assert not directory.exists()
+
+
+def test_one_look_serves_all_runs_that_wait(host: Host) -> None:
+    """Twenty runs end while one looks: one more look takes in all of them, and each is shown as ended. One that died at its last line is not."""
+    host.declare(host.job())
+    Path(host.places.public).with_name("dead.ended").touch()
+    looks: list[frozenset[str]] = []
+    first, go = threading.Event(), threading.Event()
+
+    def slowly(ended: AbstractSet[str]) -> survey.Survey:
+        looks.append(frozenset(ended))
+        first.set()
+        assert go.wait(30)
+        return look(host)
+
+    def end(*ended: str) -> None:
+        assert public.bring_up(slowly, host.places.records, host.places.public, ended=set(ended)) == []
+
+    begun = threading.Thread(target=end)
+    begun.start()
+    assert first.wait(30)
+    others = [threading.Thread(target=end, args=(f"w{number}",)) for number in range(20)]
+    for thread in others:
+        thread.start()
+    room = Path(host.places.public).parent
+    until = time.monotonic() + 30
+    while len(list(room.glob("*.ended"))) < 20:
+        assert time.monotonic() < until
+    time.sleep(0.2)  # the last of them has said so, and now waits
+    go.set()
+    for thread in [begun, *others]:
+        thread.join()
+    assert looks[0] == frozenset() and looks[1] == {f"w{number}" for number in range(20)}
+    assert len(looks) == 2 and not list(room.glob("*.ended"))
+
+
+def test_a_look_without_metrics_serves_no_run_that_writes_them(host: Host) -> None:
+    places = host.places
+    counts = []
+    for hardened, later in ((True, True), (True, False), (False, True)):
+        lock = Path(places.public).with_name(public.LOCK)
+        lock.parent.mkdir(exist_ok=True)
+        lock.write_text(f"{time.monotonic_ns() + 10**12} {int(hardened)}", encoding="ascii")
+        counts.append(public._last_look(os.open(lock, os.O_RDONLY)).began)
+        lock.write_text(f"{time.monotonic_ns()} {int(hardened)} w1", encoding="ascii")
+        found = public._last_look(os.open(lock, os.O_RDONLY))
+        assert found.serves(public._Look(0, later, {"w1"})) is (not hardened or later)
+        assert not found.serves(public._Look(0, later, {"w2"})) and not found.serves(public._Look(found.began, later, set()))
+    assert counts == [-1] * 3  # of the future: it was written before the last boot
+
+
+@pytest.mark.parametrize("text", ["", "x", "1", "1 2 3\xff", "99999999999999999999999 0"])
+def test_a_lock_that_tells_of_no_look(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "lock"
+    path.write_text(text, encoding="latin-1")
+    fd = os.open(path, os.O_RDONLY)
+    assert not public._last_look(fd).serves(public._Look(10, True, frozenset()))
+    os.close(fd)
