@@ -329,7 +329,7 @@ class Catalog:
         # The manifest that the sidecar names, and no other: another backup directory may have a backup of the same id. But what a
         # sidecar says is only believed if the manifest's own name agrees.
         names = [reference] if reference is not None and records.owner(reference) == backup else self.manifests_of(backup)
-        there = os.path.lexists(self.path(backup))
+        there = self.exists(backup)
         with store_errors(f"deleting backup {backup}"):
             if there:
                 there = files.unlink(self.path(backup))
@@ -380,7 +380,7 @@ class Catalog:
             return sidecar
 
     def exists(self, backup: str) -> bool:
-        return os.path.lexists(self.path(backup))
+        return not files.is_gone(self.path(backup))
 
 
 def parse_created(sidecar: Sidecar) -> t.Any:

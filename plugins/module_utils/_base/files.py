@@ -288,6 +288,17 @@ def unlink(path: Path, directory: t.Optional[int] = None) -> bool:
     return True
 
 
+def is_gone(path: Path) -> bool:
+    """Whether there is nothing of this name. Where that cannot be told, there may be something; `os.path.lexists` says that there is nothing then."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def quietly(call: t.Callable[[str], t.Any], path: str) -> None:
     """Call something that may fail: a later run removes the same files."""
     with contextlib.suppress(OSError):

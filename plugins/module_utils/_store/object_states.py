@@ -12,6 +12,7 @@ import os
 import struct
 import typing as t
 
+from .._base import files
 from . import codec, layout, pack
 from .pack_tables import SUSPECT
 from .table import Mapped, Table, Unusable, foldable, table_files
@@ -93,7 +94,7 @@ class ObjectStates:
 
     def is_gone(self, digest: bytes) -> bool:
         """Whether there is no object of this name, in whatever form."""
-        return not any(os.path.lexists(os.path.join(self._store, layout.object_path(digest, suffix))) for suffix in codec.SUFFIXES)
+        return all(files.is_gone(os.path.join(self._store, layout.object_path(digest, suffix))) for suffix in codec.SUFFIXES)
 
     # ---- writing
 

@@ -22,7 +22,7 @@ import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .._base import Damaged, Progress, Unsupported
+from .._base import Damaged, Progress, Unsupported, files
 from . import codec, layout, pack
 from .object_states import object_bound
 from .rounds import SPACE
@@ -50,7 +50,7 @@ class StoreFile(t.NamedTuple):
 def fault(store: Store, file: StoreFile) -> t.Optional[str]:
     """What is wrong with a file's bytes, or None, also where it is not in its place any more. Any thread."""
     wrong = _fault(store, file)
-    if wrong is not None and store.is_in_place(file.path):
+    if wrong is not None and not files.is_gone(store.full_path(file.path)):
         return _fault(store, file)  # a collection may have moved it away, and back
     return None
 

@@ -164,3 +164,12 @@ def test_short_writes_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", some)
     files.write_all(1, b"0123456789")
     assert bytes(taken) == b"0123456789"
+
+
+def test_what_cannot_be_looked_at_is_not_gone(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nothing")
+    (tmp_path / "loop").symlink_to("loop")
+    assert [files.is_gone(str(tmp_path / name)) for name in ("file", "dangling", "nothing", "nothing/f", "file/f", "loop/f")] == [
+        False, False, True, True, True, False,
+    ]  # fmt: skip
