@@ -28,6 +28,11 @@ options:
       profile:
         description: A profile of the host's files, in place of a key.
         type: str
+      credential:
+        description:
+          - Name of a credential of systemd on the host, in place of a key. It contains a JSON object with the keys above, and lies encrypted in
+            C(/etc/credstore.encrypted), so that no file has the key in the clear. See C(systemd-creds) of systemd 250 or newer.
+        type: str
 """
 
     # For a module that reads what is on a remote.

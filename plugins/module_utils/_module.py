@@ -88,6 +88,7 @@ CREDENTIALS: t.Dict[str, t.Any] = {
         "secret_key": {"type": "str", "no_log": True},
         "session_token": {"type": "str", "no_log": True},
         "profile": {"type": "str"},
+        "credential": {"type": "str"},
     },
 }
 

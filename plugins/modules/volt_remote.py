@@ -75,7 +75,8 @@ options:
     description:
       - File on the host with its keys, for a sealed remote. C(volt-backup remote keys) makes the keys of all hosts from one recovery key, on the controller.
       - With O(init), the remote is made a sealed one. What a host copies there, it cannot read back.
-    type: path
+      - V(credential:NAME) reads the content of the file from a credential of systemd, see O(credentials.credential).
+    type: str
   ca:
     description:
       - A file of certificates on the host. The server's is checked against these, in place of those of the system.
@@ -117,6 +118,11 @@ options:
         type: str
       profile:
         description: A profile of the host's files, in place of a key.
+        type: str
+      credential:
+        description:
+          - Name of a credential of systemd on the host, in place of a key. It contains a JSON object with the keys above, and lies encrypted in
+            C(/etc/credstore.encrypted), so that no file has the key in the clear. See C(systemd-creds) of systemd 250 or newer.
         type: str
 seealso:
   - module: volt.backup.volt_backup
@@ -258,7 +264,7 @@ OPTIONS = dict(
     host_name=dict(type="str"),
     jobs=dict(type="int", default=4),
     bandwidth=dict(type="str"),
-    keys=dict(type="path", no_log=False),
+    keys=dict(type="str", no_log=False),
     ca=dict(type="path"),
     storage_class=dict(type="str"),
     lock=dict(type="str"),
@@ -274,10 +280,9 @@ def work(task: Task) -> Result:
         return remove(task, before)
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
     lock = None if params["lock"] is None else declared.parse_lock(params["lock"])
-    places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "keys", "share")}
-    wanted = declared.check(
-        Settings(host=params["host_name"], bandwidth=rate, lock=lock, credentials=declared.given(params["credentials"]), **places)
-    )
+    places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "share")}
+    keys, credentials = declared.check_keys(params["keys"]), declared.given(params["credentials"])
+    wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, lock=lock, keys=keys, credentials=credentials, **places))
     if before is not None and url.same(before.url, wanted.url):
         wanted = wanted._replace(id=before.id)
     begun = Remote(task.manager, wanted).begin(task.dry) if params["init"] else None

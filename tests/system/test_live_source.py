@@ -381,6 +381,19 @@ def test_where_no_birth_is_reported_links_are_checked_again_and_not_read_again(b
     assert (bench.target / "a/log").stat().st_nlink == 3
 
 
+@pytest.mark.parametrize("lacking", [{b"one"}, {b"two"}, {b"one", b"three"}])
+def test_no_link_is_lost_where_one_birth_cannot_be_told(bench, monkeypatch, lacking: set[bytes]) -> None:
+    """A disk that stutters."""
+    bench.files(one=noise(1000))
+    for name in ("two", "three"):
+        os.link(bench.source / "one", bench.source / name)
+    real = kernel.birth
+    monkeypatch.setattr(kernel, "birth", lambda directory, name, inode: -1 if os.fsencode(name) in lacking else real(directory, name, inode))
+    assert not bench.create().backup["unstable"]
+    bench.restore()
+    assert (bench.target / "one").stat().st_nlink == 3
+
+
 @pytest.mark.parametrize("births", [True, False])
 def test_a_name_that_leads_elsewhere_by_now_is_a_file_of_its_own_and_named(bench, meanwhile, monkeypatch, births: bool) -> None:
     if not births:

@@ -662,7 +662,7 @@ def test_credentials_of_the_host(servers: Servers, monkeypatch: pytest.MonkeyPat
     ("keys", "sentence"),
     [
         ({"access_key": "AK", "secret_key": "hidden\n"}, "secret_key of the credentials contains spaces at the ends, a line break or other invalid characters"),
-        ({"access_key": "AK"}, "credentials need `access_key` and `secret_key`, or else `profile`; correct them"),
+        ({"access_key": "AK"}, "credentials need `access_key` and `secret_key`, or else `profile`, or else `credential`; correct them"),
         ({"secret_key": "hidden"}, "credentials need `access_key` and `secret_key`"),
         ({"access_key": "AK", "secret_key": "hidden", "profile": "p"}, "credentials need `access_key` and `secret_key`, or else `profile`"),
         ({"session_token": "hidden"}, "credentials need `access_key` and `secret_key`"),

@@ -56,6 +56,7 @@ class LinkCheck:
 
         :param root: the entry of the source, with its tree.
         """
+        self._notes.join_undated()
         for key, group in self._notes.link_groups.items():
             if len(group) < 2:
                 continue

@@ -100,6 +100,11 @@ class LinkGroup:
     def add(self, here: Directory, name: bytes) -> None:
         self._names.append((here, name))
 
+    def join(self, other: LinkGroup) -> None:
+        """Take the names of another group, which may be of the same file."""
+        self.steady = self.steady and other.steady and self.stamp == other.stamp
+        self._names += other._names
+
     @property
     def paths(self) -> t.List[bytes]:
         return [join(here.path, name) for here, name in self._names]
@@ -148,6 +153,12 @@ class Notes:
         elif group.stamp != stamp(info):
             group.steady = False
         group.add(here, here.names[position])
+
+    def join_undated(self) -> None:
+        """A name of a file whose birth could not be told may be one of each file with its inode number: these are one group."""
+        undated = {key[:2]: group for key, group in self.link_groups.items() if key[2] < 0}
+        for key in [key for key in self.link_groups if key[2] >= 0 and key[:2] in undated] if undated else ():
+            undated[key[:2]].join(self.link_groups.pop(key))
 
     def doubt_links(self, info: os.stat_result) -> None:
         """What was read under a name was not in the state in which the name was listed."""

@@ -22,7 +22,7 @@ import re
 import typing as t
 
 from .._base import NotFound, UsageError, VoltError, files, newer, reason
-from . import about, names, s3_client, url
+from . import about, credential, names, s3_client, url
 
 DIRECTORY = "/etc/volt/remotes"
 #: The longest lock in days: it cannot be taken back.
@@ -91,6 +91,16 @@ def check(settings: Settings) -> Settings:
 def given(credentials: t.Optional[t.Mapping[str, t.Optional[str]]]) -> t.Optional[t.Dict[str, str]]:
     """Credentials without those that are not set; None where none is."""
     return {name: value for name, value in (credentials or {}).items() if value is not None} or None
+
+
+def check_keys(text: t.Optional[str]) -> t.Optional[str]:
+    """Where a declaration finds the keys of this host; UsageError for what is neither an absolute path nor the name of a credential."""
+    name = None if text is None else credential.named(text)
+    if name is not None:
+        credential.check_name(name)
+    elif text is not None and (not os.path.isabs(text) or "\0" in text):
+        raise UsageError(f"`keys` {text!r} is invalid; write an absolute path, or credential:NAME.")
+    return text
 
 
 def parse_rate(text: str) -> int:

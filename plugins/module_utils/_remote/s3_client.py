@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import json
 import os
 import re
 import threading
@@ -23,13 +24,13 @@ import typing as t
 import urllib.parse
 
 from .._base import RemoteError, UsageError, open_file, reason, show
-from . import s3_failures
+from . import credential, s3_failures
 from .transport import NAME
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]\Z")
 _REGION = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _OPTIONS = ("endpoint", "region", "style")
-_CREDENTIALS = ("access_key", "secret_key", "session_token", "profile")
+_CREDENTIALS = ("access_key", "secret_key", "session_token", "profile", "credential")
 #: Seconds: to get a connection, and between two pieces of an answer.
 _CONNECT, _READ = 10, 60
 
@@ -117,7 +118,8 @@ def _time(text: t.Any) -> t.Optional[datetime.datetime]:
 class Client:
     """A client of botocore: `call` makes one attempt at a request. Threads may share it.
 
-    :param credentials: access_key and secret_key, perhaps session_token; or profile; None for those of the environment or the machine.
+    :param credentials: access_key and secret_key, perhaps session_token; or profile; or credential, the name of one of systemd that holds them as JSON;
+        None for those of the environment or the machine.
     :param ca: a file with certificates that the server's is checked against; empty for those of the system.
     :param proxy: the URL of a proxy; empty for that of the environment. :param connections: how many to keep.
     """
@@ -131,6 +133,8 @@ class Client:
             raise RemoteError(f"{place.url}: S3 needs the Python package boto3 on this host; install python3-boto3, then run again.") from None
         given = dict(credentials or {})
         check_credentials(place, given)
+        if "credential" in given:
+            given = open_credential(place, given["credential"])
         if ca:
             _check_ca(place, ca)
         self._place, self._own = place, _Own()
@@ -201,9 +205,23 @@ def check_credentials(place: Place, given: t.Mapping[str, str]) -> None:
     for key, value in given.items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
             raise UsageError(f"{place.url}: {key} of the credentials contains spaces at the ends, a line break or other invalid characters; correct it.")
-    keys = bool(given.get("access_key")), bool(given.get("secret_key"))
-    if keys[0] != keys[1] or keys[0] == bool(given.get("profile")) and given:
-        raise UsageError(f"{place.url}: credentials need `access_key` and `secret_key`, or else `profile`; correct them.")
+    ways = [any(given.get(key) for key in way) for way in (("access_key", "secret_key"), ("profile",), ("credential",))]
+    if given and (sum(ways) != 1 or bool(given.get("access_key")) != bool(given.get("secret_key"))):
+        raise UsageError(f"{place.url}: credentials need `access_key` and `secret_key`, or else `profile`, or else `credential`; correct them.")
+    if ways[2]:
+        credential.check_name(given["credential"])
+
+
+def open_credential(place: Place, name: str) -> t.Dict[str, str]:
+    text = credential.read(name)
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict) or "credential" in found:
+            raise ValueError(name)
+    except (ValueError, RecursionError):
+        raise UsageError(f"Credential {name} is not a JSON object with `access_key` and `secret_key`, or with `profile`; encrypt it again.") from None
+    check_credentials(place, found)
+    return found
 
 
 def _check_ca(place: Place, path: str) -> None:

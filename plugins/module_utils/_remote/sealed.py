@@ -31,7 +31,7 @@ import re
 import typing as t
 
 from .._base import Damaged, UsageError, files, newer, reason, show
-from . import age, names
+from . import age, credential, names
 from .keys import Keys, Parts
 
 if t.TYPE_CHECKING:
@@ -110,7 +110,7 @@ def parse_recovery(text: str, what: str) -> Recovery:
 
 
 def read_host(path: str) -> HostKeys:
-    """The keys of a host from their file; UsageError where they are none."""
+    """The keys of a host from their file, or from a credential; UsageError where they are none."""
     try:
         value = json.loads(_read(path))
         number = value.pop("keys")
@@ -135,6 +135,9 @@ def write(path: str, text: str) -> None:
 
 
 def _read(path: str) -> str:
+    name = credential.named(path)
+    if name is not None:
+        return credential.read(name)
     try:
         return files.read_file(path, _MOST).decode("utf-8", "replace")
     except OSError as error:
