@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import multiprocessing
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import create,
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
+from ansible_collections.volt.backup.plugins.module_utils._base import kernel
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout
 from ansible_collections.volt.backup.plugins.module_utils._store.refs import Refs
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
@@ -72,6 +75,47 @@ def test_two_that_choose_one_id_get_two(bench, monkeypatch, same: bool, apart: b
     found = [one for directory in dict.fromkeys(directories) for one in Manager(str(bench.store), str(directory)).find(Query("work"))]
     assert sorted(one["id"] for one in found) == IDS and not any(one["damaged"] for one in found)
     assert sorted(filter(lambda owner: owner.startswith("work"), map(records.owner, Refs(str(bench.store)).names()))) == IDS
+    assert bench.manager.verify(VerifyRequest(level="content")).damage == []
+
+
+@pytest.mark.parametrize("renames", [True, False], ids=["vfat", "neither"])
+def test_two_of_one_manifest_without_hard_links(bench, monkeypatch, renames: bool) -> None:
+    """Both give the same manifest its name, and one is done before the other writes its sidecar: no manifest goes that a sidecar needs."""
+    bench.source.mkdir()
+    Manager(str(bench.store), str(bench.backups), PATIENCE).create(create.CreateRequest("first", str(bench.source)))
+    both, done, rename, met = FORK.Barrier(2), FORK.Event(), os.rename, Counter()
+    monkeypatch.setattr(create, "now", lambda: MOMENT)
+
+    def lacks(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def together(beside: str, path: str) -> None:
+        met[Path(path).parent.name] += 1
+        if Path(path).parent.name != "refs" or met["refs"] > 1:
+            return rename(beside, path)
+        first = both.wait(PATIENCE) == 0  # both have seen that the name is free
+        rename(beside, path)
+        both.wait(PATIENCE)
+        assert first or done.wait(PATIENCE)
+
+    monkeypatch.setattr(os, "link", lacks)
+    monkeypatch.setattr(os, "rename", together)
+    if not renames:
+        monkeypatch.setattr(kernel, "rename_new", lacks)
+
+    def run() -> None:
+        backup(bench.store, bench.backups, source)
+        done.set()
+
+    source = sources(bench.top, True)[0]
+    runs = [FORK.Process(target=run) for _number in range(2)]
+    for one in runs:
+        one.start()
+    for one in runs:
+        one.join()
+    assert [one.exitcode for one in runs] == [0, 0]
+    found = bench.manager.find(Query("work"))
+    assert sorted(one["id"] for one in found) == IDS and not any(one["damaged"] for one in found)
     assert bench.manager.verify(VerifyRequest(level="content")).damage == []
 
 

@@ -73,7 +73,7 @@ def _add(run: Transaction, path: str, sidecar: Sidecar, manifest: bytes, alone: 
                 files.write_file(path, records.encode_sidecar(sidecar), exclusive=True)
                 return True
         except FileExistsError:
-            pass
+            return False  # a sidecar of this very manifest: where names are not exclusive (`give_name`), two may write that at one moment
         except LockLost:
             refs.remove([name])
             raise

@@ -36,6 +36,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 LEFTOVER_NAME = re.compile(r"\..+\.\d+\.tmp\Z")
 #: What says that this process, and not the file, lacks something.
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+#: What a file system or kernel says that lacks a way to give names.
+_NO_SUCH_CALL = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _openat2 = True  # until the kernel says otherwise
 
 
@@ -251,17 +253,26 @@ def foresee_write(path: str) -> None:
 
 
 def give_name(beside: str, path: str) -> None:
-    """Give a file its name unless another file has it; file systems without hard links leave a moment in which two may take it."""
+    """Give a file its name unless another file has it.
+
+    Where a file system has neither hard links nor RENAME_NOREPLACE, two may take the name at one moment, and the later one has it.
+    """
     try:
         os.link(beside, path)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in _NO_SUCH_CALL:
+            raise
+    else:
+        os.unlink(beside)
+        return
+    try:
+        kernel.rename_new(beside, path, kernel.AT_FDCWD, kernel.AT_FDCWD)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
             raise
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
         os.rename(beside, path)
-    else:
-        os.unlink(beside)
 
 
 def write_all(fd: int, data: t.Any) -> None:
