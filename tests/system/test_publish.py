@@ -119,6 +119,24 @@ def test_two_of_one_manifest_without_hard_links(bench, monkeypatch, renames: boo
     assert bench.manager.verify(VerifyRequest(level="content")).damage == []
 
 
+def test_a_name_whose_answer_was_lost_is_ours(bench, monkeypatch) -> None:
+    """On NFS the answer to a request can be lost. The request is sent again, and then the name is taken: by us."""
+    bench.source.mkdir()
+    real, sent = os.link, Counter()
+
+    def twice(beside: str, path: str) -> None:
+        sent[os.path.dirname(path)] += 1
+        real(beside, path)
+        if sent[os.path.dirname(path)] == 1:
+            real(beside, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", twice)
+        made = bench.create().backup
+    assert [one["id"] for one in bench.found()] == [made["id"]] and not made["id"].endswith("-2") and bench.found()[0]["damaged"] is False
+    assert bench.manager.verify(VerifyRequest(level="content")).unlisted == []
+
+
 def test_a_run_that_stands_still_while_it_writes_its_records_keeps_no_other(bench, monkeypatch) -> None:
     """Deleting waits for it, and creating does not."""
     bench.source.mkdir()

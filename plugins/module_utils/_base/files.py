@@ -260,6 +260,9 @@ def give_name(beside: str, path: str) -> None:
     try:
         os.link(beside, path)
     except OSError as error:
+        if error.errno == errno.EEXIST and os.path.samestat(os.lstat(beside), os.lstat(path)):
+            os.unlink(beside)  # on NFS the answer to a request can be lost, and the request is sent again
+            return
         if error.errno not in _NO_SUCH_CALL:
             raise
     else:
