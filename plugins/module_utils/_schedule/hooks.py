@@ -65,7 +65,7 @@ def post(workload: str, result: str, complain: Complain) -> str:
         return _post(job, record, result, complain)
     finally:
         _tidy(job)
-        public.publish(complain, ended={workload})
+        public.publish(complain, ended={workload}, invocation=invocation(workload))
 
 
 def _tidy(job: Job) -> None:

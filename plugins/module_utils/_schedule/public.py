@@ -37,11 +37,13 @@ from .survey import Survey, survey
 PATH = f"{units.RUNTIME}/status.json"
 #: Beside it.
 LOCK = "lock"
-#: Ends the name of a file beside it that says of a workload that its run is at its last line.
+#: Ends the name of a file beside it that says of a workload that its run is at its last line, see `_marked`.
 _MARK = ".ended"
 GROUP = "volt"
 FORMAT = 1
 _MOST = 16 << 20
+#: No id of a run of a unit has more characters.
+_LONGEST = 64
 #: Seconds that one may take to look, and to wait for its turn.
 _PATIENCE = 60.0
 #: What of a row may be known.
@@ -148,20 +150,22 @@ def bring_up(
     path: str = PATH,
     hardened: bool = False,
     ended: t.AbstractSet[str] = frozenset(),
+    invocation: str = "",
     shared: bool = True,
 ) -> t.List[str]:
     """Update this file and the metrics; returns a sentence for each that could not be written.
 
     Of many runs that end together, one looks for all that wait meanwhile: each look takes in the whole host.
 
-    :param look: gets the workloads whose run is at its last line. :param ended: those of this run.
+    :param look: gets the workloads whose run is at its last line, and runs of units that were. :param ended: the workloads of this run.
+    :param invocation: which run of a unit it is; empty for one by hand.
     :param hardened: this is a service without the right to write in directories of others, so the metrics are left to who comes after it.
     :param shared: the look of another run will do as well.
     """
     against: t.List[str] = []
     came = time.monotonic_ns()
     try:
-        with _marked(path, ended), _turn(path) as turn:
+        with _marked(path, ended, invocation), _turn(path) as turn:
             mine = _Look(came, hardened, ended)
             if turn is None or not shared or not _last_look(turn).serves(mine):
                 mine = _Look(time.monotonic_ns(), hardened, ended | _ended(path))
@@ -191,10 +195,7 @@ class _Look(t.NamedTuple):
 
     def note(self, lock: int) -> None:
         """Write it into the lock's file, for those that wait."""
-        text = " ".join([str(self.began), str(int(self.hardened)), *sorted(self.ended)])
-        with contextlib.suppress(OSError):
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, text.encode(), 0)
+        _note(lock, " ".join([str(self.began), str(int(self.hardened)), *sorted(self.ended)]))
 
 
 def _last_look(lock: int) -> _Look:
@@ -211,30 +212,48 @@ _NONE = _Look(-1, True, frozenset())
 
 
 @contextlib.contextmanager
-def _marked(path: str, ended: t.Iterable[str]) -> t.Iterator[None]:
-    """Let others know whose run is at its last line: a file for each beside the status, which is locked meanwhile."""
+def _marked(path: str, ended: t.Iterable[str], invocation: str) -> t.Iterator[None]:
+    """Let others know whose run is at its last line: a file for each beside the status, which is locked meanwhile.
+
+    The unit of a run ends a little later than this process. So its file stays, and names the run.
+    """
     directory = os.path.dirname(path)
     with contextlib.ExitStack() as marks:
         for workload in ended:
             mark = os.path.join(directory, f"{workload}{_MARK}")
             with contextlib.suppress(OSError, VoltError):
                 os.makedirs(directory, mode=0o750, exist_ok=True)
-                marks.callback(os.close, t.cast(int, lock_file(mark, fcntl.LOCK_EX, time.monotonic() + 1, mark)))
-                marks.callback(files.quietly, os.unlink, mark)
+                fd = t.cast(int, lock_file(mark, fcntl.LOCK_EX, time.monotonic() + 1, mark))
+                marks.callback(os.close, fd)
+                if not invocation:
+                    marks.callback(files.quietly, os.unlink, mark)
+                _note(fd, invocation)
         yield
 
 
 def _ended(path: str) -> t.Set[str]:
-    """Whose run is at its last line, as others say that are alive. What a dead one left is removed."""
+    """Whose run is at its last line, as others say that are alive; and the runs of units that were. What another one left that died is removed."""
     directory, found = os.path.dirname(path), set()
     for mark in [os.path.join(directory, name) for name in files.names_in(directory) if name.endswith(_MARK)]:
         with contextlib.suppress(OSError), Closing(open_file(mark)) as fd:
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                os.unlink(mark)
             except BlockingIOError:
                 found.add(os.path.basename(mark)[: -len(_MARK)])
+                continue
+            invocation = os.read(fd, _LONGEST).decode("ascii", "replace")
+            if invocation:
+                found.add(invocation)
+            else:
+                os.unlink(mark)
     return found
+
+
+def _note(lock: int, text: str) -> None:
+    """Let the file of a lock have a text, for others."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode(), 0)
 
 
 def _write_metrics(there: Survey, records: str, against: t.List[str]) -> bool:
@@ -274,20 +293,20 @@ def _turn(path: str) -> t.Iterator[t.Optional[int]]:
             os.close(fd)
 
 
-def _try(ended: t.AbstractSet[str], hardened: bool) -> t.List[str]:
+def _try(ended: t.AbstractSet[str], invocation: str, hardened: bool) -> t.List[str]:
     try:
-        return bring_up(hardened=hardened, ended=ended)
+        return bring_up(hardened=hardened, ended=ended, invocation=invocation)
     except Exception as error:  # one of the system's, or a bug of ours
         return [f"The status could not be written to {PATH} ({type(error).__name__}: {error}); run volt-backup status to see it."]
 
 
-def publish(complain: t.Callable[[str], None], ended: t.AbstractSet[str] = frozenset(), hardened: bool = False) -> None:
+def publish(complain: t.Callable[[str], None], ended: t.AbstractSet[str] = frozenset(), invocation: str = "", hardened: bool = False) -> None:
     """The same, by a separate process: a store or source that does not respond must not keep a unit from ending. A failure does not affect the backup.
 
-    :param complain: called for what could not be written. :param ended: workloads whose run is at its last line. :param hardened: see `bring_up`.
+    :param complain: called for what could not be written. Other parameters: see `bring_up`.
     """
     try:
-        against = apart(lambda _answer: _try(ended, hardened), _PATIENCE, "that writes the status")
+        against = apart(lambda _answer: _try(ended, invocation, hardened), _PATIENCE, "that writes the status")
     except VoltError as error:
         against = [error.message]
     for text in against:

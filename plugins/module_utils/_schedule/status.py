@@ -60,7 +60,8 @@ def load(directory: str = jobs.DIRECTORY, units_at: str = systemd.UNITS) -> t.Tu
 def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command: str = commands.PATH, ended: t.Container[str] = ()) -> t.List[Row]:
     """How schedules are doing.
 
-    :param stock: the existing backups. :param ended: workloads whose run counts as ended, because it is at its last line.
+    :param stock: the existing backups. :param ended: workloads whose run counts as ended, because it is at its last line; and ids of runs of units that
+        were there, whose units may still be about to end.
     :returns: for each `workload`, `state`, `overdue`, `reason`, `last_success`, `last_failure`, `next_elapse` (times in UTC, or None), and so on.
     """
     found: t.List[Row] = []
@@ -74,7 +75,7 @@ def status(known: t.Sequence[Job], stock: Stock, records: str = RECORDS, command
         record = RunRecord(job.workload, records)
         timer, service = ({} if shown is None else shown.get(f"{job.unit}.{kind}", {}) for kind in ("timer", "service"))
         note, busy = notes[job.workload], record.busy()
-        if job.workload in ended:
+        if job.workload in ended or service.get("ActiveState") == "deactivating" and service.get("InvocationID") in ended:
             service, busy = {}, False
         if _is_unended(note) and not busy:
             note = record.read()  # it has ended meanwhile

@@ -82,7 +82,7 @@ def survey(
 ) -> Survey:
     """Look at everything.
 
-    :param ended: workloads whose run is at its last line. :param without: workloads whose schedule is about to go.
+    :param ended: see `status.status`. :param without: workloads whose schedule is about to go.
     :param named: the manager of a requested place, which is checked in addition to those of the schedules.
     """
     known, rows = status.load(directory, units_at)

@@ -530,6 +530,30 @@ def test_one_look_serves_all_runs_that_wait(host: Host) -> None:
     assert len(looks) == 2 and not list(room.glob("*.ended"))
 
 
+def test_a_unit_that_is_about_to_end_does_not_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends a little later than its last line. A run that looks then may be the last to look for a long time. A later run of the unit does run."""
+    host.declare(host.job())
+    run(host)
+    service = {"ActiveState": "deactivating", "LoadState": "loaded", "InvocationID": "a" * 32}
+    monkeypatch.setattr(status.systemd, "running", lambda: True)
+    monkeypatch.setattr(systemd, "show", lambda asked, *_properties: {name: service if name.endswith("app.service") else FINE for name in asked})
+
+    def bring_up(**more: Any) -> str:
+        def look_now(ended: AbstractSet[str]) -> survey.Survey:
+            return survey.survey(host.places.jobs, host.places.records, host.places.units, host.places.command, ended)
+
+        assert public.bring_up(look_now, host.places.records, host.places.public, **more) == []
+        return str(public.read(host.places.public)["schedules"][0]["state"])
+
+    assert bring_up() == "running"
+    assert bring_up(ended={"app"}, invocation="a" * 32) == "ok"
+    assert bring_up() == "ok" and bring_up(ended={"db"}, invocation="c" * 32) == "ok"
+    service["InvocationID"] = "b" * 32
+    assert bring_up() == "running"
+    service.update(ActiveState="activating", InvocationID="a" * 32)
+    assert bring_up() == "running"
+
+
 def test_a_look_without_metrics_serves_no_run_that_writes_them(host: Host) -> None:
     places = host.places
     counts = []
