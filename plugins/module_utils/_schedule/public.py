@@ -169,6 +169,8 @@ def bring_up(
             mine = _Look(came, hardened, ended)
             if turn is None or not shared or not _last_look(turn).serves(mine):
                 mine = _Look(time.monotonic_ns(), hardened, ended | _ended(path))
+                if turn is not None:
+                    _note(turn, "")  # where this look fails, the one before serves nobody any more: its file may be gone
                 there = look(mine.ended)
                 if not hardened and _write_metrics(there, records, against):
                     del against[:]

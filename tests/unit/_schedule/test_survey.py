@@ -391,10 +391,16 @@ def test_a_status_that_cannot_be_updated_is_removed(host: Host, monkeypatch: pyt
     def full(*_arguments: Any, **_more: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def serves_who_waits() -> bool:
+        with open(Path(host.places.public).with_name(public.LOCK), "rb") as lock:
+            return public._last_look(lock.fileno()).serves(public._Look(0, False, frozenset()))
+
+    assert serves_who_waits()
     with monkeypatch.context() as patch:
         patch.setattr(public.files, "write_file", full)
         (against,) = public.bring_up(lambda _ended: look(host), host.places.records, host.places.public)
     assert "no space left" in against and public.read(host.places.public)["trouble"] == ["status.json"]
+    assert not serves_who_waits()
 
 
 def new(host: Host, *problems: Problem, arrives: bool = True) -> str | None:
