@@ -10,6 +10,8 @@
 
     /run/volt/               root:volt 2750, so that files get the group without the right to change owners
     /run/volt/status.json    root:volt 0640 {"format", "written", "deadline", and the part of a survey that the group may read}
+    /run/volt/lock           root 0600, locked while one looks; says when the last look began, and which runs it took for ended
+    /run/volt/<workload>.ended    root 0600, locked while a run is at its last line; contains the id of the run of the unit
 
 The role volt_runner creates the group; without it, only root can read the file. It contains when it was written and until when it is valid: until
 the next update or backup is due. A file that cannot be updated is removed, because it would be trusted.
