@@ -9,17 +9,20 @@ import datetime
 import errno
 import multiprocessing
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup import create, records
+from ansible_collections.volt.backup.plugins.module_utils._backup.catalog import Catalog
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
 from ansible_collections.volt.backup.plugins.module_utils._base import kernel
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import LockTimeout, NotFound
 from ansible_collections.volt.backup.plugins.module_utils._store.refs import Refs
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.tests.rigs.sample import LONG
 
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.timezone.utc)
@@ -138,7 +141,7 @@ def test_a_name_whose_answer_was_lost_is_ours(bench, monkeypatch) -> None:
 
 
 def test_a_run_that_stands_still_while_it_writes_its_records_keeps_no_other(bench, monkeypatch) -> None:
-    """Deleting waits for it, and creating does not."""
+    """Neither creating nor deleting waits for it, nor what changes a record."""
     bench.source.mkdir()
     first = bench.create().backup["id"]
     real, still, go = Refs.write, FORK.Event(), FORK.Event()
@@ -156,10 +159,75 @@ def test_a_run_that_stands_still_while_it_writes_its_records_keeps_no_other(benc
         assert still.wait(PATIENCE)
         hasty = Manager(str(bench.store), str(bench.backups), 0)
         assert hasty.create(create.CreateRequest("other", str(bench.source))).backup["id"].startswith("other")
+        assert hasty.protect(first).changed and hasty.protect(first, False).changed and hasty.delete(first)
         with pytest.raises(LockTimeout):
-            hasty.delete(first)
+            hasty.adopt()
     finally:
         go.set()
         stands.join()
-    assert Counter(one["workload_name"] for one in bench.found()) == {"work": 2, "other": 1}
-    assert bench.manager.delete(first)
+    assert Counter(one["workload_name"] for one in bench.found()) == {"work": 1, "other": 1}
+
+
+def test_two_that_change_one_record_take_turns(bench, monkeypatch) -> None:
+    """One protects a backup that another one is about to delete: it comes too late, and brings no record back. Other backups can be deleted meanwhile."""
+    bench.source.mkdir()
+    backup, other, third = (bench.create().backup["id"] for _number in range(3))
+    real, still, go = Catalog._remove, FORK.Event(), FORK.Event()
+
+    def stop(self: Catalog, *arguments: object) -> bool:
+        still.set()
+        assert go.wait(PATIENCE)
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "_remove", stop)
+        deletes = FORK.Process(target=bench.manager.delete, args=(backup,))
+        deletes.start()
+    hasty = Manager(str(bench.store), str(bench.backups), 0)
+    try:
+        assert still.wait(PATIENCE)
+        for act in (hasty.protect, hasty.delete):
+            with pytest.raises(LockTimeout):
+                act(backup)
+        assert hasty.delete(other) and hasty.protect(third).changed
+    finally:
+        go.set()
+        deletes.join()
+    assert deletes.exitcode == 0 and [one["id"] for one in bench.found()] == [third]
+    with pytest.raises(NotFound):
+        hasty.protect(backup)
+
+
+def test_a_record_that_two_change_at_once_has_both_changes(bench, monkeypatch) -> None:
+    """One waits for the lock of a record, which then is another file. What the other one wrote is read, and stays."""
+    bench.source.mkdir()
+    backup = bench.create().backup["id"]
+    real, still, go = Catalog.sidecar, FORK.Event(), FORK.Event()
+
+    def stop(self: Catalog, *arguments: object) -> object:
+        found = real(self, *arguments)
+        still.set()
+        assert go.wait(PATIENCE)
+        return found
+
+    def change(self: Catalog, one: str, does: object) -> object:
+        with monkeypatch.context() as patch:
+            patch.setattr(Catalog, "sidecar", stop)
+            return changes(self, one, does)
+
+    changes = Catalog.change
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "change", change)
+        protects = FORK.Process(target=bench.manager.protect, args=(backup,))
+        protects.start()
+    accepts = FORK.Process(target=Catalog(Store(str(bench.store)), str(bench.backups)).change, args=(backup, lambda found: {**found, "notes": "later"}))
+    try:
+        assert still.wait(PATIENCE)
+        accepts.start()
+        time.sleep(0.3)  # it waits
+    finally:
+        go.set()
+        protects.join()
+        accepts.join()
+    found = bench.found()[0]
+    assert (protects.exitcode, accepts.exitcode, found["protected"], found["notes"]) == (0, 0, True, "later")

@@ -306,10 +306,13 @@ class Catalog:
 
         :param meant: how it was listed; another backup that has got its id since is left alone.
         """
-        with directory_lock(self._directory, self._store.lock_timeout):
+        reference = meant["manifest_ref"] if meant is not None else None
+        # without a reference, the manifests of that id are looked for, and one may be that of a run that is about to write its sidecar
+        alone, patience = reference is None or records.owner(reference) != backup, self._store.lock_timeout
+        with directory_lock(self._directory, patience) if alone else directory.changing(self._directory, self.path(backup), patience):
             if meant is not None and not self._still(backup, meant):
                 return False
-            return self._remove(backup, None if meant is None else meant["manifest_ref"])
+            return self._remove(backup, reference)
 
     def _still(self, backup: str, meant: Sidecar) -> bool:
         """Whether an id is still the backup's that was listed, and it was neither protected nor accepted since."""
@@ -373,7 +376,7 @@ class Catalog:
 
     def change(self, backup: str, change: t.Callable[[Sidecar], Sidecar]) -> Sidecar:
         """Write a backup's sidecar anew, which is returned; NotFound where it was deleted meanwhile."""
-        with directory_lock(self._directory, self._store.lock_timeout):
+        with directory.changing(self._directory, self.path(backup), self._store.lock_timeout):
             sidecar = change(self.sidecar(backup))
             with store_errors(f"writing the sidecar of {backup}"):
                 files.write_file(self.path(backup), records.encode_sidecar(sidecar))

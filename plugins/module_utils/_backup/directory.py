@@ -18,12 +18,15 @@ name another one.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
+import time
 import typing as t
 
-from .._base import Damaged, NoStore, StoreError, check_format, files, show, store_errors
+from .._base import NO_LOCKS, Closing, Damaged, NoStore, StoreError, check_format, directory_lock, files, locked, show, store_errors
 from .._store.features import new_id
 from .._store.store import Store
 from .records import Manifest, Sidecar
@@ -127,6 +130,29 @@ def claim(path: str, store: Store, anew: bool = False) -> Directory:
     with store_errors("writing the backup directory's id"):
         files.write_file(os.path.join(path, NAME), text.encode())
     return found
+
+
+@contextlib.contextmanager
+def changing(path: str, sidecar: str, timeout: float) -> t.Iterator[None]:
+    """Keep others from changing or removing one backup of a directory, by the lock of its sidecar. Runs may add others meanwhile: one who waited until
+    none does would wait for long."""
+    deadline = time.monotonic() + timeout
+    with directory_lock(path, timeout, alone=False):
+        fd = locked(lambda: _open(sidecar), sidecar, fcntl.LOCK_EX, deadline, f"the lock of {show(sidecar)}", NO_LOCKS)
+        if fd is not None:
+            with Closing(fd):
+                yield
+            return
+    with directory_lock(path, timeout):
+        yield
+
+
+def _open(sidecar: str) -> t.Optional[int]:
+    """A descriptor of it, None where there is nothing that can be locked."""
+    try:
+        return files.open_file(sidecar, os.O_RDWR)  # NFS locks only what may be written
+    except OSError:
+        return None
 
 
 def make(path: str) -> None:

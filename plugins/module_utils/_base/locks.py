@@ -108,7 +108,7 @@ def _open(path: str, write: bool) -> t.Optional[int]:
 
 @contextlib.contextmanager
 def directory_lock(directory: str, timeout: float, alone: bool = True) -> t.Iterator[None]:
-    """Hold a directory's lock for the context: who changes or removes names holds it alone, who adds some may share it. LockTimeout if others keep it.
+    """Hold a directory's lock for the context, alone or with others that share it; LockTimeout if others keep it.
 
     On a file system without locks, nothing is held.
     """
