@@ -502,11 +502,19 @@ def test_locks_of_runs_go_with_the_last_schedule(host: Host) -> None:
     assert not directory.exists()
 
 
-def test_one_look_serves_all_runs_that_wait(host: Host) -> None:
-    """Twenty runs end while one looks: one more look takes in all of them, and each is shown as ended. One that died at its last line is not."""
-    host.declare(host.job())
+@pytest.mark.parametrize("measured", [True, False])
+def test_one_look_serves_all_runs_that_wait(host: Host, measured: bool) -> None:
+    """Twenty runs end while one looks: one more look takes in all of them, and each is shown as ended. One that died at its last line is not.
+
+    Each tells that the metrics cannot be written. What nobody knew before is in the status, too, so the first one looks twice.
+    """
+    (host.top / "prom").mkdir()
+    host.declare(host.job()._replace(metrics=str(host.top / "prom/volt.prom")))
+    if not measured:
+        shutil.rmtree(host.top / "prom")
     Path(host.places.public).with_name("dead.ended").touch()
     looks: list[frozenset[str]] = []
+    told: list[list[str]] = []
     first, go = threading.Event(), threading.Event()
 
     def slowly(ended: AbstractSet[str]) -> survey.Survey:
@@ -516,7 +524,7 @@ def test_one_look_serves_all_runs_that_wait(host: Host) -> None:
         return look(host)
 
     def end(*ended: str) -> None:
-        assert public.bring_up(slowly, host.places.records, host.places.public, ended=set(ended)) == []
+        told.append(public.bring_up(slowly, host.places.records, host.places.public, ended=set(ended)))
 
     begun = threading.Thread(target=end)
     begun.start()
@@ -532,8 +540,9 @@ def test_one_look_serves_all_runs_that_wait(host: Host) -> None:
     go.set()
     for thread in [begun, *others]:
         thread.join()
-    assert looks[0] == frozenset() and looks[1] == {f"w{number}" for number in range(20)}
-    assert len(looks) == 2 and not list(room.glob("*.ended"))
+    assert looks[0] == frozenset() and looks[-1] == {f"w{number}" for number in range(20)}
+    assert len(looks) == 2 + (not measured) and not list(room.glob("*.ended"))
+    assert len(told) == 21 and all(len(against) == (not measured) for against in told)
 
 
 def test_a_unit_that_is_about_to_end_does_not_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
