@@ -33,14 +33,6 @@ MODULES = Path("/usr/lib/uml/modules")
 #: In the order in which they need each other.
 NEEDED = "dm-mod dm-bufio dm-snapshot persistent-data/dm-persistent-data dm-bio-prison dm-thin-pool".split()
 RUNS = "The kernel runs programs."
-#: finit_module(2): this machine may have no insmod.
-LOAD = """\
-import ctypes, os, sys
-for path in sys.argv[1:]:
-    fd = os.open(path, os.O_RDONLY)
-    if ctypes.CDLL(None).syscall(313, fd, b"", 0):
-        sys.exit(f"{path} cannot be loaded")
-"""
 INIT = """\
 #!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
@@ -80,7 +72,7 @@ def boot(room: Path, fleet: Fleet, work: str, patience: float = 900, memory: int
         with open(room / name, "wb") as disk:
             disk.truncate(size << 20)
     (room / "volt-backup").write_bytes(command())
-    (room / "load.py").write_text(LOAD, encoding="ascii")
+    (room / "load.py").write_text(virtual.LOAD, encoding="ascii")
     modules = " ".join(str(drivers / f"{name}.ko") for name in NEEDED)
     (room / "init").write_text(INIT.format(runs=RUNS, room=room, python=sys.executable, modules=modules, work=work), encoding="utf-8")
     (room / "init").chmod(0o755)
@@ -220,7 +212,7 @@ def packed(room: Path, tree: Path) -> str:
         for number, module in enumerate(NEEDED):
             tar.add(drivers / f"{module}.ko", f"root/modules/{number}.ko")
         for name, content in {
-            "root/load.py": LOAD.encode(),
+            "root/load.py": virtual.LOAD.encode(),
             "usr/local/bin/volt-backup": command(),
             "etc/lvm/lvmlocal.conf": b"activation { udev_sync = 0 udev_rules = 0 }",
         }.items():

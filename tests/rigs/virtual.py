@@ -31,6 +31,14 @@ from .fleet import APART, Fleet, Host
 _GIB = 1 << 30
 
 _MODULES = Path("/usr/lib/uml/modules")
+#: A program that loads modules of the kernel, in the order of its arguments. By finit_module(2): not every machine has insmod.
+LOAD = """\
+import ctypes, os, sys
+for path in sys.argv[1:]:
+    fd = os.open(path, os.O_RDONLY)
+    if ctypes.CDLL(None).syscall(313, fd, b"", 0):
+        sys.exit(f"{path} cannot be loaded")
+"""
 _RUNS = "The kernel runs programs."
 # The kernel hands on what it does not know itself.
 _INIT = f"""#!/bin/sh
@@ -116,6 +124,21 @@ class Machine(Host):
             _quietly("cp", "--reflink=auto", "--sparse=always", str(image), str(self._disk))
         root, upper = self._room / "root", self._room / "upper"
         _apart('mount -o loop "$1" "$2" && cp -a "$3/." "$2"', self._disk, root, upper)
+
+
+def modules(*names: str) -> list[Path]:
+    """Files of modules, with those that they need, in the order in which they can be loaded."""
+    top = next(_MODULES.glob("*"), None)
+    if top is None:
+        raise Unavailable("User-Mode Linux has no modules")
+    needs = {name: others.split() for name, _colon, others in (line.partition(":") for line in (top / "modules.dep").read_text(encoding="ascii").splitlines())}
+    found: dict[str, None] = {}
+    for name in names:
+        path = next((path for path in needs if path.endswith(f"/{name}.ko")), None)
+        if path is None:
+            raise Unavailable(f"the kernel of User-Mode Linux has no module {name}")
+        found.update(dict.fromkeys([*reversed(needs[path]), path]))
+    return [top / path for path in found]
 
 
 def _image(disks: Path, tree: Path) -> Path:
