@@ -27,6 +27,7 @@ from .._base import (
     files,
     is_future,
     newer,
+    nfs,
     parse_time,
     reason,
     show,
@@ -63,6 +64,7 @@ class Catalog:
 
     def ids(self) -> t.List[str]:
         """Ids of all sidecars; StoreError where they cannot be listed, for that is not the same as none."""
+        nfs.look_anew(self._directory)
         try:
             names = os.listdir(self._directory)
         except FileNotFoundError:

@@ -11,9 +11,10 @@ opened without following a link and without blocking, read up to a limit, and wr
 becomes a sentence. Bytes become text that can be converted back.
 
 Files: `errors` (the exceptions), `text` (paths as shown, and back), `speech` (option names in messages, as the reader knows them), `time`
-(times and durations), `files` (open, read, write, sync), `locks` (waiting for a kernel lock), `kernel` (system calls that Python lacks),
-`signals` (a signal as an exception), `progress` (progress of the work), `process` (started programs), `journal`
-(entries in systemd's journal). Other packages import the names below from here, and `files`, `kernel`, `process` and `journal` as modules.
+(times and durations), `files` (open, read, write, sync), `locks` (waiting for a kernel lock), `nfs` (what the kernel does not ask an NFS server),
+`kernel` (system calls that Python lacks), `signals` (a signal as an exception), `progress` (progress of the work), `process` (started programs),
+`journal` (entries in systemd's journal). Other packages import the names below from here, and `files`, `kernel`, `nfs`, `process` and `journal` as
+modules.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from .errors import (
     unexpected,
 )
 from .files import Closing, create_file, is_regular, open_directory, open_file, open_real
-from .locks import NO_LOCKS, directory_lock, is_at, lock_file, locked, wait
+from .locks import NO_LOCKS, among_hosts, directory_lock, is_at, lock_file, locked, wait
 from .progress import Phase, Progress, Standing, unwatched
 from .signals import forked, held, interruptible, stoppable
 from .speech import translate
@@ -69,7 +70,8 @@ __all__ = [
     "AHEAD", "NO_LOCKS", "AttributesRefused", "Closing", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NoRemote", "NoStore",
     "NotFound", "Phase", "Progress", "Protected", "RemoteError", "RemoteFull", "RemoteRefused", "RemoteUnreachable", "SourceError", "Stalled", "Standing",
     "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull", "TargetInUse", "TimedOut", "Unstable", "Unsupported", "UsageError",
-    "VoltError", "brief", "check_format", "create_file", "directory_lock", "forked", "held", "interruptible", "is_at", "is_future", "is_regular", "lock_file",
-    "locked", "newer", "now", "one_line", "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time", "reason", "show", "show_time",
-    "stoppable", "store_errors", "store_failure", "target_errors", "target_failure", "translate", "unexpected", "unwatched", "wait",
+    "VoltError", "among_hosts", "brief", "check_format", "create_file", "directory_lock", "forked", "held", "interruptible", "is_at", "is_future",
+    "is_regular", "lock_file", "locked", "newer", "now", "one_line", "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time",
+    "reason", "show", "show_time", "stoppable", "store_errors", "store_failure", "target_errors", "target_failure", "translate", "unexpected", "unwatched",
+    "wait",
 ]  # fmt: skip

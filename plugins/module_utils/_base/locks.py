@@ -19,12 +19,15 @@ import os
 import time
 import typing as t
 
-from .errors import LockTimeout, StoreError, reason, store_errors, store_failure
+from . import nfs
+from .errors import LockLost, LockTimeout, StoreError, reason, store_errors, store_failure
 from .files import Closing, is_regular, open_directory, open_file
 
 _POLL_FIRST, _POLL_MOST = 0.005, 0.1
 #: What a file system says that has no locks.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+#: The file that is locked besides a directory on NFS.
+_OF_HOSTS = ".lock"
 
 
 def wait(fd: int, mode: int, deadline: float, what: str, without: t.Container[t.Optional[int]] = ()) -> None:
@@ -115,8 +118,35 @@ def directory_lock(directory: str, timeout: float, alone: bool = True) -> t.Iter
     deadline, what = time.monotonic() + timeout, f"the lock of directory {directory}"
     mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     fd = locked(lambda: _open_directory(directory), os.path.realpath(directory), mode, deadline, what, NO_LOCKS)
-    with Closing(t.cast(int, fd)):
+    with Closing(t.cast(int, fd)), among_hosts(directory, mode, deadline, what, NO_LOCKS):
         yield
+
+
+@contextlib.contextmanager
+def among_hosts(
+    directory: str, mode: int, deadline: float, what: str, without: t.Container[t.Optional[int]] = ()
+) -> t.Iterator[t.Callable[[], None]]:
+    """Besides the lock of a directory: one that other hosts see as well. On NFS no other host sees the lock of a directory, only that of a file.
+
+    It yields a check. The check raises LockLost if the lock is lost.
+    """
+    if not nfs.is_nfs(directory):
+        yield lambda: None
+        return
+    path = os.path.join(directory, _OF_HOSTS)
+    fd = t.cast(int, locked(lambda: _open(path, True), path, mode, deadline, what, without))
+
+    def check() -> None:
+        try:
+            os.pwrite(fd, b"\n", 0)
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in nfs.LOST:
+                raise store_failure(f"checking {what}", error) from None
+            raise LockLost(f"The lock of directory {directory} was lost, because the NFS server was out of reach for too long; run again.") from None
+
+    with Closing(fd):
+        yield check
 
 
 def _open_directory(directory: str) -> int:

@@ -13,18 +13,19 @@ puts the file back.
 
 A reader that needs a backup for long has a copy of its manifest in its directory under tmp/, which counts as a manifest until the reader ends.
 
-Claims are not synced: after a power cut, no run lives.
+Claims are synced only on NFS, so that other hosts see them: after a power cut, no run lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
 import threading
 import typing as t
 
-from .._base import Closing, LockTimeout, files, store_errors, store_failure
+from .._base import Closing, LockLost, LockTimeout, files, kernel, nfs, store_errors, store_failure
 from .table import Table
 
 NAME = "claims"
@@ -38,11 +39,12 @@ _AT_ONCE = 10_000
 class Claims:
     """The claims of one run. Any thread.
 
-    :param fd: of its file, locked; closed by its owner.
+    :param fd: of its file, locked; closed by its owner. :param run: the directory of the run.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, run: str) -> None:
         self._fd = fd
+        self._is_nfs = nfs.is_nfs(run)
         self._mutex = threading.Lock()
 
     def add(self, kind: bytes, names: t.Iterable[bytes]) -> None:
@@ -52,8 +54,19 @@ class Claims:
             with self._mutex:
                 for data in iter(lambda: b"".join(kind + name for name in itertools.islice(names, _AT_ONCE)), b""):
                     files.write_all(self._fd, data)
+                    if self._is_nfs:
+                        os.fsync(self._fd)  # a collection on another host does not see it before
         except OSError as error:
+            if self._is_nfs and error.errno in nfs.LOST:
+                with contextlib.suppress(OSError):
+                    kernel.syncfs(self._fd)  # the kernel tells one sync of it: this one, and not that of the next run
+                raise LockLost("The lock of this run was lost, because the NFS server was out of reach for too long; run again.") from None
             raise store_failure("noting what it relies on", error) from None
+
+    def check(self) -> None:
+        """LockLost where collections on other hosts may have taken us for dead. Only a write tells."""
+        if self._is_nfs:
+            self.add(PACK, [bytes(32)])
 
 
 class Claimed:
@@ -112,6 +125,7 @@ class Claimed:
 
 def open_claims(run: str) -> int:
     """A descriptor of the claims of a run, by the path of its directory. OSError where there are none."""
+    nfs.look_anew(run)  # a moment ago there may have been none
     return files.open_file(os.path.join(run, NAME))
 
 

@@ -37,7 +37,7 @@ import os
 import time
 import typing as t
 
-from .._base import Closing, Damaged, StoreFull, VoltError, files, kernel, newer, store_errors
+from .._base import Closing, Damaged, StoreFull, VoltError, files, kernel, newer, nfs, store_errors
 from . import codec, layout, pack
 from .claims import Claimed
 from .index import PackFile
@@ -191,6 +191,11 @@ class Collector:
             self.warnings.append(
                 f"{damaged} damaged pack(s), and {len(needed.lacking)} blob(s) that backups need are missing; the trash was kept, because it may hold some of"
                 " them. Run volt_cas_verify with repair: true."
+            )
+        if nfs.has_local_locks(self._store.path):
+            self.warnings.append(
+                f"Store {self._store.path}: its NFS mount has local locks, so runs on other hosts are not seen, and what they need can be deleted. If other"
+                " hosts use the store, mount it without nolock and local_lock."
             )
         if not self._dry:
             self._doubled = index.doubled(there.keys() - needed.packs.keys(), needed.live)

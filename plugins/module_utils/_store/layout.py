@@ -24,7 +24,7 @@ import re
 import time
 import typing as t
 
-from .._base import Damaged, StoreError, StoreFull, VoltError, files, reason, store_failure
+from .._base import Damaged, StoreError, StoreFull, VoltError, files, nfs, reason, store_failure
 from . import features, original
 from .refs import MANIFEST_MOST
 
@@ -122,6 +122,7 @@ def may_have_changed(moment: int) -> bool:
 def shard_names(store: str, kind: str, shard: str) -> t.List[str]:
     """What a shard of objects or packs holds; nothing where there is none, StoreError where it cannot be listed: that is not the same as none."""
     path = os.path.join(store, kind, shard)
+    nfs.look_anew(path)
     return [] if os.path.islink(path) else files.list_stored(path)  # what lies behind a symlink is not the store's
 
 
@@ -133,6 +134,8 @@ def look(path: str, again: bool = False) -> t.Optional[features.Format]:
 
     :param again: whether this is the second look.
     """
+    for directory in (path, os.path.join(path, "refs")):  # the store may be a mount point
+        nfs.look_anew(directory)
     try:
         found = features.read(path)
     except FileNotFoundError:

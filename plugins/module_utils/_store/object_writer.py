@@ -12,7 +12,7 @@ import os
 import threading
 import typing as t
 
-from .._base import files, kernel, store_failure
+from .._base import files, kernel, nfs, store_failure
 from . import claims, codec, layout
 from .object_states import STATE_SIZE, state_record
 from .pack_tables import SUSPECT
@@ -125,6 +125,7 @@ class ObjectWriter:
         return True
 
     def _is_there(self, digest: bytes, size: int) -> bool:
+        nfs.look_anew(self._store.full_path(f"objects/{digest.hex()[:2]}"))
         pack = self._store.pack_of(digest, size)
         if self._space.claims is None or pack is None:
             return pack is not None

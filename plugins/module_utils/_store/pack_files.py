@@ -13,7 +13,7 @@ import os
 import stat
 import typing as t
 
-from .._base import Closing, StoreError, files, reason
+from .._base import Closing, StoreError, files, nfs, reason
 from . import codec, layout
 from .pack_tables import NOTHING, Stamp, Told
 
@@ -46,8 +46,10 @@ class PackFiles:
     def stamp(self, shard: str) -> t.Optional[Stamp]:
         """What a shard is now, as far as we know; None where it is no directory: what lies behind a symlink is not the store's. Looked at once."""
         if shard not in self._stamps:
+            path = os.path.join(self._path, "packs", shard)
+            nfs.look_anew(path)
             try:
-                info = os.lstat(os.path.join(self._path, "packs", shard))
+                info = os.lstat(path)
             except FileNotFoundError:
                 return None
             except OSError as error:

@@ -18,7 +18,7 @@ import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import Damaged, NotFound, VoltError, files, newer, show, store_errors
+from .._base import Damaged, NotFound, VoltError, files, newer, nfs, show, store_errors
 from . import codec, features, layout, original, pack
 from .cache import STAT_CACHE, Cache
 from .index import Index, Location, PackFile
@@ -268,7 +268,9 @@ class Store:
 
     def is_in_place(self, path: str) -> bool:
         """Whether a pack or object is where it belongs, and not in the trash alone. :param path: below the store."""
-        return os.path.lexists(self.full_path(path))
+        full = self.full_path(path)
+        nfs.look_anew(os.path.dirname(full))
+        return os.path.lexists(full)
 
     def _has_shard(self, digest: bytes) -> bool:
         """Whether an object's directory is one: what lies behind a symlink is not the store's. Looked at once."""

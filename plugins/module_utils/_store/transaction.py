@@ -20,7 +20,7 @@ import os
 import stat
 import typing as t
 
-from .._base import Damaged, StoreError, files, held, kernel, store_errors, store_failure
+from .._base import Damaged, StoreError, files, held, kernel, nfs, store_errors, store_failure
 from . import claims, codec, features, layout, pack
 from .blob_writer import BlobWriter
 from .object_states import STATE_SIZE, state_record
@@ -194,6 +194,7 @@ class Transaction:
         t.cast(claims.Claims, self._space.claims).add(sort, (bytes.fromhex(name[:64]) for name in names))
         for shard in sorted({name[:2] for name in names}):
             _make_shard(self.store.full_path(f"{kind}/{shard}"))
+            nfs.look_anew(self.store.full_path(f"{kind}/{shard}"))
         for name in names:
             final = self.store.full_path(f"{kind}/{name[:2]}/{name}")
             if bytes.fromhex(name[:64]) in self.store.index.damaged:

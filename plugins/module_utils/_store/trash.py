@@ -20,7 +20,7 @@ import struct
 import time
 import typing as t
 
-from .._base import Closing, LockLost, StoreFull, VoltError, files, is_at, locked, store_errors, store_failure
+from .._base import Closing, LockLost, StoreFull, VoltError, among_hosts, files, is_at, locked, nfs, store_errors, store_failure
 from . import codec, layout
 from .store import Store
 
@@ -93,13 +93,18 @@ def one_at_a_time(store: Store) -> t.Iterator[t.Callable[[], None]]:
     """
     trash, what = os.path.join(store.path, "trash"), f"the trash of store {store.path}"
     store.upgrade()
-    fd = t.cast(int, locked(lambda: _open_trash(trash), trash, fcntl.LOCK_EX, time.monotonic() + store.lock_timeout, what))
+    deadline = time.monotonic() + store.lock_timeout
+    fd = t.cast(int, locked(lambda: _open_trash(trash), trash, fcntl.LOCK_EX, deadline, what))
 
     def check() -> None:
         if not is_at(fd, trash):
             raise LockLost(f"Store {store.path}: the directory trash was removed or replaced during this run; run again.", store=store.path)
+        check_lock()
 
-    with Closing(fd):
+    with Closing(fd), among_hosts(trash, fcntl.LOCK_EX, deadline, what) as check_lock:
+        for kind in ("objects", "packs") if nfs.is_nfs(trash) else ():  # what an earlier one on another host moved
+            for shard in files.names_in(store.full_path(kind)):
+                nfs.look_anew(store.full_path(f"{kind}/{shard}"))
         yield check
 
 

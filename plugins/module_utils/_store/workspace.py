@@ -17,7 +17,7 @@ import os
 import time
 import typing as t
 
-from .._base import Closing, LockLost, LockTimeout, StoreError, files, is_at, lock_file, store_errors, store_failure, wait
+from .._base import Closing, LockLost, LockTimeout, StoreError, files, is_at, lock_file, nfs, store_errors, store_failure, wait
 from . import claims, layout
 from .claims import Claims
 from .lock import taken
@@ -78,7 +78,7 @@ class Workspace:
                 wait(fd, fcntl.LOCK_EX, deadline, what)  # others hold it for a moment only, to see whether we live; version 0.1.0 looks at the directory
             if len(opened) == 2 and is_at(opened[0], path):
                 self._claims_fd, self.fd = opened
-                self.claims = Claims(self._claims_fd)
+                self.claims = Claims(self._claims_fd, directory)
                 opened = []
         finally:
             for fd in opened:
@@ -86,6 +86,9 @@ class Workspace:
 
     def check_claims(self) -> None:
         """LockLost where a collection could not see what we rely on, because our directory was removed."""
+        if self.claims is not None:
+            self.claims.check()
+        nfs.look_anew(self._directory)
         if not is_at(self._claims_fd, self.path(claims.NAME)):
             raise LockLost(
                 f"Store {self._store}: the directory tmp/{self.name} was removed during this run; find out what removes it, then run again.", store=self._store
@@ -96,6 +99,7 @@ class Workspace:
         source = os.path.join(self._store, "refs", name + ENDING)
         if not os.path.lexists(self.path(name + ENDING)):
             files.copy_small(source, self.path(name + ENDING), MANIFEST_MOST)
+        nfs.look_anew(os.path.join(self._store, "refs"))
         os.lstat(source)  # there after the copy was: a collection that misses the one finds the other
 
     def remove(self) -> None:
@@ -108,6 +112,8 @@ class Workspace:
         for fd in (self._claims_fd, self._old_lock):
             if fd is not None and fd >= 0:
                 os.close(fd)
+        if self._directory:
+            files.quietly(os.rmdir, self._directory)  # on NFS, an open file is there until it is closed
         self.fd = self._claims_fd = -1
         self._old_lock = self.claims = None
 
