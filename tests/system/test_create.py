@@ -18,7 +18,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import host
 from ansible_collections.volt.backup.plugins.module_utils._base import errors, kernel
 from ansible_collections.volt.backup.plugins.module_utils._capture import write_back
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
-from ansible_collections.volt.backup.tests.rigs import need, oracle
+from ansible_collections.volt.backup.tests.rigs import mounts, need, oracle
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 
 
@@ -209,6 +209,23 @@ def test_a_backup_of_another_host_does_not_count(bench, options, monkeypatch):
         patch.setattr(host, "machine_id", lambda: "0" * 32)
         bench.create()
     assert bench.create(**options).changed and not bench.create(**options).changed
+
+
+def test_the_stat_cache_of_another_host_is_not_believed(bench, monkeypatch, tmp_path):
+    """Hosts that were cloned share a store. A file of each has the same inode, size and times, and another content."""
+    need("mount", "mkfs.ext4", root=True)
+    bench.source.mkdir(exist_ok=True)
+    one, other = tmp_path / "one", tmp_path / "other"
+    mounts.make("ext4", one, 16 << 20)
+    with mounts.image(one, bench.source):
+        bench.files(app__key=b"key of one" * 200)
+    other.write_bytes(one.read_bytes().replace(b"key of one", b"key of two"))
+    time.sleep(2.1)  # what is younger is read again in any case
+    with mounts.image(one, bench.source):
+        assert bench.create().backup["new_blobs"] == 1
+    with monkeypatch.context() as patch, mounts.image(other, bench.source):
+        patch.setattr(host, "machine_id", lambda: "0" * 32)
+        assert bench.create().backup["new_blobs"] == 1
 
 
 def test_max_age(bench):

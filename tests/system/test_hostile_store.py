@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.volt.backup.plugins.module_utils._backup import create, records, verify
+from ansible_collections.volt.backup.plugins.module_utils._backup import create, host, records, verify
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
 from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
 from ansible_collections.volt.backup.plugins.module_utils._format import chunks, links, tree
@@ -597,7 +597,7 @@ def test_a_wrong_index_table_with_a_correct_checksum(victim: Victim, kind: str, 
 def test_a_wrong_stat_cache_with_a_correct_checksum(victim: Victim, field: int) -> None:
     """Counts of a record that do not fit it; all other fields are as they were."""
     path = kinds(victim.top)["scan"]
-    path = path.rename(path.parent / create.scan_name(os.fsencode(victim.source)))  # the original's source was elsewhere
+    path = path.rename(path.parent / create.scan_name(os.fsencode(victim.source), host.machine_id()))  # the original's source was elsewhere
     data = bytearray(path.read_bytes())
     record, trailer = struct.Struct("=IIQ8I32s6Q"), struct.Struct("=QQII8s")
     root = trailer.unpack_from(data, len(data) - trailer.size)[0]

@@ -216,7 +216,7 @@ class Creator:
         )  # fmt: skip
 
     def _scan_path(self) -> str:
-        return self._store.cache.path(scan_name(self._source))
+        return self._store.cache.path(scan_name(self._source, host.machine_id()))
 
     def _known(self, run: Transaction, catalog: Catalog, base: t.Optional[Sidecar], path: bytes) -> t.Optional[Entry]:
         """What is at a path of the backup before, if that can be read."""
@@ -281,7 +281,7 @@ class Creator:
         """Keep the stat cache for the next run, or say why not: the backup is made either way."""
         if captured.rescanned and not self._dry:
             try:
-                run.keep_cache(scan_name(self._source))
+                run.keep_cache(scan_name(self._source, host.machine_id()))
             except OSError as error:
                 return [f"The stat cache could not be saved ({reason(error)}), so the next backup reads all files again."]
         return []
@@ -451,9 +451,10 @@ def retake(run: Transaction, backup: t.Mapping[str, t.Any], *apart: str) -> None
     run.finish()
 
 
-def scan_name(source: bytes) -> str:
-    """The file below cache/ in which the stat cache of a source is kept."""
-    return f"{hashlib.sha256(source).hexdigest()[:32]}.scan"
+def scan_name(source: bytes, host_id: t.Optional[str]) -> str:
+    """The file below cache/ in which the stat cache of a source is kept. Hosts that share a store have one each: after cloning, files of two hosts may have
+    equal stats and different content."""
+    return f"{hashlib.sha256(source + b'@' + (host_id or '').encode()).hexdigest()[:32]}.scan"
 
 
 def _equal(old: Manifest, captured: Captured) -> bool:

@@ -89,7 +89,7 @@ class Marker:
             self.digests.add(digest)
             if not self._catalog.owner.is_ours(manifest):
                 self._foreign[name] = manifest.backup["directory_id"]
-            self.sources.add(scan_name(parse(manifest.backup["source_path"])))
+            self.sources.add(scan_name(parse(manifest.backup["source_path"]), manifest.backup.get("host_id")))
             reach(manifest.root.content, manifest.links)
         except FileNotFoundError:
             return False
