@@ -55,6 +55,7 @@ def wait(fd: int, mode: int, deadline: float, what: str, without: t.Container[t.
 
 def is_at(fd: int, path: str) -> bool:
     """Whether an open file is the one that has this name now; a symbolic link at the last name is none."""
+    nfs.look_anew(path)  # another host may have replaced it
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
