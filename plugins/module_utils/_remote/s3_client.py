@@ -125,16 +125,16 @@ class Client:
     """
 
     def __init__(self, place: Place, credentials: t.Optional[t.Mapping[str, str]], ca: str, proxy: str, connections: int) -> None:
+        given = dict(credentials or {})
+        check_credentials(place, given)
+        if "credential" in given:
+            given = open_credential(place, given["credential"])
         try:
             import botocore.config  # type: ignore
             import botocore.session  # type: ignore
             import botocore.utils  # type: ignore
         except ImportError:
             raise RemoteError(f"{place.url}: S3 needs the Python package boto3 on this host; install python3-boto3, then run again.") from None
-        given = dict(credentials or {})
-        check_credentials(place, given)
-        if "credential" in given:
-            given = open_credential(place, given["credential"])
         if ca:
             _check_ca(place, ca)
         self._place, self._own = place, _Own()
