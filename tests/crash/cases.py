@@ -376,8 +376,17 @@ class KeepPrevious(Replace):
 class InPlace(Replace):
     """File by file: each one is the old or the new one at any time."""
 
+    tells_room = False  # of the restore itself, which it could not remove
+
     def options(self) -> list[str]:
         return [*FORCED, "--strategy", "in_place", "--delete"]
+
+    def after(self, result: Optional[forks.Result]) -> None:
+        self.tells_room = result is not None and result.status == 0 and any(".volt-restore-" in warning for warning in result.value["warnings"])
+        super().after(result)
+
+    def trimmed(self, tree: Snapshot) -> Snapshot:
+        return {path: value for path, value in super().trimmed(tree).items() if not (self.tells_room and path.startswith("./.volt-restore-"))}
 
     def halfway(self) -> None:
         for path, value in snapshot(self.scene.target).items():

@@ -25,7 +25,7 @@ from ansible_collections.volt.backup.plugins.module_utils._backup import restore
 from ansible_collections.volt.backup.plugins.module_utils._base import errors
 from ansible_collections.volt.backup.plugins.module_utils._format import walk
 from ansible_collections.volt.backup.plugins.module_utils._fs import acl, flags, metadata, mounts as file_systems
-from ansible_collections.volt.backup.plugins.module_utils._restore import compare, equal, plan
+from ansible_collections.volt.backup.plugins.module_utils._restore import compare, equal, plan, rooms
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.tests.rigs import mounts, need, sample
 from ansible_collections.volt.backup.tests.system.conftest import Bench
@@ -732,3 +732,21 @@ def test_the_layout_of_an_acl() -> None:
     assert acl.ids(moved) == ({8}, {19}) and moved[1] == (b"user.x", value)
     assert acl.ids(((acl.ACCESS, b"\x02\0\0\0x"), (acl.DEFAULT, b""))) == (set(), set())
     assert plan.ATTRIBUTES == ("best_effort", "strict")
+
+
+def test_a_room_that_cannot_be_removed_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next restore removes it."""
+    bench.files(d__f=b"old")
+    bench.create()
+    bench.restore()
+    (bench.target / "d" / "f").write_bytes(b"new")
+
+    def broken(_directory: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rooms, "unmark", broken)
+        done = bench.restore(force=True, strategy="in_place")
+    (left,) = [name for name in os.listdir(bench.target) if name.startswith(".volt-restore-")]
+    assert any(f"first {left}" in warning for warning in done.warnings), done.warnings
+    assert not bench.restore(force=True, strategy="in_place").warnings and os.listdir(bench.target) == ["d"]

@@ -171,7 +171,7 @@ class Assembler:
             self._new_directories.add(b"")
         self._links = Links(self._groups, target, comparison.anchors, mounted)
         try:
-            with Trail(os.dup(target)) as trail, Rooms(mounted) as rooms:
+            with Trail(os.dup(target)) as trail, Rooms(mounted, self.tally.kept) as rooms:
                 self._in_place(root, trail, rooms, selection, preserve, comparison, delete)
             self.tally.unchanged += comparison.files - self._files
             self._progress(comparison.files - self._files, comparison.size - self._size)

@@ -21,7 +21,8 @@ import secrets
 import stat
 import typing as t
 
-from .._base import Closing, files, open_directory
+from .._base import Closing, files, open_directory, show
+from .._format.walk import join
 from .remove import Remover
 
 _NAME = re.compile(rb"\.volt-restore-[0-9a-f]{16}\Z")
@@ -87,26 +88,30 @@ class _Room:
         mark(self.fd, b"")
         self._times = (before.st_atime_ns, before.st_mtime_ns, os.fstat(self.parent).st_mtime_ns)
 
-    def remove(self) -> None:
-        if self.fd >= 0:
-            with contextlib.suppress(OSError):  # the next restore sweeps it
+    def remove(self) -> bool:
+        """Whether nothing of it is left; else the next restore sweeps it."""
+        gone = self.fd < 0
+        if not gone:
+            with contextlib.suppress(OSError):
                 unmark(self.fd)
                 quiet = os.fstat(self.parent).st_mtime_ns == self._times[2]
                 os.rmdir(self.name, dir_fd=self.parent)
+                gone = True
                 if quiet:
                     os.utime(self.parent, ns=self._times[:2])  # nothing but the room came and went
             os.close(self.fd)
         os.close(self.parent)
+        return gone
 
 
 class Rooms:
     """The rooms of a restore in place, as a context. Without root, it also opens up our own read-only directories for a while.
 
-    :param mounted: mount points below the target that may be entered, and ids of the mounts.
+    :param mounted: mount points below the target that may be entered, and ids of the mounts. :param kept: gets the paths of rooms that cannot be removed.
     """
 
-    def __init__(self, mounted: t.Mapping[bytes, int]) -> None:
-        self.mounted = mounted
+    def __init__(self, mounted: t.Mapping[bytes, int], kept: t.List[str]) -> None:
+        self.mounted, self._kept = mounted, kept
         self._rooms: t.List[_Room] = []
         self._count = 0
         self._modes: t.Dict[bytes, int] = {}
@@ -116,7 +121,12 @@ class Rooms:
 
     def __exit__(self, *_exception: object) -> None:
         while self._rooms:
-            self._rooms.pop().remove()
+            self._end()
+
+    def _end(self) -> None:
+        room = self._rooms.pop()
+        if not room.remove():
+            self._kept.append(show(join(room.path, room.name)))
 
     def enter(self, path: bytes, fd: int) -> None:
         """Take note of a directory that is entered."""
@@ -126,7 +136,7 @@ class Rooms:
     def leave(self, path: bytes) -> None:
         """All below a directory is done."""
         while self._rooms and self._rooms[-1].path == path:
-            self._rooms.pop().remove()
+            self._end()
 
     def places(self, path: bytes, directory: int) -> t.Iterator[t.Tuple[int, bytes]]:
         """(room, unused name in it) to make something for a directory, then one in a room of that directory itself, should a rename from the first not do."""
