@@ -270,7 +270,7 @@ class Adopt(Case):
     def after(self, result: Optional[forks.Result]) -> None:
         self.scene.holds(but=self.scene.promises)
         if result is not None and result.status == 0:
-            self.scene.holds()
+            self.scene.holds(but=[row["id"] for row in result.value["left"]])  # each with a reason
 
 
 PRECIOUS = b"the backup leaves it alone"
