@@ -62,7 +62,7 @@ for number in range(int(sys.argv[2])):
     with open(f"{sys.argv[1]}/{number:04}", "wb") as file:
         file.write(os.urandom(20000))
 """
-#: Starts a run, and stops it when it has claimed something. A stat of the file of claims would write it to the server, so nobody asks for it.
+#: Starts a run, and stops it when it has claimed something. It does not stat the file of claims: a stat writes that to the server.
 STAND_STILL = """
 import os, signal, subprocess, sys, time
 with open("/root/said", "w") as said:
@@ -140,7 +140,7 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Let nothing through until `mend`, as when a cable is pulled: nobody is told."""
+        """Let nothing through until `mend`, as when a cable is pulled. Neither side gets an error."""
         self._flows.clear()
 
     def mend(self) -> None:

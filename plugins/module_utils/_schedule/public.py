@@ -172,7 +172,7 @@ def bring_up(
                 return [] if hardened else list(Ledger(records).read().metrics.values())
             mine = _Look(time.monotonic_ns(), hardened, ended | _ended(path))
             if turn is not None:
-                _note(turn, "")  # where this look fails, the one before serves nobody any more: its file may be gone
+                _note(turn, "")  # if this look fails, it removes the status, so no run may rely on the look before
             there = look(mine.ended)
             if not hardened and _write_metrics(there, records, against):
                 del against[:]

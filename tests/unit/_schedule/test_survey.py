@@ -506,7 +506,7 @@ def test_locks_of_runs_go_with_the_last_schedule(host: Host) -> None:
 def test_one_look_serves_all_runs_that_wait(host: Host, measured: bool) -> None:
     """Twenty runs end while one looks: one more look takes in all of them, and each is shown as ended. One that died at its last line is not.
 
-    Each tells that the metrics cannot be written. What nobody knew before is in the status, too, so the first one looks twice.
+    Each run tells that the metrics cannot be written. The status says so too, so the first run looks twice.
     """
     (host.top / "prom").mkdir()
     host.declare(host.job()._replace(metrics=str(host.top / "prom/volt.prom")))
