@@ -213,10 +213,11 @@ def check_credentials(place: Place, given: t.Mapping[str, str]) -> None:
 
 
 def open_credential(place: Place, name: str) -> t.Dict[str, str]:
+    """What a credential of systemd has. An empty one is no choice: those of the environment would be used in its place."""
     text = credential.read(name)
     try:
         found = json.loads(text)
-        if not isinstance(found, dict) or "credential" in found:
+        if not isinstance(found, dict) or not found or "credential" in found:
             raise ValueError(name)
     except (ValueError, RecursionError):
         raise UsageError(f"Credential {name} is not a JSON object with `access_key` and `secret_key`, or with `profile`; encrypt it again.") from None

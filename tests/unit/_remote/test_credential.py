@@ -85,7 +85,7 @@ def test_credentials_of_s3(kept: Kept) -> None:
         s3_client.Client(PLACE, {"credential": "s3"}, "", "", 1)
 
 
-@pytest.mark.parametrize("text", ["", "hidden", "[]", '"hidden"', json.dumps({"credential": "s3"})])
+@pytest.mark.parametrize("text", ["", "hidden", "[]", "{}", '"hidden"', json.dumps({"credential": "s3"})])
 def test_a_credential_that_holds_none(kept: Kept, text: str) -> None:
     (kept.plain / "s3").write_text(text)
     with pytest.raises(UsageError, match="Credential s3 is not a JSON object with `access_key`") as caught:
