@@ -16,6 +16,9 @@ from .._base import files
 from .._format.walk import join
 from .._fs.descent import Trail
 
+#: Another user removed or exchanged a directory on the way to the first member, or mounted something there: a file of its own is as good.
+_EXCHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+
 
 class Links:
     """Hard-link groups while they are being restored: where the first member of each was put, on each device."""
@@ -55,8 +58,10 @@ class Links:
         parent, _slash, last = first.rpartition(b"/")
         try:
             fd = self._open(parent)
-        except OSError:
-            return False  # gone, or exchanged by another user: a file of its own is as good
+        except OSError as error:
+            if error.errno in _EXCHANGED:
+                return False
+            raise
         try:
             os.link(last, name, src_dir_fd=fd, dst_dir_fd=directory, follow_symlinks=False)
         except OSError as error:

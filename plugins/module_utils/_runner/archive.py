@@ -57,6 +57,12 @@ if sys.version_info < (3, 9):
     raise SystemExit(1)
 
 if __name__ == "__main__":
+    import os
+
+    # An upgrade may replace this file before all of it is imported: what comes later comes from the same file, by its descriptor.
+    held = "/proc/self/fd/%d" % os.open(__loader__.archive, os.O_RDONLY)
+    if os.path.exists(held):
+        sys.path[0] = held
     from {module} import main
 
     raise SystemExit(main())

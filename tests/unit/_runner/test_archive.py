@@ -130,6 +130,35 @@ def test_runs_by_its_name(runner: str) -> None:
     assert helped.returncode == 0 and helped.stdout.startswith("usage: volt-backup"), helped.stderr
 
 
+#: Run an archive that another one replaces as soon as a file of the store is opened.
+UPGRADE = """
+import os, runpy, sys
+archive, new, store = sys.argv[1:4]
+def hook(event, args):
+    if event == "open" and isinstance(args[0], str) and args[0].startswith(store) and os.path.exists(new):
+        os.replace(new, archive)
+sys.addaudithook(hook)
+sys.argv[1:] = sys.argv[4:]
+runpy.run_path(archive, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("words", [["verify"], ["gc"], ["restore", "latest", "--target", "target"], ["prune", "app", "--keep", "1"], ["find", "a"]])
+def test_an_upgrade_leaves_a_run_alone(runner: str, built: bytes, tmp_path: Path, words: list[str]) -> None:
+    """What a command imports late came from the new file, by offsets of the old one."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_text("content")
+    places = ("--store", str(tmp_path / "cas"), "--backup-dir", str(tmp_path / "backups"))
+    assert run(runner, "create", "app", "--source", str(tmp_path / "source"), *places).returncode == 0
+    new = tmp_path / "new"
+    new.write_bytes(built.replace(b"\n", b"\n# a longer one\n", 1))
+    new.chmod(0o755)
+    words = [str(tmp_path / word) if word == "target" else word for word in words]
+    done = run(sys.executable, "-c", UPGRADE, runner, str(new), str(tmp_path / "cas"), *words, *places)
+    assert done.returncode == 0, done.stderr
+    assert not new.exists() and run(runner, *words, *places).returncode == 0
+
+
 def test_an_old_python_gets_a_message(runner: str, built: bytes) -> None:
     pretend = "import runpy, sys; sys.version_info = (3, 6, 8); runpy.run_path(sys.argv[1], run_name='__main__')"
     told = run(sys.executable, "-c", pretend, runner)
