@@ -7,8 +7,8 @@
         result = server.run(["list", "--json"])
 
 A worker waits at a gate before the command begins, so that a tracer can be attached first (see strace.py): what is counted from
-then on are the command's own system calls. What it prints is collected in memory and handed over by pwritev(2), which nothing here ever
-makes fail, so a fault meets the command and never its report.
+then on are the command's own system calls. The gate is a readv(2), and what it prints is collected in memory and handed over by pwritev(2), which
+nothing here ever makes fail, so a fault meets the command and never its report.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-#: Defines `main(words) -> status`: the engine's command, with all that it imports on its way.
-ENGINE = "from ansible_collections.volt.backup.plugins.module_utils._runner.cli import main"
+#: Defines `main(words) -> status`: the engine's command. All of the engine is imported, so a fault meets what a run does, and no import.
+ENGINE = """
+import concurrent.futures.thread, encodings.idna, http.client, importlib, pkgutil, shutil, socket, textwrap
+from ansible_collections.volt.backup.plugins import module_utils
+from ansible_collections.volt.backup.plugins.module_utils._runner.cli import main
+for found in pkgutil.walk_packages(module_utils.__path__, module_utils.__name__ + "."):
+    importlib.import_module(found.name)
+"""
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def _work(main: Callable[[list[str]], int], words: list[str], files: Sequence[st
         texts = [io.StringIO(), io.StringIO()]
         sys.stdout, sys.stderr = texts
         os.close(ready)
-        if os.read(gate, 2) != b"go":
+        if os.readv(gate, [bytearray(2)]) != 2:  # not read(2), which a fault may be meant for
             os._exit(71)
         os.close(gate)
         try:

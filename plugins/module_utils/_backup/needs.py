@@ -90,6 +90,10 @@ class Needs:
         """
         return _oldest(self._part_hashed(name) for name in self._parts(digest) or [b""])
 
+    def rest(self) -> None:
+        """Forget which objects were looked at, 60 bytes for each."""
+        self._found = Table(_MOMENT.size)
+
     def learn(self, digest: str, manifest: Manifest, near: t.Optional[t.Tuple[str, Manifest]] = None) -> None:
         """Note what a backup needs, which is all here; quietly not, where it is gone by now. Its manifest is there, so nothing of it is collected.
 

@@ -83,6 +83,7 @@ class LocalOrigin:
         return self._catalog.manifest(self.sidecar)
 
     def at(self, target: Target, dry: bool) -> t.ContextManager[None]:
+        self._catalog.rest()
         if not dry:
             spool.sweep(target)  # of restores from a remote
         return contextlib.nullcontext()

@@ -41,6 +41,7 @@ from .._restore.preserve import Preserve
 from .._restore.replace import Impossible, Rules, Stage, sweep
 from .._restore.rooms import remove_left
 from .._restore.salvage import Salvage, named
+from .._restore.supply import Uses
 from .._restore.target import Target, resolve
 from .._sources import loading
 from .guards import NO_SOURCE
@@ -150,8 +151,11 @@ class Restorer:
         if self._dry:
             return self._result(strategy, Tally(), diff, comparison.lacks)
         self._warnings += filter(None, [holding_warning(target.path, users.holding)])
-        with self._origin.supplying(comparison.space.wanted(self._blobs), self._needed):
-            return self._carry_out(work, strategy, diff)
+        uses = comparison.space.uses
+        supply = self._origin.supplying(comparison.space.wanted(self._blobs), self._needed)
+        del comparison.space  # the rest of it, 50 bytes for each large file, is needed no longer, or by the supply
+        with supply:
+            return self._carry_out(work, uses, strategy, diff)
 
     def _look(self) -> _Work:
         """Compare the backup with what is there."""
@@ -175,9 +179,9 @@ class Restorer:
         exact = self._dry or holder.is_faithful(target.place, os.fstat(target.place).st_dev)
         return _Work(manifest, rules, preserve, Setter(owners, exact), comparer, groups, comparison)
 
-    def _carry_out(self, work: _Work, strategy: str, diff: t.Dict[str, t.Any]) -> Restored:
+    def _carry_out(self, work: _Work, uses: Uses, strategy: str, diff: t.Dict[str, t.Any]) -> Restored:
         request = self._request
-        filler = content.Filler(self._blobs, request.link, request.verify, work.comparison.space.uses)
+        filler = content.Filler(self._blobs, request.link, request.verify, uses)
         lost = self._lost.append if request.salvage else None
         assembler = Assembler(self._load, filler, work.setter, work.comparer, work.groups, self._progress, lost)
         previous = None

@@ -15,6 +15,7 @@ One derived file for each target, in the store's cache: a head, then the columns
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import mmap
@@ -109,7 +110,7 @@ class Known:
         if self._identity < 0 or not inodes:
             self._cache.remove(self._name)
             return
-        order = array("I", sorted(range(len(inodes)), key=inodes.__getitem__))
+        order = _ascending(inodes)
         pieces = [struct.pack("=IqQ", len(self._path), self._identity, len(order)), self._path]
         for column in seen.columns:
             pieces.append(array("Q", (column[number] for number in order)).tobytes())
@@ -145,6 +146,17 @@ class Known:
         self._columns = [_numbers(columns[8 * count * number : 8 * count * (number + 1)]) for number in range(4)]
         self._digests = memoryview(view)[start + 32 * count :]
         self._count = count
+
+
+def _ascending(inodes: t.Sequence[int]) -> t.Sequence[int]:
+    """The positions of inodes in ascending order. Sorted in groups of near inodes: sorting a million Python numbers at once takes 180 MB."""
+    groups: t.DefaultDict[int, t.MutableSequence[int]] = collections.defaultdict(lambda: array("I"))
+    for position, inode in enumerate(inodes):
+        groups[inode >> 16].append(position)
+    order = array("I")
+    for _start, group in sorted(groups.items()):
+        order.extend(sorted(group, key=inodes.__getitem__))
+    return order
 
 
 def sweep(cache: Cache) -> None:

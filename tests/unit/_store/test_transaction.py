@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base import files as base_files, kernel
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, StoreError, StoreFull, UsageError
-from ansible_collections.volt.backup.plugins.module_utils._store import pack
+from ansible_collections.volt.backup.plugins.module_utils._store import pack, transaction
 from ansible_collections.volt.backup.plugins.module_utils._store.lock import taken
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
@@ -337,3 +339,15 @@ def test_dry_counts_the_bytes_that_a_run_would_store(path: Path, compression: st
             assert not dry or all(len(kept) < 6000 for _suffix, kept in run.blobs._kept.values()), "content is not kept"
     assert counts[0] == counts[1]
     assert counts[0][2] == sum((path / name).stat().st_size for name in files(path, "objects", "packs"))
+
+
+def test_the_names_of_a_million_files_take_little_memory(tmp_path: Path) -> None:
+    names = {hashlib.sha256(b"%d" % number).hexdigest() + ("" if number % 2 else ".zst") for number in range(20_000)}
+    for name in names:
+        (tmp_path / name).touch()
+    tracemalloc.start()
+    groups = transaction._by_shard(str(tmp_path))
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {digest.hex() + suffix for (_shard, suffix), group in groups.items() for digest in transaction._digests(group)} == names
+    assert taken < 60 * len(names)
