@@ -16,6 +16,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import tracemalloc
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -750,3 +751,19 @@ def test_a_room_that_cannot_be_removed_is_told(bench: Bench, monkeypatch: pytest
     (left,) = [name for name in os.listdir(bench.target) if name.startswith(".volt-restore-")]
     assert any(f"first {left}" in warning for warning in done.warnings), done.warnings
     assert not bench.restore(force=True, strategy="in_place").warnings and os.listdir(bench.target) == ["d"]
+
+
+def test_memory_of_an_equal_directory(bench: Any) -> None:
+    """A million files are compared in less than 1 GB: 1,100 bytes a file were the stats of all, on top of their entries."""
+    peaks = []
+    for first, last in ((0, 1_000), (1_000, 9_000)):
+        bench.files(**{f"file-{number:05d}": b"" for number in range(first, last)})
+        bench.create()
+        bench.restore(force=True)
+        tracemalloc.start()
+        try:
+            assert not bench.restore(force=True).changed
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 700 * 8_000

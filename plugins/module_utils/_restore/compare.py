@@ -22,7 +22,7 @@ from .._format.diff import ADDED, CHANGED, REMOVED, Changes
 from .._format.tree import DIRECTORY, Entry
 from .._format.walk import Load, cut, find, join
 from .._fs import metadata
-from .._fs.descent import Trail, listing
+from .._fs.descent import Trail
 from .._fs.exclusions import CACHEDIR_TAG
 from .._fs.flags import flags_at, read_flags
 from .equal import Comparer, same_type
@@ -242,14 +242,17 @@ class TargetComparer:
         """Compare what is in one directory. `entry` is None for one that the backup lacks, `trail` for one that the target lacks."""
         entries = self._load(entry.content) if entry is not None else []
         fd = trail.fd if trail is not None else -1
-        live = _stats(fd) if trail is not None else {}
+        live = _names(fd) if trail is not None else set()
         result, below = self.result, []
         for item in entries:
             here = join(path, item.name)
             look, wanted = self._selection.wants(here, inside)
             if not look:
                 continue
-            info = live.pop(item.name, None)
+            info = None
+            if item.name in live:
+                live.remove(item.name)
+                info = _stat(fd, item.name)
             if wanted and item.is_file:
                 result.files += 1
                 result.size += item.size
@@ -288,7 +291,7 @@ class TargetComparer:
                 self._inodes[here] = (info.st_dev, info.st_ino)
         if inside and live:
             tagged = any(item.name == CACHEDIR_TAG for item in entries)
-            self._extra(path, fd, live, self._preserve.covers_inside(path, fd, live.keys() | {item.name for item in entries}, tagged), below)
+            self._extra(path, fd, live, self._preserve.covers_inside(path, fd, live, tagged), below)
         todo += reversed(below)
 
     def _is_in_the_way(self, path: bytes, name: bytes, info: os.stat_result, fd: int) -> bool:
@@ -304,10 +307,13 @@ class TargetComparer:
             self._blocked(here, name, fd)
         return directory
 
-    def _extra(self, path: bytes, fd: int, live: t.Dict[bytes, os.stat_result], hollow: bool, below: t.List[t.Any]) -> None:
+    def _extra(self, path: bytes, fd: int, live: t.Set[bytes], hollow: bool, below: t.List[t.Any]) -> None:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
         device = os.fstat(fd).st_dev
-        for name, info in live.items():
+        for name in sorted(live):
+            info = _stat(fd, name)
+            if info is None:
+                continue
             directory = stat.S_ISDIR(info.st_mode)
             if directory and is_left(fd, name):
                 self.result.left.append(join(path, name))
@@ -396,11 +402,18 @@ class TargetComparer:
         return found
 
 
-def _stats(directory: int) -> t.Dict[bytes, os.stat_result]:
-    """By name, in a directory that may have a million entries: what is taken over from the listing is freed."""
-    items, names = listing(directory)
-    items.reverse()
-    return {name: items.pop()[1] for name in names}
+def _names(directory: int) -> t.Set[bytes]:
+    """What is in a directory, which may have a million entries. Each is looked at when it is compared, for their stats would take 400 MB."""
+    with os.scandir(directory) as entries:
+        return {os.fsencode(entry.name) for entry in entries}
+
+
+def _stat(directory: int, name: bytes) -> t.Optional[os.stat_result]:
+    """None for what is gone since the directory was listed."""
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def links_most(directory: int) -> int:
