@@ -269,8 +269,8 @@ def _tasks(tasks: dict) -> list[str]:
         for name, cost in sorted(named.items()):
             more = [f"{cost['wall'] - ping['wall']:.2f}", f"{(cost['host'] - ping['host']) * 1000:.0f}"] if name != "ping" else ["", ""]
             rows.append([f"{name}, {way}", f"{cost['wall']:.2f}", f"{cost['host'] * 1000:.0f}", *more, f"{cost['first']:.1f}"])
-    text = ["A task over ssh, to a host that is up. `volt_backup_info` has no store to look at, `volt_backup` finds nothing changed. The columns but the last",
-            "are of each further task of a run; in its first one, Ansible makes the archive that it sends.",
+    text = ["A task over ssh, to a host that is up. `volt_backup_info` has no store to look at, `volt_backup` finds nothing changed in /etc, or in",
+            "one file. The columns but the last are of each further task of a run; in its first one, Ansible makes the archive that it sends.",
             f"Aim: at most {TASK[0]} s and {TASK[1] * 1000:.0f} ms of the host's CPU over `ping`."]  # fmt: skip
     columns = ["s", "host, ms", "over ping, s", "over ping, host, ms", "run of one task, s"]
     return ["", "### A task over ssh", "", *text, *_table("task", columns, rows)]

@@ -76,11 +76,15 @@ class LocalOrigin:
         self.places = (store.path, directory)
         self.cache: t.Optional[Cache] = store.cache
         self.load: walk.Load = catalog.load
-        self.check, self.groups = catalog.check, catalog.groups
+        self.groups = catalog.groups
         self.troubles: t.Sequence[str] = ()
 
     def manifest(self) -> Manifest:
         return self._catalog.manifest(self.sidecar)
+
+    def check(self, manifest: Manifest) -> None:
+        self._catalog.check(manifest)
+        self.blobs.index.rest()
 
     def at(self, target: Target, dry: bool) -> t.ContextManager[None]:
         self._catalog.rest()

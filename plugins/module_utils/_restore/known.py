@@ -81,12 +81,13 @@ class Known:
         kinds, self.device = Kinds(), os.fstat(fd).st_dev
         self._identity = -1 if kinds.untrusted(self.device) else kinds.identity(fd, self.device)
         self._name = hashlib.sha256(path).hexdigest()[:32] + ENDING
-        self._count = 0
+        self._count = -1  # not read yet
         self._columns: t.List[t.Any] = []
         self._digests: t.Any = b""
-        self._open()
 
     def __call__(self, info: os.stat_result) -> t.Optional[bytes]:
+        if self._count < 0:
+            self._open()
         if not self._count or info.st_dev != self.device:
             return None
         at = bisect_left(self._columns[0], info.st_ino)
@@ -126,6 +127,7 @@ class Known:
             self._cache.write(self._name, (_MAGIC, struct.pack("=I", checksum), *pieces, digests))
 
     def _add_to(self, seen: Seen, inodes: t.Set[int]) -> None:
+        self._open()
         for at in range(self._count):
             if self._columns[0][at] not in inodes:
                 for column, values in zip(seen.columns, self._columns):
@@ -133,6 +135,7 @@ class Known:
                 seen.digests += self._digests[32 * at : 32 * at + 32]
 
     def _open(self) -> None:
+        self._count = 0
         view = _mapped(self._cache.path(self._name))
         if view is None or self._identity < 0:
             return
