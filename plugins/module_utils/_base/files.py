@@ -17,6 +17,7 @@ import errno
 import os
 import re
 import stat
+import sys
 import time
 import typing as t
 
@@ -347,3 +348,13 @@ def sweep(directory: str, age: float) -> None:
                 os.unlink(path)
         except OSError:
             continue
+
+
+def close_all_but(*kept: int) -> None:
+    """In a forked process: close all descriptors from 3 on but these, and that of the archive from which modules may still be imported."""
+    archive = re.fullmatch(r"/proc/self/fd/([0-9]+)", sys.path[0])  # see _runner/archive.py
+    first = 3
+    for fd in sorted({*kept, *map(int, archive.groups() if archive else ())}):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))

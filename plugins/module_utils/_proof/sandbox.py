@@ -24,7 +24,7 @@ import tempfile
 import time
 import typing as t
 
-from .._base import VoltError, brief, forked, held, kernel, open_directory, reason, show
+from .._base import VoltError, brief, files, forked, held, kernel, open_directory, reason, show
 from .._fs.mounts import is_within, mounts
 from .._restore.remove import Remover
 
@@ -132,8 +132,7 @@ def _guardian(parent: int, writer: int, first: t.Callable[[], None]) -> None:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         gc.freeze()  # a file that our parent no longer needs must not be closed by its number, which is another's by then
-        os.closerange(3, writer)  # no lock and no pipe of ours
-        os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+        files.close_all_but(writer)  # no lock and no pipe of ours
         os.setsid()
         kernel.end_with_parent(parent)
         try:

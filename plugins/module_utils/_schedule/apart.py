@@ -19,7 +19,7 @@ import signal
 import time
 import typing as t
 
-from .._base import Interrupted, VoltError, forked, held, kernel
+from .._base import Interrupted, VoltError, files, forked, held, kernel
 
 #: Seconds: for a process that was told to stop to clean up; for one that has answered to end.
 _GRACE, _END = 30.0, 5.0
@@ -73,8 +73,7 @@ def _work(work: t.Callable[[Answer], t.Any], writer: int, parent: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
-    os.closerange(3, writer)  # who waits for a pipe or for the workload's turn must not wait for one that hangs
-    os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+    files.close_all_but(writer)  # who waits for a pipe or for the workload's turn must not wait for one that hangs
     kernel.end_with_parent(parent)
 
     def answer(value: t.Any) -> None:

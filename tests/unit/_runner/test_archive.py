@@ -159,6 +159,25 @@ def test_an_upgrade_leaves_a_run_alone(runner: str, built: bytes, tmp_path: Path
     assert not new.exists() and run(runner, *words, *places).returncode == 0
 
 
+#: A separate process imports a module of an archive that is gone, by the descriptor that its start has made.
+APART = """
+import os, sys
+sys.path.insert(0, "/proc/self/fd/%d" % os.open(sys.argv[1], os.O_RDONLY))
+from volt_backup._schedule import apart
+os.unlink(sys.argv[1])
+lock = os.open("/", os.O_RDONLY)
+def work(answer):
+    from volt_backup._backup import verify
+    return verify.__name__, os.path.exists("/proc/self/fd/%d" % lock)
+print(*apart.apart(work))
+"""
+
+
+def test_a_separate_process_keeps_the_archive(runner: str) -> None:
+    """It closes all other descriptors."""
+    assert run(sys.executable, "-c", APART, runner).stdout == "volt_backup._backup.verify False\n"
+
+
 def test_an_old_python_gets_a_message(runner: str, built: bytes) -> None:
     pretend = "import runpy, sys; sys.version_info = (3, 6, 8); runpy.run_path(sys.argv[1], run_name='__main__')"
     told = run(sys.executable, "-c", pretend, runner)
