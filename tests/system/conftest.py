@@ -43,6 +43,11 @@ class Bench:
         options.setdefault("target", str(self.target))
         return self.manager.restore(backup, RestoreRequest(**options), dry=dry)[0]
 
+    def manifest(self, backup: str) -> Path:
+        """The manifest of a backup. Another one of the same second has an id that begins alike."""
+        (path,) = (self.store / "refs").glob(f"{backup}-{'[0-9a-f]' * 12}.json")
+        return path
+
     def found(self) -> list[dict[str, Any]]:
         return self.manager.find(Query())
 

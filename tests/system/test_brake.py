@@ -266,7 +266,7 @@ def test_acceptance_is_of_one_source(work: Bench, tmp_path: Path) -> None:
 def test_accept_of_a_damaged_backup(work: Bench) -> None:
     each(work, lock)
     backup = work.create().backup
-    manifest = next((work.store / "refs").glob(f"{backup['id']}-*"))
+    manifest = work.manifest(backup["id"])
     manifest.rename(work.top / "away")
     with pytest.raises(errors.Damaged, match="cannot be used"):
         work.manager.accept(backup["id"])
@@ -308,7 +308,7 @@ def test_nothing_deletes_a_protected_backup(work: Bench) -> None:
     work.manager.collect("0s")
     work.manager.verify(_repair())
     work.restore(old)
-    next((work.store / "refs").glob(f"{old}-*")).unlink()
+    work.manifest(old).unlink()
     assert old in {row["id"] for row in work.manager.prune("work", {"last": 1}).kept}, "a damaged one as well"
     assert work.manager.protect(old, False).changed and not work.manager.protect(old, False).changed
     assert work.manager.delete(old) is not None
@@ -457,7 +457,7 @@ def test_a_damaged_newest_backup_is_no_measure_and_others_are(work: Bench) -> No
         (work.source / "d0" / harm).write_bytes(text(5))
         newest = work.create().backup
         if harm == "manifest":
-            next((work.store / "refs").glob(f"{newest['id']}-*")).unlink()
+            work.manifest(newest["id"]).unlink()
         else:
             store = Store(str(work.store))
             with store.lock():

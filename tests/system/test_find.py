@@ -143,7 +143,7 @@ def test_workloads_are_told_apart(bench: Any, run: Run, four: list[str]) -> None
 def test_damaged_backups_are_named_and_stop_nothing(bench: Any, run: Run, four: list[str]) -> None:
     one, two, three, last = four
     (bench.backups / f"{one}.json").write_bytes(b"{}")
-    next((bench.store / "refs").glob(f"{two}-*")).write_bytes(b"{}")
+    bench.manifest(two).write_bytes(b"{}")
     found = run.json("find", "data/app", status=upkeep.INCOMPLETE)
     assert rows(found) == [("data/app", 6, 2, three, last)] and found["searched"] == 2
     assert sorted(item["id"] for item in found["not_searched"]) == [one, two]

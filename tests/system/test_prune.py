@@ -58,8 +58,7 @@ def edit(bench, backup: str, **values: Any) -> None:
 
 def damage(bench, backup: str) -> None:
     """Take its manifest away."""
-    for path in (bench.store / "refs").glob(f"{backup}-*"):
-        path.unlink()
+    bench.manifest(backup).unlink()
 
 
 def test_deleted_backups_are_removed(bench, history):

@@ -256,7 +256,7 @@ def test_lost_and_unreadable_records(bench):
     originals = {backup: json.loads((bench.backups / f"{backup}.json").read_text()) for backup in (one, two)}
     (bench.backups / f"{one}.json").unlink()
     (bench.backups / f"{two}.json").write_text("{}")
-    manifest = next((bench.store / "refs").glob(f"{three}-*"))
+    manifest = bench.manifest(three)
     manifest.write_text(manifest.read_text() + " ")
     found = verify(bench)
     assert sorted(item["id"] for item in found.damage) == sorted([two, three]) and len(found.unlisted) == 1
