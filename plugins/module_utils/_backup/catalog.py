@@ -244,6 +244,10 @@ class Catalog:
         """Damaged unless all trees are sound and all content is present; shared trees are looked at once in a catalog's life."""
         self._store.steadily(lambda: self._reach(manifest.root.content, manifest.links))
 
+    def is_here(self, sidecar: Sidecar) -> bool:
+        """Whether the list of what a backup needs says that all of it is here, as it was when last hashed. False where the trees must tell."""
+        return bool(self._needs.hashed(sidecar["manifest_sha256"]))
+
     def _look(self, sidecar: Sidecar, manifest: Manifest) -> t.Optional[int]:
         """The same by the list of what the backup needs, where that says that all is present. When all of it was last hashed, as of `Needs.hashed`."""
         digest = sidecar["manifest_sha256"]

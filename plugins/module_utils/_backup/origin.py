@@ -83,7 +83,9 @@ class LocalOrigin:
         return self._catalog.manifest(self.sidecar)
 
     def check(self, manifest: Manifest) -> None:
-        self._catalog.check(manifest)
+        if not self._catalog.is_here(self.sidecar):
+            self._catalog.check(manifest)
+        self._catalog.rest()
         self.blobs.index.rest()
 
     def at(self, target: Target, dry: bool) -> t.ContextManager[None]:

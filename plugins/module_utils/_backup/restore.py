@@ -173,8 +173,9 @@ class Restorer:
                 kernel.syncfs(target.fd)  # else a store through a memory map to a page that is dirty already moves no time
         seen = Seen(os.fstat(target.place).st_dev, time.time_ns())
         comparer = self.comparer(self._blobs.read, owners, holder, request.verify, known or _nothing, seen)
-        groups = self._groups(manifest)
-        comparison = self._compare(manifest, comparer, preserve, groups)
+        with self._naming_lost(manifest):  # a tree may turn out to be damaged only when it is read
+            groups = self._groups(manifest)
+            comparison = self._compare(manifest, comparer, preserve, groups)
         self._stays = 0 if removes(request) else comparison.changes.counts[REMOVED]
         exact = self._dry or holder.is_faithful(target.place, os.fstat(target.place).st_dev)
         return _Work(manifest, rules, preserve, Setter(owners, exact), comparer, groups, comparison)
@@ -213,14 +214,26 @@ class Restorer:
 
     def _check(self, manifest: Manifest) -> t.List[Skipped]:
         """Damaged unless all that is asked for is here; what is lost, where the rest is to be salvaged."""
-        whole = self._selection.everything and not self._request.salvage
-        why = ""
-        if whole:
-            try:
+        if self._selection.everything and not self._request.salvage:
+            with self._naming_lost(manifest):
                 self._origin.check(manifest)
-                return []
-            except Damaged as error:
-                why = f" {error.message}"
+            return []
+        salvage = self._salvage(manifest)
+        self._lost, self._load = sorted(salvage.lost), salvage.load
+        return salvage.skipped()
+
+    @contextlib.contextmanager
+    def _naming_lost(self, manifest: Manifest) -> t.Iterator[None]:
+        """Damaged names the paths that are lost, if there are any."""
+        try:
+            yield
+        except Damaged as error:
+            if not self._request.salvage:
+                self._salvage(manifest, f" {error.message}")
+            raise
+
+    def _salvage(self, manifest: Manifest, why: str = "") -> Salvage:
+        """What is lost; Damaged where that is everything, or something and the rest is not to be salvaged."""
         salvage = Salvage(self._blobs, self._load, manifest.root, self._selection)
         lost, why = sorted(salvage.lost), why or f" {salvage.reason}".rstrip()
         if b"" in salvage.lost:
@@ -232,10 +245,7 @@ class Restorer:
                 " Restore the rest with `salvage: true`, or select the paths you need.",
                 paths=[show(path) for path in lost],
             )
-        if whole:
-            self._origin.check(manifest)  # no path is lost, but something else is
-        self._lost, self._load = lost, salvage.load
-        return salvage.skipped()
+        return salvage
 
     def _groups(self, manifest: Manifest) -> t.List[t.List[bytes]]:
         try:
@@ -295,8 +305,7 @@ class Restorer:
             assembler.fresh(
                 work.manifest.root, stage.tree, old, lambda path: not request.keep_previous and path not in comparison.unequal_links
             )
-            stage.settle()
-            self._exposed = time.time_ns()
+            self._exposed = stage.settle()
             if not target.exists:
                 stage.put()
                 return None

@@ -29,7 +29,7 @@ from .._fs.exclusions import CACHEDIR_TAG
 from .._fs.flags import NONE, Flags, carry, flags_at, read_flags
 from .compare import Comparison, Selection
 from .content import Filler
-from .equal import Comparer, same_type
+from .equal import Comparer
 from .hard_links import Links
 from .known import Seen
 from .preserve import Preserve
@@ -221,7 +221,7 @@ class Assembler:
                 here = join(path, child.name)
                 info = live.pop(child.name, None)
                 if child.kind != DIRECTORY and selection.wants(here, inside)[1]:
-                    self._file(fd, rooms, here, child, info, here in comparison.unequal_links, preserve)
+                    self._file(fd, rooms, here, child, info, comparison, preserve)
             for name in [name for name in live if rooms.sweep(fd, name)]:
                 del live[name]
             tagged = any(item.name == CACHEDIR_TAG for item in entries)
@@ -261,13 +261,15 @@ class Assembler:
             self.tally.did(path)
 
     def _file(
-        self, directory: int, rooms: Rooms, path: bytes, entry: Entry, info: t.Optional[os.stat_result], relink: bool, preserve: Preserve
+        self, directory: int, rooms: Rooms, path: bytes, entry: Entry, info: t.Optional[os.stat_result], comparison: Comparison, preserve: Preserve
     ) -> None:  # fmt: skip
         if entry.is_file:
             self._files += 1
             self._size += entry.size
-        same = info is not None and same_type(entry, info) and self._comparer.alike(entry, info, directory, entry.name)
-        if same and not relink:
+        same = info is not None and self._comparer.fits(entry, info, directory)
+        if same and comparison.differing.has(path):
+            same = self._comparer.alike(entry, t.cast(os.stat_result, info), directory, entry.name)
+        if same and path not in comparison.unequal_links:
             self._links.placed(path, t.cast(os.stat_result, info))
             self.tally.unchanged += entry.is_file
             self._progress(1, entry.size)

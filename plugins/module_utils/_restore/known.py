@@ -7,8 +7,8 @@
 """The stat cache of a target: files whose content was hashed, and the stats that they had then.
 
 A file that still has the inode, size, mtime and ctime is not hashed again. It is believed only where a change must have moved the ctime: on a
-file system whose stats prove something, and only if the ctime is at least 2 s older than a reference time. For a file that a comparison hashed, that
-is the start of the comparison. For a file of a new tree it is the exchange: until then the tree is private.
+file system whose stats prove something, and only if the ctime is old enough. For a file that a comparison hashed, that is 2 s before the start of the
+comparison. A new tree is private until the exchange, so for a file in it, it is any time before the one that its file system has right before that.
 
 One derived file for each target, in the store's cache: a head, then the columns inode, size, mtime and ctime, ascending by inode, and the digests.
 """
@@ -62,8 +62,11 @@ class Seen:
         self.digests += digest
 
     def take(self, other: Seen, since: int) -> None:
-        """Add what another one, which is empty then, has noted before it was known from when on its files could change."""
-        old = array("I", (number for number, ctime in enumerate(other.columns[3]) if other.device == self.device and ctime <= since - _RACY))
+        """Add what another one, which is empty then, has noted before it was known from when on its files could change.
+
+        :param since: that time in ns, by the clock of their file system.
+        """
+        old = array("I", (number for number, ctime in enumerate(other.columns[3]) if other.device == self.device and ctime < since))
         for column, values in zip(self.columns, other.columns):
             column.extend(values[number] for number in old)
             del values[:]  # it is not needed twice, and a million files have much of it

@@ -117,10 +117,13 @@ class Stage:
 
     # ---- putting the new tree in place
 
-    def settle(self) -> None:
-        """Make the new tree durable, for the target's old one to go."""
+    def settle(self) -> int:
+        """Make the new tree durable, for the target's old one to go. The time of its file system after that, in ns: each later change has this ctime or a
+        younger one, however coarse the clock is."""
         with target_errors("making the new tree durable"):
             kernel.syncfs(self.directory)
+            os.utime(self.directory)
+            return os.fstat(self.directory).st_ctime_ns
 
     def put(self) -> None:
         """Give the new tree the target's name, which nothing has."""
