@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -23,6 +24,7 @@ from ansible_collections.volt.backup.plugins.module_utils._remote.directory impo
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Remote, Settings, Which
 from ansible_collections.volt.backup.plugins.module_utils._runner import cli
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.tests.rigs import need, s3_servers, sample
 from ansible_collections.volt.backup.tests.unit._remote.independent_reader import RemoteReader
 from ansible_collections.volt.backup.tests.unit._store.independent_reader import Reader
@@ -149,6 +151,38 @@ def test_requests_are_few(place: Place) -> None:
     change(place.bench, 1)
     _done, small = place.push()
     assert len(unchanged) <= 6 and len(small) <= 10, (unchanged, small)
+
+
+def test_a_copy_of_unchanged_content_reads_no_tree(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packs that the copy before needs have all of it."""
+    needs = []
+    reads: list[bytes] = []
+    real = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, digest, limit: reads.append(digest) or real(self, digest, limit))
+    for changed in (False, False, True):
+        if changed:
+            place.bench.files(small=b"2")
+        backup = place.create().backup
+        reads.clear()
+        place.push()
+        needs.append((RemoteReader(place.top).commit(f"commits/{place.bench.manager.copies.find(backup['id'])['copies'][0]['push']}")[0]["needs"], len(reads)))
+    assert needs[1] == (needs[0][0], 0) and needs[2][0] != needs[1][0] and needs[2][1] > 0
+    assert len(place.judge()) == 3
+
+
+def test_a_state_that_names_no_numbers_is_not_believed(place: Place) -> None:
+    workload = place.create().backup["workload_name"]
+    place.push()
+    (path,) = (place.bench.store / "cache").glob("remote-*.state")
+    state = json.loads(path.read_text())
+    ids, ((push, _numbers),) = state["contents"][workload]
+    for needs in ([["x", "AQ=="]], [[push, "?"]], [[push, "/////w=="]]):
+        path.write_text(json.dumps({**state, "contents": {workload: [ids, needs]}}))
+        place.create()
+        ((_sidecar, pushed),) = place.open().push(Which())
+        assert pushed.new_blobs == 0
+        state = json.loads(path.read_text())
+    assert len(place.judge()) == 4
 
 
 def written(place: Place, before: dict[str, Any]) -> list[str]:

@@ -53,6 +53,17 @@ class IndexName(t.NamedTuple):
     size: int
 
 
+class Content(t.NamedTuple):
+    """What was last copied of a workload.
+
+    :ivar ids: of its root and its table of hard links, as the remote's indexes name them, in hex.
+    :ivar needs: the packs that have all of it: the name of each push, and their numbers as in a commit.
+    """
+
+    ids: str
+    needs: t.Tuple[t.Tuple[str, str], ...]
+
+
 class State(t.NamedTuple):
     """Where a host stands on a remote: its newest commit, its indexes, and the lists of tombstones that were read."""
 
@@ -64,6 +75,8 @@ class State(t.NamedTuple):
     tombstones: t.Tuple[str, ...] = ()
     #: False from before a commit is created until it is noted, and where the remote did not fit: then only the numbers count, at least.
     sure: bool = True
+    #: By workload.
+    contents: t.Mapping[str, Content] = {}
 
     @property
     def last(self) -> str:
@@ -113,6 +126,11 @@ class Blobs:
                     self._fresh.replace(position, place)
             else:
                 self._fresh.add(blob, place)
+
+    def packs(self, needs: t.Mapping[names.Push, t.Set[int]]) -> t.Optional[t.Set[names.Pack]]:
+        """The packs with these numbers; None where one of them is not known, or is about to be deleted."""
+        found = {pack for number, pack in enumerate(self._packs) if number not in self._dead and pack.number in needs.get(pack.push, ())}
+        return found if len(found) == sum(map(len, needs.values())) else None
 
     def forget(self, pack: names.Pack) -> None:
         """Believe no more in a pack, which is about to be deleted on the remote."""
@@ -192,8 +210,9 @@ class Memory:
             return State(
                 int(value["seq"]), value["previous"], tuple(value["recent"]), tuple(IndexName(*item) for item in value["indexes"]), tuple(value["tombstones"]),
                 bool(value["sure"]),
+                {workload: Content(ids, tuple((push, bits) for push, bits in needs)) for workload, (ids, needs) in value["contents"].items()},
             )  # fmt: skip
-        except (ValueError, KeyError, TypeError, RecursionError, OSError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
             return None
 
     def blobs(self, state: State) -> t.Optional[Blobs]:

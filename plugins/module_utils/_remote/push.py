@@ -41,7 +41,7 @@ from . import about, commits, indexes, known, memory, names
 from .about import About
 from .keys import Keys
 from .look import Look
-from .memory import Blobs, Committed, IndexName, Memory, State, Unfinished
+from .memory import Blobs, Committed, Content, IndexName, Memory, State, Unfinished
 from .transport import Transport
 from .upload import Uploader
 
@@ -252,8 +252,12 @@ class Pusher:
         journal, jobs = self._memory.journal, self._request.jobs
         uploader = Uploader(self._store, jobs, self._transport, self._keys, blobs, journal, begun, self._progress, self._shared)
         self._standing.phase = Phase("sending", lambda: (uploader.steps, self._transport.pace.moved))
-        reach = Reachability(self._store.read, uploader.content, uploader.metadata)
-        reach(backup.root, backup.links)
+        unchanged = self._unchanged(backup, state, blobs)
+        if unchanged is None:
+            reach = Reachability(self._store.read, uploader.content, uploader.metadata)
+            reach(backup.root, backup.links)
+        else:
+            uploader.use(unchanged)
         if self._request.dry:
             return Pushed(None, uploader.new_blobs, uploader.new_bytes, 0, 0)
         uploader.send()
@@ -264,6 +268,23 @@ class Pusher:
         self._note(backup.id, _sha256(backup.manifest), str(begun.push))
         self._end(begun.push, state, blobs, anew=state.key != written)
         return Pushed(str(begun.push), uploader.new_blobs, uploader.new_bytes, uploader.sent_bytes, uploader.sent_packs)
+
+    def _ids(self, backup: Backup) -> str:
+        return "".join(self._keys.blob_id(digest).hex() for digest in (backup.root, backup.links) if digest)
+
+    def _unchanged(self, backup: Backup, state: State, blobs: Blobs) -> t.Optional[t.Set[names.Pack]]:
+        """The packs that have all of a backup, where its content is that of the last copy of its workload; None where the walk must tell.
+
+        They hold what they held then, so no tree of the backup is read.
+        """
+        content = state.contents.get(backup.workload)
+        if content is None or content.ids != self._ids(backup):
+            return None
+        try:
+            needs = {names.parse_push(push): commits.numbers(bits) for push, bits in content.needs}
+        except ValueError:
+            return None
+        return None if None in needs else blobs.packs(t.cast(t.Dict[names.Push, t.Set[int]], needs))
 
     # ---- steps
 
@@ -372,7 +393,11 @@ class Pusher:
                 )
         if self._look is not None:
             self._look.add(push, own)
-        return state._replace(seq=commit.seq, previous=_sha256(data), recent=(*state.recent, push.id)[-commits.HEAD_MOST :], indexes=own)
+        content = Content(self._ids(backup), tuple((str(push), commits.bitmap(numbers)) for push, numbers in sorted(needs.items())))
+        return state._replace(
+            seq=commit.seq, previous=_sha256(data), recent=(*state.recent, push.id)[-commits.HEAD_MOST :], indexes=own,
+            contents={**state.contents, backup.workload: content},
+        )  # fmt: skip
 
     def _end(self, push: names.Push, state: State, blobs: Blobs, anew: bool) -> None:
         """The backup is there. What fails from here on costs requests next time, and nothing else."""

@@ -95,6 +95,10 @@ class Uploader:
 
     # ---- what is needed
 
+    def use(self, packs: t.Iterable[names.Pack]) -> None:
+        """The backup needs just these packs, which are on the remote."""
+        self._used.update(packs)
+
     def content(self, digest: bytes, size: int) -> None:
         """The backup needs a blob of content."""
         self._offer(digest, size, _CONTENT)

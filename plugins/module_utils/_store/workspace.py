@@ -17,7 +17,7 @@ import os
 import time
 import typing as t
 
-from .._base import Closing, LockLost, LockTimeout, StoreError, files, is_at, lock_file, nfs, store_errors, store_failure, wait
+from .._base import Closing, LockLost, LockTimeout, StoreError, files, held, is_at, lock_file, nfs, store_errors, store_failure, wait
 from . import claims, layout
 from .claims import Claims
 from .lock import taken
@@ -66,8 +66,9 @@ class Workspace:
         """Make the directory and lock its claims. Without effect if another run took it for a dead one's, which happens only if the gate was removed."""
         self.name = run_name(self._store)
         directory = os.path.join(tmp, self.name)
-        os.mkdir(directory, 0o700)
-        self._directory = directory
+        with held():  # a signal in between would leave it
+            os.mkdir(directory, 0o700)
+            self._directory = directory
         path, what = self.path(claims.NAME), f"the claims of run {self.name}"
         opened = []
         try:
