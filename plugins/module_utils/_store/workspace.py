@@ -105,6 +105,10 @@ class Workspace:
 
     def remove(self) -> None:
         """Remove the directory with all that has not got its final name; nothing is written from now on."""
+        with held():  # a signal in between would leave the rest
+            self._remove()
+
+    def _remove(self) -> None:
         self.failure = self.failure or StoreError("The run has ended.")
         if self.fd >= 0:
             os.close(self.fd)  # first: a locked directory without claims would be a run of version 0.1.0
