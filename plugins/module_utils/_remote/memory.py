@@ -9,7 +9,7 @@
 ::
 
     cache/remote-<name>.blobs      table: id of a blob -> pack, segment; what the host's indexes tell
-    cache/remote-<name>.state      JSON: the newest commit, the indexes
+    cache/remote-<name>.state      JSON: the newest commit, the indexes, what was last copied of each workload
     cache/remote-<name>.samples    table: id of a blob -> number of a pack of another host; see `shared`
     cache/remote-<name>.journal    JSON lines: the push that is under way, its packs
     cache/remote-at-<URL>.about    what the remote at a URL is, as in its volt.json; the name has 16 digits of the SHA-256 of the URL

@@ -11,7 +11,7 @@ The order of the steps is what makes a push and a collection on the remote safe 
 1. choose the push's name, or take up the unfinished one of the journal
 2. create the intent
 3. read the tombstones that are new, and forget the packs that they name
-4. only then ask which blobs are on the remote
+4. only then ask which blobs are on the remote, or whether the packs of the last copy of the same content are
 5. upload packs of what is not, several at once, and an index of them
 6. create the commit; the name may be taken by this push itself (a lost answer) or by a revocation, after which all begins anew
 7. remove the intent, replace the head

@@ -266,7 +266,7 @@ class Assembler:
         if entry.is_file:
             self._files += 1
             self._size += entry.size
-        same = info is not None and self._comparer.fits(entry, info, directory)
+        same = info is not None and self._comparer.fits(entry, info, directory)  # of the rest, the comparison has just found all equal
         if same and comparison.differing.has(path):
             same = self._comparer.alike(entry, t.cast(os.stat_result, info), directory, entry.name)
         if same and path not in comparison.unequal_links:
