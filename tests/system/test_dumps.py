@@ -379,6 +379,14 @@ def test_a_database_that_is_locked_ends_the_run(bench: Bench, monkeypatch: pytes
     assert bench.found() == [] and not left()
 
 
+def test_no_place_for_the_copy_of_a_database(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_PLACE", "/proc")
+    bench.source.mkdir()
+    ledger(bench.source / "app.db", "delete")
+    with pytest.raises(SourceError, match="app.db: its copy cannot be made in /proc: no such file or directory; "):
+        bench.create(dumps=[{"sqlite": {"path": "app.db"}}])
+
+
 def test_a_password_is_in_no_command_line_and_no_message(bench: Bench, servers: dict[str, databases.Server], tmp_path: Path) -> None:
     with databases.redis(Path("/var/tmp") / f"volt-test-{os.getpid()}" / "redis-secret", password="correct-horse") as server:
         (tmp_path / "password").write_text("correct-horse\n")

@@ -63,14 +63,14 @@ from .locks import NO_LOCKS, among_hosts, directory_lock, is_at, lock_file, lock
 from .progress import Phase, Progress, Standing, unwatched
 from .signals import forked, held, interruptible, stoppable
 from .speech import translate
-from .text import brief, one_line, parse, show
+from .text import brief, excerpt, one_line, parse, show
 from .time import AHEAD, is_future, now, parse_span, parse_time, show_time
 
 __all__ = [
     "AHEAD", "NO_LOCKS", "AttributesRefused", "Closing", "Damaged", "Foreign", "Incomplete", "Interrupted", "LockLost", "LockTimeout", "NoRemote", "NoStore",
     "NotFound", "Phase", "Progress", "Protected", "RemoteError", "RemoteFull", "RemoteRefused", "RemoteUnreachable", "SourceError", "Stalled", "Standing",
     "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull", "TargetInUse", "TimedOut", "Unstable", "Unsupported", "UsageError",
-    "VoltError", "among_hosts", "brief", "check_format", "create_file", "directory_lock", "forked", "held", "interruptible", "is_at", "is_future",
+    "VoltError", "among_hosts", "brief", "check_format", "create_file", "directory_lock", "excerpt", "forked", "held", "interruptible", "is_at", "is_future",
     "is_regular", "lock_file", "locked", "newer", "now", "one_line", "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time",
     "reason", "show", "show_time", "stoppable", "store_errors", "store_failure", "target_errors", "target_failure", "translate", "unexpected", "unwatched",
     "wait",

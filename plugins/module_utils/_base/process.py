@@ -20,12 +20,12 @@ import time
 import typing as t
 
 from .errors import SourceError, reason
-from .text import brief
+from .text import excerpt
 
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 10.0
 #: Bytes of an error output that are kept, from its end.
-_SAID = 4096
+_SAID = 16384
 _PIPE_SIZE = 1 << 20
 #: What another user's program may know of our environment, which may have secrets.
 _PLAIN = frozenset(("PATH", "LANG", "LC_ALL", "TZ"))
@@ -211,5 +211,5 @@ class Output:
             self._child.end()
         if kind is None and done != 0:
             how = "did not end" if done is None else f"failed with {Ended(done, '', '').how}"
-            said = brief(" ".join(self._said.decode("utf-8", "replace").split())[-300:], 300)
+            said = excerpt(self._said.decode("utf-8", "replace"))
             raise SourceError(f"{self._what}: {self._words[0]} {how}{f' ({said})' if said else ''}; correct that, then run again.")

@@ -19,6 +19,7 @@ import typing as t
 from .errors import UsageError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ERROR = re.compile(r"\b(?:error|fatal|panic)\b", re.IGNORECASE)
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(\\))")
 
 
@@ -45,6 +46,18 @@ def brief(text: t.Any, most: int = 1000) -> str:
     """Text from others, such as a guest or a program: one line of limited length."""
     line = one_line(text)
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def excerpt(text: str, most: int = 300) -> str:
+    """What a program said, as one line of limited length: its beginning and its end.
+
+    It begins with the first line that names an error, if there is one: warnings come before it, and a long query may come after it.
+    """
+    lines = text.splitlines()
+    first = next((number for number, line in enumerate(lines) if _ERROR.search(line)), 0)
+    line = one_line(" ".join(" ".join(lines[first:]).split()))
+    half = most // 2
+    return line if len(line) <= most else f"{line[: half - 3]} … {line[-half:]}"
 
 
 def parse(text: str) -> bytes:

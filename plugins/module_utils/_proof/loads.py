@@ -20,7 +20,7 @@ import sys
 import time
 import typing as t
 
-from .._base import brief, files, open_directory, open_file, process, reason
+from .._base import excerpt, files, open_directory, open_file, process, reason
 from .sandbox import PLAIN, Failed
 
 _PLACE = "/tmp/volt-server"
@@ -84,7 +84,7 @@ def _postgresql(copies: t.Sequence[Copy]) -> None:
                 said = _do(*psql, "--dbname=postgres", source=copy, account=user).errors
                 refused = [line for line in said.splitlines() if line.startswith("ERROR:") and not line.endswith("already exists")]
                 if refused:
-                    raise Failed(f"psql failed ({_last(refused[0])})")
+                    raise Failed(f"psql failed ({excerpt(refused[0])})")
                 continue
             if copy.database not in ("postgres", "template1"):
                 _do("createdb", *login, "--template=template0", "--", copy.database, account=user)
@@ -153,7 +153,7 @@ class _Running(t.NamedTuple):
         while process.run([_found(words[0]), *words[1:]], _PLAIN, patience=_PATIENCE, capture=True).status != 0:
             if self.child.poll() is not None or time.monotonic() > deadline:
                 how = "ended" if self.child.poll() is not None else "does not answer"
-                raise Failed(f"the server {how} ({_last(files.read_file(self.log, 1 << 30).decode('utf-8', 'replace'))})")
+                raise Failed(f"the server {how} ({excerpt(files.read_file(self.log, 1 << 30).decode('utf-8', 'replace'))})")
             time.sleep(0.05)
 
 
@@ -176,7 +176,7 @@ def _do(*words: str, source: t.Optional[Copy] = None, account: t.Optional[proces
     finally:
         os.close(stdin)
     if done.status:
-        raise Failed(f"{os.path.basename(words[0])} failed{_of(source)} ({_last(done.errors or done.output)})")
+        raise Failed(f"{os.path.basename(words[0])} failed{_of(source)} ({excerpt(done.errors or done.output)})")
     return done
 
 
@@ -206,8 +206,3 @@ def _program(name: str) -> t.Optional[str]:
     versions = glob.glob(f"/usr/lib/postgresql/*/bin/{name}") + glob.glob(f"/usr/pgsql-*/bin/{name}")
     newest = max(versions, default=None, key=lambda path: [int(number) for number in re.findall("[0-9]+", path)])
     return newest or shutil.which(name, path=_PLAIN["PATH"])
-
-
-def _last(text: str) -> str:
-    """The end of what a program said, on one line."""
-    return brief(" ".join(text.split())[-300:], 300)

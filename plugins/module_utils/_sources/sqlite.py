@@ -46,9 +46,12 @@ def copied(path: bytes) -> t.Iterator[Read]:
             raise SourceError(f"{what}: it is not a regular file; set `path` to the file of the database.")
         _refuse_exposed(what, path, info)
         _sweep()
-        place = tempfile.mkdtemp(prefix=_PREFIX, dir=_PLACE)
     except OSError as error:
         raise SourceError(f"{what}: it cannot be copied: {reason(error)}; correct that, then run again.") from None
+    try:
+        place = tempfile.mkdtemp(prefix=_PREFIX, dir=_PLACE)
+    except OSError as error:
+        raise SourceError(f"{what}: its copy cannot be made in {_PLACE}: {reason(error)}; correct that, then run again.") from None
     lock = open_directory(place)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)

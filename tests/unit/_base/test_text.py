@@ -10,7 +10,7 @@ import os
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._base.errors import UsageError
-from ansible_collections.volt.backup.plugins.module_utils._base.text import one_line, parse, show
+from ansible_collections.volt.backup.plugins.module_utils._base.text import excerpt, one_line, parse, show
 from hypothesis import given, strategies as st
 
 
@@ -90,3 +90,19 @@ def test_one_line(text: str) -> None:
 @pytest.mark.parametrize(("value", "shown"), [(None, ""), (5, "5"), ("a\nb", r"a\x0ab"), ("käse", "käse")])
 def test_one_line_of(value: object, shown: str) -> None:
     assert one_line(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("", ""),
+        ("first\n  second\x1b \n", r"first second\x1b"),
+        ("a" * 31, "a" * 12 + " … " + "a" * 15),
+        # as pg_dump: what it could live with, the cause, and a query of many lines
+        ("warning: x\nhint: " + 30 * "y" + "\ndump: error: down\ndetail: SELECT\n" + 40 * "z", "dump: error: … " + 15 * "z"),
+        ("warning: x\n" + 30 * "y" + "\nFATAL: down\n", "FATAL: down"),
+        ("no error: 1\nfatal: 2", "no error: 1 fatal: 2"),
+    ],
+)
+def test_excerpt(said: str, told: str) -> None:
+    assert excerpt(said, 30) == told
