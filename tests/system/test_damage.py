@@ -5,10 +5,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
+from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
+from ansible_collections.volt.backup.tests.system.conftest import Bench
 
 
 def test_every_backup_that_shares_the_damage_is_listed_with_it(bench):
@@ -45,3 +53,74 @@ def test_a_sidecar_that_names_a_manifest_of_another_costs_that_one_nothing(bench
     bench.manager.delete(one["id"])
     assert [(backup["id"], backup["damaged"]) for backup in bench.found()] == [(other["id"], False)]
     assert os.listdir(bench.store / "refs") == [f"{other['manifest_ref']}.json"]
+
+
+def rot(disk: Any, where: Path, piece: bytes) -> None:
+    """Alter bytes of a file as a failing disk does: no stat tells. `where` is mounted, and is again afterwards."""
+    disk.umount(where)
+    image = where.parent / f"{where.name}.image"
+    data = bytearray(image.read_bytes())
+    at = data.find(piece)
+    assert at >= 0
+    while at >= 0:
+        data[at] ^= 1
+        at = data.find(piece, at + 1)
+    image.write_bytes(data)
+    disk.mount(where)
+
+
+@pytest.fixture
+def rotten(tmp_path: Path, disk: Any) -> Any:
+    """A bench whose store is on a disk of its own. `rotten.rot(piece)` alters these bytes there."""
+    bench = Bench(tmp_path)
+    bench.store.mkdir()
+    disk.mount(bench.store)
+    bench.manager = Manager(str(bench.store / "cas"), str(bench.backups), 5)
+    bench.rot = lambda piece: rot(disk, bench.store, piece)
+    return bench
+
+
+def tried(bench: Any, **options: Any) -> Damaged:
+    """How a restore fails over damage that no stat tells, as a new process."""
+    backup = bench.found()[0]["id"]
+    manager = Manager(str(bench.store / "cas"), str(bench.backups), 5)
+    with pytest.raises(Damaged) as failure:
+        manager.restore(backup, RestoreRequest(target=str(bench.target), force=True, **options))
+    return failure.value
+
+
+def test_a_damaged_list_of_chunks_is_met_before_the_target_is_changed(rotten: Any) -> None:
+    """It is read only to write the file, or to compare its content: not where the target lacks the file."""
+    bench = rotten
+    bench.files(a=b"new", z=b"x" * (9 << 20))
+    time.sleep(2.1)
+    bench.create(compression="none")
+    bench.target.mkdir()
+    (bench.target / "a").write_bytes(b"old")
+    chunk = hashlib.sha256(b"x" * (1 << 20)).digest()
+    (listed,) = (data[data.find(chunk) :] for data in map(Path.read_bytes, bench.store.glob("cas/packs/*/*")) if chunk in data)
+    bench.rot(listed[:48])  # with what is behind it there: the store's cache names the chunk as well
+    failure = tried(bench, strategy="in_place")
+    assert "restored" not in failure.details and (bench.target / "a").read_bytes() == b"old"
+    assert os.listdir(bench.target) == ["a"]
+
+
+def test_what_is_said_to_be_lost_is_what_a_salvage_finds_lost(rotten: Any) -> None:
+    """The pack with the listing of `d` has the others, too, and is lost as a whole: so no rest is there to be salvaged."""
+    bench = rotten
+    bench.files(a=b"1", d__unheard_of_name=b"2", z__b=b"3")
+    time.sleep(2.1)
+    bench.create(compression="none")
+    bench.rot(b"unheard_of_name")
+    failure = tried(bench)
+    assert failure.details["paths"] == tried(bench, salvage=True).details["paths"] == ["."], failure.message
+
+
+def test_what_is_said_to_be_lost_of_a_path_is_what_a_salvage_finds_lost(rotten: Any) -> None:
+    bench = rotten
+    bench.files(a=b"1", d__unheard_of_name=b"2", z__b=b"3")
+    time.sleep(2.1)
+    bench.create(compression="none")
+    bench.rot(b"unheard_of_name")
+    failure = tried(bench, paths=["d"])
+    assert failure.details["paths"] == tried(bench, paths=["d"], salvage=True).details["paths"] == ["."], failure.message

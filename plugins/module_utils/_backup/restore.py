@@ -24,7 +24,7 @@ import time
 import typing as t
 
 from .._base import Closing, Damaged, Progress, TargetDiffers, TargetError, UsageError, kernel, one_line, open_real, parse, reason, show
-from .._format import walk
+from .._format import tree, walk
 from .._format.diff import REMOVED
 from .._fs.exclusions import Exclusions, Skipped
 from .._fs.holding import Holder
@@ -146,7 +146,9 @@ class Restorer:
         refuse_lacks(request, target, comparison)
         if self._dry:
             content.foresee(self._blobs, request.link, target.place)
-        self._needed = comparison.space.needed(self._blobs, content.clones(self._blobs, request.link, target.place))
+        with self._naming_lost(work.manifest):
+            clones = content.clones(self._blobs, request.link, target.place)
+            self._needed = comparison.space.needed(self._blobs, clones, request.salvage)
         strategy = choose(request, target, comparison, self._needed, self._warnings.append)
         if self._dry:
             return self._result(strategy, Tally(), diff, comparison.lacks)
@@ -235,6 +237,9 @@ class Restorer:
     def _salvage(self, manifest: Manifest, why: str = "") -> Salvage:
         """What is lost; Damaged where that is everything, or something and the rest is not to be salvaged."""
         salvage = Salvage(self._blobs, self._load, manifest.root, self._selection)
+        if (why or salvage.lost) and not self._request.salvage:
+            # a damaged pack is lost with all that is in it, also with trees that were read before: what `salvage: true` will find is to be told
+            salvage = Salvage(self._blobs, tree.Loader(self._blobs.read), manifest.root, self._selection)
         lost, why = sorted(salvage.lost), why or f" {salvage.reason}".rstrip()
         if b"" in salvage.lost:
             what = f"Backup {self._sidecar['id']} lacks the list of its top directory"

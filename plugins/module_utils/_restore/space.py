@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import typing as t
 
@@ -55,14 +56,22 @@ class Space:
             self.uses.expect(entry.content)
             self._small += _data(entry)
 
-    def needed(self, store: Blobs, clones: bool) -> int:
-        """Bytes that will be written. :param clones: whether the target's files can share blocks with the store's."""
+    def needed(self, store: Blobs, clones: bool, salvage: bool = False) -> int:
+        """Bytes that will be written; Damaged where the list of a file's chunks is lost, so that this is known before anything is.
+
+        :param clones: whether the target's files can share blocks with the store's. :param salvage: pass over files whose list is lost.
+        """
         total = self._small
         for number, (_before, size, data, digest) in enumerate(_LARGE.iter_unpack(self._large)):
             if number not in self._listed:
                 total += 0 if clones and store.is_plain(digest, size) else data
                 continue
-            holes, pieces = _pieces(store, self._listed[number][0])
+            try:
+                holes, pieces = _pieces(store, self._listed[number][0])
+            except Damaged:
+                if not salvage:
+                    raise
+                continue
             for offset, length, piece in pieces:
                 if not (clones and store.is_plain(piece, length)):
                     total += _blocks(sum(size for _start, size in chunks.data_ranges(offset, offset + length, holes)))
@@ -78,18 +87,16 @@ class Space:
                 yield digest
                 continue
             entry, at_hand = self._listed[number]
-            for place, (_offset, _length, piece) in enumerate(_pieces(store, entry)[1]):
-                if place >= len(at_hand) or not at_hand[place]:
-                    yield piece
+            with contextlib.suppress(Damaged):  # without its list, it cannot be written either
+                for place, (_offset, _length, piece) in enumerate(_pieces(store, entry)[1]):
+                    if place >= len(at_hand) or not at_hand[place]:
+                        yield piece
         yield from map(self.uses.digest, range(done, len(self.uses)))
 
 
 def _pieces(store: Blobs, entry: Entry) -> t.Tuple[chunks.Holes, t.Iterable[t.Tuple[int, int, bytes]]]:
-    """The holes of a file in chunks, and its blobs: offset, length, digest. None where the list of them is lost: it cannot be written either."""
-    try:
-        found = chunks.decode(store.read(entry.content, chunks.LIST_LIMIT), entry.size)
-    except Damaged:
-        return (), ()
+    """The holes of a file in chunks, and its blobs: offset, length, digest. Damaged where the list of them is lost."""
+    found = chunks.decode(store.read(entry.content, chunks.LIST_LIMIT), entry.size)
     return found.holes, found.chunks()
 
 
