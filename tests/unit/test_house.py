@@ -152,6 +152,21 @@ def test_functions_fit_a_screen() -> None:
     assert [f"{name}: {node.name}" for name, node in functions if (node.end_lineno or 0) - node.lineno >= LONGEST] == []
 
 
+def passing_over(tree: ast.AST) -> Iterator[ast.Call]:
+    """Where `contextlib.suppress` is told to pass over errors of ours: a signal that asks to stop is one of them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+            if {"VoltError", "Interrupted", "Exception", "BaseException"} & {ast.unparse(kind) for kind in node.args}:
+                yield node
+
+
+def test_no_signal_is_passed_over() -> None:
+    """`tolerated` is for that."""
+    assert list(passing_over(ast.parse("with held(), contextlib.suppress(OSError, VoltError): pass")))
+    found = [f"{name}:{node.lineno}" for name, path in SOURCES.items() for node in passing_over(ast.parse(path.read_text(encoding="utf-8")))]
+    assert found == []
+
+
 ROOMS = sorted({path.parent for path in SOURCES.values() if path.parent.parent == ENGINE})
 
 

@@ -19,14 +19,13 @@ This is decided here alone, by the methods that modules, the command and schedul
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import pwd
 import time
 import typing as t
 
-from .._base import UsageError, VoltError, journal, reason, show
+from .._base import UsageError, VoltError, journal, reason, show, tolerated
 from .catalog import workload_of
 
 Facts = t.Dict[str, t.Any]
@@ -91,7 +90,7 @@ def _noting(act: Act, work: t.Callable[..., t.Any], where: t.Callable[[t.Any], F
 
         def tell(facts: Facts) -> None:
             place: Facts = {}
-            with contextlib.suppress(VoltError, OSError):  # what keeps the act from knowing its place is the reason of its failure
+            with tolerated(VoltError, OSError):  # what keeps the act from knowing its place is the reason of its failure
                 place = where(self)
             _send({"action": act.action, "result": "success", **act.asked(call), **place, "seconds": f"{time.monotonic() - began:.3f}", **facts})
 

@@ -20,7 +20,6 @@ All of this is derived. A file that is missing, altered or of another manifest i
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
@@ -29,7 +28,7 @@ import struct
 import typing as t
 import zlib
 
-from .._base import Damaged, VoltError
+from .._base import Damaged, VoltError, tolerated
 from .._format.reachability import Reachability
 from .._store.store import Store
 from .._store.table import Table
@@ -99,7 +98,7 @@ class Needs:
 
         :param near: another backup with much in common, and the digest of its manifest; by default the one of the same workload that was learned last.
         """
-        with contextlib.suppress(VoltError):
+        with tolerated(VoltError):
             self._learn(digest, manifest, near or self._last.get(manifest.backup["workload_name"]))
             self._last[manifest.backup["workload_name"]] = digest, manifest
 

@@ -12,11 +12,10 @@ made where none of them does, or where a user says to begin anew. Backups of a s
 
 from __future__ import annotations
 
-import contextlib
 import os
 import typing as t
 
-from .._base import VoltError, directory_lock, files, show, store_errors
+from .._base import VoltError, directory_lock, files, show, store_errors, tolerated
 from .._store.store import Store
 from . import directory, host
 from .catalog import Catalog
@@ -119,7 +118,7 @@ def take(store: Store, path: str) -> directory.Directory:
     """Let backup directory and host file name this store. Under the directory's lock."""
     own = directory.claim(path, store, anew=True)
     home = None
-    with contextlib.suppress(VoltError):  # one that cannot be read names nothing, and the next declaration says so
+    with tolerated(VoltError):  # one that cannot be read names nothing, and the next declaration says so
         home = host.read()
     if home is not None and home.store_id != own.store and host.is_same(home.store, show(store.path)):
         host.write(home._replace(store_id=own.store))

@@ -56,6 +56,7 @@ from .errors import (
     store_failure,
     target_errors,
     target_failure,
+    tolerated,
     unexpected,
 )
 from .files import Closing, create_file, is_regular, open_directory, open_file, open_real
@@ -72,6 +73,6 @@ __all__ = [
     "StoreError", "StoreFull", "Suspect", "TargetDiffers", "TargetError", "TargetFull", "TargetInUse", "TimedOut", "Unstable", "Unsupported", "UsageError",
     "VoltError", "among_hosts", "brief", "check_format", "create_file", "directory_lock", "excerpt", "forked", "held", "interruptible", "is_at", "is_future",
     "is_regular", "lock_file", "locked", "newer", "now", "one_line", "open_directory", "open_file", "open_real", "parse", "parse_span", "parse_time",
-    "reason", "show", "show_time", "stoppable", "store_errors", "store_failure", "target_errors", "target_failure", "translate", "unexpected", "unwatched",
-    "wait",
+    "reason", "show", "show_time", "stoppable", "store_errors", "store_failure", "target_errors", "target_failure", "tolerated", "translate", "unexpected",
+    "unwatched", "wait",
 ]  # fmt: skip

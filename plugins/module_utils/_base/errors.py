@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import types
 import typing as t
 
 
@@ -212,6 +213,13 @@ def check_format(number: t.Any, known: int, thing: str) -> None:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class tolerated(contextlib.suppress):
+    """Pass over errors of these kinds, but not over a signal that asks to stop: once that is passed over, nothing stops the run any more."""
+
+    def __exit__(self, kind: t.Optional[t.Type[BaseException]], error: t.Optional[BaseException], trace: t.Optional[types.TracebackType]) -> bool:
+        return not isinstance(error, Interrupted) and bool(super().__exit__(kind, error, trace))
 
 
 def reason(error: OSError) -> str:

@@ -24,7 +24,7 @@ import tempfile
 import time
 import typing as t
 
-from .._base import VoltError, brief, files, forked, held, kernel, open_directory, reason, show
+from .._base import VoltError, brief, files, forked, held, kernel, open_directory, reason, show, tolerated
 from .._fs.mounts import is_within, mounts
 from .._restore.remove import Remover
 
@@ -96,7 +96,7 @@ def _remove(tmp: str) -> None:
     """Space for the next; what cannot be removed goes with the room."""
     room = open_directory(os.path.dirname(tmp), follow=True)
     try:
-        with contextlib.suppress(VoltError, OSError):
+        with tolerated(VoltError, OSError):
             Remover(None).remove(room, os.fsencode(os.path.basename(tmp)), b"")
     finally:
         os.close(room)

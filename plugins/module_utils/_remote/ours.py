@@ -12,13 +12,12 @@ sealed remote is read with the recovery key alone.
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 
 from .._backup.host import made_here
 from .._backup.manager import Manager
 from .._backup.query import Query
-from .._base import NotFound, VoltError
+from .._base import NotFound, VoltError, tolerated
 from . import known, names, reading
 from .transport import Transport
 
@@ -30,7 +29,7 @@ def copied(manager: Manager, remote: t.Optional[str] = None) -> t.Dict[str, str]
     """
     found: t.Dict[str, str] = {}
     own = made_here()
-    with contextlib.suppress(VoltError):
+    with tolerated(VoltError):
         for sidecar in filter(own, manager.find(Query(), dry=True)):  # a backup that was pulled came with the copies of its host
             found.update({copy["push"]: sidecar["workload_name"] for copy in sidecar["copies"] or () if remote in (None, copy["remote"])})
     return found
@@ -47,7 +46,7 @@ def expect(transport: Transport, host: t.Optional[str]) -> None:
     if host is not None and known.committed(transport, host):
         return
     there: t.List[str] = []
-    with contextlib.suppress(VoltError):  # the credentials of a host may not let it list others
+    with tolerated(VoltError):  # the credentials of a host may not let it list others
         there = list(reading.hosts(transport))
     others = "push one first"
     if there:

@@ -22,7 +22,7 @@ from .._backup.manager import Manager, no_cycles
 from .._backup.names import LATEST
 from .._backup.query import Query, accepts
 from .._backup.records import CopyRecord, Listed, Sidecar
-from .._base import Damaged, NoStore, NotFound, Progress, Standing, Unsupported, UsageError, VoltError, parse_time, show_time, unwatched
+from .._base import Damaged, Interrupted, NoStore, NotFound, Progress, Standing, Unsupported, UsageError, VoltError, parse_time, show_time, tolerated, unwatched
 from . import about, choice, known, names, ours, policy, reading, s3_client, url
 from .declared import DOMAIN, Settings, check
 from .directory import Directory
@@ -117,7 +117,7 @@ class Remote:
     def ours(self) -> t.List[str]:
         """What this host is or was called on remotes, as far as it can know."""
         found = ours.called(self._manager)
-        with contextlib.suppress(VoltError):
+        with tolerated(VoltError):
             found.append(self._named(None) or self._by_store())
         return found
 
@@ -129,7 +129,7 @@ class Remote:
         found = about.read(self.transport)
         about.check(self.transport, found, self._keys, self._settings.id)
         name = host or self._named(None) or next(iter(ours.called(self._manager, found.id)), None)
-        with contextlib.suppress(VoltError):
+        with tolerated(VoltError):
             name = name or self._by_store()
         ours.expect(self.transport, name)
         return t.cast(str, name)
@@ -411,7 +411,7 @@ class Remote:
             return named, known.committed(self.transport, named)
         there = reading.hosts(self.transport)
         chosen = next(iter(there)) if len(there) == 1 else None
-        with contextlib.suppress(VoltError):
+        with tolerated(VoltError):
             chosen = self.host if self.host in there else chosen
         if chosen is not None:
             pushes = there[chosen]
@@ -426,6 +426,8 @@ class Remote:
             places.append(url.parse(self._settings.url).path)
         try:
             store = self._manager.copies.store
+        except Interrupted:
+            raise
         except VoltError:
             return None, places
         return store if store.exists else None, places

@@ -30,7 +30,7 @@ import stat
 import time
 import typing as t
 
-from .._base import Closing, SourceError, TargetError, UsageError, VoltError, files, held, kernel, parse, reason, show, target_errors, target_failure
+from .._base import Closing, SourceError, TargetError, UsageError, VoltError, files, held, kernel, parse, reason, show, target_errors, target_failure, tolerated
 from .._format.walk import join
 from .._fs import metadata, mounts
 from .._fs.descent import Trail, listing
@@ -104,7 +104,7 @@ class Stage:
     def __exit__(self, *_exception: object) -> None:
         with held():  # a signal that comes now would leave the stage
             if self.directory >= 0 and not self._half_way:
-                with contextlib.suppress(OSError, VoltError):
+                with tolerated(OSError, VoltError):
                     _clear(self.parent, self.directory, self._own)
                     kernel.syncfs(self.parent)  # else a power cut brings back names of the old tree, linked with files of the new
             elif self._own and self.directory < 0:

@@ -15,12 +15,11 @@ Source: bash(1) Programmable Completion, zshcompsys(1), fish complete(1).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import typing as t
 
 from .._backup.manager import Manager
 from .._backup.names import LATEST
-from .._base import VoltError, one_line
+from .._base import VoltError, one_line, tolerated
 from . import manual
 
 SHELLS = ("bash", "zsh", "fish")
@@ -179,11 +178,11 @@ def _named(kind: str, before: t.Sequence[str]) -> t.List[t.Tuple[str, str]]:
     store, backup_dir = (_given(flag, before) for flag in ("--store", "--backup-dir"))
     workloads: t.Set[str] = set()
     ids: t.List[str] = []
-    with contextlib.suppress(VoltError, OSError):
+    with tolerated(VoltError, OSError):
         ids, workloads = Manager(store, backup_dir).names()
     if kind == "ID":
         return [(name, "backup") for name in ids]
-    with contextlib.suppress(VoltError, OSError):
+    with tolerated(VoltError, OSError):
         from .._schedule import job
 
         workloads |= set(job.declared()) if store is None else set()
@@ -195,7 +194,7 @@ def _paths(backup: str, before: t.Sequence[str], begun: str) -> t.List[t.Tuple[s
     from .._backup import listing
 
     above = begun[: begun.rfind("/") + 1]
-    with contextlib.suppress(VoltError, OSError):
+    with tolerated(VoltError, OSError):
         if _given("--remote", before) is None:
             with Manager(_given("--store", before), _given("--backup-dir", before)).opened(backup, True) as origin:
                 entries = listing.listed(origin, above or None, False)["entries"]

@@ -22,7 +22,6 @@ new lines in the past and start at once, on all hosts of a fleet. Source: system
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -30,7 +29,7 @@ import typing as t
 
 from .._backup import host
 from .._backup.guards import refuse_inside
-from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason
+from .._base import StoreError, Unsupported, UsageError, VoltError, files, parse, reason, tolerated
 from . import command as commands, first, job as jobs, leftovers, metrics, notification as ways_, public, systemd, units, upkeep
 from .destination import Destination, make_directory
 from .first import First, firsts
@@ -194,7 +193,7 @@ class Declaration:
         """The jobs that are there, as far as they can be read."""
         found = []
         for name in names:
-            with contextlib.suppress(VoltError):
+            with tolerated(VoltError):
                 found.append(jobs.load(name, self._places.jobs))
         return found
 
@@ -434,7 +433,7 @@ class Declaration:
             self._metrics.add(was)
 
     def _metrics_of(self, name: str) -> t.Optional[str]:
-        with contextlib.suppress(VoltError):
+        with tolerated(VoltError):
             return jobs.load(name, self._places.jobs).metrics
         return None
 

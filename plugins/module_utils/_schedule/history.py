@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 
 from .._backup.catalog import parse_created
-from .._base import VoltError, show_time
+from .._base import VoltError, show_time, tolerated
 from . import days
 from .held import Backup, Stock
 from .job import Job
@@ -42,7 +41,7 @@ def drills(known: t.Sequence[Job], records: str = RECORDS) -> t.List[Row]:
     """
     rows = []
     for job in known:
-        with contextlib.suppress(VoltError):  # a record that cannot be read is told by the status
+        with tolerated(VoltError):  # a record that cannot be read is told by the status
             note = RunRecord(job.workload, records).read()
             noted = note.get("drills", [])
             found = [{**{key: drill.get(key) for key in _DRILL}, "at": shown(drill["at"])} for drill in noted if drill.get("at") is not None]
@@ -54,7 +53,7 @@ def drills(known: t.Sequence[Job], records: str = RECORDS) -> t.List[Row]:
 def _of(workload: str, backups: t.Sequence[Backup], now: float, records: str) -> Row:
     last = days.day(now)
     log: days.Log = {}
-    with contextlib.suppress(VoltError):  # a workload of that name never had a schedule, or its record cannot be read, which the status tells
+    with tolerated(VoltError):  # a workload of that name never had a schedule, or its record cannot be read, which the status tells
         log = days.sound(RunRecord(workload, records).read().get("days"))
     there: days.Log = {}
     recent: t.List[t.Tuple[str, str, t.Any, t.Any]] = []

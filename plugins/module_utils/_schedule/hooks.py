@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from .._backup import host
-from .._base import VoltError, brief, process, reason
+from .._base import VoltError, brief, process, reason, tolerated
 from . import job as jobs, journal, public, systemd
 from .job import Job
 from .record import RunRecord
@@ -152,7 +152,7 @@ def load_job(workload: str, record: RunRecord) -> Job:
         return jobs.load(workload)
     except VoltError as error:
         if in_unit(workload):
-            with contextlib.suppress(VoltError):
+            with tolerated(VoltError):
                 record.fail(error, invocation(workload))
         raise
 

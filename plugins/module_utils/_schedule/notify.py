@@ -11,13 +11,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import typing as t
 
 from .._backup import host
 from .._backup.ids import is_workload
-from .._base import VoltError, brief
+from .._base import VoltError, brief, tolerated
 from . import hooks, job as jobs, notification, public, status, systemd, upkeep, watch
 from .record import RunRecord
 
@@ -45,7 +44,7 @@ def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Colle
     settings = {name: way for name, way in every.items() if (PROGRAMS if notification.is_program(every, name) else NETWORK) in by}
     workload = _workload(unit)
     if workload and NETWORK in by:
-        with contextlib.suppress(VoltError):  # the notification is sent even if it cannot be recorded
+        with tolerated(VoltError):  # the notification is sent even if it cannot be recorded
             note_failure(workload, t.cast(str, unit), complain)
     facts = facts_of(unit or "test")
     if unit is None:
@@ -61,7 +60,7 @@ def notify(unit: t.Optional[str], complain: t.Callable[[str], None], by: t.Colle
         raise
     finally:
         if unit is not None and told:
-            with contextlib.suppress(VoltError):  # what is not recorded is notified again
+            with tolerated(VoltError):  # what is not recorded is notified again
                 watch.note_told(unit, workload, _invocation(unit))
         if unit is not None and PROGRAMS in by:
             public.publish(complain)
@@ -127,7 +126,7 @@ def _shown(unit: str, name: str) -> str:
 
 
 def _source(workload: str) -> t.Optional[str]:
-    with contextlib.suppress(VoltError):
+    with tolerated(VoltError):
         source = jobs.load(workload).source
         return None if source is None else brief(source, _MOST)
     return None

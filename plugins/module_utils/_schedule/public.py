@@ -28,7 +28,7 @@ import os
 import time
 import typing as t
 
-from .._base import Closing, LockTimeout, StoreError, Unsupported, VoltError, check_format, files, lock_file, open_file, parse, reason
+from .._base import Closing, LockTimeout, StoreError, Unsupported, VoltError, check_format, files, lock_file, open_file, parse, reason, tolerated
 from . import job as jobs, metrics, units
 from .apart import apart
 from .ledger import Ledger
@@ -225,7 +225,7 @@ def _marked(path: str, ended: t.Iterable[str], invocation: str) -> t.Iterator[No
     with contextlib.ExitStack() as marks:
         for workload in ended:
             mark = os.path.join(directory, f"{workload}{_MARK}")
-            with contextlib.suppress(OSError, VoltError):
+            with tolerated(OSError, VoltError):
                 os.makedirs(directory, mode=0o750, exist_ok=True)
                 fd = t.cast(int, lock_file(mark, fcntl.LOCK_EX, time.monotonic() + 1, mark))
                 marks.callback(os.close, fd)

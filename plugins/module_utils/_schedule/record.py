@@ -21,7 +21,7 @@ import time
 import typing as t
 
 from .._backup.ids import check_workload
-from .._base import Closing, VoltError, directory_lock, files, lock_file, reason, show
+from .._base import Closing, VoltError, directory_lock, files, lock_file, reason, show, tolerated
 from . import days
 from .command import remove
 from .slots import Slots
@@ -168,7 +168,7 @@ class RunRecord:
         A run that still has the turn keeps the file by which others wait for it.
         """
         path = f"{self._path[:-5]}.lock"
-        with contextlib.suppress(VoltError):  # a run holds the lock, or the file is not a lock
+        with tolerated(VoltError):  # a run holds the lock, or the file is not a lock
             fd = lock_file(path, fcntl.LOCK_EX, -math.inf, path, write=False)
             if fd is not None:
                 with Closing(fd):
@@ -212,7 +212,7 @@ def _is_same(one: t.Optional[str], other: t.Optional[str]) -> bool:
         return one == other
     from .._remote import url  # only here: it takes time to import
 
-    with contextlib.suppress(VoltError):  # a URL that was too long to be recorded
+    with tolerated(VoltError):  # a URL that was too long to be recorded
         return url.same(one, other)
     return False
 

@@ -43,7 +43,7 @@ import re
 import time
 import typing as t
 
-from .._base import SourceError, UsageError, VoltError, held, show
+from .._base import SourceError, UsageError, VoltError, held, show, tolerated
 from .._fs.mounts import Mount
 from . import storage
 
@@ -218,7 +218,7 @@ def _whole(group: str, name: str, mount: Mount) -> t.Iterator[None]:
 def tidy(devices: t.Iterable[int]) -> None:
     """Remove what killed runs left in the volume groups of block devices, of those that are of one."""
     for group in {group_of(device) for device in devices} - {None}:
-        with contextlib.suppress(OSError, VoltError), storage.turn("lvm"):
+        with tolerated(OSError, VoltError), storage.turn("lvm"):
             _sweep(_volumes(t.cast(str, group)))
 
 
@@ -251,7 +251,7 @@ def _refuse_full(group: str, name: str, mount: Mount) -> None:
 
 def _remove(origin: Volume, name: str) -> None:
     """Remove a snapshot. If that fails, the next run does."""
-    with held(), contextlib.suppress(OSError, VoltError), storage.turn("lvm"):
+    with held(), tolerated(OSError, VoltError), storage.turn("lvm"):
         _change(origin, name, "lvremove", "--yes", f"{origin.group}/{name}")
 
 

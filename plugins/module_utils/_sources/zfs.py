@@ -33,7 +33,7 @@ import re
 import time
 import typing as t
 
-from .._base import VoltError, held, reason, show
+from .._base import VoltError, held, reason, show, tolerated
 from .._fs.mounts import Mount, mounts
 from . import storage
 
@@ -106,7 +106,7 @@ def tidy(seen: t.Iterable[Mount]) -> None:
     """Remove what killed runs left of the data sets among mounts."""
     names = {_data_set(mount) for mount in seen if mount.kind == KIND and not is_still(mount)}
     if names:
-        with contextlib.suppress(OSError, VoltError), storage.turn(KIND):
+        with tolerated(OSError, VoltError), storage.turn(KIND):
             _sweep(sorted(names))
 
 
@@ -122,7 +122,7 @@ def _sweep(names: t.Iterable[str]) -> None:
 
 def _remove(made: t.Sequence[str]) -> None:
     """Remove snapshots. If that fails, the next run does."""
-    with held(), contextlib.suppress(OSError, VoltError), storage.turn(KIND):
+    with held(), tolerated(OSError, VoltError), storage.turn(KIND):
         for snapshot in made:
             _destroy(snapshot)
 

@@ -37,7 +37,7 @@ import os
 import time
 import typing as t
 
-from .._base import Closing, Damaged, StoreFull, VoltError, files, kernel, newer, nfs, store_errors
+from .._base import Closing, Damaged, Interrupted, StoreFull, VoltError, files, kernel, newer, nfs, store_errors
 from . import codec, layout, pack
 from .claims import Claimed
 from .index import PackFile
@@ -324,6 +324,8 @@ class Collector:
         try:
             data = codec.decompress(layout.read_blob_file(path, 2 * pack.PACK_MOST), file.suffix, pack.PACK_MOST)
             return {digest for digest, _offset, _length in pack.parse(data, file.name)}
+        except Interrupted:
+            raise
         except VoltError:
             return set()
 

@@ -24,7 +24,7 @@ import re
 import time
 import typing as t
 
-from .._base import Damaged, StoreError, StoreFull, VoltError, files, nfs, reason, store_failure
+from .._base import Damaged, Interrupted, StoreError, StoreFull, VoltError, files, nfs, reason, store_failure
 from . import features, original
 from .refs import MANIFEST_MOST
 
@@ -194,6 +194,8 @@ def _is_original(part: str, path: str) -> bool:
         return part == "objects" and original.is_object(os.path.basename(path))
     try:
         return original.is_manifest(files.read_stored(path, MANIFEST_MOST))
+    except Interrupted:
+        raise
     except (VoltError, FileNotFoundError):
         return False
 

@@ -18,7 +18,7 @@ import stat
 import typing as t
 from collections import OrderedDict
 
-from .._base import Damaged, NotFound, VoltError, files, newer, nfs, show, store_errors
+from .._base import Damaged, Interrupted, NotFound, VoltError, files, newer, nfs, show, store_errors
 from . import codec, features, layout, original, pack
 from .cache import STAT_CACHE, Cache
 from .index import Index, Location, PackFile
@@ -140,6 +140,8 @@ class Store:
                 space.hold(reference)
             except FileNotFoundError:
                 raise NotFound(f"Manifest {show(reference)} was deleted a moment ago; list the backups to see what is left.") from None
+            except Interrupted:
+                raise
             except (VoltError, OSError):
                 pass
             yield
@@ -185,9 +187,7 @@ class Store:
 
     def _pack_hashed(self, name: bytes) -> t.Optional[int]:
         found = self.index.pack(name)
-        if found is None:
-            return None
-        return self._with_round(name, UNCHECKED if name in self.index.unchecked else found.state[1])
+        return None if found is None else self._with_round(name, UNCHECKED if name in self.index.unchecked else found.state[1])
 
     def _with_round(self, name: bytes, moment: int) -> int:
         return max(moment, self.rounds.hashed(name)) if moment else moment

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
-from ansible_collections.volt.backup.plugins.module_utils._base import Interrupted, interruptible
+import pytest
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, Interrupted, interruptible, tolerated
+from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 
 
 def test_a_condition_is_not_left_taken() -> None:
@@ -37,3 +42,26 @@ def test_a_condition_is_not_left_taken() -> None:
         other.start()
         other.join()
         assert free == [True]
+
+
+def test_who_is_asked_to_stop_is_not_among_what_is_tolerated() -> None:
+    with tolerated(Damaged, OSError):
+        raise FileNotFoundError
+    with pytest.raises(Interrupted), tolerated(Exception):
+        raise Interrupted("It was stopped.")
+
+
+def test_a_reader_that_waits_at_the_gate_is_stopped(tmp_path: Path) -> None:
+    """It would go on without what it waits for if that did not come. Once it had passed over the signal, nothing would stop it any more."""
+    store = Store(str(tmp_path / "store"))
+    store.make()
+    sender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    went_on = False
+    with open(tmp_path / "store" / "gate", "a") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        sender.start()
+        with contextlib.suppress(Interrupted), interruptible(), store.holding("none"):
+            went_on = True
+    sender.join()
+    assert not went_on
+    assert os.listdir(tmp_path / "store" / "tmp") == []
