@@ -330,6 +330,25 @@ def test_a_list_that_compresses_beyond_belief(bench):
     assert hashlib.sha256(Remains(Store(str(bench.store))).get(listed) or b"").digest() == listed
 
 
+@pytest.mark.parametrize("compression", ["auto", "zlib"])
+def test_a_damaged_pack_is_read_up_to_the_damage(bench, compression):
+    """The source is gone, so what the pack held before the damage is all there is."""
+    text = {f"f{number:02}": b"".join(b"%d %d\n" % (number, line * line * number % 7919) for line in range(600)) for number in range(45)}
+    bench.files(**text)
+    backup = bench.create(compression=compression).backup["id"]
+    victim = pack(bench, metadata=False)
+    assert victim.suffix != ".pack" and len(store_files(bench, "packs")) == 2
+    size = victim.stat().st_size
+    with open(victim, "r+b") as file:
+        file.seek(size * 3 // 4)
+        file.write(bytes(size - size * 3 // 4))
+    shutil.rmtree(bench.source)
+    assert verify(bench, level="content", repair=True).damage
+    bench.restore(backup, salvage=True)
+    restored = {path.name: path.read_bytes() for path in bench.target.iterdir()}
+    assert len(restored) > 20 and restored.items() <= text.items()
+
+
 def test_repair_material_is_not_emptied_from_the_trash(bench):
     """Small packs are merged, the old ones lie in the trash, and the new ones are damaged: collection keeps what repair needs."""
     for turn in range(3):

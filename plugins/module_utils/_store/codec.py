@@ -18,7 +18,7 @@ import threading
 import typing as t
 import zlib
 
-from .._base import Damaged, UsageError
+from .._base import Damaged, UsageError, tolerated
 
 NONE, ZSTD, ZLIB = "", ".zst", ".zz"
 SUFFIXES = (NONE, ZSTD, ZLIB)
@@ -31,10 +31,19 @@ _WORTH = 0.97
 #: Room for decompression up to this size is kept by each thread for the next time.
 _KEEP = 32 << 20
 
-Pair = t.Tuple[t.Callable[[bytes], bytes], t.Callable[[bytes, int], bytes]]
+#: Bytes of a damaged form that are decompressed at once: an error costs what the last of them gave, and 512 bytes give at most 16 MiB.
+_PIECE = 512
 
 
-def _standard_zstd() -> Pair:
+class Zstd(t.NamedTuple):
+    """`begin` starts a stream: it gives a function from the next bytes of a form to the plain bytes that they complete."""
+
+    compress: t.Callable[[bytes], bytes]
+    decompress: t.Callable[[bytes, int], bytes]
+    begin: t.Callable[[], t.Callable[[bytes], bytes]]
+
+
+def _standard_zstd() -> Zstd:
     from compression import zstd  # Python 3.14 and newer
 
     def decompress(data: bytes, limit: int) -> bytes:
@@ -44,10 +53,10 @@ def _standard_zstd() -> Pair:
             raise ValueError("truncated or larger than expected")
         return out
 
-    return (lambda data: zstd.compress(data, level=_ZSTD_LEVEL)), decompress
+    return Zstd(lambda data: zstd.compress(data, level=_ZSTD_LEVEL), decompress, lambda: zstd.ZstdDecompressor().decompress)
 
 
-def _package_zstd() -> Pair:
+def _package_zstd() -> Zstd:
     import zstandard
 
     own = threading.local()  # contexts are costly to make and must not be shared between threads
@@ -71,14 +80,20 @@ def _package_zstd() -> Pair:
             return b""
         return context.decompress(data, max_output_size=limit if size < 0 else 0)
 
-    return compress, decompress
+    return Zstd(compress, decompress, lambda: zstandard.ZstdDecompressor().decompressobj().decompress)
 
 
-def _system_zstd() -> Pair:
+class _Buffer(ctypes.Structure):
+    """ZSTD_inBuffer and ZSTD_outBuffer of zstd.h."""
+
+    _fields_ = [("start", ctypes.c_char_p), ("size", ctypes.c_size_t), ("place", ctypes.c_size_t)]
+
+
+def _system_zstd() -> Zstd:
     lib = ctypes.CDLL("libzstd.so.1")
-    for name in ("ZSTD_compressBound", "ZSTD_compressCCtx", "ZSTD_decompress"):
+    for name in ("ZSTD_compressBound", "ZSTD_compressCCtx", "ZSTD_decompress", "ZSTD_decompressStream", "ZSTD_freeDCtx"):
         getattr(lib, name).restype = ctypes.c_size_t
-    lib.ZSTD_createCCtx.restype = ctypes.c_void_p
+    lib.ZSTD_createCCtx.restype = lib.ZSTD_createDCtx.restype = ctypes.c_void_p
     lib.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
     own = threading.local()
 
@@ -117,10 +132,32 @@ def _system_zstd() -> Pair:
             raise ValueError("corrupt zstd frame")
         return ctypes.string_at(room, size)
 
-    return compress, decompress
+    return Zstd(compress, decompress, lambda: _system_stream(lib))
 
 
-def _find_zstd() -> t.Optional[Pair]:
+def _system_stream(lib: ctypes.CDLL) -> t.Callable[[bytes], bytes]:
+    """A stream of libzstd: ZSTD_decompressStream of zstd.h."""
+    import weakref  # only here: a start should not wait for what it brings
+
+    context = ctypes.c_void_p(lib.ZSTD_createDCtx())
+    room = ctypes.create_string_buffer(1 << 17)
+
+    def more(data: bytes) -> bytes:
+        source, found = _Buffer(data, len(data), 0), bytearray()
+        while True:
+            into = _Buffer(ctypes.cast(room, ctypes.c_char_p), len(room), 0)
+            left = lib.ZSTD_decompressStream(context, ctypes.byref(into), ctypes.byref(source))
+            if lib.ZSTD_isError(ctypes.c_size_t(left)):
+                raise ValueError("corrupt zstd frame")
+            found += room.raw[: into.place]
+            if into.place < into.size and source.place == source.size:
+                return bytes(found)
+
+    weakref.finalize(more, lib.ZSTD_freeDCtx, context)
+    return more
+
+
+def _find_zstd() -> t.Optional[Zstd]:
     for source in (_standard_zstd, _package_zstd, _system_zstd):
         try:
             return source()
@@ -158,7 +195,7 @@ def compress(data: bytes, suffix: str) -> t.Tuple[str, bytes]:
     if suffix == NONE or len(data) < 64:
         return NONE, data
     if suffix == ZSTD and _zstd is not None:
-        small = _zstd[0](data)
+        small = _zstd.compress(data)
     else:
         small = zlib.compress(data, _ZLIB_LEVEL)
     return (suffix, small) if len(small) < len(data) * _WORTH else (NONE, data)
@@ -173,9 +210,23 @@ def decompress(data: bytes, suffix: str, limit: int) -> bytes:
     if suffix == ZSTD and _zstd is None:
         raise UsageError("This store contains zstd data; install python3-zstandard (or libzstd.so.1) on this host to read it.")
     try:
-        plain = _zstd[1](data, limit) if suffix == ZSTD and _zstd is not None else _zlib_decompress(data, limit)
+        plain = _zstd.decompress(data, limit) if suffix == ZSTD and _zstd is not None else _zlib_decompress(data, limit)
     except Exception as error:  # each library has its own family of errors, and all mean the same here
         raise Damaged(f"Stored data does not decompress: {error}.") from None
     if len(plain) > limit:
         raise Damaged("Stored data is larger than expected.")
     return plain
+
+
+def beginning(data: bytes, suffix: str, limit: int) -> bytes:
+    """The plain bytes of a damaged form up to the damage, at most `limit`. They may be false: each blob in them is to be hashed."""
+    if suffix == NONE or (suffix == ZSTD and _zstd is None):
+        return data[:limit] if suffix == NONE else b""
+    more = _zstd.begin() if suffix == ZSTD and _zstd is not None else zlib.decompressobj().decompress
+    plain = bytearray()
+    with tolerated(Exception):  # the damage; each library has its own family of errors
+        for start in range(0, len(data), _PIECE):
+            plain += more(data[start : start + _PIECE])
+            if len(plain) >= limit:
+                break
+    return bytes(plain[:limit])

@@ -11,6 +11,7 @@ Nothing is deleted. What lies in quarantine/ is for a person to look at, and to 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -91,14 +92,16 @@ class Remains:
             self._places.add(digest, _PLACE.pack(number, offset, length))
 
     def _plain(self, number: int) -> bytes:
-        """A file's plain bytes, or none where they cannot be had; the last one is kept at hand."""
+        """A file's plain bytes, as many as can be had; the last one is kept at hand."""
         if self._last[0] != number:
             path, suffix = self._files[number]
-            try:
+            data = b""
+            with contextlib.suppress(Damaged):
                 stored = layout.read_blob_file(path, 1 << 30)
-                data = codec.decompress(stored, suffix, OBJECT_MOST)
-            except (Damaged, UsageError):
-                data = b""
+                try:
+                    data = codec.decompress(stored, suffix, OBJECT_MOST)
+                except (Damaged, UsageError):
+                    data = codec.beginning(stored, suffix, pack.PACK_MOST)
             self._last = (number, data)
         return self._last[1]
 

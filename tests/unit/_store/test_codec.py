@@ -27,7 +27,7 @@ SAMPLES = {
 }
 
 
-def zstd_ways() -> dict[str, codec.Pair]:
+def zstd_ways() -> dict[str, codec.Zstd]:
     found = {}
     for name, way in (("standard", codec._standard_zstd), ("package", codec._package_zstd), ("system", codec._system_zstd)):
         try:
@@ -109,6 +109,20 @@ def test_bit_flips_are_damage_or_other_bytes(way: str) -> None:
             pass
 
 
+@pytest.mark.parametrize("harm", ["cut", "overwritten"])
+def test_the_beginning_of_a_damaged_form(way: str, harm: str) -> None:
+    data = b"".join(b"%d %d\n" % (number, number * number % 7919) for number in range(150_000))
+    suffix, stored = codec.compress(data, way)
+    place = len(stored) * 3 // 4
+    damaged = stored[:place] + (b"" if harm == "cut" else b"\xff" * 64 + stored[place + 64 :])
+    half = len(data) // 2
+    found = codec.beginning(damaged, suffix, len(data))
+    assert found[:half] == data[:half] and found != data
+    assert codec.beginning(damaged, suffix, 1000) == data[:1000]
+    assert codec.beginning(stored, suffix, len(data)) == data
+    assert codec.beginning(b"rubbish", suffix, 1000) == b""
+
+
 @given(st.binary(max_size=300))
 def test_rubbish(data: bytes) -> None:
     for suffix in (codec.ZSTD, codec.ZLIB):
@@ -134,7 +148,7 @@ def test_bomb(way: str) -> None:
 def test_a_zstd_header_with_a_wrong_size(monkeypatch: pytest.MonkeyPatch, reader: str, declared: int) -> None:
     """RFC 8878: a frame header with an 8-byte content size; the blocks behind it hold 1,000 bytes."""
     monkeypatch.setattr(codec, "_zstd", ZSTD[reader])
-    stored = ZSTD[reader][0](noise(500) * 2)
+    stored = ZSTD[reader].compress(noise(500) * 2)
     flag = stored[4]
     assert flag & 0x20 and flag >> 6 == 1  # single segment, two bytes of size
     lie = stored[:4] + bytes([flag & 0x3F | 0xC0]) + declared.to_bytes(8, "little") + stored[7:]
