@@ -11,6 +11,8 @@ import os
 import random
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from ansible_collections.volt.backup.plugins.module_utils._store.quarantine impo
 from ansible_collections.volt.backup.plugins.module_utils._store.rounds import SPACE
 from ansible_collections.volt.backup.plugins.module_utils._store.store import Store
 from ansible_collections.volt.backup.plugins.module_utils._store.transaction import Transaction
-from ansible_collections.volt.backup.tests.rigs import oracle
+from ansible_collections.volt.backup.tests.rigs import need, oracle
+from ansible_collections.volt.backup.tests.unit.kit import command
 
 
 def fill(bench, turn: int = 1) -> str:
@@ -347,6 +350,30 @@ def test_a_damaged_pack_is_read_up_to_the_damage(bench, compression):
     bench.restore(backup, salvage=True)
     restored = {path.name: path.read_bytes() for path in bench.target.iterdir()}
     assert len(restored) > 20 and restored.items() <= text.items()
+
+
+def test_a_pack_with_a_bad_sector(bench, tmp_path):
+    """All of the pack that the disk still reads is taken, though no read of the whole succeeds."""
+    need("strace")
+    content = {f"f{number:02}": os.urandom(3000) for number in range(60)}
+    bench.files(**content)
+    backup = bench.create().backup["id"]
+    victim = pack(bench, metadata=False)
+    place = bench.store / "quarantine" / "00000000000000000001-1" / "packs"
+    place.mkdir(parents=True)
+    victim.rename(place / victim.name)
+    shutil.rmtree(bench.source)
+    faults = [f"--inject={fault}" for fault in ("read:error=EIO", "pread64:error=EIO:when=20")]
+    archive = tmp_path / "volt-backup"
+    archive.write_bytes(command())
+    words = [sys.executable, archive, "verify", "--content", "--repair", "--store", bench.store, "--backup-dir", bench.backups]
+    log = tmp_path / "log"
+    done = subprocess.run(["strace", "-f", "-qq", "-o", log, "-P", place / victim.name, *faults, *words], check=False, capture_output=True, text=True)
+    injected = log.read_text().count("INJECTED")
+    assert injected >= 2, (done.stdout, done.stderr)
+    bench.restore(backup, salvage=True)
+    restored = {path.name: path.read_bytes() for path in bench.target.iterdir()}
+    assert 56 <= len(restored) < 60 and restored.items() <= content.items()
 
 
 def test_repair_material_is_not_emptied_from_the_trash(bench):

@@ -18,13 +18,15 @@ import struct
 import time
 import typing as t
 
-from .._base import Damaged, UsageError, files, store_errors
+from .._base import Closing, Damaged, UsageError, files, is_regular, open_file, store_errors
 from . import codec, layout, pack
 from .object_states import OBJECT_MOST
 from .scrub import StoreFile, forms
 from .store import Store
 from .table import Table
 
+#: Bytes that a disk reads or does not read together.
+_SECTOR = 4096
 _PLACE = struct.Struct("=IQQ")  # file, offset in its plain bytes, length; length 0 for a whole object
 
 
@@ -95,13 +97,14 @@ class Remains:
         """A file's plain bytes, as many as can be had; the last one is kept at hand."""
         if self._last[0] != number:
             path, suffix = self._files[number]
-            data = b""
-            with contextlib.suppress(Damaged):
+            try:
                 stored = layout.read_blob_file(path, 1 << 30)
-                try:
-                    data = codec.decompress(stored, suffix, OBJECT_MOST)
-                except (Damaged, UsageError):
-                    data = codec.beginning(stored, suffix, pack.PACK_MOST)
+            except Damaged:
+                stored = _readable(path)
+            try:
+                data = codec.decompress(stored, suffix, OBJECT_MOST)
+            except (Damaged, UsageError):
+                data = codec.beginning(stored, suffix, pack.PACK_MOST)
             self._last = (number, data)
         return self._last[1]
 
@@ -114,3 +117,17 @@ class Remains:
         plain = self._plain(number)
         blob = plain[offset : offset + length] if length else plain
         return blob if hashlib.sha256(blob).digest() == digest else None
+
+
+def _readable(path: str) -> bytes:
+    """A pack's stored bytes, with zeros in place of those that the disk cannot read; none where that cannot be."""
+    stored = bytearray()
+    with contextlib.suppress(OSError), Closing(open_file(path)) as fd:
+        info = os.fstat(fd)
+        size = info.st_size if is_regular(fd) and info.st_size <= pack.PACK_MOST else 0
+        for start in range(0, size, _SECTOR):
+            part = b""
+            with contextlib.suppress(OSError):
+                part = os.pread(fd, _SECTOR, start)
+            stored += part.ljust(min(_SECTOR, size - start), b"\0")
+    return bytes(stored)
