@@ -37,7 +37,7 @@ _CONTENTS = 8
 #: Ranges with less between them are fetched as one.
 _GAP = 512 << 10
 #: Of a pack of metadata, at least so much is read behind its head: trees of one path are near each other.
-_TREES = 768 << 10
+_TREES = 256 << 10
 #: The first request of a pack that is read in parts, at least: all of a small pack. Its head is in there, unless it has thousands of blobs.
 _FIRST = 72 << 10
 

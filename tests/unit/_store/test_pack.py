@@ -108,14 +108,15 @@ def test_same_blobs_same_packs_and_one_new_blob_changes_few() -> None:
         assert len(set(packs) - set(other)) <= 3  # cuts fall into step again soon
 
 
-def test_cut_rule() -> None:
+@pytest.mark.parametrize(("kind", "further"), [(pack.CONTENT, MIB), (pack.METADATA, 128 * KIB)])
+def test_cut_rule(kind: int, further: int) -> None:
     """The rule of the format, computed in another way."""
-    builder, size = pack.Builder(pack.CONTENT), 0
+    builder, size = pack.Builder(kind), 0
     for number in range(3000):
         blob = noise(number * 37 % 5000, number)
         own = len(blob) + 36
         size += own
-        expected = size >= 8 * MIB or (size >= 256 * KIB and int.from_bytes(digest(blob)[:8], "big") / 2**64 < own / MIB)
+        expected = size >= 8 * MIB or (size >= 256 * KIB and int.from_bytes(digest(blob)[:8], "big") / 2**64 < own / further)
         assert builder.add(digest(blob), blob)[1] == expected
         if expected:
             builder.take()
