@@ -376,6 +376,18 @@ def test_a_pack_with_a_bad_sector(bench, tmp_path):
     assert 56 <= len(restored) < 60 and restored.items() <= content.items()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_quarantined_file_of_another_user_is_passed_over(public_path):
+    place = public_path / "store" / "quarantine" / "00000000000000000001-1" / "packs"
+    place.mkdir(parents=True)
+    (place / f"{'00' * 32}.pack").touch(mode=0o600)
+    os.seteuid(65534)
+    try:
+        assert Remains(Store(str(public_path / "store"))).get(bytes(32)) is None
+    finally:
+        os.seteuid(0)
+
+
 def test_repair_material_is_not_emptied_from_the_trash(bench):
     """Small packs are merged, the old ones lie in the trash, and the new ones are damaged: collection keeps what repair needs."""
     for turn in range(3):

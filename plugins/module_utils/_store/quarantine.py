@@ -99,7 +99,7 @@ class Remains:
             path, suffix = self._files[number]
             try:
                 stored = layout.read_blob_file(path, 1 << 30)
-            except Damaged:
+            except (Damaged, UsageError):
                 stored = _readable(path)
             try:
                 data = codec.decompress(stored, suffix, OBJECT_MOST)
