@@ -105,22 +105,13 @@ def test_a_damaged_list_of_chunks_is_met_before_the_target_is_changed(rotten: An
     assert os.listdir(bench.target) == ["a"]
 
 
-def test_what_is_said_to_be_lost_is_what_a_salvage_finds_lost(rotten: Any) -> None:
+@pytest.mark.parametrize("options", [{}, {"paths": ["d"]}], ids=["all", "a path"])
+def test_what_is_said_to_be_lost_is_what_a_salvage_finds_lost(rotten: Any, options: dict[str, Any]) -> None:
     """The pack with the listing of `d` has the others, too, and is lost as a whole: so no rest is there to be salvaged."""
     bench = rotten
     bench.files(a=b"1", d__unheard_of_name=b"2", z__b=b"3")
     time.sleep(2.1)
     bench.create(compression="none")
     bench.rot(b"unheard_of_name")
-    failure = tried(bench)
-    assert failure.details["paths"] == tried(bench, salvage=True).details["paths"] == ["."], failure.message
-
-
-def test_what_is_said_to_be_lost_of_a_path_is_what_a_salvage_finds_lost(rotten: Any) -> None:
-    bench = rotten
-    bench.files(a=b"1", d__unheard_of_name=b"2", z__b=b"3")
-    time.sleep(2.1)
-    bench.create(compression="none")
-    bench.rot(b"unheard_of_name")
-    failure = tried(bench, paths=["d"])
-    assert failure.details["paths"] == tried(bench, paths=["d"], salvage=True).details["paths"] == ["."], failure.message
+    failure = tried(bench, **options)
+    assert failure.details["paths"] == tried(bench, **options, salvage=True).details["paths"] == ["."], failure.message
