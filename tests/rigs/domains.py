@@ -27,8 +27,9 @@ from . import Unavailable, debian, mounts, need
 from .fleet import APART
 
 _PATIENCE = 60
-#: Where libvirt keeps what it has.
-_PLACES = ("/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
+#: Where libvirt has its sockets, and all that it keeps.
+_SOCKETS = "/run/libvirt"
+_PLACES = ("/etc/libvirt", _SOCKETS, "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 _QEMU = 'user = "root"\ngroup = "root"\ndynamic_ownership = 0\nsecurity_driver = "none"\nstdio_handler = "file"\ncgroup_controllers = []\nnamespaces = []\n'
 #: libvirt wants to know these even where it does not use them.
 _ACCOUNTS = """\
@@ -134,14 +135,19 @@ def until(holds: Callable[[], bool], patience: float = _PATIENCE) -> None:
 
 @contextmanager
 def daemon(place: Path) -> Iterator[Libvirt]:
-    """:param place: an empty directory. Only where tests have mounts of their own."""
+    """Only where tests have mounts of their own.
+
+    :param place: an empty directory. The sockets of the daemon lie in its `run`, where a host that shares the directory can reach them.
+    """
     need("libvirtd", "virsh", "qemu-system-x86_64", "busybox", "cpio", "unshare", root=True)
     mounts.need_private()
     libvirt = Libvirt(*guest())
     with ExitStack() as stack:
         stack.enter_context(mounts.places(_cache() / "users", _PLACES))
+        (place / "run").mkdir()
         for path in _PLACES:
-            subprocess.run(["mount", "-t", "tmpfs", "volt-test", path], check=True)
+            what = ["--bind", str(place / "run")] if path == _SOCKETS else ["-t", "tmpfs", "volt-test"]
+            subprocess.run(["mount", *what, path], check=True)
             stack.callback(subprocess.run, ["umount", "--lazy", path], check=True)
         (place / "libvirtd.conf").write_text('auth_unix_ro = "none"\nauth_unix_rw = "none"\n')
         Path("/etc/libvirt/qemu.conf").write_text(_QEMU)

@@ -34,7 +34,8 @@ from typing import Any
 PLACES = ("/run/zfs", "/run/lock/zfs", "/var/lib/zfs", "/etc/zfs")
 SOCKET = "/run/zfs/zfs_socket"
 REAL = "/sbin/zfs"
-#: In the environment of the command: the daemon, a directory whose mounts it shares with everybody, and seconds that a program may take.
+#: In the environment of the command: the daemon, unless it has the mounts of the host; a directory whose mounts it shares with everybody;
+#: and seconds that a program may take.
 DAEMON, SHARED, LIMIT = "ZFS_FUSE_DAEMON", "ZFS_FUSE_SHARED", "ZFS_FUSE_LIMIT"
 #: What asks the daemon for a mount: its number, and the lengths of three texts; the message is as long as its longest kind.
 REQUEST = struct.Struct("=i4xIIii8x")
@@ -116,12 +117,14 @@ def _unmount(room: Path) -> None:
 def command(archive: str) -> int:
     """Run volt-backup as with OpenZFS in the kernel."""
     sys.path.insert(0, archive)
-    from volt_backup._base import kernel  # type: ignore[import-not-found]
+    from volt_backup._base import kernel, process  # type: ignore[import-not-found]
     from volt_backup._fs import mounts  # type: ignore[import-not-found]
     from volt_backup._runner.cli import main  # type: ignore[import-not-found]
     from volt_backup._sources import storage  # type: ignore[import-not-found]
 
     parsed, plain = mounts.parsed, kernel.mount_device
+    # In a unit of systemd, the daemon has the mounts of the host.
+    beside = ["nsenter", f"--target={os.environ[DAEMON]}", "--mount"] if DAEMON in os.environ else process.apart()
 
     def as_zfs(content: bytes) -> Any:
         return parsed(content.replace(b" - fuse.zfs ", b" - zfs "))
@@ -136,7 +139,7 @@ def command(archive: str) -> int:
             ask(device, there)
             kernel.bind(there, target)
             kernel.make_read_only(target)
-            subprocess.run(["nsenter", f"--target={os.environ[DAEMON]}", "--mount", "umount", "--lazy", there], check=True)
+            subprocess.run([*beside, "umount", "--lazy", there], check=True)
         finally:
             os.rmdir(there)
 

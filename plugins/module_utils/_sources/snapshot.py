@@ -231,7 +231,7 @@ def _parts(stack: contextlib.ExitStack, source: bytes, mount: Mount, exclude: t.
     try:
         yield from list(_still(stack, source, mount, path, exclude, programs))
     except OSError as error:
-        yield _live(stack, path, NOT_STILL, start)._replace(why=storage.why(error))
+        yield _live(stack, path, NOT_STILL, start, storage.why(error))
 
 
 def _still(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: bytes, exclude: t.Optional[Exclusions], programs: Programs) -> t.Iterator[Part]:
@@ -243,7 +243,7 @@ def _still(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: bytes
     kind, made = (zfs.KIND, programs.zfs) if mount.kind == zfs.KIND else ("lvm", programs.lvm)
     root = made.root(mount)
     if root is None:
-        yield _live(stack, path, NOT_STILL, start)._replace(why=made.lacks.get(mount.device, ""))
+        yield _live(stack, path, NOT_STILL, start, made.lacks.get(mount.device, ""))
         return
     shown = _hold(os.path.relpath(place_of(start, [mount])[1], b"/"), root)
     stack.callback(os.close, shown)
@@ -283,11 +283,14 @@ def _subvolumes(stack: contextlib.ExitStack, source: bytes, mount: Mount, path: 
             yield Part(where, "btrfs", stack.enter_context(btrfs.snapshot(live, ()))[b""], taken)
 
 
-def _live(stack: contextlib.ExitStack, path: bytes, kind: str, where: bytes) -> Part:
-    """A part that is shown as it lies."""
-    fd = _hold(where)
+def _live(stack: contextlib.ExitStack, path: bytes, kind: str, where: bytes, why: str = "") -> Part:
+    """A part that is shown as it lies. OSError if it is gone meanwhile, with the reason why it has no snapshot where that is known."""
+    try:
+        fd = _hold(where)
+    except OSError as error:
+        raise OSError(error.errno, why or error.strerror) from None
     stack.callback(os.close, fd)
-    return Part(path, kind, fd)
+    return Part(path, kind, fd, why=why)
 
 
 def _start(source: bytes, mount: Mount) -> bytes:
