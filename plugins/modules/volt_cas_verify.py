@@ -32,13 +32,13 @@ attributes:
     support: full
     details:
       - Verifies and records nothing. With O(repair), it lists the files that would be moved to quarantine and the records that would be created again.
-        It cannot predict which blobs can be recovered.
+        It cannot predict which blobs can be recovered. With O(vet), it reads the packs and notes nothing.
   diff_mode:
     support: full
   idempotent:
     support: full
     details:
-      - Without O(repair), the task is never changed.
+      - Without O(repair) and O(vet), the task is never changed.
 options:
   level:
     description:
@@ -67,6 +67,15 @@ options:
         trash, and from the directories that were backed up, if those are on this host and still have the same content.
       - Create records again for manifests of this O(backup_dir) that have none, or an unreadable one. Rebuild the index.
       - Nothing is deleted.
+    type: bool
+    default: false
+  vet:
+    description:
+      - Read all packs that hosts have sent to O(remote) since the last vetting, and note on the remote which are undamaged. Hosts with
+        O(volt.backup.volt_remote#module:vetted=true) use packs of other hosts only if they are noted.
+      - All packs are read once, whatever O(level) is. The store and the structure of the remote are not checked.
+      - The credentials must allow to list the remote, to read all packs, and to write below C(vetted/). No host needs that right, so run this on the
+        controller. A sealed remote needs O(identity).
     type: bool
     default: false
   remote:
@@ -106,6 +115,11 @@ EXAMPLES = r"""
   volt.backup.volt_cas_verify:
     repair: true
     remote: file:///mnt/nas/backup
+
+- name: Vet what hosts that share have sent since the last time
+  volt.backup.volt_cas_verify:
+    remote: file:///mnt/nas/backup
+    vet: true
 
 - name: Show what was repaired
   ansible.builtin.debug:
@@ -185,7 +199,7 @@ backup_count:
   returned: success, and on failure with RV(code=damaged)
   sample: 30
 file_count:
-  description: How many files of the store were read and hashed.
+  description: How many files of the store were read and hashed. With O(vet), packs of the remote.
   type: int
   returned: success, and on failure with RV(code=damaged)
   sample: 1052
@@ -222,6 +236,21 @@ unreferenced_count:
   type: int
   returned: success, and on failure with RV(code=damaged)
   sample: 0
+vetted:
+  description: What O(vet) did, or would do in check mode. Null without it.
+  type: dict
+  returned: success, and on failure with RV(code=damaged)
+  contains:
+    packs:
+      description: How many packs were read and noted. Those in RV(damage) are not.
+      type: int
+      returned: always
+      sample: 12
+    before:
+      description: How many packs of the remote were noted before.
+      type: int
+      returned: always
+      sample: 2310
 repaired:
   description: What O(repair) did, or would do in check mode. Null without it.
   type: dict
@@ -300,6 +329,7 @@ OPTIONS = dict(
     budget=dict(type="str"),
     ids=dict(type="list", elements="str", default=[]),
     repair=dict(type="bool", default=False),
+    vet=dict(type="bool", default=False),
     remote=dict(type="str"),
     host=dict(type="str"),
     remote_credentials=CREDENTIALS,
@@ -312,7 +342,7 @@ def work(task: Task) -> Result:
     if task.params["host"] is not None and (task.params["remote"] is None or request.repair):
         raise UsageError("Option host only applies with remote and without repair; omit it.")
     if task.params["remote"] is not None and not request.repair:
-        found = _remote(task).verify(request, task.params["host"])
+        found = _remote(task).verify(request, task.params["host"], task.dry)
     else:
         with _remote(task).giving() if request.repair and task.params["remote"] is not None else contextlib.nullcontext() as elsewhere:
             found = task.manager.verify(request, task.dry, elsewhere=elsewhere)

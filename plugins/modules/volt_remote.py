@@ -101,6 +101,13 @@ options:
     type: str
     choices: [host, domain]
     default: host
+  vetted:
+    description:
+      - With O(share=domain), use packs of other hosts only if they were vetted, so that a stolen host cannot damage backups of
+        this one. See O(volt.backup.volt_cas_verify#module:vet).
+      - What this host has used before is not vetted later. Set this before the first push.
+    type: bool
+    default: false
   credentials:
     description:
       - Credentials for S3. Without them, those of the host are used. These are variables such as E(AWS_ACCESS_KEY_ID), the files of the user who runs the
@@ -269,6 +276,7 @@ OPTIONS = dict(
     storage_class=dict(type="str"),
     lock=dict(type="str"),
     share=dict(type="str", choices=[*declared.SHARES], default=declared.HOST),
+    vetted=dict(type="bool", default=False),
     credentials=CREDENTIALS,
 )
 
@@ -280,7 +288,7 @@ def work(task: Task) -> Result:
         return remove(task, before)
     rate = None if params["bandwidth"] is None else declared.parse_rate(params["bandwidth"])
     lock = None if params["lock"] is None else declared.parse_lock(params["lock"])
-    places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "share")}
+    places = {name: params[name] for name in ("url", "jobs", "ca", "storage_class", "share", "vetted")}
     keys, credentials = declared.check_keys(params["keys"]), declared.given(params["credentials"])
     wanted = declared.check(Settings(host=params["host_name"], bandwidth=rate, lock=lock, keys=keys, credentials=credentials, **places))
     if before is not None and url.same(before.url, wanted.url):

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,19 @@ from typing import Any
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
-from ansible_collections.volt.backup.plugins.module_utils._backup.verify import VerifyRequest
-from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, RemoteRefused, now
-from ansible_collections.volt.backup.plugins.module_utils._remote import commits, indexes, names, push as pushes, sealed as sealed_keys, shared, upload
+from ansible_collections.volt.backup.plugins.module_utils._backup.verify import Verified, VerifyRequest
+from ansible_collections.volt.backup.plugins.module_utils._base import RemoteError, RemoteRefused, UsageError, VoltError, now
+from ansible_collections.volt.backup.plugins.module_utils._remote import (
+    commits,
+    indexes,
+    names,
+    packs,
+    push as pushes,
+    sealed as sealed_keys,
+    shared,
+    upload,
+    vetting,
+)
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.memory import Memory
 from ansible_collections.volt.backup.plugins.module_utils._remote.remote import Meant, Remote, Settings, Which
@@ -319,3 +331,149 @@ def test_a_pack_that_is_dead_is_learned_anew(place: Place) -> None:
     second.back_up()
     assert second.push() < 300_000, "the third host has all that the first one had"
     readable(place, 4)
+
+
+class Vetter:
+    """The controller: it has the recovery key if there is one, and no store."""
+
+    def __init__(self, place: Place, recovery: sealed_keys.Recovery | None = None) -> None:
+        self.place, self._recovery = place, recovery
+
+    def __call__(self, dry: bool = False, **request: Any) -> Verified:
+        manager = Manager(str(self.place.top / "none"), str(self.place.top / "none"))
+        return Remote(manager, Settings(f"file://{self.place.top}"), self._recovery).verify(VerifyRequest(vet=True, **request), dry=dry)
+
+    def lists(self) -> list[Path]:
+        return sorted((self.place.top / "vetted").iterdir()) if (self.place.top / "vetted").is_dir() else []
+
+
+def test_packs_are_used_once_they_were_vetted(place: Place, tmp_path: Path) -> None:
+    first, second, third = Peer(place, "web1"), Peer(place, "web2", vetted=True), Peer(place, "web3", vetted=True)
+    vet = Vetter(place)
+    first.push()
+    assert second.push() > 3 << 20, "nothing was vetted"
+    dry = vet(dry=True)
+    assert dry.changed and dry.vetted == {"packs": len(place.packs()), "before": 0} and vet.lists() == []
+    found = vet()
+    assert found._replace(damage=[]) == dry._replace(damage=[]) and found.failure() is None and len(vet.lists()) == 1
+    assert (found.file_count, found.byte_count) == (len(place.packs()), sum(place.packs().values()))
+    assert third.push() == 0
+    again = vet()
+    assert not again.changed and again.vetted == {"packs": 0, "before": len(place.packs())} and len(vet.lists()) == 1
+    change(place, 15)
+    for peer in (first, third):
+        peer.back_up()
+    first.push()
+    assert third.push() > 200_000, "what came since was not vetted"
+    assert vet().vetted == {"packs": 2, "before": found.file_count}
+    change(place, 16)
+    second.back_up()
+    assert 200_000 < second.push() < 300_000, "of what is new, the others have one part"
+    third.back_up()
+    third.push()
+    assert second.restored(tmp_path / "back2") == [] and third.restored(tmp_path / "back3") == []
+    for peer in (first, second, third):
+        assert peer.sound()
+
+
+def test_what_a_stolen_host_sends_is_not_used(place: Place, tmp_path: Path) -> None:
+    """A pack with other bytes than it says, and an index that says more of a pack than is in it; a host that trusts the others is harmed by both."""
+    honest = Peer(place, "web1")
+    honest.push()
+    (index,) = (place.top / "indexes" / "web1").iterdir()
+    lists = [(pack, body) for pack, body in indexes.parse(index.read_bytes()) if not pack.metadata]
+    lines = b"".join(body for _pack, body in lists)
+    for path in (index, *(path for path in (place.top / "packs" / "web1").rglob("*") if path.is_file())):
+        path.unlink()
+    thief = names.new_push("web0", now())
+    blobs = [(digest, length) for _segment, digest, length in indexes.LINE.iter_unpack(lines)]
+    rubbish = packs.Builder(packs.CONTENT)
+    stored = b"".join(bytes(length) for _digest, length in blobs)
+    rubbish.add(packs.Segment(stored, "", len(stored), packs.BLOBS, blobs))
+    small = packs.Builder(packs.CONTENT)
+    small.add(packs.Segment(b"x", "", 1, packs.BLOBS, [(hashlib.sha256(b"x").digest(), 1)]))
+    remote = honest.remote()
+    false = []
+    for number, data in enumerate((rubbish.finish(), small.finish())):
+        pack = names.Pack(thief, number, False, hashlib.sha256(data).hexdigest())
+        remote.transport.create(pack.name, data)
+        false.append((pack, b"".join(indexes.LINE.pack(0, *blob) for blob in blobs)))
+    vet = Vetter(place)
+    found = vet()
+    assert [item["file"] for item in found.damage] == [false[0][0].name] and found.vetted == {"packs": 1, "before": 0}
+    assert str(found.failure()).startswith("Packs of the remote are damaged, and were not vetted (1 in all, first packs/web0/")
+    for number, item in enumerate(false):
+        name = thief.index_name(number)
+        remote.transport.create(name, indexes.encode(thief, number, [item], lambda body: body, 0))
+        wary, trusting = Peer(place, f"wary{number}", vetted=True), Peer(place, f"trusting{number}")
+        assert wary.push() > 3 << 20 and wary.restored(tmp_path / f"of-wary{number}") == []
+        for path in [*(place.top / "indexes").glob("wary*"), *(place.top / "packs").glob("wary*"), *(place.top / "commits").glob("wary*")]:
+            shutil.rmtree(path)
+        assert trusting.push() < 100_000
+        with pytest.raises(VoltError):
+            trusting.restored(tmp_path / f"of-trusting{number}")
+        (place.top / name).unlink()
+        for kind in ("indexes", "packs", "commits"):
+            shutil.rmtree(place.top / kind / trusting.name)
+
+
+def test_a_list_of_vetted_packs_that_is_none(place: Place) -> None:
+    first, vet = Peer(place, "web1"), Vetter(place)
+    first.push()
+    vet()
+    (good,) = vet.lists()
+    for number, text in enumerate(("", "{", "[]", '{"vetted": 2}\n', '{"vetted": 1}\n\nx\n')):
+        good.with_name(f"20990101T000000Z-{number:016x}").write_text(text)
+    assert Peer(place, "web2", vetted=True).push() == 0
+    good.unlink()
+    assert Peer(place, "web3", vetted=True).push() > 3 << 20
+    assert vet().vetted == {"packs": len(place.packs()), "before": 0}
+
+
+def test_sealed_packs_are_vetted_with_the_recovery_key(place: Place, tmp_path: Path) -> None:
+    recovery = sealed_keys.new_recovery()
+    sealed = Place(place.bench, tmp_path / "sealed")
+    sealed.top.mkdir()
+    peers = []
+    for name in ("web1", "web2"):
+        sealed_keys.write(str(tmp_path / f"{name}.key"), recovery.of_host(name).text())
+        peers.append(Peer(sealed, name, keys=str(tmp_path / f"{name}.key"), vetted=True))
+    peers[0].remote().begin()
+    peers[0].push()
+    with pytest.raises(RemoteError, match="is sealed"):
+        Vetter(sealed)()
+    with pytest.raises(UsageError, match="recovery key"):
+        peers[0].remote().verify(VerifyRequest(vet=True))
+    assert Vetter(sealed, recovery)().vetted == {"packs": len(sealed.packs()), "before": 0}
+    assert peers[1].push() == 0
+
+
+def test_vetting_that_is_cut_off_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.bench.files(**{f"part{number}": noise(9 << 20, 20 + number) for number in range(6)})
+    Peer(place, "web1").push()
+    monkeypatch.setattr(vetting, "_PART", 1)
+    judge, judged = vetting.Vetting._judge, []
+
+    def fail(self: vetting.Vetting, pack: names.Pack) -> Any:
+        judged.append(pack)
+        if len(judged) == 3:
+            raise RemoteError("cut off")
+        return judge(self, pack)
+
+    monkeypatch.setattr(vetting.Vetting, "_judge", fail)
+    vet = Vetter(place)
+    with pytest.raises(RemoteError, match="cut off"):
+        vet()
+    assert 0 < len(vet.lists()) < len(place.packs())
+    before = len(vet.lists())
+    assert vet().vetted == {"packs": len(place.packs()) - before, "before": before}
+
+
+@pytest.mark.parametrize("request_", [{"ids": ["a"]}, {"budget": "5%"}])
+def test_all_packs_are_vetted(place: Place, request_: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="omit `ids`, `budget` and `host`"):
+        Vetter(place)(**request_)
+    with pytest.raises(UsageError, match="Only packs of a remote are vetted"):
+        place.bench.manager.verify(VerifyRequest(vet=True))
+    with pytest.raises(UsageError, match="Only packs of other hosts are vetted"):
+        Peer(place, "web1", share="host", vetted=True).remote()

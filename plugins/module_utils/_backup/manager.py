@@ -361,6 +361,8 @@ class Manager:
         """Look whether everything is there and sound; with `request.repair`, mend what can be. :param elsewhere: gives blobs that the store has lost."""
         from . import repair
 
+        if request.vet:
+            raise UsageError("Only packs of a remote are vetted; name one with `remote`, and omit `repair`.")
         store, catalog = self._open(room=WALKER)
         with no_cycles():
             return repair.verified(store, catalog, self._directory, request, dry, progress, elsewhere)

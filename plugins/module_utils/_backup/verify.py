@@ -43,6 +43,7 @@ class VerifyRequest(t.NamedTuple):
     budget: t.Optional[str] = None
     ids: t.Sequence[str] = ()
     repair: bool = False
+    vet: bool = False
     diff_limit: int = 1000
 
 
@@ -54,7 +55,7 @@ class Verified(t.NamedTuple):
     manifests without a sidecar. Counts are of backups looked at, and of files and bytes
     of the store that were read for their content. `covered` is how far the round has come that a budget divides, in percent. `repaired` is what
     was done, or None. `remote` and `host`: where copies were looked at, and those of which host; None for the store. `unreferenced` are the first objects there
-    that no copy needs.
+    that no copy needs. `vetted`: packs of a remote that were read and found right, and how many were `before`; None where none were to be.
     """
 
     damage: t.List[t.Dict[str, t.Any]]
@@ -74,6 +75,7 @@ class Verified(t.NamedTuple):
     unreferenced: t.Sequence[str] = ()
     unreferenced_count: int = 0
     host: t.Optional[str] = None
+    vetted: t.Optional[t.Dict[str, int]] = None
 
     def result(self) -> t.Dict[str, t.Any]:
         """As modules return it and --json prints it."""
@@ -96,6 +98,8 @@ class Verified(t.NamedTuple):
         where = " ".join(one_line(first[key]) for key in ("id", "path", "file") if first.get(key))
         where_at = "store" if self.remote is None else "remote"
         hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else f"No backup is affected, but the {where_at} has damaged files"
+        if self.vetted is not None:
+            hurt = "Packs of the remote are damaged, and were not vetted"
         if self.remote is not None:
             way = "restore these objects from a copy of the remote, such as an older version in its bucket"
         elif self.repaired is None:

@@ -17,10 +17,10 @@ Files: `transport` (what a remote must be able to do), `directory` (a remote in 
 (the rights that a host needs there), `pace` (a limit of bandwidth), `url` (what a URL names), `declared` (remotes by name), `names` (names of objects),
 `about` (what the remote is), `packs`, `indexes` and `commits` (the formats), `keys` (what is done with bytes before they leave), `sealed` (the keys of sealed
 remotes), `credential` (secrets that systemd keeps), `age` and `age_program` (their format), `memory` (what the host knows of the remote), `known` (the same,
-read from the remote), `look` (whether the two fit), `shared` (what other hosts have there), `upload` (what is new, in packs), `push` (the order of the
-steps), `reading` (the backups on a remote), `structure` (whether the remote has all that they need), `choice` (which of them is restored), `ours` (which are
-this host's), `origin`, `blobs`, `places` and `fetcher` (a backup as a restore reads it, its blobs, where they are, and the packs that have them), and
-`remote`, the door.
+read from the remote), `look` (whether the two fit), `shared` (what other hosts have there), `vetted` and `vetting` (which of that was read and found right,
+and the reading), `upload` (what is new, in packs), `push` (the order of the steps), `reading` (the backups on a remote), `structure` (whether the remote has
+all that they need), `choice` (which of them is restored), `ours` (which are this host's), `origin`, `blobs`, `places` and `fetcher` (a backup as a restore
+reads it, its blobs, where they are, and the packs that have them), and `remote`, the door.
 """
 
 from __future__ import annotations

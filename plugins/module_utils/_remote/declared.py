@@ -9,7 +9,7 @@
 ::
 
     /etc/volt/remotes/<name>.json    {"format": 1, "url", "host", "jobs", "bandwidth", "ca", "storage_class", "credentials", "keys", "share",
-                                      "lock", "id"}
+                                      "vetted", "lock", "id"}
 
 The file is readable for root only, because it may have credentials. Where a remote is asked for, a text with `://` is a URL, and any other is a name.
 """
@@ -56,6 +56,8 @@ class Settings(t.NamedTuple):
     keys: t.Optional[str] = None
     #: DOMAIN: use packs that other hosts have sent. HOST: those of this host alone.
     share: str = HOST
+    #: Use packs of other hosts only if they were vetted.
+    vetted: bool = False
     #: Days for which objects are locked, on S3.
     lock: t.Optional[int] = None
     #: Of the remote that was there when it was declared, so that no other takes its place; None where that was not asked.
@@ -75,6 +77,8 @@ def check(settings: Settings) -> Settings:
         raise UsageError(f"The remote's id {settings.id!r} is invalid; omit it.")
     if settings.share not in SHARES:
         raise UsageError(f"share {settings.share!r} is invalid; use {HOST} or {DOMAIN}.")
+    if settings.vetted and settings.share != DOMAIN:
+        raise UsageError(f"Only packs of other hosts are vetted; set `share: {DOMAIN}`, or omit `vetted`.")
     if settings.lock is not None and (place.kind != url.S3 or not 1 <= settings.lock <= LOCK_MOST):
         raise UsageError(f"A lock is only for S3, and for 1d to {LOCK_MOST}d; correct or omit it.")
     if settings.jobs < 1:

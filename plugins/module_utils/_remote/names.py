@@ -15,6 +15,7 @@
     commits/<host>/<push>                         a backup, or the revocation of a push
     heads/<host>                                  the newest commits; replaced, and never trusted
     tombstones/<generation>   samples/<generation>/<nn>   pruned/<time>-<hex>      written by maintenance
+    vetted/<time>-<hex>                           packs that were read and found right
 
 `<host>` is the second part of each name that a host writes, so that one rule in a policy is enough. `<push>` is the time of its start and 16 random
 hexadecimal digits. The SHA-256 in a pack's name is that of its bytes as they are stored.
@@ -29,9 +30,10 @@ import typing as t
 
 ABOUT = "volt.json"
 INTENTS, PACKS, INDEXES, COMMITS, HEADS, TOMBSTONES = (f"{kind}/" for kind in ("intents", "packs", "indexes", "commits", "heads", "tombstones"))
-#: What a host is called on a remote.
+VETTED = "vetted/"
 #: How the names begin of what is written once. Intents are removed, and heads replaced.
-KEPT = (ABOUT, PACKS, INDEXES, COMMITS, TOMBSTONES, "samples/", "pruned/")
+KEPT = (ABOUT, PACKS, INDEXES, COMMITS, TOMBSTONES, VETTED, "samples/", "pruned/")
+#: What a host is called on a remote.
 HOST = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
 _PUSH = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})/(\d{8}T\d{6}Z-[0-9a-f]{16})\Z")
 _PACK = re.compile(r"(\d{5,})(m?)-([0-9a-f]{64})\Z")

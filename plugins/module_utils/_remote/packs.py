@@ -84,7 +84,7 @@ def head_size(start: bytes) -> int:
 class Contents:
     """Where everything in a pack is, by its head. Damaged where that cannot be.
 
-    :ivar size: of the head. :ivar end: of the pack.
+    :ivar size: of the head. :ivar end: of the pack. :ivar segments: how many there are.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -101,7 +101,7 @@ class Contents:
                 raise newer("A pack of the remote")
             self._segments.append((offset, stored, plain, form, sort, before, count))
             offset, before = offset + stored, before + count
-        self.end = offset
+        self.end, self.segments = offset, segments
         if before != blobs:
             raise Damaged("A pack of the remote has a table that does not match its segments.")
 

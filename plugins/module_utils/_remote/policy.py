@@ -6,7 +6,8 @@
 
 """The rights that the credentials of a host need on S3, as a policy: what a push asks for, and nothing else.
 
-A host that uses packs of others (`share: domain`) also reads their indexes to find these, and their packs to restore.
+A host that uses packs of others (`share: domain`) also reads their indexes to find these, the lists of packs that were vetted, and their packs
+to restore.
 
 A host writes below its own name, where the storage can refuse it only new names, and reads its own objects, the tombstones and `volt.json`. It lists the
 bucket: without that, S3 answers 403 for an object that does not exist. It removes its intents, and nothing else. Making a remote needs more.
@@ -36,7 +37,7 @@ def of_host(place: Place, host: str, share: bool = False, lock: t.Optional[int] 
     bucket = f"arn:{partition}:s3:::{place.bucket}"
     top = f"{bucket}/{place.prefix}/" if place.prefix else f"{bucket}/"
     own = [f"{top}{kind}{host}/*" for kind in (names.INTENTS, names.PACKS, names.INDEXES, names.COMMITS)]
-    others = [f"{top}{kind}*" for kind in (names.INDEXES, names.PACKS)] if share else []
+    others = [f"{top}{kind}*" for kind in (names.INDEXES, names.PACKS, names.VETTED)] if share else []
     create, keep = _allow("CreateOwn", ["s3:PutObject"], own), _allow("LockOwn", ["s3:PutObjectRetention"], own)
     if not place.endpoint:  # other servers do not know these conditions, and would refuse everything
         create["Condition"] = {"Null": {"s3:if-none-match": "false"}}

@@ -73,6 +73,8 @@ class PushRequest(t.NamedTuple):
     lock: t.Optional[int] = None
     #: Use packs that other hosts have sent.
     share: bool = False
+    #: Of these, only those that were vetted.
+    vetted: bool = False
     #: Say what would be sent, and write nothing, here or there.
     dry: bool = False
 
@@ -160,7 +162,7 @@ class Pusher:
     def _new_shared(self) -> Shared:
         from .shared import Shared  # which most hosts do not need
 
-        return Shared(self._transport, self._keys, self._request.host, self._memory)
+        return Shared(self._transport, self._keys, self._request.host, self._memory, self._request.vetted)
 
     def _remembered(self) -> t.Optional[About]:
         """What is remembered of the remote. It holds if the newest commit is there: no other remote has one of that name."""

@@ -164,7 +164,7 @@ class Remote:
         settings = self._settings
         request = PushRequest(
             transport=self.transport, host=self.host, keys=self._keys, jobs=settings.jobs, id=settings.id, choice=which.name,
-            lock=settings.lock, share=settings.share == DOMAIN, dry=dry,
+            lock=settings.lock, share=settings.share == DOMAIN, vetted=settings.vetted, dry=dry,
         )  # fmt: skip
         pusher = Pusher(copies.store, request, lambda *copy: copies.note(pusher.about.id, *copy), progress, standing)
         if which.ids is None:
@@ -286,11 +286,15 @@ class Remote:
         with self._opened(chosen, True) as origin:
             return self._manager.pull(origin, copy, dry, progress)
 
-    def verify(self, request: VerifyRequest, host: t.Optional[str] = None) -> Verified:
-        """Look whether the remote has all that the copies of a host need. :param request: its level is structure, its ids are with or without `HOST/`.
-        :param host: see `whose`."""
+    def verify(self, request: VerifyRequest, host: t.Optional[str] = None, dry: bool = False) -> Verified:
+        """Look whether the remote has all that the copies of a host need, or vet the packs of all hosts.
+        :param request: its level is structure, its ids are with or without `HOST/`. :param host: see `whose`."""
         from .structure import Survey
 
+        if request.vet:
+            from . import vetting
+
+            return vetting.verified(self.transport, self._keys, self._settings, request, host, dry)
         if request.level != "structure" or request.budget is not None:
             raise UsageError("Only the structure of a remote can be verified; omit `level` and `budget`, or run a drill from it, which reads the content.")
         parted = [backup.rpartition("/") for backup in request.ids]

@@ -8,7 +8,8 @@
 
 The samples of an index tell which ids are in which pack. They are read once for each index of another host, and remembered. A blob that is found so
 opens the list of its pack, which is in the same index; then all blobs of the pack are known. No pack is read: that it has the blobs is believed,
-because hosts that share are of one domain, and a restore compares each blob with its digest.
+because hosts that share are of one domain, and a restore compares each blob with its digest. A host that does not trust the others uses only packs that
+were vetted (see `vetted`).
 
 A pack that a list of tombstones names is not used. So tombstones are read before samples, as for the host's own packs (see `push`).
 """
@@ -21,7 +22,7 @@ import typing as t
 
 from .._base import Damaged, RemoteRefused, Unsupported, now
 from .._store.table import Mapped, Table
-from . import indexes, names
+from . import indexes, names, vetted as vetted_packs
 from .keys import Keys
 from .memory import Memory
 from .transport import Transport
@@ -47,16 +48,19 @@ class _Place(t.NamedTuple):
 class Shared:
     """What other hosts of the domain have. Threads may not share it.
 
-    :param host: this host, whose own indexes are passed over.
+    :param host: this host, whose own indexes are passed over. :param vetted: use vetted packs alone.
     """
 
-    def __init__(self, transport: Transport, keys: Keys, host: str, memory: Memory) -> None:
+    def __init__(self, transport: Transport, keys: Keys, host: str, memory: Memory, vetted: bool = False) -> None:
         self._transport, self._keys, self._host, self._memory = transport, keys, host, memory
         self._samples, known = memory.samples(_NUMBER.size) or (Table(_NUMBER.size), {})
         self._indexes: t.Dict[str, None] = dict.fromkeys(known.get("indexes", ()))
         self._places = [_Place(*place) for place in known.get("places", ())]
         self._dead: t.Set[str] = set(known.get("dead", ()))
         self._bits: int = known.get("bits", 0)
+        #: By the names of vetted packs, what their lists must be; None where others are used too. Of which lists of vetted packs.
+        self._vetted: t.Optional[t.Dict[str, str]] = dict(known.get("vetted", ())) if vetted else None
+        self._vettings: t.Set[str] = set(known.get("vettings", ())) if vetted else set()
         #: The lists of tombstones that were read.
         self.tombstones: t.Set[str] = set(known.get("tombstones", ()))
         self._opened: t.Set[str] = set()
@@ -80,19 +84,21 @@ class Shared:
         if position < 0:
             return None
         place = self._places[_NUMBER.unpack(self._samples.value(position))[0]]
-        if place.pack in self._dead or place.pack in self._opened:
+        if not self._is_usable(place.pack) or place.pack in self._opened:
             return None
         self._opened.add(place.pack)
         pack = names.parse_pack(place.pack)
         data = self._transport.get(place.of, place.offset, place.length)
         try:
-            return (pack, indexes.check(self._keys.open_list(data))) if pack is not None and data else None
+            body = indexes.check(self._keys.open_list(data)) if data else b""
         except Damaged:
             return None
+        return (pack, body) if pack is not None and body and self._is_right(place.pack, body) else None
 
     def look(self) -> None:
         """Read the samples of the indexes that are new."""
         self._looked = True
+        self._read_vetted()
         for entry in self._transport.list(names.INDEXES):
             index = names.parse_index(entry.name)
             if index is not None and index[0].host != self._host and entry.name not in self._indexes:
@@ -108,12 +114,31 @@ class Shared:
     def save(self) -> None:
         """Remember what was read. OSError where that fails."""
         if self._changed:
-            known = {"indexes": [*self._indexes], "places": self._places, "dead": sorted(self._dead), "bits": self._bits, "tombstones": sorted(self.tombstones)}
+            known = {
+                "indexes": [*self._indexes], "places": self._places, "dead": sorted(self._dead), "bits": self._bits, "tombstones": sorted(self.tombstones),
+                "vetted": self._vetted or {}, "vettings": sorted(self._vettings),
+            }  # fmt: skip
             self._samples = self._writable()
             self._memory.save_samples(self._samples, known)
             self._changed = False
 
     # ---- inside
+
+    def _is_usable(self, pack: str) -> bool:
+        return pack not in self._dead and (self._vetted is None or pack in self._vetted)
+
+    def _is_right(self, pack: str, body: bytes) -> bool:
+        """Whether an index says of a pack what was found when it was vetted."""
+        return self._vetted is None or self._vetted[pack] == vetted_packs.digest_of(body)
+
+    def _read_vetted(self) -> None:
+        """Read the lists of vetted packs that are new, where no others are used."""
+        known = self._vetted
+        for entry in self._transport.list(names.VETTED) if known is not None else ():
+            if known is not None and entry.name not in self._vettings:
+                known.update(vetted_packs.read(self._transport, entry.name))
+                self._vettings.add(entry.name)
+                self._changed = True
 
     def _read(self, name: str) -> None:
         """Learn the samples of an index. One that cannot be used is passed over from now on: it costs sharing, and nothing else."""
@@ -145,7 +170,7 @@ class Shared:
         if int.from_bytes(blob[:8], "big") >> (64 - self._bits):
             return
         position = self._samples.find(blob)
-        if position >= 0 and self._places[_NUMBER.unpack(self._samples.value(position))[0]].pack not in self._dead:
+        if position >= 0 and self._is_usable(self._places[_NUMBER.unpack(self._samples.value(position))[0]].pack):
             return
         self._samples = self._writable()
         if position >= 0:

@@ -197,6 +197,7 @@ def _verify_options() -> Options:
         argument("--budget", metavar="SHARE", help="with --content, read only this much, such as 5%% or 30m, and continue there next time"),
         argument("--id", dest="ids", action="append", default=[], metavar="ID", help="check only this backup (repeatable)"),
         argument("--repair", action="store_true", help="repair what can be repaired"),
+        argument("--vet", action="store_true", help="read the packs that all hosts have on --remote, and note for hosts that share which are undamaged"),
         argument("--remote", metavar="REMOTE", help=about),
         argument("--host", metavar="NAME", help="with --remote, whose copies are checked (default: those of this host)"),
         argument("--identity", metavar="FILE", help="the recovery key, if the remote is sealed"),
@@ -218,7 +219,7 @@ def _verify(args: Arguments, manager: Manager) -> Outcome:
             from .remotes import opened
 
             if not request.repair:
-                found = opened(args, manager).verify(request, args.host)
+                found = opened(args, manager).verify(request, args.host, args.dry_run)
                 return Outcome(found.result(), lambda: _verified(found, args.dry_run), found.failure())
             elsewhere = stack.enter_context(opened(args, manager).giving())
         found = manager.verify(request, args.dry_run, progress, elsewhere)
@@ -232,7 +233,8 @@ def _fetched(done: t.Mapping[str, t.Any]) -> str:
 def _verified(found: verify.Verified, dry: bool) -> str:
     rows = [
         ("host", found.host or ""),
-        ("backups", f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
+        ("backups", "" if found.vetted is not None else f"{found.backup_count}, {len(found.damaged)} damaged" if found.damaged else f"{found.backup_count}"),
+        ("vetted", "" if found.vetted is None else f"{found.vetted['packs']} packs, {found.vetted['before']} before"),
         ("unsupported", f"{len(found.unsupported)}, written by a newer version" if found.unsupported else ""),
         ("foreign", f"{len(found.foreign)}, of another backup directory, not checked" if found.foreign else ""),
         ("content", f"{found.file_count} files, {screen.size(found.byte_count)}" if found.file_count else ""),
@@ -247,7 +249,7 @@ def _verified(found: verify.Verified, dry: bool) -> str:
             ("read from", ", ".join(done["sources"])),
             ("recreated", f"{len(done['sidecars'])} sidecars" if done["sidecars"] else ""),
         ]
-    text = screen.fields(rows) + ("(dry run, nothing was written)\n" if dry and done is not None else "")
+    text = screen.fields(rows) + ("(dry run, nothing was written)\n" if dry and (done is not None or found.vetted is not None) else "")
     if found.damage:
         told = [(item["id"] or "", item["path"] or item["file"] or "", item["reason"]) for item in found.damage]
         text += "\n" + screen.fitted(("BACKUP", "PATH OR FILE", "DAMAGE"), told)
