@@ -108,6 +108,50 @@ def test_whole_seconds(bench: Any, other: Any, strategy: str) -> None:
     assert bench.restore(target=str(target), force=True).diff["changed"] == ["a"], "a second that differs is a difference"
 
 
+@pytest.mark.parametrize("strategy", WAYS)
+def test_times_that_this_host_has_no_number_for(bench: Any, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library of a 32-bit host may end in 2038, and Python refuses what is beyond. test_architecture.py has such a host."""
+    bench.files(a=b"1", d__b=b"2", d__e=b"3")
+    os.symlink("nowhere", bench.source / "link")
+    os.mkfifo(bench.source / "fifo")
+    last = (1 << 31) - 1
+    for name in ("a", "d/b", "link", "fifo", "d"):
+        os.utime(bench.source / name, (4_102_444_800, 4_102_444_800), follow_symlinks=False)
+    os.utime(bench.source / "d" / "e", (last, last))
+    bench.create()
+    real = os.utime
+
+    def short(*place: Any, ns: tuple[int, int] | None = None, **more: Any) -> None:
+        if ns and not -(1 << 31) <= ns[1] // 10**9 <= last:
+            raise OverflowError("timestamp out of range for platform time_t")
+        real(*place, **more, **({"ns": ns} if ns else {}))
+
+    monkeypatch.setattr(os, "utime", short)
+    done = twice(bench, bench.target, strategy=strategy)
+    assert done.restore["attributes_skipped_names"] == {"mtime": 5}
+    times = {os.lstat(bench.target / name).st_mtime_ns for name in ("a", "d/b", "link", "fifo", "d", "d/e")}
+    assert times == {last * 10**9}
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_what_this_host_cannot_look_at_is_named(bench: Any, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a 32-bit host says of a file from after 2038."""
+    bench.files(d__a=b"1")
+    backup = bench.create().backup["id"]
+    bench.restore(backup, target=str(bench.target))
+    (bench.target / "d/late").write_bytes(b"2")
+    real = os.stat
+
+    def stat(place: Any, **more: Any) -> os.stat_result:
+        if place == b"late":
+            raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
+        return real(place, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(errors.TargetError, match="^d/late in the target cannot be compared: value too large for defined data type; fix that"):
+        bench.restore(backup, target=str(bench.target), strategy=strategy, force=True)
+
+
 def test_owners_outside_of_a_user_namespace(bench: Any) -> None:
     need("unshare", root=True)
     bench.files(a=b"1", b=b"2", c=b"3")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import types
 import typing as t
 
@@ -224,6 +225,8 @@ class tolerated(contextlib.suppress):
 
 def reason(error: OSError) -> str:
     """The system's words for an error, in lower case and without Python's decoration."""
+    if error.errno == errno.EOVERFLOW and sys.maxsize < 1 << 32:  # stat(2)
+        return "a time after 2038, or another number, is too large for programs of this 32-bit host"
     text = os.strerror(error.errno) if error.errno else str(error)
     return text[:1].lower() + text[1:]
 

@@ -118,7 +118,7 @@ class Holder:
 
     def _holds_time(self, directory: int, moment: int) -> bool:
         def trial(fd: int) -> bool:
-            os.utime(fd, ns=(moment, moment))
+            metadata.set_time(fd, moment)
             return os.fstat(fd).st_mtime_ns == moment
 
         return self._tried(directory, trial, True, False)

@@ -145,6 +145,8 @@ class Skips:
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.E2BIG, errno.ERANGE)
 #: A file system with so many bytes left said "no space" of an attribute that is too large for it.
 _ROOM = 1 << 20
+#: Of a time in 32 bits, in ns.
+_FIRST, _LAST = -(1 << 31) * 1_000_000_000, ((1 << 31) - 1) * 1_000_000_000
 
 
 def set_xattrs(place: PathOrDescriptor, xattrs: Xattrs, follow: bool = True) -> t.List[str]:
@@ -162,6 +164,20 @@ def set_xattrs(place: PathOrDescriptor, xattrs: Xattrs, follow: bool = True) -> 
                 raise
             refused.append(show(name))
     return refused
+
+
+def set_time(place: t.Union[int, str, bytes], mtime: int, directory: t.Optional[int] = None) -> None:
+    """Give a file both its times. The first or last second of 32 bits stands for one beyond, where the C library's times end there: programs of that host
+    could not even stat the file. File systems do the same with what they cannot store (utimensat(2)).
+
+    :param place: a descriptor, a path, or with `directory` a name in it, whose symlink is not followed.
+    """
+    follow = directory is None
+    try:
+        os.utime(place, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=follow)
+    except OverflowError:
+        mtime = max(_FIRST, min(mtime, _LAST))
+        os.utime(place, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=follow)
 
 
 class Setter:
@@ -200,7 +216,7 @@ class Setter:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
                 raise
             lacks.append("mode")  # a file system without modes
-        os.utime(fd, ns=(entry.mtime, entry.mtime))
+        set_time(fd, entry.mtime)
         if not self.exact:
             lacks += _inexact(os.fstat(fd), entry, mode)
         self.skips.add(path, lacks)
@@ -210,7 +226,7 @@ class Setter:
         lacks = self._give(lambda user, group: os.chown(name, user, group, dir_fd=directory, follow_symlinks=False), *self._owners.local(entry))
         if entry.extra.xattrs:
             lacks += set_xattrs(beneath(directory, name), self._owners.xattrs(entry), follow=False)
-        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=directory, follow_symlinks=False)
+        set_time(name, entry.mtime, directory)
         if not self.exact:
             lacks += _inexact(os.stat(name, dir_fd=directory, follow_symlinks=False), entry, None)
         self.skips.add(path, lacks)
@@ -225,7 +241,7 @@ class Setter:
             if entry.extra.xattrs:
                 lacks += set_xattrs(place, self._owners.xattrs(entry))
             os.chmod(place, entry.mode)
-            os.utime(place, ns=(entry.mtime, entry.mtime))
+            set_time(place, entry.mtime)
             if not self.exact:
                 lacks += _inexact(os.fstat(fd), entry, entry.mode)
         self.skips.add(path, lacks)

@@ -374,7 +374,7 @@ class Assembler:
                 self._setter.skips.add(path, carry(flags, fd))
             self._filler.fill(fd, entry, old)
             if finished:
-                os.utime(fd, ns=(entry.mtime, entry.mtime))
+                metadata.set_time(fd, entry.mtime)
             else:
                 if strip:
                     self._setter.strip(fd, entry.extra.xattrs)

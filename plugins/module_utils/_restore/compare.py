@@ -252,7 +252,7 @@ class TargetComparer:
             info = None
             if item.name in live:
                 live.remove(item.name)
-                info = _stat(fd, item.name)
+                info = _stat(fd, item.name, here)
             if wanted and item.is_file:
                 result.files += 1
                 result.size += item.size
@@ -311,7 +311,7 @@ class TargetComparer:
         """What the target has and the backup lacks; what the backup never looked at keeps its directory, too."""
         device = os.fstat(fd).st_dev
         for name in sorted(live):
-            info = _stat(fd, name)
+            info = _stat(fd, name, join(path, name))
             if info is None:
                 continue
             directory = stat.S_ISDIR(info.st_mode)
@@ -408,12 +408,14 @@ def _names(directory: int) -> t.Set[bytes]:
         return {os.fsencode(entry.name) for entry in entries}
 
 
-def _stat(directory: int, name: bytes) -> t.Optional[os.stat_result]:
+def _stat(directory: int, name: bytes, path: bytes) -> t.Optional[os.stat_result]:
     """None for what is gone since the directory was listed."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise TargetError(f"{show(path)} in the target cannot be compared: {reason(error)}; fix that, then run again.") from None
 
 
 def links_most(directory: int) -> int:
