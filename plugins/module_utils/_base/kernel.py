@@ -6,8 +6,8 @@
 
 """System calls that Python's standard library lacks: syncfs, sync_file_range, renameat2, openat2, prctl, mount, unshare, and the ioctls for clones.
 
-Sources: syncfs(2), sync_file_range(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2), ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2),
-capabilities(7), netdevice(7).
+Numbers of calls and ioctls depend on the machine. Sources: syncfs(2), sync_file_range(2), prctl(2), rename(2), openat2(2), ioctl_ficlone(2),
+ioctl_ficlonerange(2), mount(2), umount2(2), unshare(2), capabilities(7), netdevice(7); asm/ioctl.h and asm/unistd.h of the kernel.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import fcntl
 import os
 import signal
 import struct
+import sys
 import threading
 import typing as t
 
 _PDEATHSIG, _CAPBSET_DROP = 1, 24
-_FICLONE = 0x40049409
-_FICLONERANGE = 0x4020940D
+#: Machines that write the direction of an ioctl otherwise than all the others.
+_OTHER_DIRECTIONS = ("ppc", "mips", "sparc", "alpha")
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 #: In place of a directory: the current one.
 AT_FDCWD = -100
@@ -35,20 +36,36 @@ _DETACH, _NO_FOLLOW = 2, 8
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _WRITE_AND_WAIT = 1 | 2 | 4
 _PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
-_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "i686": 353, "ppc64le": 357, "s390x": 347}
+#: Numbers of renameat2(2) in programs of 32 bits and of 64, by how the machine's name begins. A kernel of 64 bits runs both.
+_RENAMEAT2 = {
+    ("x86_64", "i386", "i486", "i586", "i686"): (353, 316),
+    ("aarch64", "arm"): (382, 276),
+    ("riscv", "loongarch"): (276, 276),
+    ("ppc",): (357, 357),
+    ("s390",): (347, 347),
+}
 
-#: What the clone ioctls say where a pair of file systems cannot share blocks at all ...
 #: openat2(2) has one number everywhere but on Alpha.
 _OPENAT2 = -1 if os.uname().machine == "alpha" else 437
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS = 0x01, 0x02, 0x04
 #: What openat2 says where it cannot be had: an old kernel, a filter that does not know it (seccomp(2)).
 NO_OPENAT2 = (errno.ENOSYS, errno.EPERM)
 _OPEN_HOW = struct.Struct("=QQQ")
+#: What the clone ioctls say where a pair of file systems cannot share blocks at all ...
 NEVER_CLONES = (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS)
 #: ... or where this one file cannot (swap files, files without copy-on-write, odd alignment).
 NO_CLONE = NEVER_CLONES + (errno.EINVAL, errno.EPERM, errno.ETXTBSY)
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def ioctl_number(reads: bool, writes: bool, kind: int, number: int, size: int, machine: str = os.uname().machine) -> int:
+    """The number of an ioctl, as _IOR, _IOW and _IOWR make it. :param reads: it gives the caller something. :param writes: the caller gives it something."""
+    direction = (reads << 1 | writes << 2) << 29 if machine.startswith(_OTHER_DIRECTIONS) else (reads << 1 | writes) << 30
+    return direction | size << 16 | kind << 8 | number
+
+
+_FICLONE, _FICLONERANGE = ioctl_number(False, True, 0x94, 9, 4), ioctl_number(False, True, 0x94, 13, 32)
 
 # statx(2): flags and masks, and where in the answer the fields are
 _NOFOLLOW, _BTIME = 0x100, 0x800
@@ -121,10 +138,15 @@ def _rename(old: t.Union[str, bytes], new: t.Union[str, bytes], old_dir: int, ne
     if call is not None:
         _check(call(*arguments))
         return
-    number = _RENAMEAT2.get(os.uname().machine)
-    if number is None:
+    number = renameat2_number(os.uname().machine, sys.maxsize > 1 << 32)
+    if number < 0:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     _check(_libc.syscall(ctypes.c_long(number), *arguments))
+
+
+def renameat2_number(machine: str, is_64_bit: bool) -> int:
+    """-1 if it is not known. :param is_64_bit: this program, not the kernel."""
+    return next((pair[is_64_bit] for names, pair in _RENAMEAT2.items() if machine.startswith(names)), -1)
 
 
 def open_on_mount(name: t.Union[str, bytes], directory: int, flags: int) -> int:

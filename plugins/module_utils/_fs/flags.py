@@ -19,12 +19,12 @@ import struct
 import sys
 import typing as t
 
-from .._base import open_file
+from .._base import kernel, open_file
 
-_LONG = 8 if struct.calcsize("P") == 8 else 4
-_GETFLAGS, _SETFLAGS = 0x80006601 | _LONG << 16, 0x40006602 | _LONG << 16
-_GETXATTR, _SETXATTR = 0x801C581F, 0x401C5820
+_LONG = struct.calcsize("l")  # so their numbers say; the kernel reads and writes four bytes
+_GETFLAGS, _SETFLAGS = kernel.ioctl_number(True, False, ord("f"), 1, _LONG), kernel.ioctl_number(False, True, ord("f"), 2, _LONG)
 _XATTR = struct.Struct("=5I8x")  # xflags, extent size, extents, project, copy-on-write extent size, padding
+_GETXATTR, _SETXATTR = kernel.ioctl_number(True, False, ord("X"), 31, _XATTR.size), kernel.ioctl_number(False, True, ord("X"), 32, _XATTR.size)
 
 _LITTLE = sys.byteorder == "little"
 _IMMUTABLE, _APPEND = 0x10, 0x20

@@ -21,15 +21,17 @@ import re
 import struct
 import typing as t
 
-from .._base import open_directory
+from .._base import kernel, open_directory
 from .._fs.mounts import SNAPSHOTS, SUBVOLUME
 
 #: How the names of our snapshots begin.
 _OURS = b"volt-"
 _NAME = re.compile(rb"volt-[0-9a-f]{16}-[0-9]+\Z")
 _READ_ONLY = 2
-_SNAP_CREATE_V2, _SNAP_DESTROY, _SUBVOL_GETFLAGS = 0x50009417, 0x5000940F, 0x80089419
-_ROOTREFS, _LOOKUP_USER = 0xD000943D, 0xD000943E
+_KIND, _SIZE = 0x94, 4096
+_SNAP_CREATE_V2, _SNAP_DESTROY = (kernel.ioctl_number(False, True, _KIND, number, _SIZE) for number in (23, 15))
+_SUBVOL_GETFLAGS = kernel.ioctl_number(True, False, _KIND, 25, 8)
+_ROOTREFS, _LOOKUP_USER = (kernel.ioctl_number(True, True, _KIND, number, _SIZE) for number in (61, 62))
 _REF = struct.Struct("=QQ")
 _REFS_MOST = 255
 
