@@ -7,6 +7,7 @@ torture.py   a tree with every kind of file, and edits to it
 fleet.py     real hosts with a systemd of their own, reached over ssh; virtual.py, one with a clock of its own, whose kernel uml_kernel.py runs
 control.py   Ansible to play on them
 debian.py    a real Debian root file system, cached outside the checkout
+foreign.py   programs of another architecture
 ledgers.py   databases that are written while they are backed up; databases.py, their servers
 domains.py   virtual machines of libvirt, with a guest agent
 mounts.py    file systems on loop devices, putting them back to how they were, and cutting their power

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, volt.backup contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian root file systems, built once by debootstrap and kept outside the checkout.
+"""Debian root file systems, built once by debootstrap and kept outside the checkout; and trees of packages that are only unpacked.
 
 A tree is built beside its final name and renamed, under a lock, so an interrupted build is never taken for a tree.
 The mirror is the one apt uses on this machine; neither its name nor this machine's is left in the tree.
@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,59 @@ def tree(suite: str | None = None, include: Sequence[str] = ()) -> Path:
 def copy(suite: str | None, dest: str | os.PathLike[str], include: Sequence[str] = ()) -> None:
     """A copy of a tree, as `dest` (which must not exist)."""
     subprocess.run(["cp", "-a", "--reflink=auto", str(tree(suite, include)), os.fspath(dest)], check=True)
+
+
+def unpacked(suite: str, architecture: str, packages: Sequence[str], only: Sequence[str] = ()) -> Path:
+    """Packages of any architecture and all that they need, unpacked but not configured: that would run programs of theirs. Read it, never write to it.
+
+    :param only: patterns of paths, as tar takes them, where not all is wanted.
+    """
+    final = cache() / "-".join([suite, architecture, *sorted(packages), *(re.sub(r"\W+", "_", pattern) for pattern in only)])
+    need("apt-get", "dpkg-deb", "tar", root=True)
+    with _locked(cache() / "lock"):
+        if not final.exists():
+            beside = final.with_name(final.name + ".building")
+            _discard(beside)
+            try:
+                with tempfile.TemporaryDirectory() as room:
+                    found = _fetch(suite, architecture, packages, Path(room))
+                    beside.mkdir()
+                    for package in found:
+                        _unpack(package, beside, only)
+                beside.rename(final)
+            except BaseException:
+                _discard(beside)
+                raise
+    return final
+
+
+def _fetch(suite: str, architecture: str, packages: Sequence[str], room: Path) -> list[Path]:
+    """By an apt that knows nothing of this machine's packages, and is told this machine's mirror."""
+    for folder in ("lists/partial", "archives/partial"):
+        (room / folder).mkdir(parents=True)
+    (room / "status").touch()
+    (room / "sources.list").write_text(f"deb {mirror(suite)} {suite} main\n", encoding="ascii")
+    options = {
+        "APT::Architecture": architecture, "APT::Architectures::": architecture, "APT::Sandbox::User": "root", "Acquire::Languages": "none",
+        "Dir::State": room, "Dir::State::status": room / "status", "Dir::State::lists": room / "lists", "Dir::Cache": room,
+        "Dir::Etc::sourcelist": room / "sources.list", "Dir::Etc::sourceparts": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
+    }  # fmt: skip
+    command = ["apt-get", "-qq", "-y"]
+    for key, value in options.items():
+        command += ["-o", f"{key}={value}"]
+    for words in (["update"], ["--no-install-recommends", "--download-only", "install", *packages]):
+        done = subprocess.run([*command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            raise Unavailable(f"apt cannot fetch packages of {architecture}: " + done.stdout.strip()[-300:])
+    return sorted((room / "archives").glob("*.deb"))
+
+
+def _unpack(package: Path, into: Path, only: Sequence[str]) -> None:
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as reader:
+        wildcards = ["--wildcards", *only] if only else []
+        done = subprocess.run(["tar", "-x", "-C", into, *wildcards], stdin=reader.stdout, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"{package.name} cannot be unpacked: " + done.stderr.strip()[-300:])
 
 
 def download(root: str | os.PathLike[str], packages: Sequence[str], into: Path) -> list[Path]:
