@@ -77,21 +77,23 @@ def unpacked(suite: str, architecture: str, packages: Sequence[str], only: Seque
     :param only: patterns of paths, as tar takes them, where not all is wanted.
     """
     final = cache() / "-".join([suite, architecture, *sorted(packages), *(re.sub(r"\W+", "_", pattern) for pattern in only)])
+    if final.exists():
+        return final
     need("apt-get", "dpkg-deb", "tar", root=True)
     with _locked(cache() / "lock"):
-        if not final.exists():
-            beside = final.with_name(final.name + ".building")
+        if final.exists():
+            return final
+        beside = final.with_name(final.name + ".building")
+        _discard(beside)
+        try:
+            with tempfile.TemporaryDirectory() as room:
+                found = _fetch(suite, architecture, packages, Path(room))
+                beside.mkdir()
+                for package in found:
+                    _unpack(package, beside, only)
+            beside.rename(final)
+        finally:
             _discard(beside)
-            try:
-                with tempfile.TemporaryDirectory() as room:
-                    found = _fetch(suite, architecture, packages, Path(room))
-                    beside.mkdir()
-                    for package in found:
-                        _unpack(package, beside, only)
-                beside.rename(final)
-            except BaseException:
-                _discard(beside)
-                raise
     return final
 
 
