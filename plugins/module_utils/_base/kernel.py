@@ -33,7 +33,7 @@ _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXEC, _REMOUNT, _BIND, _RECURSIVE, _PRIVA
 #: SIOCSIFFLAGS and IFF_UP
 _SET_FLAGS, _UP = 0x8914, 1
 _DETACH, _NO_FOLLOW = 2, 8
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_MMAP_THRESHOLD = -3
 _WRITE_AND_WAIT = 1 | 2 | 4
 _PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, which it demands
 #: Numbers of renameat2(2) in programs of 32 bits and of 64, by how the machine's name begins. A kernel of 64 bits runs both.
@@ -87,14 +87,10 @@ def end_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
 
 
 def return_memory() -> None:
-    """Give memory of 2 MiB or more back to the system as soon as it is free. By itself glibc keeps up to 32 MiB in each thread. Source: mallopt(3).
-
-    Blocks of a MiB come and go all the time, so they stay: the kernel fills each page that it gives out with zeros first.
-    """
+    """Give memory of a MiB or more back to the system as soon as it is free. By itself glibc keeps up to 32 MiB in each thread. Source: mallopt(3)."""
     call = getattr(_libc, "mallopt", None)
     if call is not None:
-        call(ctypes.c_int(_MMAP_THRESHOLD), ctypes.c_int(2 << 20))
-        call(ctypes.c_int(_TRIM_THRESHOLD), ctypes.c_int(8 << 20))
+        call(ctypes.c_int(_MMAP_THRESHOLD), ctypes.c_int(1 << 20))
 
 
 def syncfs(fd: int) -> None:
