@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.manager import Manager
-from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged
+from ansible_collections.volt.backup.plugins.module_utils._backup.query import Query
+from ansible_collections.volt.backup.plugins.module_utils._base.errors import Damaged, NotFound
 from ansible_collections.volt.backup.plugins.module_utils._restore.plan import RestoreRequest
 from ansible_collections.volt.backup.tests.system.conftest import Bench
 
@@ -27,6 +28,18 @@ def test_every_backup_that_shares_the_damage_is_listed_with_it(bench):
     (thing,) = (path for path in (bench.store / "objects").rglob("*") if path.is_file())
     thing.unlink()
     assert [backup["damaged"] for backup in bench.found()] == [True, True]
+
+
+def test_that_no_backup_is_left_to_restore_is_told_with_the_reason(bench):
+    """Of a workload all of whose backups are damaged, the newest one first."""
+    bench.files(below__object=os.urandom(300_000))
+    made = [bench.create().backup["id"] for _backup in range(2)]
+    (thing,) = (path for path in (bench.store / "objects").rglob("*") if path.is_file())
+    thing.unlink()
+    with pytest.raises(NotFound) as caught:
+        bench.manager.restore(None, RestoreRequest(str(bench.target)), Query("work"))
+    assert [item["id"] for item in caught.value.details["skipped"]] == made[::-1]
+    assert caught.value.message.endswith(f"Backup {made[1]} was skipped: {caught.value.details['skipped'][0]['reason']}")
 
 
 def test_a_manifest_without_a_sidecar_can_be_deleted(bench):

@@ -227,7 +227,7 @@ class Manager:
                 if found is None:
                     raise NotFound(
                         f"Workload {query.workload} has no matching backup in {catalog.where} that is complete and undamaged; list its backups and restore"
-                        " one by its id. `salvage: true` restores the intact files of a damaged one.",
+                        f" one by its id. `salvage: true` restores the intact files of a damaged one.{names.first_of(passed)}",
                         skipped=passed,
                     )
                 sidecar = found

@@ -39,6 +39,11 @@ def id_of(catalog: Catalog, text: str) -> str:
     return found[0] if found and not _is_like_a_name(text, workload_of(found[0]) or "") else text
 
 
+def first_of(passed: t.Sequence[t.Mapping[str, str]]) -> str:
+    """Why the first of some backups was skipped, as a sentence to append. Empty where none was."""
+    return f" Backup {passed[0]['id']} was skipped: {passed[0]['reason'].rstrip('.')}." if passed else ""
+
+
 def _is_like_a_name(text: str, workload: str) -> bool:
     """Whether a text ends where a part of a workload's name does."""
     return len(text) < len(workload) and not workload[len(text)].isalnum()

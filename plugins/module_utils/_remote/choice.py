@@ -14,6 +14,7 @@ import typing as t
 
 from .._backup import records
 from .._backup.catalog import doubt, parse_created
+from .._backup.names import first_of
 from .._base import Damaged, Foreign, NotFound, Unsupported
 from . import commits, names
 from .keys import Keys
@@ -88,7 +89,7 @@ def newest(
     if best is None:
         raise NotFound(
             f"Workload {workload} of host {host} has no matching backup on {transport.where} that is complete; list the backups there, and restore one by"
-            " its id.",
+            f" its id.{first_of(passed)}",
             skipped=passed,
         )
     return best
