@@ -66,6 +66,14 @@ _POSTGRESQL: Options = {
     **_LOGIN,
 }
 _SQLITE: Options = {"path": {"type": "str", "required": True}, "name": {"type": "str"}}
+_MONGODB: Options = {
+    "database": {"type": "str"},
+    "oplog": {"type": "bool", "default": False},
+    "uri": {"type": "str"},
+    "socket": {"type": "path"},
+    "auth_database": {"type": "str"},
+    **_LOGIN,
+}
 #: Dumps of databases. Which keys go together is checked by the engine.
 DUMPS: t.Dict[str, t.Any] = {
     "type": "list",
@@ -76,6 +84,7 @@ DUMPS: t.Dict[str, t.Any] = {
         "mariadb": {"type": "dict", "options": {"database": {"type": "str"}, "socket": {"type": "path"}, **_LOGIN}},
         "sqlite": {"type": "dict", "options": _SQLITE},
         "redis": {"type": "dict", "options": {"socket": {"type": "path"}, **_LOGIN}},
+        "mongodb": {"type": "dict", "options": _MONGODB},
     },
 }
 

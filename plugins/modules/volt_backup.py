@@ -137,7 +137,7 @@ options:
     description:
       - Skip the backup if the newest complete and undamaged one of this workload has the same source, exclusions, content and attributes. The task is then
         unchanged and returns that backup.
-      - Dumps of Redis, and of PostgreSQL since August 2025, differ without any change, so with one of these in O(dumps) each run makes a backup.
+      - Dumps of Redis, of MongoDB, and of PostgreSQL since August 2025, differ without any change, so with one of these in O(dumps) each run makes a backup.
     type: bool
     default: false
   max_age:
@@ -317,6 +317,45 @@ options:
             type: path
           name:
             description: Name of the file in the backup. By default C(redis.rdb).
+            type: str
+      mongodb:
+        description:
+          - A database of MongoDB, or all of them, as an archive by C(mongodump).
+          - The documents are of several moments, unless O(dumps[].mongodb.oplog) is set.
+        type: dict
+        suboptions:
+          database:
+            description: Name of the database. By default all databases of the server.
+            type: str
+          oplog:
+            description:
+              - Also dump what is written meanwhile, so the dump is of one moment when it is loaded.
+              - Only for all databases of a replica set.
+            type: bool
+            default: false
+          uri:
+            description: Connection string of the server, without a password, such as V(mongodb://db1,db2/?replicaSet=rs0&tls=true).
+            type: str
+          socket:
+            description: Socket of the server.
+            type: path
+          host:
+            description: Host name of the server, or a replica set, such as V(rs0/db1,db2). By default this host.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: User to log in as.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          auth_database:
+            description: Database that has the user. By default the database of the dump, or V(admin).
+            type: str
+          name:
+            description: Name of the file in the backup. By default C(mongodb-DATABASE.archive), or C(mongodb-all.archive).
             type: str
   allow_incomplete:
     description:

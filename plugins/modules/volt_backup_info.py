@@ -469,7 +469,9 @@ backups:
       returned: always
       sample: []
     dumps:
-      description: Dumps of databases in the backup, each with the database system (V(kind)), its path in the backup, and the V(database), null for all of them.
+      description:
+        - Dumps of databases in the backup, each with the database system (V(kind)), its path in the backup, and the V(database), null for all of them.
+        - V(oplog) is true for one of MongoDB that contains the oplog.
       type: list
       elements: dict
       returned: always

@@ -304,6 +304,45 @@ options:
           name:
             description: Name of the file in the backup. By default C(redis.rdb).
             type: str
+      mongodb:
+        description:
+          - A database of MongoDB, or all of them, as an archive by C(mongodump).
+          - The documents are of several moments, unless O(dumps[].mongodb.oplog) is set.
+        type: dict
+        suboptions:
+          database:
+            description: Name of the database. By default all databases of the server.
+            type: str
+          oplog:
+            description:
+              - Also dump what is written meanwhile, so the dump is of one moment when it is loaded.
+              - Only for all databases of a replica set.
+            type: bool
+            default: false
+          uri:
+            description: Connection string of the server, without a password, such as V(mongodb://db1,db2/?replicaSet=rs0&tls=true).
+            type: str
+          socket:
+            description: Socket of the server.
+            type: path
+          host:
+            description: Host name of the server, or a replica set, such as V(rs0/db1,db2). By default this host.
+            type: str
+          port:
+            description: Port of the server.
+            type: int
+          user:
+            description: User to log in as.
+            type: str
+          password_file:
+            description: File on the host that contains the password, and that only root can read.
+            type: path
+          auth_database:
+            description: Database that has the user. By default the database of the dump, or V(admin).
+            type: str
+          name:
+            description: Name of the file in the backup. By default C(mongodb-DATABASE.archive), or C(mongodb-all.archive).
+            type: str
   remote: &remote
     description:
       - A remote, a place off this host that keeps copies. It is a name that M(volt.backup.volt_remote) declared, or a URL such as

@@ -369,6 +369,7 @@ restore:
       description:
         - Dumps of databases in the backup, each with the database system (V(kind)), its V(path) on the host, the V(database), null for all of them,
           and V(load), how to load it. With O(paths), they may not be among what was restored.
+        - V(oplog) is true for one of MongoDB that contains the oplog.
       type: list
       elements: dict
       returned: always

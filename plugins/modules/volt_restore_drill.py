@@ -185,6 +185,11 @@ drills:
           type: str
           returned: always
           sample: shop
+        oplog:
+          description: True for a dump of MongoDB that contains the oplog.
+          type: bool
+          returned: for such a dump
+          sample: true
         path:
           description: The dump, below the restored tree.
           type: str

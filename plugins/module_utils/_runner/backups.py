@@ -97,10 +97,10 @@ def _dump(text: str) -> t.Dict[str, t.Dict[str, t.Any]]:
     system, _colon, options = text.partition(":")
     pairs = [pair.partition("=") for pair in options.split(",") if pair]
     found: t.Dict[str, t.Any] = {key: value for key, _equals, value in pairs}
-    if "globals" in found:
-        if found["globals"].lower() not in ("yes", "true", "no", "false"):
-            raise argparse.ArgumentTypeError("globals must be yes or no")
-        found["globals"] = found["globals"].lower() in ("yes", "true")
+    for key in {"globals", "oplog"} & set(found):
+        if found[key].lower() not in ("yes", "true", "no", "false"):
+            raise argparse.ArgumentTypeError(f"{key} must be yes or no")
+        found[key] = found[key].lower() in ("yes", "true")
     return {system: found}
 
 

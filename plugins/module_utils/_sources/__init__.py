@@ -22,9 +22,9 @@
 Dumps come first, because they are of the moment at which their program began, and the source is read from then on.
 
 Files: `commands` (the output of a command as a file), `dumps` (which dumps there are, as users declare them), `databases` (the programs that write them),
-`sqlite` (copies of SQLite databases), `loading` (how a dump is loaded), `prepare` (all that programs write into one backup), `snapshot` (a source at
-one moment), `btrfs` (snapshots of Btrfs subvolumes), `zfs` (snapshots of data sets of ZFS), `lvm` (snapshots of logical volumes), `storage` (what the last
-two have in common), `quiesce` (containers and machines that wait), `runtimes` (those of Docker and Podman), `machines` (those of
+`mongodb` (archives of MongoDB), `sqlite` (copies of SQLite databases), `loading` (how a dump is loaded), `prepare` (all that programs write into one backup),
+`snapshot` (a source at one moment), `btrfs` (snapshots of Btrfs subvolumes), `zfs` (snapshots of data sets of ZFS), `lvm` (snapshots of logical volumes),
+`storage` (what the last two have in common), `quiesce` (containers and machines that wait), `runtimes` (those of Docker and Podman), `machines` (those of
 systemd-nspawn), `domains` (those of libvirt).
 """
 

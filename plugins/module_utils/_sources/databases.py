@@ -87,11 +87,17 @@ def _account(what: str, name: t.Optional[str]) -> t.Optional[process.Account]:
 
 def _password(what: str, options: Options, variable: str) -> t.Dict[str, str]:
     """The environment that has the password, if there is a file with one."""
+    text = password(what, options)
+    return {} if text is None else {variable: text}
+
+
+def password(what: str, options: Options) -> t.Optional[str]:
+    """The password, if there is a file with one."""
     path = options["password_file"]
     if path is None:
-        return {}
+        return None
     try:
         text = files.read_file(parse(path), _PASSWORD_MOST)
     except OSError as error:
         raise SourceError(f"{what}: {path}, its `password_file`, cannot be read: {reason(error)}; correct that, then run again.") from None
-    return {variable: os.fsdecode(text).rstrip("\n")}
+    return os.fsdecode(text).rstrip("\n")

@@ -13,18 +13,22 @@ import typing as t
 
 from .._base import UsageError, parse as parse_text, show
 from .._capture.stream import Read, Stream
-from . import commands, databases, sqlite
+from . import commands, databases, mongodb, sqlite
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class Dump(t.NamedTuple):
-    """A dump: its system, the database (None for all, or where the system has only one), and what writes it. `of_server`: several items may mean it."""
+    """A dump: its system, the database (None for all, or where the system has only one), and what writes it.
+
+    `of_server`: several items may mean it. `oplog`: it contains the oplog of MongoDB.
+    """
 
     kind: str
     database: t.Optional[str]
     stream: Stream
     of_server: bool
+    oplog: bool
 
 
 def parse(item: t.Mapping[str, t.Any], source: t.Optional[bytes]) -> t.Iterator[Dump]:
@@ -49,7 +53,7 @@ def parse(item: t.Mapping[str, t.Any], source: t.Optional[bytes]) -> t.Iterator[
     for one in made:
         name = commands.check_name("name", one.file)
         stream = Stream(commands.DUMPS + b"/" + name, one.open, only_reads=kind != "sqlite")  # SQLite tidies up what a crash left
-        yield Dump(kind, one.database, stream, kind == "postgresql" and one.database is None)
+        yield Dump(kind, one.database, stream, kind == "postgresql" and one.database is None, one.oplog)
 
 
 class Made(t.NamedTuple):
@@ -58,6 +62,7 @@ class Made(t.NamedTuple):
     file: str
     database: t.Optional[str]
     open: t.Callable[[], t.ContextManager[Read]]
+    oplog: bool = False
 
 
 Options = t.Mapping[str, t.Any]
@@ -92,10 +97,15 @@ def _sqlite(options: Options, source: t.Optional[bytes]) -> t.Iterator[Made]:
     yield Made(f"sqlite-{show(path.rpartition(b'/')[2])}", show(path), lambda: sqlite.copied(path))
 
 
+def _mongodb(options: Options, _source: t.Optional[bytes]) -> t.Iterator[Made]:
+    yield Made(f"mongodb-{options['database'] or 'all'}.archive", options["database"], mongodb.dumped(options), bool(options["oplog"]))
+
+
 #: The options of each system, and what makes its dumps.
 _KINDS: t.Dict[str, t.Tuple[t.Tuple[str, ...], t.Callable[[Options, t.Optional[bytes]], t.Iterator[Made]]]] = {
     "postgresql": (("database", "globals", "host", "port", "user", "run_as", "password_file"), _postgresql),
     "mariadb": (("database", "socket", "host", "port", "user", "password_file"), _mariadb),
     "sqlite": (("path",), _sqlite),
     "redis": (("socket", "host", "port", "user", "password_file"), _redis),
+    "mongodb": (("database", "oplog", "uri", "socket", "host", "port", "user", "password_file", "auth_database"), _mongodb),
 }

@@ -16,9 +16,12 @@ _HOW: t.Dict[str, str] = {
     "mariadb": "mariadb < {path}",
     "sqlite": "stop the application, then: rm -f {database}-wal {database}-shm {database}-journal && cp {path} {database}",
     "redis": "stop the server, then copy {path} to the file that its settings dir and dbfilename name (without an append-only file)",
+    "mongodb": "mongorestore --stopOnError --archive={path}",
 }
 #: Of all databases of a server, where that is another way.
 _HOW_ALL: t.Dict[str, str] = {"postgresql": "runuser -u postgres -- psql --no-psqlrc --dbname=postgres < {path}"}
+#: Of a server, with what was written during the dump.
+_HOW_OPLOG = "mongorestore --stopOnError --oplogReplay --archive={path}"
 
 
 def of_restore(dumps: t.Iterable[t.Mapping[str, t.Any]], target: str) -> t.List[t.Dict[str, t.Any]]:
@@ -28,5 +31,5 @@ def of_restore(dumps: t.Iterable[t.Mapping[str, t.Any]], target: str) -> t.List[
 
 def _load(dump: t.Mapping[str, t.Any], path: str) -> str:
     kind, database = dump["kind"], dump["database"]
-    how = (_HOW_ALL if database is None else {}).get(kind) or _HOW.get(kind, "")
+    how = _HOW_OPLOG if dump.get("oplog") else (_HOW_ALL if database is None else {}).get(kind) or _HOW.get(kind, "")
     return how.format(path=shlex.quote(path), database=shlex.quote(database or ""))

@@ -97,7 +97,7 @@ def prepare(asked: Asked, source: t.Optional[bytes]) -> t.Tuple[Streams, t.List[
 
 
 def _recorded(dump: Dump) -> t.Dict[str, t.Any]:
-    return {"kind": dump.kind, "path": show(dump.stream.path), "database": dump.database}
+    return {"kind": dump.kind, "path": show(dump.stream.path), "database": dump.database, **({"oplog": True} if dump.oplog else {})}
 
 
 def _refuse_twice(paths: t.Sequence[bytes]) -> None:
