@@ -294,6 +294,16 @@ def test_a_dump_that_no_server_here_can_load_is_told(bench: Bench, monkeypatch: 
     assert drill.unloaded(done) == "1 dump(s) were not loaded: .volt-dumps/sqlite-app.db (the server of sqlite is not installed on this host)"
 
 
+def test_a_dump_of_mongodb_needs_its_server_and_its_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are, in the long mode, test_mongodb.py loads one."""
+    monkeypatch.setattr(loads, "_PLAIN", {**loads._PLAIN, "PATH": str(tmp_path)})
+    assert loads.lack("mongodb") == "the server of MongoDB is not installed on this host (mongod, mongorestore, mongodump missing)"
+    for name in ("mongod", "mongorestore", "mongodump"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    assert loads.lack("mongodb") is None
+
+
 _HOLD = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(600)"
 _TRANSFER = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None).executescript(sys.stdin.read())"
 

@@ -5,7 +5,7 @@
 # Note that this module utility is **PRIVATE** to the collection. It can change at any time, also in patch releases.
 
 """Dumps are loaded into database servers of their own, which live as long as the sandbox. Sources: initdb(1), psql(1), mariadb-install-db(1), mariadb(1),
-redis-server(1), and the documentation of SQLite, "PRAGMA integrity_check"."""
+redis-server(1), mongod(1), the documentation of mongorestore, and that of SQLite, "PRAGMA integrity_check"."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ sys.exit(0 if found == ["ok"] else "; ".join(found))
 
 
 class Copy(t.NamedTuple):
-    """A dump that was restored: its `database` (None for all), and its file."""
+    """A dump that was restored: its `database` (None for all), its file, and whether that contains the oplog of MongoDB."""
 
     database: t.Optional[str]
     path: bytes
+    oplog: bool = False
 
 
 def lack(kind: str) -> t.Optional[str]:
@@ -51,6 +52,7 @@ def lack(kind: str) -> t.Optional[str]:
         "postgresql": ("PostgreSQL", ("initdb", "postgres", "psql", "createdb")),
         "mariadb": ("MariaDB", ("mariadbd", "mariadb-install-db", "mariadb")),
         "redis": ("Redis", ("redis-server", "redis-cli")),
+        "mongodb": ("MongoDB", ("mongod", "mongorestore", "mongodump")),
     }.get(kind, (kind, ()))
     if not programs:
         return f"this version cannot load dumps of {kind}"
@@ -61,7 +63,7 @@ def lack(kind: str) -> t.Optional[str]:
 def load(kind: str, copies: t.Sequence[Copy]) -> None:
     """Load dumps of one kind. To be called in a sandbox. Failed tells what was refused."""
     try:
-        {"postgresql": _postgresql, "mariadb": _mariadb, "redis": _redis, "sqlite": _sqlite}[kind](copies)
+        {"postgresql": _postgresql, "mariadb": _mariadb, "redis": _redis, "mongodb": _mongodb, "sqlite": _sqlite}[kind](copies)
     except subprocess.TimeoutExpired as error:
         raise Failed(f"{os.path.basename(str(error.cmd[0]))} did not end") from None
     except (OSError, subprocess.SubprocessError) as error:
@@ -131,6 +133,19 @@ def _redis(copies: t.Sequence[Copy]) -> None:
         with _server("redis-server", *words, account=user) as running:
             running.until_answer("redis-cli", "-e", "-s", socket, "DBSIZE")
         shutil.rmtree(_PLACE)
+
+
+def _mongodb(copies: t.Sequence[Copy]) -> None:
+    """The port is that of the sandbox's own loopback interface. mongodump, of a database that is not there, tells whether the server answers.
+
+    Copies of one name, from two servers, are loaded one over the other.
+    """
+    user = _place("mongodb")
+    server = ["--host=127.0.0.1", "--port=27017"]
+    with _server("mongod", "--dbpath", _PLACE, "--bind_ip", "127.0.0.1", "--port", "27017", "--nounixsocket", account=user) as running:
+        running.until_answer("mongodump", *server, "--db=volt-none", "--archive=/dev/null")
+        for copy in copies:
+            _do("mongorestore", "--archive", "--stopOnError", "--drop", *(["--oplogReplay"] if copy.oplog else []), *server, source=copy)
 
 
 def _sqlite(copies: t.Sequence[Copy]) -> None:

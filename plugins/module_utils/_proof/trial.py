@@ -59,7 +59,9 @@ def tried(room: str, dumps: t.Sequence[t.Mapping[str, t.Any]], command: t.Option
     """
     found, reasons = [], []
     for kind in dict.fromkeys(dump["kind"] for dump in dumps):
-        copies = [loads.Copy(dump["database"], os.path.join(os.fsencode(sandbox.TREE), parse(dump["path"]))) for dump in dumps if dump["kind"] == kind]
+        ours = [dump for dump in dumps if dump["kind"] == kind]
+        top = os.fsencode(sandbox.TREE)
+        copies = [loads.Copy(dump["database"], os.path.join(top, parse(dump["path"])), bool(dump.get("oplog"))) for dump in ours]
         why = loads.lack(kind)
         try:
             failed = "" if why else sandbox.run(room, lambda kind=kind, copies=copies: loads.load(kind, copies), _LONGEST)  # type: ignore[misc]
@@ -68,7 +70,7 @@ def tried(room: str, dumps: t.Sequence[t.Mapping[str, t.Any]], command: t.Option
         if failed:
             why = f"Its dumps of {kind} cannot be loaded: {failed}; find out why, a restore would fail there too."
             reasons.append(why)
-        found += [{**dump, "loaded": why is None, "reason": why} for dump in dumps if dump["kind"] == kind]
+        found += [{**dump, "loaded": why is None, "reason": why} for dump in ours]
     if command is None or not command.words:
         return Tried(found, None, " ".join(reasons) or None)
     failed = _command(room, command, is_root)
