@@ -9,6 +9,7 @@ control.py   Ansible to play on them
 debian.py    a real Debian root file system, cached outside the checkout
 foreign.py   programs of another architecture
 ledgers.py   databases that are written while they are backed up; databases.py, their servers
+mongodb.py   FerretDB, a server that speaks the protocol of MongoDB
 domains.py   virtual machines of libvirt, with a guest agent
 mounts.py    file systems on loop devices, putting them back to how they were, and cutting their power
 zfs_fuse.py  pools of ZFS in user space
