@@ -36,8 +36,10 @@ _AHEAD, _FEW = 16, 2
 _CONTENTS = 8
 #: Ranges with less between them are fetched as one.
 _GAP = 512 << 10
-#: Of a pack of metadata, at least so much is read behind its head: trees of one path are near each other.
+#: Of a large pack of metadata, at least so much is read behind its head: trees of one path are near each other.
 _TREES = 256 << 10
+#: One that is not larger is read as a whole: the trees of a path lie here and there in it.
+_FEW_TREES = 640 << 10
 #: The first request of a pack that is read in parts, at least: all of a small pack. Its head is in there, unless it has thousands of blobs.
 _FIRST = 72 << 10
 
@@ -272,6 +274,8 @@ class Fetcher:
         contents = self._contents(pack, loaded) or self._fetch_head(pack, loaded, 0)
         if contents is None:
             return False
+        if pack.metadata and contents.end <= _FEW_TREES:
+            segments = range(contents.segments)
         places = sorted(place for place in map(contents.place, segments) if loaded.part_with(*place) is None)
         while places:
             start, end = places.pop(0)
