@@ -32,7 +32,7 @@ import hashlib
 import json
 import typing as t
 
-from .._base import Damaged, newer
+from .._base import Damaged, RemoteError, newer
 from . import names
 
 FORMAT = 1
@@ -40,7 +40,7 @@ FORMAT = 1
 HEAD_MOST = 100
 _END = b',"mac":'
 #: No commit has more text for its bitmaps: 750,000 packs, which have 12 TB.
-_NEEDS_MOST = 128 << 10
+NEEDS_MOST = 128 << 10
 
 
 class Commit(t.NamedTuple):
@@ -73,6 +73,9 @@ class Read(t.NamedTuple):
 
 def encode(commit: Commit, sidecar: bytes, manifest: bytes, sealed: bool, sign: t.Callable[[bytes], t.Optional[str]]) -> bytes:
     """The bytes of a commit. :param sign: gives the MAC in hex, or None where there is no key."""
+    needs = [[str(push), bitmap(numbers)] for push, numbers in sorted(commit.needs.items())]
+    if sum(len(bits) for _push, bits in needs) > NEEDS_MOST:
+        raise RemoteError("The backup needs more packs than a commit can name; divide its source among several workloads.")
     value = {
         "commit": FORMAT,
         "host": commit.push.host,
@@ -81,7 +84,7 @@ def encode(commit: Commit, sidecar: bytes, manifest: bytes, sealed: bool, sign: 
         "previous": commit.previous,
         "group": commit.group,
         "indexes": [[name[len(names.INDEXES) :], digest] for name, digest in commit.indexes],
-        "needs": [[str(push), bitmap(numbers)] for push, numbers in sorted(commit.needs.items())],
+        "needs": needs,
         "sidecar": [len(sidecar), hashlib.sha256(sidecar).hexdigest()],
         "manifest": [len(manifest), hashlib.sha256(manifest).hexdigest()],
         "sealed": sealed,
@@ -117,7 +120,7 @@ def parse(name: str, data: bytes) -> t.Optional[Read]:
         parts = rest[:size], rest[size:]
         if [len(parts[0]), len(parts[1])] != [size, more] or [hashlib.sha256(part).hexdigest() for part in parts] != [sidecar, manifest]:
             raise ValueError("sidecar or manifest")
-        if sum(len(bits) for _text, bits in value["needs"]) > _NEEDS_MOST:
+        if sum(len(bits) for _text, bits in value["needs"]) > NEEDS_MOST:
             raise ValueError("needs")
         commit = Commit(
             push, _number(value["seq"]), _text(value["previous"]), value["group"],
@@ -143,6 +146,11 @@ def bitmap(found: t.Iterable[int]) -> str:
     for number in found:
         bits[number // 8] |= 1 << number % 8
     return base64.b64encode(bits).decode()
+
+
+def bitmap_size(number: int) -> int:
+    """How long a bitmap is whose largest number this is."""
+    return (number // 24 + 1) * 4
 
 
 def numbers(text: str) -> t.Set[int]:

@@ -36,6 +36,11 @@ _LONG = datetime.timedelta(days=1)
 MOST = 1 << 20
 
 
+def _refused(error: RemoteRefused) -> RemoteRefused:
+    why = "Hosts that share read the indexes of each other; give them the rights of `volt-backup remote policy`, or use `share: host`."
+    return RemoteRefused(f"{error.message} {why}")
+
+
 class _Place(t.NamedTuple):
     """Where the list of a pack is: in which index, and where there."""
 
@@ -64,6 +69,7 @@ class Shared:
         #: The lists of tombstones that were read.
         self.tombstones: t.Set[str] = set(known.get("tombstones", ()))
         self._opened: t.Set[str] = set()
+        self._pushes: t.Set[str] = set()  # with vetted packs
         self._looked = self._changed = False
 
     def begin(self) -> None:
@@ -101,8 +107,8 @@ class Shared:
         self._read_vetted()
         for entry in self._transport.list(names.INDEXES):
             index = names.parse_index(entry.name)
-            if index is not None and index[0].host != self._host and entry.name not in self._indexes:
-                self._read(entry.name)
+            if index is not None and index[0].host != self._host and entry.name not in self._indexes and not self._waits(index[0]):
+                self._read(entry.name, index[0].host)
 
     @property
     def is_crowded(self) -> bool:
@@ -136,12 +142,23 @@ class Shared:
         known = self._vetted
         for entry in self._transport.list(names.VETTED) if known is not None else ():
             if known is not None and entry.name not in self._vettings:
-                known.update(vetted_packs.read(self._transport, entry.name))
+                try:
+                    known.update(vetted_packs.read(self._transport, entry.name))
+                except RemoteRefused as error:
+                    raise _refused(error) from None
                 self._vettings.add(entry.name)
                 self._changed = True
+        self._pushes = {pack[len(names.PACKS) :].rpartition("/")[0] for pack in known or ()}
 
-    def _read(self, name: str) -> None:
-        """Learn the samples of an index. One that cannot be used is passed over from now on: it costs sharing, and nothing else."""
+    def _waits(self, push: names.Push) -> bool:
+        """Whether nothing of a push was vetted yet. Its index is read later, so that what it says hides no pack that was."""
+        return self._vetted is not None and str(push) not in self._pushes
+
+    def _read(self, name: str, host: str) -> None:
+        """Learn the samples of an index of a host. One that cannot be used is passed over from now on: it costs sharing, and nothing else.
+
+        A host samples its own packs alone. Samples of others would hide what their own indexes say.
+        """
         try:
             first = self._transport.get(name, 0, _FIRST) or b""
             first = self._up_to(name, first, indexes.head_size(first))
@@ -151,15 +168,14 @@ class Shared:
         except (Damaged, Unsupported):
             head, samples = None, []
         except RemoteRefused as error:
-            why = "Hosts that share read the indexes of each other; give them the rights of `volt-backup remote policy`, or use `share: host`."
-            raise RemoteRefused(f"{error.message} {why}") from None
+            raise _refused(error) from None
         self._indexes[name] = None
         self._changed = True
         start = len(self._places)
         if head is not None and samples:
             self._places += [_Place(place.pack.name, name, place.offset, place.length) for place in head.packs]
         for blob, position in samples:
-            if start + position < len(self._places):
+            if head is not None and position < len(head.packs) and head.packs[position].pack.push.host == host:
                 self._learn(blob, start + position)
 
     def _up_to(self, name: str, data: bytes, size: int) -> bytes:

@@ -27,7 +27,7 @@ from .._base import Damaged, Progress, RemoteError
 from .._store import codec, outgoing
 from .._store.store import Store
 from .._store.table import Table
-from . import indexes, names, packs
+from . import commits, indexes, names, packs
 from .keys import Keys
 from .memory import Blobs, IndexName, Journal, Unfinished
 from .transport import Transport
@@ -74,6 +74,7 @@ class Uploader:
         self._seen = Table(1)
         self._wanted = 0  # how many blobs are still to be sent
         self._used: t.Set[names.Pack] = set()
+        self._named: t.Dict[names.Push, int] = {}  # how much of a commit those of other hosts take
         self._packs: t.Dict[bytes, None] = {}
         self._objects = bytearray()
         self._builders = {kind: packs.Builder(kind) for kind in (packs.CONTENT, packs.METADATA)}
@@ -126,13 +127,24 @@ class Uploader:
         pack = self._blobs.find(blob)
         if pack is None and self._shared is not None:
             found = self._shared.find(blob)
-            if found is not None:
+            if found is not None and self._can_name(found[0]):
                 self.borrowed.append(found)
                 self._blobs.add(*found, over=False)
                 pack = self._blobs.find(blob)
-        if pack is not None:
-            self._used.add(pack)
-        return pack is not None
+        if pack is None or not self._can_name(pack):
+            return False
+        self._used.add(pack)
+        return True
+
+    def _can_name(self, pack: names.Pack) -> bool:
+        """Whether the commit has room for a pack. Other hosts chose the numbers of theirs, so those get half of it."""
+        if pack.push.host == self._push.host or pack in self._used:
+            return True
+        before, size = self._named.get(pack.push, 0), commits.bitmap_size(pack.number)
+        room = commits.NEEDS_MOST // 2 - sum(self._named.values()) + before
+        if size <= room:
+            self._named[pack.push] = max(size, before)
+        return size <= room
 
     def _locate(self, digest: bytes, size: int, kind: bytes) -> None:
         pack = self._store.pack_of(digest, size)
