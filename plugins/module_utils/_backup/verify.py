@@ -100,7 +100,8 @@ class Verified(t.NamedTuple):
         hurt = f"{len(self.damaged)} backup(s) are damaged" if self.damaged else f"No backup is affected, but the {where_at} has damaged files"
         if self.vetted is not None:
             hurt = "Packs of the remote are damaged, and were not vetted"
-        if self.remote is not None:
+            way = "find out what wrote them, then delete them, or restore them from a copy of the remote"
+        elif self.remote is not None:
             way = "restore these objects from a copy of the remote, such as an older version in its bucket"
         elif self.repaired is None:
             way = "run volt_cas_verify with repair: true to repair what can be repaired"

@@ -26,6 +26,7 @@ import hashlib
 import hmac
 import io
 import os
+import re
 import typing as t
 
 from .._base import Damaged, RemoteError, UsageError
@@ -42,6 +43,7 @@ _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 #: The header for one recipient, with the nonce, is not longer.
 _HEADER = 256
+_OWN_HEADER = re.compile(rb"age-encryption\.org/v1\n-> X25519 ([A-Za-z0-9+/]{43})\n([A-Za-z0-9+/]{43})\n--- ([A-Za-z0-9+/]{43})\n")
 #: The longest header that is read: some hundred recipients.
 _HEADER_MOST = 64 << 10
 
@@ -193,6 +195,14 @@ def unseal(data: bytes, identities: t.Sequence[str]) -> bytes:
         return age_program.unseal(data, [identity(secret) for secret in secrets])
     opened = Opened(data, secrets, tools)
     return opened.chunks(memoryview(data)[opened.start :], 0, True)
+
+
+def seals_alike(data: bytes, size: int) -> bool:
+    """Whether a file has the form that `seal` gives to `size` bytes for one recipient. Programs differ in what else they open."""
+    header = _OWN_HEADER.match(data)
+    if header is None or any(_base64(_plain(text)) != text for text in header.groups()):
+        return False
+    return len(data) == header.end() + 16 + size + _TAG * max(-(-size // _CHUNK), 1)
 
 
 def opened(head: bytes, identities: t.Sequence[str]) -> t.Optional[Opened]:

@@ -71,6 +71,10 @@ class Keys:
         """A pack or a manifest as it was before; Damaged where it was altered."""
         return data
 
+    def seals_alike(self, _data: bytes, _size: int) -> bool:
+        """Whether `seal_data` gives such bytes for `_size` bytes. Programs differ in what else they open."""
+        return True
+
     def stored_size(self, size: int) -> int:
         """How many bytes of a stored pack have its first `size` bytes, at most."""
         return size

@@ -19,7 +19,7 @@
 
 Integers are little-endian. The form is 0 plain, 1 zlib, 2 zstd. The sort is 0 for blobs one behind the other, which includes an object of a local
 store, and 1 for a pack of a local store, whose own table comes before its blobs. A segment is at most 1 MiB of plain bytes, or a single blob, or a
-file of the local store. A range of an object is enough for one segment.
+file of the local store, and has a blob. A range of an object is enough for one segment.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import struct
 import typing as t
 
 from .._base import Damaged, newer
+from .._format import chunks
 from .._store import codec, pack
 
 CONTENT, METADATA, MIXED = 0, 1, 2
@@ -46,6 +47,8 @@ _MAGIC, _OURS = b"VOLTRPK1", b"VOLTRPK"
 SIZE, MOST_BLOBS = 16 << 20, 16 << 10
 #: Blobs are grouped up to this, in plain bytes.
 SEGMENT = 1 << 20
+#: A blob alone in a segment has at most so many plain bytes: the longest list of chunks.
+ONE_MOST = chunks.LIST_LIMIT
 
 
 class Segment(t.NamedTuple):
@@ -78,6 +81,8 @@ def head_size(start: bytes) -> int:
     magic, _random, segments, blobs, kind = _HEADER.unpack_from(start)
     if magic != _MAGIC or kind not in (CONTENT, METADATA, MIXED):
         raise newer("A pack of the remote") if magic.startswith(_OURS) else Damaged("A pack of the remote has an invalid header.")
+    if segments > min(blobs, 2 * MOST_BLOBS):  # content and metadata in one pack have fewer each
+        raise Damaged("A pack of the remote has more segments than any can have.")
     return t.cast(int, _HEADER.size + _SEGMENT.size * segments + _BLOB.size * blobs)
 
 
@@ -128,6 +133,25 @@ class Contents:
             raise Damaged("A pack of the remote has a segment that is larger than expected.")
         plain = codec.decompress(stored, _FORMS[form], size)
         return plain, self._lines(before, count, pack.table_size(count) if sort == LOCAL_PACK else 0)
+
+    def check(self) -> None:
+        """Damaged unless a push could have written this head. Readers only need of it what they want, and judge the rest differently."""
+        lines = list(_BLOB.iter_unpack(self._blobs))
+        if len({digest for digest, _length in lines}) < len(lines):
+            raise Damaged("A pack of the remote names a blob twice.")
+        for _offset, _stored, plain, _form, sort, before, count in self._segments:
+            size = sum(length for _digest, length in lines[before : before + count]) + (pack.table_size(count) if sort == LOCAL_PACK else 0)
+            most = pack.PACK_MOST if sort == LOCAL_PACK else SEGMENT if count > 1 else ONE_MOST
+            if plain != size or not count or plain > most:
+                raise Damaged("A pack of the remote has a segment of a length that no push writes.")
+
+    def open_all(self, segment: int, stored: bytes) -> t.Tuple[bytes, t.Iterator[t.Tuple[bytes, int, int]]]:
+        """As `open`, and Damaged where it has more or fewer bytes than `check` found, or some hosts could not decompress it."""
+        plain, lines = self.open(segment, stored, ONE_MOST)
+        size, form = self._segments[segment][2:4]
+        if len(plain) != size or _FORMS[form] == codec.ZSTD and not codec.is_one_frame(stored, size):
+            raise Damaged("A pack of the remote has a segment that no push writes.")
+        return plain, lines
 
     def _lines(self, before: int, count: int, offset: int) -> t.Iterator[t.Tuple[bytes, int, int]]:
         for digest, length in _BLOB.iter_unpack(self._blobs[_BLOB.size * before : _BLOB.size * (before + count)]):

@@ -17,11 +17,11 @@ import secrets
 import typing as t
 
 from .._backup.verify import Verified, VerifyRequest
-from .._base import Damaged, RemoteError, UsageError, now
+from .._base import Damaged, NoRemote, RemoteError, RemoteRefused, RemoteUnreachable, Unsupported, UsageError, now
 from . import about, indexes, names, packs, vetted
 from .declared import Settings
 from .keys import Keys
-from .transport import MOST, Transport
+from .transport import Transport
 
 #: A list is written when so many bytes were read since the last one, so that a vetting that is cut off need not begin anew.
 _PART = 1 << 30
@@ -57,6 +57,7 @@ class Vetting:
         self._size = 0
         self.packs = self.bytes = self.right = self.before = 0
         self.damage: t.Dict[str, str] = {}
+        self._refused: t.Optional[RemoteRefused] = None
 
     def __call__(self) -> None:
         """Vet. RemoteError where a list cannot be written."""
@@ -78,6 +79,8 @@ class Vetting:
         finally:
             pool.shutdown(cancel_futures=True)
         self._write()
+        if self._refused is not None and not self.right:
+            raise self._refused
 
     def _note(self, pack: names.Pack, size: int, digest: str, wrong: str) -> None:
         self.packs += 1
@@ -93,14 +96,24 @@ class Vetting:
 
     def _judge(self, pack: names.Pack) -> t.Optional[t.Tuple[int, str, str]]:
         """The bytes of a pack, the digest of what an index should say, and what is wrong. None where it is not there any more."""
-        data = self._transport.get(pack.name)
-        if data is None:
-            return None
+        data = b""
         try:
+            found = self._transport.get(pack.name)
+            if found is None:
+                return None
+            data = found
             if hashlib.sha256(data).hexdigest() != pack.sha256:
                 raise Damaged(f"{pack.name} is altered.")
-            return len(data), vetted.digest_of(self._list(self._keys.open_data(data))), ""
-        except Damaged as error:
+            plain = self._keys.open_data(data)
+            if not self._keys.seals_alike(data, len(plain)):
+                raise Damaged("It is sealed in a form that no push writes.")
+            return len(data), vetted.digest_of(self._list(plain)), ""
+        except (NoRemote, RemoteUnreachable):
+            raise
+        except RemoteRefused as error:  # of a single object, too: a host may have sealed it with a key of the storage that is not ours
+            self._refused = error
+            return 0, "", error.message
+        except (Damaged, Unsupported, RemoteError) as error:  # one host's object must not keep those of the others from being vetted
             return len(data), "", error.message
 
     def _list(self, data: bytes) -> bytes:
@@ -108,10 +121,11 @@ class Vetting:
         contents = packs.Contents(data)
         if contents.end != len(data):
             raise Damaged("A pack of the remote does not end where its segments do.")
+        contents.check()
         lines = []
         for number in range(contents.segments):
             start, end = contents.place(number)
-            plain, blobs = contents.open(number, data[start:end], MOST)
+            plain, blobs = contents.open_all(number, data[start:end])
             for digest, offset, length in blobs:
                 if hashlib.sha256(plain[offset : offset + length]).digest() != digest:
                     raise Damaged(f"Blob {digest.hex()} is altered.")

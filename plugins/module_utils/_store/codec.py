@@ -31,6 +31,8 @@ _WORTH = 0.97
 #: Room for decompression up to this size is kept by each thread for the next time.
 _KEEP = 32 << 20
 
+#: The magic number of a zstd frame, and the largest window that all libraries take (RFC 8878).
+_FRAME, _WINDOW_LOG_MOST = b"\x28\xb5\x2f\xfd", 27
 #: Bytes of a damaged form that are decompressed at once: an error costs what the last of them gave, and 512 bytes give at most 16 MiB.
 _PIECE = 512
 
@@ -216,6 +218,29 @@ def decompress(data: bytes, suffix: str, limit: int) -> bytes:
     if len(plain) > limit:
         raise Damaged("Stored data is larger than expected.")
     return plain
+
+
+def is_one_frame(data: bytes, size: int) -> bool:
+    """Whether a zstd form is one frame that says how many plain bytes it has, with nothing behind it, as `compress` makes it.
+
+    Libraries differ in what else they decompress. The bytes themselves are not looked at. :param size: of the plain bytes.
+    """
+    if data[:4] != _FRAME or len(data) < 6:
+        return False
+    flags = data[4]
+    single, checked = flags >> 5 & 1, flags >> 2 & 1
+    place, width = 5 + (not single), (single, 2, 4, 8)[flags >> 6]
+    window_log = (size - 1).bit_length() if single else 10 + (data[5] >> 3) + bool(data[5] & 7)
+    said = int.from_bytes(data[place : place + width], "little") + (256 if width == 2 else 0)
+    if flags & 0b1011 or not width or said != size or window_log > _WINDOW_LOG_MOST:  # a reserved bit, or a dictionary
+        return False
+    place += width
+    last = 0
+    while not last and place < len(data):
+        header = int.from_bytes(data[place : place + 3], "little")
+        last, kind = header & 1, header >> 1 & 3
+        place += 3 + (1 if kind == 1 else header >> 3)  # a run of one byte
+    return bool(last) and place + 4 * checked == len(data)
 
 
 def beginning(data: bytes, suffix: str, limit: int) -> bytes:

@@ -197,3 +197,20 @@ def test_threads_do_not_share_buffers(way: str) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("maker", ZSTD)
+def test_what_is_compressed_is_one_frame(maker: str, name: str) -> None:
+    data = SAMPLES[name]
+    stored = ZSTD[maker].compress(data)
+    assert codec.is_one_frame(stored, len(data))
+    for size in (len(data) + 1, len(data) - 1):
+        assert not codec.is_one_frame(stored, size)
+    for other in (stored[:-1], stored + b"x", stored + stored, b"\x50\x2a\x4d\x18\0\0\0\0" + stored, b"", stored[:5]):
+        assert not codec.is_one_frame(other, len(data))
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_may_be_no_frame(data: bytes) -> None:
+    assert not codec.is_one_frame(b"\x28\xb5\x2f\xfd" + data, 1 << 40)
