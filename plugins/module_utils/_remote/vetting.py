@@ -103,7 +103,7 @@ class Vetting:
                 return None
             data = found
             if hashlib.sha256(data).hexdigest() != pack.sha256:
-                raise Damaged(f"{pack.name} is altered.")
+                raise Damaged("Its bytes do not have the SHA-256 that is in its name.")
             plain = self._keys.open_data(data)
             if not self._keys.seals_alike(data, len(plain)):
                 raise Damaged("It is sealed in a form that no push writes.")
