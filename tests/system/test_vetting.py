@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.volt.backup.plugins.module_utils._backup.create import CreateRequest
-from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, RemoteRefused, now
+from ansible_collections.volt.backup.plugins.module_utils._base import Damaged, RemoteError, RemoteRefused, now
 from ansible_collections.volt.backup.plugins.module_utils._remote import age, age_program, commits, indexes, names, packs, sealed as sealed_keys
 from ansible_collections.volt.backup.plugins.module_utils._remote.directory import Directory
 from ansible_collections.volt.backup.plugins.module_utils._remote.keys import Keys
@@ -290,3 +290,41 @@ def test_an_odd_file_for_age_is_not_vetted(place: Place, tmp_path: Path) -> None
     reasons = {item["file"]: item["reason"] for item in found.damage}
     assert "segments" in reasons.pop(sent.pop("good"))
     assert reasons == dict.fromkeys(sent.values(), "It is sealed in a form that no push writes.")
+
+
+@pytest.mark.parametrize("error", [RemoteRefused("refused"), RemoteError("in an archive")])
+@pytest.mark.parametrize("vetted", [False, True])
+def test_an_index_that_the_storage_does_not_give_out(place: Place, vetted: bool, error: RemoteError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On S3 a host can send an object to an archive, or seal it with a key that others may not use. That keeps no other host from its backups."""
+    thief = Thief(place, "aaa")
+    data, lines = built(segment([b"something"]))
+    thief.tell((thief.send(data), lines))
+    Vetter(place)()
+    get = Directory.get
+
+    def refuse(self: Directory, name: str, *words: Any) -> Any:
+        if name.startswith(f"{names.INDEXES}aaa/"):
+            raise error
+        return get(self, name, *words)
+
+    monkeypatch.setattr(Directory, "get", refuse)
+    peer = Peer(place, "wary", vetted=vetted)
+    assert peer.push() == 0
+    place.bench.files(more=b"1")
+    peer.back_up()
+    assert peer.push() > 0 and peer.sound()
+
+
+def test_a_list_that_the_storage_gives_out_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The samples of an index were read, and the list of a pack is not."""
+    peer, get, asked = Peer(place, "wary"), Directory.get, []
+
+    def refuse(self: Directory, name: str, *words: Any) -> Any:
+        if name.startswith(f"{names.INDEXES}first/"):
+            asked.append(name)
+            if len(asked) > 1:
+                raise RemoteError("in an archive")
+        return get(self, name, *words)
+
+    monkeypatch.setattr(Directory, "get", refuse)
+    assert peer.push() > 3 << 20 and len(asked) > 1 and peer.sound()

@@ -20,7 +20,7 @@ import datetime
 import struct
 import typing as t
 
-from .._base import Damaged, RemoteRefused, Unsupported, now
+from .._base import Damaged, NoRemote, RemoteError, RemoteRefused, RemoteUnreachable, Unsupported, now
 from .._store.table import Mapped, Table
 from . import indexes, names, vetted as vetted_packs
 from .keys import Keys
@@ -94,21 +94,33 @@ class Shared:
             return None
         self._opened.add(place.pack)
         pack = names.parse_pack(place.pack)
-        data = self._transport.get(place.of, place.offset, place.length)
         try:
+            data = self._transport.get(place.of, place.offset, place.length)
             body = indexes.check(self._keys.open_list(data)) if data else b""
-        except Damaged:
+        except (NoRemote, RemoteUnreachable):
+            raise
+        except (Damaged, RemoteError):
             return None
         return (pack, body) if pack is not None and body and self._is_right(place.pack, body) else None
 
     def look(self) -> None:
-        """Read the samples of the indexes that are new."""
+        """Read the samples of the indexes that are new. RemoteRefused where no index of another host was ever read."""
         self._looked = True
         self._read_vetted()
+        refused: t.Optional[RemoteRefused] = None
         for entry in self._transport.list(names.INDEXES):
             index = names.parse_index(entry.name)
             if index is not None and index[0].host != self._host and entry.name not in self._indexes and not self._waits(index[0]):
-                self._read(entry.name, index[0].host)
+                try:
+                    self._read(entry.name, index[0].host)
+                except RemoteRefused as error:
+                    refused = error
+                except (NoRemote, RemoteUnreachable):
+                    raise
+                except RemoteError:
+                    continue  # an object that its host has sent so costs sharing, too
+        if refused is not None and not self._indexes:
+            raise _refused(refused)
 
     @property
     def is_crowded(self) -> bool:
@@ -167,8 +179,6 @@ class Shared:
             samples = indexes.samples(self._up_to(name, first, end)[head.first_sample : end])
         except (Damaged, Unsupported):
             head, samples = None, []
-        except RemoteRefused as error:
-            raise _refused(error) from None
         self._indexes[name] = None
         self._changed = True
         start = len(self._places)
