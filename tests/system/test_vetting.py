@@ -159,6 +159,16 @@ def test_an_object_that_cannot_be_read_is_passed_over(place: Place) -> None:
     assert sorted(item["file"] for item in found.damage) == sorted([large.name, refused.name]) and found.vetted == {"packs": 2, "before": 0}
 
 
+def test_a_long_table_is_vetted(place: Place) -> None:
+    """A list of the chunks of an image, or a table of hard links, may have more bytes than any object of a remote, before it is compressed."""
+    table = bytes(65 << 20)
+    data, lines = built(segment([table], ".zst", zstd(table)))
+    thief = Thief(place)
+    thief.tell((thief.send(data), lines))
+    found = Vetter(place)()
+    assert found.damage == [] and found.vetted == {"packs": 3, "before": 0}
+
+
 def test_credentials_that_may_not_read_packs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     get = Directory.get
 

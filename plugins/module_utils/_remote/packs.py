@@ -29,7 +29,7 @@ import struct
 import typing as t
 
 from .._base import Damaged, newer
-from .._format import chunks
+from .._format import links
 from .._store import codec, pack
 
 CONTENT, METADATA, MIXED = 0, 1, 2
@@ -47,8 +47,8 @@ _MAGIC, _OURS = b"VOLTRPK1", b"VOLTRPK"
 SIZE, MOST_BLOBS = 16 << 20, 16 << 10
 #: Blobs are grouped up to this, in plain bytes.
 SEGMENT = 1 << 20
-#: A blob alone in a segment has at most so many plain bytes: the longest list of chunks.
-ONE_MOST = chunks.LIST_LIMIT
+#: A blob alone in a segment has at most so many plain bytes: the longest table of hard links.
+ONE_MOST = links.LIMIT
 
 
 class Segment(t.NamedTuple):
@@ -122,6 +122,10 @@ class Contents:
             raise Damaged("A pack of the remote lacks a segment that its index names.")
         offset, stored = self._segments[segment][:2]
         return offset, offset + stored
+
+    def length(self, segment: int) -> int:
+        """How many plain bytes a segment says that it has."""
+        return self._segments[segment][2]
 
     def open(self, segment: int, stored: bytes, limit: int) -> t.Tuple[bytes, t.Iterator[t.Tuple[bytes, int, int]]]:
         """The plain bytes of a segment, and where its blobs are in them: digest, offset, length. None of these is hashed.

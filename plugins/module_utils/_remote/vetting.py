@@ -12,8 +12,10 @@ A pack is vetted by its name, which has the SHA-256 of its bytes, so each is rea
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import secrets
+import threading
 import typing as t
 
 from .._backup.verify import Verified, VerifyRequest
@@ -21,7 +23,7 @@ from .._base import Damaged, NoRemote, RemoteError, RemoteRefused, RemoteUnreach
 from . import about, indexes, names, packs, vetted
 from .declared import Settings
 from .keys import Keys
-from .transport import Transport
+from .transport import MOST, Transport
 
 #: A list is written when so many bytes were read since the last one, so that a vetting that is cut off need not begin anew.
 _PART = 1 << 30
@@ -57,6 +59,7 @@ class Vetting:
         self._size = 0
         self.packs = self.bytes = self.right = self.before = 0
         self.damage: t.Dict[str, str] = {}
+        self._large = threading.Lock()  # one segment that decompresses to much is in memory at a time
         self._refused: t.Optional[RemoteRefused] = None
 
     def __call__(self) -> None:
@@ -125,11 +128,13 @@ class Vetting:
         lines = []
         for number in range(contents.segments):
             start, end = contents.place(number)
-            plain, blobs = contents.open_all(number, data[start:end])
-            for digest, offset, length in blobs:
-                if hashlib.sha256(plain[offset : offset + length]).digest() != digest:
-                    raise Damaged(f"Blob {digest.hex()} is altered.")
-                lines.append(indexes.LINE.pack(number, self._keys.blob_id(digest), length))
+            with self._large if contents.length(number) > MOST else contextlib.nullcontext():
+                plain, blobs = contents.open_all(number, data[start:end])
+                for digest, offset, length in blobs:
+                    if hashlib.sha256(plain[offset : offset + length]).digest() != digest:
+                        raise Damaged(f"Blob {digest.hex()} is altered.")
+                    lines.append(indexes.LINE.pack(number, self._keys.blob_id(digest), length))
+                del plain
         return b"".join(lines)
 
     def _write(self) -> None:
