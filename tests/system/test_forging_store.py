@@ -381,7 +381,7 @@ def test_an_unsealed_remote_in_place_of_a_sealed_one(remotes: Remotes) -> None:
     room.mkdir()
     false = Remotes(room, False)
     found = remotes.fleet.recover(f"file://{false.top}")
-    assert found.restored == {} and any("is not sealed, and a key file was given" in text for text in found.named)
+    assert found.restored == {} and any("is not sealed, and a key was given" in text for text in found.named)
 
 
 # ---- a stolen host

@@ -440,7 +440,7 @@ def test_sealed_packs_are_vetted_with_the_recovery_key(place: Place, tmp_path: P
         peers.append(Peer(sealed, name, keys=str(tmp_path / f"{name}.key"), vetted=True))
     peers[0].remote().begin()
     peers[0].push()
-    with pytest.raises(RemoteError, match="is sealed"):
+    with pytest.raises(RemoteError, match="is sealed, and no key was given; set `keys`, or `identity`"):
         Vetter(sealed)()
     with pytest.raises(UsageError, match="recovery key"):
         peers[0].remote().verify(VerifyRequest(vet=True))

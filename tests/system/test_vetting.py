@@ -338,3 +338,29 @@ def test_a_list_that_the_storage_gives_out_no_more(place: Place, monkeypatch: py
 
     monkeypatch.setattr(Directory, "get", refuse)
     assert peer.push() > 3 << 20 and len(asked) > 1 and peer.sound()
+
+
+def test_switched_on_and_off(place: Place, tmp_path: Path) -> None:
+    """What was remembered of others before counts no more than what is read now."""
+    first, peer, vet = Peer(place, "first"), Peer(place, "peer"), Vetter(place)
+
+    def sent(number: int, vetted: bool) -> int:
+        """After the other host has sent something new, which is vetted later."""
+        place.bench.files(**{f"new{number}": noise(200_000, 60 + number)})
+        first.back_up()
+        first.push()
+        peer.settings = peer.settings._replace(vetted=vetted)
+        peer.back_up()
+        return peer.push()
+
+    assert sent(0, vetted=False) < 3000
+    assert sent(1, vetted=True) > 200_000
+    vet()
+    assert sent(2, vetted=False) < 3000
+    assert sent(3, vetted=True) > 200_000
+    place.bench.files(new4=noise(200_000, 64))
+    first.back_up()
+    first.push()
+    vet()
+    peer.back_up()
+    assert peer.push() < 3000 and peer.restored(tmp_path / "back") == [] and peer.sound()

@@ -98,9 +98,9 @@ def check(transport: Transport, about: About, keys: t.Optional[Keys], wanted: t.
     if keys is None:
         return
     if about.sealed and not keys.sealed:
-        raise RemoteError(f"{transport.where} is sealed, and no key file was given; set `keys`.")
+        raise RemoteError(f"{transport.where} is sealed, and no key was given; set `keys`, or `identity` to read backups.")
     if keys.sealed and not about.sealed:
-        raise RemoteError(f"{transport.where} is not sealed, and a key file was given; omit `keys`, or choose another remote.")
+        raise RemoteError(f"{transport.where} is not sealed, and a key was given; omit `keys` and `identity`, or choose another remote.")
     if about.domain != keys.domain:
         raise RemoteError(f"{transport.where} is sealed with another recovery key than these keys are of; give the keys that were made for it.")
 
