@@ -10,7 +10,7 @@ import hmac
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def empty_segments() -> tuple[bytes, bytes]:
     return with_header(data, segments=100_002)[:first] + bytes(packs._SEGMENT.size * 100_000) + data[first:], lines
 
 
-_TRICKS = {
+_TRICKS: dict[str, Callable[[], tuple[bytes, bytes]]] = {
     "newer": lambda: (b"VOLTRPK9" + bytes(99), b""),
     "kind": lambda: (with_header(sound_pack()[0], kind=7), sound_pack()[1]),
     "longer than it is": lambda: built(segment(_PARTS[:2], more=1), segment(_PARTS[2:], more=1)),
