@@ -29,7 +29,6 @@ from .keys import Keys
 from .places import Places
 from .transport import Transport
 
-
 #: Of a backup with more files, free memory goes back to the system at once, which costs a tenth of the time.
 _MANY = 50_000
 
