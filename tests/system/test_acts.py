@@ -219,6 +219,17 @@ def test_copies(bench, log, tmp_path: Path) -> None:
     remote.pull(Meant(backup=ids[0]))
     remote.pull(Meant(backup=ids[0]))
     assert told(log) == [{"action": "pull", **place, "workload": "work", "backup_id": ids[0], "new_bytes": "0"}]
+    remote.verify(VerifyRequest())
+    remote.verify(VerifyRequest(vet=True), dry=True)
+    assert told(log) == []
+    remote.verify(VerifyRequest(vet=True))
+    remote.verify(VerifyRequest(vet=True))
+    assert told(log) == [{"action": "verify", **place}]
+    for path in (bench.top / "remote/packs").rglob("0*"):
+        path.unlink()
+    remote.verify(VerifyRequest())
+    (entry,) = told(log)
+    assert (entry["action"], entry["result"]) == ("verify", "damaged")
 
 
 def test_a_push_that_fails_in_the_middle(bench, log, monkeypatch: pytest.MonkeyPatch) -> None:

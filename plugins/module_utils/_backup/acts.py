@@ -159,7 +159,7 @@ def _restored(result: t.Any) -> t.List[Facts]:
 def _verified(found: t.Any) -> t.List[Facts]:
     """Also what a verification found that was to change nothing."""
     damaged = {"result": "damaged", "backup_id": found.damaged, "damages": found.damage_count} if found.damage_count else {}
-    return [damaged] if damaged or found.repaired is not None and found.changed else []
+    return [damaged] if damaged or found.changed and (found.repaired is not None or found.vetted) else []
 
 
 def _collected(done: t.Mapping[str, t.Any]) -> t.List[Facts]:
@@ -219,5 +219,6 @@ REMOTE = {
     "begin": Act("init", _nothing, lambda done: [{}] if done.changed else []),
     "push": Act("push", _of_which, lambda done: _pushed({"id": sidecar["id"], **pushed._asdict()} for sidecar, pushed in done if pushed is not None)),
     "restore": Act("restore", _of_meant, _restored),
+    "verify": Act("verify", _nothing, _verified),
     "pull": Act("pull", _of_meant, lambda done: [{"backup_id": done.sidecar["id"], "new_bytes": done.new_bytes}] if done.changed else []),
 }
