@@ -7,8 +7,8 @@
 """Signals as exceptions, so that a run that is stopped cleans up.
 
 An exception that is raised while a condition of `threading` takes its lock or gives it back, which is written in Python, leaves the lock taken for good.
-Semaphores, events and futures have one, so a worker would wait for ever. One that is raised while a thread starts spoils that thread. A signal that comes
-there is sent once more a moment later.
+Semaphores, events and futures have one, so a worker would wait for ever. One that is raised while a thread starts spoils that thread, and one in a callback
+of a future is logged there and goes no further. A signal that comes there is sent once more a moment later.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: By which a thread of ours stops the main one. One that comes too late is ignored, as the system does by itself.
 _OURS = signal.SIGURG
 _LOCKING = frozenset(("__enter__", "__exit__", "_acquire_restore", "_release_save"))
+#: By modules: functions in which nothing may be raised, nor in what they call.
+_SPOILED = {"threading": ("start",), "concurrent.futures._base": ("add_done_callback", "_invoke_callbacks")}
 _held = 0
 _pending: t.List[t.Callable[[], None]] = []
 
@@ -48,20 +50,16 @@ def _stop(number: int, frame: t.Optional[types.FrameType]) -> None:
 
 
 def _is_bad_moment(frame: t.Optional[types.FrameType]) -> bool:
-    """Whether a signal came while a condition of `threading` takes its lock, or gives it back, or while a thread starts."""
-    if frame is not None and _is_in_threading(frame, _LOCKING):
+    """Whether a signal came while a condition of `threading` takes its lock, or gives it back, a thread starts, or the callback of a future runs."""
+    if frame is not None and frame.f_code.co_name in _LOCKING and frame.f_globals.get("__name__") == "threading":
         return True
     for _level in range(6):  # `start` waits for an event
         if frame is None:
             return False
-        if _is_in_threading(frame, ("start",)):
+        if frame.f_code.co_name in _SPOILED.get(frame.f_globals.get("__name__", ""), ()):
             return True
         frame = frame.f_back
     return False
-
-
-def _is_in_threading(frame: types.FrameType, functions: t.Container[str]) -> bool:
-    return frame.f_code.co_name in functions and frame.f_globals.get("__name__") == "threading"
 
 
 def _once_more(number: int) -> None:

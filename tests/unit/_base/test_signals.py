@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_a_condition_is_not_left_taken() -> None:
         other.start()
         other.join()
         assert free == [True]
+
+
+def test_a_callback_of_a_future_does_not_take_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    """The future logs what a callback raises, and goes on."""
+    done: Future[None] = Future()
+    done.set_result(None)
+    with pytest.raises(Interrupted), interruptible():
+        done.add_done_callback(lambda _done: os.kill(os.getpid(), signal.SIGINT))
+        time.sleep(10)
+    assert not caplog.records
 
 
 def test_who_is_asked_to_stop_is_not_among_what_is_tolerated() -> None:
