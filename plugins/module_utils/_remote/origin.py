@@ -29,9 +29,6 @@ from .keys import Keys
 from .places import Places
 from .transport import Transport
 
-#: Of a backup with more files, free memory goes back to the system at once, which costs a tenth of the time.
-_MANY = 50_000
-
 
 class RemoteOrigin:
     """Use as a context.
@@ -44,8 +41,7 @@ class RemoteOrigin:
     def __init__(
         self, transport: Transport, keys: Keys, chosen: Chosen, everything: bool, jobs: int, local: t.Optional[Store], places: t.Sequence[str]
     ) -> None:  # fmt: skip
-        if chosen.sidecar["file_count"] > _MANY:
-            kernel.return_memory()
+        kernel.return_memory()
         self._transport, self._keys, self._chosen, self._everything = transport, keys, chosen, everything
         self._local, self.places, self.sidecar = local, places, chosen.sidecar
         self.cache: t.Optional[Cache] = local.cache if local is not None else None
