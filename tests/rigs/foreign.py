@@ -47,7 +47,7 @@ mount --rbind "$scratch" "$root$scratch"
 cd "$root"
 exec chroot "$root" env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 HOME=/ "$@"
 """
-#: $1: where binfmt_misc is. $2: the name of the entry. $3: the entry. It is there as long as somebody can write to the standard input.
+#: $1: where binfmt_misc is. $2: the name of the entry. $3: the entry, which stays while the standard input is open.
 _REGISTER = r"""
 trap '' INT TERM HUP
 printf '%s' "$3" >"$1/register"
